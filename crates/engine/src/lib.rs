@@ -1,0 +1,5 @@
+//! Assay's pure core: jobs, attempts, leases, dispatch, and a reason for everything.
+#![warn(missing_docs)]
+
+pub mod ids;
+pub mod outcome;

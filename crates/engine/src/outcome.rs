@@ -1,0 +1,64 @@
+//! What became of a job, and the total tables to other systems' words.
+
+use serde::{Deserialize, Serialize};
+
+/// How an attempt or a job ended. The words are openQA's (its `result` column).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every important module passed.
+    Passed,
+    /// Passed, with a known workaround or a recorded soft failure.
+    Softfailed,
+    /// An important module failed.
+    Failed,
+    /// The test could not be carried out: machine, worker, or set-up.
+    Incomplete,
+    /// `MAX_JOB_TIME` or `MAX_SETUP_TIME` ran out.
+    TimeoutExceeded,
+    /// A person cancelled it.
+    UserCancelled,
+}
+
+/// Who has to look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeClass {
+    /// The thing under test is good, or is not.
+    Product,
+    /// The test itself is wrong.
+    Test,
+    /// Machines, workers, network, disks.
+    Infrastructure,
+    /// A person or a rule decided.
+    Policy,
+}
+
+impl Outcome {
+    /// The default class of this outcome; a cause that is known better (a broken test) overrides it.
+    pub fn class(self) -> OutcomeClass {
+        match self {
+            Self::Passed | Self::Softfailed | Self::Failed => OutcomeClass::Product,
+            Self::TimeoutExceeded => OutcomeClass::Test,
+            Self::Incomplete => OutcomeClass::Infrastructure,
+            Self::UserCancelled => OutcomeClass::Policy,
+        }
+    }
+
+    /// openQA's word for it.
+    pub fn openqa(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Softfailed => "softfailed",
+            Self::Failed => "failed",
+            Self::Incomplete => "incomplete",
+            Self::TimeoutExceeded => "timeout_exceeded",
+            Self::UserCancelled => "user_cancelled",
+        }
+    }
+
+    /// True for passed and softfailed.
+    pub fn is_ok(self) -> bool {
+        matches!(self, Self::Passed | Self::Softfailed)
+    }
+}

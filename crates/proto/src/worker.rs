@@ -1,0 +1,217 @@
+//! The worker channel, version 1. The prose is `docs/protocols/worker.md`; the golden files are in `tests/`.
+//!
+//! Control goes over one WebSocket as JSON text messages; blobs go over HTTP. Streams are addressed by offset and
+//! endings by token, so that everything a worker says may be said again after a lost connection.
+
+use assay_engine::ids::{AttemptId, FencingToken, JobId};
+use assay_engine::outcome::{Outcome, OutcomeClass};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version that both sides must speak.
+pub const PROTOCOL: u32 = 1;
+
+/// The most bytes of a stream in one message, before base64.
+pub const MAX_CHUNK: usize = 64 * 1024;
+
+/// An attempt under its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Held {
+    /// Which attempt.
+    pub attempt: AttemptId,
+    /// The token it was handed out with.
+    pub token: FencingToken,
+}
+
+/// From the worker to the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToServer {
+    /// First message on every connection.
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Name of the worker, unique on the server.
+        name: String,
+        /// Made anew for every worker process, so that two processes with one name are told apart.
+        instance: String,
+        /// Host name, for people.
+        host: String,
+        /// Assay's version, for people.
+        version: String,
+        /// How many attempts it runs at once.
+        slots: u32,
+        /// `WORKER_CLASS` values that it offers.
+        classes: Vec<String>,
+        /// What it still runs or has finished without an acknowledgement.
+        holds: Vec<Held>,
+    },
+    /// Renews the leases.
+    Heartbeat {
+        /// What it runs.
+        holds: Vec<Held>,
+    },
+    /// The attempt has reached this phase.
+    Phase {
+        /// Which.
+        held: Held,
+        /// The phase.
+        phase: WorkPhase,
+    },
+    /// Bytes of a stream. A repeated offset is no error: what the server has already is skipped.
+    Append {
+        /// Which attempt.
+        held: Held,
+        /// Which stream.
+        stream: Stream,
+        /// Where the bytes begin.
+        offset: u64,
+        /// The bytes, base64.
+        data: String,
+    },
+    /// A picture of the running machine's screen, because somebody watches; may be dropped.
+    Screen {
+        /// Which attempt.
+        held: Held,
+        /// A PNG, base64.
+        png: String,
+    },
+    /// The attempt has ended; all its streams have been sent and all its blobs uploaded.
+    Finished {
+        /// Which.
+        held: Held,
+        /// How.
+        report: Report,
+    },
+}
+
+/// How far an attempt has come on its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkPhase {
+    /// Taken; tests and assets are fetched and checked.
+    Setup,
+    /// The machine runs.
+    Running,
+    /// The last logs and pictures go up.
+    Uploading,
+}
+
+/// A growing text or record of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// `records::step::Record` as JSON lines.
+    Steps,
+    /// What the worker did, for people.
+    Log,
+    /// The machine's first serial port, as it came.
+    Serial0,
+    /// The run journal.
+    Journal,
+}
+
+impl Stream {
+    /// Every stream.
+    pub const ALL: [Self; 4] = [Self::Steps, Self::Log, Self::Serial0, Self::Journal];
+
+    /// The file name under which it is kept and served.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Steps => "steps.jsonl",
+            Self::Log => "autoinst-log.txt",
+            Self::Serial0 => "serial0.txt",
+            Self::Journal => "journal.jsonl",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The verdict.
+    pub outcome: Outcome,
+    /// Who has to look at it.
+    pub class: OutcomeClass,
+    /// One sentence; always there unless the outcome is `passed`.
+    pub reason: Option<String>,
+}
+
+/// From the server to the worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToWorker {
+    /// Answer to `hello`.
+    Welcome {
+        /// How long a lease lasts without a heartbeat, milliseconds.
+        lease_ms: u64,
+        /// How often to send a heartbeat, milliseconds.
+        heartbeat_ms: u64,
+        /// What to do with each attempt the worker said it holds.
+        holds: Vec<HoldVerdict>,
+    },
+    /// The server will not talk to this worker; the sentence says why and what to do. The connection closes.
+    Refused {
+        /// One sentence.
+        reason: String,
+        /// True if trying again later can help.
+        retry: bool,
+    },
+    /// Run this.
+    Assign {
+        /// The attempt and its token.
+        held: Held,
+        /// The job's number, which is also in `held`.
+        job: JobId,
+        /// The job's name, for people.
+        name: String,
+        /// The job's settings.
+        settings: BTreeMap<String, String>,
+    },
+    /// Stop this attempt; send what there is and then `finished`.
+    Cancel {
+        /// Which.
+        held: Held,
+        /// One sentence, for the log.
+        reason: String,
+    },
+    /// The server has this much of a stream, durably.
+    Acked {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Which stream.
+        stream: Stream,
+        /// Bytes that need not be kept any more.
+        offset: u64,
+    },
+    /// `finished` is stored; the worker may forget the attempt.
+    FinishedAck {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// The attempt is not this worker's any more: kill it, forget it, send nothing more of it.
+    Fenced {
+        /// Which.
+        held: Held,
+        /// One sentence, for the log.
+        reason: String,
+    },
+    /// Somebody watches (or nobody does any more): send or stop sending `screen`.
+    Watch {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Send or stop.
+        on: bool,
+    },
+}
+
+/// What to do with an attempt after a reconnection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldVerdict {
+    /// Which attempt.
+    pub held: Held,
+    /// True: go on, the lease is renewed. False: fenced.
+    pub go_on: bool,
+    /// How much of each stream the server has; the worker sends from there.
+    pub offsets: BTreeMap<Stream, u64>,
+}
