@@ -1,5 +1,17 @@
 //! Assay's pure core: jobs, attempts, leases, dispatch, and a reason for everything.
+//!
+//! [`state::State::step`] takes an [`io::Input`] and the time and returns [`io::Effect`]s: rows to store and messages
+//! to send *after* they are stored. Nothing here reads a clock, a random number, a file or a socket, so that every
+//! behaviour is a table test and every fault a simulation. What is stored suffices to go on:
+//! [`state::State::rebuild`] makes the same state from [`rows::Rows`].
 #![warn(missing_docs)]
 
 pub mod ids;
+pub mod io;
+pub mod job;
 pub mod outcome;
+pub mod reason;
+pub mod rows;
+pub mod settings;
+pub mod state;
+pub mod work;

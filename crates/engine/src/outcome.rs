@@ -35,6 +35,21 @@ pub enum OutcomeClass {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [
+        Self::Passed,
+        Self::Softfailed,
+        Self::Failed,
+        Self::Incomplete,
+        Self::TimeoutExceeded,
+        Self::UserCancelled,
+    ];
+
+    /// The outcome that openQA calls `word`.
+    pub fn from_openqa(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.openqa() == word)
+    }
+
     /// The default class of this outcome; a cause that is known better (a broken test) overrides it.
     pub fn class(self) -> OutcomeClass {
         match self {
@@ -60,5 +75,20 @@ impl Outcome {
     /// True for passed and softfailed.
     pub fn is_ok(self) -> bool {
         matches!(self, Self::Passed | Self::Softfailed)
+    }
+}
+
+impl OutcomeClass {
+    /// Every class.
+    pub const ALL: [Self; 4] = [Self::Product, Self::Test, Self::Infrastructure, Self::Policy];
+
+    /// The word that is stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Product => "product",
+            Self::Test => "test",
+            Self::Infrastructure => "infrastructure",
+            Self::Policy => "policy",
+        }
     }
 }

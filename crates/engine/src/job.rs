@@ -1,0 +1,253 @@
+//! A job's life: states with data, transitions that may refuse, and openQA's words for them.
+
+use crate::ids::{FencingToken, Timestamp};
+use crate::outcome::{Outcome, OutcomeClass};
+use crate::reason::EndReason;
+use crate::work::{Phase, Report};
+use serde::{Deserialize, Serialize};
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a worker; why is in the [`crate::rows::QueueRow`] of its classes.
+    Scheduled {
+        /// The number that the next attempt will have.
+        attempt: u32,
+    },
+    /// A worker has it.
+    Active(Active),
+    /// An attempt ended it. Final.
+    Done(End),
+    /// Cancelled while no worker had it. Final.
+    Cancelled(End),
+}
+
+/// A job that a worker has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// The attempt's number.
+    pub attempt: u32,
+    /// The attempt's token.
+    pub token: FencingToken,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Set once it has been cancelled; the worker is stopping it.
+    pub cancelled_by: Option<String>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The result.
+    pub outcome: Outcome,
+    /// Who has to look at it.
+    pub class: OutcomeClass,
+    /// Why.
+    pub reason: EndReason,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The state in one word, for lists and filters. The words are openQA's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateWord {
+    /// Waits for a worker.
+    Scheduled,
+    /// A worker was chosen and has not answered.
+    Assigned,
+    /// The worker prepares.
+    Setup,
+    /// The machine runs.
+    Running,
+    /// The worker sends the last results.
+    Uploading,
+    /// Ended.
+    Done,
+    /// Cancelled before a worker had it.
+    Cancelled,
+}
+
+impl StateWord {
+    /// Every word, in the order of a job's life.
+    pub const ALL: [Self; 7] = [
+        Self::Scheduled,
+        Self::Assigned,
+        Self::Setup,
+        Self::Running,
+        Self::Uploading,
+        Self::Done,
+        Self::Cancelled,
+    ];
+
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Assigned => "assigned",
+            Self::Setup => "setup",
+            Self::Running => "running",
+            Self::Uploading => "uploading",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state that `word` names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word() == word)
+    }
+
+    /// True if nothing will change any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled)
+    }
+}
+
+/// A transition that the state does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a job that is {} cannot {what}", from.word())]
+pub struct IllegalTransition {
+    /// The state it is in.
+    pub from: StateWord,
+    /// What was asked.
+    pub what: &'static str,
+}
+
+impl JobState {
+    /// The state in one word.
+    pub fn word(&self) -> StateWord {
+        match self {
+            Self::Scheduled { .. } => StateWord::Scheduled,
+            Self::Active(active) => match active.phase {
+                Phase::Assigned => StateWord::Assigned,
+                Phase::Setup => StateWord::Setup,
+                Phase::Running => StateWord::Running,
+                Phase::Uploading => StateWord::Uploading,
+            },
+            Self::Done(_) => StateWord::Done,
+            Self::Cancelled(_) => StateWord::Cancelled,
+        }
+    }
+
+    /// The state as openQA's API tells it: there a job is `cancelled` as soon as somebody cancels it, and becomes
+    /// `done` when its worker has stopped.
+    pub fn openqa_state(&self) -> &'static str {
+        match self {
+            Self::Active(Active { cancelled_by: Some(_), .. }) => StateWord::Cancelled.word(),
+            other => other.word().word(),
+        }
+    }
+
+    /// The result as openQA's API tells it; `none` until there is one.
+    pub fn openqa_result(&self) -> &'static str {
+        match self {
+            Self::Scheduled { .. } | Self::Active(Active { cancelled_by: None, .. }) => "none",
+            Self::Active(Active { cancelled_by: Some(_), .. }) => Outcome::UserCancelled.openqa(),
+            Self::Done(end) | Self::Cancelled(end) => end.outcome.openqa(),
+        }
+    }
+
+    /// How it ended, once it has.
+    pub fn end(&self) -> Option<&End> {
+        match self {
+            Self::Scheduled { .. } | Self::Active(_) => None,
+            Self::Done(end) | Self::Cancelled(end) => Some(end),
+        }
+    }
+
+    /// True if nothing will change any more.
+    pub fn is_final(&self) -> bool {
+        self.end().is_some()
+    }
+
+    /// The number of the attempt that runs, ran last, or will run next.
+    pub fn scheduled_attempt(&self) -> Option<u32> {
+        match self {
+            Self::Scheduled { attempt } => Some(*attempt),
+            Self::Active(active) => Some(active.attempt),
+            Self::Done(_) | Self::Cancelled(_) => None,
+        }
+    }
+
+    /// A worker gets it.
+    pub fn assign(self, token: FencingToken) -> Result<Self, IllegalTransition> {
+        match self {
+            Self::Scheduled { attempt } => {
+                Ok(Self::Active(Active { attempt, token, phase: Phase::Assigned, cancelled_by: None }))
+            }
+            other => Err(other.refuse("be assigned")),
+        }
+    }
+
+    /// Its worker has come to `phase`; an earlier phase than the present one is refused.
+    pub fn advance(self, phase: Phase) -> Result<Self, IllegalTransition> {
+        match self {
+            Self::Active(active) if active.phase < phase => Ok(Self::Active(Active { phase, ..active })),
+            other => Err(other.refuse("advance to an earlier or the same phase")),
+        }
+    }
+
+    /// Somebody cancels it: it ends at once if no worker has it, else the worker has to stop it first.
+    pub fn cancel(self, by: &str, at: Timestamp) -> Result<Self, IllegalTransition> {
+        match self {
+            Self::Scheduled { .. } => {
+                let reason = EndReason::Cancelled { by: by.to_owned() };
+                Ok(Self::Cancelled(End::with(Outcome::UserCancelled, reason, at)))
+            }
+            Self::Active(active) if active.cancelled_by.is_none() => {
+                Ok(Self::Active(Active { cancelled_by: Some(by.to_owned()), ..active }))
+            }
+            other => Err(other.refuse("be cancelled")),
+        }
+    }
+
+    /// Its worker reports the end. What was cancelled ends as cancelled, whatever the worker found.
+    pub fn finish(self, report: &Report, at: Timestamp) -> Result<Self, IllegalTransition> {
+        match self {
+            Self::Active(Active { cancelled_by: Some(by), .. }) => {
+                Ok(Self::Done(End::with(Outcome::UserCancelled, EndReason::Cancelled { by }, at)))
+            }
+            Self::Active(_) => {
+                let reason = EndReason::Reported { text: report.reason.clone() };
+                Ok(Self::Done(End { outcome: report.outcome, class: report.class, reason, at }))
+            }
+            other => Err(other.refuse("be finished by a worker")),
+        }
+    }
+
+    /// Its attempt ends without a report: back to the queue as attempt `next`, or to the end for `reason`.
+    pub fn lose(
+        self,
+        next: Option<u32>,
+        reason: EndReason,
+        at: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
+        match (self, next) {
+            (Self::Active(Active { cancelled_by: None, .. }), Some(attempt)) => {
+                Ok(Self::Scheduled { attempt })
+            }
+            (Self::Active(Active { cancelled_by: Some(by), .. }), _) => {
+                let reason = match reason {
+                    ignored @ EndReason::CancelIgnored { .. } => ignored,
+                    _ => EndReason::Cancelled { by },
+                };
+                Ok(Self::Done(End::with(Outcome::UserCancelled, reason, at)))
+            }
+            (Self::Active(_), None) => Ok(Self::Done(End::with(Outcome::Incomplete, reason, at))),
+            (other, _) => Err(other.refuse("be lost")),
+        }
+    }
+
+    fn refuse(&self, what: &'static str) -> IllegalTransition {
+        IllegalTransition { from: self.word(), what }
+    }
+}
+
+impl End {
+    /// An end with the outcome's own class.
+    pub fn with(outcome: Outcome, reason: EndReason, at: Timestamp) -> Self {
+        Self { outcome, class: outcome.class(), reason, at }
+    }
+}

@@ -1,0 +1,320 @@
+//! Why a job waits, why it ended, and why something was refused: values that are stored, and sentences for people.
+
+use crate::ids::{AttemptId, JobId, WorkerName};
+use crate::settings::ClassSet;
+use crate::work::Phase;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why jobs that need the same classes are not running yet. `Display` is one sentence with the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum WaitReason {
+    /// Nobody could run anything.
+    NoWorkerOnline,
+    /// Workers are online, but none offers this class.
+    ClassNotOffered {
+        /// The class.
+        class: String,
+        /// The most similar class that is offered.
+        nearest: Option<String>,
+    },
+    /// Each class is offered by some worker, but no worker offers all of them.
+    ClassesNotTogether {
+        /// The classes.
+        classes: ClassSet,
+    },
+    /// Every worker that could run it is full.
+    AllBusy {
+        /// The classes.
+        classes: ClassSet,
+        /// How many slots the online workers with these classes have.
+        slots: u64,
+    },
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWorkerOnline => f.write_str(
+                "no worker is online; start one with `assay worker`, or see why the last one left",
+            ),
+            Self::ClassNotOffered { class, nearest: Some(nearest) } => write!(
+                f,
+                "no online worker offers class {class}; the nearest that is offered is {nearest}: correct \
+                 WORKER_CLASS, or start a worker with that class"
+            ),
+            Self::ClassNotOffered { class, nearest: None } => {
+                write!(f, "no online worker offers class {class}; start one that does")
+            }
+            Self::ClassesNotTogether { classes } => write!(
+                f,
+                "no single online worker offers all of the classes {classes}; start one that does, or need fewer in \
+                 WORKER_CLASS"
+            ),
+            Self::AllBusy { classes, slots } => match slots {
+                1 => write!(f, "the only slot with class {classes} is busy; wait, or start another worker"),
+                _ => write!(
+                    f,
+                    "all {slots} slots with class {classes} are busy; wait, or start another worker"
+                ),
+            },
+        }
+    }
+}
+
+/// Why an attempt or a job ended. `Display` is one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum EndReason {
+    /// The worker carried it to its end and said this.
+    Reported {
+        /// What the worker said; none is needed when it passed.
+        text: Option<String>,
+    },
+    /// The worker, or its hold on the attempt, was lost.
+    Lost(Loss),
+    /// A person cancelled it.
+    Cancelled {
+        /// Who.
+        by: String,
+    },
+    /// A person cancelled it, and the worker did not stop it in time, so it was taken from the worker.
+    CancelIgnored {
+        /// Who.
+        by: String,
+        /// The worker.
+        worker: WorkerName,
+        /// How long the worker was given.
+        after_us: i64,
+    },
+}
+
+/// How an attempt was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The worker.
+    pub worker: WorkerName,
+    /// Its host.
+    pub host: String,
+    /// How far the attempt had come.
+    pub phase: Phase,
+    /// What happened.
+    pub how: LostHow,
+    /// What became of the job.
+    pub then: AfterLoss,
+}
+
+/// What happened to a lost attempt's worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum LostHow {
+    /// Nothing was heard of the worker.
+    Silent {
+        /// For so long.
+        for_us: i64,
+    },
+    /// The worker lives and is connected, but does not name the attempt in its heartbeats any more.
+    NotReported {
+        /// For so long.
+        for_us: i64,
+    },
+    /// The worker connected again and did not have the attempt any more.
+    NotResumed,
+}
+
+/// What became of a job whose attempt was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "then", rename_all = "snake_case")]
+pub enum AfterLoss {
+    /// It is tried again.
+    Retried {
+        /// The number of the next attempt.
+        attempt: u32,
+    },
+    /// It has been lost too often.
+    GivenUp {
+        /// How many attempts there were.
+        attempts: u32,
+    },
+    /// It was being cancelled anyway.
+    Cancelled {
+        /// By whom.
+        by: String,
+    },
+}
+
+fn seconds(us: i64) -> i64 {
+    (us + 500_000) / 1_000_000
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reported { text: Some(text) } => f.write_str(text),
+            Self::Reported { text: None } => f.write_str("the worker gave no reason"),
+            Self::Lost(loss) => loss.fmt(f),
+            Self::Cancelled { by } => write!(f, "cancelled by {by}"),
+            Self::CancelIgnored { by, worker, after_us } => write!(
+                f,
+                "cancelled by {by}; worker {worker} did not stop it within {} s, so it was taken from the worker",
+                seconds(*after_us)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, host, phase, how, then } = self;
+        write!(f, "worker {worker} on {host} ")?;
+        match how {
+            LostHow::Silent { for_us } => {
+                write!(f, "was lost: no sign of life for {} s while {phase}", seconds(*for_us))?;
+            }
+            LostHow::NotReported { for_us } => {
+                write!(f, "lost the attempt: not reported for {} s while {phase}", seconds(*for_us))?;
+            }
+            LostHow::NotResumed => {
+                write!(f, "re-connected but no longer runs the attempt, which was {phase}")?
+            }
+        }
+        match then {
+            AfterLoss::Retried { attempt } => write!(f, "; retried as attempt {attempt}"),
+            AfterLoss::GivenUp { attempts: 1 } => f.write_str("; not retried"),
+            AfterLoss::GivenUp { attempts } => write!(f, "; not retried again after {attempts} attempts"),
+            AfterLoss::Cancelled { by } => write!(f, "; not retried, because {by} had cancelled the job"),
+        }
+    }
+}
+
+/// Why a worker's word about an attempt does not count (any more).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FenceReason {
+    /// It ended without this worker's report: lost, or taken away.
+    #[error("attempt {attempt} was taken from this worker and has ended; its late results are refused")]
+    Ended {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// The attempt is another's, or never was.
+    #[error("attempt {attempt} is not held by this worker under that token; its results are refused")]
+    NotHeld {
+        /// Which.
+        attempt: AttemptId,
+    },
+}
+
+/// Why a worker is turned away.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HelloRefusal {
+    /// Another process with this name is connected.
+    #[error(
+        "a worker named {name} is already connected from host {host} for {for_s} s; stop that one, or give this one \
+         another name with --name"
+    )]
+    NameConnected {
+        /// The name.
+        name: WorkerName,
+        /// The other's host.
+        host: String,
+        /// For so many seconds.
+        for_s: i64,
+    },
+    /// Another process with this name may still run something.
+    #[error(
+        "another process named {name} on host {host} may still run attempt {attempt}; this one is let in when that \
+         lease ends in {left_s} s, or can use another name with --name"
+    )]
+    NameHolds {
+        /// The name.
+        name: WorkerName,
+        /// The other's host.
+        host: String,
+        /// What it may still run.
+        attempt: AttemptId,
+        /// Seconds until its lease ends.
+        left_s: i64,
+    },
+    /// It could never run anything.
+    #[error("worker {name} offers no slot; start it with at least one")]
+    NoSlots {
+        /// The name.
+        name: WorkerName,
+    },
+    /// It could never run anything.
+    #[error("worker {name} offers no class; give it at least one with WORKER_CLASS")]
+    NoClasses {
+        /// The name.
+        name: WorkerName,
+    },
+}
+
+impl HelloRefusal {
+    /// True if the same worker may be let in later.
+    pub fn retry(&self) -> bool {
+        match self {
+            Self::NameConnected { .. } | Self::NameHolds { .. } => true,
+            Self::NoSlots { .. } | Self::NoClasses { .. } => false,
+        }
+    }
+}
+
+/// What is wrong with a posted job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadJob {
+    /// No `TEST`.
+    #[error("there is no TEST setting; name the test, for example TEST=install")]
+    NoTest,
+    /// `TEST` has other characters than openQA allows.
+    #[error("TEST={test:?} has a character that is not allowed; use letters, digits, space and ?_*.,:/#@+-")]
+    Test {
+        /// The value.
+        test: String,
+    },
+    /// A name that is no name.
+    #[error(
+        "{key:?} is not a setting's name; use one or more characters, none of them a space, `=` or invisible"
+    )]
+    Key {
+        /// The name.
+        key: String,
+    },
+    /// PostgreSQL cannot keep it.
+    #[error("the value of {key} contains a NUL byte; leave it out")]
+    NulByte {
+        /// The setting.
+        key: String,
+    },
+    /// Too much.
+    #[error("the settings have {bytes} bytes, and {limit} are allowed; put large values into a file")]
+    TooLarge {
+        /// How many there are.
+        bytes: usize,
+        /// How many may be.
+        limit: usize,
+    },
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// One job of a request is wrong, so none was made.
+    #[error("job {number} of the request: {problem}; no job was created")]
+    BadJob {
+        /// Which, from 1.
+        number: usize,
+        /// What is wrong.
+        #[source]
+        problem: BadJob,
+    },
+    /// The request named no job.
+    #[error("the request has no job; post at least one")]
+    NoJobs,
+    /// Never was, or is final and forgotten: the store knows which.
+    #[error("job {job} is not open: it has ended, or there is no such job")]
+    NotOpen {
+        /// Which.
+        job: JobId,
+    },
+}

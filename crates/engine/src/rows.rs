@@ -1,0 +1,170 @@
+//! What is stored: facts and decisions. A batch of these rows is committed before anybody hears of them.
+
+use crate::ids::{AttemptId, FencingToken, JobId, Timestamp, WorkerName};
+use crate::job::{End, JobState};
+use crate::reason::WaitReason;
+use crate::settings::{ClassSet, Settings};
+use crate::work::Phase;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRow {
+    /// Its number.
+    pub id: JobId,
+    /// See [`Settings::job_name`].
+    pub name: String,
+    /// Lower is earlier.
+    pub priority: i32,
+    /// What a worker must offer to get it.
+    pub classes: ClassSet,
+    /// Its settings; never change.
+    pub settings: Arc<Settings>,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// When it was posted.
+    pub created_at: Timestamp,
+    /// When its latest attempt's machine began to run.
+    pub started_at: Option<Timestamp>,
+}
+
+impl JobRow {
+    /// When it ended.
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        self.state.end().map(|end| end.at)
+    }
+
+    /// The attempt that is running.
+    pub fn active_attempt(&self) -> Option<AttemptId> {
+        match &self.state {
+            JobState::Active(active) => Some(AttemptId { job: self.id, number: active.attempt }),
+            _ => None,
+        }
+    }
+}
+
+/// One try at a job. Leases are not stored: after a restart each is granted anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// Job and number.
+    pub id: AttemptId,
+    /// Its token.
+    pub token: FencingToken,
+    /// Who tries.
+    pub worker: WorkerName,
+    /// Which process of that name.
+    pub instance: String,
+    /// The worker's host, for people.
+    pub host: String,
+    /// How far it has come, or had come when it ended.
+    pub phase: Phase,
+    /// When it was handed out.
+    pub assigned_at: Timestamp,
+    /// When its machine began to run.
+    pub started_at: Option<Timestamp>,
+    /// How and when it ended. What the worker reported, even if the job was cancelled meanwhile.
+    pub end: Option<End>,
+}
+
+/// A worker, connected or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerRow {
+    /// Its name.
+    pub name: WorkerName,
+    /// The process that last used the name.
+    pub instance: String,
+    /// Its host, for people.
+    pub host: String,
+    /// Its version of Assay, for people.
+    pub version: String,
+    /// How many attempts it runs at once.
+    pub slots: u32,
+    /// What it offers.
+    pub classes: ClassSet,
+    /// Whether it is there.
+    pub status: WorkerStatus,
+}
+
+/// Whether a worker is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum WorkerStatus {
+    /// Connected.
+    Online {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Not connected.
+    Offline {
+        /// Since when.
+        since: Timestamp,
+        /// Why.
+        why: OfflineReason,
+    },
+}
+
+/// Why a worker is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfflineReason {
+    /// Its connection closed.
+    Disconnected,
+    /// Connected, but it gave no sign of life for a whole lease.
+    Silent,
+    /// The server restarted, and the worker has not come back yet.
+    ServerRestarted,
+}
+
+impl OfflineReason {
+    /// One clause for people.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Disconnected => "its connection closed",
+            Self::Silent => "it gave no sign of life for a whole lease",
+            Self::ServerRestarted => "the server restarted and it has not come back yet",
+        }
+    }
+}
+
+/// The jobs that wait for the same classes, and why. Without a reason nothing waits, and the row can go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRow {
+    /// The classes.
+    pub classes: ClassSet,
+    /// Why the first of them does not run.
+    pub reason: Option<WaitReason>,
+}
+
+/// A row to store in place of the one with the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// A job.
+    Job(JobRow),
+    /// An attempt.
+    Attempt(AttemptRow),
+    /// A worker.
+    Worker(WorkerRow),
+    /// A queue.
+    Queue(QueueRow),
+}
+
+/// How many tokens back the engine knows how an attempt ended; an older one counts as taken away.
+pub const SETTLED_WINDOW: i64 = 1_000;
+
+/// Everything that [`crate::state::State::rebuild`] needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rows {
+    /// Jobs that are not final.
+    pub jobs: Vec<JobRow>,
+    /// Attempts that have not ended, and those with a token above `last_token - SETTLED_WINDOW`.
+    pub attempts: Vec<AttemptRow>,
+    /// All workers.
+    pub workers: Vec<WorkerRow>,
+    /// All queues with a reason.
+    pub queues: Vec<QueueRow>,
+    /// The highest number that a job ever had; 0 before the first.
+    pub last_job: i64,
+    /// The highest token that was ever handed out; 0 before the first.
+    pub last_token: i64,
+}

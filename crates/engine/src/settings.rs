@@ -1,0 +1,174 @@
+//! A job's settings with their provenance, and what follows from them: its name and the worker classes it needs.
+
+use crate::reason::BadJob;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The priority of a job that names none; lower is earlier (as in openQA).
+pub const DEFAULT_PRIORITY: i32 = 50;
+
+/// The most bytes that keys and values of one job may have together.
+pub const MAX_SETTINGS_BYTES: usize = 256 * 1024;
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// Assay's own default.
+    Default,
+    /// The request that posted the job.
+    Request,
+}
+
+impl Provenance {
+    /// For people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The value; every value is text.
+    pub value: String,
+    /// Where it came from.
+    pub from: Provenance,
+}
+
+/// A job's settings by name. As JSON: `{"ISO": {"value": "x.iso", "from": "request"}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Settings(pub BTreeMap<String, Setting>);
+
+impl Settings {
+    /// Settings as a request posts them.
+    pub fn from_request<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        let setting = |value: V| Setting { value: value.into(), from: Provenance::Request };
+        Self(pairs.into_iter().map(|(key, value)| (key.into(), setting(value))).collect())
+    }
+
+    /// The value of `key`, if set and not empty: an empty value means "unset" wherever Assay reads a setting itself.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(|setting| setting.value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Names and values without their provenance, as a worker gets them.
+    pub fn plain(&self) -> BTreeMap<String, String> {
+        self.0.iter().map(|(key, setting)| (key.clone(), setting.value.clone())).collect()
+    }
+
+    /// Fills in Assay's defaults: `ARCH` and `WORKER_CLASS`.
+    #[must_use]
+    pub fn with_defaults(mut self) -> Self {
+        if self.get("WORKER_CLASS").is_none() {
+            let class = match self.get("BACKEND") {
+                Some("dummy") => "dummy".to_owned(),
+                _ => format!("qemu_{}", self.get("ARCH").unwrap_or("x86_64")),
+            };
+            self.0.insert("WORKER_CLASS".to_owned(), Setting { value: class, from: Provenance::Default });
+        }
+        self
+    }
+
+    /// openQA's job name: `DISTRI-VERSION-FLAVOR-ARCH-BuildBUILD-TEST@MACHINE`, absent parts left out, characters
+    /// outside `[a-zA-Z0-9@._+:-]` replaced by `_`.
+    pub fn job_name(&self) -> String {
+        let mut parts = Vec::new();
+        for key in ["DISTRI", "VERSION", "FLAVOR", "ARCH", "BUILD", "TEST"] {
+            if let Some(value) = self.get(key) {
+                parts.push(if key == "BUILD" { format!("Build{value}") } else { value.to_owned() });
+            }
+        }
+        let mut name = parts.join("-");
+        if let Some(machine) = self.get("MACHINE") {
+            name = format!("{name}@{machine}");
+        }
+        let keep = |c: char| c.is_ascii_alphanumeric() || "@._+:-".contains(c);
+        name.chars().map(|c| if keep(c) { c } else { '_' }).collect()
+    }
+
+    /// The worker classes that the job needs, all of them.
+    pub fn classes(&self) -> ClassSet {
+        ClassSet::parse(self.get("WORKER_CLASS").unwrap_or_default())
+    }
+
+    /// Refuses what cannot be stored or could not be meant.
+    pub fn check(&self) -> Result<(), BadJob> {
+        let mut bytes = 0;
+        for (key, setting) in &self.0 {
+            bytes += key.len() + setting.value.len();
+            let wrong = |c: char| c.is_control() || c.is_whitespace() || c == '=';
+            if key.is_empty() || key.contains(wrong) {
+                return Err(BadJob::Key { key: key.clone() });
+            }
+            if setting.value.contains('\0') {
+                return Err(BadJob::NulByte { key: key.clone() });
+            }
+        }
+        if bytes > MAX_SETTINGS_BYTES {
+            return Err(BadJob::TooLarge { bytes, limit: MAX_SETTINGS_BYTES });
+        }
+        let test = self.get("TEST").ok_or(BadJob::NoTest)?;
+        let fits = |c: char| c.is_alphanumeric() || "?_ *.,:/#@+-".contains(c);
+        if !test.chars().all(fits) {
+            return Err(BadJob::Test { test: test.to_owned() });
+        }
+        Ok(())
+    }
+}
+
+/// Worker classes, as a job needs them (all) or a worker offers them. Written with commas: `dummy,qemu_x86_64`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct ClassSet(BTreeSet<String>);
+
+impl ClassSet {
+    /// Reads a comma list; spaces around names and empty names do not count.
+    pub fn parse(text: &str) -> Self {
+        Self(text.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// True if every class of `needed` is here.
+    pub fn offers(&self, needed: &Self) -> bool {
+        needed.0.is_subset(&self.0)
+    }
+
+    /// The names in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// True if there is no class.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for ClassSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, class) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            f.write_str(class)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<String> for ClassSet {
+    fn from(text: String) -> Self {
+        Self::parse(&text)
+    }
+}
+
+impl From<ClassSet> for String {
+    fn from(set: ClassSet) -> Self {
+        set.to_string()
+    }
+}
