@@ -3,8 +3,8 @@
 //! Control goes over one WebSocket as JSON text messages; blobs go over HTTP. Streams are addressed by offset and
 //! endings by token, so that everything a worker says may be said again after a lost connection.
 
-use assay_engine::ids::{AttemptId, FencingToken, JobId};
-use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_engine::ids::{AttemptId, JobId};
+pub use assay_engine::work::{Held, Report, WorkPhase};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -13,15 +13,6 @@ pub const PROTOCOL: u32 = 1;
 
 /// The most bytes of a stream in one message, before base64.
 pub const MAX_CHUNK: usize = 64 * 1024;
-
-/// An attempt under its token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Held {
-    /// Which attempt.
-    pub attempt: AttemptId,
-    /// The token it was handed out with.
-    pub token: FencingToken,
-}
 
 /// From the worker to the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,18 +76,6 @@ pub enum ToServer {
     },
 }
 
-/// How far an attempt has come on its worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkPhase {
-    /// Taken; tests and assets are fetched and checked.
-    Setup,
-    /// The machine runs.
-    Running,
-    /// The last logs and pictures go up.
-    Uploading,
-}
-
 /// A growing text or record of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -124,17 +103,6 @@ impl Stream {
             Self::Journal => "journal.jsonl",
         }
     }
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// The verdict.
-    pub outcome: Outcome,
-    /// Who has to look at it.
-    pub class: OutcomeClass,
-    /// One sentence; always there unless the outcome is `passed`.
-    pub reason: Option<String>,
 }
 
 /// From the server to the worker.
