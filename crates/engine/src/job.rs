@@ -1,6 +1,6 @@
 //! A job's life: states with data, transitions that may refuse, and openQA's words for them.
 
-use crate::ids::{FencingToken, Timestamp};
+use crate::ids::{FencingToken, Timestamp, WorkerName};
 use crate::outcome::{Outcome, OutcomeClass};
 use crate::reason::EndReason;
 use crate::work::{Phase, Report};
@@ -14,6 +14,8 @@ pub enum JobState {
     Scheduled {
         /// The number that the next attempt will have.
         attempt: u32,
+        /// The worker that lost the attempt before; another one is preferred.
+        lost_on: Option<WorkerName>,
     },
     /// A worker has it.
     Active(Active),
@@ -34,6 +36,15 @@ pub struct Active {
     pub phase: Phase,
     /// Set once it has been cancelled; the worker is stopping it.
     pub cancelled_by: Option<String>,
+}
+
+/// The next try at a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Its number.
+    pub attempt: u32,
+    /// Who lost the one before.
+    pub lost_on: WorkerName,
 }
 
 /// How a job ended.
@@ -162,10 +173,10 @@ impl JobState {
         self.end().is_some()
     }
 
-    /// The number of the attempt that runs, ran last, or will run next.
-    pub fn scheduled_attempt(&self) -> Option<u32> {
+    /// The number of the attempt that runs or will run next; none once it has ended.
+    pub fn attempt_number(&self) -> Option<u32> {
         match self {
-            Self::Scheduled { attempt } => Some(*attempt),
+            Self::Scheduled { attempt, .. } => Some(*attempt),
             Self::Active(active) => Some(active.attempt),
             Self::Done(_) | Self::Cancelled(_) => None,
         }
@@ -174,7 +185,7 @@ impl JobState {
     /// A worker gets it.
     pub fn assign(self, token: FencingToken) -> Result<Self, IllegalTransition> {
         match self {
-            Self::Scheduled { attempt } => {
+            Self::Scheduled { attempt, .. } => {
                 Ok(Self::Active(Active { attempt, token, phase: Phase::Assigned, cancelled_by: None }))
             }
             other => Err(other.refuse("be assigned")),
@@ -217,16 +228,16 @@ impl JobState {
         }
     }
 
-    /// Its attempt ends without a report: back to the queue as attempt `next`, or to the end for `reason`.
+    /// Its attempt ends without a report: back to the queue as `retry`, or to the end for `reason`.
     pub fn lose(
         self,
-        next: Option<u32>,
+        retry: Option<Retry>,
         reason: EndReason,
         at: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        match (self, next) {
-            (Self::Active(Active { cancelled_by: None, .. }), Some(attempt)) => {
-                Ok(Self::Scheduled { attempt })
+        match (self, retry) {
+            (Self::Active(Active { cancelled_by: None, .. }), Some(Retry { attempt, lost_on })) => {
+                Ok(Self::Scheduled { attempt, lost_on: Some(lost_on) })
             }
             (Self::Active(Active { cancelled_by: Some(by), .. }), _) => {
                 let reason = match reason {

@@ -176,7 +176,7 @@ impl fmt::Display for Loss {
                 write!(f, "lost the attempt: not reported for {} s while {phase}", seconds(*for_us))?;
             }
             LostHow::NotResumed => {
-                write!(f, "re-connected but no longer runs the attempt, which was {phase}")?
+                write!(f, "re-connected but no longer runs the attempt, which was {phase}")?;
             }
         }
         match then {
@@ -272,6 +272,9 @@ pub enum BadJob {
         /// The value.
         test: String,
     },
+    /// `WORKER_CLASS` is only commas and spaces.
+    #[error("WORKER_CLASS names no class; name at least one, or leave it out for the default")]
+    NoClass,
     /// A name that is no name.
     #[error(
         "{key:?} is not a setting's name; use one or more characters, none of them a space, `=` or invisible"
@@ -317,4 +320,28 @@ pub enum Refusal {
         /// Which.
         job: JobId,
     },
+}
+
+impl EndReason {
+    /// True if the worker itself reported the end.
+    pub fn is_report(&self) -> bool {
+        match self {
+            Self::Reported { .. } => true,
+            Self::Lost(_) | Self::Cancelled { .. } | Self::CancelIgnored { .. } => false,
+        }
+    }
+}
+
+/// The most characters of a text from outside that are kept in a reason.
+const MAX_REASON_CHARS: usize = 1_000;
+
+/// A text from outside, fit to be stored and shown in one line: no NUL or other invisible characters, not too long.
+pub(crate) fn clean(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let text = text.trim();
+    let mut kept: String = text.chars().take(MAX_REASON_CHARS).map(visible).collect();
+    if text.chars().nth(MAX_REASON_CHARS).is_some() {
+        kept.push('…');
+    }
+    kept
 }

@@ -62,7 +62,8 @@ impl Settings {
         self.0.iter().map(|(key, setting)| (key.clone(), setting.value.clone())).collect()
     }
 
-    /// Fills in Assay's defaults: `ARCH` and `WORKER_CLASS`.
+    /// Fills in Assay's default for `WORKER_CLASS`: `dummy` for `BACKEND=dummy`, else `qemu_$ARCH`, and `ARCH`
+    /// without a value is `x86_64`.
     #[must_use]
     pub fn with_defaults(mut self) -> Self {
         if self.get("WORKER_CLASS").is_none() {
@@ -112,6 +113,9 @@ impl Settings {
         }
         if bytes > MAX_SETTINGS_BYTES {
             return Err(BadJob::TooLarge { bytes, limit: MAX_SETTINGS_BYTES });
+        }
+        if self.get("WORKER_CLASS").is_some() && self.classes().is_empty() {
+            return Err(BadJob::NoClass);
         }
         let test = self.get("TEST").ok_or(BadJob::NoTest)?;
         let fits = |c: char| c.is_alphanumeric() || "?_ *.,:/#@+-".contains(c);

@@ -1,0 +1,141 @@
+//! Attempts advance and end, each exactly once.
+
+use super::timers::Timer;
+use super::{Settled, State};
+use crate::ids::{AttemptId, ConnectionId, JobId};
+use crate::io::{Change, Effect};
+use crate::job::{End, JobState, Retry};
+use crate::outcome::Outcome;
+use crate::reason::{AfterLoss, EndReason, FenceReason, Loss, LostHow, clean};
+use crate::rows::{AttemptRow, Row};
+use crate::work::{Held, Phase, Report};
+
+impl State {
+    pub(super) fn phase(&mut self, connection: ConnectionId, held: Held, phase: Phase) {
+        let Some(name) = self.speaker(connection) else { return };
+        if !self.judge(connection, &name, held) {
+            return;
+        }
+        let id = held.attempt;
+        let (Some(job), Some(row)) = (self.jobs.get_mut(&id.job), self.attempts.get_mut(&id)) else { return };
+        let Ok(state) = job.state.clone().advance(phase) else { return }; // said before
+        job.state = state;
+        row.phase = phase;
+        if phase >= Phase::Running && row.started_at.is_none() {
+            row.started_at = Some(self.now);
+            job.started_at = Some(self.now);
+        }
+        let row = row.clone();
+        self.save(Row::Attempt(row));
+        self.save_job(id.job);
+    }
+
+    pub(super) fn finished(&mut self, connection: ConnectionId, held: Held, report: &Report) {
+        let Some(name) = self.speaker(connection) else { return };
+        if !self.judge(connection, &name, held) {
+            return;
+        }
+        let report = Report {
+            reason: report.reason.as_deref().map(clean).filter(|text| !text.is_empty()),
+            ..report.clone()
+        };
+        let end = End {
+            outcome: report.outcome,
+            class: report.class,
+            reason: EndReason::Reported { text: report.reason.clone() },
+            at: self.now,
+        };
+        self.end_attempt(held.attempt, end);
+        let now = self.now;
+        self.change_job(held.attempt.job, |state| state.finish(&report, now));
+        self.send(connection, crate::io::Message::FinishedAck { attempt: held.attempt });
+    }
+
+    pub(super) fn lease_ended(&mut self, id: AttemptId, overdue_us: i64) {
+        let Some(row) = self.attempts.get(&id) else { return };
+        let held = Held { attempt: id, token: row.token };
+        let for_us = self.timing.lease_us + overdue_us;
+        let connection = self.workers.get(&row.worker).and_then(|worker| worker.connection);
+        let how = match connection {
+            Some(_) => LostHow::NotReported { for_us },
+            None => LostHow::Silent { for_us },
+        };
+        self.lose(id, how);
+        if let Some(connection) = connection {
+            self.send_fenced(connection, held, FenceReason::Ended { attempt: id });
+        }
+    }
+
+    pub(super) fn cancel_ignored(&mut self, id: AttemptId) {
+        let (Some(row), Some(by)) = (self.attempts.get(&id), self.cancelled_by(id.job)) else { return };
+        let held = Held { attempt: id, token: row.token };
+        let connection = self.workers.get(&row.worker).and_then(|worker| worker.connection);
+        let reason = EndReason::CancelIgnored {
+            by: by.to_owned(),
+            worker: row.worker.clone(),
+            after_us: self.timing.cancel_grace_us,
+        };
+        let end = End::with(Outcome::UserCancelled, reason.clone(), self.now);
+        self.end_attempt(id, end);
+        let now = self.now;
+        self.change_job(id.job, |state| state.lose(None, reason, now));
+        if let Some(connection) = connection {
+            self.send_fenced(connection, held, FenceReason::Ended { attempt: id });
+        }
+    }
+
+    /// An attempt is lost: its job is tried again, or ends.
+    pub(super) fn lose(&mut self, id: AttemptId, how: LostHow) {
+        let Some(AttemptRow { worker, host, phase, .. }) = self.attempts.get(&id) else { return };
+        let retry = (id.number <= self.timing.lost_retries)
+            .then(|| Retry { attempt: id.number + 1, lost_on: worker.clone() });
+        let then = match (self.cancelled_by(id.job), &retry) {
+            (Some(by), _) => AfterLoss::Cancelled { by: by.to_owned() },
+            (None, Some(retry)) => AfterLoss::Retried { attempt: retry.attempt },
+            (None, None) => AfterLoss::GivenUp { attempts: id.number },
+        };
+        let loss = Loss { worker: worker.clone(), host: host.clone(), phase: *phase, how, then };
+        let reason = EndReason::Lost(loss);
+        self.end_attempt(id, End::with(Outcome::Incomplete, reason.clone(), self.now));
+        let now = self.now;
+        self.change_job(id.job, |state| state.lose(retry, reason, now));
+    }
+
+    /// Ends an attempt for good and frees its slot.
+    fn end_attempt(&mut self, id: AttemptId, end: End) {
+        let Some(mut row) = self.attempts.remove(&id) else { return };
+        self.timers.clear(&Timer::Lease(id));
+        self.timers.clear(&Timer::Cancel(id));
+        self.settled.insert(row.token, Settled { attempt: id, reported: end.reason.is_report() });
+        self.forget_settled();
+        if let Some(worker) = self.workers.get_mut(&row.worker) {
+            worker.attempts.remove(&id);
+        }
+        let name = row.worker.clone();
+        self.place(&name);
+        row.end = Some(end);
+        self.save(Row::Attempt(row));
+        self.changes.insert(Change::Worker(name));
+        self.effects.push(Effect::AttemptEnded(id));
+    }
+
+    /// Takes a job on by a transition that its attempt's end calls for: into the queue again, or out of the books.
+    fn change_job(
+        &mut self,
+        id: JobId,
+        transition: impl FnOnce(JobState) -> Result<JobState, crate::job::IllegalTransition>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Ok(state) = transition(job.state.clone()) else { return };
+        job.state = state;
+        if let JobState::Scheduled { .. } = job.state {
+            job.started_at = None;
+            let row = job.clone();
+            self.enqueue(&row);
+        }
+        self.save_job(id);
+        if self.jobs.get(&id).is_some_and(|job| job.state.is_final()) {
+            self.jobs.remove(&id);
+        }
+    }
+}

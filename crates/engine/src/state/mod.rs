@@ -1,0 +1,358 @@
+//! The state machine: one input at a time, what it leads to, and when to look again.
+
+mod attempts;
+mod dispatch;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod workers;
+
+use crate::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
+use crate::io::{Answer, Change, Effect, Input, Message, NewJob, Step, Verdict};
+use crate::job::JobState;
+use crate::reason::{FenceReason, Refusal, WaitReason};
+use crate::rows::{AttemptRow, JobRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
+use crate::settings::{ClassSet, DEFAULT_PRIORITY};
+use crate::work::{Held, Timing};
+use dispatch::Queue;
+use pool::Pool;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use timers::{Timer, Timers};
+
+/// A worker, and what it has.
+#[derive(Debug, Clone)]
+struct Worker {
+    row: WorkerRow,
+    connection: Option<ConnectionId>,
+    /// What it runs as far as the server knows. All under the row's instance.
+    attempts: BTreeSet<AttemptId>,
+}
+
+/// An attempt that has ended, as long as somebody may still ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Settled {
+    attempt: AttemptId,
+    /// Its worker reported the end, and may ask for the acknowledgement again.
+    reported: bool,
+}
+
+/// Everything that is open: jobs, attempts, workers, leases.
+#[derive(Debug, Clone)]
+pub struct State {
+    timing: Timing,
+    /// The time for records; never goes back.
+    now: Timestamp,
+    timers: Timers,
+    jobs: BTreeMap<JobId, JobRow>,
+    attempts: BTreeMap<AttemptId, AttemptRow>,
+    settled: BTreeMap<FencingToken, Settled>,
+    workers: BTreeMap<WorkerName, Worker>,
+    connections: BTreeMap<ConnectionId, WorkerName>,
+    queues: BTreeMap<ClassSet, Queue>,
+    pool: Pool,
+    last_job: i64,
+    last_token: i64,
+    /// Workers whose row says that they are online, although the server has restarted.
+    to_mark_offline: BTreeSet<WorkerName>,
+    /// What the step in progress has to look at before it ends.
+    roomy_workers: BTreeSet<WorkerName>,
+    grown_queues: BTreeSet<ClassSet>,
+    doubtful_reasons: BTreeSet<ClassSet>,
+    /// What the step in progress leads to.
+    effects: Vec<Effect>,
+    changes: BTreeSet<Change>,
+}
+
+impl State {
+    /// Nothing yet.
+    pub fn new(timing: Timing, now: Timestamp) -> Self {
+        Self::rebuild(Rows::default(), timing, now)
+    }
+
+    /// The state that `rows` describe, after a restart: nobody is connected, and each lease is granted anew, so that
+    /// workers have the time to come back. The first input must be [`Input::Tick`], which stores what the restart
+    /// itself has changed.
+    pub fn rebuild(rows: Rows, timing: Timing, now: Timestamp) -> Self {
+        let mut state = Self {
+            timing,
+            now,
+            timers: Timers::new(now),
+            jobs: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            pool: Pool::default(),
+            last_job: rows.last_job,
+            last_token: rows.last_token,
+            to_mark_offline: BTreeSet::new(),
+            roomy_workers: BTreeSet::new(),
+            grown_queues: BTreeSet::new(),
+            doubtful_reasons: BTreeSet::new(),
+            effects: Vec::new(),
+            changes: BTreeSet::new(),
+        };
+        for row in rows.workers {
+            if matches!(row.status, WorkerStatus::Online { .. }) {
+                state.to_mark_offline.insert(row.name.clone());
+            }
+            let worker = Worker { connection: None, attempts: BTreeSet::new(), row };
+            state.workers.insert(worker.row.name.clone(), worker);
+        }
+        for row in rows.queues {
+            state.queues.insert(row.classes.clone(), Queue::stored(row.reason));
+            state.doubtful_reasons.insert(row.classes);
+        }
+        for row in rows.jobs {
+            if let JobState::Scheduled { .. } = row.state {
+                let queue = state.queues.entry(row.classes.clone()).or_default();
+                queue.jobs.insert((row.priority, row.id));
+                state.doubtful_reasons.insert(row.classes.clone());
+            }
+            state.jobs.insert(row.id, row);
+        }
+        for row in rows.attempts {
+            state.rebuild_attempt(row);
+        }
+        state.forget_settled();
+        state
+    }
+
+    fn rebuild_attempt(&mut self, row: AttemptRow) {
+        if let Some(end) = &row.end {
+            let settled = Settled { attempt: row.id, reported: end.reason.is_report() };
+            self.settled.insert(row.token, settled);
+            return;
+        }
+        self.timers.set(Timer::Lease(row.id), self.timing.lease_us);
+        if self.cancelled_by(row.id.job).is_some() {
+            self.timers.set(Timer::Cancel(row.id), self.timing.cancel_grace_us);
+        }
+        if let Some(worker) = self.workers.get_mut(&row.worker) {
+            worker.attempts.insert(row.id);
+        }
+        self.attempts.insert(row.id, row);
+    }
+
+    /// Takes one input. The rows among the effects must be stored before anything else of the result is acted on.
+    /// `now` is the clock; it may jump.
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Step {
+        self.timers.observe(now, self.timing.lease_us / 2);
+        self.now = self.now.max(now);
+        let answer = self.take(input);
+        self.dispatch();
+        let changes = std::mem::take(&mut self.changes);
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.extend(changes.into_iter().map(Effect::Notify));
+        Step { answer, effects }
+    }
+
+    fn take(&mut self, input: Input) -> Result<Answer, Refusal> {
+        match input {
+            Input::PostJobs { jobs } => return self.post(jobs),
+            Input::CancelJob { job, by } => return self.cancel(job, &by),
+            Input::Hello { connection, hello } => self.hello(connection, hello),
+            Input::Disconnected { connection } => self.disconnected(connection),
+            Input::Heartbeat { connection, holds } => self.heartbeat(connection, &holds),
+            Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
+            Input::Finished { connection, held, report } => self.finished(connection, held, &report),
+            Input::Tick => self.tick(),
+        }
+        Ok(Answer::Done)
+    }
+
+    /// When to send the next [`Input::Tick`]; `None` while nothing can become due.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.next(self.timing.heartbeat_us)
+    }
+
+    /// The times that it works with.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// An open job.
+    pub fn job(&self, id: JobId) -> Option<&JobRow> {
+        self.jobs.get(&id)
+    }
+
+    /// All open jobs by number.
+    pub fn open_jobs(&self) -> impl Iterator<Item = &JobRow> {
+        self.jobs.values()
+    }
+
+    /// Why an open job does not run; `None` if it runs or is not open.
+    pub fn wait_reason(&self, id: JobId) -> Option<&WaitReason> {
+        let job = self.jobs.get(&id)?;
+        match job.state {
+            JobState::Scheduled { .. } => self.queues.get(&job.classes)?.reason.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether what comes over `connection` about an attempt counts. Ask this before storing bytes of its streams.
+    pub fn verdict(&self, connection: ConnectionId, held: &Held) -> Verdict {
+        match self.connections.get(&connection) {
+            Some(worker) => self.verdict_for(worker, held),
+            None => Verdict::Fenced(FenceReason::NotHeld { attempt: held.attempt }),
+        }
+    }
+
+    fn verdict_for(&self, worker: &WorkerName, held: &Held) -> Verdict {
+        if let Some(row) = self.attempts.get(&held.attempt)
+            && row.token == held.token
+            && row.worker == *worker
+        {
+            return Verdict::GoOn { phase: row.phase };
+        }
+        match self.settled.get(&held.token) {
+            Some(settled) if settled.attempt == held.attempt && settled.reported => Verdict::Finished,
+            Some(settled) if settled.attempt == held.attempt => {
+                Verdict::Fenced(FenceReason::Ended { attempt: held.attempt })
+            }
+            _ => Verdict::Fenced(FenceReason::NotHeld { attempt: held.attempt }),
+        }
+    }
+
+    /// What is stored, in comparable form: a rebuilt state has the same facts as the one that wrote the rows.
+    pub fn facts(&self) -> Facts {
+        let worker = |worker: &Worker| {
+            let row = &worker.row;
+            (row.name.clone(), row.instance.clone(), row.slots, row.classes.clone(), worker.attempts.clone())
+        };
+        let queue = |(classes, queue): (&ClassSet, &Queue)| {
+            (classes.clone(), queue.jobs.iter().copied().collect(), queue.reason.clone())
+        };
+        Facts {
+            jobs: self.jobs.values().cloned().collect(),
+            attempts: self.attempts.values().cloned().collect(),
+            settled: self.settled.iter().map(|(token, s)| (*token, s.attempt, s.reported)).collect(),
+            workers: self.workers.values().map(worker).collect(),
+            queues: self.queues.iter().map(queue).collect(),
+            last_job: self.last_job,
+            last_token: self.last_token,
+        }
+    }
+
+    fn post(&mut self, jobs: Vec<NewJob>) -> Result<Answer, Refusal> {
+        if jobs.is_empty() {
+            return Err(Refusal::NoJobs);
+        }
+        for (index, job) in jobs.iter().enumerate() {
+            job.settings.check().map_err(|problem| Refusal::BadJob { number: index + 1, problem })?;
+        }
+        let ids = jobs.into_iter().map(|job| self.make_job(job)).collect();
+        Ok(Answer::Posted(ids))
+    }
+
+    fn make_job(&mut self, job: NewJob) -> JobId {
+        self.last_job += 1;
+        let settings = job.settings.with_defaults();
+        let row = JobRow {
+            id: JobId(self.last_job),
+            name: settings.job_name(),
+            priority: job.priority.unwrap_or(DEFAULT_PRIORITY),
+            classes: settings.classes(),
+            settings: Arc::new(settings),
+            state: JobState::Scheduled { attempt: 1, lost_on: None },
+            created_at: self.now,
+            started_at: None,
+        };
+        let id = row.id;
+        self.enqueue(&row);
+        self.jobs.insert(id, row);
+        self.save_job(id);
+        id
+    }
+
+    fn cancel(&mut self, id: JobId, by: &str) -> Result<Answer, Refusal> {
+        let by = crate::reason::clean(by);
+        let Some(job) = self.jobs.get_mut(&id) else { return Err(Refusal::NotOpen { job: id }) };
+        let Ok(state) = job.state.clone().cancel(&by, self.now) else {
+            return Ok(Answer::Cancelling); // it has been cancelled before
+        };
+        job.state = state;
+        let Some(attempt) = job.active_attempt() else {
+            let (key, classes) = ((job.priority, id), job.classes.clone());
+            self.dequeue(&classes, key);
+            self.save_job(id);
+            self.jobs.remove(&id);
+            return Ok(Answer::Cancelled);
+        };
+        self.save_job(id);
+        self.timers.set(Timer::Cancel(attempt), self.timing.cancel_grace_us);
+        self.send_cancel(attempt);
+        Ok(Answer::Cancelling)
+    }
+
+    fn tick(&mut self) {
+        for name in std::mem::take(&mut self.to_mark_offline) {
+            if self.workers.get(&name).is_some_and(|worker| worker.connection.is_none()) {
+                self.set_offline(&name, OfflineReason::ServerRestarted);
+            }
+        }
+        for (timer, overdue_us) in self.timers.take_due() {
+            match timer {
+                Timer::Silence(worker) => self.silent(&worker),
+                Timer::Cancel(attempt) => self.cancel_ignored(attempt),
+                Timer::Lease(attempt) => self.lease_ended(attempt, overdue_us),
+            }
+        }
+    }
+
+    fn save(&mut self, row: Row) {
+        self.effects.push(Effect::Save(Box::new(row)));
+    }
+
+    fn save_job(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get(&id).cloned() {
+            self.save(Row::Job(job));
+            self.changes.insert(Change::Job(id));
+        }
+    }
+
+    fn send(&mut self, connection: ConnectionId, message: Message) {
+        self.effects.push(Effect::Send { connection, message });
+    }
+
+    /// Who cancelled a job that a worker has.
+    fn cancelled_by(&self, id: JobId) -> Option<&str> {
+        match &self.jobs.get(&id)?.state {
+            JobState::Active(active) => active.cancelled_by.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Keeps what the rows of [`Rows`] would bring back, and no more.
+    fn forget_settled(&mut self) {
+        let oldest = FencingToken(self.last_token - SETTLED_WINDOW + 1);
+        self.settled = self.settled.split_off(&oldest);
+    }
+}
+
+/// A worker's name, process, slots, classes and attempts.
+pub type WorkerFacts = (WorkerName, String, u32, ClassSet, BTreeSet<AttemptId>);
+/// A queue's classes, jobs with their priority in order, and reason.
+pub type QueueFacts = (ClassSet, Vec<(i32, JobId)>, Option<WaitReason>);
+
+/// What is stored of a [`State`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Open jobs.
+    pub jobs: Vec<JobRow>,
+    /// Running attempts.
+    pub attempts: Vec<AttemptRow>,
+    /// Recently ended attempts, and whether their worker reported the end.
+    pub settled: Vec<(FencingToken, AttemptId, bool)>,
+    /// Workers.
+    pub workers: Vec<WorkerFacts>,
+    /// Queues.
+    pub queues: Vec<QueueFacts>,
+    /// See [`Rows`].
+    pub last_job: i64,
+    /// See [`Rows`].
+    pub last_token: i64,
+}
