@@ -3,7 +3,8 @@
 //! Starlark makes these requests in memory; a program in another language sends them as JSON lines over a pipe.
 //! Names and defaults follow openQA's testapi. Times are seconds.
 
-use assay_records::step::{ModuleFlags, NeedleHit, Source, StepResult};
+use assay_records::step::StepResult;
+pub use assay_records::step::{AreaHit, ModuleFlags, NeedleHit, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -545,6 +546,9 @@ pub enum FromDriver {
         id: u64,
         /// What is asked: `{"call": "assert_screen", "args": {"tags": "x"}}`.
         request: Value,
+        /// The word the author used, where it differs from the request's.
+        #[serde(default)]
+        name: Option<String>,
         /// Where the author asked it: innermost frame last.
         #[serde(default)]
         stack: Vec<Source>,
@@ -553,6 +557,12 @@ pub enum FromDriver {
     Done {
         /// Null if it went well; otherwise why not.
         error: Option<String>,
+        /// `failed` when an expectation did not hold; anything else means that the test is wrong.
+        #[serde(default)]
+        kind: Option<CallErrorKind>,
+        /// Where: innermost frame last.
+        #[serde(default)]
+        stack: Vec<Source>,
         /// The traceback, for people.
         #[serde(default)]
         traceback: Option<String>,

@@ -1,0 +1,178 @@
+//! Shared by the tests: a fake host that records calls, and suites written in one text.
+#![expect(dead_code, reason = "each test binary uses its part")]
+
+use assay_proto::driver::{Call, CallError, Request};
+use assay_script::{Function, Host, RunError, Suite};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Value, json};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A host whose machine does what the test of the test wants.
+#[derive(Default)]
+pub struct FakeHost {
+    pub calls: Vec<Call>,
+    /// Answers by author's name of the call; the last one of a list stays.
+    pub answers: BTreeMap<String, Vec<Result<Value, CallError>>>,
+    pub variables: BTreeMap<String, String>,
+    /// Time passes by this whenever somebody looks at the clock.
+    pub tick: Duration,
+    pub now: Cell<Duration>,
+    /// Says so after it was asked so often.
+    pub cancel_after: Option<u32>,
+    pub asked: Cell<u32>,
+    references: u64,
+}
+
+impl FakeHost {
+    pub fn answer(mut self, name: &str, answer: Result<Value, CallError>) -> Self {
+        self.answers.entry(name.to_owned()).or_default().push(answer);
+        self
+    }
+
+    /// `name {args}` of each call, one a line.
+    pub fn log(&self) -> String {
+        self.calls.iter().map(|call| format!("{}\n", describe(call))).collect()
+    }
+}
+
+/// A call as one line: author's name, request, place.
+pub fn describe(call: &Call) -> String {
+    let request = serde_json::to_value(&call.request).unwrap();
+    let wire = request["call"].as_str().unwrap();
+    let alias = if wire == call.name { String::new() } else { format!(" as {wire}") };
+    let place: Vec<String> = call.stack.iter().map(|source| format!("{}:{}", source.file, source.line)).collect();
+    format!("{}{alias} {} @ {}", call.name, request["args"], place.join(" > "))
+}
+
+pub fn hit() -> Value {
+    json!({
+        "name": "grub-prompt-1", "tags": ["grub", "prompt"], "error": 0.01, "json": null, "png": null,
+        "areas": [{"x": 1, "y": 2, "w": 30, "h": 40, "similarity": 0.98, "ok": true}]
+    })
+}
+
+impl Host for FakeHost {
+    fn call(&mut self, call: Call) -> Result<Value, CallError> {
+        let scripted = self.answers.get_mut(&call.name);
+        let answer = match (scripted, &call.request) {
+            (Some(answers), _) if answers.len() > 1 => answers.remove(0),
+            (Some(answers), _) => answers[0].clone(),
+            (None, Request::GetVar { name, default }) => {
+                Ok(self.variables.get(name).cloned().or(default.clone()).into())
+            }
+            (None, Request::SetVar { name, value }) => {
+                self.variables.insert(name.clone(), value.clone());
+                Ok(Value::Null)
+            }
+            (None, Request::ScreenReference {}) => {
+                self.references += 1;
+                Ok(self.references.into())
+            }
+            (None, request) => Ok(usual(request)),
+        };
+        self.calls.push(call);
+        answer
+    }
+
+    fn cancelled(&self) -> Option<CallError> {
+        self.asked.set(self.asked.get() + 1);
+        self.cancel_after
+            .is_some_and(|limit| self.asked.get() > limit)
+            .then(|| CallError::cancelled("stopped by the operator"))
+    }
+
+    fn clock(&self) -> Duration {
+        self.now.set(self.now.get() + self.tick);
+        self.now.get()
+    }
+}
+
+fn usual(request: &Request) -> Value {
+    match request {
+        Request::AssertScreen(_)
+        | Request::CheckScreen(_)
+        | Request::AssertAndClick { .. }
+        | Request::SendKeyUntilNeedlematch { .. } => hit(),
+        Request::MatchHasTag { .. }
+        | Request::WaitScreenChange { .. }
+        | Request::AssertScreenChange { .. }
+        | Request::WaitStillScreen(_)
+        | Request::AssertStillScreen(_)
+        | Request::CheckShutdown { .. } => Value::Bool(true),
+        Request::WaitSerial { .. } => "text up to the match".into(),
+        _ => Value::Null,
+    }
+}
+
+/// Files, each after a line `=== path`.
+pub fn write_suite(dir: &Utf8Path, text: &str) {
+    for (name, content) in sections(text) {
+        let path = dir.join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, content).unwrap();
+    }
+}
+
+pub fn sections(text: &str) -> Vec<(&str, String)> {
+    let mut found: Vec<(&str, String)> = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("=== ") {
+            found.push((name.trim(), String::new()));
+        } else if let Some((_, content)) = found.last_mut() {
+            content.push_str(line);
+            content.push('\n');
+        }
+    }
+    found
+}
+
+pub struct Dir {
+    pub path: Utf8PathBuf,
+    _keep: tempfile::TempDir,
+}
+
+pub fn temporary() -> Dir {
+    let keep = tempfile::tempdir().unwrap();
+    let path = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap().canonicalize_utf8().unwrap();
+    Dir { path, _keep: keep }
+}
+
+/// A suite with one Starlark module whose `run` has this body.
+pub fn suite_of(body: &str) -> (Dir, Suite) {
+    let indented: String = body.lines().map(|line| format!("    {line}\n")).collect();
+    suite(&format!("=== tests/a.star\ntest()\ndef run(t: Machine):\n{indented}"))
+}
+
+pub fn suite(text: &str) -> (Dir, Suite) {
+    let dir = temporary();
+    write_suite(&dir.path, text);
+    match Suite::load(&dir.path, None) {
+        Ok((suite, _)) => (dir, suite),
+        Err(errors) => panic!("{}", errors.iter().map(|e| format!("{e}\n")).collect::<String>()),
+    }
+}
+
+pub fn run(suite: &Suite, host: &mut FakeHost) -> Result<(), RunError> {
+    on_big_stack(|| suite.run(&suite.modules()[0], Function::Run, host))
+}
+
+pub fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(assay_script::STACK_SIZE);
+        thread.spawn_scoped(scope, work).unwrap().join().unwrap()
+    })
+}
+
+/// Compares with the file; `UPDATE_GOLDEN=1` writes it instead.
+pub fn golden(path: &str, actual: &str) {
+    let path = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(&path, actual).unwrap();
+        return;
+    }
+    let expected = fs_err::read_to_string(&path).unwrap_or_default();
+    assert!(expected == actual, "{path} differs; UPDATE_GOLDEN=1 accepts\n--- expected\n{expected}--- actual\n{actual}");
+}
