@@ -1,1 +1,109 @@
-fn main() {}
+//! `assay`: one binary, `noun verb`.
+#![expect(clippy::print_stdout, reason = "this crate is the one that talks to people")]
+
+mod client;
+mod cmd;
+mod exit;
+mod paths;
+mod ui;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand};
+use exit::CliError;
+
+/// Tests operating systems and gates changes.
+#[derive(Parser)]
+#[command(
+    name = "assay",
+    version,
+    about,
+    after_help = "Exit codes: 0 ok · 1 verdict negative · 2 usage or configuration · 3 infrastructure · 4 not found\n\n\
+                  Examples:\n  assay up                                  server and worker on this machine\n  \
+                  assay run examples/grub                   one test directory, no server\n  \
+                  assay job post examples/grub              the same through the server\n  \
+                  assay test check examples/grub            types, needles, tags\n  \
+                  assay doctor                              can this host run machines?"
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    /// Print one JSON document on stdout instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Data directory of the server (default: $ASSAY_DATA, or ~/.local/share/assay).
+    #[arg(long, global = true, value_name = "DIR", env = "ASSAY_DATA")]
+    pub(crate) data: Option<Utf8PathBuf>,
+    /// More on stderr: the log of the run, or of the server. Twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server and one worker on this machine.
+    Up(cmd::up::Up),
+    /// Start the server alone.
+    Server(cmd::up::Server),
+    /// Start a worker for a server.
+    Worker(cmd::worker::Worker),
+    /// Run a test directory here, without a server.
+    Run(cmd::run::Run),
+    /// Say whether this host can run machines, and what to do if not.
+    Doctor,
+    /// Test directories.
+    #[command(subcommand)]
+    Test(cmd::test::Test),
+    /// Needles.
+    #[command(subcommand)]
+    Needle(cmd::needle::Needle),
+    /// Jobs on a server.
+    #[command(subcommand)]
+    Job(cmd::job::Job),
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.common.verbose, matches!(cli.command, Command::Up(_) | Command::Server(_) | Command::Worker(_)));
+    match dispatch(cli) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("assay: {error}");
+            error.code.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
+    let common = cli.common;
+    match cli.command {
+        Command::Up(up) => up.run(&common),
+        Command::Server(server) => server.run(&common),
+        Command::Worker(worker) => worker.run(&common),
+        Command::Run(run) => run.run(&common),
+        Command::Doctor => cmd::doctor::run(&common),
+        Command::Test(test) => test.run(&common),
+        Command::Needle(needle) => needle.run(&common),
+        Command::Job(job) => job.run(&common),
+    }
+}
+
+/// Services say what they do; other commands only what is wrong.
+fn start_logging(verbose: u8, service: bool) {
+    let level = match (verbose, service) {
+        (0, false) => "error",
+        (0, true) => "warn",
+        (1, false) => "warn",
+        (1, true) => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ASSAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -1,0 +1,128 @@
+//! Talks to a server's API.
+
+use crate::Common;
+use crate::exit::CliError;
+use crate::paths;
+use camino::Utf8Path;
+use fs_err as fs;
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::time::Duration;
+
+/// A connection to the server of a data directory, or of `$ASSAY_SERVER`.
+pub(crate) struct Client {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+    url: String,
+    token: Option<String>,
+}
+
+/// The address of the server that uses the data directory.
+pub(crate) fn server_url(data: &Utf8Path) -> Result<String, CliError> {
+    if let Ok(url) = std::env::var("ASSAY_SERVER") {
+        return Ok(url.trim_end_matches('/').to_owned());
+    }
+    let file = data.join("server.json");
+    let text = fs::read_to_string(&file)
+        .map_err(|_| CliError::infrastructure(format!("no server has run on {data} yet; start one with `assay up`, or name the directory with --data, or a server with ASSAY_SERVER=http://HOST:PORT")))?;
+    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+    value["url"].as_str().map(|url| url.trim_end_matches('/').to_owned()).ok_or_else(|| {
+        CliError::infrastructure(format!("{file} does not name a server; start one with `assay up`"))
+    })
+}
+
+impl Client {
+    pub(crate) fn new(common: &Common) -> Result<Self, CliError> {
+        let data = paths::data_dir(common)?;
+        let url = server_url(&data)?;
+        let token = match std::env::var("ASSAY_TOKEN") {
+            Ok(token) => Some(token),
+            Err(_) => fs::read_to_string(data.join("tokens/admin")).ok(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .no_proxy()
+            .build()
+            .map_err(|error| CliError::infrastructure(error.to_string()))?;
+        Ok(Self { runtime, http, url, token: token.map(|token| token.trim().to_owned()) })
+    }
+
+    /// The server's address, for links.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, CliError> {
+        let answer = self.runtime.block_on(request.send()).map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body: Value = self.runtime.block_on(answer.json()).unwrap_or_default();
+        let error = body["error"].as_str().unwrap_or("the server gave no reason");
+        let help = body["help"].as_str().map(|help| format!("; {help}")).unwrap_or_default();
+        let message = format!("{error}{help}");
+        Err(match status {
+            StatusCode::NOT_FOUND => CliError::not_found(message),
+            status if status.is_client_error() => CliError::usage(message),
+            status => CliError::infrastructure(format!("{message} (HTTP {status})")),
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CliError {
+        CliError::infrastructure(format!(
+            "the server at {} does not answer ({error}); is it running? Start it with `assay up`",
+            self.url
+        ))
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let answer = self.send(self.request(Method::GET, path))?;
+        self.parse(answer)
+    }
+
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, CliError> {
+        let answer = self.send(self.request(Method::POST, path).json(body))?;
+        self.parse(answer)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, answer: reqwest::Response) -> Result<T, CliError> {
+        self.runtime
+            .block_on(answer.json())
+            .map_err(|error| CliError::infrastructure(format!("the server's answer is unreadable: {error}; are both of the same version?")))
+    }
+
+    /// A stream of a job as text.
+    pub(crate) fn stream(&self, job: i64, file: &str) -> Result<String, CliError> {
+        let answer = self.send(self.request(Method::GET, &format!("/api/assay/v1/jobs/{job}/streams/{file}")))?;
+        let bytes = self.runtime.block_on(answer.bytes()).map_err(|error| self.unreachable(&error))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A stream of a job as it grows, until the job has ended.
+    pub(crate) fn follow(&self, job: i64, file: &str, mut each: impl FnMut(&[u8])) -> Result<(), CliError> {
+        let path = format!("/api/assay/v1/jobs/{job}/streams/{file}?follow=1");
+        let mut answer = self.send(self.request(Method::GET, &path))?;
+        while let Some(chunk) = self.runtime.block_on(answer.chunk()).map_err(|error| self.unreachable(&error))? {
+            each(&chunk);
+        }
+        Ok(())
+    }
+
+    /// A blob's bytes.
+    pub(crate) fn blob(&self, sha256: &str) -> Result<Vec<u8>, CliError> {
+        let answer = self.send(self.request(Method::GET, &format!("/api/assay/v1/blobs/{sha256}")))?;
+        let bytes = self.runtime.block_on(answer.bytes()).map_err(|error| self.unreachable(&error))?;
+        Ok(bytes.to_vec())
+    }
+}

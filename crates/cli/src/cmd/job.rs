@@ -1,0 +1,350 @@
+//! `assay job …`
+
+use crate::client::Client;
+use crate::exit::{CliError, Code};
+use crate::{Common, paths, ui};
+use assay_proto::api::{CancelJob, Job as ApiJob, JobList, PostJob, PostedJobs};
+use assay_worker::suite::default_settings;
+use camino::Utf8Path;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+const API: &str = "/api/assay/v1";
+
+/// Jobs on a server.
+#[derive(clap::Subcommand)]
+pub(crate) enum Job {
+    /// Post a job.
+    #[command(after_help = "Examples:\n  assay job post examples/grub\n  assay job post mytests ISO=/images/my.iso QEMURAM=2048 --priority 40\n  \
+                            assay job post BACKEND=dummy TEST=try DUMMY_SLEEP=3\n  assay job wait $(assay job post examples/grub --quiet)")]
+    Post(Post),
+    /// List jobs, newest first.
+    #[command(after_help = "Examples:\n  assay job list --state running\n  assay job list --result failed --json")]
+    List(List),
+    /// Show a job: state, reason, attempts, settings.
+    Show {
+        /// Its number.
+        job: i64,
+    },
+    /// Print a job's log.
+    #[command(after_help = "Examples:\n  assay job log 12 --follow\n  assay job log 12 --file serial0.txt")]
+    Log(Log),
+    /// Cancel a job.
+    Cancel {
+        /// Its number.
+        job: i64,
+    },
+    /// Wait until jobs have ended; the exit code is the worst verdict.
+    Wait(Wait),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Post {
+    /// A test directory, and settings as NAME=VALUE; its vars.json gives the settings that you leave out.
+    #[arg(value_name = "DIR | NAME=VALUE", required = true)]
+    words: Vec<String>,
+    /// Lower is earlier.
+    #[arg(long)]
+    priority: Option<i32>,
+    /// Print only the number.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct List {
+    /// Only this state: scheduled, assigned, setup, running, uploading, done, cancelled.
+    #[arg(long)]
+    state: Option<String>,
+    /// Only this result: passed, softfailed, failed, incomplete, …
+    #[arg(long)]
+    result: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// Only jobs with a lower number.
+    #[arg(long)]
+    before: Option<i64>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Log {
+    /// Its number.
+    job: i64,
+    /// Go on until the job has ended.
+    #[arg(short, long)]
+    follow: bool,
+    /// Another stream of the job: steps.jsonl, serial0.txt, journal.jsonl.
+    #[arg(long, default_value = "autoinst-log.txt")]
+    file: String,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Wait {
+    /// Their numbers.
+    #[arg(required = true)]
+    jobs: Vec<i64>,
+    /// Give up after so many seconds.
+    #[arg(long)]
+    timeout: Option<u64>,
+}
+
+/// Answers of the server with its address, so that paths become links.
+#[derive(Serialize)]
+struct At<'a, T: Serialize> {
+    server: &'a str,
+    #[serde(flatten)]
+    answer: T,
+}
+
+#[derive(Serialize)]
+struct Jobs {
+    jobs: Vec<ApiJob>,
+}
+
+impl Job {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let client = Client::new(common)?;
+        match self {
+            Self::Post(post) => post.run(common, &client),
+            Self::List(list) => list.run(common, &client),
+            Self::Show { job } => {
+                let job: ApiJob = client.get(&format!("{API}/jobs/{job}"))?;
+                if common.json {
+                    ui::print_json(&At { server: client.url(), answer: job });
+                } else {
+                    show(&client, &job);
+                }
+                Ok(Code::Ok)
+            }
+            Self::Log(log) => log.run(&client),
+            Self::Cancel { job } => {
+                let by = std::env::var("USER").ok().filter(|user| !user.is_empty());
+                let job: ApiJob = client.post(&format!("{API}/jobs/{job}/cancel"), &CancelJob { by })?;
+                if common.json {
+                    ui::print_json(&At { server: client.url(), answer: &job });
+                } else {
+                    println!("job {} is {}", job.id, job.state);
+                }
+                Ok(Code::Ok)
+            }
+            Self::Wait(wait) => wait.run(common, &client),
+        }
+    }
+}
+
+impl Post {
+    fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
+        let post = PostJob { settings: self.settings()?, priority: self.priority };
+        let posted: PostedJobs = client.post(&format!("{API}/jobs"), &post)?;
+        if common.json {
+            ui::print_json(&At { server: client.url(), answer: posted });
+            return Ok(Code::Ok);
+        }
+        for job in posted.jobs {
+            if self.quiet {
+                println!("{}", job.id);
+            } else {
+                println!("job {}: {}{}", job.id, client.url(), job.url);
+            }
+        }
+        Ok(Code::Ok)
+    }
+
+    fn settings(&self) -> Result<BTreeMap<String, String>, CliError> {
+        let (dirs, pairs): (Vec<String>, Vec<String>) = self.words.iter().cloned().partition(|word| !word.contains('='));
+        let given = paths::settings(&pairs)?;
+        let Some(dir) = dirs.first() else { return Ok(given) };
+        if dirs.len() > 1 {
+            return Err(CliError::usage(format!("one test directory is one job; {:?} is a second one", dirs[1])));
+        }
+        let dir = paths::absolute(Utf8Path::new(dir))?;
+        if !dir.is_dir() {
+            return Err(CliError::not_found(format!("there is no directory {dir}")));
+        }
+        let mut settings = default_settings(&dir).map_err(|finding| CliError::usage(finding.to_string()))?;
+        settings.insert("CASEDIR".into(), dir.to_string());
+        settings.extend(given);
+        Ok(settings)
+    }
+}
+
+impl List {
+    fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
+        let mut path = format!("{API}/jobs?limit={}", self.limit);
+        for (name, value) in [("state", &self.state), ("result", &self.result)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", word(value)?));
+            }
+        }
+        if let Some(before) = self.before {
+            path.push_str(&format!("&before={before}"));
+        }
+        let list: JobList = client.get(&path)?;
+        if common.json {
+            ui::print_json(&At { server: client.url(), answer: list });
+        } else {
+            println!("{}", verdicts(&list.jobs));
+            if let Some(before) = list.next_before {
+                eprintln!("more with --before {before}");
+            }
+        }
+        Ok(Code::Ok)
+    }
+}
+
+/// States and results are single words; anything else would change the address.
+fn word(text: &str) -> Result<&str, CliError> {
+    if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        Ok(text)
+    } else {
+        Err(CliError::usage(format!("{text:?} is neither a state nor a result")))
+    }
+}
+
+impl Log {
+    fn run(&self, client: &Client) -> Result<Code, CliError> {
+        let print = |bytes: &[u8]| {
+            let mut out = std::io::stdout().lock();
+            // A closed pipe (`| head`) ends the output, not the program's health.
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        };
+        if self.follow {
+            client.follow(self.job, &self.file, print)?;
+        } else {
+            print(client.stream(self.job, &self.file)?.as_bytes());
+        }
+        Ok(Code::Ok)
+    }
+}
+
+impl Wait {
+    fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
+        let mut left = self.timeout.unwrap_or(u64::MAX);
+        let board = Board::new(ui::can_draw() && !common.json);
+        let bars: Vec<Option<ProgressBar>> = self.jobs.iter().map(|_| board.bar()).collect();
+        let mut done: BTreeMap<i64, ApiJob> = BTreeMap::new();
+        while done.len() < self.jobs.len() {
+            for (id, bar) in self.jobs.iter().zip(&bars) {
+                if done.contains_key(id) {
+                    continue;
+                }
+                // One job is waited for at a time; the others are looked at in between.
+                let last = done.len() + 1 == self.jobs.len() && bar.is_none();
+                let patience = if last { left.min(30) } else { 0 };
+                let job: ApiJob = client.get(&format!("{API}/jobs/{id}/wait?timeout={patience}"))?;
+                if let Some(bar) = bar {
+                    draw(bar, &job);
+                }
+                if job.is_final() {
+                    done.insert(*id, job);
+                }
+            }
+            if done.len() < self.jobs.len() {
+                let first = self.jobs.iter().find(|id| !done.contains_key(id)).copied().unwrap_or_default();
+                let _: ApiJob = client.get(&format!("{API}/jobs/{first}/wait?timeout=1"))?;
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    return Err(CliError::infrastructure(format!("job {first} has not ended in time; `assay job show {first}` says why")));
+                }
+            }
+        }
+        for bar in bars.into_iter().flatten() {
+            bar.finish_and_clear();
+        }
+        let jobs: Vec<ApiJob> = self.jobs.iter().filter_map(|id| done.remove(id)).collect();
+        let code = jobs.iter().map(code).max_by_key(|code| *code as u8).unwrap_or(Code::Ok);
+        if common.json {
+            ui::print_json(&At { server: client.url(), answer: Jobs { jobs } });
+        } else {
+            println!("{}", verdicts(&jobs));
+        }
+        Ok(code)
+    }
+}
+
+/// The exit code of a job that has ended.
+fn code(job: &ApiJob) -> Code {
+    let class = job.attempts.last().and_then(|attempt| attempt.class.as_deref());
+    match (job.result.as_str(), class) {
+        ("passed" | "softfailed", _) => Code::Ok,
+        ("failed" | "timeout_exceeded", _) => Code::Negative,
+        ("incomplete", Some("test")) => Code::Usage,
+        _ => Code::Infrastructure,
+    }
+}
+
+/// Bars below each other, or none where nobody could see them.
+struct Board(Option<MultiProgress>);
+
+impl Board {
+    fn new(draw: bool) -> Self {
+        Self(draw.then(MultiProgress::new))
+    }
+
+    fn bar(&self) -> Option<ProgressBar> {
+        let board = self.0.as_ref()?;
+        let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {pos}/{len} {elapsed} {wide_msg}");
+        let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Some(board.add(bar))
+    }
+}
+
+fn draw(bar: &ProgressBar, job: &ApiJob) {
+    bar.set_prefix(format!("{} {}", job.id, job.name));
+    if let Some(progress) = &job.progress {
+        bar.set_length(progress.modules as u64);
+        bar.set_position(progress.begun.saturating_sub(1) as u64);
+        bar.set_message(progress.module.clone().unwrap_or_else(|| job.state.clone()));
+    } else {
+        bar.set_message(job.reason.clone().unwrap_or_else(|| job.state.clone()));
+    }
+    if job.is_final() {
+        bar.finish_with_message(ui::result_word(&job.result));
+    }
+}
+
+fn verdicts(jobs: &[ApiJob]) -> comfy_table::Table {
+    let rows = jobs.iter().map(|job| {
+        let word = if job.is_final() { ui::result_word(&job.result) } else { job.state.clone() };
+        vec![job.id.to_string(), job.name.clone(), word, took(job), job.reason.clone().unwrap_or_default()]
+    });
+    ui::table(&["JOB", "NAME", "RESULT", "TIME", "REASON"], rows)
+}
+
+fn took(job: &ApiJob) -> String {
+    let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    match (parse(&job.started), parse(&job.finished)) {
+        (Some(from), Some(to)) => ui::duration((to.as_microsecond() - from.as_microsecond()).max(0) as u64),
+        _ => String::new(),
+    }
+}
+
+fn show(client: &Client, job: &ApiJob) {
+    println!("job {}  {}", job.id, job.name);
+    println!("{}{}", client.url(), job.url);
+    println!("state    {}", job.state);
+    println!("result   {}", ui::result_word(&job.result));
+    if let Some(reason) = &job.reason {
+        println!("reason   {reason}");
+    }
+    println!("priority {}", job.priority);
+    println!("posted   {}", job.created);
+    if !job.attempts.is_empty() {
+        println!("\n{}", attempts(job));
+    }
+    let settings = job.settings.iter().map(|(name, setting)| vec![name.clone(), setting.value.clone(), setting.from.clone()]);
+    println!("\n{}", ui::table(&["SETTING", "VALUE", "FROM"], settings));
+}
+
+fn attempts(job: &ApiJob) -> comfy_table::Table {
+    let rows = job.attempts.iter().map(|attempt| {
+        let word = if attempt.result == "none" { attempt.state.clone() } else { ui::result_word(&attempt.result) };
+        vec![attempt.number.to_string(), word, attempt.worker.clone(), attempt.reason.clone().unwrap_or_default()]
+    });
+    ui::table(&["ATTEMPT", "RESULT", "WORKER", "REASON"], rows)
+}

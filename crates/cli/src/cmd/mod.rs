@@ -1,0 +1,9 @@
+//! One file per noun.
+
+pub(crate) mod doctor;
+pub(crate) mod job;
+pub(crate) mod needle;
+pub(crate) mod run;
+pub(crate) mod test;
+pub(crate) mod up;
+pub(crate) mod worker;

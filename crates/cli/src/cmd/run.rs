@@ -1,0 +1,280 @@
+//! `assay run DIR`: the same executor as a worker's, without a server.
+
+use crate::exit::{CliError, Code};
+use crate::{Common, paths, ui};
+use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_proto::worker::{Report, Stream};
+use assay_records::step::{ModuleResult, Record, Step, StepBody};
+use assay_worker::attempt::AttemptDir;
+use assay_worker::exec::{self, Attempt, HostOptions, ScreenTap, Stop};
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Run a test directory here, without a server.
+///
+/// DIR holds tests/*.star (or *.py), needles/ and, if you like, vars.json with default settings. The record of the
+/// run (steps.jsonl, autoinst-log.txt, serial0.txt, journal.jsonl, blobs/, result.json) goes to --out.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  assay run examples/grub\n  assay run mytests ISO=/images/my.iso QEMURAM=2048 --out /tmp/result\n  \
+                        assay run mytests SCHEDULE=boot,login --json | jq .outcome")]
+pub(crate) struct Run {
+    /// The test directory.
+    dir: Utf8PathBuf,
+    /// Settings, as openQA's variables: ISO=… HDD_1=… QEMURAM=…
+    #[arg(value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// Where the record goes (default: a new folder under the data directory).
+    #[arg(long, value_name = "DIR")]
+    out: Option<Utf8PathBuf>,
+    /// Run external test programs without a sandbox where none can be had.
+    #[arg(long)]
+    unsandboxed: bool,
+}
+
+/// What `--json` prints and `result.json` holds.
+#[derive(Serialize)]
+struct Summary {
+    outcome: Outcome,
+    class: OutcomeClass,
+    reason: Option<String>,
+    duration_us: u64,
+    out: Utf8PathBuf,
+    modules: Vec<ModuleLine>,
+}
+
+#[derive(Serialize, Clone)]
+struct ModuleLine {
+    name: String,
+    result: ModuleResult,
+    duration_us: u64,
+    steps: usize,
+}
+
+impl Run {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let dir = paths::absolute(&self.dir)?;
+        if !dir.is_dir() {
+            return Err(CliError::not_found(format!("there is no directory {dir}")));
+        }
+        let mut settings = paths::settings(&self.settings)?;
+        settings.insert("CASEDIR".into(), dir.to_string());
+        let data = paths::data_dir(common)?;
+        let out = match &self.out {
+            Some(out) => paths::absolute(out)?,
+            None => data.join("runs").join(jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string()),
+        };
+        if out.join("steps.jsonl").exists() && self.out.is_some() && !out.join("result.json").exists() && !out.join("vars.json").exists() {
+            return Err(CliError::usage(format!("{out} holds something else; choose another --out")));
+        }
+        if out.join("blobs").exists() {
+            fs::remove_dir_all(out.join("blobs"))?;
+        }
+        let host = paths::host_options(&data, self.unsandboxed);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let summary = runtime.block_on(execute(common, settings, &out, host))?;
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if common.json {
+            ui::print_json(&summary);
+        } else {
+            show(&summary);
+        }
+        Ok(code(summary.outcome, summary.class))
+    }
+}
+
+/// The exit code of a verdict.
+pub(crate) fn code(outcome: Outcome, class: OutcomeClass) -> Code {
+    match (outcome, class) {
+        (Outcome::Passed | Outcome::Softfailed, _) => Code::Ok,
+        (Outcome::Failed | Outcome::TimeoutExceeded, _) => Code::Negative,
+        (Outcome::Incomplete, OutcomeClass::Test) => Code::Usage,
+        (Outcome::Incomplete | Outcome::UserCancelled, _) => Code::Infrastructure,
+    }
+}
+
+async fn execute(
+    common: &Common,
+    settings: BTreeMap<String, String>,
+    out: &Utf8Path,
+    host: HostOptions,
+) -> Result<Summary, CliError> {
+    let dir = AttemptDir::create(out, common.verbose > 0)
+        .map_err(|error| CliError::infrastructure(format!("the record cannot be kept in {out}: {error}; choose another place with --out")))?;
+    let shown: BTreeMap<_, _> = settings.iter().filter(|(name, _)| !exec::is_secret_name(name)).collect();
+    fs::write(out.join("vars.json"), serde_json::to_vec_pretty(&shown).unwrap_or_default())?;
+    let run_dir = host.run.clone();
+    let stop = watch::Sender::new(None);
+    let began = Instant::now();
+    let attempt = Attempt {
+        number: 1,
+        settings,
+        dir: dir.clone(),
+        stop: stop.subscribe(),
+        tap: ScreenTap::default(),
+        began,
+        host: Arc::new(host),
+    };
+    let mut progress = Progress::new(out, ui::can_draw() && !common.json && common.verbose == 0);
+    let report = {
+        let mut grown = dir.grown();
+        let run = exec::run(&attempt);
+        tokio::pin!(run);
+        let mut interrupts = 0;
+        loop {
+            tokio::select! {
+                report = &mut run => break report,
+                changed = grown.changed() => if changed.is_ok() { progress.advance() },
+                stopped = interrupted() => {
+                    stopped?;
+                    interrupts += 1;
+                    if interrupts > 1 {
+                        return Err(CliError::infrastructure("interrupted twice; the record may be incomplete"));
+                    }
+                    let _ = stop.send(Some(Stop::Cancelled("interrupted".into())));
+                }
+            }
+        }
+    };
+    let _ = fs::remove_dir(&run_dir);
+    progress.advance();
+    progress.end();
+    finish(report, out, began.elapsed(), progress.modules)
+}
+
+fn finish(report: Report, out: &Utf8Path, took: Duration, modules: Vec<ModuleLine>) -> Result<Summary, CliError> {
+    let summary = Summary {
+        outcome: report.outcome,
+        class: report.class,
+        reason: report.reason,
+        duration_us: took.as_micros() as u64,
+        out: out.to_owned(),
+        modules,
+    };
+    let json = serde_json::to_vec_pretty(&summary).unwrap_or_default();
+    // A full disk has its sentence in the report already; the verdict is still printed.
+    if let Err(error) = fs::write(out.join("result.json"), json) {
+        eprintln!("assay: {error}");
+    }
+    Ok(summary)
+}
+
+/// Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() -> Result<(), CliError> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Reads the steps stream as it grows.
+struct Progress {
+    path: Utf8PathBuf,
+    at: u64,
+    bar: Option<ProgressBar>,
+    planned: usize,
+    modules: Vec<ModuleLine>,
+    current_steps: usize,
+}
+
+impl Progress {
+    fn new(out: &Utf8Path, draw: bool) -> Self {
+        let bar = draw.then(|| {
+            let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:24}] {pos}/{len} {elapsed} {wide_msg}");
+            let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar.with_message("preparing")
+        });
+        Self { path: out.join(Stream::Steps.file_name()), at: 0, bar, planned: 0, modules: Vec::new(), current_steps: 0 }
+    }
+
+    /// Takes in what is new; a line that is not complete yet waits for the next time.
+    fn advance(&mut self) {
+        let Ok(mut file) = fs::File::open(&self.path) else { return };
+        if file.seek(SeekFrom::Start(self.at)).is_err() {
+            return;
+        }
+        let mut reader = BufReader::new(file);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
+            self.at += line.len() as u64;
+            if let Ok(record) = serde_json::from_str::<Record>(&line) {
+                self.take(record);
+            }
+            line.clear();
+        }
+    }
+
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Plan { modules } => {
+                self.planned = modules.len();
+                if let Some(bar) = &self.bar {
+                    bar.set_length(self.planned as u64);
+                }
+            }
+            Record::ModuleStarted { module, .. } => {
+                self.current_steps = 0;
+                if let Some(bar) = &self.bar {
+                    bar.set_prefix(module);
+                }
+            }
+            Record::Step(step) => {
+                self.current_steps += 1;
+                if let Some(bar) = &self.bar {
+                    bar.set_message(describe(&step));
+                }
+            }
+            Record::ModuleEnded { module, result, duration_us, .. } => {
+                let steps = std::mem::take(&mut self.current_steps);
+                self.modules.push(ModuleLine { name: module, result, duration_us, steps });
+                if let Some(bar) = &self.bar {
+                    bar.set_position(self.modules.len() as u64);
+                }
+            }
+            Record::Environment { .. } => {}
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn describe(step: &Step) -> String {
+    match &step.body {
+        StepBody::Look { matched: Some(hit), .. } => format!("{} {}", step.call, hit.name),
+        StepBody::Look { tags, .. } => format!("{} {}: no match", step.call, tags.join(" | ")),
+        StepBody::Text { title, .. } => title.clone(),
+        StepBody::Serial { patterns, .. } => format!("{} {}", step.call, patterns.join(" | ")),
+        StepBody::Screenshot => step.call.clone(),
+    }
+}
+
+fn show(summary: &Summary) {
+    let rows = summary.modules.iter().map(|module| {
+        let word = serde_json::to_value(module.result).ok();
+        let word = word.as_ref().and_then(serde_json::Value::as_str).unwrap_or("none");
+        vec![module.name.clone(), ui::result_word(word), ui::duration(module.duration_us), module.steps.to_string()]
+    });
+    if !summary.modules.is_empty() {
+        println!("{}", ui::table(&["MODULE", "RESULT", "TIME", "STEPS"], rows));
+        println!();
+    }
+    println!("{} in {}", ui::result_word(summary.outcome.openqa()), ui::duration(summary.duration_us));
+    if let Some(reason) = &summary.reason {
+        println!("reason: {reason}");
+    }
+    println!("record: {}", summary.out);
+}

@@ -1,0 +1,108 @@
+//! `assay worker`
+
+use crate::cmd::run::interrupted;
+use crate::exit::{CliError, Code};
+use crate::{Common, paths};
+use assay_worker::link::{self, WorkerConfig, WorkerError};
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Start a worker for a server.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  assay worker                                     for the server of this machine's data directory\n  \
+                        assay worker --server http://ci.example.org:8484 --token-file worker.token --name rack1:1")]
+pub(crate) struct Worker {
+    /// The server (default: the one that uses the data directory).
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// File with the worker token (default: tokens/worker in the data directory).
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<Utf8PathBuf>,
+    /// Name, unique on the server (default: the host's name and ":1").
+    #[arg(long)]
+    name: Option<String>,
+    /// Attempts at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    slots: u32,
+    /// What it offers to jobs, as WORKER_CLASS: separated by commas.
+    #[arg(long, default_value = "qemu_x86_64,dummy", value_delimiter = ',')]
+    class: Vec<String>,
+    /// Where attempts are kept while they run (default: worker/ in the data directory).
+    #[arg(long, value_name = "DIR")]
+    pool: Option<Utf8PathBuf>,
+    /// Run external test programs without a sandbox where none can be had.
+    #[arg(long)]
+    unsandboxed: bool,
+    /// Live in a session of its own and end after ten minutes without a server and without work: for `assay up`.
+    #[arg(long, hide = true)]
+    detached: bool,
+}
+
+impl Worker {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        if self.detached {
+            // The terminal's hang-up and Ctrl-C are for the server. That it is a session leader already is no harm.
+            let _ = rustix::process::setsid();
+        }
+        let data = paths::data_dir(common)?;
+        let config = self.config(&data)?;
+        let run_dir = config.host_options.run.clone();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let shutdown = CancellationToken::new();
+        let result = runtime.block_on(async {
+            let work = link::run(config, shutdown.clone());
+            tokio::pin!(work);
+            tokio::select! {
+                result = &mut work => return result,
+                stop = interrupted() => if let Err(error) = stop { tracing::warn!("{error}") },
+            }
+            shutdown.cancel();
+            work.await
+        });
+        let _ = fs::remove_dir(&run_dir);
+        match result {
+            Ok(()) => Ok(Code::Ok),
+            Err(error @ (WorkerError::Refused(_) | WorkerError::Unauthorized | WorkerError::Address(_) | WorkerError::Pool(_))) => {
+                Err(CliError::usage(error.to_string()))
+            }
+            Err(error) => Err(CliError::infrastructure(error.to_string())),
+        }
+    }
+
+    fn config(&self, data: &camino::Utf8Path) -> Result<WorkerConfig, CliError> {
+        let server = match &self.server {
+            Some(server) => server.clone(),
+            None => crate::client::server_url(data)?,
+        };
+        let token_file = self.token_file.clone().unwrap_or_else(|| data.join("tokens/worker"));
+        let token = fs::read_to_string(&token_file).map_err(|error| {
+            CliError::usage(format!("the worker token cannot be read: {error}; copy tokens/worker from the server's data directory and name it with --token-file"))
+        })?;
+        let host = host_name();
+        let give_up = self.detached.then_some(Duration::from_secs(600));
+        Ok(WorkerConfig {
+            server,
+            token: token.trim().to_owned(),
+            name: self.name.clone().unwrap_or_else(|| format!("{host}:1")),
+            host,
+            slots: self.slots,
+            classes: self.class.iter().map(|class| class.trim().to_owned()).filter(|class| !class.is_empty()).collect(),
+            pool: match &self.pool {
+                Some(pool) => paths::absolute(pool)?,
+                None => data.join("worker"),
+            },
+            host_options: Arc::new(paths::host_options(data, self.unsandboxed)),
+            give_up,
+        })
+    }
+}
+
+/// The host's name, cleaned to what a worker's name may hold.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let clean: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(64).collect();
+    if clean.is_empty() { "localhost".into() } else { clean }
+}

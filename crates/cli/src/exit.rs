@@ -1,0 +1,48 @@
+//! How commands end.
+
+/// The exit codes, which are an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// All is well.
+    Ok = 0,
+    /// The verdict is negative.
+    Negative = 1,
+    /// The command line, the configuration or the tests are wrong.
+    Usage = 2,
+    /// Machines, disks, network, server.
+    Infrastructure = 3,
+    /// There is no such thing.
+    NotFound = 4,
+}
+
+impl From<Code> for std::process::ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// A command that could not do what it was asked: one sentence with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct CliError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl CliError {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: Code::Usage, message: message.into() }
+    }
+    pub(crate) fn infrastructure(message: impl Into<String>) -> Self {
+        Self { code: Code::Infrastructure, message: message.into() }
+    }
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self { code: Code::NotFound, message: message.into() }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::infrastructure(error.to_string())
+    }
+}

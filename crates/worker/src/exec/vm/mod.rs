@@ -1,0 +1,160 @@
+//! A virtual machine and the test modules that drive it.
+
+mod halt;
+mod input;
+mod look;
+mod modules;
+mod recorder;
+mod session;
+mod setup;
+mod wait;
+
+use super::{Attempt, infrastructure};
+use assay_proto::worker::{Report, WorkPhase};
+use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
+use halt::{Halt, HaltSignal};
+use recorder::Recorder;
+use session::Session;
+use setup::Setup;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Settings with these names are never logged nor shown.
+pub fn is_secret_name(name: &str) -> bool {
+    name.starts_with("_SECRET_") || name.contains("PASSWORD")
+}
+
+/// Carries an attempt out on a machine.
+pub(super) async fn run(attempt: &Attempt) -> Report {
+    let limit = match attempt.number_setting("MAX_SETUP_TIME", 3600.0) {
+        Ok(seconds) => Duration::from_secs_f64(seconds.min(1e7)),
+        Err(report) => return report,
+    };
+    let setup = tokio::select! {
+        setup = setup::prepare(attempt) => setup,
+        stop = attempt.stopped() => return super::stopped(&stop),
+        () = tokio::time::sleep(limit) => return setup::too_slow(limit),
+    };
+    match setup {
+        Ok(setup) => with_machine(attempt, setup).await,
+        Err(report) => report,
+    }
+}
+
+/// Where the machine's sockets and overlays live; gone with the value.
+struct MachineDir(camino::Utf8PathBuf);
+
+impl Drop for MachineDir {
+    fn drop(&mut self) {
+        let _ = fs_err::remove_dir_all(&self.0);
+    }
+}
+
+async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
+    let recorder = Recorder::new(attempt.dir.clone(), attempt.began);
+    recorder.plan(setup.plan());
+    let dir = MachineDir(attempt.host.run.join(uuid::Uuid::new_v4().simple().to_string()));
+    let observer = {
+        let recorder = recorder.clone();
+        Arc::new(move |frame: &Frame| recorder.journal_frame(frame))
+    };
+    let options = MachineOptions {
+        cache_dir: Some(attempt.host.cache.clone()),
+        observer: Some(observer),
+        ..MachineOptions::default()
+    };
+    let started = tokio::select! {
+        started = Machine::start(&setup.spec, &dir.0, options) => started,
+        stop = attempt.stopped() => return super::stopped(&stop),
+    };
+    let machine = match started {
+        Ok(machine) => machine,
+        Err(error) if error.class() == assay_vm::Class::Usage => return super::usage(error.to_string()),
+        Err(error) => return infrastructure(error.to_string()),
+    };
+    attempt.dir.phase(WorkPhase::Running);
+    let facts = setup.facts(&machine);
+    for (name, value) in &facts {
+        attempt.log(&format!("{name}: {value}"));
+    }
+    recorder.environment(facts);
+    *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
+    let report = drive(attempt, setup, machine, recorder).await;
+    *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    report
+}
+
+/// Runs the modules with everything around them that watches and records.
+async fn drive(attempt: &Attempt, setup: Setup, machine: Machine, recorder: Recorder) -> Report {
+    let (announce, halt) = watch::channel::<Option<Halt>>(None);
+    let mut around = JoinSet::new();
+    around.spawn(halt::monitor(attempt.clone(), machine.ended(), setup.max_job_time, announce));
+    let serial = machine.serial().clone();
+    let (serial_done, mut copied) = watch::channel(());
+    around.spawn(copy_serial(attempt.clone(), serial.clone(), recorder.clone(), serial_done));
+    let mut session = Session {
+        frames: machine.frames(),
+        machine,
+        serial,
+        serial_at: 0,
+        needles: setup.needles.clone(),
+        vars: setup.settings.clone(),
+        rec: recorder.clone(),
+        last_match: None,
+        pointer: None,
+        references: Vec::new(),
+        scale: setup.scale,
+    };
+    let report = modules::run_all(attempt, &setup, &mut session, &halt).await;
+    // The guest's last bytes belong to the record; the port closes with the machine.
+    session.machine.stop().await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), copied.changed()).await;
+    report
+}
+
+/// The serial port as a stream of the record. What the guest wrote beyond the machine's own limit is left out there too.
+async fn copy_serial(
+    attempt: Attempt,
+    serial: assay_vm::SerialLog,
+    recorder: Recorder,
+    done: watch::Sender<()>,
+) {
+    use assay_proto::worker::Stream;
+    use assay_records::journal::Entry;
+    let mut length = serial.length();
+    let mut at = 0;
+    let mut kept = 0_u64;
+    loop {
+        let total = *length.borrow_and_update();
+        while at < total && kept < SERIAL_LIMIT {
+            let Ok(chunk) = serial.read_from(at, 256 * 1024) else { break };
+            if chunk.bytes.is_empty() {
+                break;
+            }
+            recorder.journal(Entry::Serial { offset: kept, len: chunk.bytes.len() as u64 });
+            attempt.dir.append(Stream::Serial0, &chunk.bytes);
+            at = chunk.offset + chunk.bytes.len() as u64;
+            kept += chunk.bytes.len() as u64;
+        }
+        if kept >= SERIAL_LIMIT {
+            let note = format!("\n[the serial log ends here: the guest wrote more than {} MiB]\n", SERIAL_LIMIT >> 20);
+            attempt.dir.append(Stream::Serial0, note.as_bytes());
+            attempt.log(note.trim());
+            break;
+        }
+        if length.changed().await.is_err() {
+            break;
+        }
+    }
+    let _ = done.send(());
+}
+
+/// The most of the serial port that a record keeps.
+const SERIAL_LIMIT: u64 = 64 << 20;
+
+/// Waits for a halt together with the module's own deadline.
+async fn halted(signal: &HaltSignal, deadline: Option<tokio::time::Instant>) -> Option<Halt> {
+    halt::halted(&mut signal.clone(), deadline).await
+}

@@ -1,0 +1,129 @@
+//! From a job's settings to something that can be started: tests, needles, machine.
+
+use crate::exec::{Attempt, infrastructure, usage};
+use crate::suite::{self, NeedleStore};
+use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_proto::diagnostic::Diagnostic;
+use assay_proto::worker::Report;
+use assay_records::step::ModulePlan;
+use assay_script::Suite;
+use assay_vm::{Accelerator, Isolation, Machine, MachineSpec};
+use camino::Utf8PathBuf;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that is known before the machine starts.
+pub(super) struct Setup {
+    pub(super) settings: BTreeMap<String, String>,
+    pub(super) suite: Arc<Suite>,
+    pub(super) needles: Arc<NeedleStore>,
+    pub(super) spec: MachineSpec,
+    pub(super) scale: f64,
+    pub(super) max_job_time: Duration,
+    fingerprint: String,
+    casedir: Utf8PathBuf,
+}
+
+/// Reads tests, needles and settings, and checks them all, before anything is started.
+pub(super) async fn prepare(attempt: &Attempt) -> Result<Setup, Report> {
+    let attempt = attempt.clone();
+    let work = move || prepare_blocking(&attempt);
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(infrastructure(format!("set-up failed: {error}"))))
+}
+
+/// `MAX_SETUP_TIME` is over.
+pub(super) fn too_slow(limit: Duration) -> Report {
+    let reason = format!("timeout: setup exceeded MAX_SETUP_TIME={} s", limit.as_secs());
+    Report { outcome: Outcome::TimeoutExceeded, class: OutcomeClass::Infrastructure, reason: Some(reason) }
+}
+
+fn prepare_blocking(attempt: &Attempt) -> Result<Setup, Report> {
+    let casedir = casedir(&attempt.settings)?;
+    let mut settings = suite::default_settings(&casedir).map_err(|finding| refused(attempt, &[finding]))?;
+    settings.extend(attempt.settings.clone());
+    let schedule: Option<Vec<String>> = settings
+        .get("SCHEDULE")
+        .map(|list| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect());
+    let client = attempt.host.run.join("python");
+    fs_err::create_dir_all(&client).map_err(|error| infrastructure(error.to_string()))?;
+    let (suite, warnings) = suite::load_tests(&casedir, schedule.as_deref(), &client, attempt.host.unsandboxed)
+        .map_err(|findings| refused(attempt, &findings))?;
+    let (needles, broken) = NeedleStore::load(&casedir);
+    for finding in warnings.iter().chain(&broken) {
+        attempt.log(&finding.to_string());
+    }
+    let fingerprint = suite::fingerprint(&casedir).map_err(|error| usage(format!("the tests cannot be read: {error}")))?;
+    let spec = MachineSpec::from_settings(&settings, &casedir).map_err(|problems| usage(problems.to_string()))?;
+    let merged = Attempt { settings: settings.clone(), ..attempt.clone() };
+    let scale = merged.number_setting("TIMEOUT_SCALE", 1.0)?;
+    let max_job_time = Duration::from_secs_f64((merged.number_setting("MAX_JOB_TIME", 7200.0)? * scale).min(1e7));
+    if scale <= 0.0 {
+        return Err(usage("TIMEOUT_SCALE must be more than 0; 1 is usual, 3 suits a slow host"));
+    }
+    Ok(Setup { settings, suite: Arc::new(suite), needles: Arc::new(needles), spec, scale, max_job_time, fingerprint, casedir })
+}
+
+fn casedir(settings: &BTreeMap<String, String>) -> Result<Utf8PathBuf, Report> {
+    let Some(dir) = settings.get("CASEDIR") else {
+        return Err(usage("the job has no CASEDIR; set it to the directory that holds tests/ and needles/"));
+    };
+    let dir = Utf8PathBuf::from(dir);
+    if !dir.is_absolute() {
+        return Err(usage(format!("CASEDIR={dir:?} is not an absolute path; the worker cannot know where it starts")));
+    }
+    if !dir.join("tests").is_dir() {
+        return Err(usage(format!("CASEDIR={dir} has no folder tests/; is the path right, and is it on this worker's host?")));
+    }
+    Ok(dir)
+}
+
+/// The tests are wrong: all findings go to the log, the first to the reason.
+fn refused(attempt: &Attempt, findings: &[Diagnostic]) -> Report {
+    for finding in findings {
+        attempt.log(&finding.to_string());
+    }
+    let first = findings.iter().find(|finding| finding.is_error()).or(findings.first());
+    let first = first.map_or_else(|| "the tests are refused".to_owned(), ToString::to_string);
+    let more = match findings.iter().filter(|finding| finding.is_error()).count() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more; `assay test check DIR` shows all)", n - 1),
+    };
+    usage(format!("tests died: {first}{more}"))
+}
+
+impl Setup {
+    pub(super) fn plan(&self) -> Vec<ModulePlan> {
+        let plan = |module: &assay_script::Module| ModulePlan {
+            name: module.name.clone(),
+            file: module.file.clone(),
+            flags: module.flags,
+        };
+        self.suite.modules().iter().map(plan).collect()
+    }
+
+    /// What somebody needs to know to do the same again.
+    pub(super) fn facts(&self, machine: &Machine) -> Vec<(String, String)> {
+        let mut facts = vec![
+            ("tests".to_owned(), format!("{} (sha256 {})", self.casedir, self.fingerprint)),
+            ("assay".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ];
+        let machine = machine.facts();
+        let isolation = match &machine.isolation {
+            Isolation::Namespaces => "own network, process and IPC namespaces".to_owned(),
+            Isolation::RestrictedNetwork { why } => format!("restricted user network only: {why}"),
+        };
+        facts.push(("qemu".to_owned(), machine.qemu_version.clone()));
+        facts.push(("accelerator".to_owned(), format!("{}: {}", accelerator_name(machine.accelerator.accelerator), machine.accelerator.why)));
+        facts.push(("isolation".to_owned(), isolation));
+        facts.push(("command line".to_owned(), machine.command_line.join(" ")));
+        facts
+    }
+}
+
+fn accelerator_name(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    }
+}

@@ -1,0 +1,241 @@
+//! One connection, from `hello` to its loss.
+
+use super::upload::{Uploader, acks_channel};
+use super::{Hands, WorkerError};
+use crate::exec::Stop;
+use assay_engine::ids::AttemptId;
+use assay_proto::worker::{PROTOCOL, Stream, ToServer, ToWorker};
+use futures_util::{SinkExt, StreamExt};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message, http};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// How a connection ended.
+pub(super) enum End {
+    /// Try again.
+    Lost {
+        /// The server had said welcome.
+        was_up: bool,
+        /// For the log.
+        why: String,
+    },
+    /// Give up.
+    Fatal(WorkerError),
+}
+
+/// How long the server may take to answer `hello`.
+const ANSWER: Duration = Duration::from_secs(10);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Connects, says hello and works until the connection is lost.
+pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
+    let lost = |why: String| End::Lost { was_up: false, why };
+    let mut socket = match connect(hands).await {
+        Ok(socket) => socket,
+        Err(end) => return end,
+    };
+    let config = hands.config();
+    let hello = ToServer::Hello {
+        protocol: PROTOCOL,
+        name: config.name.clone(),
+        instance: instance.to_owned(),
+        host: config.host.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        slots: config.slots,
+        classes: config.classes.clone(),
+        holds: hands.holds(),
+    };
+    if let Err(error) = send(&mut socket, &hello).await {
+        return lost(error);
+    }
+    let welcome = match tokio::time::timeout(ANSWER, receive(&mut socket)).await {
+        Ok(Ok(message)) => message,
+        Ok(Err(why)) => return lost(why),
+        Err(_) => return lost("the server did not answer hello".into()),
+    };
+    match welcome {
+        ToWorker::Welcome { lease_ms, heartbeat_ms, holds } => {
+            let mut offsets = BTreeMap::new();
+            for verdict in holds {
+                if verdict.go_on {
+                    offsets.insert(verdict.held.attempt, verdict.offsets);
+                } else {
+                    let why = "the server has given this attempt to somebody else".to_owned();
+                    hands.forget(verdict.held.attempt, Some(Stop::Fenced(why)));
+                }
+            }
+            tracing::info!(lease_ms, "connected to the server");
+            Conversation::new(socket, heartbeat_ms).work(hands, offsets).await
+        }
+        ToWorker::Refused { reason, retry: false } => End::Fatal(WorkerError::Refused(reason)),
+        ToWorker::Refused { reason, retry: true } => {
+            tracing::warn!(reason, "the server does not take this worker yet");
+            lost(reason)
+        }
+        other => lost(format!("the server answered hello with {other:?}")),
+    }
+}
+
+async fn connect(hands: &Hands) -> Result<Socket, End> {
+    let config = hands.config();
+    let address = |why: String| End::Fatal(WorkerError::Address(why));
+    let Some(rest) = config.server.strip_prefix("http://") else {
+        return Err(address(format!(
+            "the server's address {:?} cannot be used; give http://HOST:PORT, and put a TLS proxy on the worker's side where the way is not private",
+            config.server
+        )));
+    };
+    let url = format!("ws://{}/worker/v1/ws", rest.trim_end_matches('/'));
+    let mut request = url
+        .as_str()
+        .into_client_request()
+        .map_err(|error| address(format!("the server's address {:?} cannot be used: {error}", config.server)))?;
+    let bearer = http::HeaderValue::from_str(&format!("Bearer {}", config.token))
+        .map_err(|_| address("the worker token holds characters that no token has; copy it again".into()))?;
+    request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
+    match tokio::time::timeout(ANSWER, tokio_tungstenite::connect_async(request)).await {
+        Ok(Ok((socket, _))) => Ok(socket),
+        Ok(Err(tungstenite::Error::Http(response))) if response.status() == http::StatusCode::UNAUTHORIZED => {
+            Err(End::Fatal(WorkerError::Unauthorized))
+        }
+        Ok(Err(error)) => Err(End::Lost { was_up: false, why: error.to_string() }),
+        Err(_) => Err(End::Lost { was_up: false, why: "connecting took too long".into() }),
+    }
+}
+
+async fn send(socket: &mut Socket, message: &ToServer) -> Result<(), String> {
+    let text = serde_json::to_string(message).map_err(|error| error.to_string())?;
+    socket.send(Message::text(text)).await.map_err(|error| error.to_string())
+}
+
+async fn receive(socket: &mut Socket) -> Result<ToWorker, String> {
+    loop {
+        match socket.next().await {
+            None => return Err("the server closed the connection".into()),
+            Some(Err(error)) => return Err(error.to_string()),
+            Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).map_err(|error| error.to_string()),
+            Some(Ok(_)) => {}
+        }
+    }
+}
+
+/// A connection that has been welcomed.
+struct Conversation {
+    socket: Socket,
+    heartbeat: Duration,
+    heard: Instant,
+    uploaders: JoinSet<()>,
+    acks: BTreeMap<AttemptId, watch::Sender<BTreeMap<Stream, u64>>>,
+    outgoing: mpsc::Sender<ToServer>,
+    to_send: mpsc::Receiver<ToServer>,
+}
+
+impl Conversation {
+    fn new(socket: Socket, heartbeat_ms: u64) -> Self {
+        let (outgoing, to_send) = mpsc::channel(16);
+        let heartbeat = Duration::from_millis(heartbeat_ms.max(1));
+        let (uploaders, acks) = (JoinSet::new(), BTreeMap::new());
+        Self { socket, heartbeat, heard: Instant::now(), uploaders, acks, outgoing, to_send }
+    }
+
+    async fn work(mut self, hands: &mut Hands, mut offsets: BTreeMap<AttemptId, BTreeMap<Stream, u64>>) -> End {
+        let held: Vec<AttemptId> = hands.running.keys().copied().collect();
+        for attempt in held {
+            self.carry(hands, attempt, offsets.remove(&attempt).unwrap_or_default());
+        }
+        let mut beat = tokio::time::interval(self.heartbeat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let why = loop {
+            tokio::select! {
+                incoming = self.socket.next() => match incoming {
+                    None => break "the server closed the connection".to_owned(),
+                    Some(Err(error)) => break error.to_string(),
+                    Some(Ok(message)) => {
+                        self.heard = Instant::now();
+                        if let Message::Text(text) = message
+                            && let Err(why) = self.obey(hands, &text)
+                        {
+                            break why;
+                        }
+                    }
+                },
+                Some(message) = self.to_send.recv() => {
+                    if let Err(why) = send(&mut self.socket, &message).await {
+                        break why;
+                    }
+                }
+                _ = beat.tick() => {
+                    hands.reap();
+                    if self.heard.elapsed() > self.heartbeat * 4 {
+                        break "the server has not been heard for four heartbeats".to_owned();
+                    }
+                    let message = ToServer::Heartbeat { holds: hands.holds() };
+                    if let Err(why) = send(&mut self.socket, &message).await {
+                        break why;
+                    }
+                    if let Err(error) = self.socket.send(Message::Ping(Vec::new().into())).await {
+                        break error.to_string();
+                    }
+                }
+            }
+        };
+        End::Lost { was_up: true, why }
+    }
+
+    fn obey(&mut self, hands: &mut Hands, text: &str) -> Result<(), String> {
+        let message = serde_json::from_str(text).map_err(|error| format!("the server's message is unreadable: {error}"))?;
+        match message {
+            ToWorker::Assign { held, job: _, name, settings } => {
+                tracing::info!(attempt = %held.attempt, name, "assigned");
+                hands.begin(held, settings);
+                self.carry(hands, held.attempt, BTreeMap::new());
+            }
+            ToWorker::Cancel { held, reason } => {
+                if let Some(running) = hands.running.get(&held.attempt).filter(|running| running.held == held) {
+                    let _ = running.stop.send(Some(Stop::Cancelled(reason)));
+                }
+            }
+            ToWorker::Acked { attempt, stream, offset } => {
+                if let Some(acks) = self.acks.get(&attempt) {
+                    acks.send_modify(|acked| *acked.entry(stream).or_default() = offset);
+                }
+            }
+            ToWorker::FinishedAck { attempt } => {
+                self.acks.remove(&attempt);
+                hands.forget(attempt, None);
+            }
+            ToWorker::Fenced { held, reason } => {
+                self.acks.remove(&held.attempt);
+                hands.forget(held.attempt, Some(Stop::Fenced(reason)));
+            }
+            ToWorker::Watch { attempt, on } => {
+                if let Some(running) = hands.running.get(&attempt) {
+                    let _ = running.watched.send(on);
+                }
+            }
+            ToWorker::Welcome { .. } => return Err("the server said welcome twice".into()),
+            ToWorker::Refused { reason, .. } => return Err(reason),
+        }
+        Ok(())
+    }
+
+    /// Starts to carry an attempt's record to the server on this connection.
+    fn carry(&mut self, hands: &Hands, attempt: AttemptId, from: BTreeMap<Stream, u64>) {
+        let Some(running) = hands.running.get(&attempt) else { return };
+        if self.acks.contains_key(&attempt) {
+            return;
+        }
+        let (acks, acked) = acks_channel(from);
+        self.acks.insert(attempt, acks);
+        let uploader = Uploader::new(running, hands.config(), acked, self.outgoing.clone());
+        self.uploaders.spawn(uploader.run());
+        self.uploaders.spawn(super::upload::show_screen(running, self.outgoing.clone()));
+    }
+}

@@ -1,0 +1,240 @@
+//! The conversation with the server. The prose is `docs/protocols/worker.md`.
+//!
+//! An attempt runs on whether the server is there or not. Each connection starts from what the server says it has
+//! ([`ToWorker::Welcome`]); one uploader per attempt and connection carries the rest.
+
+mod connection;
+mod upload;
+
+use crate::attempt::AttemptDir;
+use crate::exec::{self, Attempt, HostOptions, ScreenTap, Stop};
+use crate::lock;
+use assay_engine::ids::AttemptId;
+use assay_engine::outcome::Outcome;
+use assay_proto::worker::{Held, Report, WorkPhase};
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// `http://host:port` of the server.
+    pub server: String,
+    /// The worker token.
+    pub token: String,
+    /// Name, unique on the server.
+    pub name: String,
+    /// For people.
+    pub host: String,
+    /// Attempts at once.
+    pub slots: u32,
+    /// `WORKER_CLASS` values on offer.
+    pub classes: Vec<String>,
+    /// Where attempts are kept while they run and until the server has them.
+    pub pool: Utf8PathBuf,
+    /// The host's part in every attempt.
+    pub host_options: Arc<HostOptions>,
+    /// End by itself after so long without a server and without work.
+    pub give_up: Option<Duration>,
+}
+
+/// Why a worker ended other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The server will not have it.
+    #[error("the server refuses this worker: {0}")]
+    Refused(String),
+    /// The token is wrong.
+    #[error("the server does not accept this worker's token; use the one in tokens/worker of the server's data directory")]
+    Unauthorized,
+    /// The server's address cannot be used at all.
+    #[error("{0}")]
+    Address(String),
+    /// No server for too long.
+    #[error("no server at {server} for {minutes} minutes and nothing to do; start it with `assay up`")]
+    GaveUp {
+        /// Where it should be.
+        server: String,
+        /// How long.
+        minutes: u64,
+    },
+    /// The pool cannot be had.
+    #[error(transparent)]
+    Pool(#[from] lock::PoolLockError),
+    /// The host.
+    #[error("the worker's pool cannot be used: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// An attempt that runs, or has ended and is not yet acknowledged.
+pub(crate) struct Running {
+    pub(crate) held: Held,
+    pub(crate) dir: AttemptDir,
+    pub(crate) stop: watch::Sender<Option<Stop>>,
+    pub(crate) ended: watch::Receiver<Option<Report>>,
+    pub(crate) tap: ScreenTap,
+    pub(crate) watched: watch::Sender<bool>,
+    pub(crate) blobs_sent: Arc<AtomicUsize>,
+}
+
+/// What the worker has in hand, whatever the connection does.
+pub(crate) struct Hands {
+    pub(crate) running: BTreeMap<AttemptId, Running>,
+    tasks: JoinSet<()>,
+    config: WorkerConfig,
+    /// Attempts whose record the server has: their folders can go when the executor has let go of them.
+    forgotten: BTreeSet<AttemptId>,
+}
+
+/// Works until `shutdown`, or until the server refuses for good.
+pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
+    fs::create_dir_all(&config.pool)?;
+    let _lock = lock::lock_pool(&config.pool)?;
+    clear_leftovers(&config)?;
+    let mut hands =
+        Hands { running: BTreeMap::new(), tasks: JoinSet::new(), config: config.clone(), forgotten: BTreeSet::new() };
+    let instance = uuid::Uuid::new_v4().simple().to_string();
+    let mut alone_since = Instant::now();
+    let mut pause = Duration::from_millis(50);
+    let ended = loop {
+        let outcome = tokio::select! {
+            outcome = connection::converse(&mut hands, &instance) => outcome,
+            () = shutdown.cancelled() => break Ok(()),
+        };
+        match outcome {
+            connection::End::Fatal(error) => break Err(error),
+            connection::End::Lost { was_up, why } => {
+                if was_up {
+                    (alone_since, pause) = (Instant::now(), Duration::from_millis(50));
+                }
+                tracing::debug!(why, "no connection to the server");
+            }
+        }
+        if let Some(limit) = config.give_up
+            && hands.running.is_empty()
+            && alone_since.elapsed() > limit
+        {
+            break Err(WorkerError::GaveUp { server: config.server.clone(), minutes: limit.as_secs() / 60 });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => break Ok(()),
+        }
+        pause = (pause * 2).min(Duration::from_secs(2));
+    };
+    hands.stop_all().await;
+    ended
+}
+
+/// A pool may hold attempts of a worker that was killed. The server has given them up, their machines died with the
+/// worker; only their files are left.
+fn clear_leftovers(config: &WorkerConfig) -> std::io::Result<()> {
+    for entry in fs::read_dir(&config.pool)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("attempt-") {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+impl Hands {
+    pub(crate) fn config(&self) -> &WorkerConfig {
+        &self.config
+    }
+
+    pub(crate) fn holds(&self) -> Vec<Held> {
+        self.running.values().map(|running| running.held).collect()
+    }
+
+    /// Begins an attempt. The folder is made first, so that a full disk is reported and not lost.
+    pub(crate) fn begin(&mut self, held: Held, settings: BTreeMap<String, String>) {
+        if self.running.contains_key(&held.attempt) {
+            return;
+        }
+        let path = self.config.pool.join(format!("attempt-{}", held.attempt));
+        let (ended_tx, ended) = watch::channel(None);
+        let dir = match AttemptDir::create(&path, false) {
+            Ok(dir) => dir,
+            Err(error) => {
+                tracing::error!(%error, attempt = %held.attempt, "cannot make the attempt's folder; it is given back");
+                return;
+            }
+        };
+        let stop = watch::Sender::new(None);
+        let tap = ScreenTap::default();
+        let attempt = Attempt {
+            number: held.attempt.number,
+            settings,
+            dir: dir.clone(),
+            stop: stop.subscribe(),
+            tap: tap.clone(),
+            began: Instant::now(),
+            host: self.config.host_options.clone(),
+        };
+        dir.phase(WorkPhase::Setup);
+        self.tasks.spawn(async move {
+            let report = exec::run(&attempt).await;
+            attempt.dir.phase(WorkPhase::Uploading);
+            let _ = ended_tx.send(Some(report));
+        });
+        let running = Running {
+            held,
+            dir,
+            stop,
+            ended,
+            tap,
+            watched: watch::Sender::new(false),
+            blobs_sent: Arc::new(AtomicUsize::new(0)),
+        };
+        self.running.insert(held.attempt, running);
+    }
+
+    /// The attempt is somebody else's, or the server has all of it.
+    pub(crate) fn forget(&mut self, attempt: AttemptId, stop: Option<Stop>) {
+        let Some(running) = self.running.remove(&attempt) else { return };
+        if let Some(stop) = stop {
+            let _ = running.stop.send(Some(stop));
+        }
+        let ended = running.ended.borrow().is_some();
+        if ended {
+            let _ = fs::remove_dir_all(running.dir.path());
+        } else {
+            self.forgotten.insert(attempt);
+        }
+        self.reap();
+    }
+
+    /// Collects executors that have returned, and removes the folders of forgotten attempts once nothing runs in them.
+    pub(crate) fn reap(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        if self.tasks.is_empty() {
+            for attempt in std::mem::take(&mut self.forgotten) {
+                let _ = fs::remove_dir_all(self.config.pool.join(format!("attempt-{attempt}")));
+            }
+        }
+    }
+
+    async fn stop_all(mut self) {
+        for running in self.running.values() {
+            let _ = running.stop.send(Some(Stop::Shutdown));
+        }
+        while self.tasks.join_next().await.is_some() {}
+        for running in self.running.values() {
+            let _ = fs::remove_dir_all(running.dir.path());
+        }
+    }
+}
+
+/// True if a report says that the attempt was taken away, so that nobody waits for it.
+pub(crate) fn is_silent(stop: Option<&Stop>, report: &Report) -> bool {
+    matches!(stop, Some(Stop::Fenced(_) | Stop::Shutdown)) && report.outcome != Outcome::Passed
+}
