@@ -1,1 +1,95 @@
-//! assay-store
+//! Storage by use case. [`open`] gives a [`Store`] on SQLite or PostgreSQL; [`blobs`] keeps what does not change,
+//! by content; [`spool`] keeps what still grows.
+//!
+//! The way of a deciding step: `Engine::step` → [`Batch`] → [`Store::commit`] → only then are messages sent and
+//! requests answered. The way of a stream: worker → [`spool::Spool::append`] (on disk when it returns) → acknowledged
+//! → when the attempt has ended [`spool::Spool::close`] makes blobs of its streams, whose [`blobs::BlobRef`]s go into
+//! the attempt's row with the next batch → [`spool::Spool::remove`].
+#![warn(missing_docs)]
+
+pub mod blobs;
+mod codec;
+mod disk;
+mod error;
+mod postgres;
+mod schema;
+pub mod spool;
+mod sql;
+mod sqlite;
+mod types;
+
+pub use error::StoreError;
+pub use types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob, Streams};
+
+use assay_engine::ids::{AttemptId, JobId};
+use assay_engine::job::StateWord;
+use assay_engine::rows::{Rows, WorkerRow};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the server keeps in a database. Every method may be called from any task at any time.
+///
+/// Only the leader writes: [`Store::commit`] takes the [`Epoch`] that [`Store::acquire_leadership`] gave, and refuses
+/// with [`StoreError::Deposed`] once another process has acquired the leadership.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// Makes this process the one that decides; whoever was it before is deposed.
+    async fn acquire_leadership(&self) -> Result<Epoch, StoreError>;
+
+    /// Stores a batch: all of it, or nothing. When this returns `Ok`, it is on disk. After any other error than
+    /// [`StoreError::Deposed`] it may or may not be stored, now or a moment later: drop the engine's state, acquire the leadership again (which waits
+    /// for a COMMIT still under way, and bars it if it has not come), and rebuild the state from [`Store::load`].
+    async fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Everything that `assay_engine::state::State::rebuild` needs.
+    async fn load(&self) -> Result<Rows, StoreError>;
+
+    /// Jobs, the newest first.
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, StoreError>;
+
+    /// One job.
+    async fn job(&self, id: JobId) -> Result<Option<StoredJob>, StoreError>;
+
+    /// A job's attempts, the first first.
+    async fn attempts(&self, job: JobId) -> Result<Vec<StoredAttempt>, StoreError>;
+
+    /// How many jobs are in each state; every state is there.
+    async fn counts(&self) -> Result<BTreeMap<StateWord, u64>, StoreError>;
+
+    /// All workers by name.
+    async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
+
+    /// Attempts that have ended while their streams have not been closed, the oldest first.
+    async fn unclosed(&self) -> Result<Vec<AttemptId>, StoreError>;
+
+    /// Closes all connections.
+    async fn close(&self);
+}
+
+/// Opens the database at `url` and brings its tables up to date: `sqlite:PATH` (made if it is not there) or
+/// `postgres://USER@HOST/DATABASE` (`postgresql://` too; `?host=/DIR` for a Unix socket).
+pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let backend = sqlite::Sqlite::open(path.strip_prefix("//").unwrap_or(path)).await?;
+        return Ok(Arc::new(sql::Sql::migrated(backend).await?));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let backend = postgres::Postgres::open(url).await?;
+        return Ok(Arc::new(sql::Sql::migrated(backend).await?));
+    }
+    Err(StoreError::UnknownUrl { url: redacted(url) })
+}
+
+/// `url` without a password.
+fn redacted(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_end);
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}

@@ -1,0 +1,289 @@
+//! Rows of the engine to statements, and rows of the database to rows of the engine. A row that Assay could not have
+//! written is an error that names the table, never a guess.
+
+use crate::error::StoreError;
+use crate::sql::{Statement, Value};
+use crate::types::{StoredAttempt, Streams};
+use assay_engine::ids::{AttemptId, FencingToken, JobId, Timestamp};
+use assay_engine::job::End;
+use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_engine::rows::{AttemptRow, JobRow, QueueRow, WorkerRow};
+use assay_engine::settings::ClassSet;
+use assay_engine::work::Phase;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// A row's values, taken one after the other.
+pub(crate) struct Fields {
+    table: &'static str,
+    values: std::vec::IntoIter<Value>,
+}
+
+impl Fields {
+    pub(crate) fn new(table: &'static str, row: Vec<Value>) -> Self {
+        Self { table, values: row.into_iter() }
+    }
+
+    fn broken(&self, problem: impl std::fmt::Display) -> StoreError {
+        StoreError::BrokenRow { table: self.table, problem: problem.to_string() }
+    }
+
+    fn optional_int(&mut self) -> Result<Option<i64>, StoreError> {
+        match self.values.next() {
+            Some(Value::Int(value)) => Ok(value),
+            Some(Value::Text(None)) => Ok(None),
+            other => Err(self.broken(format_args!("expected a number, found {other:?}"))),
+        }
+    }
+
+    pub(crate) fn int(&mut self) -> Result<i64, StoreError> {
+        self.optional_int()?.ok_or_else(|| self.broken("expected a number, found NULL"))
+    }
+
+    pub(crate) fn unsigned<T: TryFrom<i64>>(&mut self) -> Result<T, StoreError> {
+        let value = self.int()?;
+        T::try_from(value).map_err(|_| self.broken(format_args!("{value} is out of range")))
+    }
+
+    fn optional_time(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.optional_int()?.map(Timestamp))
+    }
+
+    fn time(&mut self) -> Result<Timestamp, StoreError> {
+        Ok(Timestamp(self.int()?))
+    }
+
+    fn optional_text(&mut self) -> Result<Option<String>, StoreError> {
+        match self.values.next() {
+            Some(Value::Text(value)) => Ok(value),
+            Some(Value::Int(None)) => Ok(None),
+            other => Err(self.broken(format_args!("expected text, found {other:?}"))),
+        }
+    }
+
+    fn text(&mut self) -> Result<String, StoreError> {
+        self.optional_text()?.ok_or_else(|| self.broken("expected text, found NULL"))
+    }
+
+    pub(crate) fn word<T>(&mut self, known: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
+        let word = self.text()?;
+        known(&word).ok_or_else(|| self.broken(format_args!("{word:?} is no word that Assay knows")))
+    }
+
+    fn optional_word<T>(&mut self, known: impl Fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+        let Some(word) = self.optional_text()? else { return Ok(None) };
+        match known(&word) {
+            Some(value) => Ok(Some(value)),
+            None => Err(self.broken(format_args!("{word:?} is no word that Assay knows"))),
+        }
+    }
+
+    fn parsed<T: std::str::FromStr<Err = String>>(&mut self) -> Result<T, StoreError> {
+        self.text()?.parse().map_err(|problem: String| self.broken(problem))
+    }
+
+    fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StoreError> {
+        let Some(text) = self.optional_text()? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| self.broken(error))
+    }
+
+    fn json<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
+        self.optional_json()?.ok_or_else(|| self.broken("expected JSON, found NULL"))
+    }
+}
+
+/// The only number of the only row.
+pub(crate) fn one_number(table: &'static str, rows: &[Vec<Value>]) -> Result<i64, StoreError> {
+    let problem =
+        || StoreError::BrokenRow { table, problem: "expected exactly one row with a number".to_owned() };
+    match rows {
+        [row] => Fields::new(table, row.clone()).int(),
+        _ => Err(problem()),
+    }
+}
+
+fn json(table: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::BrokenRow { table, problem: error.to_string() })
+}
+
+fn time(at: Option<Timestamp>) -> Value {
+    Value::Int(at.map(|at| at.0))
+}
+
+fn word(word: Option<&'static str>) -> Value {
+    Value::Text(word.map(str::to_owned))
+}
+
+/// A `LIKE` pattern for columns in lower case, to be used with `ESCAPE '\'`.
+pub(crate) fn contains_pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.to_lowercase().chars().filter(|c| *c != '\0') {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+pub(crate) fn save_job(job: &JobRow) -> Result<Statement, StoreError> {
+    let end = job.state.end();
+    let reason = end.map(|end| end.reason.to_string());
+    let search = format!("{}\n{}", job.name, reason.as_deref().unwrap_or_default()).to_lowercase();
+    // What cannot change after a job was made is left alone.
+    let sql = "INSERT INTO jobs (id, name, priority, classes, settings, state, detail, outcome, outcome_class, \
+               reason, search, created_at, started_at, finished_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+               ON CONFLICT (id) DO UPDATE SET priority = excluded.priority, state = excluded.state, \
+               detail = excluded.detail, outcome = excluded.outcome, outcome_class = excluded.outcome_class, \
+               reason = excluded.reason, search = excluded.search, started_at = excluded.started_at, \
+               finished_at = excluded.finished_at";
+    Ok(Statement::new(
+        sql,
+        [
+            job.id.0.into(),
+            job.name.as_str().into(),
+            i64::from(job.priority).into(),
+            job.classes.to_string().into(),
+            json("jobs", &*job.settings)?.into(),
+            job.state.word().word().into(),
+            json("jobs", &job.state)?.into(),
+            word(end.map(|end| end.outcome.openqa())),
+            word(end.map(|end| end.class.word())),
+            reason.into(),
+            search.into(),
+            job.created_at.0.into(),
+            time(job.started_at),
+            time(end.map(|end| end.at)),
+        ],
+    ))
+}
+
+pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
+    let mut fields = Fields::new("jobs", row);
+    Ok(JobRow {
+        id: JobId(fields.int()?),
+        name: fields.text()?,
+        priority: fields.unsigned()?,
+        classes: ClassSet::parse(&fields.text()?),
+        settings: Arc::new(fields.json()?),
+        state: fields.json()?,
+        created_at: fields.time()?,
+        started_at: fields.optional_time()?,
+    })
+}
+
+pub(crate) fn save_attempt(attempt: &AttemptRow) -> Result<Statement, StoreError> {
+    let end = attempt.end.as_ref();
+    let reason = end.map(|end| json("attempts", &end.reason)).transpose()?;
+    let sql = "INSERT INTO attempts (job, number, token, worker, instance, host, phase, assigned_at, started_at, \
+               finished_at, outcome, outcome_class, reason) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+               ON CONFLICT (job, number) DO UPDATE SET phase = excluded.phase, started_at = excluded.started_at, \
+               finished_at = excluded.finished_at, outcome = excluded.outcome, \
+               outcome_class = excluded.outcome_class, reason = excluded.reason";
+    Ok(Statement::new(
+        sql,
+        [
+            attempt.id.job.0.into(),
+            i64::from(attempt.id.number).into(),
+            attempt.token.0.into(),
+            attempt.worker.as_str().into(),
+            attempt.instance.as_str().into(),
+            attempt.host.as_str().into(),
+            attempt.phase.word().into(),
+            attempt.assigned_at.0.into(),
+            time(attempt.started_at),
+            time(end.map(|end| end.at)),
+            word(end.map(|end| end.outcome.openqa())),
+            word(end.map(|end| end.class.word())),
+            reason.into(),
+        ],
+    ))
+}
+
+pub(crate) fn attempt(row: Vec<Value>) -> Result<StoredAttempt, StoreError> {
+    let mut fields = Fields::new("attempts", row);
+    let id = AttemptId { job: JobId(fields.int()?), number: fields.unsigned()? };
+    let token = FencingToken(fields.int()?);
+    let worker = fields.parsed()?;
+    let (instance, host) = (fields.text()?, fields.text()?);
+    let phase = fields.word(|word| Phase::ALL.into_iter().find(|phase| phase.word() == word))?;
+    let (assigned_at, started_at) = (fields.time()?, fields.optional_time()?);
+    let finished_at = fields.optional_time()?;
+    let outcome = fields.optional_word(Outcome::from_openqa)?;
+    let class = fields.optional_word(|word| OutcomeClass::ALL.into_iter().find(|c| c.word() == word))?;
+    let reason = fields.optional_json()?;
+    let end = match (finished_at, outcome, class, reason) {
+        (None, None, None, None) => None,
+        (Some(at), Some(outcome), Some(class), Some(reason)) => Some(End { outcome, class, reason, at }),
+        _ => return Err(fields.broken(format_args!("attempt {id} has ended only in part"))),
+    };
+    let streams = fields.optional_json()?;
+    let row = AttemptRow { id, token, worker, instance, host, phase, assigned_at, started_at, end };
+    Ok(StoredAttempt { row, streams })
+}
+
+pub(crate) fn attempt_id(row: Vec<Value>) -> Result<AttemptId, StoreError> {
+    let mut fields = Fields::new("attempts", row);
+    Ok(AttemptId { job: JobId(fields.int()?), number: fields.unsigned()? })
+}
+
+pub(crate) fn save_streams(attempt: AttemptId, streams: &Streams) -> Result<Statement, StoreError> {
+    Ok(Statement::new(
+        "UPDATE attempts SET streams = $3 WHERE job = $1 AND number = $2",
+        [attempt.job.0.into(), i64::from(attempt.number).into(), json("attempts", streams)?.into()],
+    ))
+}
+
+pub(crate) fn save_worker(worker: &WorkerRow) -> Result<Statement, StoreError> {
+    let sql = "INSERT INTO workers (name, instance, host, version, slots, classes, status) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) \
+               ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, host = excluded.host, \
+               version = excluded.version, slots = excluded.slots, classes = excluded.classes, \
+               status = excluded.status";
+    Ok(Statement::new(
+        sql,
+        [
+            worker.name.as_str().into(),
+            worker.instance.as_str().into(),
+            worker.host.as_str().into(),
+            worker.version.as_str().into(),
+            i64::from(worker.slots).into(),
+            worker.classes.to_string().into(),
+            json("workers", &worker.status)?.into(),
+        ],
+    ))
+}
+
+pub(crate) fn worker(row: Vec<Value>) -> Result<WorkerRow, StoreError> {
+    let mut fields = Fields::new("workers", row);
+    Ok(WorkerRow {
+        name: fields.parsed()?,
+        instance: fields.text()?,
+        host: fields.text()?,
+        version: fields.text()?,
+        slots: fields.unsigned()?,
+        classes: ClassSet::parse(&fields.text()?),
+        status: fields.json()?,
+    })
+}
+
+pub(crate) fn save_queue(queue: &QueueRow) -> Result<Statement, StoreError> {
+    let classes = queue.classes.to_string();
+    let Some(reason) = &queue.reason else {
+        return Ok(Statement::new("DELETE FROM queues WHERE classes = $1", [classes.into()]));
+    };
+    Ok(Statement::new(
+        "INSERT INTO queues (classes, reason) VALUES ($1, $2) \
+         ON CONFLICT (classes) DO UPDATE SET reason = excluded.reason",
+        [classes.into(), json("queues", reason)?.into()],
+    ))
+}
+
+pub(crate) fn queue(row: Vec<Value>) -> Result<QueueRow, StoreError> {
+    let mut fields = Fields::new("queues", row);
+    Ok(QueueRow { classes: ClassSet::parse(&fields.text()?), reason: Some(fields.json()?) })
+}

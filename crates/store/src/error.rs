@@ -1,0 +1,115 @@
+//! What can go wrong, with the remedy.
+
+use assay_engine::ids::AttemptId;
+use camino::Utf8PathBuf;
+
+/// Why something could not be stored or found.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The address is of no kind that Assay knows.
+    #[error("{url:?} is no database address; use sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    UnknownUrl {
+        /// The address, without password.
+        url: String,
+    },
+    /// Another server has become the leader.
+    #[error("another server has taken over the leadership of this database; this one must stop deciding")]
+    Deposed,
+    /// A newer Assay has been here.
+    #[error(
+        "the database has tables of version {found}, and this Assay knows versions up to {known}; use the newer Assay, \
+         or restore the backup made before it ran"
+    )]
+    NewerSchema {
+        /// The database's version.
+        found: i64,
+        /// The newest version this program knows.
+        known: i64,
+    },
+    /// No room.
+    #[error("the disk is full: {path} has {free} bytes free; make room there, and Assay goes on by itself")]
+    DiskFull {
+        /// A directory on that disk, or the database's name where the disk is another machine's.
+        path: String,
+        /// Free bytes, or "an unknown number of" where nobody can tell.
+        free: String,
+    },
+    /// The database does not answer or refuses.
+    #[error("cannot {doing} in the database: {source}")]
+    Database {
+        /// What was tried.
+        doing: &'static str,
+        /// What the database says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The database could not be opened.
+    #[error("cannot open the database {url}: {source}; {help}")]
+    Open {
+        /// Its address, without password.
+        url: String,
+        /// What the database says.
+        #[source]
+        source: sqlx::Error,
+        /// What to do.
+        help: &'static str,
+    },
+    /// A row that Assay could not have written.
+    #[error("the database has a broken row in {table}: {problem}; restore a backup, or report this as a bug")]
+    BrokenRow {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file could not be read or written.
+    #[error("{0}")]
+    File(#[source] std::io::Error),
+    /// A name for a blob that is no SHA-256.
+    #[error("{text:?} is not a SHA-256; expected 64 of the characters 0-9 a-f")]
+    BadHash {
+        /// The name, shortened.
+        text: String,
+    },
+    /// The bytes are not the announced ones.
+    #[error("the bytes have SHA-256 {found}, but {announced} was announced; send them again")]
+    HashMismatch {
+        /// What was announced.
+        announced: String,
+        /// What came.
+        found: String,
+    },
+    /// A stored blob has changed on disk.
+    #[error(
+        "blob {path} is damaged: its bytes have SHA-256 {found}; check the disk and restore the file from a backup"
+    )]
+    Damaged {
+        /// The blob's file.
+        path: Utf8PathBuf,
+        /// The hash of what is there.
+        found: String,
+    },
+    /// An append that would leave a hole.
+    #[error(
+        "stream {stream} of attempt {attempt} has {have} bytes, and bytes from {offset} on were sent; send from {have} on"
+    )]
+    Gap {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The stream.
+        stream: String,
+        /// Bytes that are there: the offset to go on from.
+        have: u64,
+        /// The offset that was sent.
+        offset: u64,
+    },
+    /// A stream's name that is no plain file name.
+    #[error("{stream:?} is not a stream; use 1 to 64 of the characters a-z A-Z 0-9 . _ - and no dot first")]
+    BadStream {
+        /// The name, shortened.
+        stream: String,
+    },
+    /// The program is shutting down.
+    #[error("the storage task was stopped; the server is shutting down")]
+    Stopped,
+}

@@ -1,0 +1,342 @@
+//! The store in SQL that SQLite and PostgreSQL both understand. What differs is in [`Backend`].
+
+use crate::Store;
+use crate::codec::{self, Fields};
+use crate::error::StoreError;
+use crate::schema::{VERSION_TABLE, VERSIONS};
+use crate::types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob};
+use assay_engine::ids::{AttemptId, JobId};
+use assay_engine::job::StateWord;
+use assay_engine::rows::{Rows, SETTLED_WINDOW, WorkerRow};
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// A value on its way into or out of a database. The two kinds of NULL are for PostgreSQL, which wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// A statement with the values for `$1`, `$2`, …
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    pub(crate) sql: SqlStr,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Statement {
+    pub(crate) fn new<const N: usize>(sql: &'static str, values: [Value; N]) -> Self {
+        Self { sql: sql.into_sql_str(), values: values.into() }
+    }
+
+    /// A statement put together here, from constants and numbered parameters only.
+    fn built(sql: String, values: Vec<Value>) -> Self {
+        Self { sql: AssertSqlSafe(sql).into_sql_str(), values }
+    }
+}
+
+/// What SQLite and PostgreSQL do differently.
+#[async_trait::async_trait]
+pub(crate) trait Backend: Send + Sync {
+    /// What a table has as primary key when that is a number.
+    const ID: &'static str;
+
+    /// Reads.
+    async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError>;
+
+    /// Writes in one transaction. If `guard` changes no row, nothing is written: [`StoreError::Deposed`]. Returns the
+    /// rows of the last statement.
+    async fn write(
+        &self,
+        doing: &'static str,
+        guard: Option<Statement>,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Value>>, StoreError>;
+
+    async fn close(&self);
+}
+
+/// The store on either database.
+pub(crate) struct Sql<B> {
+    backend: B,
+}
+
+impl<B: Backend> Sql<B> {
+    /// The store with its tables up to date.
+    pub(crate) async fn migrated(backend: B) -> Result<Self, StoreError> {
+        let store = Self { backend };
+        let found = store.version().await?;
+        let known = VERSIONS.last().map_or(0, |version| version.number);
+        if found > known {
+            return Err(StoreError::NewerSchema { found, known });
+        }
+        for version in VERSIONS.iter().filter(|version| version.number > found) {
+            store.migrate_to(version).await?;
+        }
+        Ok(store)
+    }
+
+    /// The version of the tables, 0 if there are none.
+    async fn version(&self) -> Result<i64, StoreError> {
+        let doing = "read the version of the tables";
+        let made = self.backend.write(doing, None, vec![Self::ddl(VERSION_TABLE)]).await;
+        let read = Statement::new("SELECT COALESCE(MAX(version), 0) FROM schema_version", []);
+        match (made, self.backend.query(doing, read).await) {
+            // Another process may have made the table at the same moment, which PostgreSQL calls an error.
+            (_, Ok(rows)) => codec::one_number("schema_version", &rows),
+            (Err(error), Err(_)) | (Ok(_), Err(error)) => Err(error),
+        }
+    }
+
+    async fn migrate_to(&self, version: &crate::schema::Version) -> Result<(), StoreError> {
+        // Of several processes that come this far at once, the first inserts the row; the others wait for it to
+        // commit, insert nothing, and have nothing to do any more.
+        let claim = "INSERT INTO schema_version (version) VALUES ($1) ON CONFLICT DO NOTHING";
+        let claim = Statement::new(claim, [version.number.into()]);
+        let statements = version.statements.iter().map(|sql| Self::ddl(sql)).collect();
+        match self.backend.write("make the tables", Some(claim), statements).await {
+            Ok(_) | Err(StoreError::Deposed) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ddl(sql: &str) -> Statement {
+        Statement::built(sql.replace("{ID}", B::ID), Vec::new())
+    }
+
+    async fn query(
+        &self,
+        doing: &'static str,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        self.backend.query(doing, Statement { sql: sql.into_sql_str(), values }).await
+    }
+}
+
+const JOB_COLUMNS: &str = "id, name, priority, classes, settings, detail, created_at, started_at";
+const ATTEMPT_COLUMNS: &str = "job, number, token, worker, instance, host, phase, assigned_at, started_at, \
+                               finished_at, outcome, outcome_class, reason, streams";
+
+/// The guard of every deciding transaction: it changes the leader's row only while the leader is the leader.
+fn still_leader(epoch: Epoch, batch: &Batch) -> Statement {
+    let last_job = batch.jobs.keys().last().map_or(0, |id| id.0);
+    let last_token = batch.attempts.values().map(|row| row.token.0).max().unwrap_or(0);
+    Statement::new(
+        "UPDATE leader SET commits = commits + 1, \
+         last_job = CASE WHEN last_job < $2 THEN $2 ELSE last_job END, \
+         last_token = CASE WHEN last_token < $3 THEN $3 ELSE last_token END \
+         WHERE id = 1 AND epoch = $1",
+        [epoch.0.into(), last_job.into(), last_token.into()],
+    )
+}
+
+/// Puts together `SELECT` statements whose conditions vary.
+struct Select {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Select {
+    fn value(&mut self, value: Value) {
+        self.values.push(value);
+        let _ = write!(self.sql, "${}", self.values.len());
+    }
+
+    fn one_of(&mut self, column: &'static str, words: impl IntoIterator<Item = &'static str>) {
+        let mut before = " IN (";
+        self.sql.push_str(" AND ");
+        self.sql.push_str(column);
+        for word in words {
+            self.sql.push_str(before);
+            self.value(word.into());
+            before = ", ";
+        }
+        self.sql.push(')');
+    }
+}
+
+fn select_jobs(filter: &JobFilter) -> Statement {
+    let sql = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE 1 = 1");
+    let mut select = Select { sql, values: Vec::new() };
+    if !filter.states.is_empty() {
+        select.one_of("state", filter.states.iter().map(|state| state.word()));
+    }
+    if !filter.outcomes.is_empty() {
+        select.one_of("outcome", filter.outcomes.iter().map(|outcome| outcome.openqa()));
+    }
+    if let Some(text) = &filter.text {
+        select.sql.push_str(" AND search LIKE ");
+        select.value(codec::contains_pattern(text).into());
+        select.sql.push_str(" ESCAPE '\\'");
+    }
+    if let Some(before) = filter.before {
+        select.sql.push_str(" AND id < ");
+        select.value(before.0.into());
+    }
+    select.sql.push_str(" ORDER BY id DESC LIMIT ");
+    select.value(i64::from(filter.limit).into());
+    Statement::built(select.sql, select.values)
+}
+
+#[async_trait::async_trait]
+impl<B: Backend> Store for Sql<B> {
+    async fn acquire_leadership(&self) -> Result<Epoch, StoreError> {
+        let sql = "UPDATE leader SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch";
+        let rows = self.backend.write("take the leadership", None, vec![Statement::new(sql, [])]).await?;
+        Ok(Epoch(codec::one_number("leader", &rows)?))
+    }
+
+    async fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
+        let mut statements = Vec::new();
+        for job in batch.jobs.values() {
+            statements.push(codec::save_job(job)?);
+        }
+        for attempt in batch.attempts.values() {
+            statements.push(codec::save_attempt(attempt)?);
+        }
+        for worker in batch.workers.values() {
+            statements.push(codec::save_worker(worker)?);
+        }
+        for queue in batch.queues.values() {
+            statements.push(codec::save_queue(queue)?);
+        }
+        for (attempt, streams) in &batch.streams {
+            statements.push(codec::save_streams(*attempt, streams)?);
+        }
+        self.backend.write("store a step", Some(still_leader(epoch, batch)), statements).await?;
+        Ok(())
+    }
+
+    async fn load(&self) -> Result<Rows, StoreError> {
+        let doing = "load what is open";
+        let sql = "SELECT last_job, last_token FROM leader WHERE id = 1";
+        let mut rows = Rows::default();
+        for row in self.query(doing, sql, vec![]).await? {
+            let mut fields = Fields::new("leader", row);
+            (rows.last_job, rows.last_token) = (fields.int()?, fields.int()?);
+        }
+        let sql = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE finished_at IS NULL ORDER BY id");
+        for row in self.backend.query(doing, Statement::built(sql, vec![])).await? {
+            rows.jobs.push(codec::job(row)?);
+        }
+        // Two queries, each on its own index; attempts that both find are of no consequence if taken once.
+        let sql = format!("SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE finished_at IS NULL ORDER BY token");
+        for row in self.backend.query(doing, Statement::built(sql, vec![])).await? {
+            rows.attempts.push(codec::attempt(row)?.row);
+        }
+        let sql = format!(
+            "SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE token > $1 AND finished_at IS NOT NULL ORDER BY token"
+        );
+        let oldest = rows.last_token - SETTLED_WINDOW;
+        for row in self.backend.query(doing, Statement::built(sql, vec![oldest.into()])).await? {
+            rows.attempts.push(codec::attempt(row)?.row);
+        }
+        rows.workers = self.workers().await?;
+        for row in self.query(doing, "SELECT classes, reason FROM queues", vec![]).await? {
+            rows.queues.push(codec::queue(row)?);
+        }
+        Ok(rows)
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, StoreError> {
+        let rows = self.backend.query("list jobs", select_jobs(filter)).await?;
+        let jobs: Vec<_> = rows.into_iter().map(codec::job).collect::<Result<_, _>>()?;
+        self.with_reasons(jobs).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<StoredJob>, StoreError> {
+        let sql = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE id = $1");
+        let rows = self.backend.query("read a job", Statement::built(sql, vec![id.0.into()])).await?;
+        let jobs = rows.into_iter().map(codec::job).collect::<Result<_, _>>()?;
+        Ok(self.with_reasons(jobs).await?.pop())
+    }
+
+    async fn attempts(&self, job: JobId) -> Result<Vec<StoredAttempt>, StoreError> {
+        let sql = format!("SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE job = $1 ORDER BY number");
+        let rows = self.backend.query("list attempts", Statement::built(sql, vec![job.0.into()])).await?;
+        rows.into_iter().map(codec::attempt).collect()
+    }
+
+    async fn counts(&self) -> Result<BTreeMap<StateWord, u64>, StoreError> {
+        let mut counts: BTreeMap<_, _> = StateWord::ALL.into_iter().map(|state| (state, 0)).collect();
+        for row in self.query("count jobs", "SELECT state, COUNT(*) FROM jobs GROUP BY state", vec![]).await?
+        {
+            let mut fields = Fields::new("jobs", row);
+            let state = fields.word(StateWord::from_word)?;
+            counts.insert(state, fields.unsigned()?);
+        }
+        Ok(counts)
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        let sql = "SELECT name, instance, host, version, slots, classes, status FROM workers";
+        let rows = self.query("list workers", sql, vec![]).await?;
+        let mut workers: Vec<_> = rows.into_iter().map(codec::worker).collect::<Result<_, _>>()?;
+        workers.sort_by(|a, b| a.name.cmp(&b.name)); // here, because databases sort text as their locale says
+        Ok(workers)
+    }
+
+    async fn unclosed(&self) -> Result<Vec<AttemptId>, StoreError> {
+        let sql = "SELECT job, number FROM attempts WHERE finished_at IS NOT NULL AND streams IS NULL ORDER BY token";
+        let rows = self.query("list attempts with open streams", sql, vec![]).await?;
+        rows.into_iter().map(codec::attempt_id).collect()
+    }
+
+    async fn close(&self) {
+        self.backend.close().await;
+    }
+}
+
+impl<B: Backend> Sql<B> {
+    /// Adds to scheduled jobs why they wait.
+    async fn with_reasons(
+        &self,
+        jobs: Vec<assay_engine::rows::JobRow>,
+    ) -> Result<Vec<StoredJob>, StoreError> {
+        let mut reasons = BTreeMap::new();
+        if jobs.iter().any(|job| job.state.word() == StateWord::Scheduled) {
+            for row in self.query("read why jobs wait", "SELECT classes, reason FROM queues", vec![]).await? {
+                let queue = codec::queue(row)?;
+                reasons.insert(queue.classes, queue.reason);
+            }
+        }
+        let wait = |job: &assay_engine::rows::JobRow| match job.state.word() {
+            StateWord::Scheduled => reasons.get(&job.classes).cloned().flatten(),
+            _ => None,
+        };
+        Ok(jobs.into_iter().map(|row| StoredJob { wait: wait(&row), row }).collect())
+    }
+}
