@@ -1,0 +1,238 @@
+//! QEMU's command line. Pure: everything that is looked up comes in as an argument.
+
+use camino::Utf8PathBuf;
+
+use crate::accel::Accelerator;
+use crate::settings::{BootFrom, MachineSpec};
+
+/// What was decided outside: where things are. Socket paths are relative to QEMU's working directory,
+/// as the path of a socket may have 107 bytes only.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// How the processor runs.
+    pub accelerator: Accelerator,
+    /// The overlay over HDD_1.
+    pub overlay: Option<Utf8PathBuf>,
+}
+
+pub(crate) const QMP_SOCKET: &str = "qmp.sock";
+pub(crate) const VNC_SOCKET: &str = "vnc.sock";
+pub(crate) const SERIAL_SOCKET: &str = "serial0.sock";
+pub(crate) const CD_DEVICE: &str = "cd0";
+
+/// Graphics cards that take the preferred resolution as properties.
+const WITH_EDID: &[&str] =
+    &["VGA", "secondary-vga", "bochs-display", "virtio-vga", "virtio-vga-gl", "virtio-gpu-pci", "qxl-vga"];
+
+impl MachineSpec {
+    /// The arguments for QEMU, without the program itself.
+    pub fn arguments(&self, layout: &Layout) -> Vec<String> {
+        let mut args = Args(Vec::new());
+        args.flag("-no-user-config").flag("-nodefaults").flag("-no-shutdown").flag("-S");
+        args.option("-name", "assay");
+        args.option("-machine", &self.machine);
+        match layout.accelerator {
+            Accelerator::Kvm => args.option("-accel", "kvm"),
+            Accelerator::Tcg => args.option("-accel", "tcg"),
+        };
+        args.option(
+            "-cpu",
+            self.cpu.as_deref().unwrap_or(match layout.accelerator {
+                Accelerator::Kvm => "host",
+                // Everything but five-level paging, which costs a walk of the page tables per miss.
+                Accelerator::Tcg => "max,la57=off",
+            }),
+        );
+        args.option("-smp", &self.cpus.to_string());
+        args.option("-m", &format!("{}M", self.ram_mib));
+        args.option("-rtc", "base=utc");
+        args.option("-boot", "strict=on");
+        args.control();
+        self.screen_and_input(&mut args);
+        self.disks(layout, &mut args);
+        self.network(&mut args);
+        args.option("-object", "rng-random,id=rng0,filename=/dev/urandom");
+        args.option("-device", "virtio-rng-pci,rng=rng0");
+        for (name, value) in [("-kernel", &self.kernel), ("-initrd", &self.initrd)] {
+            if let Some(path) = value {
+                args.option(name, path.as_str());
+            }
+        }
+        if let Some(line) = &self.append {
+            args.option("-append", line);
+        }
+        args.0.extend(self.extra.iter().cloned());
+        args.0
+    }
+
+    fn screen_and_input(&self, args: &mut Args) {
+        let resolution = if WITH_EDID.contains(&self.video.as_str()) {
+            format!(",edid=on,xres={},yres={}", self.xres, self.yres)
+        } else {
+            String::new()
+        };
+        args.option("-device", &format!("{},id=video0{resolution}", self.video));
+        args.option("-display", "none");
+        // Bound to the card: otherwise Ctrl-Alt-1 to 9 would switch consoles of QEMU itself. Its own pause
+        // between keys keeps them apart in the guest's time even if it reads several at once.
+        args.option(
+            "-vnc",
+            &format!("unix:{VNC_SOCKET},display=video0,share=force-shared,lock-key-sync=off,key-delay-ms=2"),
+        );
+        if self.tablet {
+            args.option("-device", "qemu-xhci,id=usb").option("-device", "usb-tablet,bus=usb.0");
+        }
+    }
+
+    fn disks(&self, layout: &Layout, args: &mut Args) {
+        let (disk, cd) = match self.boot_from {
+            None | Some(BootFrom::Disk) => (0, 1),
+            Some(BootFrom::Cdrom) => (1, 0),
+            Some(BootFrom::Network) => (1, 2),
+        };
+        if let Some(overlay) = &layout.overlay {
+            let file = escape(overlay.as_str());
+            // The overlay ends with the machine: nothing is gained by waiting for the host's disk.
+            args.option(
+                "-drive",
+                &format!("if=none,id=hd0,format=qcow2,cache=unsafe,discard=unmap,file={file}"),
+            );
+            args.option("-device", &format!("virtio-blk-pci,drive=hd0,bootindex={disk},serial=1"));
+        }
+        if let Some(iso) = &self.iso {
+            let file = escape(iso.as_str());
+            args.option("-drive", &format!("if=none,id=iso,media=cdrom,readonly=on,format=raw,file={file}"));
+            args.option("-device", &format!("ide-cd,id={CD_DEVICE},drive=iso,bootindex={cd}"));
+        }
+    }
+
+    fn network(&self, args: &mut Args) {
+        let Some(model) = &self.nic else { return };
+        // Restricted: an address by DHCP, and nothing beyond.
+        args.option("-netdev", "user,id=net0,restrict=on");
+        let boot = match self.boot_from {
+            Some(BootFrom::Network) => ",bootindex=0",
+            // No network boot program, which would cost its start.
+            _ => ",romfile=",
+        };
+        args.option("-device", &format!("{model},netdev=net0,mac=52:54:00:12:34:56{boot}"));
+    }
+}
+
+struct Args(Vec<String>);
+
+impl Args {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.to_owned());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: &str) -> &mut Self {
+        self.0.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// QEMU connects to sockets that listen already, so nobody waits for them to appear.
+    fn control(&mut self) {
+        self.option("-chardev", &format!("socket,id=qmp,path={QMP_SOCKET},server=off"));
+        self.option("-mon", "chardev=qmp,mode=control");
+        self.option("-chardev", &format!("socket,id=serial0,path={SERIAL_SOCKET},server=off"));
+        self.option("-device", "isa-serial,chardev=serial0");
+    }
+}
+
+/// In QEMU's option lists a comma is written twice.
+pub(crate) fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use camino::Utf8Path;
+
+    use super::*;
+
+    fn spec(settings: &[(&str, &str)]) -> MachineSpec {
+        let settings: BTreeMap<_, _> =
+            settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        MachineSpec::from_settings(&settings, Utf8Path::new("/")).unwrap()
+    }
+
+    /// One option with its value on a line.
+    fn shown(args: &[String]) -> String {
+        args.join(" ").replace(" -", "\n-")
+    }
+
+    #[test]
+    fn iso_under_tcg() {
+        let mut spec = spec(&[]);
+        spec.iso = Some("/images/a,b.iso".into());
+        let layout = Layout { accelerator: Accelerator::Tcg, overlay: None };
+        assert_eq!(
+            shown(&spec.arguments(&layout)),
+            "-no-user-config
+-nodefaults
+-no-shutdown
+-S
+-name assay
+-machine pc
+-accel tcg
+-cpu max,la57=off
+-smp 1
+-m 1024M
+-rtc base=utc
+-boot strict=on
+-chardev socket,id=qmp,path=qmp.sock,server=off
+-mon chardev=qmp,mode=control
+-chardev socket,id=serial0,path=serial0.sock,server=off
+-device isa-serial,chardev=serial0
+-device VGA,id=video0,edid=on,xres=1024,yres=768
+-display none
+-vnc unix:vnc.sock,display=video0,share=force-shared,lock-key-sync=off,key-delay-ms=2
+-device qemu-xhci,id=usb
+-device usb-tablet,bus=usb.0
+-drive if=none,id=iso,media=cdrom,readonly=on,format=raw,file=/images/a,,b.iso
+-device ide-cd,id=cd0,drive=iso,bootindex=1
+-netdev user,id=net0,restrict=on
+-device virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile=
+-object rng-random,id=rng0,filename=/dev/urandom
+-device virtio-rng-pci,rng=rng0"
+        );
+    }
+
+    #[test]
+    fn kernel_disk_and_choices_under_kvm() {
+        let mut spec = spec(&[
+            ("QEMUMACHINE", "q35"),
+            ("QEMUCPUS", "2"),
+            ("QEMUVGA", "cirrus"),
+            ("QEMU_NO_TABLET", "1"),
+            ("NICMODEL", "none"),
+            ("QEMU_APPEND", "snapshot -usb"),
+        ]);
+        spec.kernel = Some("/boot/linux".into());
+        spec.initrd = Some("/boot/initrd.gz".into());
+        spec.append = Some("console=ttyS0 quiet".to_owned());
+        let layout = Layout { accelerator: Accelerator::Kvm, overlay: Some("/run/m/hdd_1.qcow2".into()) };
+        let shown = shown(&spec.arguments(&layout));
+        for line in [
+            "-machine q35\n-accel kvm\n-cpu host\n-smp 2",
+            "-device cirrus-vga,id=video0\n-display none",
+            "-device virtio-blk-pci,drive=hd0,bootindex=0,serial=1",
+            "-kernel /boot/linux\n-initrd /boot/initrd.gz\n-append console=ttyS0 quiet\n-snapshot\n-usb",
+        ] {
+            assert!(shown.contains(line), "{line} in\n{shown}");
+        }
+        assert!(!shown.contains("tablet") && !shown.contains("netdev"), "{shown}");
+    }
+
+    #[test]
+    fn boot_from_the_network_keeps_the_boot_program() {
+        let shown = shown(
+            &spec(&[("BOOTFROM", "n")]).arguments(&Layout { accelerator: Accelerator::Tcg, overlay: None }),
+        );
+        assert!(shown.contains("mac=52:54:00:12:34:56,bootindex=0"), "{shown}");
+    }
+}

@@ -1,0 +1,478 @@
+//! A machine's settings: openQA's variables, read into types. Every problem is found in one go.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// A variable that the machine understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds without it; empty for nothing.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const fn variable(name: &'static str, default: &'static str, doc: &'static str) -> Variable {
+    Variable { name, default, doc }
+}
+
+/// All variables that the machine understands. Paths are relative to the job's directory.
+pub const VARIABLES: &[Variable] = &[
+    variable("ISO", "", "Path of an image for the CD drive; never written to."),
+    variable(
+        "HDD_1",
+        "",
+        "Path of a disk image, qcow2 or raw; never written to: changes go to an overlay that ends with the machine.",
+    ),
+    variable("KERNEL", "", "Path of a Linux kernel to start directly."),
+    variable("INITRD", "", "Path of the initial RAM disk for KERNEL."),
+    variable("APPEND", "", "Kernel command line for KERNEL."),
+    variable("QEMURAM", "1024", "Memory in MiB; a G behind the number counts GiB."),
+    variable("QEMUCPUS", "1", "Number of processors."),
+    variable("XRES", "1024", "Width of the screen in pixels that the monitor prefers."),
+    variable("YRES", "768", "Height of the screen in pixels that the monitor prefers."),
+    variable(
+        "BOOTFROM",
+        "",
+        "What to start from: c or disk, d or cdrom, n or network. Without it the disk, then the CD.",
+    ),
+    variable(
+        "NICTYPE",
+        "user",
+        "Network: only user, QEMU's own network, cut off from the host and the world.",
+    ),
+    variable(
+        "NICMODEL",
+        "virtio-net-pci",
+        "Network card, a QEMU device (virtio-net, e1000, ...); none for no card.",
+    ),
+    variable(
+        "QEMU_VIDEO_DEVICE",
+        "VGA",
+        "Graphics card, a QEMU device (VGA, virtio-vga, qxl-vga, bochs-display, cirrus-vga).",
+    ),
+    variable("QEMUVGA", "", "The older way to name the graphics card: std, virtio, qxl or cirrus."),
+    variable(
+        "QEMU_NO_TABLET",
+        "0",
+        "1: no USB tablet; the pointer is then a relative PS/2 mouse and cannot be placed.",
+    ),
+    variable("QEMU", "qemu-system-x86_64", "Name or path of the QEMU program, 7.2 or later."),
+    variable("QEMUMACHINE", "pc", "QEMU's machine type, with its options."),
+    variable(
+        "QEMUCPU",
+        "",
+        "QEMU's processor model; without it the host's under KVM, QEMU's fullest under TCG.",
+    ),
+    variable("QEMU_NO_KVM", "0", "1: emulate the processor even if KVM works."),
+    variable(
+        "QEMU_APPEND",
+        "",
+        "More arguments for QEMU, separated by spaces; the first one's leading dash may be left out.",
+    ),
+];
+
+/// Variables of openQA that change the machine and cannot be honoured yet: refused, not ignored.
+const UNSUPPORTED: &[&str] = &[
+    "UEFI",
+    "BIOS",
+    "QEMUTPM",
+    "RAIDLEVEL",
+    "MULTIPATH",
+    "PXEBOOT",
+    "USBBOOT",
+    "OFW",
+    "VNC_TYPING_LIMIT",
+    "HDD_2",
+    "HDD_3",
+    "HDD_4",
+    "HDD_5",
+    "HDD_6",
+    "HDD_7",
+    "HDD_8",
+    "HDD_9",
+    "ISO_1",
+    "ISO_2",
+    "ISO_3",
+];
+
+/// One setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsProblem {
+    /// The variable.
+    pub variable: String,
+    /// Its value.
+    pub value: String,
+    /// What is wrong and what to do, a sentence.
+    pub message: String,
+}
+
+impl fmt::Display for SettingsProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}: {}", self.variable, self.value, self.message)
+    }
+}
+
+/// All settings that cannot be used, one on a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsProblems(pub Vec<SettingsProblem>);
+
+impl fmt::Display for SettingsProblems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for SettingsProblems {}
+
+/// What to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootFrom {
+    /// HDD_1.
+    Disk,
+    /// ISO.
+    Cdrom,
+    /// The network card.
+    Network,
+}
+
+/// A machine to be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// QEMU.
+    pub qemu: String,
+    /// QEMUMACHINE.
+    pub machine: String,
+    /// QEMUCPU.
+    pub cpu: Option<String>,
+    /// QEMUCPUS.
+    pub cpus: u32,
+    /// QEMURAM, in MiB.
+    pub ram_mib: u64,
+    /// QEMU_NO_KVM.
+    pub no_kvm: bool,
+    /// ISO.
+    pub iso: Option<Utf8PathBuf>,
+    /// HDD_1.
+    pub hdd: Option<Utf8PathBuf>,
+    /// KERNEL.
+    pub kernel: Option<Utf8PathBuf>,
+    /// INITRD.
+    pub initrd: Option<Utf8PathBuf>,
+    /// APPEND.
+    pub append: Option<String>,
+    /// BOOTFROM.
+    pub boot_from: Option<BootFrom>,
+    /// NICMODEL; none for no card.
+    pub nic: Option<String>,
+    /// QEMU_VIDEO_DEVICE or QEMUVGA.
+    pub video: String,
+    /// XRES, in pixels.
+    pub xres: u32,
+    /// YRES, in pixels.
+    pub yres: u32,
+    /// Not QEMU_NO_TABLET.
+    pub tablet: bool,
+    /// QEMU_APPEND, cut into arguments.
+    pub extra: Vec<String>,
+    /// Given variables whose values reach QEMU unchecked; named when QEMU ends at start.
+    pub unchecked: Vec<String>,
+}
+
+impl MachineSpec {
+    /// Reads the variables of [`VARIABLES`]; others are none of the machine's business. Relative paths
+    /// start at `base`. Files are looked at: they must be there, readable and not empty.
+    pub fn from_settings(
+        settings: &BTreeMap<String, String>,
+        base: &Utf8Path,
+    ) -> Result<Self, SettingsProblems> {
+        let mut read = Reader { settings, base, problems: Vec::new() };
+        for name in UNSUPPORTED {
+            if read.given(name).is_some_and(|v| v != "0") {
+                read.problem(name, "this machine cannot do that yet; remove the variable.");
+            }
+        }
+        let spec = Self {
+            qemu: read.text("QEMU"),
+            machine: read.text("QEMUMACHINE"),
+            cpu: read.given("QEMUCPU").map(str::to_owned),
+            cpus: read.number("QEMUCPUS", 1, 255, "processors"),
+            ram_mib: read.ram(),
+            no_kvm: read.flag("QEMU_NO_KVM"),
+            iso: read.file("ISO"),
+            hdd: read.file("HDD_1"),
+            kernel: read.file("KERNEL"),
+            initrd: read.file("INITRD"),
+            append: read.given("APPEND").map(str::to_owned),
+            boot_from: read.boot_from(),
+            nic: read.nic(),
+            video: read.video(),
+            xres: read.number("XRES", 320, 8192, "pixels"),
+            yres: read.number("YRES", 200, 4096, "pixels"),
+            tablet: !read.flag("QEMU_NO_TABLET"),
+            extra: read.extra(),
+            unchecked: ["QEMUMACHINE", "QEMUCPU", "QEMUVGA", "QEMU_VIDEO_DEVICE", "NICMODEL", "QEMU_APPEND"]
+                .into_iter()
+                .filter_map(|name| Some(format!("{name}={}", read.given(name)?)))
+                .collect(),
+        };
+        read.relations(&spec);
+        if read.problems.is_empty() { Ok(spec) } else { Err(SettingsProblems(read.problems)) }
+    }
+}
+
+struct Reader<'a> {
+    settings: &'a BTreeMap<String, String>,
+    base: &'a Utf8Path,
+    problems: Vec<SettingsProblem>,
+}
+
+impl<'a> Reader<'a> {
+    /// The value, if it is given and not blank.
+    fn given(&self, name: &str) -> Option<&'a str> {
+        self.settings.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
+    }
+
+    fn problem(&mut self, name: &str, message: impl Into<String>) {
+        let value = self.settings.get(name).cloned().unwrap_or_default();
+        self.problems.push(SettingsProblem { variable: name.to_owned(), value, message: message.into() });
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.given(name).unwrap_or(default_of(name)).to_owned()
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        match self.given(name) {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(_) => {
+                self.problem(name, "expected 1 for yes or 0 for no.");
+                false
+            }
+        }
+    }
+
+    fn number<N: FromStr + PartialOrd + fmt::Display + Default>(
+        &mut self,
+        name: &str,
+        least: N,
+        most: N,
+        unit: &str,
+    ) -> N {
+        match self.text(name).parse::<N>() {
+            Ok(n) if n >= least && n <= most => n,
+            _ => {
+                let example = default_of(name);
+                self.problem(
+                    name,
+                    format!(
+                        "expected a whole number of {unit} from {least} to {most}, for instance {example}."
+                    ),
+                );
+                N::default()
+            }
+        }
+    }
+
+    fn ram(&mut self) -> u64 {
+        const TIB: u64 = 1 << 20;
+        let text = self.text("QEMURAM");
+        let (digits, factor) = match text.to_ascii_uppercase().strip_suffix('G') {
+            Some(gib) => (gib.to_owned(), 1024),
+            None => (text.strip_suffix(['M', 'm']).unwrap_or(&text).to_owned(), 1),
+        };
+        let mib = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+        mib.filter(|mib| (16..=TIB).contains(mib)).unwrap_or_else(|| {
+            self.problem("QEMURAM", "expected the memory in MiB, from 16 on, for instance 1024 or 2G.");
+            0
+        })
+    }
+
+    fn file(&mut self, name: &str) -> Option<Utf8PathBuf> {
+        let path = self.base.join(self.given(name)?);
+        let remedy = "Give the path of an existing image, absolute or relative to the job's directory.";
+        let checked = fs_err::File::open(&path).and_then(|f| f.metadata());
+        let fault = match checked {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                format!("there is no file {path}. {remedy}")
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                format!("{path} may not be read by this user. Change its permissions (chmod +r).")
+            }
+            Err(e) => format!("it cannot be opened: {e}. {remedy}"),
+            Ok(m) if m.is_dir() => format!("{path} is a directory. {remedy}"),
+            Ok(m) if m.is_file() && m.len() == 0 => {
+                format!("{path} is empty: 0 bytes. Fetch the image again; a download may have broken off.")
+            }
+            Ok(_) => match path.canonicalize_utf8() {
+                Ok(path) => return Some(path),
+                Err(e) => format!("it cannot be opened: {e}. {remedy}"),
+            },
+        };
+        self.problem(name, fault);
+        None
+    }
+
+    fn boot_from(&mut self) -> Option<BootFrom> {
+        match self.given("BOOTFROM")? {
+            "c" | "disk" => Some(BootFrom::Disk),
+            "d" | "cdrom" => Some(BootFrom::Cdrom),
+            "n" | "network" => Some(BootFrom::Network),
+            _ => {
+                self.problem("BOOTFROM", "expected c (disk), d (cdrom) or n (network).");
+                None
+            }
+        }
+    }
+
+    fn nic(&mut self) -> Option<String> {
+        if self.text("NICTYPE") != "user" {
+            self.problem("NICTYPE", "only user is possible; tap and vde networks are not supported yet.");
+        }
+        let model = self.text("NICMODEL");
+        // openQA's name for it leaves the bus out.
+        let model = if model == "virtio-net" { "virtio-net-pci".to_owned() } else { model };
+        (model != "none").then_some(model)
+    }
+
+    fn video(&mut self) -> String {
+        match (self.given("QEMU_VIDEO_DEVICE"), self.given("QEMUVGA")) {
+            (Some(device), _) => device.to_owned(),
+            (None, None) => default_of("QEMU_VIDEO_DEVICE").to_owned(),
+            (None, Some("std")) => "VGA".to_owned(),
+            (None, Some(card @ ("virtio" | "qxl" | "cirrus"))) => format!("{card}-vga"),
+            (None, Some(_)) => {
+                self.problem(
+                    "QEMUVGA",
+                    "expected std, virtio, qxl or cirrus; name other devices in QEMU_VIDEO_DEVICE.",
+                );
+                String::new()
+            }
+        }
+    }
+
+    fn extra(&self) -> Vec<String> {
+        let mut words: Vec<String> =
+            self.given("QEMU_APPEND").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        if let Some(first) = words.first_mut().filter(|w| !w.starts_with('-')) {
+            first.insert(0, '-');
+        }
+        words
+    }
+
+    /// Settings that only make sense together.
+    fn relations(&mut self, spec: &MachineSpec) {
+        let given = |name: &str| self.given(name).is_some();
+        let without_kernel = !given("KERNEL");
+        let no_disk = spec.boot_from == Some(BootFrom::Disk) && !given("HDD_1");
+        let no_cd = spec.boot_from == Some(BootFrom::Cdrom) && !given("ISO");
+        let no_card = spec.boot_from == Some(BootFrom::Network) && spec.nic.is_none();
+        for name in ["INITRD", "APPEND"] {
+            if without_kernel && self.given(name).is_some() {
+                self.problem(name, "it has no effect without KERNEL; set KERNEL or remove it.");
+            }
+        }
+        for (wrong, need) in [(no_disk, "HDD_1"), (no_cd, "ISO"), (no_card, "a NICMODEL other than none")] {
+            if wrong {
+                self.problem("BOOTFROM", format!("there is nothing to start from; set {need}."));
+            }
+        }
+    }
+}
+
+fn default_of(name: &str) -> &'static str {
+    VARIABLES.iter().find(|v| v.name == name).map_or("", |v| v.default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(settings: &[(&str, &str)], base: &Utf8Path) -> Result<MachineSpec, Vec<String>> {
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        MachineSpec::from_settings(&settings, base).map_err(|p| p.0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn defaults() {
+        let spec = read(&[("TEST", "whatever")], Utf8Path::new("/")).unwrap();
+        assert_eq!((spec.ram_mib, spec.cpus, spec.xres, spec.yres), (1024, 1, 1024, 768));
+        assert_eq!(
+            (spec.qemu.as_str(), spec.video.as_str(), spec.tablet),
+            ("qemu-system-x86_64", "VGA", true)
+        );
+        assert_eq!(spec.unchecked, [""; 0]);
+    }
+
+    #[test]
+    fn all_problems_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = Utf8Path::from_path(dir.path()).unwrap();
+        fs_err::write(base.join("empty.iso"), "").unwrap();
+        let problems = read(
+            &[
+                ("ISO", "empty.iso"),
+                ("HDD_1", "."),
+                ("KERNEL", "vmlinuz"),
+                ("QEMURAM", "lots"),
+                ("QEMUCPUS", "0"),
+                ("XRES", "-3"),
+                ("QEMU_NO_KVM", "yes"),
+                ("BOOTFROM", "floppy"),
+                ("NICTYPE", "tap"),
+                ("QEMUVGA", "ega"),
+                ("UEFI", "1"),
+            ],
+            base,
+        )
+        .unwrap_err();
+        assert_eq!(
+            problems,
+            [
+                "UEFI=1: this machine cannot do that yet; remove the variable.".to_owned(),
+                "QEMUCPUS=0: expected a whole number of processors from 1 to 255, for instance 1.".to_owned(),
+                "QEMURAM=lots: expected the memory in MiB, from 16 on, for instance 1024 or 2G.".to_owned(),
+                "QEMU_NO_KVM=yes: expected 1 for yes or 0 for no.".to_owned(),
+                format!(
+                    "ISO=empty.iso: {base}/empty.iso is empty: 0 bytes. Fetch the image again; a download may have broken off."
+                ),
+                format!(
+                    "HDD_1=.: {base}/. is a directory. Give the path of an existing image, absolute or relative to the job's directory."
+                ),
+                format!(
+                    "KERNEL=vmlinuz: there is no file {base}/vmlinuz. Give the path of an existing image, absolute or relative to the job's directory."
+                ),
+                "BOOTFROM=floppy: expected c (disk), d (cdrom) or n (network).".to_owned(),
+                "NICTYPE=tap: only user is possible; tap and vde networks are not supported yet.".to_owned(),
+                "QEMUVGA=ega: expected std, virtio, qxl or cirrus; name other devices in QEMU_VIDEO_DEVICE."
+                    .to_owned(),
+                "XRES=-3: expected a whole number of pixels from 320 to 8192, for instance 1024.".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn values_that_belong_together() {
+        let root = Utf8Path::new("/");
+        assert_eq!(
+            read(&[("APPEND", "quiet"), ("BOOTFROM", "d")], root).unwrap_err(),
+            [
+                "APPEND=quiet: it has no effect without KERNEL; set KERNEL or remove it.",
+                "BOOTFROM=d: there is nothing to start from; set ISO.",
+            ]
+        );
+        let spec =
+            read(&[("QEMURAM", "2G"), ("QEMU_APPEND", "device foo -bar"), ("QEMUVGA", "cirrus")], root)
+                .unwrap();
+        assert_eq!((spec.ram_mib, spec.video.as_str()), (2048, "cirrus-vga"));
+        assert_eq!(spec.extra, ["-device", "foo", "-bar"]);
+        assert_eq!(spec.unchecked, ["QEMUVGA=cirrus", "QEMU_APPEND=device foo -bar"]);
+    }
+}
