@@ -1,1 +1,43 @@
-fn main() {}
+//! Chores of the workspace: `cargo xtask ci`, `check-deps` and `bench`.
+#![expect(clippy::print_stdout, reason = "this program talks to people")]
+
+mod bench;
+mod check_deps;
+mod ci;
+mod links;
+mod machine_paths;
+mod tools;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+Chores of the workspace.
+
+cargo xtask ci [--no-tests]       format, lints, crate edges, licences, links, then the tests
+cargo xtask check-deps            refuse forbidden edges between crates
+cargo xtask bench run [OPTIONS]   measure what docs/performance.md claims
+
+Options of bench run:
+  --json          one JSON document on stdout instead of the table
+  --check         exit 1 if a figure is missed
+  --runs N        timed runs of each side (7)
+  --only A,B      parts: wall, latency, cost, server, jobs, isotovideo
+  --assay FILE    measure this program instead of building the release one
+  --example DIR   the GRUB test with its needles (examples/grub)
+  --hold MS       how long the minimal driver holds a key (see docs/performance.md)";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] | ["-h" | "--help" | "help"] => println!("{HELP}"),
+        ["ci"] => ci::run(true)?,
+        ["ci", "--no-tests"] => ci::run(false)?,
+        ["check-deps"] => check_deps::run()?,
+        ["bench", "run", options @ ..] => bench::run(options)?,
+        // What `bench run` starts as a process of its own, so that it is measured as its peers are.
+        ["bench", "driver", example, hold] => bench::drive(example, hold)?,
+        _ => bail!("unknown chore: {}\n\n{HELP}", words.join(" ")),
+    }
+    Ok(())
+}
