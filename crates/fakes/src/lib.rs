@@ -1,1 +1,6 @@
-//! assay-fakes
+//! The outside world as small models behind real protocols: tests talk to them over real sockets.
+#![warn(missing_docs)]
+
+pub mod worker;
+
+pub use worker::{Assigned, Connection, Refused, ScriptedWorker};

@@ -1,6 +1,7 @@
 //! Wire types: what crosses a process boundary, and nothing else.
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod clock;
 pub mod diagnostic;
 pub mod driver;

@@ -1,1 +1,297 @@
-//! assay-server
+//! The server: jobs come in, workers get them, pages and the API show everything.
+//!
+//! [`serve`] runs one on a data directory:
+//!
+//! | in the directory | what |
+//! |---|---|
+//! | `assay.db` | the database, unless [`ServerConfig::store_url`] names another |
+//! | `blobs/` | pictures, needles, closed logs, by content |
+//! | `spool/` | logs that still grow |
+//! | `tokens/admin`, `tokens/worker` | made at the first start, mode 0600 |
+//! | `server.json` | [`ServerFile`]: where the server answers, as long as it runs |
+//! | `lock` | held by the running server |
+//!
+//! The parts: `driver` owns the engine's state and is the only one that decides; `hub` talks with workers
+//! (`docs/protocols/worker.md`); `api` is `/api/assay/v1`; `web` is the pages.
+
+mod api;
+mod app;
+mod auth;
+mod datadir;
+mod driver;
+mod fault;
+mod hub;
+mod live;
+mod present;
+mod record;
+mod streams;
+mod web;
+
+pub use datadir::ServerFile;
+
+use app::App;
+use assay_engine::io::Input;
+use assay_engine::state::State;
+use assay_engine::work::Timing;
+use assay_proto::clock::{Clock, SystemClock};
+use assay_store::StoreError;
+use assay_store::blobs::{Blobs, LocalBlobs};
+use assay_store::spool::Spool;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, put};
+use axum::serve::ListenerExt;
+use camino::Utf8PathBuf;
+use datadir::DataDir;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Events that a slow reader may be behind before it is told to look at everything again.
+const EVENTS: usize = 1024;
+/// How long connections may take to end when the server stops.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How to serve.
+pub struct ServerConfig {
+    /// The data directory; made if it is not there.
+    pub data: Utf8PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `postgres://…` or `sqlite:PATH`; `assay.db` in the data directory if not given.
+    pub store_url: Option<String>,
+    /// Requests from this machine act as admin.
+    pub trust_loopback: bool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Leases.
+    pub timing: Timing,
+    /// Told once the server answers.
+    pub ready: Option<oneshot::Sender<ServerHandle>>,
+}
+
+impl ServerConfig {
+    /// The usual: SQLite, the machine's clock, tokens for everybody.
+    pub fn new(data: Utf8PathBuf, listen: SocketAddr) -> Self {
+        Self {
+            data,
+            listen,
+            store_url: None,
+            trust_loopback: false,
+            clock: Arc::new(SystemClock),
+            timing: Timing::default(),
+            ready: None,
+        }
+    }
+}
+
+/// A server that answers.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    /// Where.
+    pub address: SocketAddr,
+    /// For example `http://127.0.0.1:9526`.
+    pub url: String,
+    /// For `Authorization: Bearer …` of people and programs.
+    pub admin_token: String,
+    /// For workers.
+    pub worker_token: String,
+    engine: driver::Engine,
+}
+
+impl ServerHandle {
+    /// Makes the server look at its clock; returns when it has dealt with everything that was due. For clocks that are
+    /// moved by hand.
+    pub async fn tick(&self) {
+        // A refusal means that the server stops, and then nothing is due any more.
+        let _ = self.engine.ask(Input::Tick).await;
+    }
+}
+
+/// Why a server cannot start, or ended other than by request. Each is one sentence with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The port is taken, or is nobody's to take.
+    #[error("cannot listen on {listen}: {source}; {help}")]
+    Listen {
+        /// Where.
+        listen: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+        /// What to do.
+        help: &'static str,
+    },
+    /// Another server is there.
+    #[error(
+        "a server already runs on {path}{other}; use that one, stop it, or give this one another directory with --data"
+    )]
+    InUse {
+        /// The data directory.
+        path: Utf8PathBuf,
+        /// What is known of it.
+        other: String,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use {path}: {source}; give a directory that you may write to with --data")]
+    Data {
+        /// The file or directory.
+        path: Utf8PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A token was edited.
+    #[error(
+        "{path} does not hold a token of 64 hex digits; remove the file, and a new token is made at the next start"
+    )]
+    BadToken {
+        /// The file.
+        path: Utf8PathBuf,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another server took over.
+    #[error("another server has taken over the database; this one has stopped, so that only one decides")]
+    Deposed,
+    /// The listener broke.
+    #[error("the listener failed: {0}")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<(), ServerError> {
+    let data = DataDir::open(&config.data)?;
+    let tokens = data.tokens()?;
+    let listener = listen(config.listen).await?;
+    let address = listener.local_addr().map_err(ServerError::Serve)?;
+    let store = assay_store::open(&config.store_url.clone().unwrap_or_else(|| data.database_url())).await?;
+    let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&config.data)?);
+    let spool = Spool::open(&config.data, blobs.clone())?;
+
+    let (engine, inbox) = driver::channel();
+    let stop = shutdown.child_token();
+    let app = Arc::new(App {
+        guard: auth::Guard::new(&tokens, config.trust_loopback, address),
+        store: store.clone(),
+        blobs,
+        spool,
+        engine: engine.clone(),
+        hub: hub::Hub::default(),
+        live: live::LiveAttempts::default(),
+        events: broadcast::Sender::new(EVENTS),
+        clock: config.clock.clone(),
+        shutdown: stop.clone(),
+        tasks: TaskTracker::new(),
+    });
+    let epoch = store.acquire_leadership().await?;
+    let rows = store.load().await?;
+    for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
+        app.take_up(attempt.id).await?;
+    }
+    let unclosed = store.unclosed().await?;
+    let state = State::rebuild(rows, config.timing, config.clock.now());
+    let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
+    unclosed.into_iter().for_each(|attempt| app.close_streams(attempt));
+
+    let url = format!("http://{}", reachable(address));
+    data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
+    tracing::info!(url, data = %config.data, "serving");
+    if let Some(ready) = config.ready {
+        let (admin_token, worker_token) = (tokens.admin, tokens.worker);
+        let _ = ready.send(ServerHandle { address, url, admin_token, worker_token, engine });
+    }
+    let listener = listener.tap_io(|socket| {
+        // Small answers must not wait for more; without this each event would be late by up to 40 ms.
+        let _ = socket.set_nodelay(true);
+    });
+    let service = routes(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let ended = converge(serving.into_future(), driver, &stop).await;
+    stop.cancel();
+    app.tasks.close();
+    if tokio::time::timeout(FAREWELL, app.tasks.wait()).await.is_err() {
+        tracing::warn!("some connections did not end in time; they are cut");
+    }
+    store.close().await;
+    ended
+}
+
+/// Waits for the end of the listener and of the driver; each ends the other.
+async fn converge(
+    serving: impl Future<Output = std::io::Result<()>>,
+    mut driver: tokio::task::JoinHandle<driver::Ended>,
+    stop: &CancellationToken,
+) -> Result<(), ServerError> {
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        served = &mut serving => {
+            stop.cancel();
+            served.map_err(ServerError::Serve)?;
+            driver.await
+        }
+        ended = &mut driver => {
+            stop.cancel();
+            // Connections that do not end by themselves are dropped with the listener.
+            let _ = tokio::time::timeout(FAREWELL, serving).await;
+            ended
+        }
+    };
+    match ended {
+        Ok(driver::Ended::Asked) => Ok(()),
+        Ok(driver::Ended::Deposed) => Err(ServerError::Deposed),
+        Err(error) => Err(ServerError::Serve(std::io::Error::other(error))),
+    }
+}
+
+async fn listen(listen: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(listen).await.map_err(|source| {
+        let help = match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program has the port: stop it, or use --listen 127.0.0.1:0 for a free one"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need privileges: use --listen 127.0.0.1:0 for a free one"
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address: use --listen 127.0.0.1:0"
+            }
+            _ => "use --listen 127.0.0.1:0 for a free port on this machine only",
+        };
+        ServerError::Listen { listen, source, help }
+    })
+}
+
+/// An address to reach the server at from this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+fn routes(app: Arc<App>) -> Router {
+    let workers = Router::new()
+        .route("/ws", get(hub::socket::connect))
+        .route("/blobs/{sha256}", put(hub::blobs::put).get(hub::blobs::get))
+        .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn(auth::workers_only));
+    Router::new()
+        .merge(web::router())
+        .nest("/api/assay/v1", api::router())
+        .nest("/worker/v1", workers)
+        .route("/healthz", get(api::healthz))
+        .route("/metrics", get(api::metrics))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::find_role))
+        .layer(axum::middleware::from_fn(web::safe_headers))
+        .with_state(app)
+}

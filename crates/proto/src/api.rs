@@ -1,0 +1,215 @@
+//! Assay's own API, `/api/assay/v1`: the objects that cross it. Times are RFC 3339 texts in UTC.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST jobs` ([`PostJob`] or a list of them; admin) | `201` [`PostedJobs`]; all or nothing |
+//! | `GET jobs?state=&result=&q=&limit=&before=` | [`JobList`], newest first |
+//! | `GET jobs/{id}` | [`Job`] |
+//! | `GET jobs/{id}/wait?timeout=SECONDS` | [`Job`], as soon as it is final or the time is over |
+//! | `POST jobs/{id}/cancel` ([`CancelJob`], may be empty; admin) | [`Job`] |
+//! | `GET jobs/{id}/steps?attempt=N` | a list of `records::step::Record` |
+//! | `GET jobs/{id}/streams/{file}?attempt=N&follow=1` | the bytes; `Range` is understood; `follow` goes on until the attempt ends |
+//! | `GET blobs/{sha256}` | the bytes |
+//! | `GET workers` | [`WorkerList`] |
+//! | `GET events?job=ID` | server-sent events, each an [`Event`] |
+//!
+//! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
+//! [`Stream::file_name`](crate::worker::Stream::file_name).
+
+use assay_engine::ids::JobId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A job to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct PostJob {
+    /// openQA's variables, for example `TEST`, `ISO`, `WORKER_CLASS`.
+    pub settings: BTreeMap<String, String>,
+    /// Lower is earlier; 50 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+}
+
+/// Answer to `POST jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostedJobs {
+    /// In the order in which they were posted.
+    pub jobs: Vec<PostedJob>,
+}
+
+/// A job that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostedJob {
+    /// Its number.
+    pub id: JobId,
+    /// Its page, as a path on this server.
+    pub url: String,
+}
+
+/// Why a job is cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct CancelJob {
+    /// Who cancels it, for the reason on the page; `an administrator` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// `DISTRI-VERSION-FLAVOR-ARCH-BuildBUILD-TEST@MACHINE`, as far as these settings are given.
+    pub name: String,
+    /// openQA's word: `scheduled`, `assigned`, `setup`, `running`, `uploading`, `done`, `cancelled`.
+    pub state: String,
+    /// openQA's word: `none` until the job is final, then `passed`, `softfailed`, `failed`, `incomplete`,
+    /// `timeout_exceeded` or `user_cancelled`.
+    pub result: String,
+    /// Why it waits, or why it ended as it did: one sentence.
+    pub reason: Option<String>,
+    /// Lower is earlier.
+    pub priority: i32,
+    /// The job's settings.
+    pub settings: BTreeMap<String, Setting>,
+    /// When it was posted.
+    pub created: String,
+    /// When its first attempt began.
+    pub started: Option<String>,
+    /// When it became final.
+    pub finished: Option<String>,
+    /// The worker of the newest attempt.
+    pub worker: Option<String>,
+    /// How far the running attempt has come.
+    pub progress: Option<Progress>,
+    /// Every try, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// Its page, as a path on this server.
+    pub url: String,
+}
+
+impl Job {
+    /// True once nothing more will happen to it.
+    pub fn is_final(&self) -> bool {
+        matches!(self.state.as_str(), "done" | "cancelled")
+    }
+}
+
+/// A setting and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The value.
+    pub value: String,
+    /// `request` for what was posted, `default` for what Assay filled in.
+    pub from: String,
+}
+
+/// How far a running attempt has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The module that runs, if any.
+    pub module: Option<String>,
+    /// How many modules have been begun.
+    pub begun: usize,
+    /// How many modules there are.
+    pub modules: usize,
+    /// How many steps have been recorded.
+    pub steps: usize,
+}
+
+/// One try at a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// `assigned`, `setup`, `running`, `uploading` or `done`.
+    pub state: String,
+    /// As [`Job::result`].
+    pub result: String,
+    /// `product`, `test`, `infrastructure` or `policy`, once it has ended.
+    pub class: Option<String>,
+    /// Why it ended as it did.
+    pub reason: Option<String>,
+    /// Name of its worker.
+    pub worker: String,
+    /// Host of its worker.
+    pub host: String,
+    /// When it was handed out.
+    pub started: String,
+    /// When it ended.
+    pub finished: Option<String>,
+    /// What it left behind: file name and size in bytes.
+    pub streams: BTreeMap<String, u64>,
+}
+
+/// Answer to `GET jobs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobList {
+    /// Newest first.
+    pub jobs: Vec<Job>,
+    /// Give this as `before` to have the next ones; `None` when there are no more.
+    pub next_before: Option<JobId>,
+}
+
+/// Answer to `GET workers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerList {
+    /// By name.
+    pub workers: Vec<Worker>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its name.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// Its version of Assay.
+    pub version: String,
+    /// Connected now.
+    pub online: bool,
+    /// Why it is not connected.
+    pub offline_reason: Option<String>,
+    /// Attempts at once.
+    pub slots: u32,
+    /// `WORKER_CLASS` values it offers.
+    pub classes: Vec<String>,
+    /// Jobs it runs.
+    pub jobs: Vec<JobId>,
+    /// Last connection or disconnection.
+    pub since: String,
+}
+
+/// Something changed; the data of a server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A job changed its state.
+    Job {
+        /// Which.
+        id: JobId,
+    },
+    /// A running job has new steps.
+    Steps {
+        /// Which.
+        id: JobId,
+    },
+    /// Why some jobs wait has changed.
+    Queue,
+    /// A worker came, went, or changed.
+    Workers,
+    /// Some events were left out because the reader was slow; look at everything again.
+    Missed,
+}
+
+/// Every error of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// One sentence: what is wrong.
+    pub error: String,
+    /// One sentence: what to do.
+    pub help: String,
+}

@@ -1,0 +1,56 @@
+//! `GET events`: what changes, as server-sent events.
+
+use crate::app::App;
+use assay_engine::ids::JobId;
+use assay_proto::api::Event;
+use axum::extract::{Query, State};
+use axum::response::sse::{self, KeepAlive, Sse};
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EventQuery {
+    /// Only what concerns this job.
+    job: Option<i64>,
+}
+
+pub(super) async fn listen(
+    State(app): State<Arc<App>>,
+    Query(query): Query<EventQuery>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let job = query.job.map(JobId);
+    let events = app.events.subscribe();
+    let stream = stream::unfold((app, events), move |(app, mut events)| async move {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) => event,
+                    Err(RecvError::Lagged(_)) => Event::Missed,
+                    Err(RecvError::Closed) => return None,
+                },
+                () = app.shutdown.cancelled() => return None,
+            };
+            if concerns(&event, job) {
+                // An event that cannot be written would be one that was never made; the reader looks at everything.
+                let sent = sse::Event::default().json_data(&event).unwrap_or_default();
+                return Some((Ok(sent), (app, events)));
+            }
+        }
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}
+
+fn concerns(event: &Event, job: Option<JobId>) -> bool {
+    match (event, job) {
+        (Event::Missed, _) => true,
+        // The list counts modules, so it wants to know of steps as well.
+        (_, None) => true,
+        (Event::Job { id } | Event::Steps { id }, Some(job)) => *id == job,
+        (Event::Queue, Some(_)) => true,
+        (Event::Workers, Some(_)) => false,
+    }
+}

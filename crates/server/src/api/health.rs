@@ -1,0 +1,39 @@
+//! `/healthz` and `/metrics`.
+
+use crate::app::App;
+use crate::fault::Fault;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// `GET /healthz`: `200 ok` if the store answers.
+pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Result<&'static str, Fault> {
+    match app.store.counts().await {
+        Ok(_) => Ok("ok\n"),
+        Err(error) => Err(Fault::later(format!("The store does not answer: {error}."), 5)),
+    }
+}
+
+/// `GET /metrics`: Prometheus text format.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fault> {
+    let mut text = String::from("# HELP assay_jobs Jobs by state.\n# TYPE assay_jobs gauge\n");
+    for (state, count) in app.store.counts().await? {
+        let _ = writeln!(text, "assay_jobs{{state=\"{}\"}} {count}", state.word());
+    }
+    let workers = app.present_workers().await?;
+    let online: Vec<_> = workers.iter().filter(|worker| worker.online).collect();
+    let slots: u32 = online.iter().map(|worker| worker.slots).sum();
+    let busy: usize = workers.iter().map(|worker| worker.jobs.len()).sum();
+    let gauges = [
+        ("assay_workers_online", "Workers that are connected.", online.len() as u64),
+        ("assay_workers_known", "Workers that have ever connected.", workers.len() as u64),
+        ("assay_slots", "Slots of connected workers.", u64::from(slots)),
+        ("assay_slots_busy", "Slots that run an attempt.", busy as u64),
+    ];
+    for (name, help, value) in gauges {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}

@@ -1,0 +1,236 @@
+//! Jobs: post, list, show, wait, cancel.
+
+use super::job_id;
+use crate::app::App;
+use crate::fault::Fault;
+use assay_engine::ids::JobId;
+use assay_engine::io::{Answer, Input, NewJob};
+use assay_engine::job::StateWord;
+use assay_engine::outcome::Outcome;
+use assay_engine::settings::Settings;
+use assay_proto::api::{CancelJob, Event, Job, JobList, PostJob, PostedJob, PostedJobs};
+use assay_store::{JobFilter, StoredJob};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Jobs in one request.
+const MAX_JOBS: usize = 10_000;
+/// Jobs in one answer.
+const MAX_LIMIT: u32 = 500;
+/// The longest wait, seconds.
+const MAX_WAIT: f64 = 600.0;
+
+/// `POST jobs`
+pub(super) async fn post(
+    State(app): State<Arc<App>>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<PostedJobs>), Fault> {
+    let jobs = read_jobs(&body)?
+        .into_iter()
+        .map(|job| NewJob { settings: Settings::from_request(job.settings), priority: job.priority });
+    match app.engine.ask(Input::PostJobs { jobs: jobs.collect() }).await? {
+        Answer::Posted(ids) => {
+            let posted = |id: JobId| PostedJob { id, url: format!("/jobs/{id}") };
+            Ok((StatusCode::CREATED, Json(PostedJobs { jobs: ids.into_iter().map(posted).collect() })))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(answer: &Answer) -> Fault {
+    tracing::error!(?answer, "the engine gave an answer to another question");
+    Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "The engine gave a strange answer.", "Report it as a bug.")
+}
+
+/// One job or a list of them. Every fault names the job.
+fn read_jobs(body: &[u8]) -> Result<Vec<PostJob>, Fault> {
+    const HELP: &str =
+        r#"Send {"settings": {"TEST": "hello", …}, "priority": 50} or a list of such objects."#;
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| Fault::bad(format!("The request is not JSON: {error}."), HELP))?;
+    let list = match value {
+        Value::Array(list) => list,
+        one => vec![one],
+    };
+    if list.len() > MAX_JOBS {
+        let error = format!("The request has {} jobs; at most {MAX_JOBS} are allowed.", list.len());
+        return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, error, "Post them in several requests."));
+    }
+    let read = |(index, value): (usize, Value)| {
+        serde_json::from_value(value)
+            .map_err(|error| Fault::bad(format!("Job {} of the request: {error}.", index + 1), HELP))
+    };
+    list.into_iter().enumerate().map(read).collect()
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    result: String,
+    #[serde(default)]
+    q: String,
+    limit: Option<u32>,
+    before: Option<i64>,
+}
+
+/// Comma lists of state and result words to a filter; a wrong word is refused with the right ones.
+pub(crate) fn filter_of(state: &str, result: &str, q: &str) -> Result<JobFilter, Fault> {
+    let words = |text: &str| {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let unknown = |what: &str, word: &str, known: Vec<&str>| {
+        Fault::bad(format!("{word:?} is not a {what}."), format!("Use one of {}.", known.join(", ")))
+    };
+    let mut states = Vec::new();
+    for word in words(state) {
+        states.push(StateWord::from_word(&word).ok_or_else(|| {
+            unknown("state", &word, StateWord::ALL.iter().map(|state| state.word()).collect())
+        })?);
+    }
+    let mut outcomes = Vec::new();
+    for word in words(result) {
+        outcomes.push(Outcome::from_openqa(&word).ok_or_else(|| {
+            unknown("result", &word, Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect())
+        })?);
+    }
+    let text = Some(q.trim().to_owned()).filter(|text| !text.is_empty());
+    Ok(JobFilter { states, outcomes, text, ..JobFilter::default() })
+}
+
+/// `GET jobs`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<JobList>, Fault> {
+    let limit = query.limit.unwrap_or(100).clamp(1, MAX_LIMIT);
+    let filter = filter_of(&query.state, &query.result, &query.q)?;
+    // One more than asked for tells whether there are more.
+    let filter = JobFilter { limit: limit + 1, before: query.before.map(JobId), ..filter };
+    let mut stored = app.store.jobs(&filter).await?;
+    let more = stored.len() > limit as usize;
+    stored.truncate(limit as usize);
+    let mut jobs = Vec::new();
+    for job in &stored {
+        jobs.push(app.present(job).await?);
+    }
+    let next_before = jobs.last().filter(|_| more).map(|job| job.id);
+    Ok(Json(JobList { jobs, next_before }))
+}
+
+pub(crate) async fn stored(app: &App, id: JobId) -> Result<StoredJob, Fault> {
+    app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))
+}
+
+/// `GET jobs/{id}`
+pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Job>, Fault> {
+    let job = stored(&app, job_id(&id)?).await?;
+    Ok(Json(app.present(&job).await?))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WaitQuery {
+    timeout: Option<f64>,
+}
+
+/// `GET jobs/{id}/wait`
+pub(super) async fn wait(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(query): Query<WaitQuery>,
+) -> Result<Json<Job>, Fault> {
+    let id = job_id(&id)?;
+    let seconds = query.timeout.unwrap_or(60.0);
+    if !seconds.is_finite() || seconds < 0.0 {
+        return Err(Fault::bad("The timeout is not a number of seconds.", "Use for example timeout=60."));
+    }
+    // Listening begins before the first look, so that no change is missed in between.
+    let mut events = app.events.subscribe();
+    let finals = async {
+        loop {
+            let job = stored(&app, id).await?;
+            if job.row.state.is_final() {
+                return Ok(job);
+            }
+            loop {
+                match events.recv().await {
+                    Ok(Event::Job { id: changed }) if changed == id => break,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Err(Fault::later("The server is stopping.", 5)),
+                }
+            }
+        }
+    };
+    let job = tokio::select! {
+        job = finals => job?,
+        () = tokio::time::sleep(Duration::from_secs_f64(seconds.min(MAX_WAIT))) => stored(&app, id).await?,
+        () = app.shutdown.cancelled() => return Err(Fault::later("The server is stopping.", 5)),
+    };
+    Ok(Json(app.present(&job).await?))
+}
+
+/// `POST jobs/{id}/cancel`
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Job>, Fault> {
+    let id = job_id(&id)?;
+    let request: CancelJob = if body.is_empty() {
+        CancelJob::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            Fault::bad(format!("The request cannot be read: {error}."), r#"Send nothing, or {"by": "NAME"}."#)
+        })?
+    };
+    // So that a job that never was and one that is over get answers of their own.
+    let job = stored(&app, id).await?;
+    if !job.row.state.is_final() {
+        let by = request.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| "an administrator".into());
+        let by = by.chars().filter(|c| !c.is_control()).take(100).collect();
+        app.engine.ask(Input::CancelJob { job: id, by }).await?;
+    }
+    let job = stored(&app, id).await?;
+    Ok(Json(app.present(&job).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_or_named() {
+        let jobs = read_jobs(br#"[{"settings":{"TEST":"a"}},{"settings":{},"priority":3}]"#).unwrap();
+        assert_eq!((jobs.len(), jobs[1].priority), (2, Some(3)));
+        let cases: [(&[u8], &str); 5] = [
+            (b"{", "not JSON"),
+            (br#"{"settings":{"A":5}}"#, "Job 1"),
+            (br#"[{"settings":{}},{"setings":{}}]"#, "Job 2 of the request: unknown field `setings`"),
+            (br#"[{"settings":{}},7]"#, "Job 2"),
+            (b"\xff", "not JSON"),
+        ];
+        for (body, want) in cases {
+            let error = read_jobs(body).unwrap_err().error;
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn filters_are_read_or_corrected() {
+        let filter = filter_of("running, done", "failed", " grub ").unwrap();
+        assert_eq!(filter.states, [StateWord::Running, StateWord::Done]);
+        assert_eq!((filter.outcomes, filter.text), (vec![Outcome::Failed], Some("grub".into())));
+        let fault = filter_of("finished", "", "").unwrap_err();
+        assert!(fault.help.contains("scheduled, assigned"), "{}", fault.help);
+    }
+}

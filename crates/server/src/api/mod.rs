@@ -1,0 +1,60 @@
+//! `/api/assay/v1`; the objects are `assay_proto::api`.
+
+mod events;
+mod files;
+mod health;
+mod jobs;
+mod range;
+
+use crate::app::App;
+use crate::auth;
+use crate::fault::Fault;
+use assay_engine::ids::JobId;
+use assay_proto::api::WorkerList;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use std::sync::Arc;
+
+pub(crate) use files::{MAX_STEPS, serve_blob};
+pub(crate) use health::{healthz, metrics};
+pub(crate) use jobs::filter_of;
+
+/// The most bytes of a request.
+const MAX_BODY: usize = 8 * 1024 * 1024;
+
+pub(crate) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/jobs", get(jobs::list).post(jobs::post))
+        .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/wait", get(jobs::wait))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/jobs/{id}/steps", get(files::steps))
+        .route("/jobs/{id}/streams/{file}", get(files::stream))
+        .route("/blobs/{sha256}", get(files::blob))
+        .route("/workers", get(workers))
+        .route("/events", get(events::listen))
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn(auth::admins_change))
+}
+
+/// `GET /api/assay/v1/workers`
+async fn workers(State(app): State<Arc<App>>) -> Result<Json<WorkerList>, Fault> {
+    Ok(Json(WorkerList { workers: app.present_workers().await? }))
+}
+
+async fn unknown() -> Fault {
+    Fault::not_found(
+        "There is nothing at this address.",
+        "See docs.rs of assay_proto::api for what there is.",
+    )
+}
+
+/// A job's number in an address.
+pub(crate) fn job_id(text: &str) -> Result<JobId, Fault> {
+    let number = text.parse().ok().filter(|&number: &i64| number > 0);
+    number
+        .map(JobId)
+        .ok_or_else(|| Fault::not_found(format!("{text:?} is not a job's number."), "Use digits only."))
+}

@@ -1,0 +1,175 @@
+//! The data directory: what is where, who may be in it, and the tokens.
+
+use crate::ServerError;
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use serde::{Deserialize, Serialize};
+use std::fs::TryLockError;
+use std::io::{self, Write as _};
+
+/// The data directory of a running server. One at a time: the lock is held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: Utf8PathBuf,
+    _lock: fs::File,
+}
+
+/// `server.json`: where the server of a data directory answers, for the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFile {
+    /// For example `http://127.0.0.1:9526`.
+    pub url: String,
+    /// The server's process.
+    pub pid: u32,
+}
+
+impl ServerFile {
+    /// Reads it; `None` if no server has said where it is. The server may have been killed since.
+    pub fn read(data: &Utf8Path) -> io::Result<Option<Self>> {
+        match fs::read(data.join("server.json")) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The two tokens of a data directory.
+#[derive(Clone)]
+pub(crate) struct Tokens {
+    pub(crate) admin: String,
+    pub(crate) worker: String,
+}
+
+impl DataDir {
+    /// Makes the directory if it is not there and takes its lock.
+    pub(crate) fn open(path: &Utf8Path) -> Result<Self, ServerError> {
+        let unusable = |source| ServerError::Data { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(unusable)?;
+        let options = fs::OpenOptions::new().create(true).truncate(false).write(true).to_owned();
+        let lock = options.open(path.join("lock")).map_err(unusable)?;
+        match lock.file().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let other = ServerFile::read(path).ok().flatten();
+                let other =
+                    other.map(|file| format!(" (process {}, {})", file.pid, file.url)).unwrap_or_default();
+                return Err(ServerError::InUse { path: path.to_owned(), other });
+            }
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(crate) fn database_url(&self) -> String {
+        format!("sqlite:{}", self.path.join("assay.db"))
+    }
+
+    /// The tokens, made at the first start.
+    pub(crate) fn tokens(&self) -> Result<Tokens, ServerError> {
+        let directory = self.path.join("tokens");
+        fs::create_dir_all(&directory)
+            .map_err(|source| ServerError::Data { path: directory.clone(), source })?;
+        Ok(Tokens { admin: token(&directory.join("admin"))?, worker: token(&directory.join("worker"))? })
+    }
+
+    /// Says where the server answers.
+    pub(crate) fn announce(&self, url: &str) -> io::Result<()> {
+        let file = ServerFile { url: url.to_owned(), pid: std::process::id() };
+        let text = serde_json::to_vec(&file).map_err(io::Error::other)?;
+        let (new, place) = (self.path.join("server.json.new"), self.path.join("server.json"));
+        fs::write(&new, text)?;
+        fs::rename(new, place)
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // Only for the reader's sake: a server that was killed leaves the file behind, and readers know that.
+        let _ = fs::remove_file(self.path.join("server.json"));
+    }
+}
+
+fn token(path: &Utf8Path) -> Result<String, ServerError> {
+    let unusable = |source| ServerError::Data { path: path.to_owned(), source };
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let text = text.trim();
+            let fits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            return if fits {
+                Ok(text.to_owned())
+            } else {
+                Err(ServerError::BadToken { path: path.to_owned() })
+            };
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(unusable(source)),
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| unusable(io::Error::other(error)))?;
+    let text = hex::encode(bytes);
+    // First whole, then visible: a start that is killed here leaves no half token.
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file =
+            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(unusable)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(directory.path().join("data")).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn tokens_are_made_once_and_are_nobody_elses() {
+        let (_keep, path) = directory();
+        let first = DataDir::open(&path).unwrap().tokens().unwrap();
+        let second = DataDir::open(&path).unwrap().tokens().unwrap();
+        assert_eq!((&first.admin, &first.worker), (&second.admin, &second.worker));
+        assert_ne!(first.admin, first.worker);
+        assert_eq!(first.admin.len(), 64);
+        for name in ["admin", "worker"] {
+            let mode = fs::metadata(path.join("tokens").join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_spoilt_token_is_refused_with_its_file() {
+        let (_keep, path) = directory();
+        let data = DataDir::open(&path).unwrap();
+        data.tokens().unwrap();
+        fs::write(path.join("tokens/admin"), "short\n").unwrap();
+        let error = data.tokens().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("tokens/admin") && error.contains("remove"), "{error}");
+    }
+
+    #[test]
+    fn a_second_server_is_told_about_the_first() {
+        let (_keep, path) = directory();
+        let first = DataDir::open(&path).unwrap();
+        first.announce("http://127.0.0.1:1").unwrap();
+        let error = DataDir::open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("http://127.0.0.1:1") && error.contains(&std::process::id().to_string()),
+            "{error}"
+        );
+        assert_eq!(ServerFile::read(&path).unwrap().map(|file| file.pid), Some(std::process::id()));
+        drop(first);
+        assert_eq!(ServerFile::read(&path).unwrap(), None);
+        DataDir::open(&path).unwrap();
+    }
+}

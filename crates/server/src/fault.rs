@@ -1,0 +1,98 @@
+//! What a request hears when it cannot be done: a status, one sentence, and what to do.
+
+use crate::web::frame::Frame;
+use askama::Template;
+use assay_proto::api::ApiError;
+use assay_store::StoreError;
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+
+/// An error of the API; see [`ApiError`].
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub(crate) status: StatusCode,
+    pub(crate) error: String,
+    pub(crate) help: String,
+    retry_after: Option<u32>,
+}
+
+impl Fault {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { status, error: error.into(), help: help.into(), retry_after: None }
+    }
+
+    pub(crate) fn bad(error: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, help)
+    }
+
+    pub(crate) fn not_found(error: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error, help)
+    }
+
+    pub(crate) fn no_job(id: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("There is no job {id}."), "See the list of jobs for those that there are.")
+    }
+
+    /// Not now; again in `seconds`.
+    pub(crate) fn later(error: impl Into<String>, seconds: u32) -> Self {
+        let help = format!("Try again in {seconds} s.");
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error, help) }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let (status, help) = match &error {
+            StoreError::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "Make room; nothing was lost."),
+            StoreError::BadHash { .. } | StoreError::BadStream { .. } => {
+                (StatusCode::BAD_REQUEST, "Correct the address.")
+            }
+            StoreError::HashMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Send the bytes again."),
+            StoreError::Stopped | StoreError::Deposed => {
+                return Self::later(error.to_string(), 5);
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "The server's log says more."),
+        };
+        if status.is_server_error() {
+            tracing::error!(%error, "a request failed");
+        }
+        Self::new(status, error.to_string(), help)
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let body = Json(ApiError { error: self.error, help: self.help });
+        let mut response = (self.status, body).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The same for people.
+#[derive(Debug)]
+pub(crate) struct PageFault(pub(crate) Fault, pub(crate) Frame);
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: &'a Frame,
+    error: &'a str,
+    help: &'a str,
+}
+
+impl IntoResponse for PageFault {
+    fn into_response(self) -> Response {
+        let page = ErrorPage { frame: &self.1, error: &self.0.error, help: &self.0.help };
+        match page.render() {
+            Ok(html) => (self.0.status, Html(html)).into_response(),
+            Err(_) => self.0.into_response(),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! `/jobs/{id}`: one job, one of its attempts, everything that it left.
+
+use super::cards::{self, Face, ModuleView};
+use super::frame::{Badge, Frame, Moment, bytes, plain_text, span};
+use crate::api::{self, MAX_STEPS};
+use crate::app::App;
+use crate::fault::Fault;
+use crate::present::{reason_of, reason_of_end, took_us};
+use crate::record::{Run, step_title};
+use askama::Template;
+use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::settings::Settings;
+use assay_proto::worker::Stream;
+use assay_store::{StoredAttempt, StoredJob};
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// How much of the end of a log is on the page.
+const TAIL: usize = 64 * 1024;
+/// How much of it beside the live picture.
+const SHORT_TAIL: usize = 8 * 1024;
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct JobQuery {
+    pub(super) attempt: Option<u32>,
+}
+
+impl JobQuery {
+    /// What keeps the choice of the attempt in addresses.
+    pub(super) fn suffix(&self) -> String {
+        self.attempt.map(|number| format!("?attempt={number}")).unwrap_or_default()
+    }
+}
+
+struct Link {
+    href: String,
+    label: String,
+}
+
+struct Head {
+    id: JobId,
+    name: String,
+    badge: Badge,
+    reason: Option<String>,
+    failure: Option<Link>,
+    facts: Vec<(&'static str, String)>,
+    times: Vec<(&'static str, Moment)>,
+    running_since: Option<Moment>,
+}
+
+impl Head {
+    fn result_word(&self) -> &'static str {
+        self.badge.label()
+    }
+}
+
+struct AttemptTab {
+    number: u32,
+    href: String,
+    badge: Badge,
+    note: String,
+    current: bool,
+}
+
+struct LiveView {
+    now: String,
+    stream: String,
+    log_tail: String,
+    follow: Option<String>,
+}
+
+struct Tail {
+    id: &'static str,
+    title: &'static str,
+    file: &'static str,
+    /// `None` if nothing was written.
+    href: Option<String>,
+    size: String,
+    cut: bool,
+    text: String,
+}
+
+struct FileLink {
+    name: String,
+    href: String,
+    size: String,
+}
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    frame: Frame,
+    head: Head,
+    attempts: Vec<AttemptTab>,
+    lost_attempt: bool,
+    live: Option<LiveView>,
+    modules: Vec<ModuleView>,
+    no_steps: &'static str,
+    unreadable: usize,
+    tails: Vec<Tail>,
+    settings: Vec<(String, String, &'static str)>,
+    facts: Vec<(String, String)>,
+    reproduce: String,
+    files: Vec<FileLink>,
+}
+
+/// `GET /jobs/{id}`
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(query): Query<JobQuery>,
+) -> Response {
+    let rendered = build(&app, &id, &query).await;
+    super::page(&app, rendered)
+}
+
+/// The attempt that a page is about: the chosen one, else the last; none if nobody has tried.
+pub(super) fn chosen(attempts: &[StoredAttempt], query: &JobQuery) -> Result<Option<StoredAttempt>, Fault> {
+    let Some(number) = query.attempt else { return Ok(attempts.last().cloned()) };
+    let found = attempts.iter().find(|attempt| attempt.row.id.number == number);
+    let missing =
+        || Fault::not_found(format!("There is no attempt {number}."), "See the job's page for its attempts.");
+    Ok(Some(found.ok_or_else(missing)?.clone()))
+}
+
+/// What an attempt did.
+pub(super) async fn run_of(app: &App, attempt: &StoredAttempt) -> Result<Run, Fault> {
+    let run = Run::parse(&app.read_stream(attempt, Stream::Steps, 0, MAX_STEPS).await?);
+    Ok(if attempt.row.end.is_some() { run.ended() } else { run })
+}
+
+async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> {
+    let id = api::job_id(id)?;
+    let now = app.clock.now();
+    let job = app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
+    let attempts = app.store.attempts(id).await?;
+    let attempt = chosen(&attempts, query)?;
+    let base = format!("/jobs/{id}");
+    let suffix = query.suffix();
+    let run = match &attempt {
+        Some(attempt) => run_of(app, attempt).await?,
+        None => Run::default(),
+    };
+    let mut frame = Frame::new(now);
+    if !job.row.state.is_final() {
+        frame.events = Some(format!("/api/assay/v1/events?job={id}"));
+    }
+    let mut tails = Vec::new();
+    let mut files = Vec::new();
+    let mut live = None;
+    if let Some(attempt) = &attempt {
+        tails.push(tail(app, attempt, Stream::Log, "log", "Log").await?);
+        tails.push(tail(app, attempt, Stream::Serial0, "serial", "Serial").await?);
+        files = files_of(app, attempt).await?;
+        live = live_view(app, &job, attempt).await?;
+    } else {
+        tails.push(nothing(Stream::Log, "log", "Log"));
+        tails.push(nothing(Stream::Serial0, "serial", "Serial"));
+    }
+    let failure = run.first_failure().map(|step| Link {
+        href: cards::href(&base, &suffix, &step.module, step.number),
+        label: format!("First failure: {} · {}", step.module, step_title(step)),
+    });
+    let failed = job.row.state.end().is_some_and(|end| !end.outcome.is_ok()) || query.attempt.is_some();
+    let settings = job.row.settings.0.iter();
+    Ok(JobPage {
+        frame,
+        head: head(&job, attempt.as_ref(), failure.filter(|_| failed), now),
+        lost_attempt: attempts.iter().any(|attempt| attempt.row.id.number > 1),
+        attempts: attempts.iter().map(|one| tab(&base, one, attempt.as_ref())).collect(),
+        live,
+        modules: run.modules.iter().map(|module| ModuleView::new(&base, &suffix, module)).collect(),
+        no_steps: match &attempt {
+            None => "No worker has tried it yet.",
+            Some(attempt) if attempt.row.end.is_none() => {
+                "The first step is shown here as soon as it is done."
+            }
+            Some(_) => "This attempt left no steps; its log says more.",
+        },
+        unreadable: run.unreadable,
+        tails,
+        settings: settings.map(|(key, one)| (key.clone(), one.value.clone(), one.from.word())).collect(),
+        facts: run.facts,
+        reproduce: reproduce(&job.row.settings),
+        files,
+    })
+}
+
+fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, failure: Option<Link>, now: Timestamp) -> Head {
+    let row = &job.row;
+    let word = row.state.end().map_or_else(|| row.state.word().word(), |end| end.outcome.openqa());
+    let mut facts = Vec::new();
+    if let Some(attempt) = attempt {
+        facts.push(("Worker", format!("{} on {}", attempt.row.worker, attempt.row.host)));
+    }
+    if let Some(end) = attempt.and_then(|attempt| attempt.row.end.as_ref().map(|end| (attempt, end))) {
+        facts.push(("Took", span(took_us(end.0.row.started_at, end.0.row.assigned_at, end.1))));
+    }
+    if let Some(end) = row.state.end().filter(|end| !end.outcome.is_ok()) {
+        facts.push(("To be looked at as", format!("a matter of {}", end.class.word())));
+    }
+    facts.push(("Priority", row.priority.to_string()));
+    facts.push(("Classes", row.classes.iter().collect::<Vec<_>>().join(", ")));
+    let mut times = vec![("Posted", Moment::new(row.created_at, now))];
+    if let Some(attempt) = attempt {
+        times.push(("Started", Moment::new(attempt.row.assigned_at, now)));
+    }
+    times.extend(row.finished_at().map(|at| ("Finished", Moment::new(at, now))));
+    let running = attempt.filter(|attempt| attempt.row.end.is_none());
+    Head {
+        id: row.id,
+        name: if row.name.is_empty() { "(unnamed)".into() } else { row.name.clone() },
+        badge: Badge::of(word).big(),
+        reason: reason_of(job),
+        failure,
+        facts,
+        times,
+        running_since: running.map(|attempt| Moment::new(attempt.row.assigned_at, now)),
+    }
+}
+
+fn tab(base: &str, attempt: &StoredAttempt, current: Option<&StoredAttempt>) -> AttemptTab {
+    let row = &attempt.row;
+    let word = row.end.as_ref().map_or_else(|| row.phase.word(), |end| end.outcome.openqa());
+    AttemptTab {
+        number: row.id.number,
+        href: format!("{base}?attempt={}", row.id.number),
+        badge: Badge::of(word),
+        note: match &row.end {
+            Some(end) => reason_of_end(end).unwrap_or_else(|| format!("on {}", row.worker)),
+            None => format!("on {}", row.worker),
+        },
+        current: current.is_some_and(|current| current.row.id == row.id),
+    }
+}
+
+/// The address of a stream's file.
+fn stream_href(attempt: &StoredAttempt, stream: Stream) -> String {
+    let id = attempt.row.id;
+    format!("/api/assay/v1/jobs/{}/streams/{}?attempt={}", id.job, stream.file_name(), id.number)
+}
+
+fn nothing(stream: Stream, id: &'static str, title: &'static str) -> Tail {
+    Tail {
+        id,
+        title,
+        file: stream.file_name(),
+        href: None,
+        size: String::new(),
+        cut: false,
+        text: String::new(),
+    }
+}
+
+async fn tail(
+    app: &App,
+    attempt: &StoredAttempt,
+    stream: Stream,
+    id: &'static str,
+    title: &'static str,
+) -> Result<Tail, Fault> {
+    let end = app.read_end(attempt, stream, TAIL).await?;
+    if end.size == 0 {
+        return Ok(nothing(stream, id, title));
+    }
+    let cut = end.size > end.bytes.len() as u64;
+    // A line that was cut says nothing.
+    let whole = match end.bytes.iter().position(|&byte| byte == b'\n') {
+        Some(at) if cut => &end.bytes[at + 1..],
+        _ => &end.bytes[..],
+    };
+    Ok(Tail {
+        id,
+        title,
+        file: stream.file_name(),
+        href: Some(stream_href(attempt, stream)),
+        size: bytes(end.size),
+        cut,
+        text: plain_text(whole),
+    })
+}
+
+async fn files_of(app: &App, attempt: &StoredAttempt) -> Result<Vec<FileLink>, Fault> {
+    let sizes = app.sizes(attempt).await?;
+    let known = Stream::ALL.into_iter().filter_map(|stream| Some((stream, *sizes.get(stream.file_name())?)));
+    Ok(known
+        .map(|(stream, size)| FileLink {
+            name: stream.file_name().into(),
+            href: stream_href(attempt, stream),
+            size: bytes(size),
+        })
+        .collect())
+}
+
+async fn live_view(app: &App, job: &StoredJob, attempt: &StoredAttempt) -> Result<Option<LiveView>, Fault> {
+    let id = attempt.row.id;
+    let (true, Some(live)) = (job.row.active_attempt() == Some(id), app.live.get(id)) else {
+        return Ok(None);
+    };
+    let end = app.read_end(attempt, Stream::Log, SHORT_TAIL).await?;
+    Ok(Some(LiveView {
+        now: live.last_step().unwrap_or_else(|| "no step yet".into()),
+        stream: format!("/jobs/{}/live.png-stream", id.job),
+        log_tail: plain_text(&end.bytes),
+        follow: Some(format!("{}&follow=1&from={}", stream_href(attempt, Stream::Log), end.size)),
+    }))
+}
+
+/// The command that runs the same test here.
+fn reproduce(settings: &Settings) -> String {
+    let directory = settings.get("CASEDIR").map_or_else(|| "DIR".to_owned(), quoted);
+    let mut words = vec!["assay run".to_owned(), directory];
+    let left_out = |key: &str| key == "CASEDIR" || key == "WORKER_CLASS";
+    for (key, setting) in settings.0.iter().filter(|(key, _)| !left_out(key)) {
+        words.push(quoted(&format!("{key}={}", setting.value)));
+    }
+    words.join(" ")
+}
+
+/// For a POSIX shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@+,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_survives_a_shell() {
+        let settings = Settings::from_request([
+            ("CASEDIR", "/t/my tests"),
+            ("APPEND", "console=ttyS0 it's"),
+            ("TEST", "grub"),
+            ("EMPTY", ""),
+        ]);
+        let want = r"assay run '/t/my tests' 'APPEND=console=ttyS0 it'\''s' EMPTY= TEST=grub";
+        assert_eq!(reproduce(&settings.with_defaults()), want);
+        assert!(reproduce(&Settings::from_request([("TEST", "x")])).starts_with("assay run DIR TEST=x"));
+    }
+}

@@ -1,0 +1,4 @@
+//! The server as a whole, over real sockets, with scripted workers.
+
+mod common;
+mod thread;
