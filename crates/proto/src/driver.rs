@@ -3,6 +3,7 @@
 //! Starlark makes these requests in memory; a program in another language sends them as JSON lines over a pipe.
 //! Names and defaults follow openQA's testapi. Times are seconds.
 
+use assay_records::number::{float, optional_float};
 use assay_records::step::StepResult;
 pub use assay_records::step::{AreaHit, ModuleFlags, NeedleHit, Source};
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,7 @@ pub enum Request {
         /// What to look for.
         tags: Tags,
         /// Seconds.
-        #[serde(default = "d30")]
+        #[serde(default = "d30", deserialize_with = "float")]
         timeout: f64,
         /// Where and how.
         #[serde(flatten)]
@@ -152,10 +153,10 @@ pub enum Request {
         #[serde(default)]
         reference: Option<u64>,
         /// Seconds.
-        #[serde(default = "d10")]
+        #[serde(default = "d10", deserialize_with = "float")]
         timeout: f64,
         /// PSNR in dB below which the screen has changed.
-        #[serde(default = "d_change")]
+        #[serde(default = "d_change", deserialize_with = "float")]
         similarity_level: f64,
     },
     /// `wait_screen_change` that fails the test when nothing changes.
@@ -164,10 +165,10 @@ pub enum Request {
         #[serde(default)]
         reference: Option<u64>,
         /// Seconds.
-        #[serde(default = "d10")]
+        #[serde(default = "d10", deserialize_with = "float")]
         timeout: f64,
         /// PSNR in dB below which the screen has changed.
-        #[serde(default = "d_change")]
+        #[serde(default = "d_change", deserialize_with = "float")]
         similarity_level: f64,
     },
     /// Waits until the screen stays the same for a while. Answers a boolean.
@@ -186,7 +187,7 @@ pub enum Request {
         #[serde(default = "d20")]
         counter: u32,
         /// Seconds to look after each press.
-        #[serde(default = "d1")]
+        #[serde(default = "d1", deserialize_with = "float")]
         timeout: f64,
     },
     /// A note on the result page.
@@ -235,7 +236,7 @@ pub enum Request {
         /// Regular expressions, or plain texts with `no_regex`; any of them.
         patterns: Tags,
         /// Seconds.
-        #[serde(default = "d90")]
+        #[serde(default = "d90", deserialize_with = "float")]
         timeout: f64,
         /// The test expects that it does not come.
         #[serde(default)]
@@ -282,10 +283,10 @@ pub enum Request {
         #[serde(default)]
         wait_screen_change: u32,
         /// Wait afterwards until the screen rests for so many seconds; 0 not at all.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "float")]
         wait_still_screen: f64,
         /// PSNR in dB for these waits.
-        #[serde(default = "d_still")]
+        #[serde(default = "d_still", deserialize_with = "float")]
         similarity_level: f64,
         /// Keep the text out of every log.
         #[serde(default)]
@@ -294,7 +295,7 @@ pub enum Request {
         #[serde(default)]
         lf: bool,
         /// Seconds for these waits.
-        #[serde(default = "d30")]
+        #[serde(default = "d30", deserialize_with = "float")]
         timeout: f64,
     },
     /// Types the password of the user in force, or this one; never logged.
@@ -319,7 +320,7 @@ pub enum Request {
         #[serde(default)]
         button: Button,
         /// Seconds between press and release.
-        #[serde(default = "d_click")]
+        #[serde(default = "d_click", deserialize_with = "float")]
         hold_time: f64,
         /// 1, 2 or 3 clicks.
         #[serde(default = "one")]
@@ -341,7 +342,7 @@ pub enum Request {
         #[serde(default)]
         button: Button,
         /// Seconds to look for needles.
-        #[serde(default = "d30")]
+        #[serde(default = "d30", deserialize_with = "float")]
         timeout: f64,
     },
     /// The power button and its relatives.
@@ -352,13 +353,13 @@ pub enum Request {
     /// Waits until the machine has switched itself off. Answers a boolean.
     CheckShutdown {
         /// Seconds.
-        #[serde(default = "d60")]
+        #[serde(default = "d60", deserialize_with = "float")]
         timeout: f64,
     },
     /// `check_shutdown` that fails the test.
     AssertShutdown {
         /// Seconds.
-        #[serde(default = "d60")]
+        #[serde(default = "d60", deserialize_with = "float")]
         timeout: f64,
     },
     /// Ejects the CD.
@@ -380,7 +381,7 @@ pub struct Look {
     /// What to look for.
     pub tags: Tags,
     /// Seconds; without it 30 for `assert_screen` and 0 for `check_screen`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_float")]
     pub timeout: Option<f64>,
     /// openQA's `no_wait`; Assay always looks at every change, so it makes no difference.
     #[serde(default)]
@@ -394,7 +395,7 @@ pub struct Click {
     #[serde(default)]
     pub button: Button,
     /// Seconds between press and release.
-    #[serde(default = "d_click")]
+    #[serde(default = "d_click", deserialize_with = "float")]
     pub clicktime: f64,
     /// Twice.
     #[serde(default)]
@@ -412,13 +413,13 @@ pub struct Click {
 #[serde(deny_unknown_fields)]
 pub struct Still {
     /// Seconds without a change.
-    #[serde(default = "d7")]
+    #[serde(default = "d7", deserialize_with = "float")]
     pub stilltime: f64,
     /// Seconds to wait at most.
-    #[serde(default = "d30")]
+    #[serde(default = "d30", deserialize_with = "float")]
     pub timeout: f64,
     /// PSNR in dB below which the screen has changed.
-    #[serde(default = "d_still")]
+    #[serde(default = "d_still", deserialize_with = "float")]
     pub similarity_level: f64,
 }
 
@@ -534,7 +535,7 @@ pub enum FromDriver {
         #[serde(default)]
         flags: ModuleFlags,
         /// Seconds the module may take.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "optional_float")]
         timeout: Option<f64>,
         /// True if it has a `post_fail`.
         #[serde(default)]

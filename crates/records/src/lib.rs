@@ -4,4 +4,5 @@
 //! and one [`journal`] of everything that went in and out of the machine.
 
 pub mod journal;
+pub mod number;
 pub mod step;

@@ -128,6 +128,7 @@ pub enum StepBody {
         /// What was looked for: any of these tag sets.
         tags: Vec<String>,
         /// Seconds it was ready to wait.
+        #[serde(deserialize_with = "crate::number::float")]
         timeout_s: f64,
         /// The needle that matched.
         matched: Option<NeedleHit>,
@@ -150,6 +151,7 @@ pub enum StepBody {
         /// What was found; `None` when the time ran out.
         found: Option<String>,
         /// Seconds it was ready to wait.
+        #[serde(deserialize_with = "crate::number::float")]
         timeout_s: f64,
         /// True if finding it would have been the failure.
         expect_not_found: bool,
@@ -164,6 +166,7 @@ pub struct NeedleHit {
     /// Its tags.
     pub tags: Vec<String>,
     /// Mean of `(1 - similarity)^2` over the areas.
+    #[serde(deserialize_with = "crate::number::float")]
     pub error: f64,
     /// SHA-256 of the needle's JSON and of its PNG as they were, hex: old results keep their needle.
     pub json: Option<String>,
@@ -185,6 +188,7 @@ pub struct AreaHit {
     /// Height.
     pub h: u32,
     /// 0 to 1.
+    #[serde(deserialize_with = "crate::number::float")]
     pub similarity: f64,
     /// Reaches the area's match level.
     pub ok: bool,

@@ -3,7 +3,7 @@
 use crate::cmd::run::interrupted;
 use crate::exit::{CliError, Code};
 use crate::{Common, paths};
-use assay_worker::link::{self, WorkerConfig, WorkerError};
+use assay_worker::link::{self, ServerAddress, WorkerConfig, WorkerError};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use std::sync::Arc;
@@ -74,8 +74,8 @@ impl Worker {
 
     fn config(&self, data: &camino::Utf8Path) -> Result<WorkerConfig, CliError> {
         let server = match &self.server {
-            Some(server) => server.clone(),
-            None => crate::client::server_url(data)?,
+            Some(server) => ServerAddress::Fixed(server.clone()),
+            None => ServerAddress::File(data.join("server.json")),
         };
         let token_file = self.token_file.clone().unwrap_or_else(|| data.join("tokens/worker"));
         let token = fs::read_to_string(&token_file).map_err(|error| {

@@ -37,7 +37,11 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Connects, says hello and works until the connection is lost.
 pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
     let lost = |why: String| End::Lost { was_up: false, why };
-    let mut socket = match connect(hands).await {
+    let server = match hands.config().server.resolve() {
+        Ok(server) => server,
+        Err(why) => return lost(why),
+    };
+    let mut socket = match connect(hands, &server).await {
         Ok(socket) => socket,
         Err(end) => return end,
     };
@@ -72,7 +76,7 @@ pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
                 }
             }
             tracing::info!(lease_ms, "connected to the server");
-            Conversation::new(socket, heartbeat_ms).work(hands, offsets).await
+            Conversation::new(socket, server, heartbeat_ms).work(hands, offsets).await
         }
         ToWorker::Refused { reason, retry: false } => End::Fatal(WorkerError::Refused(reason)),
         ToWorker::Refused { reason, retry: true } => {
@@ -83,20 +87,20 @@ pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
     }
 }
 
-async fn connect(hands: &Hands) -> Result<Socket, End> {
+async fn connect(hands: &Hands, server: &str) -> Result<Socket, End> {
     let config = hands.config();
     let address = |why: String| End::Fatal(WorkerError::Address(why));
-    let Some(rest) = config.server.strip_prefix("http://") else {
+    let Some(rest) = server.strip_prefix("http://") else {
         return Err(address(format!(
             "the server's address {:?} cannot be used; give http://HOST:PORT, and put a TLS proxy on the worker's side where the way is not private",
-            config.server
+            server
         )));
     };
     let url = format!("ws://{}/worker/v1/ws", rest.trim_end_matches('/'));
     let mut request = url
         .as_str()
         .into_client_request()
-        .map_err(|error| address(format!("the server's address {:?} cannot be used: {error}", config.server)))?;
+        .map_err(|error| address(format!("the server's address {server:?} cannot be used: {error}")))?;
     let bearer = http::HeaderValue::from_str(&format!("Bearer {}", config.token))
         .map_err(|_| address("the worker token holds characters that no token has; copy it again".into()))?;
     request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
@@ -129,6 +133,7 @@ async fn receive(socket: &mut Socket) -> Result<ToWorker, String> {
 /// A connection that has been welcomed.
 struct Conversation {
     socket: Socket,
+    server: String,
     heartbeat: Duration,
     heard: Instant,
     uploaders: JoinSet<()>,
@@ -138,11 +143,11 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn new(socket: Socket, heartbeat_ms: u64) -> Self {
+    fn new(socket: Socket, server: String, heartbeat_ms: u64) -> Self {
         let (outgoing, to_send) = mpsc::channel(16);
         let heartbeat = Duration::from_millis(heartbeat_ms.max(1));
         let (uploaders, acks) = (JoinSet::new(), BTreeMap::new());
-        Self { socket, heartbeat, heard: Instant::now(), uploaders, acks, outgoing, to_send }
+        Self { socket, server, heartbeat, heard: Instant::now(), uploaders, acks, outgoing, to_send }
     }
 
     async fn work(mut self, hands: &mut Hands, mut offsets: BTreeMap<AttemptId, BTreeMap<Stream, u64>>) -> End {
@@ -234,7 +239,7 @@ impl Conversation {
         }
         let (acks, acked) = acks_channel(from);
         self.acks.insert(attempt, acks);
-        let uploader = Uploader::new(running, hands.config(), acked, self.outgoing.clone());
+        let uploader = Uploader::new(running, &self.server, &hands.config().token, acked, self.outgoing.clone());
         self.uploaders.spawn(uploader.run());
         self.uploaders.spawn(super::upload::show_screen(running, self.outgoing.clone()));
     }

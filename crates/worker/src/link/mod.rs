@@ -23,11 +23,36 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub enum ServerAddress {
+    /// `http://host:port`.
+    Fixed(String),
+    /// Read from the `url` of this JSON file before each connection: the server of a data directory may come back at
+    /// another port.
+    File(Utf8PathBuf),
+}
+
+impl ServerAddress {
+    /// The address now.
+    fn resolve(&self) -> Result<String, String> {
+        match self {
+            Self::Fixed(url) => Ok(url.trim_end_matches('/').to_owned()),
+            Self::File(path) => {
+                let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+                let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                let url = value["url"].as_str().ok_or_else(|| format!("{path} names no server"))?;
+                Ok(url.trim_end_matches('/').to_owned())
+            }
+        }
+    }
+}
+
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// `http://host:port` of the server.
-    pub server: String,
+    /// Where the server is.
+    pub server: ServerAddress,
     /// The worker token.
     pub token: String,
     /// Name, unique on the server.
@@ -59,10 +84,8 @@ pub enum WorkerError {
     #[error("{0}")]
     Address(String),
     /// No server for too long.
-    #[error("no server at {server} for {minutes} minutes and nothing to do; start it with `assay up`")]
+    #[error("no server for {minutes} minutes and nothing to do; start it with `assay up`")]
     GaveUp {
-        /// Where it should be.
-        server: String,
         /// How long.
         minutes: u64,
     },
@@ -122,7 +145,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
             && hands.running.is_empty()
             && alone_since.elapsed() > limit
         {
-            break Err(WorkerError::GaveUp { server: config.server.clone(), minutes: limit.as_secs() / 60 });
+            break Err(WorkerError::GaveUp { minutes: limit.as_secs() / 60 });
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -1,6 +1,6 @@
 //! Carries one attempt's record to the server over one connection.
 
-use super::{Running, WorkerConfig, is_silent};
+use super::{Running, is_silent};
 use crate::attempt::{AttemptDir, Grown};
 use crate::exec::{ScreenTap, Stop};
 use assay_proto::worker::{Held, MAX_CHUNK, Report, Stream, ToServer, WorkPhase};
@@ -49,7 +49,13 @@ pub(super) struct Uploader {
 struct Broken;
 
 impl Uploader {
-    pub(super) fn new(running: &Running, config: &WorkerConfig, acked: Acked, outgoing: mpsc::Sender<ToServer>) -> Self {
+    pub(super) fn new(
+        running: &Running,
+        server: &str,
+        token: &str,
+        acked: Acked,
+        outgoing: mpsc::Sender<ToServer>,
+    ) -> Self {
         let sent = acked.borrow().clone();
         Self {
             held: running.held,
@@ -62,8 +68,8 @@ impl Uploader {
             outgoing,
             sent,
             phase: None,
-            server: config.server.trim_end_matches('/').to_owned(),
-            token: config.token.clone(),
+            server: server.to_owned(),
+            token: token.to_owned(),
         }
     }
 

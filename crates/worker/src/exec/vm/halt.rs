@@ -79,13 +79,14 @@ pub(super) async fn monitor(
         }
     };
     let machine_lost = async {
-        match ended.wait_for(Option::is_some).await {
-            Ok(end) => match end.as_ref() {
-                Some(Ended::Failed(error)) => error.to_string(),
-                // The run itself has stopped it.
-                Some(Ended::Stopped) | None => return std::future::pending().await,
-            },
-            Err(_) => "the machine is gone".to_owned(),
+        let end = match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone(),
+            Err(_) => return "the machine is gone".to_owned(),
+        };
+        match end {
+            Some(Ended::Failed(error)) => error.to_string(),
+            // The run itself has stopped it.
+            Some(Ended::Stopped) | None => std::future::pending().await,
         }
     };
     let halt = tokio::select! {

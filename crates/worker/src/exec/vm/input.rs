@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Between the clicks of a double click.
 const BETWEEN_CLICKS: Duration = Duration::from_millis(50);
+/// The guest should have fetched the release before the next movement: QEMU joins the two otherwise.
+const AFTER_RELEASE: Duration = Duration::from_millis(50);
 /// Steps of the way that a drag takes, so that the guest sees a movement.
 const DRAG_STEPS: u32 = 8;
 const DRAG_PACE: Duration = Duration::from_millis(10);
@@ -117,6 +119,7 @@ impl Session {
             tokio::time::sleep(hold).await;
             self.point(x, y, 0).await?;
         }
+        tokio::time::sleep(AFTER_RELEASE).await;
         Ok(Value::Null)
     }
 
