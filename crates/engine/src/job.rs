@@ -257,6 +257,14 @@ impl JobState {
 }
 
 impl End {
+    /// The reason in one sentence; none for what passed without a word.
+    pub fn text(&self) -> Option<String> {
+        match &self.reason {
+            EndReason::Reported { text: None } if self.outcome == Outcome::Passed => None,
+            reason => Some(reason.to_string()),
+        }
+    }
+
     /// An end with the outcome's own class.
     pub fn with(outcome: Outcome, reason: EndReason, at: Timestamp) -> Self {
         Self { outcome, class: outcome.class(), reason, at }

@@ -130,7 +130,7 @@ pub(crate) fn contains_pattern(text: &str) -> String {
 
 pub(crate) fn save_job(job: &JobRow) -> Result<Statement, StoreError> {
     let end = job.state.end();
-    let reason = end.map(|end| end.reason.to_string());
+    let reason = end.and_then(End::text);
     let search = format!("{}\n{}", job.name, reason.as_deref().unwrap_or_default()).to_lowercase();
     // What cannot change after a job was made is left alone.
     let sql = "INSERT INTO jobs (id, name, priority, classes, settings, state, detail, outcome, outcome_class, \

@@ -3,8 +3,6 @@
 mod attempts;
 mod dispatch;
 mod pool;
-#[cfg(test)]
-mod tests;
 mod timers;
 mod workers;
 

@@ -1,0 +1,6 @@
+//! The engine by tables, by text scenarios with golden output, and by simulation.
+
+mod scenarios;
+mod simulation;
+mod tables;
+mod world;

@@ -1,0 +1,326 @@
+//! Small facts, one by one.
+
+use crate::world::World;
+use assay_engine::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
+use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Verdict};
+use assay_engine::job::{Active, End, JobState, Retry, StateWord};
+use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_engine::reason::{AfterLoss, BadJob, EndReason, FenceReason, Loss, LostHow, Refusal, WaitReason};
+use assay_engine::settings::{ClassSet, MAX_SETTINGS_BYTES, Provenance, Setting, Settings};
+use assay_engine::work::{Held, Phase, Report, Timing, WorkPhase};
+
+fn worker(name: &str) -> WorkerName {
+    name.parse().expect("a name")
+}
+
+fn report(outcome: Outcome, reason: Option<&str>) -> Report {
+    Report { outcome, class: outcome.class(), reason: reason.map(str::to_owned) }
+}
+
+fn every_state() -> Vec<JobState> {
+    let active = |phase, cancelled_by: Option<&str>| {
+        let cancelled_by = cancelled_by.map(str::to_owned);
+        JobState::Active(Active { attempt: 1, token: FencingToken(9), phase, cancelled_by })
+    };
+    let end = || End::with(Outcome::UserCancelled, EndReason::Cancelled { by: "a".to_owned() }, Timestamp(5));
+    let mut states = vec![JobState::Scheduled { attempt: 1, lost_on: None }];
+    states.extend(Phase::ALL.map(|phase| active(phase, None)));
+    states.push(active(Phase::Running, Some("a")));
+    states.extend([JobState::Done(end()), JobState::Cancelled(end())]);
+    states
+}
+
+/// Which transition takes which state where; `-` is a refusal.
+#[test]
+fn transitions() {
+    let at = Timestamp(7);
+    let lost = || {
+        EndReason::Lost(Loss {
+            worker: worker("w"),
+            host: "h".to_owned(),
+            phase: Phase::Running,
+            how: LostHow::NotResumed,
+            then: AfterLoss::Retried { attempt: 2 },
+        })
+    };
+    let retry = || Some(Retry { attempt: 2, lost_on: worker("w") });
+    let word = |result: Result<JobState, _>| result.map_or("-", |state: JobState| state.openqa_state());
+    let mut table = String::new();
+    for state in every_state() {
+        let row = [
+            state.openqa_state(),
+            state.openqa_result(),
+            word(state.clone().assign(FencingToken(1))),
+            word(state.clone().advance(Phase::Running)),
+            word(state.clone().cancel("b", at)),
+            word(state.clone().finish(&report(Outcome::Passed, None), at)),
+            word(state.clone().lose(retry(), lost(), at)),
+            word(state.clone().lose(None, lost(), at)),
+        ];
+        table.push_str(&row.join(" "));
+        table.push('\n');
+    }
+    //                state     result         assign   advance   cancel    finish lose+retry lose
+    assert_eq!(
+        table,
+        "scheduled none assigned - cancelled - - -\n\
+         assigned none - running cancelled done scheduled done\n\
+         setup none - running cancelled done scheduled done\n\
+         running none - - cancelled done scheduled done\n\
+         uploading none - - cancelled done scheduled done\n\
+         cancelled user_cancelled - - - done done done\n\
+         done user_cancelled - - - - - -\n\
+         cancelled user_cancelled - - - - - -\n"
+    );
+    let refused = every_state()[0].clone().finish(&report(Outcome::Passed, None), at).unwrap_err();
+    assert_eq!(refused.to_string(), "a job that is scheduled cannot be finished by a worker");
+}
+
+#[test]
+fn what_was_cancelled_ends_as_cancelled_whatever_the_worker_found() {
+    let state = every_state()[5].clone();
+    for ended in [
+        state.clone().finish(&report(Outcome::Passed, None), Timestamp(7)),
+        state.lose(None, EndReason::Reported { text: None }, Timestamp(7)),
+    ] {
+        let end = ended.unwrap().end().cloned().unwrap();
+        assert_eq!((end.outcome, end.class), (Outcome::UserCancelled, OutcomeClass::Policy));
+        assert_eq!(end.reason, EndReason::Cancelled { by: "a".to_owned() });
+    }
+}
+
+#[test]
+fn words_lead_back() {
+    for state in StateWord::ALL {
+        assert_eq!(StateWord::from_word(state.word()), Some(state));
+        assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+    }
+    for outcome in Outcome::ALL {
+        assert_eq!(Outcome::from_openqa(outcome.openqa()), Some(outcome));
+        assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.openqa());
+    }
+    for class in OutcomeClass::ALL {
+        assert_eq!(serde_json::to_value(class).unwrap(), class.word());
+    }
+    for phase in Phase::ALL {
+        assert_eq!(serde_json::to_value(phase).unwrap(), phase.word());
+    }
+    let finals: Vec<_> = StateWord::ALL.into_iter().filter(|state| state.is_final()).collect();
+    assert_eq!(finals, [StateWord::Done, StateWord::Cancelled]);
+    assert_eq!((StateWord::from_word("Done"), Outcome::from_openqa("none")), (None, None));
+}
+
+/// What is stored as JSON must be readable by the next version: changing these texts needs a migration.
+#[test]
+fn stored_json() {
+    let classes = ClassSet::parse(" tap, dummy,,tap ");
+    let loss = Loss {
+        worker: worker("a:1"),
+        host: "h".to_owned(),
+        phase: Phase::Setup,
+        how: LostHow::Silent { for_us: 15_000_000 },
+        then: AfterLoss::GivenUp { attempts: 2 },
+    };
+    let end = End::with(Outcome::Incomplete, EndReason::Lost(loss), Timestamp(3));
+    let [scheduled, assigned] = [0, 1].map(|index: usize| every_state()[index].clone());
+    let texts = [
+        serde_json::to_string(&scheduled),
+        serde_json::to_string(&assigned),
+        serde_json::to_string(&JobState::Done(end.clone())),
+        serde_json::to_string(&WaitReason::NoWorkerOnline),
+        serde_json::to_string(&WaitReason::AllBusy { classes, slots: 2 }),
+        serde_json::to_string(&Settings::from_request([("A", "b")])),
+    ]
+    .map(Result::unwrap);
+    assert_eq!(
+        texts,
+        [
+            r#"{"state":"scheduled","attempt":1,"lost_on":null}"#,
+            r#"{"state":"active","attempt":1,"token":9,"phase":"assigned","cancelled_by":null}"#,
+            r#"{"state":"done","outcome":"incomplete","class":"infrastructure","reason":{"why":"lost","worker":"a:1","host":"h","phase":"setup","how":{"how":"silent","for_us":15000000},"then":{"then":"given_up","attempts":2}},"at":3}"#,
+            r#"{"why":"no_worker_online"}"#,
+            r#"{"why":"all_busy","classes":"dummy,tap","slots":2}"#,
+            r#"{"A":{"value":"b","from":"request"}}"#,
+        ]
+    );
+    assert_eq!(serde_json::from_str::<JobState>(&texts[2]).unwrap(), JobState::Done(end));
+    assert_eq!(serde_json::from_str::<JobState>(&texts[1]).unwrap(), assigned);
+}
+
+#[test]
+fn names_of_jobs() {
+    let name = |pairs: &[(&str, &str)]| Settings::from_request(pairs.iter().copied()).job_name();
+    assert_eq!(name(&[("TEST", "a b/c"), ("MACHINE", "64bit")]), "a_b_c@64bit");
+    assert_eq!(name(&[("TEST", "t"), ("BUILD", "20"), ("DISTRI", "x"), ("FLAVOR", "")]), "x-Build20-t");
+    assert_eq!(name(&[("TEST", "größe")]), "gr__e");
+}
+
+#[test]
+fn default_classes() {
+    let classes = |pairs: &[(&str, &str)]| {
+        let settings = Settings::from_request(pairs.iter().copied()).with_defaults();
+        (settings.classes().to_string(), settings.0["WORKER_CLASS"].from)
+    };
+    assert_eq!(classes(&[]), ("qemu_x86_64".to_owned(), Provenance::Default));
+    assert_eq!(classes(&[("ARCH", "aarch64")]), ("qemu_aarch64".to_owned(), Provenance::Default));
+    assert_eq!(
+        classes(&[("BACKEND", "dummy"), ("ARCH", "s390x")]),
+        ("dummy".to_owned(), Provenance::Default)
+    );
+    assert_eq!(classes(&[("WORKER_CLASS", "b,a")]), ("a,b".to_owned(), Provenance::Request));
+    assert_eq!(classes(&[("WORKER_CLASS", "")]).0, "qemu_x86_64");
+}
+
+#[test]
+fn bad_settings() {
+    let check = |key: &str, value: &str| Settings::from_request([("TEST", "t"), (key, value)]).check();
+    assert_eq!(check("A", "any thing = ü\n"), Ok(()));
+    for key in ["", "A B", "A=B", "A\0", "A\u{a0}"] {
+        assert_eq!(check(key, "x"), Err(BadJob::Key { key: key.to_owned() }));
+    }
+    assert_eq!(check("A", "\0"), Err(BadJob::NulByte { key: "A".to_owned() }));
+    let large = "x".repeat(MAX_SETTINGS_BYTES);
+    assert_eq!(
+        check("A", &large),
+        Err(BadJob::TooLarge { bytes: large.len() + 6, limit: MAX_SETTINGS_BYTES })
+    );
+    assert_eq!(Settings::default().check(), Err(BadJob::NoTest));
+    assert_eq!(Settings::from_request([("TEST", "")]).check(), Err(BadJob::NoTest));
+    assert_eq!(Settings::from_request([("TEST", "?grub_2*.,:/#@+- ü")]).check(), Ok(()));
+}
+
+#[test]
+fn ids_as_text() {
+    assert_eq!("12.3".parse::<AttemptId>(), Ok(AttemptId { job: JobId(12), number: 3 }));
+    for wrong in ["12", "12.", ".1", "a.1", "1.-1", "1.2.3", ""] {
+        assert!(wrong.parse::<AttemptId>().is_err(), "{wrong}");
+    }
+    for wrong in ["", "a b", "ä", "a/b", &"x".repeat(101)] {
+        assert!(wrong.parse::<WorkerName>().unwrap_err().contains("is not a worker name"), "{wrong}");
+    }
+    assert_eq!(worker("host.example:1").to_string(), "host.example:1");
+}
+
+fn hello(world: &mut World, name: &str, connection: u64, slots: u32) -> Vec<(ConnectionId, Message)> {
+    let hello = Hello {
+        name: worker(name),
+        instance: "i".to_owned(),
+        host: "h".to_owned(),
+        version: "1".to_owned(),
+        slots,
+        classes: ClassSet::parse("dummy"),
+        holds: Vec::new(),
+    };
+    world.input(Input::Hello { connection: ConnectionId(connection), hello }).1.sent
+}
+
+fn post(world: &mut World, count: usize) -> Vec<(ConnectionId, Message)> {
+    let settings = Settings::from_request([("TEST", "t"), ("BACKEND", "dummy")]);
+    world.input(Input::PostJobs { jobs: vec![NewJob { settings, priority: None }; count] }).1.sent
+}
+
+fn assigned(sent: &[(ConnectionId, Message)]) -> Vec<(u64, Held)> {
+    let assign = |(connection, message): &(ConnectionId, Message)| match message {
+        Message::Assign { held, .. } => Some((connection.0, *held)),
+        _ => None,
+    };
+    sent.iter().filter_map(assign).collect()
+}
+
+#[test]
+fn jobs_spread_over_workers() {
+    let mut world = World::new(Timing::default());
+    hello(&mut world, "a", 1, 3);
+    hello(&mut world, "b", 2, 2);
+    let sent = post(&mut world, 6);
+    let to: Vec<u64> = assigned(&sent).into_iter().map(|(connection, _)| connection).collect();
+    assert_eq!(to, [1, 2, 1, 2, 1], "the least loaded first, by name if equal");
+    assert!(world.state.wait_reason(JobId(6)).is_some());
+}
+
+#[test]
+fn a_word_under_another_token_or_connection_does_not_count() {
+    let mut world = World::new(Timing::default());
+    hello(&mut world, "a", 1, 1);
+    hello(&mut world, "b", 2, 1);
+    let sent = post(&mut world, 1);
+    let [(1, held)] = assigned(&sent)[..] else { panic!("{sent:?}") };
+    let go_on = Verdict::GoOn { phase: Phase::Assigned };
+    assert_eq!(world.state.verdict(ConnectionId(1), &held), go_on);
+    let not_held = Verdict::Fenced(FenceReason::NotHeld { attempt: held.attempt });
+    let forged = Held { token: FencingToken(held.token.0 + 1), ..held };
+    for (connection, held) in [(1, forged), (2, held), (3, held)] {
+        assert_eq!(world.state.verdict(ConnectionId(connection), &held), not_held);
+        let connection = ConnectionId(connection);
+        let report = report(Outcome::Passed, None);
+        let (_, out) = world.input(Input::Finished { connection, held, report });
+        assert!(out.sent.iter().all(|(_, m)| matches!(m, Message::Fenced { .. })), "{out:?}");
+        assert_eq!(out.closed.len(), usize::from(connection.0 == 3), "an unknown connection is closed");
+        assert_eq!(world.state.verdict(ConnectionId(1), &Held { ..world_held(&world) }), go_on);
+    }
+}
+
+fn world_held(world: &World) -> Held {
+    let row = world.db.running().next().expect("a running attempt");
+    Held { attempt: row.id, token: row.token }
+}
+
+#[test]
+fn heartbeats_and_repeated_phases_store_nothing() {
+    let mut world = World::new(Timing::default());
+    hello(&mut world, "a", 1, 1);
+    post(&mut world, 1);
+    let (connection, held) = (ConnectionId(1), world_held(&world));
+    let phase = || Input::Phase { connection, held, phase: WorkPhase::Running };
+    assert!(!world.state.clone().step(phase(), world.now).effects.is_empty());
+    let (_, _) = world.input(phase());
+    for input in [phase(), Input::Heartbeat { connection, holds: vec![held] }, Input::Tick] {
+        assert_eq!(world.state.step(input, world.now).effects, []);
+    }
+}
+
+#[test]
+fn texts_from_outside_are_made_fit_to_store() {
+    let mut world = World::new(Timing::default());
+    hello(&mut world, "a", 1, 1);
+    post(&mut world, 1);
+    let reason = format!("  a\0b\n{}", "ü".repeat(2_000));
+    let report = report(Outcome::Failed, Some(&reason));
+    let (connection, held) = (ConnectionId(1), world_held(&world));
+    let (_, _) = world.input(Input::Finished { connection, held, report });
+    let text = world.db.jobs[&JobId(1)].state.end().and_then(End::text).unwrap();
+    assert!(text.starts_with("a b ü") && text.ends_with("ü…") && text.chars().count() == 1_001, "{text}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    let mut world = World::new(Timing::default());
+    assert_eq!(world.input(Input::PostJobs { jobs: Vec::new() }).0, Err(Refusal::NoJobs));
+    let cancel = |job| Input::CancelJob { job: JobId(job), by: "a".to_owned() };
+    assert_eq!(world.input(cancel(1)).0, Err(Refusal::NotOpen { job: JobId(1) }));
+    post(&mut world, 1);
+    assert_eq!(world.input(cancel(1)).0, Ok(Answer::Cancelled));
+    let good = NewJob { settings: Settings::from_request([("TEST", "t")]), priority: None };
+    let bad = NewJob { settings: Settings::default(), priority: None };
+    let (answer, _) = world.input(Input::PostJobs { jobs: vec![good, bad] });
+    assert_eq!(answer, Err(Refusal::BadJob { number: 2, problem: BadJob::NoTest }));
+    assert_eq!(world.db.jobs.len(), 1, "all or nothing");
+}
+
+#[test]
+fn nothing_to_wait_for_means_no_deadline() {
+    let mut world = World::new(Timing::default());
+    assert_eq!(world.state.next_deadline(), None);
+    post(&mut world, 1);
+    assert_eq!(world.state.next_deadline(), None, "a job that waits for a worker needs no timer");
+    hello(&mut world, "a", 1, 1);
+    assert_eq!(world.state.next_deadline(), Some(world.now.plus_seconds(3)));
+}
+
+#[test]
+fn values_keep_their_provenance() {
+    let settings = Settings::from_request([("TEST", "t")]).with_defaults();
+    assert_eq!(settings.0["TEST"], Setting { value: "t".to_owned(), from: Provenance::Request });
+    assert_eq!(settings.plain()["WORKER_CLASS"], "qemu_x86_64");
+    assert_eq!(Settings::from_request([("A", "")]).get("A"), None, "empty is unset");
+}

@@ -1,0 +1,323 @@
+//! A server around the engine that keeps rows as a database would, and checks after every step what must always hold.
+
+use assay_engine::ids::{AttemptId, ConnectionId, JobId, Timestamp, WorkerName};
+use assay_engine::io::{Answer, Effect, Input, Message, Verdict};
+use assay_engine::job::{JobState, StateWord};
+use assay_engine::outcome::Outcome;
+use assay_engine::reason::{EndReason, Refusal};
+use assay_engine::rows::{AttemptRow, JobRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
+use assay_engine::settings::ClassSet;
+use assay_engine::state::State;
+use assay_engine::work::Timing;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a database would hold.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Db {
+    pub(crate) jobs: BTreeMap<JobId, JobRow>,
+    pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
+    pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
+    pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
+}
+
+impl Db {
+    fn save(&mut self, row: Row) {
+        match row {
+            Row::Job(row) => {
+                let before = self.jobs.insert(row.id, row.clone());
+                let was_final = before.is_some_and(|before| before.state.is_final());
+                assert!(!was_final, "I9: job {} was final and changed to {:?}", row.id, row.state);
+            }
+            Row::Attempt(row) => {
+                let before = self.attempts.insert(row.id, row.clone());
+                let had_ended = before.as_ref().is_some_and(|before| before.end.is_some());
+                assert!(!had_ended, "I9: attempt {} had ended and changed", row.id);
+                if before.is_none() {
+                    let newest = self.attempts.values().filter(|other| other.id != row.id);
+                    let newest = newest.map(|other| other.token).max();
+                    assert!(newest < Some(row.token), "I10: the token of {} is not newer", row.id);
+                }
+            }
+            Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
+            Row::Queue(row) if row.reason.is_none() => drop(self.queues.remove(&row.classes)),
+            Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
+        }
+    }
+
+    /// What `Store::load` gives.
+    pub(crate) fn rows(&self) -> Rows {
+        let last_token = self.attempts.values().map(|row| row.token.0).max().unwrap_or(0);
+        let needed = |row: &&AttemptRow| row.end.is_none() || row.token.0 > last_token - SETTLED_WINDOW;
+        Rows {
+            jobs: self.jobs.values().filter(|job| !job.state.is_final()).cloned().collect(),
+            attempts: self.attempts.values().filter(needed).cloned().collect(),
+            workers: self.workers.values().cloned().collect(),
+            queues: self.queues.values().cloned().collect(),
+            last_job: self.jobs.keys().last().map_or(0, |id| id.0),
+            last_token,
+        }
+    }
+
+    pub(crate) fn running(&self) -> impl Iterator<Item = &AttemptRow> {
+        self.attempts.values().filter(|row| row.end.is_none())
+    }
+}
+
+/// What came out of a step, rows aside.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    pub(crate) sent: Vec<(ConnectionId, Message)>,
+    pub(crate) closed: Vec<(ConnectionId, String)>,
+}
+
+pub(crate) struct World {
+    pub(crate) state: State,
+    pub(crate) db: Db,
+    pub(crate) now: Timestamp,
+    timing: Timing,
+    /// When an attempt's worker last gave a sign that it has it.
+    signs: BTreeMap<AttemptId, Timestamp>,
+    /// Which worker speaks over which connection, as the engine was told.
+    connections: BTreeMap<ConnectionId, WorkerName>,
+}
+
+impl World {
+    pub(crate) fn new(timing: Timing) -> Self {
+        let now = Timestamp(1_700_000_000_000_000);
+        Self {
+            state: State::new(timing, now),
+            db: Db::default(),
+            now,
+            timing,
+            signs: BTreeMap::new(),
+            connections: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an input, stores the rows, and checks everything.
+    pub(crate) fn input(&mut self, input: Input) -> (Result<Answer, Refusal>, Out) {
+        self.note_signs(&input);
+        let is_tick = matches!(input, Input::Tick);
+        let step = self.state.step(input, self.now);
+        let mut out = Out::default();
+        let mut ended = BTreeSet::new();
+        let running_before: BTreeSet<AttemptId> = self.db.running().map(|row| row.id).collect();
+        for effect in step.effects {
+            match effect {
+                Effect::Save(row) => self.db.save(*row),
+                Effect::Send { connection, message } => {
+                    self.note_sent(connection, &message);
+                    out.sent.push((connection, message));
+                }
+                Effect::Close { connection, reason } => {
+                    self.connections.remove(&connection);
+                    out.closed.push((connection, reason));
+                }
+                Effect::AttemptEnded(attempt) => drop(ended.insert(attempt)),
+                Effect::Notify(_) => {}
+            }
+        }
+        let running: BTreeSet<AttemptId> = self.db.running().map(|row| row.id).collect();
+        for gone in running_before.difference(&running) {
+            assert!(ended.contains(gone), "{gone} ended without AttemptEnded");
+        }
+        for new in running.difference(&running_before) {
+            self.check_new_attempt(*new);
+            self.signs.insert(*new, self.now);
+        }
+        self.signs.retain(|attempt, _| running.contains(attempt));
+        self.check();
+        if is_tick {
+            self.check_leases();
+        }
+        (step.answer, out)
+    }
+
+    /// Lets time pass as the server does: with a tick whenever one is due.
+    pub(crate) fn pass(&mut self, us: i64) -> Out {
+        let end = Timestamp(self.now.0 + us);
+        let mut all = Out::default();
+        while let Some(due) = self.state.next_deadline().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            let (_, out) = self.input(Input::Tick);
+            all.sent.extend(out.sent);
+            all.closed.extend(out.closed);
+        }
+        self.now = end;
+        all
+    }
+
+    /// The clock is set, or the server's process was stopped. A short stop counts as time that passed.
+    pub(crate) fn leap(&mut self, us: i64) -> Out {
+        let mut out = self.input(Input::Tick).1;
+        self.now = Timestamp(self.now.0 + us);
+        if us < 0 || us > self.timing.lease_us / 2 {
+            for sign in self.signs.values_mut() {
+                *sign = Timestamp(sign.0 + us);
+            }
+        }
+        let (_, after) = self.input(Input::Tick);
+        out.sent.extend(after.sent);
+        out.closed.extend(after.closed);
+        out
+    }
+
+    /// The server dies and comes back with what is stored.
+    pub(crate) fn restart(&mut self) -> Out {
+        self.state = State::rebuild(self.db.rows(), self.timing, self.now);
+        self.connections.clear();
+        for sign in self.signs.values_mut() {
+            *sign = self.now;
+        }
+        self.input(Input::Tick).1
+    }
+
+    fn note_signs(&mut self, input: &Input) {
+        let mut seen = Vec::new();
+        match input {
+            Input::Hello { connection, hello } => {
+                self.connections.insert(*connection, hello.name.clone());
+            }
+            Input::Disconnected { connection } => drop(self.connections.remove(connection)),
+            Input::Heartbeat { connection, holds } => {
+                seen.extend(holds.iter().map(|held| (*connection, *held)));
+            }
+            Input::Phase { connection, held, .. } => seen.push((*connection, *held)),
+            _ => {}
+        }
+        for (connection, held) in seen {
+            if let Verdict::GoOn { .. } = self.state.verdict(connection, &held) {
+                self.signs.insert(held.attempt, self.now);
+            }
+        }
+    }
+
+    fn note_sent(&mut self, connection: ConnectionId, message: &Message) {
+        match message {
+            Message::Welcome { holds, .. } => {
+                let go_on = holds.iter().filter(|hold| matches!(hold.verdict, Verdict::GoOn { .. }));
+                self.signs.extend(go_on.map(|hold| (hold.held.attempt, self.now)));
+            }
+            Message::Refused(_) => drop(self.connections.remove(&connection)),
+            Message::Assign { held, .. } => {
+                let worker = &self.db.attempts[&held.attempt].worker;
+                assert_eq!(
+                    self.connections.get(&connection),
+                    Some(worker),
+                    "assigned over a wrong connection"
+                );
+                self.signs.insert(held.attempt, self.now);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_new_attempt(&self, id: AttemptId) {
+        let row = &self.db.attempts[&id];
+        let worker = &self.db.workers[&row.worker];
+        let taken = self.db.running().filter(|other| other.worker == row.worker).count();
+        assert!(
+            taken <= worker.slots as usize,
+            "{} has {taken} attempts and {} slots",
+            row.worker,
+            worker.slots
+        );
+        assert!(
+            worker.classes.offers(&self.db.jobs[&id.job].classes),
+            "{id} went to a worker without its classes"
+        );
+        assert!(
+            matches!(worker.status, WorkerStatus::Online { .. }),
+            "{id} went to a worker that is not there"
+        );
+        assert!(id.number <= 1 + self.timing.lost_retries, "I11: {id} is one attempt too many");
+        assert!(id.number == 1 || self.db.attempts.contains_key(&AttemptId { number: id.number - 1, ..id }));
+    }
+
+    fn check(&self) {
+        let rebuilt = State::rebuild(self.db.rows(), self.timing, self.now);
+        assert_eq!(rebuilt.facts(), self.state.facts(), "I28: rebuilt is not live");
+        for job in self.db.jobs.values() {
+            self.check_job(job);
+        }
+        for row in self.db.running() {
+            assert_eq!(
+                self.db.jobs[&row.id.job].active_attempt(),
+                Some(row.id),
+                "I10: {} runs beside",
+                row.id
+            );
+            assert_eq!(
+                self.db.workers[&row.worker].instance, row.instance,
+                "{} runs on a gone process",
+                row.id
+            );
+        }
+        for queue in self.db.queues.values() {
+            let waits =
+                |job: &&JobRow| job.classes == queue.classes && job.state.word() == StateWord::Scheduled;
+            assert!(self.db.jobs.values().any(|job| waits(&job)), "{queue:?} has a reason and no job");
+        }
+    }
+
+    fn check_job(&self, job: &JobRow) {
+        let id = job.id;
+        assert_eq!(self.state.job(id).is_some(), !job.state.is_final(), "I9: job {id} is lost or kept");
+        let last = self.db.attempts.range(AttemptId { job: id, number: 0 }..);
+        let last = last.take_while(|(attempt, _)| attempt.job == id).last().map(|(_, row)| row);
+        match &job.state {
+            JobState::Scheduled { attempt, .. } => {
+                assert!(self.state.wait_reason(id).is_some(), "job {id} waits without a reason");
+                assert!(self.db.queues.contains_key(&job.classes), "the reason of job {id} is not stored");
+                assert_eq!(last.map_or(0, |row| row.id.number) + 1, *attempt);
+                for (name, room) in self.room() {
+                    let fits = self.db.workers[&name].classes.offers(&job.classes);
+                    assert!(!(fits && room > 0), "job {id} waits while {name} has room");
+                }
+            }
+            JobState::Active(active) => {
+                let row = &self.db.attempts[&AttemptId { job: id, number: active.attempt }];
+                assert_eq!((row.token, row.phase, row.end.is_none()), (active.token, active.phase, true));
+            }
+            JobState::Done(end) => {
+                let attempt =
+                    last.and_then(|row| row.end.as_ref()).expect("a job that is done has an ended attempt");
+                let cancelled =
+                    matches!(end.reason, EndReason::Cancelled { .. } | EndReason::CancelIgnored { .. });
+                assert_eq!(
+                    cancelled,
+                    end.outcome == Outcome::UserCancelled || attempt.outcome != end.outcome
+                );
+                assert!(cancelled || attempt == end, "I10: job {id} has another end than its last attempt");
+            }
+            JobState::Cancelled(end) => {
+                assert_eq!(end.outcome, Outcome::UserCancelled);
+                assert!(last.is_none_or(|row| row.end.is_some()));
+            }
+        }
+    }
+
+    /// How many more attempts each connected worker could take.
+    fn room(&self) -> BTreeMap<WorkerName, usize> {
+        let connected: BTreeSet<&WorkerName> = self.connections.values().collect();
+        let mut room = BTreeMap::new();
+        for name in connected {
+            let worker = &self.db.workers[name];
+            if let WorkerStatus::Online { .. } = worker.status {
+                let taken = self.db.running().filter(|row| row.worker == *name).count();
+                room.insert(name.clone(), (worker.slots as usize).saturating_sub(taken));
+            }
+        }
+        room
+    }
+
+    fn check_leases(&self) {
+        for (attempt, sign) in &self.signs {
+            let silent = self.now.micros_since(*sign);
+            assert!(
+                silent < self.timing.lease_us,
+                "I11: {attempt} is still held after {silent} us of silence"
+            );
+        }
+    }
+}
