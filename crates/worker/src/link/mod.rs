@@ -158,7 +158,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
 }
 
 /// A pool may hold attempts of a worker that was killed. The server has given them up, their machines died with the
-/// worker; only their files are left.
+/// worker; only their files are left, here and in the directory of the running machines.
 fn clear_leftovers(config: &WorkerConfig) -> std::io::Result<()> {
     for entry in fs::read_dir(&config.pool)? {
         let entry = entry?;
@@ -166,7 +166,10 @@ fn clear_leftovers(config: &WorkerConfig) -> std::io::Result<()> {
             fs::remove_dir_all(entry.path())?;
         }
     }
-    Ok(())
+    match fs::remove_dir_all(&config.host_options.run) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 impl Hands {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// openQA's usual search: the margin grows by 2 % of the way to 1024 pixels.
-const USUAL: f64 = 0.02;
+/// Needles that are measured against a screen on which none matched; measuring costs far more than a verdict.
+const SHOW_CANDIDATES: usize = 20;
 /// Earlier screens of a failed look that are shown with it.
 const SHOW_EARLIER: usize = 5;
 /// How long the pointer stays where it has clicked.
@@ -115,10 +115,12 @@ impl Session {
             return Ok(LookResult::Hit(self.record_hit(tags, timeout, &last, origin)));
         }
         if on_miss == StepResult::Fail {
-            for looked in &earlier {
-                self.record_miss(tags, timeout, looked, StepResult::Unknown, origin);
+            for looked in earlier {
+                let looked = with_candidates(looked, &needles).await?;
+                self.record_miss(tags, timeout, &looked, StepResult::Unknown, origin);
             }
         }
+        let last = with_candidates(last, &needles).await?;
         self.record_miss(tags, timeout, &last, on_miss, origin);
         Ok(LookResult::Miss)
     }
@@ -197,7 +199,7 @@ impl Session {
             let full = left.is_zero() || left.as_secs() % 5 == 0;
             let news = seen.as_ref().is_none_or(|(seq, was_full, _)| *seq != frame.seq || (full && !was_full));
             if news {
-                let ratio = if full { 1.0 } else { USUAL };
+                let ratio = if full { SearchRatio::FULL } else { SearchRatio::NORMAL };
                 let looked = look_at(frame.image.clone(), needles, ratio).await?;
                 if looked.matched() {
                     return Ok((looked, Vec::new()));
@@ -300,26 +302,42 @@ fn shown(tags: &Tags) -> String {
 }
 
 /// Matching takes milliseconds to seconds of processor time, so it is done off the thread that serves the machine.
-async fn look_at(screen: Arc<Image>, needles: &[Arc<Needle>], ratio: f64) -> Result<Looked, CallError> {
-    let needles = needles.to_vec();
-    let work = move || {
-        let scene = Scene::new(screen.clone());
-        let matches = needles
-            .iter()
-            .map(|needle| ReferenceMatcher.match_needle(&scene, needle, SearchRatio::new(ratio)))
-            .collect();
-        let mut found: Vec<Found> = Vec::with_capacity(needles.len());
-        let (best, rest) = best_of(matches);
-        for one in best.into_iter().chain(rest) {
-            if let Some(needle) = needles.iter().find(|needle| needle.name == one.needle) {
-                found.push((needle.clone(), one));
-            }
-        }
-        Looked { screen, found }
-    };
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CallError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| CallError::infrastructure(format!("the matcher failed: {error}")))
+}
+
+/// The needles that match this screen, best first.
+async fn look_at(screen: Arc<Image>, needles: &[Arc<Needle>], search: SearchRatio) -> Result<Looked, CallError> {
+    let needles = needles.to_vec();
+    off_thread(move || {
+        let scene = Scene::new(screen.clone());
+        let matches = needles.iter().filter_map(|needle| ReferenceMatcher.matches(&scene, needle, search)).collect();
+        Looked { screen, found: in_order(matches, &needles) }
+    })
+    .await
+}
+
+/// How nearly the needles match a screen on which none does, best first.
+async fn with_candidates(looked: Looked, needles: &[Arc<Needle>]) -> Result<Looked, CallError> {
+    let needles: Vec<Arc<Needle>> = needles.iter().take(SHOW_CANDIDATES).cloned().collect();
+    off_thread(move || {
+        let scene = Scene::new(looked.screen.clone());
+        let measure = |needle: &Arc<Needle>| ReferenceMatcher.match_needle(&scene, needle, SearchRatio::NORMAL);
+        let found = in_order(needles.iter().map(measure).collect(), &needles);
+        Looked { found, ..looked }
+    })
+    .await
+}
+
+fn in_order(matches: Vec<NeedleMatch>, needles: &[Arc<Needle>]) -> Vec<Found> {
+    let (best, rest) = best_of(matches);
+    let with_needle = |one: NeedleMatch| {
+        let needle = needles.iter().find(|needle| needle.name == one.needle)?;
+        Some((needle.clone(), one))
+    };
+    best.into_iter().chain(rest).filter_map(with_needle).collect()
 }
 
 fn keep_if_different(earlier: &mut Vec<Looked>, old: Looked, next: &Image) {
