@@ -29,7 +29,8 @@ impl MachineSpec {
     pub fn arguments(&self, layout: &Layout) -> Vec<String> {
         let mut args = Args(Vec::new());
         args.flag("-no-user-config").flag("-nodefaults").flag("-no-shutdown").flag("-S");
-        args.option("-name", "assay");
+        // Named threads: the pacer of the keyboard looks at those of the processors.
+        args.option("-name", "assay,debug-threads=on");
         args.option("-machine", &self.machine);
         match layout.accelerator {
             Accelerator::Kvm => args.option("-accel", "kvm"),
@@ -176,7 +177,7 @@ mod tests {
 -nodefaults
 -no-shutdown
 -S
--name assay
+-name assay,debug-threads=on
 -machine pc
 -accel tcg
 -cpu max,la57=off

@@ -11,6 +11,7 @@ mod frames;
 mod input;
 pub mod keys;
 mod machine;
+mod pacer;
 pub mod qmp;
 pub mod rfb;
 mod sandbox;

@@ -20,6 +20,7 @@ use crate::cmdline::{Layout, QMP_SOCKET, SERIAL_SOCKET, VNC_SOCKET};
 use crate::disk;
 use crate::error::MachineError;
 use crate::input;
+use crate::pacer::Pacer;
 use crate::qmp::Qmp;
 use crate::sandbox::{Isolation, find_program};
 use crate::serial::{self, SerialLog};
@@ -139,7 +140,7 @@ impl Plan<'_> {
         let (serial_input, serial_rx) = mpsc::channel(16);
         tasks.spawn(serial::serve(links.serial, serial_writer, serial_rx));
         let (scripts, scripts_rx) = mpsc::channel(1);
-        tasks.spawn(input::perform(scripts_rx, links.screen.actions()));
+        tasks.spawn(input::perform(scripts_rx, links.screen.actions(), Pacer::new(links.pid)));
         let (shutdown, _) = watch::channel(None);
         let (ended_tx, ended) = watch::channel(None);
         let (stopping, kill) = (CancellationToken::new(), CancellationToken::new());
