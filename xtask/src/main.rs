@@ -9,6 +9,7 @@ mod machine_paths;
 mod tools;
 
 use anyhow::{Result, bail};
+use std::process::ExitCode;
 
 const HELP: &str = "\
 Chores of the workspace.
@@ -26,7 +27,17 @@ Options of bench run:
   --example DIR   the GRUB test with its needles (examples/grub)
   --hold MS       how long the minimal driver holds a key (see docs/performance.md)";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {

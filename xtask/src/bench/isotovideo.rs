@@ -99,13 +99,16 @@ impl Pool {
     }
 
     pub(super) fn log(&self) -> Utf8PathBuf {
-        self.dir().join("autoinst-log.txt")
+        self.scratch.path("log.txt")
     }
 
-    pub(super) fn command(&self) -> Command {
+    /// Its log goes to a file of ours: it starts its own anew when a run begins.
+    pub(super) fn command(&self) -> Result<Command> {
+        let log = fs_err::File::create(self.log())?.into_file();
         let mut command = Command::new("isotovideo");
-        command.current_dir(self.dir()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
+        command.args(["--debug", "--color=no"]).current_dir(self.dir());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
+        Ok(command)
     }
 
     /// Its exit code says only that the tests were run: the module's own result counts.

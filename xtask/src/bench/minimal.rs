@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The shortest hold that never lost a key; how it was found stands in docs/performance.md.
-pub(super) const HOLD_MS: u32 = 5;
+pub(super) const HOLD_MS: u32 = 2;
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_mins(1);
 

@@ -91,13 +91,24 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     let options = Options::parse(words)?;
     let references = Reference::load_all(&options.example)?;
     let product = Product::new(options.assay.as_deref())?;
-    let mut bench =
-        Bench { options, references, product, figures: Vec::new(), notes: Vec::new(), peer: false };
+    let mut bench = Bench {
+        options,
+        references,
+        product,
+        figures: Vec::new(),
+        notes: Vec::new(),
+        failed: Vec::new(),
+        peer: false,
+    };
     bench.measure()?;
+    bench.notes.extend(bench.failed.iter().cloned());
     if bench.options.json {
         println!("{}", figures::json(&bench.figures, &bench.notes)?);
     } else {
         print!("{}", figures::table(&bench.figures, &bench.notes));
+    }
+    if !bench.failed.is_empty() {
+        bail!("{} parts could not be measured", bench.failed.len());
     }
     let missed: Vec<_> =
         bench.figures.iter().filter(|figure| !figure.reached()).map(|figure| figure.what).collect();
@@ -107,12 +118,17 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// A part of the measurement.
+type Measure = fn(&mut Bench) -> Result<()>;
+
 struct Bench {
     options: Options,
     references: Vec<Reference>,
     product: Product,
     figures: Vec<Figure>,
     notes: Vec<String>,
+    /// Parts that could not be measured, and why.
+    failed: Vec<String>,
     /// isotovideo is wanted and starts.
     peer: bool,
 }
@@ -126,20 +142,20 @@ impl Bench {
         }
         eprintln!("warming up");
         self.product.run(&self.options.example, false)?;
-        if self.options.wants("wall") || self.options.wants("jobs") {
-            self.wall()?;
-        }
-        if self.options.wants("latency") {
-            self.latency()?;
-        }
-        if self.options.wants("cost") {
-            self.cost()?;
-        }
-        if self.options.wants("server") {
-            self.server()?;
-        }
-        if self.options.wants("jobs") {
-            self.jobs()?;
+        let parts: [(&str, Measure); 5] = [
+            ("wall", Self::wall),
+            ("latency", Self::latency),
+            ("cost", Self::cost),
+            ("server", Self::server),
+            ("jobs", Self::jobs),
+        ];
+        for (part, measure) in parts {
+            // Jobs are compared with a run.
+            let wanted = self.options.wants(part) || (part == "wall" && self.options.wants("jobs"));
+            if wanted && let Err(error) = measure(self) {
+                eprintln!("{part}: {error:#}");
+                self.failed.push(format!("{part} was not measured: {error:#}"));
+            }
         }
         Ok(())
     }
@@ -289,7 +305,7 @@ impl Bench {
 
     fn isotovideo(&self, setting: Setting, watched: bool) -> Result<Cost> {
         let pool = Pool::new(&self.options.example, setting, None)?;
-        let tree = Tree::start(&mut pool.command())?;
+        let tree = Tree::start(&mut pool.command()?)?;
         let cost = if watched { tree.watch()? } else { tree.wait()? };
         pool.verify()?;
         Ok(cost)
@@ -303,7 +319,7 @@ impl Bench {
         let (shown, lines) = latency::observe(&self.references, &log, |append| {
             let made = Pool::new(&self.options.example, setting, Some(append))?;
             fs_err::os::unix::fs::symlink(made.log(), &log)?;
-            Ok(pool.insert(made).command())
+            pool.insert(made).command()
         })?;
         pool.context("isotovideo did not start")?.verify()?;
         latency::delays(&shown, &latency::returned_by_isotovideo(&lines))
