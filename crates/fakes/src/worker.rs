@@ -195,14 +195,12 @@ impl Connection {
                 .await
                 .context("no message came in time")?;
             match next {
-                None | Some(Ok(Message::Close(_))) => return Ok(None),
                 Some(Ok(Message::Text(text))) => return Ok(Some(serde_json::from_str(&text)?)),
-                Some(Ok(_)) => {}
-                Some(Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed)) => {
-                    return Ok(None);
-                }
-                Some(Err(tungstenite::Error::Io(_) | tungstenite::Error::Protocol(_))) => return Ok(None),
-                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Binary(_) | Message::Frame(_))) => bail!("the server sent a binary message"),
+                Some(Err(tungstenite::Error::Utf8(error))) => bail!("the server sent broken text: {error}"),
+                // However it ends: a cut and a farewell are the same to a script.
+                None | Some(Ok(Message::Close(_)) | Err(_)) => return Ok(None),
             }
         }
     }

@@ -39,10 +39,11 @@
   // ---- live: fetch the page again and change only what differs, so that nothing jumps
   function morph(old, next) {
     if (old.isEqualNode(next)) return;
+    if (old.nodeType === 3 && next.nodeType === 3) { old.data = next.data; return; }
     if (old.nodeType !== 1 || old.nodeName !== next.nodeName) { old.replaceWith(next.cloneNode(true)); return; }
     if (old.hasAttribute("data-keep")) return;
     for (const { name } of [...old.attributes]) {
-      if (!next.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+      if (!next.hasAttribute(name) && name !== "open" && name !== "data-ready") old.removeAttribute(name);
     }
     for (const { name, value } of [...next.attributes]) {
       if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -141,6 +142,11 @@
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const full = $(".full", page);
     if (!full) { location.href = href; return; }
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "close";
+    close.textContent = "close";
+    $(".turn", full).append(close);
     viewer.replaceChildren(full);
     shown = href;
     if (!viewer.open) viewer.showModal();
@@ -170,7 +176,7 @@
       if (fold) fold.open = true;
       next.focus();
     } else {
-      $(by > 0 ? "a[rel=next]" : "a[rel=prev]")?.click();
+      $(by > 0 ? ".turn a[rel=next]" : ".turn a[rel=prev]")?.click();
     }
   }
   function fromHash() {
@@ -217,15 +223,24 @@
   // ---- what new content needs
   function prepare(within = document) {
     $$("pre[data-follow]", within).forEach(follow);
+    for (const end of $$("#log pre, #serial pre", within)) {
+      if (end.dataset.ready) continue;
+      end.dataset.ready = "yes";
+      end.scrollTop = end.scrollHeight;
+    }
     for (const slide of $$(".slide", within)) {
       if (slide.dataset.ready) continue;
       slide.dataset.ready = "yes";
       const pictures = slide.parentElement.querySelector(".pictures");
       const range = $("input", slide);
-      const move = () => {
-        pictures.classList.toggle("sliding", range.value !== "0");
-        pictures.style.setProperty("--cut", `${100 - range.value}%`);
-      };
+      const beside = $(".beside", slide);
+      const move = () => pictures.style.setProperty("--cut", `${100 - range.value}%`);
+      beside.addEventListener("click", () => {
+        range.disabled = pictures.classList.contains("sliding");
+        pictures.classList.toggle("sliding", !range.disabled);
+        beside.setAttribute("aria-pressed", String(range.disabled));
+      });
+      pictures.classList.add("sliding");
       range.addEventListener("input", move);
       move();
     }

@@ -77,7 +77,7 @@ impl App {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%attempt, %error, "streams cannot be closed; they stay in the spool")
+                    tracing::error!(%attempt, %error, "streams cannot be closed; they stay in the spool");
                 }
             }
             app.live.forget(attempt);

@@ -27,11 +27,14 @@ const GROUP: usize = 256;
 /// Pause before the store is tried again, growing to 25 times as much.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Where an answer goes.
+type Asker = oneshot::Sender<Result<Answer, Fault>>;
+
 /// Something for the driver.
 enum Work {
     Input {
         input: Input,
-        answer: Option<oneshot::Sender<Result<Answer, Fault>>>,
+        answer: Option<Asker>,
     },
     /// The streams of an ended attempt have become blobs.
     Closed {
@@ -97,12 +100,12 @@ impl Engine {
 struct Group {
     batch: Batch,
     effects: Vec<Effect>,
-    answers: Vec<(oneshot::Sender<Result<Answer, Fault>>, Result<Answer, Refusal>)>,
+    answers: Vec<(Asker, Result<Answer, Refusal>)>,
     closed: Vec<oneshot::Sender<()>>,
 }
 
 impl Group {
-    fn take(&mut self, step: Step, answer: Option<oneshot::Sender<Result<Answer, Fault>>>) {
+    fn take(&mut self, step: Step, answer: Option<Asker>) {
         for effect in step.effects {
             match effect {
                 Effect::Save(row) => self.batch.push(*row),
@@ -167,10 +170,10 @@ pub(crate) async fn drive(
                 return Ended::Deposed;
             }
             Trouble::Store(error) => {
-                tracing::error!(%error, "storing failed; the state is made anew from the store")
+                tracing::error!(%error, "storing failed; the state is made anew from the store");
             }
             Trouble::Panic => {
-                tracing::error!("the engine panicked; the input is left out and the state made anew")
+                tracing::error!("the engine panicked; the input is left out and the state made anew");
             }
         }
         // Workers dial again and say what they hold; that is how the new state gets to know them.
@@ -238,18 +241,17 @@ impl Driver {
                 Work::Input { input, answer } => {
                     let now = self.now();
                     let kind = kind_of(&input);
-                    match std::panic::catch_unwind(AssertUnwindSafe(|| state.step(input, now))) {
-                        Ok(step) => group.take(step, answer),
-                        Err(_) => {
-                            tracing::error!(input = kind, "the engine panicked over this input");
-                            let text = "This request made the engine fail; it was left out.";
-                            let help = "Report it as a bug with the server's log.";
-                            let fault = Fault::new(StatusCode::INTERNAL_SERVER_ERROR, text, help);
-                            let _ = answer.map(|sender| sender.send(Err(fault)));
-                            group.fail("the state had to be made anew.");
-                            return Err(Trouble::Panic);
-                        }
-                    }
+                    let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| state.step(input, now)));
+                    let Ok(step) = stepped else {
+                        tracing::error!(input = kind, "the engine panicked over this input");
+                        let text = "This request made the engine fail; it was left out.";
+                        let help = "Report it as a bug with the server's log.";
+                        let fault = Fault::new(StatusCode::INTERNAL_SERVER_ERROR, text, help);
+                        let _ = answer.map(|sender| sender.send(Err(fault)));
+                        group.fail("the state had to be made anew.");
+                        return Err(Trouble::Panic);
+                    };
+                    group.take(step, answer);
                 }
                 Work::Closed { attempt, streams, stored } => {
                     group.batch.push_streams(attempt, streams);

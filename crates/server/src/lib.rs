@@ -197,7 +197,9 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let unclosed = store.unclosed().await?;
     let state = State::rebuild(rows, config.timing, config.clock.now());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
-    unclosed.into_iter().for_each(|attempt| app.close_streams(attempt));
+    for attempt in unclosed {
+        app.close_streams(attempt);
+    }
 
     let url = format!("http://{}", reachable(address));
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;

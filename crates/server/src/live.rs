@@ -98,9 +98,7 @@ impl Live {
     }
 
     pub(crate) fn show(&self, png: Bytes) {
-        if *self.watchers.borrow() > 0 {
-            self.screen.send_replace(Some(png));
-        }
+        self.screen.send_replace(Some(png));
     }
 
     pub(crate) fn screen(&self) -> watch::Receiver<Option<Bytes>> {

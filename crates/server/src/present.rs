@@ -59,7 +59,8 @@ pub(crate) fn attempt(
 impl App {
     /// A job with its attempts.
     pub(crate) async fn present(&self, job: &StoredJob) -> Result<api::Job, StoreError> {
-        let stored = self.store.attempts(job.row.id).await?;
+        let untried = matches!(job.row.state, JobState::Scheduled { attempt: 1, .. });
+        let stored = if untried { Vec::new() } else { self.store.attempts(job.row.id).await? };
         let mut attempts = Vec::new();
         for one in &stored {
             attempts.push(attempt(one, self.sizes(one).await?));

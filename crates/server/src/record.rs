@@ -1,7 +1,7 @@
 //! Reads the `steps` stream for pages: whole at once for a page, line by line for the progress of a running job.
 
 use assay_proto::api;
-use assay_records::step::{ModuleFlags, ModulePlan, ModuleResult, Record, Step, StepResult};
+use assay_records::step::{ModuleFlags, ModulePlan, ModuleResult, Record, Step, StepBody, StepResult};
 
 /// A line longer than this is not a step; it is skipped, so that a broken worker cannot eat the server's memory.
 const LONGEST_LINE: usize = 4 * 1024 * 1024;
@@ -158,14 +158,18 @@ impl Tail {
 
 /// A step in a few words, for example `assert_screen grub-prompt`.
 pub(crate) fn step_title(step: &Step) -> String {
-    use assay_records::step::StepBody;
-    let what = match &step.body {
+    let what = step_subject(step);
+    if what.is_empty() { step.call.clone() } else { format!("{} {what}", step.call) }
+}
+
+/// What a step was about, without its call: tags, patterns or a title.
+pub(crate) fn step_subject(step: &Step) -> String {
+    match &step.body {
         StepBody::Look { tags, .. } => tags.join(" or "),
         StepBody::Screenshot => String::new(),
         StepBody::Text { title, .. } => title.clone(),
         StepBody::Serial { patterns, .. } => patterns.join(" or "),
-    };
-    if what.is_empty() { step.call.clone() } else { format!("{} {what}", step.call) }
+    }
 }
 
 #[cfg(test)]

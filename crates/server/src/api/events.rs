@@ -46,11 +46,9 @@ pub(super) async fn listen(
 
 fn concerns(event: &Event, job: Option<JobId>) -> bool {
     match (event, job) {
-        (Event::Missed, _) => true,
         // The list counts modules, so it wants to know of steps as well.
-        (_, None) => true,
+        (Event::Missed | Event::Queue, _) | (_, None) => true,
         (Event::Job { id } | Event::Steps { id }, Some(job)) => *id == job,
-        (Event::Queue, Some(_)) => true,
         (Event::Workers, Some(_)) => false,
     }
 }

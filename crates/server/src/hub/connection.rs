@@ -195,6 +195,7 @@ impl Conversation {
         let ours = self.holds.get(&held.attempt).is_some_and(|holding| holding.held == held);
         if ours
             && let Some(live) = self.app.live.get(held.attempt)
+            && live.is_watched()
             && let Ok(bytes) = STANDARD.decode(png)
             && bytes.starts_with(b"\x89PNG\r\n\x1a\n")
         {
@@ -279,9 +280,13 @@ impl Conversation {
                 live.feed(*offset, bytes);
             }
         }
-        permits.values().for_each(|(live, _)| live.note_growth());
+        for (live, _) in permits.values() {
+            live.note_growth();
+        }
         let jobs: BTreeSet<JobId> = steps.iter().map(|(attempt, ..)| attempt.job).collect();
-        jobs.into_iter().for_each(|id| self.app.publish(Event::Steps { id }));
+        for id in jobs {
+            self.app.publish(Event::Steps { id });
+        }
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn connect(State(app): State<Arc<App>>, upgrade: WebSocketUpgra
         .on_upgrade(move |socket| async move {
             let tasks = app.tasks.clone();
             // Counted among the server's tasks, so that the server does not end before its connections have.
-            let _ = tasks.track_future(serve(app, socket)).await;
+            tasks.track_future(serve(app, socket)).await;
         })
 }
 

@@ -1,7 +1,7 @@
 //! Steps as cards and pictures with areas, for the job's page and the step's page.
 
 use super::frame::{Badge, percent, percent_encoded, span};
-use crate::record::{Module, step_title};
+use crate::record::{Module, step_subject, step_title};
 use assay_records::step::{AreaHit, ModuleResult, NeedleHit, Picture, Step, StepBody, StepResult};
 
 /// A rectangle over a picture, in its pixels.
@@ -29,12 +29,12 @@ impl Area {
     fn new(index: usize, area: &AreaHit, shot: &Picture) -> Self {
         let percent = percent(area.similarity);
         // Above the area; below it where there is no room, and never beyond the right edge.
-        let below = (area.y.saturating_add(area.h).saturating_add(18)).min(shot.height.saturating_sub(4));
+        let below = (area.y.saturating_add(area.h).saturating_add(28)).min(shot.height.saturating_sub(8));
         Self {
             kind: if area.ok { "ok" } else { "miss" },
             label: format!("{}: {percent}", index + 1),
-            label_x: area.x.min(shot.width.saturating_sub(90)),
-            label_y: if area.y >= 22 { area.y - 6 } else { below },
+            label_x: area.x.min(shot.width.saturating_sub(140)),
+            label_y: if (34..shot.height).contains(&area.y) { area.y - 8 } else { below },
             percent,
             x: area.x,
             y: area.y,
@@ -72,6 +72,9 @@ pub(super) struct Card {
     pub(super) id: String,
     pub(super) href: String,
     pub(super) title: String,
+    /// What it was about; the call itself where there is nothing else to say.
+    pub(super) what: String,
+    pub(super) call: String,
     pub(super) kind: &'static str,
     pub(super) face: Face,
     /// How well the best needle fits.
@@ -84,6 +87,10 @@ impl Card {
             id: format!("step/{}/{}", step.module, step.number),
             href: href(base, query, &step.module, step.number),
             title: step_title(step),
+            what: Some(step_subject(step))
+                .filter(|what| !what.is_empty())
+                .unwrap_or_else(|| step.call.clone()),
+            call: step.call.clone(),
             kind: kind(step.result),
             percent: best(step).map(average),
             face: face(step),
@@ -182,7 +189,10 @@ impl ModuleView {
             file: module.plan.file.clone(),
             flags: named.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect(),
             badge: Badge::of(result_word(module.result)),
-            took: module.duration_us.map(|us| span(us as i64)).unwrap_or_default(),
+            took: match module.result {
+                ModuleResult::Skipped | ModuleResult::None => String::new(),
+                _ => module.duration_us.map(|us| span(us as i64)).unwrap_or_default(),
+            },
             cards: module.steps.iter().map(|step| Card::new(base, query, step)).collect(),
         }
     }
@@ -212,8 +222,8 @@ mod tests {
             [area(0, 0, 1024, 768), area(1000, 760, 24, 8), area(u32::MAX, u32::MAX, u32::MAX, u32::MAX)]
         {
             let placed = Area::new(0, &hit, &shot);
-            assert!(placed.label_x <= 1024 - 90, "{placed:?}");
-            assert!(placed.label_y >= 16, "{placed:?}");
+            assert!(placed.label_x <= 1024 - 140, "{placed:?}");
+            assert!((26..768).contains(&placed.label_y), "{placed:?}");
         }
         assert_eq!(Area::new(1, &area(10, 100, 5, 5), &shot).label, "2: 50 %");
     }

@@ -309,8 +309,7 @@ async fn finished_row(app: &App, job: &StoredJob, now: Timestamp) -> Result<Opti
 }
 
 fn worker_row(worker: assay_proto::api::Worker, now: Timestamp) -> WorkerRow {
-    let since =
-        worker.since.parse::<jiff::Timestamp>().map(|at| Timestamp(at.as_microsecond())).unwrap_or(now);
+    let since = worker.since.parse::<jiff::Timestamp>().map_or(now, |at| Timestamp(at.as_microsecond()));
     WorkerRow {
         badge: Badge::of(if worker.online { "idle" } else { "offline" }),
         why: worker.offline_reason,

@@ -199,7 +199,7 @@ fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, failure: Option<Link>,
         facts.push(("Took", span(took_us(end.0.row.started_at, end.0.row.assigned_at, end.1))));
     }
     if let Some(end) = row.state.end().filter(|end| !end.outcome.is_ok()) {
-        facts.push(("To be looked at as", format!("a matter of {}", end.class.word())));
+        facts.push(("Cause", end.class.word().to_owned()));
     }
     facts.push(("Priority", row.priority.to_string()));
     facts.push(("Classes", row.classes.iter().collect::<Vec<_>>().join(", ")));

@@ -5,7 +5,7 @@ pub(crate) mod run;
 
 use assay_engine::ids::Timestamp;
 use assay_fakes::ScriptedWorker;
-use assay_proto::api::{Job, JobList, PostedJobs};
+use assay_proto::api::{Job, PostedJobs};
 use assay_proto::clock::ManualClock;
 use assay_server::{ServerConfig, ServerError, ServerHandle, serve};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -84,10 +84,24 @@ impl Server {
         }
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> Result<(), ServerError> {
+        self.ended.take().unwrap().await.unwrap()
+    }
+
     /// Asks it to end and waits.
     pub(crate) async fn stop(mut self) -> Result<(), ServerError> {
         self.stop.cancel();
         self.ended.take().unwrap().await.unwrap()
+    }
+
+    /// Asks it to end, waits, and starts another on its directory.
+    pub(crate) async fn stop_and_restart(mut self) -> Self {
+        let (keep, dir, clock) = (self.keep.take(), self.dir.clone(), self.clock.clone());
+        self.stop().await.unwrap();
+        let mut next = Self::on(&dir, clock, |_| {}).await.unwrap();
+        next.keep = keep;
+        next
     }
 
     /// Ends it at once, wherever it is, and starts another on its directory.

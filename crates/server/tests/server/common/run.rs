@@ -37,8 +37,8 @@ pub(crate) fn screen(seed: u32, lines: u32) -> Vec<u8> {
     let mut encoder = png::Encoder::new(&mut png, WIDTH, HEIGHT);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_compression(png::Compression::Fast);
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(&pixels).unwrap();
+    let mut writer = encoder.write_header().expect("memory takes everything");
+    writer.write_image_data(&pixels).expect("memory takes everything");
     drop(writer);
     png
 }
@@ -142,7 +142,7 @@ pub(crate) fn serial(module: &str, number: u32, pattern: &str, found: Option<&st
 pub(crate) fn lines(records: &[Record]) -> Vec<u8> {
     let mut out = Vec::new();
     for record in records {
-        out.extend(serde_json::to_vec(record).unwrap());
+        out.extend(serde_json::to_vec(record).expect("records are JSON"));
         out.push(b'\n');
     }
     out

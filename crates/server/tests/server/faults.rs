@@ -1,0 +1,140 @@
+//! The server is stopped or killed in the middle, or cannot start.
+
+use crate::common::{BEGINNING, Server};
+use assay_engine::ids::Timestamp;
+use assay_engine::outcome::Outcome;
+use assay_engine::work::WorkPhase;
+use assay_proto::clock::ManualClock;
+use assay_proto::worker::Stream;
+use assay_server::ServerFile;
+use std::sync::Arc;
+
+#[tokio::test]
+async fn a_killed_server_goes_on_where_it_was() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let waiting = server.post(serde_json::json!({"TEST": "later", "WORKER_CLASS": "other"})).await;
+    let id = server.post_dummy().await;
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    let held = worker.expect_assign().await?.held;
+    worker.phase(held, WorkPhase::Running).await?;
+    worker.append(held, Stream::Log, 0, b"before ").await?;
+    worker.expect_acked(held.attempt, Stream::Log, 7).await?;
+    server.until(id, "running", |job| job.state == "running").await;
+    let old_tokens = server.handle.clone();
+
+    let server = server.kill_and_restart().await;
+    assert_eq!(server.handle.worker_token, old_tokens.worker_token);
+    worker.expect_closed().await?;
+    // The worker is away for a while; the leases began anew.
+    server.pass(10).await;
+    let job = server.job(id).await;
+    assert_eq!((job.state.as_str(), job.attempts.len()), ("running", 1));
+    let mut worker = server.worker("w1").connect(&[held]).await?;
+    assert!(worker.verdicts[0].go_on);
+    assert_eq!(worker.verdicts[0].offsets.get(&Stream::Log), Some(&7));
+    worker.append(held, Stream::Log, 7, b"after").await?;
+    worker.finish(held, Outcome::Passed, None).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    let job = server.finished(id).await;
+    assert_eq!((job.result.as_str(), job.attempts.len()), ("passed", 1));
+    assert_eq!(job.attempts[0].streams["autoinst-log.txt"], 12);
+    let waiting = server.job(waiting).await;
+    assert_eq!(waiting.state, "scheduled");
+    assert!(waiting.reason.unwrap().contains("class other"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_that_were_not_closed_are_closed_at_the_next_start() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    for _ in 0..5 {
+        let id = server.post_dummy().await;
+        let held = worker.expect_assign().await?.held;
+        worker.append(held, Stream::Log, 0, &vec![b'x'; 100_000]).await?;
+        worker.finish(held, Outcome::Passed, None).await?;
+        worker.expect_finished_ack(held.attempt).await?;
+        ids.push(id);
+    }
+    // Killed at an arbitrary moment of closing.
+    let server = server.kill_and_restart().await;
+    for &id in &ids {
+        assert_eq!(server.finished(id).await.attempts[0].streams["autoinst-log.txt"], 100_000);
+    }
+    // An orderly stop and start later the spool is empty.
+    let server = server.stop_and_restart().await;
+    let spool = fs_err::read_dir(server.dir.join("spool"))?.count();
+    assert_eq!(spool, 0, "every stream has become a blob");
+    for &id in &ids {
+        assert_eq!(server.job(id).await.attempts[0].streams["autoinst-log.txt"], 100_000);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_come_back_after_a_restart_is_lost() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let id = server.post_dummy().await;
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    let held = worker.expect_assign().await?.held;
+    worker.phase(held, WorkPhase::Running).await?;
+    server.until(id, "running", |job| job.state == "running").await;
+    let server = server.kill_and_restart().await;
+    server.pass(20).await;
+    let job = server.until(id, "lost", |job| job.state == "scheduled").await;
+    assert_eq!(job.attempts[0].result, "incomplete");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_servers_on_one_directory_or_port() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let clock = || Arc::new(ManualClock::new(Timestamp(BEGINNING)));
+    let file = ServerFile::read(&server.dir)?.expect("the server says where it is");
+    assert_eq!(file.url, server.handle.url);
+    let error = Server::on(&server.dir, clock(), |_| {}).await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains(&server.handle.url) && error.contains("--data"), "{error}");
+    let other = tempfile::tempdir()?;
+    let path = camino::Utf8PathBuf::try_from(other.path().to_owned())?;
+    let address = server.handle.address;
+    let error = Server::on(&path, clock(), |config| config.listen = address)
+        .await
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("--listen 127.0.0.1:0") && error.contains(&address.to_string()), "{error}");
+    let unusable = "/proc/nowhere".into();
+    let error =
+        Server::on(camino::Utf8Path::new("/proc/nowhere"), clock(), |config| config.data = unusable).await;
+    let error = error.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("/proc/nowhere") && error.contains("--data"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_lost_the_leadership_decides_nothing_more() -> anyhow::Result<()> {
+    let mut server = Server::start().await;
+    let other = assay_store::open(&format!("sqlite:{}", server.dir.join("assay.db"))).await?;
+    other.acquire_leadership().await?;
+    let body = serde_json::json!({"settings": {"TEST": "late"}});
+    let (status, answer) = server.ask(reqwest::Method::POST, "/api/assay/v1/jobs", Some(body)).await;
+    assert_eq!(status.as_u16(), 503, "{answer}");
+    let error = server.ended().await.unwrap_err().to_string();
+    assert!(error.contains("another server"), "{error}");
+    assert!(other.jobs(&assay_store::JobFilter::default()).await?.is_empty(), "nothing was stored");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopped_server_leaves_and_says_nothing_more() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    let dir = server.dir.clone();
+    let mut events = crate::common::client().get(server.url("/api/assay/v1/events")).send().await?;
+    server.stop().await?;
+    worker.expect_closed().await?;
+    while events.chunk().await.ok().flatten().is_some() {}
+    assert_eq!(ServerFile::read(&dir)?, None);
+    Ok(())
+}
