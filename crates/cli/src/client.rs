@@ -91,20 +91,27 @@ impl Client {
         self.parse(answer)
     }
 
-    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, CliError> {
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, CliError> {
         let answer = self.send(self.request(Method::POST, path).json(body))?;
         self.parse(answer)
     }
 
     fn parse<T: DeserializeOwned>(&self, answer: reqwest::Response) -> Result<T, CliError> {
-        self.runtime
-            .block_on(answer.json())
-            .map_err(|error| CliError::infrastructure(format!("the server's answer is unreadable: {error}; are both of the same version?")))
+        self.runtime.block_on(answer.json()).map_err(|error| {
+            CliError::infrastructure(format!(
+                "the server's answer is unreadable: {error}; are both of the same version?"
+            ))
+        })
     }
 
     /// A stream of a job as text.
     pub(crate) fn stream(&self, job: i64, file: &str) -> Result<String, CliError> {
-        let answer = self.send(self.request(Method::GET, &format!("/api/assay/v1/jobs/{job}/streams/{file}")))?;
+        let answer =
+            self.send(self.request(Method::GET, &format!("/api/assay/v1/jobs/{job}/streams/{file}")))?;
         let bytes = self.runtime.block_on(answer.bytes()).map_err(|error| self.unreachable(&error))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -113,7 +120,9 @@ impl Client {
     pub(crate) fn follow(&self, job: i64, file: &str, mut each: impl FnMut(&[u8])) -> Result<(), CliError> {
         let path = format!("/api/assay/v1/jobs/{job}/streams/{file}?follow=1");
         let mut answer = self.send(self.request(Method::GET, &path))?;
-        while let Some(chunk) = self.runtime.block_on(answer.chunk()).map_err(|error| self.unreachable(&error))? {
+        while let Some(chunk) =
+            self.runtime.block_on(answer.chunk()).map_err(|error| self.unreachable(&error))?
+        {
             each(&chunk);
         }
         Ok(())

@@ -70,7 +70,10 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.common.verbose, matches!(cli.command, Command::Up(_) | Command::Server(_) | Command::Worker(_)));
+    start_logging(
+        cli.common.verbose,
+        matches!(cli.command, Command::Up(_) | Command::Server(_) | Command::Worker(_)),
+    );
     match dispatch(cli) {
         Ok(code) => code.into(),
         Err(error) => {
@@ -98,8 +101,7 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
 fn start_logging(verbose: u8, service: bool) {
     let level = match (verbose, service) {
         (0, false) => "error",
-        (0, true) => "warn",
-        (1, false) => "warn",
+        (0, true) | (1, false) => "warn",
         (1, true) => "info",
         _ => "debug",
     };

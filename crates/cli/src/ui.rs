@@ -6,7 +6,10 @@ use std::io::IsTerminal;
 /// A plain table: a header and rows, as wide as the terminal.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.iter().copied());
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().copied());
     for row in rows {
         table.add_row(row);
     }
@@ -38,7 +41,11 @@ pub(crate) fn duration(us: u64) -> String {
         return format!("{seconds:.1} s");
     }
     let whole = us / 1_000_000;
-    if whole < 3600 { format!("{}:{:02} min", whole / 60, whole % 60) } else { format!("{}:{:02} h", whole / 3600, whole / 60 % 60) }
+    if whole < 3600 {
+        format!("{}:{:02} min", whole / 60, whole % 60)
+    } else {
+        format!("{}:{:02} h", whole / 3600, whole / 60 % 60)
+    }
 }
 
 /// Prints a document of `--json`.

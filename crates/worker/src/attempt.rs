@@ -131,7 +131,9 @@ impl AttemptDir {
 
     fn remember(&self, state: &mut State, error: &std::io::Error) {
         let remedy = match error.kind() {
-            std::io::ErrorKind::StorageFull => "the disk is full; free some space or choose another place with --data or --out",
+            std::io::ErrorKind::StorageFull => {
+                "the disk is full; free some space or choose another place with --data or --out"
+            }
             _ => "check that the disk is writable",
         };
         state.failure.get_or_insert_with(|| format!("cannot write the attempt's record: {error}; {remedy}"));

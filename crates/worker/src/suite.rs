@@ -58,11 +58,22 @@ impl NeedleStore {
         let mut refuse = |code: &str, line: u32, column: u32, message: String, help: &str| {
             self.broken.insert(name.clone(), message.clone());
             let help = if help.is_empty() { None } else { Some(help.to_owned()) };
-            findings.push(Diagnostic { help, ..Diagnostic::error(code, shown.clone(), message).at(line, column) });
+            findings.push(Diagnostic {
+                help,
+                ..Diagnostic::error(code, shown.clone(), message).at(line, column)
+            });
         };
         let bytes = match fs::read(file) {
             Ok(bytes) => bytes,
-            Err(error) => return refuse("unreadable-needle", 0, 0, format!("cannot be read: {error}"), "check its permissions"),
+            Err(error) => {
+                return refuse(
+                    "unreadable-needle",
+                    0,
+                    0,
+                    format!("cannot be read: {error}"),
+                    "check its permissions",
+                );
+            }
         };
         let json = match NeedleJson::parse(&name, &bytes) {
             Ok(json) => json,
@@ -72,11 +83,15 @@ impl NeedleStore {
         };
         let png_path = file.with_extension("png");
         if !png_path.is_file() {
-            let help = format!("put the screenshot at {}, or remove the needle", png_path.file_name().unwrap_or_default());
+            let help = format!(
+                "put the screenshot at {}, or remove the needle",
+                png_path.file_name().unwrap_or_default()
+            );
             return refuse("needle-without-image", 0, 0, format!("needle {name} has no picture"), &help);
         }
         if let Some(other) = self.needles.iter().find(|needle| needle.name == name) {
-            let message = format!("needle {name} exists twice; the other is {}", other.png_path.with_extension("json"));
+            let message =
+                format!("needle {name} exists twice; the other is {}", other.png_path.with_extension("json"));
             findings.push(Diagnostic::error("duplicate-needle", shown, message).help("rename one of them"));
             return;
         }
@@ -113,7 +128,8 @@ impl NeedleStore {
             return Ok(ready.clone());
         }
         let png_bytes = fs::read(&stored.png_path).map_err(|error| error.to_string())?;
-        let needle = Needle::parse(&stored.name, &stored.json_bytes, &png_bytes).map_err(|error| error.to_string())?;
+        let needle =
+            Needle::parse(&stored.name, &stored.json_bytes, &png_bytes).map_err(|error| error.to_string())?;
         let ready = Arc::new(needle);
         if cache.len() >= KEEP_READY {
             cache.clear();
@@ -127,7 +143,9 @@ fn collect(dir: &Utf8Path, files: &mut Vec<Utf8PathBuf>, findings: &mut Vec<Diag
     match dir.read_dir_utf8() {
         Err(error) => {
             let message = format!("cannot be read: {error}");
-            findings.push(Diagnostic::error("unreadable-folder", dir.as_str(), message).help("check its permissions"));
+            findings.push(
+                Diagnostic::error("unreadable-folder", dir.as_str(), message).help("check its permissions"),
+            );
         }
         Ok(entries) => {
             for entry in entries.flatten() {

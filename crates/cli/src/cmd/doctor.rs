@@ -54,7 +54,12 @@ pub(crate) fn run(common: &Common) -> Result<Code, CliError> {
     let sick = checks.iter().any(|check| check.health == Health::Broken);
     let lines = checks
         .into_iter()
-        .map(|check| Line { what: check.what, health: word(check.health), found: check.found, remedy: check.remedy })
+        .map(|check| Line {
+            what: check.what,
+            health: word(check.health),
+            found: check.found,
+            remedy: check.remedy,
+        })
         .collect();
     show(common, &Findings { checks: lines });
     Ok(if sick { Code::Infrastructure } else { Code::Ok })
@@ -92,14 +97,19 @@ async fn machine(data: &Utf8Path) -> Vec<Check> {
                 ),
             };
             let isolation = match facts.isolation {
-                Isolation::Namespaces => {
-                    Check::new("isolation", Health::Fine, "machines get network, process and IPC namespaces", None)
-                }
+                Isolation::Namespaces => Check::new(
+                    "isolation",
+                    Health::Fine,
+                    "machines get network, process and IPC namespaces",
+                    None,
+                ),
                 Isolation::RestrictedNetwork { why } => Check::new(
                     "isolation",
                     Health::Limited,
                     why,
-                    Some("install bubblewrap and permit user namespaces; until then only QEMU's restricted network stands between guest and host"),
+                    Some(
+                        "install bubblewrap and permit user namespaces; until then only QEMU's restricted network stands between guest and host",
+                    ),
                 ),
             };
             vec![Check::new("qemu", Health::Fine, facts.qemu_version, None), accelerator, isolation]
@@ -127,7 +137,9 @@ fn python() -> Check {
 fn data_directory(data: &Utf8Path) -> Check {
     let what = "data directory".to_owned();
     let probe = data.join(".doctor");
-    let tried = fs::create_dir_all(data).and_then(|()| fs::write(&probe, b"x")).and_then(|()| fs::remove_file(&probe));
+    let tried = fs::create_dir_all(data)
+        .and_then(|()| fs::write(&probe, b"x"))
+        .and_then(|()| fs::remove_file(&probe));
     match tried {
         Err(error) => Check {
             what,
@@ -143,7 +155,8 @@ fn data_directory(data: &Utf8Path) -> Check {
                     what,
                     health: if little { Health::Limited } else { Health::Fine },
                     found: format!("{data}, {free} MiB free"),
-                    remedy: little.then(|| "free some space: runs keep pictures, logs and disk overlays".into()),
+                    remedy: little
+                        .then(|| "free some space: runs keep pictures, logs and disk overlays".into()),
                 }
             }
             Err(error) => Check { what, health: Health::Limited, found: error.to_string(), remedy: None },
@@ -154,7 +167,9 @@ fn data_directory(data: &Utf8Path) -> Check {
 fn server(common: &Common, data: &Utf8Path) -> Check {
     let what = "server".to_owned();
     let answer = crate::client::Client::new(common).and_then(|client| {
-        client.get::<assay_proto::api::WorkerList>("/api/assay/v1/workers").map(|workers| (client.url().to_owned(), workers))
+        client
+            .get::<assay_proto::api::WorkerList>("/api/assay/v1/workers")
+            .map(|workers| (client.url().to_owned(), workers))
     });
     match answer {
         Ok((url, workers)) => {

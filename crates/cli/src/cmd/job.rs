@@ -18,11 +18,15 @@ const API: &str = "/api/assay/v1";
 #[derive(clap::Subcommand)]
 pub(crate) enum Job {
     /// Post a job.
-    #[command(after_help = "Examples:\n  assay job post examples/grub\n  assay job post mytests ISO=/images/my.iso QEMURAM=2048 --priority 40\n  \
-                            assay job post BACKEND=dummy TEST=try DUMMY_SLEEP=3\n  assay job wait $(assay job post examples/grub --quiet)")]
+    #[command(
+        after_help = "Examples:\n  assay job post examples/grub\n  assay job post mytests ISO=/images/my.iso QEMURAM=2048 --priority 40\n  \
+                            assay job post BACKEND=dummy TEST=try DUMMY_SLEEP=3\n  assay job wait $(assay job post examples/grub --quiet)"
+    )]
     Post(Post),
     /// List jobs, newest first.
-    #[command(after_help = "Examples:\n  assay job list --state running\n  assay job list --result failed --json")]
+    #[command(
+        after_help = "Examples:\n  assay job list --state running\n  assay job list --result failed --json"
+    )]
     List(List),
     /// Show a job: state, reason, attempts, settings.
     Show {
@@ -155,11 +159,15 @@ impl Post {
     }
 
     fn settings(&self) -> Result<BTreeMap<String, String>, CliError> {
-        let (dirs, pairs): (Vec<String>, Vec<String>) = self.words.iter().cloned().partition(|word| !word.contains('='));
+        let (dirs, pairs): (Vec<String>, Vec<String>) =
+            self.words.iter().cloned().partition(|word| !word.contains('='));
         let given = paths::settings(&pairs)?;
         let Some(dir) = dirs.first() else { return Ok(given) };
         if dirs.len() > 1 {
-            return Err(CliError::usage(format!("one test directory is one job; {:?} is a second one", dirs[1])));
+            return Err(CliError::usage(format!(
+                "one test directory is one job; {:?} is a second one",
+                dirs[1]
+            )));
         }
         let dir = paths::absolute(Utf8Path::new(dir))?;
         if !dir.is_dir() {
@@ -177,11 +185,11 @@ impl List {
         let mut path = format!("{API}/jobs?limit={}", self.limit);
         for (name, value) in [("state", &self.state), ("result", &self.result)] {
             if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", word(value)?));
+                path = format!("{path}&{name}={}", word(value)?);
             }
         }
         if let Some(before) = self.before {
-            path.push_str(&format!("&before={before}"));
+            path = format!("{path}&before={before}");
         }
         let list: JobList = client.get(&path)?;
         if common.json {
@@ -248,7 +256,9 @@ impl Wait {
                 let _: ApiJob = client.get(&format!("{API}/jobs/{first}/wait?timeout=1"))?;
                 left = left.saturating_sub(1);
                 if left == 0 {
-                    return Err(CliError::infrastructure(format!("job {first} has not ended in time; `assay job show {first}` says why")));
+                    return Err(CliError::infrastructure(format!(
+                        "job {first} has not ended in time; `assay job show {first}` says why"
+                    )));
                 }
             }
         }
@@ -287,7 +297,8 @@ impl Board {
 
     fn bar(&self) -> Option<ProgressBar> {
         let board = self.0.as_ref()?;
-        let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {pos}/{len} {elapsed} {wide_msg}");
+        let style =
+            ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {pos}/{len} {elapsed} {wide_msg}");
         let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(120));
         Some(board.add(bar))
@@ -337,14 +348,23 @@ fn show(client: &Client, job: &ApiJob) {
     if !job.attempts.is_empty() {
         println!("\n{}", attempts(job));
     }
-    let settings = job.settings.iter().map(|(name, setting)| vec![name.clone(), setting.value.clone(), setting.from.clone()]);
+    let settings = job
+        .settings
+        .iter()
+        .map(|(name, setting)| vec![name.clone(), setting.value.clone(), setting.from.clone()]);
     println!("\n{}", ui::table(&["SETTING", "VALUE", "FROM"], settings));
 }
 
 fn attempts(job: &ApiJob) -> comfy_table::Table {
     let rows = job.attempts.iter().map(|attempt| {
-        let word = if attempt.result == "none" { attempt.state.clone() } else { ui::result_word(&attempt.result) };
-        vec![attempt.number.to_string(), word, attempt.worker.clone(), attempt.reason.clone().unwrap_or_default()]
+        let word =
+            if attempt.result == "none" { attempt.state.clone() } else { ui::result_word(&attempt.result) };
+        vec![
+            attempt.number.to_string(),
+            word,
+            attempt.worker.clone(),
+            attempt.reason.clone().unwrap_or_default(),
+        ]
     });
     ui::table(&["ATTEMPT", "RESULT", "WORKER", "REASON"], rows)
 }

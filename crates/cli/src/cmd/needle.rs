@@ -3,7 +3,10 @@
 use crate::exit::{CliError, Code};
 use crate::{Common, client, ui};
 use assay_records::step::Record;
-use assay_screen::{Area, AreaKind, ClickPoint, Matcher, Needle as ScreenNeedle, NeedleJson, Rect, ReferenceMatcher, Scene, SearchRatio};
+use assay_screen::{
+    Area, AreaKind, ClickPoint, Matcher, Needle as ScreenNeedle, NeedleJson, Rect, ReferenceMatcher, Scene,
+    SearchRatio,
+};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use serde::Serialize;
@@ -13,7 +16,9 @@ use std::sync::Arc;
 #[derive(clap::Subcommand)]
 pub(crate) enum Needle {
     /// Match a needle against a screenshot.
-    #[command(after_help = "Example:\n  assay needle match needles/grub-prompt.json screen.png\n\nExit code 0 if it matches, 1 if not.")]
+    #[command(
+        after_help = "Example:\n  assay needle match needles/grub-prompt.json screen.png\n\nExit code 0 if it matches, 1 if not."
+    )]
     Match {
         /// The needle's JSON; its picture lies beside it.
         needle: Utf8PathBuf,
@@ -24,9 +29,11 @@ pub(crate) enum Needle {
         full: bool,
     },
     /// Make a needle from a screenshot of a run.
-    #[command(after_help = "Examples:\n  assay needle new --run out --step boot/2 --area 0,0,320,40 --tag grub-prompt mytests/needles/grub-prompt\n  \
+    #[command(
+        after_help = "Examples:\n  assay needle new --run out --step boot/2 --area 0,0,320,40 --tag grub-prompt mytests/needles/grub-prompt\n  \
                             assay needle new --screenshot s.png --area 10,10,200,40,match=90,margin=20 --exclude 50,12,30,8 \\\n      \
-                            --tag welcome --click 100,20 mytests/needles/welcome")]
+                            --tag welcome --click 100,20 mytests/needles/welcome"
+    )]
     New(New),
 }
 
@@ -80,15 +87,20 @@ impl Needle {
 }
 
 fn match_needle(common: &Common, needle: &Utf8Path, scene: &Utf8Path, full: bool) -> Result<Code, CliError> {
-    let json_path = if needle.extension() == Some("json") { needle.to_owned() } else { needle.with_extension("json") };
+    let json_path =
+        if needle.extension() == Some("json") { needle.to_owned() } else { needle.with_extension("json") };
     let png_path = json_path.with_extension("png");
     let name = json_path.file_stem().unwrap_or_default();
     let read = |path: &Utf8Path| match fs::read(path) {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && path == png_path => {
-            Err(CliError::usage(format!("needle {name} has no picture: {png_path} is missing; put the screenshot there")))
+            Err(CliError::usage(format!(
+                "needle {name} has no picture: {png_path} is missing; put the screenshot there"
+            )))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(CliError::not_found(format!("there is no file {path}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(CliError::not_found(format!("there is no file {path}")))
+        }
         Err(error) => Err(CliError::usage(error.to_string())),
     };
     let needle = ScreenNeedle::parse(name, &read(&json_path)?, &read(&png_path)?)
@@ -103,7 +115,11 @@ fn match_needle(common: &Common, needle: &Utf8Path, scene: &Utf8Path, full: bool
         println!("{} (error {:.4})", if found.matched { "✔ matched" } else { "✘ not matched" }, found.error);
         let rows = found.areas.iter().map(|area| {
             let place = format!("{},{} {}x{}", area.x, area.y, area.w, area.h);
-            vec![place, format!("{:.1} %", area.similarity * 100.0), if area.ok { "✔".into() } else { "✘".to_owned() }]
+            vec![
+                place,
+                format!("{:.1} %", area.similarity * 100.0),
+                if area.ok { "✔".into() } else { "✘".to_owned() },
+            ]
         });
         println!("{}", ui::table(&["AREA", "SIMILARITY", "OK"], rows));
     }
@@ -133,19 +149,25 @@ impl New {
             }
         }
         if let Some(click) = &self.click {
-            let [x, y] = numbers::<2>(click).ok_or_else(|| CliError::usage(format!("{click:?} is not X,Y")))?;
+            let [x, y] =
+                numbers::<2>(click).ok_or_else(|| CliError::usage(format!("{click:?} is not X,Y")))?;
             let area = &mut areas[0];
             let rect = area.rect;
             if !rect.contains(Rect { x, y, w: 1, h: 1 }) {
-                return Err(CliError::usage(format!("the click point {click} lies outside of the first area")));
+                return Err(CliError::usage(format!(
+                    "the click point {click} lies outside of the first area"
+                )));
             }
-            area.click_point = Some(ClickPoint::At { x: f64::from(x - rect.x), y: f64::from(y - rect.y), id: None });
+            area.click_point =
+                Some(ClickPoint::At { x: f64::from(x - rect.x), y: f64::from(y - rect.y), id: None });
         }
         let needle =
             NeedleJson { areas, properties: Vec::new(), tags: self.tags.clone(), warnings: Vec::new() };
         let (json, png) = (with_suffix(&self.name, "json"), with_suffix(&self.name, "png"));
         if !self.force && (json.exists() || png.exists()) {
-            return Err(CliError::usage(format!("{json} exists; choose another name, or replace it with --force")));
+            return Err(CliError::usage(format!(
+                "{json} exists; choose another name, or replace it with --force"
+            )));
         }
         if let Some(parent) = json.parent().filter(|parent| !parent.as_str().is_empty()) {
             fs::create_dir_all(parent)?;
@@ -165,30 +187,45 @@ impl New {
             return fs::read(path).map_err(|error| CliError::not_found(error.to_string()));
         }
         let wanted = || {
-            self.step.as_deref().and_then(|step| step.rsplit_once('/')).and_then(|(module, number)| Some((module, number.parse::<u32>().ok()?)))
+            self.step
+                .as_deref()
+                .and_then(|step| step.rsplit_once('/'))
+                .and_then(|(module, number)| Some((module, number.parse::<u32>().ok()?)))
         };
-        let (module, number) =
-            wanted().ok_or_else(|| CliError::usage("say which step's screenshot to take, for example --step boot/2"))?;
+        let (module, number) = wanted().ok_or_else(|| {
+            CliError::usage("say which step's screenshot to take, for example --step boot/2")
+        })?;
         let steps = match (&self.run, self.job) {
-            (Some(run), _) => fs::read_to_string(run.join("steps.jsonl")).map_err(|error| CliError::not_found(error.to_string()))?,
+            (Some(run), _) => fs::read_to_string(run.join("steps.jsonl"))
+                .map_err(|error| CliError::not_found(error.to_string()))?,
             (None, Some(job)) => client::Client::new(common)?.stream(job, "steps.jsonl")?,
-            (None, None) => return Err(CliError::usage("say where the picture comes from: --run OUT, --job N or --screenshot FILE")),
+            (None, None) => {
+                return Err(CliError::usage(
+                    "say where the picture comes from: --run OUT, --job N or --screenshot FILE",
+                ));
+            }
         };
-        let picture = steps.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok()).find_map(|record| match record {
-            Record::Step(step) if step.module == module && step.number == number => step.screenshot,
-            _ => None,
-        });
         let picture =
-            picture.ok_or_else(|| CliError::not_found(format!("there is no step {module}/{number} with a screenshot")))?;
+            steps.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok()).find_map(|record| {
+                match record {
+                    Record::Step(step) if step.module == module && step.number == number => step.screenshot,
+                    _ => None,
+                }
+            });
+        let picture = picture.ok_or_else(|| {
+            CliError::not_found(format!("there is no step {module}/{number} with a screenshot"))
+        })?;
         match &self.run {
-            Some(run) => fs::read(run.join("blobs").join(&picture.sha256)).map_err(|error| CliError::not_found(error.to_string())),
+            Some(run) => fs::read(run.join("blobs").join(&picture.sha256))
+                .map_err(|error| CliError::not_found(error.to_string())),
             None => client::Client::new(common)?.blob(&picture.sha256),
         }
     }
 }
 
 fn with_suffix(path: &Utf8Path, suffix: &str) -> Utf8PathBuf {
-    let plain = path.as_str().strip_suffix(".json").or(path.as_str().strip_suffix(".png")).unwrap_or(path.as_str());
+    let plain =
+        path.as_str().strip_suffix(".json").or(path.as_str().strip_suffix(".png")).unwrap_or(path.as_str());
     Utf8PathBuf::from(format!("{plain}.{suffix}"))
 }
 
@@ -199,12 +236,20 @@ fn numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
 
 fn parse_area(text: &str, kind: AreaKind) -> Result<Area, CliError> {
     let wrong = |why: &str| {
-        CliError::usage(format!("{text:?} is not an area ({why}); write X,Y,WIDTH,HEIGHT, for example 10,20,300,40"))
+        CliError::usage(format!(
+            "{text:?} is not an area ({why}); write X,Y,WIDTH,HEIGHT, for example 10,20,300,40"
+        ))
     };
     let (mut place, mut level, mut margin) = (Vec::new(), None, None);
     for part in text.split(',').map(str::trim) {
         if let Some(value) = part.strip_prefix("match=") {
-            level = Some(value.parse::<f64>().ok().filter(|n| (0.0..=100.0).contains(n)).ok_or_else(|| wrong("match is 0 to 100"))?);
+            level = Some(
+                value
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|n| (0.0..=100.0).contains(n))
+                    .ok_or_else(|| wrong("match is 0 to 100"))?,
+            );
         } else if let Some(value) = part.strip_prefix("margin=") {
             margin = Some(value.parse::<u32>().map_err(|_| wrong("margin is a number of pixels"))?);
         } else {
@@ -215,5 +260,11 @@ fn parse_area(text: &str, kind: AreaKind) -> Result<Area, CliError> {
     if w == 0 || h == 0 {
         return Err(wrong("width and height must be more than 0"));
     }
-    Ok(Area { rect: Rect { x, y, w, h }, kind, match_percent: level, margin_pixels: margin, click_point: None })
+    Ok(Area {
+        rect: Rect { x, y, w, h },
+        kind,
+        match_percent: level,
+        margin_pixels: margin,
+        click_point: None,
+    })
 }

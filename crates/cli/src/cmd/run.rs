@@ -23,8 +23,10 @@ use tokio::time::Instant;
 /// DIR holds tests/*.star (or *.py), needles/ and, if you like, vars.json with default settings. The record of the
 /// run (steps.jsonl, autoinst-log.txt, serial0.txt, journal.jsonl, blobs/, result.json) goes to --out.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  assay run examples/grub\n  assay run mytests ISO=/images/my.iso QEMURAM=2048 --out /tmp/result\n  \
-                        assay run mytests SCHEDULE=boot,login --json | jq .outcome")]
+#[command(
+    after_help = "Examples:\n  assay run examples/grub\n  assay run mytests ISO=/images/my.iso QEMURAM=2048 --out /tmp/result\n  \
+                        assay run mytests SCHEDULE=boot,login --json | jq .outcome"
+)]
 pub(crate) struct Run {
     /// The test directory.
     dir: Utf8PathBuf,
@@ -71,7 +73,11 @@ impl Run {
             Some(out) => paths::absolute(out)?,
             None => data.join("runs").join(jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string()),
         };
-        if out.join("steps.jsonl").exists() && self.out.is_some() && !out.join("result.json").exists() && !out.join("vars.json").exists() {
+        if out.join("steps.jsonl").exists()
+            && self.out.is_some()
+            && !out.join("result.json").exists()
+            && !out.join("vars.json").exists()
+        {
             return Err(CliError::usage(format!("{out} holds something else; choose another --out")));
         }
         if out.join("blobs").exists() {
@@ -106,8 +112,11 @@ async fn execute(
     out: &Utf8Path,
     host: HostOptions,
 ) -> Result<Summary, CliError> {
-    let dir = AttemptDir::create(out, common.verbose > 0)
-        .map_err(|error| CliError::infrastructure(format!("the record cannot be kept in {out}: {error}; choose another place with --out")))?;
+    let dir = AttemptDir::create(out, common.verbose > 0).map_err(|error| {
+        CliError::infrastructure(format!(
+            "the record cannot be kept in {out}: {error}; choose another place with --out"
+        ))
+    })?;
     let shown: BTreeMap<_, _> = settings.iter().filter(|(name, _)| !exec::is_secret_name(name)).collect();
     fs::write(out.join("vars.json"), serde_json::to_vec_pretty(&shown).unwrap_or_default())?;
     let run_dir = host.run.clone();
@@ -143,13 +152,13 @@ async fn execute(
             }
         }
     };
-    let _ = fs::remove_dir(&run_dir);
+    let _ = fs::remove_dir_all(&run_dir);
     progress.advance();
     progress.end();
-    finish(report, out, began.elapsed(), progress.modules)
+    Ok(finish(report, out, began.elapsed(), progress.modules))
 }
 
-fn finish(report: Report, out: &Utf8Path, took: Duration, modules: Vec<ModuleLine>) -> Result<Summary, CliError> {
+fn finish(report: Report, out: &Utf8Path, took: Duration, modules: Vec<ModuleLine>) -> Summary {
     let summary = Summary {
         outcome: report.outcome,
         class: report.class,
@@ -163,7 +172,7 @@ fn finish(report: Report, out: &Utf8Path, took: Duration, modules: Vec<ModuleLin
     if let Err(error) = fs::write(out.join("result.json"), json) {
         eprintln!("assay: {error}");
     }
-    Ok(summary)
+    summary
 }
 
 /// Ctrl-C or SIGTERM.
@@ -189,12 +198,21 @@ struct Progress {
 impl Progress {
     fn new(out: &Utf8Path, draw: bool) -> Self {
         let bar = draw.then(|| {
-            let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:24}] {pos}/{len} {elapsed} {wide_msg}");
+            let style = ProgressStyle::with_template(
+                "{spinner} {prefix} [{bar:24}] {pos}/{len} {elapsed} {wide_msg}",
+            );
             let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar.with_message("preparing")
         });
-        Self { path: out.join(Stream::Steps.file_name()), at: 0, bar, planned: 0, modules: Vec::new(), current_steps: 0 }
+        Self {
+            path: out.join(Stream::Steps.file_name()),
+            at: 0,
+            bar,
+            planned: 0,
+            modules: Vec::new(),
+            current_steps: 0,
+        }
     }
 
     /// Takes in what is new; a line that is not complete yet waits for the next time.
@@ -266,7 +284,12 @@ fn show(summary: &Summary) {
     let rows = summary.modules.iter().map(|module| {
         let word = serde_json::to_value(module.result).ok();
         let word = word.as_ref().and_then(serde_json::Value::as_str).unwrap_or("none");
-        vec![module.name.clone(), ui::result_word(word), ui::duration(module.duration_us), module.steps.to_string()]
+        vec![
+            module.name.clone(),
+            ui::result_word(word),
+            ui::duration(module.duration_us),
+            module.steps.to_string(),
+        ]
     });
     if !summary.modules.is_empty() {
         println!("{}", ui::table(&["MODULE", "RESULT", "TIME", "STEPS"], rows));

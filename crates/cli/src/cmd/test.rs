@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 #[derive(clap::Subcommand)]
 pub(crate) enum Test {
     /// Check a test directory without starting anything: calls and types, needles, unused and missing tags.
-    #[command(after_help = "Example:\n  assay test check examples/grub\n\nExit code 2 if there is an error; warnings alone are 0.")]
+    #[command(
+        after_help = "Example:\n  assay test check examples/grub\n\nExit code 2 if there is an error; warnings alone are 0."
+    )]
     Check {
         /// The test directory.
         dir: Utf8PathBuf,
@@ -21,7 +23,7 @@ pub(crate) enum Test {
 }
 
 #[derive(Serialize)]
-struct Findings {
+struct Checked {
     modules: Vec<String>,
     needles: usize,
     errors: usize,
@@ -53,7 +55,7 @@ impl Test {
     }
 }
 
-fn check(dir: &Utf8Path, client: &Utf8Path) -> Findings {
+fn check(dir: &Utf8Path, client: &Utf8Path) -> Checked {
     let mut findings = Vec::new();
     let mut modules = Vec::new();
     let (needles, broken) = NeedleStore::load(dir);
@@ -65,7 +67,11 @@ fn check(dir: &Utf8Path, client: &Utf8Path) -> Findings {
         }
         findings.extend(needle.json.warnings.iter().map(|warning| {
             let file = needle.png_path.with_extension("json");
-            Diagnostic::warning("needle", file.strip_prefix(dir).unwrap_or(&file).to_string(), warning.clone())
+            Diagnostic::warning(
+                "needle",
+                file.strip_prefix(dir).unwrap_or(&file).to_string(),
+                warning.clone(),
+            )
         }));
     }
     if let Err(finding) = default_settings(dir) {
@@ -79,9 +85,11 @@ fn check(dir: &Utf8Path, client: &Utf8Path) -> Findings {
             findings.extend(check_tags(&suite, &needles));
         }
     }
-    findings.sort_by(|a, b| (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message)));
+    findings.sort_by(|a, b| {
+        (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message))
+    });
     let errors = findings.iter().filter(|finding| finding.is_error()).count();
-    Findings { modules, needles: needles.all().len(), errors, warnings: findings.len() - errors, findings }
+    Checked { modules, needles: needles.all().len(), errors, warnings: findings.len() - errors, findings }
 }
 
 /// Tags that the tests look for and no needle carries, and needles that no test looks for.
@@ -113,12 +121,13 @@ fn check_tags(suite: &Suite, needles: &NeedleStore) -> Vec<Diagnostic> {
     for needle in needles.all().iter().filter(|needle| !used.contains(&needle.name)) {
         let file = format!("needles/{}.json", needle.name);
         let message = format!("no test looks for the tags {:?}", needle.json.tags.join(" "));
-        findings.push(Diagnostic::warning("unused-needle", file, message).help("remove the needle, or use it"));
+        findings
+            .push(Diagnostic::warning("unused-needle", file, message).help("remove the needle, or use it"));
     }
     findings
 }
 
-fn show(findings: &Findings) {
+fn show(findings: &Checked) {
     for finding in &findings.findings {
         println!("{finding}");
     }

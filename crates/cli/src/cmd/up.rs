@@ -71,7 +71,12 @@ fn block_on(common: &Common, options: &ServerOptions, slots: Option<u32>) -> Res
     runtime.block_on(run(common, options, data, slots))
 }
 
-async fn run(common: &Common, options: &ServerOptions, data: Utf8PathBuf, slots: Option<u32>) -> Result<Code, CliError> {
+async fn run(
+    common: &Common,
+    options: &ServerOptions,
+    data: Utf8PathBuf,
+    slots: Option<u32>,
+) -> Result<Code, CliError> {
     let shutdown = CancellationToken::new();
     let (ready, is_ready) = oneshot::channel();
     let mut config = ServerConfig::new(data.clone(), options.listen);
@@ -107,9 +112,9 @@ async fn run(common: &Common, options: &ServerOptions, data: Utf8PathBuf, slots:
 fn server_end(end: Option<Result<Result<(), ServerError>, tokio::task::JoinError>>) -> Result<(), CliError> {
     match end {
         None | Some(Ok(Ok(()))) => Ok(()),
-        Some(Ok(Err(error @ (ServerError::Listen { .. } | ServerError::InUse { .. } | ServerError::BadToken { .. })))) => {
-            Err(CliError::usage(error.to_string()))
-        }
+        Some(Ok(Err(
+            error @ (ServerError::Listen { .. } | ServerError::InUse { .. } | ServerError::BadToken { .. }),
+        ))) => Err(CliError::usage(error.to_string())),
         Some(Ok(Err(error))) => Err(CliError::infrastructure(error.to_string())),
         Some(Err(error)) => Err(CliError::infrastructure(format!("the server failed: {error}"))),
     }
@@ -149,10 +154,12 @@ async fn keep_worker(data: &Utf8Path, slots: u32, shutdown: &CancellationToken) 
             return Ok(());
         }
         if status.code() == Some(Code::Usage as i32) {
-            return Err(CliError::infrastructure("the worker cannot work with this server; see its message above"));
+            return Err(CliError::infrastructure(
+                "the worker cannot work with this server; see its message above",
+            ));
         }
         tracing::warn!(%status, "the worker ended; starting another one");
-        if began.elapsed() > Duration::from_secs(60) {
+        if began.elapsed() > Duration::from_mins(1) {
             pause = Duration::from_millis(200);
         }
         tokio::time::sleep(pause).await;

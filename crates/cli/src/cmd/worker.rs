@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Start a worker for a server.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  assay worker                                     for the server of this machine's data directory\n  \
-                        assay worker --server http://ci.example.org:8484 --token-file worker.token --name rack1:1")]
+#[command(
+    after_help = "Examples:\n  assay worker                                     for the server of this machine's data directory\n  \
+                        assay worker --server http://ci.example.org:8484 --token-file worker.token --name rack1:1"
+)]
 pub(crate) struct Worker {
     /// The server (default: the one that uses the data directory).
     #[arg(long, value_name = "URL")]
@@ -49,7 +51,6 @@ impl Worker {
         }
         let data = paths::data_dir(common)?;
         let config = self.config(&data)?;
-        let run_dir = config.host_options.run.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let shutdown = CancellationToken::new();
         let result = runtime.block_on(async {
@@ -62,12 +63,14 @@ impl Worker {
             shutdown.cancel();
             work.await
         });
-        let _ = fs::remove_dir(&run_dir);
         match result {
             Ok(()) => Ok(Code::Ok),
-            Err(error @ (WorkerError::Refused(_) | WorkerError::Unauthorized | WorkerError::Address(_) | WorkerError::Pool(_))) => {
-                Err(CliError::usage(error.to_string()))
-            }
+            Err(
+                error @ (WorkerError::Refused(_)
+                | WorkerError::Unauthorized
+                | WorkerError::Address(_)
+                | WorkerError::Pool(_)),
+            ) => Err(CliError::usage(error.to_string())),
             Err(error) => Err(CliError::infrastructure(error.to_string())),
         }
     }
@@ -82,19 +85,25 @@ impl Worker {
             CliError::usage(format!("the worker token cannot be read: {error}; copy tokens/worker from the server's data directory and name it with --token-file"))
         })?;
         let host = host_name();
-        let give_up = self.detached.then_some(Duration::from_secs(600));
+        let pool = match &self.pool {
+            Some(pool) => paths::absolute(pool)?,
+            None => data.join("worker"),
+        };
+        let give_up = self.detached.then_some(Duration::from_mins(10));
         Ok(WorkerConfig {
             server,
             token: token.trim().to_owned(),
             name: self.name.clone().unwrap_or_else(|| format!("{host}:1")),
             host,
             slots: self.slots,
-            classes: self.class.iter().map(|class| class.trim().to_owned()).filter(|class| !class.is_empty()).collect(),
-            pool: match &self.pool {
-                Some(pool) => paths::absolute(pool)?,
-                None => data.join("worker"),
-            },
-            host_options: Arc::new(paths::host_options(data, self.unsandboxed)),
+            classes: self
+                .class
+                .iter()
+                .map(|class| class.trim().to_owned())
+                .filter(|class| !class.is_empty())
+                .collect(),
+            host_options: Arc::new(paths::worker_host_options(data, &pool, self.unsandboxed)),
+            pool,
             give_up,
         })
     }
@@ -103,6 +112,7 @@ impl Worker {
 /// The host's name, cleaned to what a worker's name may hold.
 pub(crate) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let clean: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(64).collect();
+    let clean: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(64).collect();
     if clean.is_empty() { "localhost".into() } else { clean }
 }

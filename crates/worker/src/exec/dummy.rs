@@ -37,7 +37,10 @@ pub async fn run(attempt: &Attempt) -> Report {
     };
     record(attempt, &Record::Step(Box::new(note(attempt, step, &report))));
     let at_us = attempt.elapsed_us();
-    record(attempt, &Record::ModuleEnded { module: MODULE.into(), result: module, at_us, duration_us: at_us });
+    record(
+        attempt,
+        &Record::ModuleEnded { module: MODULE.into(), result: module, at_us, duration_us: at_us },
+    );
     attempt.log("dummy attempt ends");
     report
 }
@@ -49,10 +52,11 @@ async fn behave(attempt: &Attempt) -> Report {
         Some("1") if attempt.number == 1 => vanish(),
         _ => {}
     }
-    let (sleep, flood) = match (attempt.number_setting("DUMMY_SLEEP", 0.0), attempt.number_setting("DUMMY_FLOOD", 0.0)) {
-        (Ok(sleep), Ok(flood)) => (sleep, flood),
-        (Err(report), _) | (_, Err(report)) => return report,
-    };
+    let (sleep, flood) =
+        match (attempt.number_setting("DUMMY_SLEEP", 0.0), attempt.number_setting("DUMMY_FLOOD", 0.0)) {
+            (Ok(sleep), Ok(flood)) => (sleep, flood),
+            (Err(report), _) | (_, Err(report)) => return report,
+        };
     let line = format!("{}\n", "flood ".repeat(170));
     for _ in 0..(flood * 1024.0) as u64 {
         attempt.dir.append(Stream::Log, &line.as_bytes()[..1024.min(line.len())]);
@@ -72,7 +76,9 @@ async fn behave(attempt: &Attempt) -> Report {
         "softfailed" => ended(Outcome::Softfailed, "dummy soft failure"),
         "failed" => ended(Outcome::Failed, "dummy failure"),
         "incomplete" => infrastructure("dummy infrastructure failure"),
-        other => usage(format!("DUMMY_RESULT={other:?} is unknown; use passed, softfailed, failed or incomplete")),
+        other => {
+            usage(format!("DUMMY_RESULT={other:?} is unknown; use passed, softfailed, failed or incomplete"))
+        }
     }
 }
 

@@ -96,9 +96,13 @@ impl Attempt {
     pub fn number_setting(&self, name: &str, default: f64) -> Result<f64, Report> {
         match self.settings.get(name) {
             None => Ok(default),
-            Some(text) => text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(|| {
-                usage(format!("{name}={text:?} is not a number; give seconds, for example {name}={default}"))
-            }),
+            Some(text) => {
+                text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(|| {
+                    usage(format!(
+                        "{name}={text:?} is not a number; give seconds, for example {name}={default}"
+                    ))
+                })
+            }
         }
     }
 }

@@ -92,8 +92,7 @@ async fn connect(hands: &Hands, server: &str) -> Result<Socket, End> {
     let address = |why: String| End::Fatal(WorkerError::Address(why));
     let Some(rest) = server.strip_prefix("http://") else {
         return Err(address(format!(
-            "the server's address {:?} cannot be used; give http://HOST:PORT, and put a TLS proxy on the worker's side where the way is not private",
-            server
+            "the server's address {server:?} cannot be used; give http://HOST:PORT, and put a TLS proxy on the worker's side where the way is not private"
         )));
     };
     let url = format!("ws://{}/worker/v1/ws", rest.trim_end_matches('/'));
@@ -106,7 +105,9 @@ async fn connect(hands: &Hands, server: &str) -> Result<Socket, End> {
     request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
     match tokio::time::timeout(ANSWER, tokio_tungstenite::connect_async(request)).await {
         Ok(Ok((socket, _))) => Ok(socket),
-        Ok(Err(tungstenite::Error::Http(response))) if response.status() == http::StatusCode::UNAUTHORIZED => {
+        Ok(Err(tungstenite::Error::Http(response)))
+            if response.status() == http::StatusCode::UNAUTHORIZED =>
+        {
             Err(End::Fatal(WorkerError::Unauthorized))
         }
         Ok(Err(error)) => Err(End::Lost { was_up: false, why: error.to_string() }),
@@ -124,7 +125,9 @@ async fn receive(socket: &mut Socket) -> Result<ToWorker, String> {
         match socket.next().await {
             None => return Err("the server closed the connection".into()),
             Some(Err(error)) => return Err(error.to_string()),
-            Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).map_err(|error| error.to_string()),
+            Some(Ok(Message::Text(text))) => {
+                return serde_json::from_str(&text).map_err(|error| error.to_string());
+            }
             Some(Ok(_)) => {}
         }
     }
@@ -150,7 +153,11 @@ impl Conversation {
         Self { socket, server, heartbeat, heard: Instant::now(), uploaders, acks, outgoing, to_send }
     }
 
-    async fn work(mut self, hands: &mut Hands, mut offsets: BTreeMap<AttemptId, BTreeMap<Stream, u64>>) -> End {
+    async fn work(
+        mut self,
+        hands: &mut Hands,
+        mut offsets: BTreeMap<AttemptId, BTreeMap<Stream, u64>>,
+    ) -> End {
         let held: Vec<AttemptId> = hands.running.keys().copied().collect();
         for attempt in held {
             self.carry(hands, attempt, offsets.remove(&attempt).unwrap_or_default());
@@ -195,7 +202,8 @@ impl Conversation {
     }
 
     fn obey(&mut self, hands: &mut Hands, text: &str) -> Result<(), String> {
-        let message = serde_json::from_str(text).map_err(|error| format!("the server's message is unreadable: {error}"))?;
+        let message = serde_json::from_str(text)
+            .map_err(|error| format!("the server's message is unreadable: {error}"))?;
         match message {
             ToWorker::Assign { held, job: _, name, settings } => {
                 tracing::info!(attempt = %held.attempt, name, "assigned");
@@ -203,7 +211,8 @@ impl Conversation {
                 self.carry(hands, held.attempt, BTreeMap::new());
             }
             ToWorker::Cancel { held, reason } => {
-                if let Some(running) = hands.running.get(&held.attempt).filter(|running| running.held == held) {
+                if let Some(running) = hands.running.get(&held.attempt).filter(|running| running.held == held)
+                {
                     let _ = running.stop.send(Some(Stop::Cancelled(reason)));
                 }
             }
@@ -239,7 +248,8 @@ impl Conversation {
         }
         let (acks, acked) = acks_channel(from);
         self.acks.insert(attempt, acks);
-        let uploader = Uploader::new(running, &self.server, &hands.config().token, acked, self.outgoing.clone());
+        let uploader =
+            Uploader::new(running, &self.server, &hands.config().token, acked, self.outgoing.clone());
         self.uploaders.spawn(uploader.run());
         self.uploaders.spawn(super::upload::show_screen(running, self.outgoing.clone()));
     }

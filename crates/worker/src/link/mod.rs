@@ -40,7 +40,8 @@ impl ServerAddress {
             Self::Fixed(url) => Ok(url.trim_end_matches('/').to_owned()),
             Self::File(path) => {
                 let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-                let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                let value: serde_json::Value =
+                    serde_json::from_str(&text).map_err(|error| error.to_string())?;
                 let url = value["url"].as_str().ok_or_else(|| format!("{path} names no server"))?;
                 Ok(url.trim_end_matches('/').to_owned())
             }
@@ -78,7 +79,9 @@ pub enum WorkerError {
     #[error("the server refuses this worker: {0}")]
     Refused(String),
     /// The token is wrong.
-    #[error("the server does not accept this worker's token; use the one in tokens/worker of the server's data directory")]
+    #[error(
+        "the server does not accept this worker's token; use the one in tokens/worker of the server's data directory"
+    )]
     Unauthorized,
     /// The server's address cannot be used at all.
     #[error("{0}")]
@@ -122,8 +125,12 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
     fs::create_dir_all(&config.pool)?;
     let _lock = lock::lock_pool(&config.pool)?;
     clear_leftovers(&config)?;
-    let mut hands =
-        Hands { running: BTreeMap::new(), tasks: JoinSet::new(), config: config.clone(), forgotten: BTreeSet::new() };
+    let mut hands = Hands {
+        running: BTreeMap::new(),
+        tasks: JoinSet::new(),
+        config: config.clone(),
+        forgotten: BTreeSet::new(),
+    };
     let instance = uuid::Uuid::new_v4().simple().to_string();
     let mut alone_since = Instant::now();
     let mut pause = Duration::from_millis(50);
@@ -154,6 +161,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
         pause = (pause * 2).min(Duration::from_secs(2));
     };
     hands.stop_all().await;
+    clear_machines(&config)?;
     ended
 }
 
@@ -166,6 +174,10 @@ fn clear_leftovers(config: &WorkerConfig) -> std::io::Result<()> {
             fs::remove_dir_all(entry.path())?;
         }
     }
+    clear_machines(config)
+}
+
+fn clear_machines(config: &WorkerConfig) -> std::io::Result<()> {
     match fs::remove_dir_all(&config.host_options.run) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

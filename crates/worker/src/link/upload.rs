@@ -79,7 +79,11 @@ impl Uploader {
     }
 
     async fn carry(&mut self) -> Result<(), Broken> {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().map_err(|_| Broken)?;
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_mins(1))
+            .no_proxy()
+            .build()
+            .map_err(|_| Broken)?;
         loop {
             // The report is looked at before the growth: what has grown by then is all there will be.
             let report = self.ended.borrow_and_update().clone();
@@ -129,7 +133,9 @@ impl Uploader {
                 let answer = http.put(&url).bearer_auth(&self.token).body(bytes.clone()).send().await;
                 match answer {
                     Ok(answer) if answer.status().is_success() => break,
-                    Ok(answer) => tracing::warn!(status = %answer.status(), sha, "the server did not take a picture; trying again"),
+                    Ok(answer) => {
+                        tracing::warn!(status = %answer.status(), sha, "the server did not take a picture; trying again");
+                    }
                     Err(error) => tracing::debug!(%error, "blob upload failed"),
                 }
                 if self.outgoing.is_closed() {
@@ -153,11 +159,14 @@ impl Uploader {
         while sent < length {
             let mut bytes = vec![0; MAX_CHUNK.min((length - sent) as usize)];
             file.read_exact(&mut bytes).await.map_err(|_| Broken)?;
-            let message = ToServer::Append { held: self.held, stream, offset: sent, data: STANDARD.encode(&bytes) };
+            let message =
+                ToServer::Append { held: self.held, stream, offset: sent, data: STANDARD.encode(&bytes) };
             self.say(message).await?;
             sent += bytes.len() as u64;
             self.sent.insert(stream, sent);
-            let room = |acked: &BTreeMap<Stream, u64>| sent - acked.get(&stream).copied().unwrap_or(0).min(sent) <= WINDOW;
+            let room = |acked: &BTreeMap<Stream, u64>| {
+                sent - acked.get(&stream).copied().unwrap_or(0).min(sent) <= WINDOW
+            };
             self.acked.wait_for(room).await.map_err(|_| Broken)?;
         }
         Ok(())
@@ -197,7 +206,8 @@ async fn show_until_unwatched(
         let frames = tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         if let Some(mut frames) = frames {
             let frame = frames.borrow_and_update().clone();
-            let png = tokio::task::spawn_blocking(move || assay_screen::png::encode(&frame.image)).await.ok()?;
+            let png =
+                tokio::task::spawn_blocking(move || assay_screen::png::encode(&frame.image)).await.ok()?;
             outgoing.send(ToServer::Screen { held, png: STANDARD.encode(png) }).await.ok()?;
             tokio::select! {
                 changed = frames.changed() => changed.ok()?,

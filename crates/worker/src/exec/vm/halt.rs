@@ -36,7 +36,9 @@ impl Halt {
         match self {
             Self::Stopped(stop) => stop.sentence(),
             Self::JobTime(seconds) => {
-                format!("timeout: test execution exceeded MAX_JOB_TIME={seconds} s; raise it or shorten the test")
+                format!(
+                    "timeout: test execution exceeded MAX_JOB_TIME={seconds} s; raise it or shorten the test"
+                )
             }
             Self::MachineLost(why) => format!("backend died: {why}"),
             Self::RecordLost(why) => why.clone(),

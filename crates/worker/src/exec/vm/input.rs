@@ -1,6 +1,7 @@
 //! Keyboard and mouse.
 
 use super::look::button_bit;
+use super::secrets::COVER;
 use super::session::{Answer, Origin, Session, machine_error};
 use assay_proto::driver::{Button, CallError, Place, Request, Still};
 use assay_records::journal::Entry;
@@ -44,11 +45,20 @@ impl Session {
 
     pub(super) async fn type_string(&mut self, request: Request) -> Answer {
         let Request::TypeString {
-            mut text, max_interval, wait_screen_change, wait_still_screen, similarity_level, secret, lf, timeout
+            mut text,
+            max_interval,
+            wait_screen_change,
+            wait_still_screen,
+            similarity_level,
+            secret,
+            lf,
+            timeout,
         } = request
         else {
             return Err(CallError::usage("not a type_string"));
         };
+        // Also where it is typed in parts none of which is the secret.
+        let secret = secret || self.rec.secrets.are_in(&text);
         if lf {
             text.push('\n');
         }
@@ -72,14 +82,19 @@ impl Session {
 
     pub(super) async fn type_password(&mut self, password: Option<String>, max_interval: u32) -> Answer {
         let Some(password) = password.or_else(|| self.vars.get("PASSWORD").cloned()) else {
-            return Err(CallError::usage("type_password has no password: give one, or set the variable PASSWORD"));
+            return Err(CallError::usage(
+                "type_password has no password: give one, or set the variable PASSWORD",
+            ));
         };
         self.type_part(&password, max_interval, true).await
     }
 
     async fn type_part(&mut self, text: &str, max_interval: u32, secret: bool) -> Answer {
-        self.rec.journal(Entry::Keys { keys: if secret { "***".into() } else { text.to_owned() } });
-        self.machine.type_string(text, TypingPace::from_max_interval(max_interval)).await.map_err(machine_error)?;
+        self.rec.journal(Entry::Keys { keys: if secret { COVER.into() } else { text.to_owned() } });
+        self.machine
+            .type_string(text, TypingPace::from_max_interval(max_interval))
+            .await
+            .map_err(machine_error)?;
         Ok(Value::Null)
     }
 

@@ -4,7 +4,9 @@ use super::recorder::Draft;
 use super::session::{Answer, LastMatch, Origin, Session, draft};
 use assay_proto::driver::{Button, CallError, Click, Look, Tags};
 use assay_records::step::{NeedleHit, StepBody, StepResult};
-use assay_screen::{Image, Matcher, Needle, NeedleMatch, ReferenceMatcher, Scene, SearchRatio, best_of, similarity};
+use assay_screen::{
+    Image, Matcher, Needle, NeedleMatch, ReferenceMatcher, Scene, SearchRatio, best_of, similarity,
+};
 use assay_vm::FrameSource;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -196,8 +198,9 @@ impl Session {
             let frame = self.frames.borrow_and_update().clone();
             let left = deadline.saturating_duration_since(Instant::now());
             // Every fifth second, and at the end, the whole screen is searched.
-            let full = left.is_zero() || left.as_secs() % 5 == 0;
-            let news = seen.as_ref().is_none_or(|(seq, was_full, _)| *seq != frame.seq || (full && !was_full));
+            let full = left.is_zero() || left.as_secs().is_multiple_of(5);
+            let news =
+                seen.as_ref().is_none_or(|(seq, was_full, _)| *seq != frame.seq || (full && !was_full));
             if news {
                 let ratio = if full { SearchRatio::FULL } else { SearchRatio::NORMAL };
                 let looked = look_at(frame.image.clone(), needles, ratio).await?;
@@ -259,7 +262,9 @@ impl Session {
             return Err(CallError::usage("no needle has matched yet, so there is nothing to click on"));
         };
         last.found.click_point(point_id).ok_or_else(|| match point_id {
-            Some(id) => CallError::usage(format!("needle {} has no click point with the id {id:?}", last.hit.name)),
+            Some(id) => {
+                CallError::usage(format!("needle {} has no click point with the id {id:?}", last.hit.name))
+            }
             None => CallError::usage(format!("needle {} has no area to click on", last.hit.name)),
         })
     }
@@ -309,11 +314,16 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 }
 
 /// The needles that match this screen, best first.
-async fn look_at(screen: Arc<Image>, needles: &[Arc<Needle>], search: SearchRatio) -> Result<Looked, CallError> {
+async fn look_at(
+    screen: Arc<Image>,
+    needles: &[Arc<Needle>],
+    search: SearchRatio,
+) -> Result<Looked, CallError> {
     let needles = needles.to_vec();
     off_thread(move || {
         let scene = Scene::new(screen.clone());
-        let matches = needles.iter().filter_map(|needle| ReferenceMatcher.matches(&scene, needle, search)).collect();
+        let matches =
+            needles.iter().filter_map(|needle| ReferenceMatcher.matches(&scene, needle, search)).collect();
         Looked { screen, found: in_order(matches, &needles) }
     })
     .await
@@ -324,7 +334,8 @@ async fn with_candidates(looked: Looked, needles: &[Arc<Needle>]) -> Result<Look
     let needles: Vec<Arc<Needle>> = needles.iter().take(SHOW_CANDIDATES).cloned().collect();
     off_thread(move || {
         let scene = Scene::new(looked.screen.clone());
-        let measure = |needle: &Arc<Needle>| ReferenceMatcher.match_needle(&scene, needle, SearchRatio::NORMAL);
+        let measure =
+            |needle: &Arc<Needle>| ReferenceMatcher.match_needle(&scene, needle, SearchRatio::NORMAL);
         let found = in_order(needles.iter().map(measure).collect(), &needles);
         Looked { found, ..looked }
     })
@@ -352,10 +363,11 @@ fn keep_if_different(earlier: &mut Vec<Looked>, old: Looked, next: &Image) {
 
 /// Until the time left is next a multiple of five seconds (a full search) or nothing.
 fn until_next_search(left: Duration) -> Duration {
-    if left.as_secs() % 5 != 0 {
+    if !left.as_secs().is_multiple_of(5) {
         // One millisecond into the second in which the whole screen is searched.
         let over = left.as_secs() % 5;
-        return left.saturating_sub(Duration::from_secs(left.as_secs() - over + 1)) + Duration::from_millis(1);
+        return left.saturating_sub(Duration::from_secs(left.as_secs() - over + 1))
+            + Duration::from_millis(1);
     }
     let in_second = Duration::from_nanos(u64::from(left.subsec_nanos()));
     if left.as_secs() == 0 { left } else { in_second + Duration::from_millis(1) }
@@ -372,7 +384,10 @@ mod tests {
             let wait = until_next_search(left);
             assert!(!wait.is_zero(), "{millis}");
             let then = left.saturating_sub(wait);
-            assert!(then.is_zero() || then.as_secs() % 5 == 0 || left.as_secs() % 5 == 0, "{millis} -> {then:?}");
+            assert!(
+                then.is_zero() || then.as_secs().is_multiple_of(5) || left.as_secs().is_multiple_of(5),
+                "{millis} -> {then:?}"
+            );
         }
     }
 }

@@ -5,6 +5,7 @@ mod input;
 mod look;
 mod modules;
 mod recorder;
+mod secrets;
 mod session;
 mod setup;
 mod wait;
@@ -14,6 +15,7 @@ use assay_proto::worker::{Report, WorkPhase};
 use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
 use halt::{Halt, HaltSignal};
 use recorder::Recorder;
+use secrets::Secrets;
 use session::Session;
 use setup::Setup;
 use std::sync::Arc;
@@ -53,7 +55,11 @@ impl Drop for MachineDir {
 }
 
 async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
-    let recorder = Recorder::new(attempt.dir.clone(), attempt.began);
+    let secrets = Secrets::default();
+    for (_, value) in setup.settings.iter().filter(|(name, _)| is_secret_name(name)) {
+        secrets.add(value);
+    }
+    let recorder = Recorder::new(attempt.dir.clone(), attempt.began, secrets);
     recorder.plan(setup.plan());
     let dir = MachineDir(attempt.host.run.join(uuid::Uuid::new_v4().simple().to_string()));
     let observer = {
@@ -77,7 +83,7 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
     attempt.dir.phase(WorkPhase::Running);
     let facts = setup.facts(&machine);
     for (name, value) in &facts {
-        attempt.log(&format!("{name}: {value}"));
+        recorder.log(&format!("{name}: {value}"));
     }
     recorder.environment(facts);
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
@@ -139,7 +145,10 @@ async fn copy_serial(
             kept += chunk.bytes.len() as u64;
         }
         if kept >= SERIAL_LIMIT {
-            let note = format!("\n[the serial log ends here: the guest wrote more than {} MiB]\n", SERIAL_LIMIT >> 20);
+            let note = format!(
+                "\n[the serial log ends here: the guest wrote more than {} MiB]\n",
+                SERIAL_LIMIT >> 20
+            );
             attempt.dir.append(Stream::Serial0, note.as_bytes());
             attempt.log(note.trim());
             break;

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// A `post_fail` may take so long before the run goes on without it.
-const POST_FAIL_LIMIT: Duration = Duration::from_secs(600);
+const POST_FAIL_LIMIT: Duration = Duration::from_mins(10);
 
 type Question = (Call, oneshot::Sender<Result<Value, CallError>>);
 
@@ -58,7 +58,12 @@ enum Ended {
 }
 
 /// Runs all modules and says what they came to.
-pub(super) async fn run_all(attempt: &Attempt, setup: &Setup, session: &mut Session, halt: &HaltSignal) -> Report {
+pub(super) async fn run_all(
+    attempt: &Attempt,
+    setup: &Setup,
+    session: &mut Session,
+    halt: &HaltSignal,
+) -> Report {
     if setup.suite.modules().is_empty() {
         return usage(format!("no test modules: put at least one into {}/tests", setup.settings["CASEDIR"]));
     }
@@ -98,7 +103,7 @@ impl Runner<'_> {
         let limit = self.module.timeout.map(|seconds| session.seconds(seconds));
         let ended = self.call_function(session, Function::Run, limit).await;
         if let Some(halt) = self.halt.borrow().clone() {
-            self.record_halt(session, &halt);
+            record_halt(session, &halt);
             return ModuleResult::Cancelled;
         }
         let failure = match ended {
@@ -131,19 +136,32 @@ impl Runner<'_> {
                 let text = error.to_string();
                 session.rec.text("post_fail", None, StepResult::Unknown, "post_fail died", &text);
             }
-            Ended::OverTime(why) => session.rec.text("post_fail", None, StepResult::Unknown, "post_fail died", &why),
+            Ended::OverTime(why) => {
+                session.rec.text("post_fail", None, StepResult::Unknown, "post_fail died", &why);
+            }
         }
     }
 
     /// Runs a function of the module on a thread of its own and answers its calls.
-    async fn call_function(&self, session: &mut Session, function: Function, limit: Option<Duration>) -> Ended {
+    async fn call_function(
+        &self,
+        session: &mut Session,
+        function: Function,
+        limit: Option<Duration>,
+    ) -> Ended {
         let over = limit.map(|limit| {
-            let why = format!("{} of module {} took longer than {} s", function.name(), self.module.name, limit.as_secs_f64());
+            let why = format!(
+                "{} of module {} took longer than {} s",
+                function.name(),
+                self.module.name,
+                limit.as_secs_f64()
+            );
             (Instant::now() + limit, why)
         });
         let (calls, mut questions) = mpsc::channel::<Question>(1);
         let deadline = over.as_ref().map(|(deadline, _)| *deadline);
-        let mut host = ChannelHost { calls, halt: self.halt.clone(), deadline: over.clone(), began: self.attempt.began };
+        let mut host =
+            ChannelHost { calls, halt: self.halt.clone(), deadline: over.clone(), began: self.attempt.began };
         let (suite, module) = (self.suite.clone(), self.module.clone());
         let (done, ended) = oneshot::channel();
         let work = move || {
@@ -151,7 +169,8 @@ impl Runner<'_> {
             let _ = done.send(suite.run(&module, function, &mut host));
         };
         // A thread of its own: nested calls of a test need a deeper stack than the runtime's threads have.
-        if let Err(error) = std::thread::Builder::new().name("test".into()).stack_size(STACK_SIZE).spawn(work) {
+        if let Err(error) = std::thread::Builder::new().name("test".into()).stack_size(STACK_SIZE).spawn(work)
+        {
             return Ended::OverTime(format!("the test's thread cannot be started: {error}"));
         }
         while let Some((call, reply)) = questions.recv().await {
@@ -173,22 +192,27 @@ impl Runner<'_> {
                 Some((deadline, why)) if Instant::now() >= deadline => Ended::OverTime(why),
                 _ => Ended::Badly(error),
             },
-            Err(_) => Ended::OverTime("the test's thread panicked; this is a bug in Assay, please report it".into()),
+            Err(_) => {
+                Ended::OverTime("the test's thread panicked; this is a bug in Assay, please report it".into())
+            }
         }
     }
 
     fn record_failure(&self, session: &Session, error: &RunError) -> String {
         let (title, backtrace) = match error {
             RunError::Test { backtrace, kind: TestErrorKind::Failed, .. } => ("Test failed", backtrace),
-            RunError::Test { backtrace, .. } | RunError::Call { backtrace, .. } | RunError::Driver { backtrace, .. } => {
-                ("Test died", backtrace)
-            }
+            RunError::Test { backtrace, .. }
+            | RunError::Call { backtrace, .. }
+            | RunError::Driver { backtrace, .. } => ("Test died", backtrace),
         };
         self.record_text(session, title, &error.to_string(), backtrace)
     }
 
     fn record_text(&self, session: &Session, title: &str, message: &str, backtrace: &str) -> String {
-        let output = if backtrace.is_empty() { message.to_owned() } else { format!("{message}\n\n{backtrace}") };
+        let (message, backtrace) =
+            (&*session.rec.secrets.cover(message), &*session.rec.secrets.cover(backtrace));
+        let output =
+            if backtrace.is_empty() { message.to_owned() } else { format!("{message}\n\n{backtrace}") };
         self.attempt.log(&format!("{}: {title}: {output}", self.module.name));
         let screen = session.present();
         session.rec.step(Draft {
@@ -202,20 +226,20 @@ impl Runner<'_> {
         });
         message.to_owned()
     }
+}
 
-    /// The last thing that the screen showed is worth keeping, whatever ended the run.
-    fn record_halt(&self, session: &Session, halt: &Halt) {
-        let screen = session.present();
-        session.rec.step(Draft {
-            call: "run",
-            source: None,
-            began: Instant::now(),
-            result: StepResult::Unknown,
-            screen: Some(&screen),
-            body: StepBody::Text { title: "Run ended".into(), output: halt.sentence() },
-            counts: false,
-        });
-    }
+/// The last thing that the screen showed is worth keeping, whatever ended the run.
+fn record_halt(session: &Session, halt: &Halt) {
+    let screen = session.present();
+    session.rec.step(Draft {
+        call: "run",
+        source: None,
+        began: Instant::now(),
+        result: StepResult::Unknown,
+        screen: Some(&screen),
+        body: StepBody::Text { title: "Run ended".into(), output: halt.sentence() },
+        counts: false,
+    });
 }
 
 /// What the modules come to: openQA's `calculate_result`.

@@ -1,5 +1,6 @@
 //! Writes what a run does and finds into the attempt's record.
 
+use super::secrets::{COVER, Secrets};
 use crate::attempt::AttemptDir;
 use assay_proto::driver::Call;
 use assay_proto::worker::Stream;
@@ -21,7 +22,8 @@ pub(super) struct Recorder {
     dir: AttemptDir,
     began: Instant,
     current: Arc<Mutex<Current>>,
-    last_picture: Arc<Mutex<Option<(Arc<Image>, Picture)>>>,
+    last_picture: Arc<Mutex<LastPicture>>,
+    pub(super) secrets: Secrets,
 }
 
 #[derive(Default)]
@@ -31,6 +33,9 @@ struct Current {
     steps: u32,
     worst: Worst,
 }
+
+/// The screen that was encoded last, and what became of it.
+type LastPicture = Option<(Arc<Image>, Picture)>;
 
 /// The worst that a module's steps have said so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -58,8 +63,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Recorder {
-    pub(super) fn new(dir: AttemptDir, began: Instant) -> Self {
-        Self { dir, began, current: Arc::default(), last_picture: Arc::default() }
+    pub(super) fn new(dir: AttemptDir, began: Instant, secrets: Secrets) -> Self {
+        Self { dir, began, current: Arc::default(), last_picture: Arc::default(), secrets }
     }
 
     pub(super) fn now_us(&self) -> u64 {
@@ -67,7 +72,7 @@ impl Recorder {
     }
 
     pub(super) fn log(&self, line: &str) {
-        self.dir.log(self.now_us(), line);
+        self.dir.log(self.now_us(), &self.secrets.cover(line));
     }
 
     fn line(&self, stream: Stream, value: &impl Serialize) {
@@ -84,7 +89,10 @@ impl Recorder {
         self.line(Stream::Steps, &Record::Plan { modules });
     }
 
-    pub(super) fn environment(&self, facts: Vec<(String, String)>) {
+    pub(super) fn environment(&self, mut facts: Vec<(String, String)>) {
+        for (_, fact) in &mut facts {
+            *fact = self.secrets.cover(std::mem::take(fact)).into_owned();
+        }
         self.line(Stream::Steps, &Record::Environment { facts });
     }
 
@@ -99,7 +107,10 @@ impl Recorder {
         let at_us = self.now_us();
         let began_us = lock(&self.current).began_us;
         let duration_us = if result == ModuleResult::Skipped { 0 } else { at_us.saturating_sub(began_us) };
-        self.line(Stream::Steps, &Record::ModuleEnded { module: module.to_owned(), result, at_us, duration_us });
+        self.line(
+            Stream::Steps,
+            &Record::ModuleEnded { module: module.to_owned(), result, at_us, duration_us },
+        );
         self.log(&format!("module {module} ends: {result:?}"));
     }
 
@@ -134,14 +145,21 @@ impl Recorder {
             source: draft.source,
             result: draft.result,
             screenshot,
-            body: draft.body,
+            body: self.secrets.cover_step(draft.body),
         };
         drop(current);
         self.line(Stream::Steps, &Record::Step(Box::new(step)));
     }
 
     /// A text for people.
-    pub(super) fn text(&self, call: &str, source: Option<Source>, result: StepResult, title: &str, output: &str) {
+    pub(super) fn text(
+        &self,
+        call: &str,
+        source: Option<Source>,
+        result: StepResult,
+        title: &str,
+        output: &str,
+    ) {
         let body = StepBody::Text { title: title.to_owned(), output: output.to_owned() };
         self.step(Draft { call, source, began: Instant::now(), result, screen: None, body, counts: true });
     }
@@ -165,7 +183,14 @@ impl Recorder {
         let areas = found
             .areas
             .iter()
-            .map(|area| AreaHit { x: area.x, y: area.y, w: area.w, h: area.h, similarity: area.similarity, ok: area.ok })
+            .map(|area| AreaHit {
+                x: area.x,
+                y: area.y,
+                w: area.w,
+                h: area.h,
+                similarity: area.similarity,
+                ok: area.ok,
+            })
             .collect();
         NeedleHit {
             name: needle.name.to_string(),
@@ -184,7 +209,7 @@ impl Recorder {
     pub(super) fn journal_call(&self, call: &Call, secret: bool) {
         let mut args = serde_json::to_value(&call.request).unwrap_or_default();
         let args = args.get_mut("args").map(serde_json::Value::take).unwrap_or_default();
-        let args = if secret { serde_json::Value::String("***".into()) } else { args };
+        let args = if secret { COVER.into() } else { self.secrets.cover_value(args) };
         self.journal(Entry::Call { name: call.name.clone(), args });
     }
 
@@ -195,7 +220,11 @@ impl Recorder {
             .iter()
             .filter_map(|rect| {
                 let part = image.crop(Rect { x: rect.x, y: rect.y, w: rect.w, h: rect.h })?;
-                Some(FrameRect { x: rect.x, y: rect.y, png: STANDARD.encode(assay_screen::png::encode(&part)) })
+                Some(FrameRect {
+                    x: rect.x,
+                    y: rect.y,
+                    png: STANDARD.encode(assay_screen::png::encode(&part)),
+                })
             })
             .collect();
         self.journal(Entry::Frame { seq: frame.seq, w: image.width(), h: image.height(), rects });

@@ -60,6 +60,9 @@ impl Session {
         let origin =
             Origin { name: call.name.clone(), source: call.stack.last().cloned(), began: Instant::now() };
         let secret = is_secret(&call.request);
+        if let Some(value) = secret_of(&call.request) {
+            self.rec.secrets.add(value);
+        }
         self.rec.journal_call(&call, secret);
         self.rec.log(&describe(&call, secret));
         let answer = self.dispatch(call.request, &origin).await;
@@ -67,6 +70,7 @@ impl Session {
         if let Some(error) = &error {
             self.rec.log(&format!("{}: {error}", origin.name));
         }
+        let error = error.map(|error| self.rec.secrets.cover(error).into_owned());
         self.rec.journal(Entry::Answer { name: origin.name, error });
         answer
     }
@@ -91,7 +95,8 @@ impl Session {
             Request::WaitStillScreen(still) => self.wait_still_screen(&still).await.map(Value::Bool),
             Request::AssertStillScreen(still) => {
                 let rested = self.wait_still_screen(&still).await?;
-                let wanted = format!("the screen did not rest for {} s within {} s", still.stilltime, still.timeout);
+                let wanted =
+                    format!("the screen did not rest for {} s within {} s", still.stilltime, still.timeout);
                 self.insist(rested, origin, wanted)
             }
             Request::SaveScreenshot {} => self.save_screenshot(origin).await,
@@ -103,7 +108,13 @@ impl Session {
                 Ok(Value::Null)
             }
             Request::RecordSoftFailure { reason } | Request::ForceSoftFailure { reason } => {
-                self.rec.text(&origin.name, origin.source.clone(), StepResult::Softfail, "Soft failure", &reason);
+                self.rec.text(
+                    &origin.name,
+                    origin.source.clone(),
+                    StepResult::Softfail,
+                    "Soft failure",
+                    &reason,
+                );
                 self.rec.soften();
                 Ok(Value::Null)
             }
@@ -125,9 +136,13 @@ impl Session {
             Request::HoldKey { key } => self.hold_key(&key).await,
             Request::ReleaseKey { key } => self.release_key(&key).await,
             Request::TypeString { .. } => self.type_string(request).await,
-            Request::TypePassword { password, max_interval } => self.type_password(password, max_interval).await,
+            Request::TypePassword { password, max_interval } => {
+                self.type_password(password, max_interval).await
+            }
             Request::MouseSet { x, y } => self.mouse_set(x, y).await,
-            Request::MouseClick { button, hold_time, count } => self.mouse_click(button, hold_time, count).await,
+            Request::MouseClick { button, hold_time, count } => {
+                self.mouse_click(button, hold_time, count).await
+            }
             Request::MouseHide { border_offset } => self.mouse_hide(border_offset).await,
             Request::MouseDrag { start, end, button, timeout } => {
                 self.mouse_drag(&start, &end, button, timeout, origin).await
@@ -140,15 +155,18 @@ impl Session {
             }
             Request::EjectCd {} => {
                 self.machine.eject_cd().await.map_err(machine_error)?;
-                self.touched("eject_cd")
+                self.touched("eject_cd");
+                Ok(Value::Null)
             }
             Request::FreezeVm {} => {
                 self.machine.freeze().await.map_err(machine_error)?;
-                self.touched("freeze_vm")
+                self.touched("freeze_vm");
+                Ok(Value::Null)
             }
             Request::ResumeVm {} => {
                 self.machine.resume().await.map_err(machine_error)?;
-                self.touched("resume_vm")
+                self.touched("resume_vm");
+                Ok(Value::Null)
             }
             // `dispatch` has answered all others.
             other => Err(CallError::usage(format!("{other:?} cannot be answered here"))),
@@ -162,14 +180,21 @@ impl Session {
         }
         let screen = self.present();
         let body = StepBody::Text { title: "expectation".into(), output: otherwise.clone() };
-        self.rec.step(Draft { screen: Some(&screen), counts: false, ..draft(origin, StepResult::Fail, body) });
+        self.rec.step(Draft {
+            screen: Some(&screen),
+            counts: false,
+            ..draft(origin, StepResult::Fail, body)
+        });
         Err(CallError::failed(otherwise))
     }
 
     async fn save_screenshot(&mut self, origin: &Origin) -> Answer {
         self.fresh().await?;
         let screen = self.present();
-        self.rec.step(Draft { screen: Some(&screen), ..draft(origin, StepResult::Unknown, StepBody::Screenshot) });
+        self.rec.step(Draft {
+            screen: Some(&screen),
+            ..draft(origin, StepResult::Unknown, StepBody::Screenshot)
+        });
         Ok(Value::Null)
     }
 
@@ -217,7 +242,8 @@ impl Session {
             PowerAction::Reset => (Power::Reset, "reset"),
         };
         self.machine.power(what).await.map_err(machine_error)?;
-        self.touched(&format!("power {name}"))
+        self.touched(&format!("power {name}"));
+        Ok(Value::Null)
     }
 
     async fn check_shutdown(&mut self, timeout: f64) -> Result<bool, CallError> {
@@ -230,9 +256,8 @@ impl Session {
         }
     }
 
-    fn touched(&mut self, action: &str) -> Answer {
+    fn touched(&mut self, action: &str) {
         self.rec.journal(Entry::Machine { action: action.to_owned() });
-        Ok(Value::Null)
     }
 }
 
@@ -266,8 +291,19 @@ fn is_secret(request: &Request) -> bool {
     }
 }
 
+/// The value that a call makes a secret.
+fn secret_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::TypeString { text, secret: true, .. } => Some(text),
+        Request::TypePassword { password, .. } => password.as_deref(),
+        Request::SetVar { name, value } if super::is_secret_name(name) => Some(value),
+        _ => None,
+    }
+}
+
 fn describe(call: &Call, secret: bool) -> String {
-    let place = call.stack.last().map(|source| format!(" ({}:{})", source.file, source.line)).unwrap_or_default();
+    let place =
+        call.stack.last().map(|source| format!(" ({}:{})", source.file, source.line)).unwrap_or_default();
     if secret {
         return format!("{} ***{place}", call.name);
     }

@@ -29,7 +29,9 @@ pub(super) struct Setup {
 pub(super) async fn prepare(attempt: &Attempt) -> Result<Setup, Report> {
     let attempt = attempt.clone();
     let work = move || prepare_blocking(&attempt);
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(infrastructure(format!("set-up failed: {error}"))))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(infrastructure(format!("set-up failed: {error}"))))
 }
 
 /// `MAX_SETUP_TIME` is over.
@@ -42,26 +44,39 @@ fn prepare_blocking(attempt: &Attempt) -> Result<Setup, Report> {
     let casedir = casedir(&attempt.settings)?;
     let mut settings = suite::default_settings(&casedir).map_err(|finding| refused(attempt, &[finding]))?;
     settings.extend(attempt.settings.clone());
-    let schedule: Option<Vec<String>> = settings
-        .get("SCHEDULE")
-        .map(|list| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect());
+    let schedule: Option<Vec<String>> = settings.get("SCHEDULE").map(|list| {
+        list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    });
     let client = attempt.host.run.join("python");
     fs_err::create_dir_all(&client).map_err(|error| infrastructure(error.to_string()))?;
-    let (suite, warnings) = suite::load_tests(&casedir, schedule.as_deref(), &client, attempt.host.unsandboxed)
-        .map_err(|findings| refused(attempt, &findings))?;
+    let (suite, warnings) =
+        suite::load_tests(&casedir, schedule.as_deref(), &client, attempt.host.unsandboxed)
+            .map_err(|findings| refused(attempt, &findings))?;
     let (needles, broken) = NeedleStore::load(&casedir);
     for finding in warnings.iter().chain(&broken) {
         attempt.log(&finding.to_string());
     }
-    let fingerprint = suite::fingerprint(&casedir).map_err(|error| usage(format!("the tests cannot be read: {error}")))?;
-    let spec = MachineSpec::from_settings(&settings, &casedir).map_err(|problems| usage(problems.to_string()))?;
+    let fingerprint =
+        suite::fingerprint(&casedir).map_err(|error| usage(format!("the tests cannot be read: {error}")))?;
+    let spec =
+        MachineSpec::from_settings(&settings, &casedir).map_err(|problems| usage(problems.to_string()))?;
     let merged = Attempt { settings: settings.clone(), ..attempt.clone() };
     let scale = merged.number_setting("TIMEOUT_SCALE", 1.0)?;
-    let max_job_time = Duration::from_secs_f64((merged.number_setting("MAX_JOB_TIME", 7200.0)? * scale).min(1e7));
+    let max_job_time =
+        Duration::from_secs_f64((merged.number_setting("MAX_JOB_TIME", 7200.0)? * scale).min(1e7));
     if scale <= 0.0 {
         return Err(usage("TIMEOUT_SCALE must be more than 0; 1 is usual, 3 suits a slow host"));
     }
-    Ok(Setup { settings, suite: Arc::new(suite), needles: Arc::new(needles), spec, scale, max_job_time, fingerprint, casedir })
+    Ok(Setup {
+        settings,
+        suite: Arc::new(suite),
+        needles: Arc::new(needles),
+        spec,
+        scale,
+        max_job_time,
+        fingerprint,
+        casedir,
+    })
 }
 
 fn casedir(settings: &BTreeMap<String, String>) -> Result<Utf8PathBuf, Report> {
@@ -70,10 +85,14 @@ fn casedir(settings: &BTreeMap<String, String>) -> Result<Utf8PathBuf, Report> {
     };
     let dir = Utf8PathBuf::from(dir);
     if !dir.is_absolute() {
-        return Err(usage(format!("CASEDIR={dir:?} is not an absolute path; the worker cannot know where it starts")));
+        return Err(usage(format!(
+            "CASEDIR={dir:?} is not an absolute path; the worker cannot know where it starts"
+        )));
     }
     if !dir.join("tests").is_dir() {
-        return Err(usage(format!("CASEDIR={dir} has no folder tests/; is the path right, and is it on this worker's host?")));
+        return Err(usage(format!(
+            "CASEDIR={dir} has no folder tests/; is the path right, and is it on this worker's host?"
+        )));
     }
     Ok(dir)
 }
@@ -114,7 +133,10 @@ impl Setup {
             Isolation::RestrictedNetwork { why } => format!("restricted user network only: {why}"),
         };
         facts.push(("qemu".to_owned(), machine.qemu_version.clone()));
-        facts.push(("accelerator".to_owned(), format!("{}: {}", accelerator_name(machine.accelerator.accelerator), machine.accelerator.why)));
+        facts.push((
+            "accelerator".to_owned(),
+            format!("{}: {}", accelerator_name(machine.accelerator.accelerator), machine.accelerator.why),
+        ));
         facts.push(("isolation".to_owned(), isolation));
         facts.push(("command line".to_owned(), machine.command_line.join(" ")));
         facts

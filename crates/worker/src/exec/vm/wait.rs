@@ -27,8 +27,12 @@ impl Session {
         let reference = match reference {
             None => self.present(),
             Some(number) => {
-                let kept = usize::try_from(number).ok().and_then(|n| n.checked_sub(1)).and_then(|n| self.references.get(n));
-                kept.cloned().ok_or_else(|| CallError::usage(format!("there is no screen reference {number}")))?
+                let kept = usize::try_from(number)
+                    .ok()
+                    .and_then(|n| n.checked_sub(1))
+                    .and_then(|n| self.references.get(n));
+                kept.cloned()
+                    .ok_or_else(|| CallError::usage(format!("there is no screen reference {number}")))?
             }
         };
         let deadline = self.deadline(timeout);
@@ -70,7 +74,14 @@ impl Session {
 
     pub(super) async fn wait_serial(&mut self, request: Request, origin: &Origin) -> Answer {
         let Request::WaitSerial {
-            patterns, timeout, expect_not_found, no_regex, quiet, buffer_size, record_output, ..
+            patterns,
+            timeout,
+            expect_not_found,
+            no_regex,
+            quiet,
+            buffer_size,
+            record_output,
+            ..
         } = request
         else {
             return Err(CallError::usage("not a wait_serial"));
@@ -81,15 +92,20 @@ impl Session {
         if !quiet {
             let shown = match &found {
                 Ok(text) => Some(if record_output { text.clone() } else { last_lines(text) }),
-                Err(_) => None,
+                Err(()) => None,
             };
             let result = if ok { StepResult::Ok } else { StepResult::Unknown };
-            let body = StepBody::Serial { patterns: patterns.sets(), found: shown, timeout_s: timeout, expect_not_found };
+            let body = StepBody::Serial {
+                patterns: patterns.sets(),
+                found: shown,
+                timeout_s: timeout,
+                expect_not_found,
+            };
             self.rec.step(draft(origin, result, body));
         }
         match found {
             Ok(text) => Ok(json!(text)),
-            Err(_) => Ok(Value::Null),
+            Err(()) => Ok(Value::Null),
         }
     }
 
@@ -121,7 +137,9 @@ impl Session {
                 }
                 buffer.extend_from_slice(&chunk.bytes);
                 at = start + buffer.len() as u64;
-                if let Some(end) = patterns.iter().filter_map(|one| one.find(&buffer)).map(|hit| hit.end()).min() {
+                if let Some(end) =
+                    patterns.iter().filter_map(|one| one.find(&buffer)).map(|hit| hit.end()).min()
+                {
                     self.serial_at = start + end as u64;
                     return Ok(Ok(String::from_utf8_lossy(&buffer[..end]).into_owned()));
                 }
