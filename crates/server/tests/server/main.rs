@@ -1,5 +1,7 @@
 //! The server as a whole, over real sockets, with scripted workers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod api;
 mod common;
 mod faults;

@@ -210,7 +210,7 @@ async fn nonsense_ends_the_connection_with_a_sentence_and_costs_nothing_else() -
         worker.send_text(text).await?;
         match worker.expect_refused().await? {
             Refused::Message { reason, retry: true } => {
-                assert!(reason.contains("cannot be read"), "{reason}")
+                assert!(reason.contains("cannot be read"), "{reason}");
             }
             other => panic!("{text}: {other:?}"),
         }

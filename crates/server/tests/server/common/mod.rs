@@ -66,22 +66,13 @@ impl Server {
         let dead = |runtime: tokio::runtime::Runtime| async move {
             tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
         };
-        match is_ready.await {
-            Ok(handle) => Ok(Self {
-                handle,
-                clock,
-                dir: dir.to_owned(),
-                keep: None,
-                runtime: Some(runtime),
-                stop,
-                ended: Some(ended),
-            }),
-            Err(_) => {
-                let error = ended.await.unwrap().unwrap_err();
-                dead(runtime).await;
-                Err(error)
-            }
-        }
+        let Ok(handle) = is_ready.await else {
+            let error = ended.await.unwrap().unwrap_err();
+            dead(runtime).await;
+            return Err(error);
+        };
+        let (runtime, ended) = (Some(runtime), Some(ended));
+        Ok(Self { handle, clock, dir: dir.to_owned(), keep: None, runtime, stop, ended })
     }
 
     /// Waits until it has ended by itself.
