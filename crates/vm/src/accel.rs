@@ -84,6 +84,13 @@ pub async fn choose(qemu: &Utf8Path, no_kvm: bool, cache: Option<&Utf8Path>) -> 
     choice
 }
 
+/// Finds the answer for the usual QEMU before the first machine needs it: a probe that fails takes two seconds.
+pub async fn warm_up(cache: &Utf8Path) {
+    if let Some(qemu) = crate::sandbox::find_program(crate::settings::DEFAULT_QEMU) {
+        choose(&qemu, false, Some(cache)).await;
+    }
+}
+
 /// What an answer holds for.
 fn key(qemu: &Utf8Path) -> String {
     let proc = |name: &str| fs_err::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();

@@ -21,6 +21,9 @@ const fn variable(name: &'static str, default: &'static str, doc: &'static str) 
     Variable { name, default, doc }
 }
 
+/// The QEMU program that is used if no other one is named.
+pub(crate) const DEFAULT_QEMU: &str = "qemu-system-x86_64";
+
 /// All variables that the machine understands. Paths are relative to the job's directory.
 pub const VARIABLES: &[Variable] = &[
     variable("ISO", "", "Path of an image for the CD drive; never written to."),
@@ -62,7 +65,7 @@ pub const VARIABLES: &[Variable] = &[
         "0",
         "1: no USB tablet; the pointer is then a relative PS/2 mouse and cannot be placed.",
     ),
-    variable("QEMU", "qemu-system-x86_64", "Name or path of the QEMU program, 7.2 or later."),
+    variable("QEMU", DEFAULT_QEMU, "Name or path of the QEMU program, 7.2 or later."),
     variable("QEMUMACHINE", "pc", "QEMU's machine type, with its options."),
     variable(
         "QEMUCPU",

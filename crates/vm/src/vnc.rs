@@ -217,3 +217,77 @@ impl Link {
         self.frames.send_replace(frame);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const POINTER: [u8; 6] = [5, 1, 0, 2, 0, 3];
+    const NUDGED: [u8; 8] = [6, 0, 0, 0, 0, 0, 0, 0];
+
+    /// A connected screen of 2 x 1 pixels and the server's end, all of the handshake read.
+    async fn connected(tasks: &mut JoinSet<()>) -> (Screen, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut hello = b"RFB 003.008\n\x01\x01\0\0\0\0\0\x02\0\x01".to_vec();
+        hello.extend_from_slice(&[0; 20]);
+        theirs.write_all(&hello).await.unwrap();
+        let screen = Screen::connect(ours, Instant::now(), None, tasks).await.unwrap();
+        // Version, security, sharing, pixel format, six encodings, one request.
+        let mut said = [0; 12 + 1 + 1 + 20 + 4 + 24 + 10];
+        theirs.read_exact(&mut said).await.unwrap();
+        (screen, theirs)
+    }
+
+    async fn point(screen: &Screen) {
+        screen.actions().send(Action::Pointer { x: 2, y: 3, buttons: 1 }).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_screen_is_paced_as_long_as_somebody_waits() {
+        let mut tasks = JoinSet::new();
+        let (screen, mut server) = connected(&mut tasks).await;
+        // Nobody waits: the pointer position is the first that comes.
+        let mut message = [0; 6];
+        point(&screen).await;
+        server.read_exact(&mut message).await.unwrap();
+        assert_eq!(message, POINTER);
+        let demand = (screen.demand(), screen.demand());
+        for _ in 0..4 {
+            let mut message = [0; 8];
+            server.read_exact(&mut message).await.unwrap();
+            assert_eq!(message, NUDGED);
+        }
+        drop(demand);
+        point(&screen).await;
+        let mut rest = vec![0; 1024];
+        let mut n = 0;
+        while !rest[..n].ends_with(&POINTER) {
+            n += server.read(&mut rest[n..]).await.unwrap();
+        }
+        // One nudge may have been on its way.
+        assert!(n <= NUDGED.len() + POINTER.len(), "{:?}", &rest[..n]);
+    }
+
+    #[tokio::test]
+    async fn an_update_becomes_a_frame_and_the_end_is_told() {
+        let mut tasks = JoinSet::new();
+        let (screen, mut server) = connected(&mut tasks).await;
+        let mut frames = screen.frames();
+        assert_eq!(frames.borrow().seq, 0);
+        server.write_all(&[0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 30, 20, 10, 0]).await.unwrap();
+        let frame = frames.wait_for(|f| f.seq == 1).await.unwrap().clone();
+        assert_eq!(frame.image.rgb(), [0, 0, 0, 10, 20, 30]);
+        // The first picture is new everywhere.
+        assert_eq!(frame.dirty[..], [crate::Rect { x: 0, y: 0, w: 2, h: 1 }]);
+        // A request for the next update follows.
+        let mut request = [0; 10];
+        server.read_exact(&mut request).await.unwrap();
+        assert_eq!(request, [3, 1, 0, 0, 0, 0, 0, 2, 0, 1]);
+        drop(server);
+        let mut lost = screen.lost();
+        let why = lost.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(why.as_deref(), Some("QEMU closed the connection"));
+    }
+}

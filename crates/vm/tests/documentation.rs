@@ -7,7 +7,8 @@ fn every_variable_is_documented() {
     let path = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/variables.md");
     let text = fs_err::read_to_string(path).unwrap();
     for variable in VARIABLES {
-        let default = if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
+        let default =
+            if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
         let row = format!("| `{}` | {default} | {} |", variable.name, variable.doc);
         assert!(text.contains(&row), "docs/variables.md lacks this line:\n{row}");
     }

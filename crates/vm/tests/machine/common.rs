@@ -70,11 +70,6 @@ pub(crate) async fn frame(machine: &Machine, what: &str, wanted: impl FnMut(&Fra
     found.unwrap_or_else(|_| panic!("no frame with {what}")).unwrap().clone()
 }
 
-/// Whether any pixel of the frame is not black.
-pub(crate) fn lit(frame: &Frame) -> bool {
-    frame.image.rgb().iter().any(|&b| b != 0)
-}
-
 /// The colour of a pixel; black outside of the screen.
 pub(crate) fn pixel(frame: &Frame, x: u32, y: u32) -> [u8; 3] {
     let at = ((y * frame.image.width() + x) * 3) as usize;

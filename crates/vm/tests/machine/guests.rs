@@ -1,7 +1,5 @@
 //! Boot sectors that do one thing each.
 
-use std::time::Duration;
-
 use assay_vm::{FrameSource, MachineOptions, TypingPace};
 
 use crate::common::{PATIENCE, Place, frame, pixel};
@@ -18,9 +16,6 @@ const TWO_SIZES: &[u8] = &[
     0x00, 0xa0, 0x8e, 0xc0, 0xb0, 0x5a, 0x31, 0xff, 0xb9, 0x00, 0x90, 0xfc, 0xf3, 0xaa, 0x31, 0xc0, 0xcd,
     0x16, 0x5b, 0x83, 0xf3, 0x0d, 0xeb, 0xe1,
 ];
-
-/// cli; hlt
-const NOTHING: &[u8] = &[0xfa, 0xf4];
 
 #[tokio::test]
 async fn a_change_of_resolution_arrives_as_a_whole_picture() {
@@ -50,19 +45,6 @@ async fn a_flood_on_the_serial_port_stops_nothing() {
     let last = machine.serial().read_from(total - 10, 10).unwrap();
     assert_eq!(last.bytes, b"AAAAAAAAAA");
     machine.stop().await;
-}
-
-#[tokio::test]
-async fn without_demand_nothing_is_paced() {
-    let place = Place::new();
-    let disk = place.boot_sector(NOTHING);
-    let machine = place.start(&[("HDD_1", disk.as_str())], MachineOptions::default()).await.unwrap();
-    frame(&machine, "the firmware's text", crate::common::lit).await;
-    let demands = [machine.demand(), machine.demand()];
-    drop(demands);
-    // A pointer position reaches a machine that is asleep, too.
-    tokio::time::timeout(PATIENCE, machine.pointer(10, 10, 1)).await.unwrap().unwrap();
-    tokio::time::timeout(Duration::from_secs(10), machine.pointer(10, 10, 0)).await.unwrap().unwrap();
 }
 
 /// Fills a 320x200 screen with the next colour each second, and then says so on the serial port:
