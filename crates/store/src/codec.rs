@@ -128,37 +128,92 @@ pub(crate) fn contains_pattern(text: &str) -> String {
     pattern
 }
 
-pub(crate) fn save_job(job: &JobRow) -> Result<Statement, StoreError> {
+/// How rows of a table are stored in place of those with the same key.
+pub(crate) struct Upsert {
+    table: &'static str,
+    columns: &'static str,
+    /// What is compared to find the row that is there.
+    key: &'static str,
+    /// What may have changed in it.
+    changing: &'static [&'static str],
+}
+
+/// How many rows go into one statement when there are many. Only two numbers, so that statements stay prepared.
+const ROWS_AT_ONCE: usize = 32;
+
+impl Upsert {
+    /// The statements that store `rows`, whose keys differ.
+    pub(crate) fn statements(&self, rows: Vec<Vec<Value>>) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        let mut rows = rows.into_iter();
+        while rows.len() >= ROWS_AT_ONCE {
+            statements.push(self.statement(rows.by_ref().take(ROWS_AT_ONCE).collect()));
+        }
+        statements.extend(rows.map(|row| self.statement(vec![row])));
+        statements
+    }
+
+    fn statement(&self, rows: Vec<Vec<Value>>) -> Statement {
+        let mut number = 0;
+        let mut place = |_: &Value| {
+            number += 1;
+            format!("${number}")
+        };
+        let mut places = |row: &Vec<Value>| row.iter().map(&mut place).collect::<Vec<_>>().join(", ");
+        let tuples: Vec<_> = rows.iter().map(|row| format!("({})", places(row))).collect();
+        let changes: Vec<_> =
+            self.changing.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+        let sql = format!(
+            "INSERT INTO {} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
+            self.table,
+            self.columns,
+            tuples.join(", "),
+            self.key,
+            changes.join(", ")
+        );
+        Statement::built(sql, rows.into_iter().flatten().collect())
+    }
+}
+
+/// What cannot change after a job was made is left alone.
+pub(crate) const JOBS: Upsert = Upsert {
+    table: "jobs",
+    columns: "id, name, priority, classes, settings, state, detail, outcome, outcome_class, reason, search, \
+              created_at, started_at, finished_at",
+    key: "id",
+    changing: &[
+        "priority",
+        "state",
+        "detail",
+        "outcome",
+        "outcome_class",
+        "reason",
+        "search",
+        "started_at",
+        "finished_at",
+    ],
+};
+
+pub(crate) fn job_values(job: &JobRow) -> Result<Vec<Value>, StoreError> {
     let end = job.state.end();
     let reason = end.and_then(End::text);
     let search = format!("{}\n{}", job.name, reason.as_deref().unwrap_or_default()).to_lowercase();
-    // What cannot change after a job was made is left alone.
-    let sql = "INSERT INTO jobs (id, name, priority, classes, settings, state, detail, outcome, outcome_class, \
-               reason, search, created_at, started_at, finished_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-               ON CONFLICT (id) DO UPDATE SET priority = excluded.priority, state = excluded.state, \
-               detail = excluded.detail, outcome = excluded.outcome, outcome_class = excluded.outcome_class, \
-               reason = excluded.reason, search = excluded.search, started_at = excluded.started_at, \
-               finished_at = excluded.finished_at";
-    Ok(Statement::new(
-        sql,
-        [
-            job.id.0.into(),
-            job.name.as_str().into(),
-            i64::from(job.priority).into(),
-            job.classes.to_string().into(),
-            json("jobs", &*job.settings)?.into(),
-            job.state.word().word().into(),
-            json("jobs", &job.state)?.into(),
-            word(end.map(|end| end.outcome.openqa())),
-            word(end.map(|end| end.class.word())),
-            reason.into(),
-            search.into(),
-            job.created_at.0.into(),
-            time(job.started_at),
-            time(end.map(|end| end.at)),
-        ],
-    ))
+    Ok(vec![
+        job.id.0.into(),
+        job.name.as_str().into(),
+        i64::from(job.priority).into(),
+        job.classes.to_string().into(),
+        json("jobs", &*job.settings)?.into(),
+        job.state.word().word().into(),
+        json("jobs", &job.state)?.into(),
+        word(end.map(|end| end.outcome.openqa())),
+        word(end.map(|end| end.class.word())),
+        reason.into(),
+        search.into(),
+        job.created_at.0.into(),
+        time(job.started_at),
+        time(end.map(|end| end.at)),
+    ])
 }
 
 pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
@@ -175,33 +230,33 @@ pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
     })
 }
 
-pub(crate) fn save_attempt(attempt: &AttemptRow) -> Result<Statement, StoreError> {
+/// The streams are stored by [`save_streams`] alone.
+pub(crate) const ATTEMPTS: Upsert = Upsert {
+    table: "attempts",
+    columns: "job, number, token, worker, instance, host, phase, assigned_at, started_at, finished_at, outcome, \
+              outcome_class, reason",
+    key: "job, number",
+    changing: &["phase", "started_at", "finished_at", "outcome", "outcome_class", "reason"],
+};
+
+pub(crate) fn attempt_values(attempt: &AttemptRow) -> Result<Vec<Value>, StoreError> {
     let end = attempt.end.as_ref();
     let reason = end.map(|end| json("attempts", &end.reason)).transpose()?;
-    let sql = "INSERT INTO attempts (job, number, token, worker, instance, host, phase, assigned_at, started_at, \
-               finished_at, outcome, outcome_class, reason) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-               ON CONFLICT (job, number) DO UPDATE SET phase = excluded.phase, started_at = excluded.started_at, \
-               finished_at = excluded.finished_at, outcome = excluded.outcome, \
-               outcome_class = excluded.outcome_class, reason = excluded.reason";
-    Ok(Statement::new(
-        sql,
-        [
-            attempt.id.job.0.into(),
-            i64::from(attempt.id.number).into(),
-            attempt.token.0.into(),
-            attempt.worker.as_str().into(),
-            attempt.instance.as_str().into(),
-            attempt.host.as_str().into(),
-            attempt.phase.word().into(),
-            attempt.assigned_at.0.into(),
-            time(attempt.started_at),
-            time(end.map(|end| end.at)),
-            word(end.map(|end| end.outcome.openqa())),
-            word(end.map(|end| end.class.word())),
-            reason.into(),
-        ],
-    ))
+    Ok(vec![
+        attempt.id.job.0.into(),
+        i64::from(attempt.id.number).into(),
+        attempt.token.0.into(),
+        attempt.worker.as_str().into(),
+        attempt.instance.as_str().into(),
+        attempt.host.as_str().into(),
+        attempt.phase.word().into(),
+        attempt.assigned_at.0.into(),
+        time(attempt.started_at),
+        time(end.map(|end| end.at)),
+        word(end.map(|end| end.outcome.openqa())),
+        word(end.map(|end| end.class.word())),
+        reason.into(),
+    ])
 }
 
 pub(crate) fn attempt(row: Vec<Value>) -> Result<StoredAttempt, StoreError> {
@@ -238,24 +293,23 @@ pub(crate) fn save_streams(attempt: AttemptId, streams: &Streams) -> Result<Stat
     ))
 }
 
-pub(crate) fn save_worker(worker: &WorkerRow) -> Result<Statement, StoreError> {
-    let sql = "INSERT INTO workers (name, instance, host, version, slots, classes, status) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7) \
-               ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, host = excluded.host, \
-               version = excluded.version, slots = excluded.slots, classes = excluded.classes, \
-               status = excluded.status";
-    Ok(Statement::new(
-        sql,
-        [
-            worker.name.as_str().into(),
-            worker.instance.as_str().into(),
-            worker.host.as_str().into(),
-            worker.version.as_str().into(),
-            i64::from(worker.slots).into(),
-            worker.classes.to_string().into(),
-            json("workers", &worker.status)?.into(),
-        ],
-    ))
+pub(crate) const WORKERS: Upsert = Upsert {
+    table: "workers",
+    columns: "name, instance, host, version, slots, classes, status",
+    key: "name",
+    changing: &["instance", "host", "version", "slots", "classes", "status"],
+};
+
+pub(crate) fn worker_values(worker: &WorkerRow) -> Result<Vec<Value>, StoreError> {
+    Ok(vec![
+        worker.name.as_str().into(),
+        worker.instance.as_str().into(),
+        worker.host.as_str().into(),
+        worker.version.as_str().into(),
+        i64::from(worker.slots).into(),
+        worker.classes.to_string().into(),
+        json("workers", &worker.status)?.into(),
+    ])
 }
 
 pub(crate) fn worker(row: Vec<Value>) -> Result<WorkerRow, StoreError> {

@@ -93,3 +93,21 @@ fn redacted(url: &str) -> String {
         None => url.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_that_cannot_be_opened() {
+        for (url, expected) in [
+            ("mysql://root:secret@host/x", "\"mysql://root@host/x\" is no database address"),
+            ("/var/lib/assay.db", "use sqlite:PATH or postgres://"),
+            ("postgres://me:secret@127.0.0.1:1/x", "cannot open the database postgres://me@127.0.0.1:1/x"),
+            ("postgres:///x?host=/nonexistent", "check that PostgreSQL runs at that address"),
+        ] {
+            let message = open(url).await.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains(expected) && !message.contains("secret"), "{url}: {message}");
+        }
+    }
+}

@@ -62,7 +62,7 @@ impl Statement {
     }
 
     /// A statement put together here, from constants and numbered parameters only.
-    fn built(sql: String, values: Vec<Value>) -> Self {
+    pub(crate) fn built(sql: String, values: Vec<Value>) -> Self {
         Self { sql: AssertSqlSafe(sql).into_sql_str(), values }
     }
 }
@@ -221,15 +221,12 @@ impl<B: Backend> Store for Sql<B> {
 
     async fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let mut statements = Vec::new();
-        for job in batch.jobs.values() {
-            statements.push(codec::save_job(job)?);
-        }
-        for attempt in batch.attempts.values() {
-            statements.push(codec::save_attempt(attempt)?);
-        }
-        for worker in batch.workers.values() {
-            statements.push(codec::save_worker(worker)?);
-        }
+        let jobs: Result<_, _> = batch.jobs.values().map(codec::job_values).collect();
+        statements.extend(codec::JOBS.statements(jobs?));
+        let attempts: Result<_, _> = batch.attempts.values().map(codec::attempt_values).collect();
+        statements.extend(codec::ATTEMPTS.statements(attempts?));
+        let workers: Result<_, _> = batch.workers.values().map(codec::worker_values).collect();
+        statements.extend(codec::WORKERS.statements(workers?));
         for queue in batch.queues.values() {
             statements.push(codec::save_queue(queue)?);
         }

@@ -8,7 +8,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Arguments, ConnectOptions, Row, TypeInfo, ValueRef};
+use sqlx::{Arguments, ConnectOptions, Connection, Row, SqliteConnection, TypeInfo, ValueRef};
 use std::time::Duration;
 
 /// How long to wait for another process to let go of the database.
@@ -100,6 +100,29 @@ fn values(row: &SqliteRow) -> Result<Vec<Value>, sqlx::Error> {
     (0..row.len()).map(value).collect()
 }
 
+/// One transaction; `None` if the guard changed nothing.
+async fn write_on(
+    connection: &mut SqliteConnection,
+    guard: Option<Statement>,
+    statements: Vec<Statement>,
+) -> Result<Option<Vec<Vec<Value>>>, sqlx::Error> {
+    // Dropped before COMMIT, for whatever reason, the transaction is rolled back.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(guard) = guard {
+        let query = sqlx::query_with(guard.sql, arguments(guard.values)?);
+        if query.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Ok(None);
+        }
+    }
+    let mut rows = Vec::new();
+    for statement in statements {
+        let query = sqlx::query_with(statement.sql, arguments(statement.values)?);
+        rows = query.fetch_all(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    rows.iter().map(values).collect::<Result<_, _>>().map(Some)
+}
+
 #[async_trait::async_trait]
 impl Backend for Sqlite {
     const ID: &'static str = "INTEGER PRIMARY KEY";
@@ -119,21 +142,14 @@ impl Backend for Sqlite {
         statements: Vec<Statement>,
     ) -> Result<Vec<Vec<Value>>, StoreError> {
         let written = async {
-            // Dropped before COMMIT, for whatever reason, the transaction is rolled back.
-            let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-            if let Some(guard) = guard {
-                let query = sqlx::query_with(guard.sql, arguments(guard.values)?);
-                if query.execute(&mut *transaction).await?.rows_affected() == 0 {
-                    return Ok(None);
-                }
+            let mut connection = self.writer.acquire().await?;
+            let written = write_on(&mut connection, guard, statements).await;
+            if written.is_err() {
+                // After some errors, a full disk for one, SQLite has already rolled back, and the pool's idea of the
+                // connection is wrong for good.
+                connection.close_on_drop();
             }
-            let mut rows = Vec::new();
-            for statement in statements {
-                let query = sqlx::query_with(statement.sql, arguments(statement.values)?);
-                rows = query.fetch_all(&mut *transaction).await?;
-            }
-            transaction.commit().await?;
-            rows.iter().map(values).collect::<Result<_, _>>().map(Some)
+            written
         };
         match written.await {
             Ok(Some(rows)) => Ok(rows),
@@ -145,5 +161,84 @@ impl Backend for Sqlite {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await; // last, so that it moves the log into the database
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Store};
+    use assay_engine::io::{Input, NewJob};
+    use assay_engine::settings::Settings;
+    use assay_engine::state::State;
+    use assay_engine::work::Timing;
+
+    async fn opened(dir: &tempfile::TempDir) -> Sqlite {
+        Sqlite::open(dir.path().join("x.db").to_str().unwrap()).await.unwrap()
+    }
+
+    async fn pragma(pool: &SqlitePool, name: &'static str) -> String {
+        let row = sqlx::query(name).fetch_one(pool).await.unwrap();
+        row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn commits_survive_a_loss_of_power() {
+        let dir = tempfile::tempdir().unwrap();
+        let sqlite = opened(&dir).await;
+        for (name, value) in
+            [("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2"), ("PRAGMA foreign_keys", "1")]
+        {
+            assert_eq!(pragma(&sqlite.writer, name).await, value, "{name}");
+        }
+        let refused = sqlx::query("CREATE TABLE x (y BIGINT)").execute(&sqlite.readers).await;
+        assert!(refused.is_err(), "a reader cannot write");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_called_that_and_ends_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let sqlite = opened(&dir).await;
+        let connection = sqlite.writer.clone();
+        let store = crate::sql::Sql::migrated(sqlite).await.unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        pragma(&connection, "PRAGMA max_page_count = 1").await; // no more than there are
+        let mut state = State::new(Timing::default(), assay_engine::ids::Timestamp(0));
+        let settings = Settings::from_request([("TEST", "t".to_owned()), ("X", "x".repeat(200_000))]);
+        let step = state.step(
+            Input::PostJobs { jobs: vec![NewJob { settings, priority: None }] },
+            assay_engine::ids::Timestamp(1),
+        );
+        let mut batch = Batch::default();
+        for effect in step.effects {
+            if let assay_engine::io::Effect::Save(row) = effect {
+                batch.push(*row);
+            }
+        }
+        let error = store.commit(epoch, &batch).await.unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{message}");
+        assert!(message.contains(dir.path().to_str().unwrap()) && message.contains("make room"), "{message}");
+        pragma(&connection, "PRAGMA max_page_count = 100000").await;
+        store.commit(epoch, &batch).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_says_where_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        fs_err::write(
+            path("text.db"),
+            "this is no database, but long enough to be looked at as if it were one",
+        )
+        .unwrap();
+        for name in ["absent/x.db", "text.db", "."] {
+            let error = Sqlite::open(&path(name)).await.err().unwrap_or_else(|| panic!("{name} was opened"));
+            let message = error.to_string();
+            assert!(
+                message.contains(&path(name)) && message.contains("check that the directory exists"),
+                "{message}"
+            );
+        }
     }
 }

@@ -1,0 +1,52 @@
+//! What every database must do, run on SQLite and on PostgreSQL.
+//!
+//! PostgreSQL comes from `ASSAY_TEST_POSTGRES=URL`, which `./test` sets (by hand: `scripts/postgres-for-tests start DIR`
+//! prints one). Without it the PostgreSQL half fails, unless `ASSAY_TEST_NO_POSTGRES=1` says that this is intended.
+
+#![expect(clippy::unwrap_used, reason = "a contract test that cannot go on has failed")]
+
+mod database;
+mod faults;
+mod lists;
+mod rows;
+
+macro_rules! contract {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let database = crate::database::Database::sqlite();
+                crate::$module::$name(&database).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(database) = crate::database::Database::postgres(stringify!($name)).await {
+                    crate::$module::$name(&database).await;
+                    database.remove().await;
+                }
+            })*
+        }
+    };
+}
+
+contract!(
+    rows::an_empty_store,
+    rows::a_whole_story_is_loaded_as_it_was,
+    rows::everything_outlives_the_process,
+    rows::closed_streams_are_kept,
+    rows::only_recent_attempts_are_loaded,
+    rows::any_text_comes_back_as_it_was,
+    lists::filters,
+    lists::ten_thousand_jobs_in_pages,
+    lists::wait_reasons_are_shown,
+    faults::of_two_leaders_the_first_is_deposed,
+    faults::a_bad_row_spoils_its_batch_and_nothing_else,
+    faults::a_commit_dropped_at_any_moment_is_whole_or_nothing,
+    faults::a_killed_process_loses_nothing_it_was_told_is_stored,
+    faults::many_open_a_new_database_at_once,
+    faults::a_newer_schema_is_refused,
+    faults::a_broken_row_is_named,
+    faults::lost_connections_are_made_anew,
+);
