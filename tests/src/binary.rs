@@ -1,0 +1,127 @@
+//! The binary under test, and what it says.
+
+use crate::PATIENCE;
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+use std::process::Stdio;
+use std::sync::OnceLock;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinSet;
+
+/// The checkout that these tests belong to.
+pub fn repository() -> Utf8PathBuf {
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the checkout").to_owned()
+}
+
+/// `target/PROFILE/assay`, built if it is not there.
+pub(crate) fn assay() -> &'static Utf8Path {
+    static ASSAY: OnceLock<Utf8PathBuf> = OnceLock::new();
+    ASSAY.get_or_init(|| {
+        let own = Utf8PathBuf::from_path_buf(std::env::current_exe().unwrap()).unwrap();
+        let profile = own.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
+        let path = profile.join("assay");
+        if !path.exists() {
+            let mut build = std::process::Command::new(env!("CARGO"));
+            build.args(["build", "--quiet", "-p", "assay"]).current_dir(repository());
+            assert!(build.status().unwrap().success(), "assay cannot be built");
+        }
+        path
+    })
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// All of it.
+    pub stdout: String,
+    /// All of it.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Insists on the exit code, and shows everything if it is another.
+    #[must_use]
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.stdout, self.stderr))
+    }
+
+    /// Insists on a text in what it said, on either stream.
+    #[must_use]
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        let said = self.stdout.contains(text) || self.stderr.contains(text);
+        assert!(said, "{text:?} was not said\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: Command) -> Ended {
+    Started::new(command).end().await
+}
+
+/// A process that runs. Killed when dropped; what it started in turn is [`crate::Place`]'s to find.
+pub struct Started {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: JoinSet<String>,
+}
+
+impl Started {
+    pub(crate) fn new(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let (stdout, mut pipe) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let mut stderr = JoinSet::new();
+        stderr.spawn(async move {
+            let mut bytes = Vec::new();
+            pipe.read_to_end(&mut bytes).await.unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        Self { child, stdout: BufReader::new(stdout).lines(), stderr }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it has not been waited for")
+    }
+
+    /// The next line of standard output; `None` at its end.
+    pub async fn line(&mut self) -> Option<String> {
+        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
+        line.expect("a line on standard output in time").unwrap()
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> Ended {
+        let all = async {
+            let mut stdout = String::new();
+            while let Some(line) = self.stdout.next_line().await.unwrap() {
+                stdout.push_str(&line);
+                stdout.push('\n');
+            }
+            let status = self.child.wait().await.unwrap();
+            let stderr = self.stderr.join_next().await.unwrap().unwrap();
+            Ended { code: status.code(), stdout, stderr }
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("the process ends in time")
+    }
+
+    /// Waits for its end without caring for its pipes, which children that outlive it may hold.
+    pub async fn exit(&mut self) -> Option<i32> {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        status.expect("the process ends in time").unwrap().code()
+    }
+}
