@@ -196,6 +196,10 @@
     else if (at(".copy")) copy(at(".copy"));
     else if (at("dialog .close")) at("dialog").close();
     else if (at("a.step")) { event.preventDefault(); open(at("a.step")); }
+    else if (at("#first-failure")) {
+      const step = $$("a.step").find((step) => step.href === at("#first-failure").href);
+      if (step) { event.preventDefault(); open(step); }
+    }
     else if (viewer.open && at("dialog a.candidate")) { event.preventDefault(); show(at("a.candidate").href); }
     else if (viewer.open && at("dialog a[rel=next]")) { event.preventDefault(); turn(1); }
     else if (viewer.open && at("dialog a[rel=prev]")) { event.preventDefault(); turn(-1); }
