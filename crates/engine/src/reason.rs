@@ -243,7 +243,7 @@ pub enum HelloRefusal {
         name: WorkerName,
     },
     /// It could never run anything.
-    #[error("worker {name} offers no class; give it at least one with WORKER_CLASS")]
+    #[error("worker {name} offers no class; give it at least one with --class")]
     NoClasses {
         /// The name.
         name: WorkerName,
