@@ -173,8 +173,8 @@ class Machine:
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
 
-    def _ask(self, name: str, request: Optional[str] = None, **args: Any) -> Any:
-        return self._channel.call(name, request or name, args)
+    def _ask(self, word: str, request: Optional[str] = None, /, **args: Any) -> Any:
+        return self._channel.call(word, request or word, args)
 
     # Screen
 

@@ -7,7 +7,8 @@ use assay_proto::driver::{CallError, CallErrorKind, Source};
 use starlark::ErrorKind;
 use starlark::codemap::FileSpanRef;
 use starlark::environment::{FrozenModule, Module};
-use starlark::eval::{BeforeStmtFuncDyn, Evaluator};
+use starlark::eval::{BeforeStmtFunc, BeforeStmtFuncDyn, Evaluator};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Hangs the watch over memory before every statement.
 struct Watch;
@@ -20,7 +21,7 @@ impl<'e> BeforeStmtFuncDyn<'e> for Watch {
         eval: &mut Evaluator<'v, '_, 'e>,
     ) -> starlark::Result<()> {
         match Session::of(eval) {
-            Some(session) => session.before_statement(source(&span.to_file_span()), eval.heap().allocated_bytes()),
+            Some(session) => session.before_statement(span.to_file_span(), eval.heap().allocated_bytes()),
             None => Ok(()),
         }
     }
@@ -40,13 +41,20 @@ pub(crate) fn run(
         let mut eval = Evaluator::new(&module);
         eval.extra = Some(&session);
         eval.set_check_cancelled(Box::new(|| session.must_stop()));
-        let set = eval.set_max_callstack_size(limits.depth).and_then(|()| eval.set_max_heap_size(limits.heap));
+        let set =
+            eval.set_max_callstack_size(limits.depth).and_then(|()| eval.set_max_heap_size(limits.heap));
         set.map_err(|e| bug(e.to_string(), None, String::new()))?;
-        eval.before_stmt_for_dap(starlark::eval::BeforeStmtFunc::from_dyn(Box::new(Watch)));
+        eval.before_stmt_for_dap(BeforeStmtFunc::from_dyn(Box::new(Watch)));
         let machine = eval.heap().alloc(Machine);
         let function = eval.heap().access_owned_frozen_value(&function);
-        let result = eval.eval_function(function, &[machine], &[]);
+        // The interpreter panics where a single operation wants more memory than there are addresses.
+        let result = catch_unwind(AssertUnwindSafe(|| eval.eval_function(function, &[machine], &[])));
         drop(eval);
+        let Ok(result) = result else {
+            let place = session.place();
+            let message = format!("the interpreter itself failed{}", at(place.as_ref()));
+            return Err(bug(message, place, String::new()));
+        };
         result.map(|_| ()).map_err(|error| run_error(&session, &error, limits))
     })
 }
@@ -58,20 +66,19 @@ fn bug(message: String, source_line: Option<Source>, backtrace: String) -> RunEr
 fn run_error(session: &Session<'_>, error: &starlark::Error, limits: Limits) -> RunError {
     let backtrace = error.to_string();
     let place = error.span().map(source).or_else(|| session.place());
-    let at = |place: &Option<Source>| {
-        place.as_ref().map(|place| format!(" ({}:{})", place.file, place.line)).unwrap_or_default()
-    };
     match session.take_stop() {
         Some(Stop::Cancelled(error)) => return RunError::Call { error, backtrace },
         Some(Stop::Endless(time)) => {
             let seconds = time.as_secs_f64();
             let message = format!(
                 "computed for {seconds} s without a call to the machine; is there an endless loop?{}",
-                at(&place)
+                at(place.as_ref())
             );
             return bug(message, place, backtrace);
         }
-        Some(Stop::Memory(bytes)) => return bug(out_of_memory(bytes) + &at(&place), place, backtrace),
+        Some(Stop::Memory(bytes)) => {
+            return bug(out_of_memory(bytes) + &at(place.as_ref()), place, backtrace);
+        }
         None => {}
     }
     if let Some(error) = call_error(error) {
@@ -88,12 +95,19 @@ fn run_error(session: &Session<'_>, error: &starlark::Error, limits: Limits) -> 
     let message = match error.kind() {
         ErrorKind::StackOverflow(_) => {
             let depth = limits.depth;
-            format!("calls are nested more than {depth} deep; does a function call itself without end?{}", at(&place))
+            format!(
+                "calls are nested more than {depth} deep; does a function call itself without end?{}",
+                at(place.as_ref())
+            )
         }
-        _ if text.starts_with("Heap memory limit") => out_of_memory(limits.heap) + &at(&place),
+        _ if text.starts_with("Heap memory limit") => out_of_memory(limits.heap) + &at(place.as_ref()),
         _ => text,
     };
     bug(message, place, backtrace)
+}
+
+fn at(place: Option<&Source>) -> String {
+    place.map(|place| format!(" ({}:{})", place.file, place.line)).unwrap_or_default()
 }
 
 fn out_of_memory(bytes: usize) -> String {

@@ -84,8 +84,11 @@ pub enum RunError {
 pub struct Limits {
     /// Time without a call to the machine.
     pub compute: Duration,
-    /// Bytes on the Starlark heap. Looked at before each statement and once per thousand loop turns; a single
-    /// operation can exceed it until it returns.
+    /// Bytes on the Starlark heap, looked at before each statement and once in a thousand turns of a loop.
+    ///
+    /// These bounds catch mistakes. They do not hold against malice: a single operation (`a * 1000000000`) can take
+    /// more before anybody looks, and writing values that are nested a hundred thousand deep exceeds the stack, which
+    /// ends the process. Who runs tests of strangers runs [`crate::Suite::run`] in a process of its own.
     pub heap: usize,
     /// Nested calls. The thread needs about 16 KiB of stack for each (debug build).
     pub depth: usize,

@@ -18,7 +18,8 @@ impl Layout {
             let help = "a test directory has tests/*.star and, if they share code, lib/*.star";
             Diagnostic::error("no-directory", dir.as_str(), message).help(help)
         };
-        let root = dir.canonicalize_utf8().map_err(|e| refuse(format!("cannot open the test directory: {e}")))?;
+        let root =
+            dir.canonicalize_utf8().map_err(|e| refuse(format!("cannot open the test directory: {e}")))?;
         if !root.is_dir() {
             return Err(refuse("this is not a directory".to_owned()));
         }
@@ -40,8 +41,13 @@ impl Layout {
 
     fn test_files(&self) -> Result<Vec<String>, Diagnostic> {
         let help = "write a module, for example tests/boot.star";
-        let unreadable =
-            |e: std::io::Error| Diagnostic::error("no-tests", "tests", format!("cannot read it: {e}")).help(help);
+        let unreadable = |e: std::io::Error| {
+            let message = match e.kind() {
+                std::io::ErrorKind::NotFound => "there is no such directory".to_owned(),
+                _ => format!("cannot read it: {e}"),
+            };
+            Diagnostic::error("no-tests", "tests", message).help(help)
+        };
         let mut files = Vec::new();
         for entry in fs_err::read_dir(self.root.join("tests")).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
@@ -58,7 +64,11 @@ impl Layout {
             return Err(Diagnostic::error("no-tests", "tests", "it has no *.star and no *.py").help(help));
         }
         if files.len() > MAX_MODULES {
-            return Err(Diagnostic::error("too-large", "tests", format!("it has more than {MAX_MODULES} modules")));
+            return Err(Diagnostic::error(
+                "too-large",
+                "tests",
+                format!("it has more than {MAX_MODULES} modules"),
+            ));
         }
         files.sort();
         Ok(files)
@@ -68,7 +78,8 @@ impl Layout {
     pub(crate) fn read(&self, file: &str) -> Result<String, Diagnostic> {
         let refuse = |code: &str, message: String| Diagnostic::error(code, file, message);
         let path = self.root.join(file);
-        let real = path.canonicalize_utf8().map_err(|e| refuse("unreadable", format!("cannot read it: {e}")))?;
+        let real =
+            path.canonicalize_utf8().map_err(|e| refuse("unreadable", format!("cannot read it: {e}")))?;
         if !real.starts_with(&self.root) {
             let message = "the file is a link that leads out of the test directory".to_owned();
             return Err(refuse("outside", message).help("copy what it leads to into the directory"));
@@ -79,8 +90,9 @@ impl Layout {
         }
         let bytes = fs_err::read(&real).map_err(|e| refuse("unreadable", e.to_string()))?;
         String::from_utf8(bytes).map_err(|e| {
-            let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-            let line = u32::try_from(line).unwrap_or(u32::MAX).saturating_add(1);
+            let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+            let line = valid.split(|byte| *byte == b'\n').count();
+            let line = u32::try_from(line).unwrap_or(u32::MAX);
             refuse("encoding", "the file is not UTF-8".to_owned()).at(line, 0).help("save it as UTF-8")
         })
     }
@@ -88,7 +100,8 @@ impl Layout {
     /// The file behind the text of a `load`, relative to the directory; `Err` has the message and the remedy.
     pub(crate) fn loadable(&self, module: &str) -> Result<String, (String, String)> {
         let Some(path) = module.strip_prefix("//") else {
-            let name = Utf8Path::new(module.trim_start_matches(['/', ':', '.'])).file_name().unwrap_or("login.star");
+            let name =
+                Utf8Path::new(module.trim_start_matches(['/', ':', '.'])).file_name().unwrap_or("login.star");
             return Err((
                 format!("`load` takes a path from the top of the test directory, not {module:?}"),
                 format!("write \"//lib/{name}\""),
@@ -96,7 +109,10 @@ impl Layout {
         };
         let odd = path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains(['\\', '\0']);
         if odd {
-            return Err((format!("{module:?} is not a plain path"), "leave out `.`, `..` and `//`".to_owned()));
+            return Err((
+                format!("{module:?} is not a plain path"),
+                "leave out `.`, `..` and `//`".to_owned(),
+            ));
         }
         if !path.starts_with("lib/") || !has_extension(path, "star") {
             return Err((
@@ -120,7 +136,9 @@ impl Layout {
         while let Some((folder, depth)) = folders.pop() {
             let Ok(entries) = fs_err::read_dir(self.root.join(&folder)) else { continue };
             for entry in entries.flatten() {
-                let Some(name) = entry.file_name().to_str().map(|name| format!("{folder}/{name}")) else { continue };
+                let Some(name) = entry.file_name().to_str().map(|name| format!("{folder}/{name}")) else {
+                    continue;
+                };
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() && depth < 8 => folders.push((name, depth + 1)),
                     Ok(_) if has_extension(&name, "star") => found.push(name),
@@ -148,9 +166,15 @@ fn scheduled(all: &[String], schedule: &[String]) -> Result<Vec<String>, Vec<Dia
     for wanted in schedule.iter().map(|wanted| wanted.trim()).filter(|wanted| !wanted.is_empty()) {
         let name = wanted.strip_prefix("tests/").unwrap_or(wanted);
         let error = |code: &str, message: String| Diagnostic::error(code, "SCHEDULE", message);
-        match all.iter().zip(&stems).find(|(file, stem)| file["tests/".len()..] == *name || stem.as_str() == name) {
+        match all
+            .iter()
+            .zip(&stems)
+            .find(|(file, stem)| file["tests/".len()..] == *name || stem.as_str() == name)
+        {
             Some((file, _)) if files.contains(file) => {
-                errors.push(error("twice", format!("{wanted:?} is listed twice")).help("list each module once"));
+                errors.push(
+                    error("twice", format!("{wanted:?} is listed twice")).help("list each module once"),
+                );
             }
             Some((file, _)) => files.push(file.clone()),
             None => {
@@ -163,7 +187,9 @@ fn scheduled(all: &[String], schedule: &[String]) -> Result<Vec<String>, Vec<Dia
         }
     }
     if files.is_empty() && errors.is_empty() {
-        errors.push(Diagnostic::error("no-tests", "SCHEDULE", "it names no module").help("leave it out to run all"));
+        errors.push(
+            Diagnostic::error("no-tests", "SCHEDULE", "it names no module").help("leave it out to run all"),
+        );
     }
     if errors.is_empty() { Ok(files) } else { Err(errors) }
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod check;
+mod depth;
 mod evaluate;
 mod external;
 mod host;

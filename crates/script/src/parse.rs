@@ -7,12 +7,6 @@ use starlark::syntax::{AstModule, Dialect, DialectTypes};
 /// Larger than any test written by hand.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Brackets within brackets. The parser recurses, about 20 frames for each.
-const MAX_BRACKETS: usize = 100;
-
-/// Tokens of one logical line: a chain such as `not not not …` or `a + b + c + …` recurses as well.
-const MAX_LINE_BYTES: usize = 64 << 10;
-
 /// Starlark with types and f-strings. `for` and `if` at the top of a file are left out: a file declares, `run` acts.
 fn dialect() -> Dialect {
     Dialect {
@@ -27,39 +21,47 @@ fn dialect() -> Dialect {
 /// Parses `text`. `file` is its name for people.
 pub(crate) fn parse(file: &str, text: String) -> Result<AstModule, Diagnostic> {
     within_bounds(file, &text)?;
-    AstModule::parse(file, text, &dialect()).map_err(|error| from_starlark("syntax", file, &error))
+    AstModule::parse(file, text, &dialect()).map_err(|error| {
+        let found = from_starlark("syntax", file, &error);
+        let message = found.message.trim_start_matches("Parse error: ").to_owned();
+        match remedy(&message) {
+            Some(help) => Diagnostic { message, ..found }.help(help),
+            None => Diagnostic { message, ..found },
+        }
+    })
+}
+
+/// What Python has and Starlark has not.
+fn remedy(message: &str) -> Option<&'static str> {
+    if message.contains("tabs are not allowed") {
+        return Some("indent with blanks");
+    }
+    let word = message.split('`').nth(1)?;
+    Some(match word {
+        "while" => "use `t.until(lambda: ...)`, `t.retry(n, lambda: ...)` or `for i in range(n):`",
+        "try" | "except" | "finally" => {
+            "use `t.attempt(lambda: ...)`; its answer has `ok`, `value` and `error`"
+        }
+        "import" | "from" => "use `load(\"//lib/name.star\", \"function\")`",
+        "class" => "use functions and `struct(...)`",
+        "raise" | "assert" => "use `t.fail(\"why\")` or `t.expect(condition, \"why\")`",
+        "with" | "yield" | "async" | "await" | "global" | "nonlocal" | "is" | "del" => {
+            "Starlark is a small part of Python and does not have it"
+        }
+        "for" | "if" if message.contains("outside `def`") => "put it into a function",
+        _ => return None,
+    })
 }
 
 fn within_bounds(file: &str, text: &str) -> Result<(), Diagnostic> {
-    let refuse = |message: String, help: &str| Diagnostic::error("too-large", file, message).help(help);
+    let refuse = |message: &str, help: &str| Diagnostic::error("too-large", file, message).help(help);
     if text.len() > MAX_BYTES {
-        return Err(refuse(format!("the file has more than {MAX_BYTES} bytes"), "split it into modules and lib files"));
+        return Err(refuse("the file has more than 1 MiB", "split it into modules and lib files"));
     }
-    let (mut depth, mut nots) = (0_usize, 0_usize);
-    for (number, line) in text.lines().enumerate() {
-        let at = u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
-        if line.len() > MAX_LINE_BYTES {
-            let message = format!("the line has more than {MAX_LINE_BYTES} bytes");
-            return Err(refuse(message, "split it").at(at, 0));
-        }
-        // Brackets in texts and comments count too: they are few, and telling them apart is the parser's work.
-        for byte in line.bytes() {
-            match byte {
-                b'(' | b'[' | b'{' => depth += 1,
-                b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth > MAX_BRACKETS {
-                let message = format!("brackets are nested more than {MAX_BRACKETS} deep");
-                return Err(refuse(message, "give the inner parts names").at(at, 0));
-            }
-        }
-        nots += usize::from(line.trim_start().starts_with("elif"));
-        if nots > 2000 {
-            return Err(refuse("more than 2000 `elif`".to_owned(), "use a dict").at(at, 0));
-        }
+    match crate::depth::too_deep(text) {
+        None => Ok(()),
+        Some((line, message)) => Err(refuse(message, "give the parts names").at(line, 0)),
     }
-    Ok(())
 }
 
 /// Line and column, both from 1.

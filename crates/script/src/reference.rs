@@ -27,11 +27,17 @@ impl CallInfo {
 }
 
 /// One line of the table.
-const fn call(group: &'static str, name: &'static str, params: &'static str, returns: &'static str) -> CallInfo {
+const fn call(
+    group: &'static str,
+    name: &'static str,
+    params: &'static str,
+    returns: &'static str,
+) -> CallInfo {
     CallInfo { group, name, params, returns }
 }
 
-const CLICK: &str = "tags, button=\"left\", clicktime=0.15, dclick=False, mousehide=False, point_id=None, timeout=30";
+const CLICK: &str =
+    "tags, button=\"left\", clicktime=0.15, dclick=False, mousehide=False, point_id=None, timeout=30";
 const TYPE: &str = "text, max_interval=250, wait_screen_change=0, wait_still_screen=0, similarity_level=47, \
     secret=False, lf=False, timeout=30";
 const SERIAL: &str = "patterns, timeout=90, expect_not_found=False, no_regex=False, quiet=False, buffer_size=None, \
@@ -193,4 +199,29 @@ pub fn api_reference() -> String {
         let _ = writeln!(text, "| `t.{name}({params})` | {returns} | {} |", summary(name));
     }
     text.trim_start().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starlark::docs::DocMember;
+    use std::collections::BTreeMap;
+
+    /// Names, parameters in order, and which of them may be left out.
+    #[test]
+    fn the_table_is_that_of_the_methods() {
+        let mut methods = BTreeMap::new();
+        for (name, member) in machine_docs().members {
+            let DocMember::Function(function) = member else { panic!("{name} is no method") };
+            let params = function.params.pos_or_named.iter();
+            let params = params.map(|param| (param.name.clone(), param.default_value.is_none()));
+            methods.insert(name, params.collect::<Vec<_>>());
+        }
+        let table = CALLS.iter().map(|call| {
+            let params = call.params().map(|(name, default)| (name.to_owned(), default.is_none()));
+            (call.name.to_owned(), params.collect::<Vec<_>>())
+        });
+        assert_eq!(methods, table.collect());
+        assert!(ABSENT.iter().all(|name| find(name).is_none()), "a call that is there is listed as absent");
+    }
 }

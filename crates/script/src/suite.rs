@@ -18,11 +18,12 @@ use starlark::syntax::AstModule;
 use starlark::typing::{Interface, Ty};
 use std::collections::{BTreeMap, HashMap};
 
-/// Parser, checker and compiler recurse over the syntax tree; see the bounds in `parse`.
-const LOADER_STACK: usize = 512 << 20;
+/// Parser, checker and compiler recurse over the syntax tree; see the bounds in `depth`. Only what is used of it is
+/// ever backed by memory.
+const LOADER_STACK: usize = 256 << 20;
 
 /// Turns of loops and calls while a file is loaded: tables are made there, nothing is computed.
-const LOAD_TICKS: u64 = 2_000_000;
+const LOAD_TICKS: u64 = 200_000;
 
 /// A test directory, loaded and checked. Cheap to share between threads; nothing in it changes by running it.
 #[derive(Debug)]
@@ -69,7 +70,10 @@ impl Module {
 impl Suite {
     /// Loads and checks the test directory `dir`. `schedule` names the modules to run, in order; without it all
     /// files of `tests/` run, by name. Gives the warnings along, or all errors and warnings at once.
-    pub fn load(dir: &Utf8Path, schedule: Option<&[String]>) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+    pub fn load(
+        dir: &Utf8Path,
+        schedule: Option<&[String]>,
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         Self::load_with(dir, schedule, &Checks::default())
     }
 
@@ -86,7 +90,8 @@ impl Suite {
         std::thread::scope(|scope| {
             let loader = std::thread::Builder::new().name("suite-loader".to_owned()).stack_size(LOADER_STACK);
             let thread = loader.spawn_scoped(scope, || load(dir, schedule, checks));
-            let thread = thread.map_err(|e| internal(format!("cannot start a thread to load the tests: {e}")))?;
+            let thread =
+                thread.map_err(|e| internal(format!("cannot start a thread to load the tests: {e}")))?;
             thread.join().unwrap_or_else(|_| Err(internal("the checker itself failed".to_owned())))
         })
     }
@@ -154,7 +159,9 @@ fn load(dir: &Utf8Path, schedule: Option<&[String]>, checks: &Checks) -> Result<
     let modules: Vec<Module> = files.iter().filter_map(|file| loader.module(file)).collect();
     loader.unique_names(&modules);
     let Loader { mut diagnostics, mut tags, .. } = loader;
-    diagnostics.sort_by(|a, b| (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message)));
+    diagnostics.sort_by(|a, b| {
+        (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message))
+    });
     diagnostics.dedup();
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
@@ -199,7 +206,7 @@ impl Loader<'_> {
             (declaration, has_post_fail, Kind::External)
         } else {
             let ast = self.keep(parse(file, text))?;
-            let (code, declaration, _) = self.starlark(file, &ast, true)?;
+            let (code, declaration, _) = self.starlark(file, &ast, true);
             let code = code?;
             let has_post_fail = code.get("post_fail").is_ok();
             (declaration?, has_post_fail, Kind::Starlark(code))
@@ -241,7 +248,7 @@ impl Loader<'_> {
         file: &str,
         ast: &AstModule,
         is_test: bool,
-    ) -> Option<(Option<FrozenModule>, Option<Declaration>, Offer)> {
+    ) -> (Option<FrozenModule>, Option<Declaration>, Offer) {
         self.under_way.push(file.to_owned());
         let mut paths: Vec<(String, String)> = Vec::new();
         let mut sound = true;
@@ -256,38 +263,37 @@ impl Loader<'_> {
         let offers: HashMap<String, Offer> =
             ast.loads().iter().map(|load| (load.module_id.to_owned(), self.offer(&paths, load))).collect();
         let codemap_span = ast.file_span(Span::default());
-        let context = File { name: file, codemap: &codemap_span.file, facts: &facts, is_test, loads: &offers };
+        let context =
+            File { name: file, codemap: &codemap_span.file, facts: &facts, is_test, loads: &offers };
         let Checked { diagnostics, tags, offer } = check(&context, ast, self.checks);
         sound &= !diagnostics.iter().any(Diagnostic::is_error);
         self.diagnostics.extend(diagnostics);
         self.tags.extend(tags);
         if !sound {
-            return Some((None, None, offer));
+            return (None, None, offer);
         }
         let mut code: HashMap<&str, &FrozenModule> = HashMap::new();
         for (module, path) in &paths {
-            match self.libraries.get(path).and_then(Option::as_ref).and_then(|library| library.code.as_ref()) {
+            match self.libraries.get(path).and_then(Option::as_ref).and_then(|library| library.code.as_ref())
+            {
                 Some(library) => code.insert(module, library),
                 // Its errors are reported already.
-                None => return Some((None, None, offer)),
+                None => return (None, None, offer),
             };
         }
         let (evaluated, declaration) = declared(|loading| evaluate_top(file, ast.clone(), &code, loading));
-        Some((self.keep(evaluated), declaration, offer))
+        (self.keep(evaluated), declaration, offer)
     }
 
     /// What a loaded file offers; of a broken one, every name that is asked for, so that one error stays one.
     fn offer(&self, paths: &[(String, String)], load: &starlark::syntax::AstLoad<'_>) -> Offer {
         let path = paths.iter().find(|(module, _)| module == load.module_id).map(|(_, path)| path);
-        match path.and_then(|path| self.libraries.get(path)).and_then(Option::as_ref) {
-            Some(Library { offer, .. }) => {
-                Offer { interface: offer.interface.clone(), functions: offer.functions.clone() }
-            }
-            None => {
-                let any = load.symbols.values().map(|their| ((*their).to_owned(), Ty::any())).collect();
-                Offer { interface: Interface::new(any), functions: BTreeMap::new() }
-            }
+        let library = path.and_then(|path| self.libraries.get(path)).and_then(Option::as_ref);
+        if let Some(Library { offer, .. }) = library {
+            return Offer { interface: offer.interface.clone(), functions: offer.functions.clone() };
         }
+        let any = load.symbols.values().map(|their| ((*their).to_owned(), Ty::any())).collect();
+        Offer { interface: Interface::new(any), functions: BTreeMap::new() }
     }
 
     /// Loads a file of lib/ for `file`; its path, or `None` after reporting why not.
@@ -310,7 +316,7 @@ impl Loader<'_> {
         }
         if !self.libraries.contains_key(&path) {
             let library = self.keep(self.layout.read(&path)).and_then(|text| self.keep(parse(&path, text)));
-            let library = library.and_then(|ast| self.starlark(&path, &ast, false));
+            let library = library.map(|ast| self.starlark(&path, &ast, false));
             let library = library.map(|(code, _, offer)| Library { offer, code });
             self.libraries.insert(path.clone(), library);
         }

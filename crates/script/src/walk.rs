@@ -3,8 +3,8 @@
 use starlark::codemap::Span;
 use starlark::syntax::AstModule;
 use starlark::syntax::ast::{
-    ArgumentP, AssignTargetP, AstArgument, AstAssignTarget, AstExpr, AstIdent, AstLiteral, AstNoPayload, AstParameter, AstStmt, AstString, BinOp,
-    DefP, ExprP, ParameterP, StmtP,
+    ArgumentP, AssignTargetP, AstArgument, AstAssignTarget, AstExpr, AstIdent, AstLiteral, AstNoPayload,
+    AstParameter, AstStmt, AstString, BinOp, DefP, ExprP, ParameterP, StmtP,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +24,8 @@ pub(crate) struct CallSite<'a> {
     pub(crate) args: &'a [AstArgument],
     /// The whole call.
     pub(crate) span: Span,
-    /// Starlark's checker does not look into lambdas.
-    pub(crate) in_lambda: bool,
+    /// Starlark's type checker does not see it: it is in a lambda, or in no function at all.
+    pub(crate) unchecked: bool,
 }
 
 /// A function.
@@ -52,6 +52,8 @@ pub(crate) struct Facts<'a> {
     /// Statements `test(...)` at the top.
     pub(crate) tests: Vec<Span>,
     pub(crate) loads: Vec<LoadedName<'a>>,
+    /// Methods of the machine that are named where a call must be meant.
+    pub(crate) not_called: Vec<&'a AstString>,
     /// Names that are read somewhere.
     pub(crate) names: BTreeSet<&'a str>,
     /// `NAME = …` at the top, where that is the name's only value.
@@ -98,7 +100,11 @@ impl<'a> Facts<'a> {
             StmtP::Load(load) => {
                 for arg in &load.args {
                     let local = arg.local.node.ident.as_str();
-                    self.loads.push(LoadedName { local, span: arg.their.span, file: load.module.node.as_str() });
+                    self.loads.push(LoadedName {
+                        local,
+                        span: arg.their.span,
+                        file: load.module.node.as_str(),
+                    });
                 }
             }
             StmtP::Statements(all) => all.iter().for_each(|one| self.statement(one)),
@@ -117,7 +123,10 @@ impl<'a> Facts<'a> {
                 self.statement(&loop_.body);
             }
             StmtP::Return(value) => value.iter().for_each(|expr| self.expression(expr)),
-            StmtP::Expression(expr) => self.expression(expr),
+            StmtP::Expression(expr) => {
+                self.idle(expr);
+                self.expression(expr);
+            }
             StmtP::Assign(assign) => {
                 self.target(&assign.lhs);
                 assign.ty.iter().for_each(|ty| self.expression(&ty.node.expr));
@@ -138,7 +147,9 @@ impl<'a> Facts<'a> {
     fn target(&mut self, target: &'a AstAssignTarget) {
         let mut inner = Vec::new();
         target.node.visit_expr(|expr| inner.push(expr));
-        inner.into_iter().for_each(|expr| self.expression(expr));
+        for expr in inner {
+            self.expression(expr);
+        }
     }
 
     fn def(&mut self, def: &'a DefP<AstNoPayload>) {
@@ -162,7 +173,9 @@ impl<'a> Facts<'a> {
         for param in params {
             let mut inner = Vec::new();
             param.node.visit_expr(|expr| inner.push(expr));
-            inner.into_iter().for_each(|expr| self.expression(expr));
+            for expr in inner {
+                self.expression(expr);
+            }
         }
     }
 
@@ -175,6 +188,7 @@ impl<'a> Facts<'a> {
                 self.parameters(&lambda.params);
                 self.scopes.push(scope(&lambda.params));
                 self.lambdas += 1;
+                self.idle(&lambda.body);
                 self.expression(&lambda.body);
                 self.lambdas -= 1;
                 self.scopes.pop();
@@ -184,13 +198,22 @@ impl<'a> Facts<'a> {
                 callee: self.callee(callee),
                 args: &args.args,
                 span: expr.span,
-                in_lambda: self.lambdas > 0,
+                unchecked: self.lambdas > 0 || self.scopes.is_empty(),
             }),
             _ => {}
         }
         let mut inner = Vec::new();
         expr.node.visit_expr(|child| inner.push(child));
-        inner.into_iter().for_each(|child| self.expression(child));
+        for child in inner {
+            self.expression(child);
+        }
+    }
+
+    /// `t.save_screenshot` as a statement, or as all that a lambda does.
+    fn idle(&mut self, expr: &'a AstExpr) {
+        if let Callee::Machine(method) = self.callee(expr) {
+            self.not_called.push(method);
+        }
     }
 
     fn callee(&self, callee: &'a AstExpr) -> Callee<'a> {
@@ -222,7 +245,9 @@ impl<'a> Facts<'a> {
                 true
             }
             ExprP::List(items) | ExprP::Tuple(items) => {
-                items.iter().fold(true, |all, item| self.collect_texts(item, depth, into) && all)
+                // All of them, also after one that cannot be read.
+                let known = items.iter().filter(|item| self.collect_texts(item, depth, into));
+                known.count() == items.len()
             }
             ExprP::If(parts) => {
                 let (_, yes, no) = &**parts;

@@ -4,7 +4,6 @@ use assay_proto::driver::{CallError, Place, Tags};
 use serde::de::DeserializeOwned;
 use starlark::values::float::UnpackFloat;
 use starlark::values::list_or_tuple::UnpackListOrTuple;
-use starlark::values::none::NoneOr;
 use starlark::values::type_repr::StarlarkTypeRepr;
 use starlark::values::{UnpackValue, Value};
 
@@ -25,7 +24,9 @@ impl TagsArg {
         match self {
             Self::One(one) if empty(&one) => Err(CallError::usage(format!("`{what}` is empty"))),
             Self::One(one) => Ok(Tags::One(one)),
-            Self::Any(any) if any.items.is_empty() => Err(CallError::usage(format!("`{what}` is an empty list"))),
+            Self::Any(any) if any.items.is_empty() => {
+                Err(CallError::usage(format!("`{what}` is an empty list")))
+            }
             Self::Any(any) if any.items.iter().any(empty) => {
                 Err(CallError::usage(format!("`{what}` has an empty text in its list")))
             }
@@ -75,14 +76,6 @@ pub(super) fn seconds(what: &str, value: &UnpackFloat) -> Result<f64, CallError>
     }
 }
 
-/// As [`seconds`], where `None` stands for the call's own default.
-pub(super) fn seconds_or_default(what: &str, value: &NoneOr<UnpackFloat>) -> Result<Option<f64>, CallError> {
-    match value {
-        NoneOr::None => Ok(None),
-        NoneOr::Other(value) => seconds(what, value).map(Some),
-    }
-}
-
 /// One word of a fixed list, such as a mouse button.
 pub(super) fn word<T: DeserializeOwned>(what: &str, value: &str) -> Result<T, CallError> {
     serde_json::from_value(value.into()).map_err(|_| {
@@ -94,7 +87,8 @@ pub(super) fn word<T: DeserializeOwned>(what: &str, value: &str) -> Result<T, Ca
 
 /// A small number from a Starlark integer.
 pub(super) fn small(what: &str, value: i64) -> Result<u32, CallError> {
-    u32::try_from(value).map_err(|_| CallError::usage(format!("`{what}` is {value}; it must not be negative")))
+    u32::try_from(value)
+        .map_err(|_| CallError::usage(format!("`{what}` is {value}; it must not be negative")))
 }
 
 /// A Starlark value as a text for people: a string as it is, anything else as Starlark writes it.

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) fn call_error(error: &starlark::Error) -> Option<CallError> {
     match error.kind() {
         ErrorKind::Native(inner) | ErrorKind::Other(inner) => inner.downcast_ref::<CallError>().cloned(),
-        ErrorKind::Fail(inner) => Some(CallError::failed(inner.to_string())),
+        ErrorKind::Fail(inner) => Some(CallError::failed(inner.to_string().trim())),
         _ => None,
     }
 }
@@ -132,7 +132,11 @@ pub(super) fn variable(
 }
 
 /// A variable's value, cut at commas and semicolons as openQA does.
-pub(super) fn variable_list(eval: &Evaluator<'_, '_, '_>, call: &str, name: &str) -> Result<Vec<String>, CallError> {
+pub(super) fn variable_list(
+    eval: &Evaluator<'_, '_, '_>,
+    call: &str,
+    name: &str,
+) -> Result<Vec<String>, CallError> {
     let value = variable(eval, call, name, None)?.unwrap_or_default();
     Ok(value.split([',', ';']).filter(|part| !part.is_empty()).map(str::to_owned).collect())
 }

@@ -68,7 +68,8 @@ enum TimeoutArg {
 
 /// Seconds from `"90"`, `"90s"`, `"45m"`, `"2h"`, or several of them: `"1h30m"`.
 pub(crate) fn timeout_seconds(text: &str) -> Result<f64, String> {
-    let wrong = || format!("{text:?} is not a time; write seconds, or a text such as \"90s\", \"45m\" or \"1h30m\"");
+    let wrong =
+        || format!("{text:?} is not a time; write seconds, or a text such as \"90s\", \"45m\" or \"1h30m\"");
     let mut rest = text.trim();
     let mut total = 0.0;
     if rest.is_empty() {
@@ -95,7 +96,9 @@ pub(crate) fn valid_timeout(seconds: f64) -> Result<f64, String> {
     if seconds > 0.0 && seconds <= 30.0 * 86_400.0 {
         Ok(seconds)
     } else {
-        Err(format!("a timeout of {seconds} seconds is impossible; it must be more than 0 and at most 30 days"))
+        Err(format!(
+            "a timeout of {seconds} seconds is impossible; it must be more than 0 and at most 30 days"
+        ))
     }
 }
 
@@ -118,7 +121,9 @@ fn test_globals(builder: &mut GlobalsBuilder) {
         };
         let timeout = timeout.transpose().map_err(|e| raise(CallError::usage(e)))?;
         let Some(loading) = eval.extra.and_then(|extra| extra.downcast_ref::<Loading>()) else {
-            return Err(raise(CallError::usage("`test` declares a module; call it at the top of a file in tests/")));
+            return Err(raise(CallError::usage(
+                "`test` declares a module; call it at the top of a file in tests/",
+            )));
         };
         let flags = ModuleFlags { fatal, ignore_failure, always_run };
         let declaration = Declaration { name: name.into_option(), flags, timeout };

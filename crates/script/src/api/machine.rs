@@ -2,7 +2,7 @@
 //! Their names, defaults and groups stand in `crate::reference::CALLS` as well; tests compare the two.
 #![expect(unused_variables, reason = "starlark finds the receiver by the name `this`")]
 
-use super::args::{PlaceArg, TagsArg, TextArg, raise, seconds, seconds_or_default, small, word};
+use super::args::{PlaceArg, TagsArg, TextArg, raise, seconds, small, word};
 use super::flow;
 use super::session::{ask, ask_for};
 use super::values::{Attempt, Match};
@@ -57,18 +57,30 @@ fn click(
 }
 
 /// Makes a request whose answer does not matter.
-fn tell(eval: &Evaluator<'_, '_, '_>, name: &str, request: Result<Request, CallError>) -> starlark::Result<NoneType> {
+fn tell(
+    eval: &Evaluator<'_, '_, '_>,
+    name: &str,
+    request: Result<Request, CallError>,
+) -> starlark::Result<NoneType> {
     request.and_then(|request| ask(eval, name, request)).map_err(raise)?;
     Ok(NoneType)
 }
 
 /// Makes a request that is answered by yes or no.
-fn yes_no(eval: &Evaluator<'_, '_, '_>, name: &str, request: Result<Request, CallError>) -> starlark::Result<bool> {
+fn yes_no(
+    eval: &Evaluator<'_, '_, '_>,
+    name: &str,
+    request: Result<Request, CallError>,
+) -> starlark::Result<bool> {
     request.and_then(|request| ask_for(eval, name, request)).map_err(raise)
 }
 
 /// Makes a request that is answered by a match.
-fn matching(eval: &Evaluator<'_, '_, '_>, name: &str, request: Result<Request, CallError>) -> starlark::Result<Match> {
+fn matching(
+    eval: &Evaluator<'_, '_, '_>,
+    name: &str,
+    request: Result<Request, CallError>,
+) -> starlark::Result<Match> {
     request.and_then(|request| ask_for::<NeedleHit>(eval, name, request)).map(Match::new).map_err(raise)
 }
 
@@ -78,7 +90,7 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     fn assert_screen<'v>(
         this: &'v Machine,
         tags: TagsArg,
-        #[starlark(default = NoneOr::None)] timeout: NoneOr<Seconds>,
+        #[starlark(default = UnpackFloat(30.0))] timeout: Seconds,
         #[starlark(default = false)] no_wait: bool,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Match> {
@@ -90,17 +102,22 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     fn check_screen<'v>(
         this: &'v Machine,
         tags: TagsArg,
-        #[starlark(default = NoneOr::None)] timeout: NoneOr<Seconds>,
+        #[starlark(default = UnpackFloat(0.0))] timeout: Seconds,
         #[starlark(default = false)] no_wait: bool,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneOr<Match>> {
         let look = look(tags, &timeout, no_wait).map_err(raise)?;
-        let hit: Option<NeedleHit> = ask_for(eval, "check_screen", Request::CheckScreen(look)).map_err(raise)?;
+        let hit: Option<NeedleHit> =
+            ask_for(eval, "check_screen", Request::CheckScreen(look)).map_err(raise)?;
         Ok(NoneOr::from_option(hit.map(Match::new)))
     }
 
     /// Does the needle that matched last carry this tag?
-    fn match_has_tag<'v>(this: &'v Machine, tag: String, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<bool> {
+    fn match_has_tag<'v>(
+        this: &'v Machine,
+        tag: String,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<bool> {
         yes_no(eval, "match_has_tag", Ok(Request::MatchHasTag { tag }))
     }
 
@@ -196,7 +213,10 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     }
 
     /// Keeps the present screen as a step.
-    fn save_screenshot<'v>(this: &'v Machine, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<NoneType> {
+    fn save_screenshot<'v>(
+        this: &'v Machine,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
         tell(eval, "save_screenshot", Ok(Request::SaveScreenshot {}))
     }
 
@@ -248,7 +268,11 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     }
 
     /// Writes a line to the log.
-    fn diag<'v>(this: &'v Machine, message: String, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<NoneType> {
+    fn diag<'v>(
+        this: &'v Machine,
+        message: String,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
         tell(eval, "diag", Ok(Request::Diag { message }))
     }
 
@@ -270,7 +294,9 @@ fn machine_methods(builder: &mut MethodsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<String> {
         let value = flow::variable(eval, "get_required_var", &name, None).map_err(raise)?;
-        value.ok_or_else(|| raise(CallError::failed(format!("the variable {name} is not set; set it: {name}=..."))))
+        value.ok_or_else(|| {
+            raise(CallError::failed(format!("the variable {name} is not set; set it: {name}=...")))
+        })
     }
 
     /// Sets a variable for the rest of the run.
@@ -357,12 +383,20 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     }
 
     /// Presses a key and keeps it down.
-    fn hold_key<'v>(this: &'v Machine, key: String, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<NoneType> {
+    fn hold_key<'v>(
+        this: &'v Machine,
+        key: String,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
         tell(eval, "hold_key", Ok(Request::HoldKey { key }))
     }
 
     /// Releases a key that is held.
-    fn release_key<'v>(this: &'v Machine, key: String, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<NoneType> {
+    fn release_key<'v>(
+        this: &'v Machine,
+        key: String,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
         tell(eval, "release_key", Ok(Request::ReleaseKey { key }))
     }
 
@@ -413,7 +447,12 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     }
 
     /// Moves the mouse; pixels from the left and from the top.
-    fn mouse_set<'v>(this: &'v Machine, x: i64, y: i64, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<NoneType> {
+    fn mouse_set<'v>(
+        this: &'v Machine,
+        x: i64,
+        y: i64,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
         let request = small("x", x).and_then(|x| Ok(Request::MouseSet { x, y: small("y", y)? }));
         tell(eval, "mouse_set", request)
     }
@@ -475,7 +514,11 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     }
 
     /// The power button and its relatives: `on`, `off`, `acpi` or `reset`.
-    fn power<'v>(this: &'v Machine, action: &'v str, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<NoneType> {
+    fn power<'v>(
+        this: &'v Machine,
+        action: &'v str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
         tell(eval, "power", word("action", action).map(|action| Request::Power { action }))
     }
 
@@ -555,8 +598,8 @@ fn machine_methods(builder: &mut MethodsBuilder) {
     }
 }
 
-fn look(tags: TagsArg, timeout: &NoneOr<Seconds>, no_wait: bool) -> Result<Look, CallError> {
-    Ok(Look { tags: tags.check("tags")?, timeout: seconds_or_default("timeout", timeout)?, no_wait })
+fn look(tags: TagsArg, timeout: &Seconds, no_wait: bool) -> Result<Look, CallError> {
+    Ok(Look { tags: tags.check("tags")?, timeout: Some(seconds("timeout", timeout)?), no_wait })
 }
 
 fn look_and_click(tags: TagsArg, timeout: &Seconds, click: Click) -> Result<Request, CallError> {
@@ -572,7 +615,11 @@ fn still(stilltime: &Seconds, timeout: &Seconds, similarity_level: &Seconds) -> 
 }
 
 fn clicks(button: &str, hold_time: &Seconds, count: u32) -> Result<Request, CallError> {
-    Ok(Request::MouseClick { button: word("button", button)?, hold_time: seconds("hold_time", hold_time)?, count })
+    Ok(Request::MouseClick {
+        button: word("button", button)?,
+        hold_time: seconds("hold_time", hold_time)?,
+        count,
+    })
 }
 
 fn typing(

@@ -1,5 +1,15 @@
 //! What a Starlark test sees: `test()`, `print()`, the types, and the machine.
-#![expect(unsafe_code, reason = "starlark's derive macros implement its unsafe marker traits; none is written here")]
+#![expect(
+    unsafe_code,
+    reason = "starlark's derive macros implement its unsafe marker traits; none is written here"
+)]
+#![expect(
+    clippy::elidable_lifetime_names,
+    clippy::no_effect_underscore_binding,
+    clippy::too_many_arguments,
+    clippy::unnecessary_wraps,
+    reason = "starlark's macros want these lifetimes and results, and testapi's calls have these arguments"
+)]
 
 mod args;
 mod flow;

@@ -5,6 +5,7 @@ use assay_proto::driver::{Call, CallError, CallErrorKind, Request, Source};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use starlark::any::ProvidesStaticType;
+use starlark::codemap::FileSpan;
 use starlark::eval::Evaluator;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) struct Session<'e> {
     last_call: Cell<Duration>,
     stop: RefCell<Option<Stop>>,
     /// The statement that was begun last: nothing else knows where an endless loop was.
-    place: RefCell<Option<Source>>,
+    place: RefCell<Option<FileSpan>>,
 }
 
 impl<'e> Session<'e> {
@@ -62,7 +63,7 @@ impl<'e> Session<'e> {
     }
 
     /// Before each statement: is memory left? Loops that double a text get here long before the thousandth turn.
-    pub(crate) fn before_statement(&self, place: Source, heap: usize) -> starlark::Result<()> {
+    pub(crate) fn before_statement(&self, place: FileSpan, heap: usize) -> starlark::Result<()> {
         self.place.replace(Some(place));
         if heap > self.limits.heap {
             self.stop.replace(Some(Stop::Memory(self.limits.heap)));
@@ -76,7 +77,7 @@ impl<'e> Session<'e> {
     }
 
     pub(crate) fn place(&self) -> Option<Source> {
-        self.place.borrow().clone()
+        self.place.borrow().as_ref().map(source)
     }
 
     pub(crate) fn clock(&self) -> Duration {
@@ -104,7 +105,7 @@ pub(crate) fn stack(eval: &Evaluator<'_, '_, '_>) -> Vec<Source> {
 }
 
 /// File and line of a span.
-pub(crate) fn source(span: &starlark::codemap::FileSpan) -> Source {
+pub(crate) fn source(span: &FileSpan) -> Source {
     let line = u32::try_from(span.resolve_span().begin.line).unwrap_or(u32::MAX).saturating_add(1);
     Source { file: span.filename().to_owned(), line }
 }

@@ -3,8 +3,8 @@
 use allocative::Allocative;
 use assay_proto::driver::{AreaHit, NeedleHit};
 use starlark::any::ProvidesStaticType;
-use starlark::environment::{Methods, MethodsBuilder};
 use starlark::coerce::Coerce;
+use starlark::environment::{Methods, MethodsBuilder};
 use starlark::values::none::NoneOr;
 use starlark::values::{
     Freeze, NoSerialize, StarlarkPagablePanic, StarlarkValue, Trace, Value, ValueLifetimeless, ValueLike,

@@ -37,8 +37,11 @@ pub(super) fn check(file: &File<'_>, checks: &Checks, into: &mut Vec<Diagnostic>
         for (parameter, expr) in &bound {
             literal(file, checks, &bound, parameter, expr, into);
         }
-        let looked: Vec<&AstExpr> =
-            bound.iter().filter(|(name, expr)| names_tags(info.name, name, expr)).map(|(_, expr)| *expr).collect();
+        let looked: Vec<&AstExpr> = bound
+            .iter()
+            .filter(|(name, expr)| names_tags(info.name, name, expr))
+            .map(|(_, expr)| *expr)
+            .collect();
         if !looked.is_empty() {
             tags.push(tag_use(file, call, info.name, &looked));
         }

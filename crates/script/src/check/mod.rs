@@ -1,5 +1,6 @@
 //! The static check of one file: Starlark's type checker, its lints, and the rules that make both worth their name.
 
+mod growth;
 mod literals;
 mod rules;
 mod typing;
@@ -83,8 +84,9 @@ pub(crate) fn check(file: &File<'_>, ast: &AstModule, checks: &Checks) -> Checke
     lints(file, ast, &mut diagnostics);
     let tags = literals::check(file, checks, &mut diagnostics);
     let functions = file.facts.functions.iter().filter(|function| function.top);
-    let functions =
-        functions.filter_map(|function| Some((function.name.to_owned(), closed_parameters(function)?))).collect();
+    let functions = functions
+        .filter_map(|function| Some((function.name.to_owned(), closed_parameters(function)?)))
+        .collect();
     Checked { diagnostics, tags, offer: Offer { interface, functions } }
 }
 
@@ -97,7 +99,7 @@ fn closed_parameters(function: &FunctionDef<'_>) -> Option<Vec<String>> {
 fn lints(file: &File<'_>, ast: &AstModule, into: &mut Vec<Diagnostic>) {
     for lint in ast.lint(None) {
         let help = match lint.short_name.as_str() {
-            "no-effect" => "a function is called with parentheses: `t.save_screenshot()`",
+            "no-effect" => "remove it, or use its value",
             "unreachable" => "remove it, or what ends the function before it",
             "missing-return" => "end every way through the function with `return`",
             "duplicate-key" => "remove one of the two",

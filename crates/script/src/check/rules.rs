@@ -19,6 +19,12 @@ pub(super) fn check(file: &File<'_>, into: &mut Vec<Diagnostic>) {
         }
     }
     unused_loads(file, into);
+    for method in &file.facts.not_called {
+        let message = format!("`{}` is named and not called", method.node);
+        into.push(
+            file.error("not-called", method.span, message).help(format!("write `t.{}(...)`", method.node)),
+        );
+    }
 }
 
 /// Without its type the checker lets every call on `t` pass.
@@ -36,19 +42,28 @@ fn untyped_machine(file: &File<'_>, function: &FunctionDef<'_>, into: &mut Vec<D
 fn declaration(file: &File<'_>, into: &mut Vec<Diagnostic>) {
     match file.facts.tests.as_slice() {
         [] => {
-            let nested = file.facts.calls.iter().find(|call| {
-                matches!(call.callee, Callee::Name(name) if name.node.ident == "test")
-            });
+            let nested = file
+                .facts
+                .calls
+                .iter()
+                .find(|call| matches!(call.callee, Callee::Name(name) if name.node.ident == "test"));
             let help = "write `test(fatal = True)` at the top of the file";
             into.push(match nested {
-                Some(call) => file.error("no-test", call.span, "`test` must stand at the top of the file").help(help),
-                None => Diagnostic::error("no-test", file.name, "the file does not declare its module").help(help),
+                Some(call) => {
+                    file.error("no-test", call.span, "`test` must stand at the top of the file").help(help)
+                }
+                None => {
+                    Diagnostic::error("no-test", file.name, "the file does not declare its module").help(help)
+                }
             });
         }
         [_] => {}
         [_, second, ..] => {
             let message = "`test` is called twice; a file is one module";
-            into.push(file.error("two-tests", *second, message).help("put the second module into a file of its own"));
+            into.push(
+                file.error("two-tests", *second, message)
+                    .help("put the second module into a file of its own"),
+            );
         }
     }
 }
@@ -73,10 +88,9 @@ fn entry_points(file: &File<'_>, into: &mut Vec<Diagnostic>) {
                 let message = format!("`{}` of `{name}` must have the type Machine", first.name);
                 Some((first.span, message))
             }
-            [_, rest @ ..] => rest
-                .iter()
-                .find(|param| param.required)
-                .map(|param| (param.span, format!("`{name}` takes only the machine; nobody gives it `{}`", param.name))),
+            [_, rest @ ..] => rest.iter().find(|param| param.required).map(|param| {
+                (param.span, format!("`{name}` takes only the machine; nobody gives it `{}`", param.name))
+            }),
         };
         if let Some((span, message)) = wrong {
             into.push(file.error("wrong-signature", span, message).help(help));

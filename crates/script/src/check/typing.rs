@@ -1,9 +1,9 @@
 //! Starlark's type checker, with messages that name the remedy; and the same questions for lambdas, whose bodies
 //! the type checker does not enter.
 
-use super::File;
+use super::{File, growth};
 use crate::api::globals;
-use crate::parse::{from_starlark, place};
+use crate::parse::{from_starlark, parse, place};
 use crate::reference::{self, ABSENT};
 use crate::suggest::did_you_mean;
 use crate::walk::{CallSite, Callee, bind};
@@ -17,10 +17,19 @@ use std::collections::HashMap;
 pub(super) fn check(file: &File<'_>, ast: &AstModule) -> (Vec<Diagnostic>, Interface) {
     let loads: HashMap<String, Interface> =
         file.loads.iter().map(|(name, offer)| (name.clone(), offer.interface.clone())).collect();
-    let (errors, _, interface, _) = ast.clone().typecheck(globals(), &loads);
-    let mut diagnostics: Vec<Diagnostic> = errors.iter().map(|error| explain(file, error)).collect();
-    for call in file.facts.calls.iter().filter(|call| call.in_lambda) {
-        lambda_call(file, call, &mut diagnostics);
+    let widened = growth::declared(ast, file.codemap.source());
+    let widened = widened.and_then(|(text, insertions)| Some((parse(file.name, text).ok()?, insertions)));
+    let (shown, insertions) = widened.unwrap_or_else(|| (ast.clone(), growth::Insertions::default()));
+    let (errors, _, interface, _) = shown.typecheck(globals(), &loads);
+    let mut diagnostics: Vec<Diagnostic> = errors
+        .iter()
+        .map(|error| {
+            let span = error.span().map(|span| insertions.original(span.span));
+            explain(file, error, span)
+        })
+        .collect();
+    for call in file.facts.calls.iter().filter(|call| call.unchecked) {
+        unchecked_call(file, call, &mut diagnostics);
     }
     (diagnostics, interface)
 }
@@ -31,17 +40,18 @@ fn quoted(text: &str) -> Vec<&str> {
 }
 
 /// Starlark's sentence in the words of a test author.
-fn explain(file: &File<'_>, error: &starlark::Error) -> Diagnostic {
-    let plain = from_starlark("type", file.name, error);
+fn explain(file: &File<'_>, error: &starlark::Error, span: Option<Span>) -> Diagnostic {
+    let (line, column) = span.map_or((0, 0), |span| place(file.codemap, span));
+    let plain = from_starlark("type", file.name, error).at(line, column);
     let text = plain.message.trim_start_matches("Internal error: ").to_owned();
     let words = quoted(&text);
-    let (line, column) = (plain.line, plain.column);
     let new = |code: &str, message: String| Diagnostic::error(code, file.name, message).at(line, column);
-    let span = error.span().map(|span| span.span);
     match (words.as_slice(), text.split('`').next().unwrap_or_default().trim_end()) {
         ([attr, "Machine", ..], "The attribute") => unknown_call(new, attr),
-        ([attr, ty, ..], "The attribute") => new("unknown-attribute", format!("{} has no `{attr}`", article(ty)))
-            .maybe_help(did_you_mean(attr, attributes(ty))),
+        ([attr, ty, ..], "The attribute") => {
+            new("unknown-attribute", format!("{} has no `{attr}`", article(ty)))
+                .maybe_help(did_you_mean(attr, attributes(ty)))
+        }
         ([name, ..], "Unexpected parameter named") => {
             let call = span.and_then(|span| enclosing(file, span));
             let known = call.and_then(|call| known_parameters(file, call)).unwrap_or_default();
@@ -73,10 +83,13 @@ fn explain(file: &File<'_>, error: &starlark::Error) -> Diagnostic {
             };
             new("unknown-name", format!("there is no `{name}`")).maybe_help(help)
         }
-        ([name, rest @ ..], "Module has no symbol") => new("unknown-load", format!("the file has no `{name}`"))
-            .maybe_help(rest.first().map(|near| format!("did you mean `{near}`?"))),
+        ([name, rest @ ..], "Module has no symbol") => {
+            new("unknown-load", format!("the file has no `{name}`"))
+                .maybe_help(rest.first().map(|near| format!("did you mean `{near}`?")))
+        }
         (_, "Multiple arguments bound to parameter") => {
-            new("twice", "an argument is given twice, by place and by name".to_owned()).help("remove one of the two")
+            new("twice", "an argument is given twice, by place and by name".to_owned())
+                .help("remove one of the two")
         }
         _ => plain,
     }
@@ -104,7 +117,8 @@ fn article(ty: &str) -> String {
 fn unknown_call(new: impl Fn(&str, String) -> Diagnostic, name: &str) -> Diagnostic {
     let found = new("unknown-call", format!("the machine has no call `{name}`"));
     if ABSENT.contains(&name) {
-        return found.help("openQA has it, Assay does not yet; use type_string or enter_cmd with wait_serial");
+        return found
+            .help("openQA has it, Assay does not yet; use type_string or enter_cmd with wait_serial");
     }
     found.maybe_help(did_you_mean(name, reference::names()))
 }
@@ -117,13 +131,44 @@ fn attributes(ty: &str) -> Vec<&'static str> {
             "Area" => &["x", "y", "w", "h", "similarity"],
             "Attempt" => &["ok", "value", "error"],
             "str" => &[
-                "capitalize", "count", "endswith", "find", "format", "index", "isalnum", "isalpha", "isdigit", "islower",
-                "isspace", "istitle", "isupper", "join", "lower", "lstrip", "partition", "removeprefix", "removesuffix",
-                "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith",
-                "strip", "title", "upper",
+                "capitalize",
+                "count",
+                "endswith",
+                "find",
+                "format",
+                "index",
+                "isalnum",
+                "isalpha",
+                "isdigit",
+                "islower",
+                "isspace",
+                "istitle",
+                "isupper",
+                "join",
+                "lower",
+                "lstrip",
+                "partition",
+                "removeprefix",
+                "removesuffix",
+                "replace",
+                "rfind",
+                "rindex",
+                "rpartition",
+                "rsplit",
+                "rstrip",
+                "split",
+                "splitlines",
+                "startswith",
+                "strip",
+                "title",
+                "upper",
             ],
-            _ if one.starts_with("list") => &["append", "clear", "extend", "index", "insert", "pop", "remove"],
-            _ if one.starts_with("dict") => &["clear", "get", "items", "keys", "pop", "setdefault", "update", "values"],
+            _ if one.starts_with("list") => {
+                &["append", "clear", "extend", "index", "insert", "pop", "remove"]
+            }
+            _ if one.starts_with("dict") => {
+                &["clear", "get", "items", "keys", "pop", "setdefault", "update", "values"]
+            }
             _ => &[],
         }
     };
@@ -149,7 +194,7 @@ fn wrong_type(
     match (want.contains("str"), want.contains("int") || want.contains("float"), got) {
         (true, _, "int" | "float") => found.help("put it into quotes"),
         (false, true, "str") => found.help("write the number without quotes"),
-        (_, _, "None") | (_, _, _) if got.contains("None") => found.help("test it for `None` first"),
+        _ if got.contains("None") => found.help("test it for `None` first"),
         _ => found,
     }
 }
@@ -182,7 +227,8 @@ fn signature(file: &File<'_>, call: &CallSite<'_>) -> Option<String> {
 
 /// The innermost call whose argument list has this span.
 fn enclosing<'f, 'a>(file: &'f File<'a>, span: Span) -> Option<&'f CallSite<'a>> {
-    let has = |call: &&CallSite<'a>| call.args.iter().any(|arg| arg.span == span || arg.node.expr().span == span);
+    let has =
+        |call: &&CallSite<'a>| call.args.iter().any(|arg| arg.span == span || arg.node.expr().span == span);
     file.facts.calls.iter().filter(has).max_by_key(|call| call.span.begin())
 }
 
@@ -199,8 +245,8 @@ fn argument_at(file: &File<'_>, span: Span) -> Option<(String, String)> {
     Some((callee_name(call)?.to_owned(), parameter.to_owned()))
 }
 
-/// Names of call and arguments, number of arguments, and types of literals, for a call within a lambda.
-fn lambda_call(file: &File<'_>, call: &CallSite<'_>, into: &mut Vec<Diagnostic>) {
+/// Names of call and arguments, number of arguments, and types of literals, for a call that the type checker misses.
+fn unchecked_call(file: &File<'_>, call: &CallSite<'_>, into: &mut Vec<Diagnostic>) {
     let at = |span: Span| {
         let (line, column) = place(file.codemap, span);
         move |code: &str, message: String| Diagnostic::error(code, file.name, message).at(line, column)
@@ -215,9 +261,12 @@ fn lambda_call(file: &File<'_>, call: &CallSite<'_>, into: &mut Vec<Diagnostic>)
     let (Some(known), Some(of)) = (known_parameters(file, call), callee_name(call)) else { return };
     let spread = call.args.iter().any(|arg| matches!(arg.node, ArgumentP::Args(_) | ArgumentP::KwArgs(_)));
     let positional = call.args.iter().filter(|arg| matches!(arg.node, ArgumentP::Positional(_)));
-    if let Some(extra) = positional.clone().nth(known.len()) {
-        let found = at(extra.span)("too-many-arguments", format!("`{of}` takes fewer arguments"));
-        into.push(found.maybe_help(signature(file, call)));
+    let (allowed, message) = match of {
+        "test" => (0, "`test` takes named arguments only".to_owned()),
+        _ => (known.len(), format!("`{of}` takes fewer arguments")),
+    };
+    if let Some(extra) = positional.clone().nth(allowed) {
+        into.push(at(extra.span)("too-many-arguments", message).maybe_help(signature(file, call)));
     }
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     let bound = bind(call.args, &names);
@@ -234,10 +283,14 @@ fn lambda_call(file: &File<'_>, call: &CallSite<'_>, into: &mut Vec<Diagnostic>)
         if let Some(kind) = literal_kind(&expr.node)
             && !reference::accepts(info.name, parameter, kind)
         {
-            into.push(at(expr.span)("wrong-type", format!("`{parameter}` of `{of}` must not be {}", article(kind))));
+            into.push(at(expr.span)(
+                "wrong-type",
+                format!("`{parameter}` of `{of}` must not be {}", article(kind)),
+            ));
         }
     }
-    let missing = info.params().find(|(name, default)| default.is_none() && !bound.iter().any(|(b, _)| b == name));
+    let missing =
+        info.params().find(|(name, default)| default.is_none() && !bound.iter().any(|(b, _)| b == name));
     if let (Some((name, _)), false) = (missing, spread) {
         let found = at(call.span)("missing-argument", format!("`{of}` needs the argument `{name}`"));
         into.push(found.maybe_help(signature(file, call)));

@@ -7,9 +7,7 @@ use super::sandbox::explain_complaint;
 use crate::host::{Function, Host, RunError, TestErrorKind};
 use crate::suggest::did_you_mean;
 use crate::suite::Module;
-use assay_proto::driver::{
-    Call, CallError, CallErrorKind, FromDriver, PROTOCOL, Request, Source, ToDriver,
-};
+use assay_proto::driver::{Call, CallError, CallErrorKind, FromDriver, PROTOCOL, Request, Source, ToDriver};
 use camino::Utf8Path;
 use serde_json::Value;
 use std::time::Duration;
@@ -56,18 +54,21 @@ impl<'a> Conversation<'a> {
             FromDriver::Ready { protocol: PROTOCOL, name, flags, post_fail, .. } => {
                 let same = name == module.name && flags == module.flags && post_fail == module.has_post_fail;
                 if !same {
-                    return Err(this.broken("declares itself otherwise than `@test` in its source; use literals there"));
+                    return Err(this
+                        .broken("declares itself otherwise than `@test` in its source; use literals there"));
                 }
                 Ok(this)
             }
-            FromDriver::Ready { protocol, .. } => {
-                Err(this.broken(&format!("speaks protocol {protocol}, and this is {PROTOCOL}; use the client given")))
-            }
+            FromDriver::Ready { protocol, .. } => Err(this.broken(&format!(
+                "speaks protocol {protocol}, and this is {PROTOCOL}; use the client given"
+            ))),
             FromDriver::Done { error, kind, stack, traceback } => {
                 let error = error.unwrap_or_else(|| "the program ended without a word".to_owned());
                 Err(this.test_error(error, kind, stack, traceback))
             }
-            FromDriver::Call { .. } => Err(this.broken("calls the machine before it is ready; call it from `run`")),
+            FromDriver::Call { .. } => {
+                Err(this.broken("calls the machine before it is ready; call it from `run`"))
+            }
         }
     }
 
@@ -138,7 +139,8 @@ impl<'a> Conversation<'a> {
             match self.program.next(PATIENCE) {
                 Some(Event::Line(Line::Text(line))) => match serde_json::from_str(&line) {
                     Ok(message) => return Ok(message),
-                    Err(e) => self.bad_line(format!("the line is no message of the protocol: {e}: {}", start(&line)))?,
+                    Err(e) => self
+                        .bad_line(format!("the line is no message of the protocol: {e}: {}", start(&line)))?,
                 },
                 Some(Event::Line(Line::Binary)) => self.bad_line("the line is not UTF-8".to_owned())?,
                 Some(Event::Line(Line::TooLong(bytes))) => {
@@ -162,7 +164,9 @@ impl<'a> Conversation<'a> {
     fn bad_line(&mut self, message: String) -> Result<(), RunError> {
         self.bad_lines += 1;
         if self.bad_lines > MAX_BAD_LINES {
-            return Err(self.broken(&format!("sent more than {MAX_BAD_LINES} lines that are no messages: {message}")));
+            return Err(
+                self.broken(&format!("sent more than {MAX_BAD_LINES} lines that are no messages: {message}"))
+            );
         }
         self.refuse(None, CallError::usage(message))
     }
@@ -172,7 +176,9 @@ impl<'a> Conversation<'a> {
         self.noise += 1;
         let message = match self.noise.cmp(&MAX_NOISE_LINES) {
             std::cmp::Ordering::Less => line,
-            std::cmp::Ordering::Equal => format!("the program printed {MAX_NOISE_LINES} lines; the rest is left out"),
+            std::cmp::Ordering::Equal => {
+                format!("the program printed {MAX_NOISE_LINES} lines; the rest is left out")
+            }
             std::cmp::Ordering::Greater => return Ok(()),
         };
         let call = Call { request: Request::Diag { message }, name: "print".to_owned(), stack: Vec::new() };
@@ -196,7 +202,12 @@ impl<'a> Conversation<'a> {
             _ => TestErrorKind::TestBug,
         };
         let source_line = plausible(stack).pop();
-        RunError::Test { message, source_line, backtrace: traceback.unwrap_or_else(|| self.program.tail()), kind }
+        RunError::Test {
+            message,
+            source_line,
+            backtrace: traceback.unwrap_or_else(|| self.program.tail()),
+            kind,
+        }
     }
 
     fn ended(&self, error: CallError) -> RunError {
@@ -235,7 +246,7 @@ fn understand(request: Value) -> Result<Request, String> {
     let name = request.get("call").and_then(Value::as_str).unwrap_or_default().to_owned();
     serde_json::from_value(request).map_err(|e| {
         let message = format!("the call `{name}` cannot be understood: {e}");
-        if message.contains("unknown variant") && !name.is_empty() {
+        if message.contains(&format!("unknown variant `{name}`")) && !name.is_empty() {
             let known = crate::reference::names();
             let help = did_you_mean(&name, known).map(|help| format!("; {help}")).unwrap_or_default();
             return format!("the machine has no call `{name}`{help}");

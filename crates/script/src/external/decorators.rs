@@ -19,7 +19,9 @@ pub(crate) fn declaration(file: &str, text: &str) -> Result<(Declaration, bool),
             let at = u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
             if found.replace((number, offset)).is_some() {
                 let message = "@test is used twice; a file is one module";
-                return Err(Diagnostic::error("two-tests", file, message).at(at, 1).help("put it into another file"));
+                return Err(Diagnostic::error("two-tests", file, message)
+                    .at(at, 1)
+                    .help("put it into another file"));
             }
         }
         offset += line.len();
@@ -47,7 +49,6 @@ fn call_text(text: &str) -> &str {
             (Some(_), _) if escaped => escaped = false,
             (Some(_), '\\') => escaped = true,
             (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(c),
             (None, '#') => comment = true,
             (None, '(' | '[' | '{') => depth += 1,
@@ -92,7 +93,7 @@ fn arguments(file: &str, line: usize, call: &str) -> Result<Declaration, Diagnos
                 .help("it is read before the file is run, so it cannot be computed")
         };
         match (name.node.as_str(), literal) {
-            ("name", Some(Literal::None)) | ("timeout", Some(Literal::None)) => {}
+            ("name" | "timeout", Some(Literal::None)) => {}
             ("name", Some(Literal::Text(text))) => declared.name = Some(text),
             ("fatal", Some(Literal::Bool(value))) => declared.flags.fatal = value,
             ("ignore_failure", Some(Literal::Bool(value))) => declared.flags.ignore_failure = value,

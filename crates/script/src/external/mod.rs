@@ -64,9 +64,8 @@ pub(crate) fn run(
 /// Starts the module's program up to its `ready`, and ends it again.
 pub(crate) fn probe(root: &Utf8Path, module: &Module, external: &External) -> Result<(), Diagnostic> {
     let mut nobody = Nobody(Duration::ZERO.into());
-    let failure = match conversation::Conversation::open(root, module, &mut nobody, external) {
-        Ok(_) => return Ok(()),
-        Err(failure) => failure,
+    let Err(failure) = conversation::Conversation::open(root, module, &mut nobody, external) else {
+        return Ok(());
     };
     let found = |code: &str, message: String| Diagnostic::error(code, module.file.as_str(), message);
     Err(match failure {

@@ -46,7 +46,10 @@ impl Program {
     /// Starts it; `Err` is one sentence with the remedy.
     pub(super) fn start(root: &Utf8Path, external: &External) -> Result<Self, String> {
         let Some(client_dir) = &external.client_dir else {
-            return Err("a test in another language needs a directory for its client; give External::client_dir".into());
+            return Err(
+                "a test in another language needs a directory for its client; give External::client_dir"
+                    .into(),
+            );
         };
         let client = client_dir.join("assay.py");
         fs_err::write(&client, PYTHON_CLIENT).map_err(|e| format!("cannot write the Python client: {e}"))?;
@@ -100,7 +103,7 @@ impl Program {
 
     /// The last lines of standard error.
     pub(super) fn tail(&self) -> String {
-        self.tail.iter().map(|line| format!("{line}\n")).collect()
+        self.tail.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
     /// Reads what is left on standard error, then how the program ended; kills it if it lives on.

@@ -69,7 +69,9 @@ pub(super) fn explain_start(error: &std::io::Error, sandbox: Sandbox) -> String 
             "bubblewrap (bwrap) is not installed, and a test in Python runs only in a sandbox; install bubblewrap, or \
              set {UNSANDBOXED}=1 if you trust the tests"
         ),
-        (Sandbox::Unsandboxed, std::io::ErrorKind::NotFound) => format!("{PYTHON} is not installed; install it"),
+        (Sandbox::Unsandboxed, std::io::ErrorKind::NotFound) => {
+            format!("{PYTHON} is not installed; install it")
+        }
         (Sandbox::Bubblewrap, _) => format!("cannot start bubblewrap: {error}"),
         (Sandbox::Unsandboxed, _) => format!("cannot start {PYTHON}: {error}"),
     }
@@ -79,7 +81,9 @@ pub(super) fn explain_start(error: &std::io::Error, sandbox: Sandbox) -> String 
 pub(super) fn explain_complaint(stderr: &str) -> Option<String> {
     let complaint = stderr.lines().find_map(|line| line.strip_prefix("bwrap: "))?;
     if complaint.starts_with("execvp") {
-        return Some(format!("{PYTHON} is not installed in {PATH}, where the sandbox looks for it; install it"));
+        return Some(format!(
+            "{PYTHON} is not installed in {PATH}, where the sandbox looks for it; install it"
+        ));
     }
     Some(format!(
         "bubblewrap cannot make the sandbox here: {complaint}; allow user namespaces (sysctl \

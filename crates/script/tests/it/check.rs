@@ -1,24 +1,31 @@
 //! Suites, good and bad, with the diagnostics that they get: `tests/suites/*.txt`.
 //! The part after `=== expect` is what the check says.
 
-mod common;
-
+use crate::common::{golden, temporary, write_suite};
 use assay_script::{Checks, Suite};
-use common::{golden, temporary, write_suite};
 
 fn key(text: &str) -> Result<(), String> {
-    if ["ret", "esc", "ctrl-alt-f2"].contains(&text) { Ok(()) } else { Err(format!("there is no key {text:?}")) }
+    if ["ret", "esc", "ctrl-alt-f2"].contains(&text) {
+        Ok(())
+    } else {
+        Err(format!("there is no key {text:?}"))
+    }
 }
 
 fn pattern(text: &str) -> Result<(), String> {
-    if text.matches('(').count() == text.matches(')').count() { Ok(()) } else { Err("unclosed group".to_owned()) }
+    if text.matches('(').count() == text.matches(')').count() {
+        Ok(())
+    } else {
+        Err("unclosed group".to_owned())
+    }
 }
 
 fn verdict(text: &str) -> String {
     let dir = temporary();
     write_suite(&dir.path, text);
-    let schedule = common::sections(text).into_iter().find(|(name, _)| *name == "schedule");
-    let schedule: Option<Vec<String>> = schedule.map(|(_, list)| list.trim().split(',').map(str::to_owned).collect());
+    let schedule = crate::common::sections(text).into_iter().find(|(name, _)| *name == "schedule");
+    let schedule: Option<Vec<String>> =
+        schedule.map(|(_, list)| list.trim().split(',').map(str::to_owned).collect());
     let checks = Checks { key: Some(key), pattern: Some(pattern) };
     let lines: Vec<String> = match Suite::load_with(&dir.path, schedule.as_deref(), &checks) {
         Ok((suite, warnings)) => {
@@ -37,7 +44,8 @@ fn verdict(text: &str) -> String {
 #[test]
 fn suites() {
     let dir = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suites");
-    let mut files: Vec<_> = dir.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
+    let mut files: Vec<_> =
+        dir.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
     files.sort();
     assert!(files.len() > 20, "{files:?}");
     for file in files {

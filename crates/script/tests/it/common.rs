@@ -1,5 +1,4 @@
 //! Shared by the tests: a fake host that records calls, and suites written in one text.
-#![expect(dead_code, reason = "each test binary uses its part")]
 
 use assay_proto::driver::{Call, CallError, Request};
 use assay_script::{Function, Host, RunError, Suite};
@@ -11,42 +10,45 @@ use std::time::Duration;
 
 /// A host whose machine does what the test of the test wants.
 #[derive(Default)]
-pub struct FakeHost {
-    pub calls: Vec<Call>,
+pub(crate) struct FakeHost {
+    pub(crate) calls: Vec<Call>,
     /// Answers by author's name of the call; the last one of a list stays.
-    pub answers: BTreeMap<String, Vec<Result<Value, CallError>>>,
-    pub variables: BTreeMap<String, String>,
+    pub(crate) answers: BTreeMap<String, Vec<Result<Value, CallError>>>,
+    pub(crate) variables: BTreeMap<String, String>,
     /// Time passes by this whenever somebody looks at the clock.
-    pub tick: Duration,
-    pub now: Cell<Duration>,
+    pub(crate) tick: Duration,
+    pub(crate) now: Cell<Duration>,
     /// Says so after it was asked so often.
-    pub cancel_after: Option<u32>,
-    pub asked: Cell<u32>,
-    references: u64,
+    pub(crate) cancel_after: Option<u32>,
+    pub(crate) asked: Cell<u32>,
+    /// Says so after so many calls.
+    pub(crate) cancel_after_calls: Option<usize>,
+    pub(crate) references: u64,
 }
 
 impl FakeHost {
-    pub fn answer(mut self, name: &str, answer: Result<Value, CallError>) -> Self {
+    pub(crate) fn answer(mut self, name: &str, answer: Result<Value, CallError>) -> Self {
         self.answers.entry(name.to_owned()).or_default().push(answer);
         self
     }
 
     /// `name {args}` of each call, one a line.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.calls.iter().map(|call| format!("{}\n", describe(call))).collect()
     }
 }
 
 /// A call as one line: author's name, request, place.
-pub fn describe(call: &Call) -> String {
+pub(crate) fn describe(call: &Call) -> String {
     let request = serde_json::to_value(&call.request).unwrap();
     let wire = request["call"].as_str().unwrap();
     let alias = if wire == call.name { String::new() } else { format!(" as {wire}") };
-    let place: Vec<String> = call.stack.iter().map(|source| format!("{}:{}", source.file, source.line)).collect();
+    let place: Vec<String> =
+        call.stack.iter().map(|source| format!("{}:{}", source.file, source.line)).collect();
     format!("{}{alias} {} @ {}", call.name, request["args"], place.join(" > "))
 }
 
-pub fn hit() -> Value {
+pub(crate) fn hit() -> Value {
     json!({
         "name": "grub-prompt-1", "tags": ["grub", "prompt"], "error": 0.01, "json": null, "png": null,
         "areas": [{"x": 1, "y": 2, "w": 30, "h": 40, "similarity": 0.98, "ok": true}]
@@ -78,9 +80,9 @@ impl Host for FakeHost {
 
     fn cancelled(&self) -> Option<CallError> {
         self.asked.set(self.asked.get() + 1);
-        self.cancel_after
-            .is_some_and(|limit| self.asked.get() > limit)
-            .then(|| CallError::cancelled("stopped by the operator"))
+        let asked = self.cancel_after.is_some_and(|limit| self.asked.get() > limit);
+        let called = self.cancel_after_calls.is_some_and(|limit| self.calls.len() >= limit);
+        (asked || called).then(|| CallError::cancelled("stopped by the operator"))
     }
 
     fn clock(&self) -> Duration {
@@ -107,7 +109,7 @@ fn usual(request: &Request) -> Value {
 }
 
 /// Files, each after a line `=== path`.
-pub fn write_suite(dir: &Utf8Path, text: &str) {
+pub(crate) fn write_suite(dir: &Utf8Path, text: &str) {
     for (name, content) in sections(text) {
         let path = dir.join(name);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
@@ -115,7 +117,7 @@ pub fn write_suite(dir: &Utf8Path, text: &str) {
     }
 }
 
-pub fn sections(text: &str) -> Vec<(&str, String)> {
+pub(crate) fn sections(text: &str) -> Vec<(&str, String)> {
     let mut found: Vec<(&str, String)> = Vec::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("=== ") {
@@ -128,24 +130,24 @@ pub fn sections(text: &str) -> Vec<(&str, String)> {
     found
 }
 
-pub struct Dir {
-    pub path: Utf8PathBuf,
+pub(crate) struct Dir {
+    pub(crate) path: Utf8PathBuf,
     _keep: tempfile::TempDir,
 }
 
-pub fn temporary() -> Dir {
+pub(crate) fn temporary() -> Dir {
     let keep = tempfile::tempdir().unwrap();
     let path = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap().canonicalize_utf8().unwrap();
     Dir { path, _keep: keep }
 }
 
 /// A suite with one Starlark module whose `run` has this body.
-pub fn suite_of(body: &str) -> (Dir, Suite) {
+pub(crate) fn suite_of(body: &str) -> (Dir, Suite) {
     let indented: String = body.lines().map(|line| format!("    {line}\n")).collect();
     suite(&format!("=== tests/a.star\ntest()\ndef run(t: Machine):\n{indented}"))
 }
 
-pub fn suite(text: &str) -> (Dir, Suite) {
+pub(crate) fn suite(text: &str) -> (Dir, Suite) {
     let dir = temporary();
     write_suite(&dir.path, text);
     match Suite::load(&dir.path, None) {
@@ -154,11 +156,11 @@ pub fn suite(text: &str) -> (Dir, Suite) {
     }
 }
 
-pub fn run(suite: &Suite, host: &mut FakeHost) -> Result<(), RunError> {
+pub(crate) fn run(suite: &Suite, host: &mut FakeHost) -> Result<(), RunError> {
     on_big_stack(|| suite.run(&suite.modules()[0], Function::Run, host))
 }
 
-pub fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(assay_script::STACK_SIZE);
         thread.spawn_scoped(scope, work).unwrap().join().unwrap()
@@ -166,7 +168,7 @@ pub fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Compares with the file; `UPDATE_GOLDEN=1` writes it instead.
-pub fn golden(path: &str, actual: &str) {
+pub(crate) fn golden(path: &str, actual: &str) {
     let path = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
@@ -174,5 +176,8 @@ pub fn golden(path: &str, actual: &str) {
         return;
     }
     let expected = fs_err::read_to_string(&path).unwrap_or_default();
-    assert!(expected == actual, "{path} differs; UPDATE_GOLDEN=1 accepts\n--- expected\n{expected}--- actual\n{actual}");
+    assert!(
+        expected == actual,
+        "{path} differs; UPDATE_GOLDEN=1 accepts\n--- expected\n{expected}--- actual\n{actual}"
+    );
 }
