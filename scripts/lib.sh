@@ -32,6 +32,7 @@ machine_packages() {
   need bubblewrap bwrap
   need grub-rescue-pc /usr/lib/grub-rescue/grub-rescue-cdrom.iso
   need gcc cc
+  need libc6-dev /usr/include/stdio.h
   need python3 python3
 }
 installer_image=/usr/lib/debian-installer/images/12/amd64/gtk/debian-installer/amd64/initrd.gz
@@ -39,10 +40,12 @@ installer_image=/usr/lib/debian-installer/images/12/amd64/gtk/debian-installer/a
 install_missing() {
   local optional=()
   command -v apt-get >/dev/null || { [ ${#missing[@]} = 0 ] && return; die "this script installs Debian packages; on another distribution install: ${missing[*]}"; }
-  if [ ${#missing[@]} -gt 0 ] || [ ! -e "$installer_image" ]; then
-    [ ${#missing[@]} -gt 0 ] && say "installing Debian packages: ${missing[*]}"
+  if [ ${#missing[@]} -gt 0 ]; then
+    say "installing Debian packages: ${missing[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null || say "apt-get update failed; trying with the lists at hand"
-    [ -e "$installer_image" ] || { has_package debian-installer-12-netboot-amd64 && optional+=(debian-installer-12-netboot-amd64); }
+  fi
+  if [ ! -e "$installer_image" ] && has_package debian-installer-12-netboot-amd64; then
+    if [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; then optional+=(debian-installer-12-netboot-amd64); fi
   fi
   if [ ${#missing[@]} -gt 0 ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 \

@@ -4,7 +4,6 @@ use crate::Common;
 use crate::exit::CliError;
 use assay_worker::exec::HostOptions;
 use camino::{Utf8Path, Utf8PathBuf};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The data directory: `--data`, `$ASSAY_DATA`, `$XDG_DATA_HOME/assay`, `~/.local/share/assay`.
 pub(crate) fn data_dir(common: &Common) -> Result<Utf8PathBuf, CliError> {
@@ -25,26 +24,17 @@ pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, CliError> {
         .map_err(|error| CliError::usage(format!("{path} cannot be used as a path: {error}")))
 }
 
-/// The host's part in every attempt of this process.
+/// The host's part in every attempt of this process. Machines live in the data directory, which is the user's own, and
+/// not below /tmp, where anybody could make the directory first.
 pub(crate) fn host_options(data: &Utf8Path, unsandboxed: bool) -> HostOptions {
-    let run = run_base().join(format!("assay-{}", std::process::id()));
+    let run = data.join("run").join(std::process::id().to_string());
     HostOptions { cache: data.join("cache"), run, unsandboxed }
 }
 
-/// The same for the worker of a pool. The name of its directory comes from the pool's, which has one worker at a time:
-/// so a worker finds what one that was killed has left, and removes it.
+/// The same for the worker of a pool, which has one worker at a time: so a worker finds what one that was killed has
+/// left, and removes it.
 pub(crate) fn worker_host_options(data: &Utf8Path, pool: &Utf8Path, unsandboxed: bool) -> HostOptions {
-    let mut hash = DefaultHasher::new();
-    pool.hash(&mut hash);
-    let run = run_base().join(format!("assay-worker-{:016x}", hash.finish()));
-    HostOptions { run, ..host_options(data, unsandboxed) }
-}
-
-fn run_base() -> Utf8PathBuf {
-    // Socket paths are limited to 107 bytes, so machines live below a short path.
-    let temporary = std::env::var("XDG_RUNTIME_DIR").ok().map(Utf8PathBuf::from);
-    let short = |dir: &Utf8PathBuf| dir.is_dir() && dir.as_str().len() < 40;
-    temporary.filter(short).unwrap_or_else(|| Utf8PathBuf::from("/tmp"))
+    HostOptions { run: pool.join("run"), ..host_options(data, unsandboxed) }
 }
 
 /// `NAME=VALUE` arguments as settings; names are upper-cased as isotovideo does.

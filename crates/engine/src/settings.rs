@@ -176,3 +176,11 @@ impl From<ClassSet> for String {
         set.to_string()
     }
 }
+
+/// Settings with these names are never logged nor shown; only the worker gets their values. openQA's rule.
+pub fn is_secret_name(name: &str) -> bool {
+    name.starts_with("_SECRET_") || name.contains("PASSWORD")
+}
+
+/// What is shown instead of a secret.
+pub const COVERED: &str = "***";

@@ -5,6 +5,7 @@ use crate::web::frame::rfc3339;
 use assay_engine::ids::Timestamp;
 use assay_engine::job::{End, JobState};
 use assay_engine::reason::EndReason;
+use assay_engine::settings::{COVERED, is_secret_name};
 use assay_engine::rows::{WorkerRow, WorkerStatus};
 use assay_proto::api;
 use assay_proto::worker::Stream;
@@ -77,7 +78,8 @@ impl App {
             settings: (row.settings.0.iter())
                 .map(|(key, setting)| {
                     let from = setting.from.word().into();
-                    (key.clone(), api::Setting { value: setting.value.clone(), from })
+                    let value = if is_secret_name(key) { COVERED } else { &setting.value };
+                    (key.clone(), api::Setting { value: value.to_owned(), from })
                 })
                 .collect(),
             created: rfc3339(row.created_at),

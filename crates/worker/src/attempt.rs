@@ -61,6 +61,16 @@ impl AttemptDir {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Keeps nothing, because the folder cannot be made: the attempt still ends in order, with this as its reason.
+    pub fn unusable(dir: &Utf8Path, error: &std::io::Error) -> Self {
+        let state = Mutex::new(State::default());
+        let grown = watch::Sender::new(Grown::default());
+        let attempt =
+            Self { inner: Arc::new(Inner { dir: dir.to_owned(), state, grown, log_to_stderr: false }) };
+        attempt.remember(&mut attempt.state(), error);
+        attempt
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Utf8Path {
         &self.inner.dir
@@ -169,5 +179,17 @@ mod tests {
         fs::remove_dir_all(dir.join("blobs")).unwrap();
         attempt.blob(b"x");
         assert!(attempt.failure().unwrap().contains("cannot write the attempt's record"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_a_sentence_too() {
+        let tmp = tempfile::tempdir().unwrap();
+        let file = Utf8Path::from_path(tmp.path()).unwrap().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = AttemptDir::create(&file.join("a"), false).err().unwrap();
+        let attempt = AttemptDir::unusable(&file.join("a"), &error);
+        attempt.append(Stream::Log, b"lost");
+        assert!(attempt.failure().unwrap().contains("cannot write the attempt's record"));
+        assert!(attempt.grown().borrow().streams.is_empty(), "nothing is offered to the uploader");
     }
 }

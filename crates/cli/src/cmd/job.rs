@@ -231,19 +231,16 @@ impl Log {
 
 impl Wait {
     fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
-        let mut left = self.timeout.unwrap_or(u64::MAX);
+        let ids: std::collections::BTreeSet<i64> = self.jobs.iter().copied().collect();
+        let deadline = self.timeout.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
         let board = Board::new(ui::can_draw() && !common.json);
-        let bars: Vec<Option<ProgressBar>> = self.jobs.iter().map(|_| board.bar()).collect();
+        let bars: Vec<Option<ProgressBar>> = ids.iter().map(|_| board.bar()).collect();
         let mut done: BTreeMap<i64, ApiJob> = BTreeMap::new();
-        while done.len() < self.jobs.len() {
-            for (id, bar) in self.jobs.iter().zip(&bars) {
-                if done.contains_key(id) {
-                    continue;
-                }
-                // One job is waited for at a time; the others are looked at in between.
-                let last = done.len() + 1 == self.jobs.len() && bar.is_none();
-                let patience = if last { left.min(30) } else { 0 };
-                let job: ApiJob = client.get(&format!("{API}/jobs/{id}/wait?timeout={patience}"))?;
+        loop {
+            for (id, bar) in
+                ids.iter().zip(&bars).filter(|(id, _)| !done.contains_key(id)).collect::<Vec<_>>()
+            {
+                let job: ApiJob = client.get(&format!("{API}/jobs/{id}"))?;
                 if let Some(bar) = bar {
                     draw(bar, &job);
                 }
@@ -251,21 +248,19 @@ impl Wait {
                     done.insert(*id, job);
                 }
             }
-            if done.len() < self.jobs.len() {
-                let first = self.jobs.iter().find(|id| !done.contains_key(id)).copied().unwrap_or_default();
-                let _: ApiJob = client.get(&format!("{API}/jobs/{first}/wait?timeout=1"))?;
-                left = left.saturating_sub(1);
-                if left == 0 {
-                    return Err(CliError::infrastructure(format!(
-                        "job {first} has not ended in time; `assay job show {first}` says why"
-                    )));
-                }
+            let Some(first) = ids.iter().find(|id| !done.contains_key(id)) else { break };
+            if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+                return Err(CliError::infrastructure(format!(
+                    "job {first} has not ended in time; `assay job show {first}` says why"
+                )));
             }
+            // Returns early when this job ends; the others are looked at once a second.
+            let _: ApiJob = client.get(&format!("{API}/jobs/{first}/wait?timeout=1"))?;
         }
         for bar in bars.into_iter().flatten() {
             bar.finish_and_clear();
         }
-        let jobs: Vec<ApiJob> = self.jobs.iter().filter_map(|id| done.remove(id)).collect();
+        let jobs: Vec<ApiJob> = ids.iter().filter_map(|id| done.remove(id)).collect();
         let code = jobs.iter().map(code).max_by_key(|code| *code as u8).unwrap_or(Code::Ok);
         if common.json {
             ui::print_json(&At { server: client.url(), answer: Jobs { jobs } });

@@ -7,6 +7,7 @@ use assay_proto::worker::{Report, Stream};
 use assay_records::step::{ModuleResult, Record, Step, StepBody};
 use assay_worker::attempt::AttemptDir;
 use assay_worker::exec::{self, Attempt, HostOptions, ScreenTap, Stop};
+use assay_worker::suite::default_settings;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -66,23 +68,14 @@ impl Run {
         if !dir.is_dir() {
             return Err(CliError::not_found(format!("there is no directory {dir}")));
         }
-        let mut settings = paths::settings(&self.settings)?;
+        let mut settings = default_settings(&dir).map_err(|finding| CliError::usage(finding.to_string()))?;
+        settings.extend(paths::settings(&self.settings)?);
         settings.insert("CASEDIR".into(), dir.to_string());
         let data = paths::data_dir(common)?;
         let out = match &self.out {
-            Some(out) => paths::absolute(out)?,
-            None => data.join("runs").join(jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string()),
+            Some(out) => given_out(out, &dir)?,
+            None => fresh_out(&data.join("runs"))?,
         };
-        if out.join("steps.jsonl").exists()
-            && self.out.is_some()
-            && !out.join("result.json").exists()
-            && !out.join("vars.json").exists()
-        {
-            return Err(CliError::usage(format!("{out} holds something else; choose another --out")));
-        }
-        if out.join("blobs").exists() {
-            fs::remove_dir_all(out.join("blobs"))?;
-        }
         let host = paths::host_options(&data, self.unsandboxed);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let summary = runtime.block_on(execute(common, settings, &out, host))?;
@@ -94,6 +87,38 @@ impl Run {
         }
         Ok(code(summary.outcome, summary.class))
     }
+}
+
+/// A place that the user names: it must be free, or hold an earlier record, which is replaced.
+fn given_out(out: &Utf8Path, dir: &Utf8Path) -> Result<Utf8PathBuf, CliError> {
+    let out = paths::absolute(out)?;
+    let empty = !out.exists() || out.read_dir_utf8().is_ok_and(|mut entries| entries.next().is_none());
+    let record = out.join(Stream::Steps.file_name()).exists() && out.join(Stream::Log.file_name()).exists();
+    if dir.starts_with(&out) || !(empty || record) {
+        return Err(CliError::usage(format!(
+            "{out} holds something else than the record of a run; choose another --out"
+        )));
+    }
+    if record && out.join("blobs").exists() {
+        fs::remove_dir_all(out.join("blobs"))?;
+    }
+    Ok(out)
+}
+
+/// A new folder named by the time; two runs within one second get one each.
+fn fresh_out(runs: &Utf8Path) -> Result<Utf8PathBuf, CliError> {
+    fs::create_dir_all(runs)?;
+    let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let names = std::iter::once(time.clone()).chain((2..1000).map(|number| format!("{time}-{number}")));
+    for name in names {
+        let out = runs.join(name);
+        match fs::create_dir(&out) {
+            Ok(()) => return Ok(out),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(CliError::infrastructure(format!("{runs} is full of runs of this second; name a place with --out")))
 }
 
 /// The exit code of a verdict.
@@ -136,13 +161,13 @@ async fn execute(
         let mut grown = dir.grown();
         let run = exec::run(&attempt);
         tokio::pin!(run);
+        let mut signals = Interrupts::new()?;
         let mut interrupts = 0;
         loop {
             tokio::select! {
                 report = &mut run => break report,
                 changed = grown.changed() => if changed.is_ok() { progress.advance() },
-                stopped = interrupted() => {
-                    stopped?;
+                () = signals.next() => {
                     interrupts += 1;
                     if interrupts > 1 {
                         return Err(CliError::infrastructure("interrupted twice; the record may be incomplete"));
@@ -175,14 +200,23 @@ fn finish(report: Report, out: &Utf8Path, took: Duration, modules: Vec<ModuleLin
     summary
 }
 
-/// Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() -> Result<(), CliError> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result?,
-        _ = terminate.recv() => {}
+/// Ctrl-C and SIGTERM; none is lost between two waits.
+pub(crate) struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    pub(crate) fn new() -> Result<Self, CliError> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Reads the steps stream as it grows.

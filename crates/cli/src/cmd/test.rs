@@ -82,7 +82,7 @@ fn check(dir: &Utf8Path, client: &Utf8Path) -> Checked {
         Ok((suite, warnings)) => {
             findings.extend(warnings);
             modules = suite.modules().iter().map(|module| module.name.clone()).collect();
-            findings.extend(check_tags(&suite, &needles));
+            findings.extend(check_tags(dir, &suite, &needles));
         }
     }
     findings.sort_by(|a, b| {
@@ -93,7 +93,7 @@ fn check(dir: &Utf8Path, client: &Utf8Path) -> Checked {
 }
 
 /// Tags that the tests look for and no needle carries, and needles that no test looks for.
-fn check_tags(suite: &Suite, needles: &NeedleStore) -> Vec<Diagnostic> {
+fn check_tags(dir: &Utf8Path, suite: &Suite, needles: &NeedleStore) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     let mut used: BTreeSet<String> = BTreeSet::new();
     let mut some_unknown = false;
@@ -119,7 +119,8 @@ fn check_tags(suite: &Suite, needles: &NeedleStore) -> Vec<Diagnostic> {
         return findings;
     }
     for needle in needles.all().iter().filter(|needle| !used.contains(&needle.name)) {
-        let file = format!("needles/{}.json", needle.name);
+        let file = needle.png_path.with_extension("json");
+        let file = file.strip_prefix(dir).unwrap_or(&file).to_string();
         let message = format!("no test looks for the tags {:?}", needle.json.tags.join(" "));
         findings
             .push(Diagnostic::warning("unused-needle", file, message).help("remove the needle, or use it"));

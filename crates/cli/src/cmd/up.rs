@@ -1,12 +1,13 @@
 //! `assay up` and `assay server`.
 
-use crate::cmd::run::interrupted;
+use crate::cmd::run::Interrupts;
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_server::{ServerConfig, ServerError, ServerHandle, serve};
 use assay_worker::lock::pool_holder;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
@@ -85,23 +86,29 @@ async fn run(
     config.ready = Some(ready);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve(config, shutdown.clone()));
+    let serving = Cell::new(false);
     let supervise = async {
         // A server that cannot start says why by itself.
         let Ok(handle) = is_ready.await else { return std::future::pending().await };
+        serving.set(true);
         announce(common, options, &handle)?;
         match slots {
             Some(slots) => keep_worker(&data, slots, &shutdown).await,
             None => std::future::pending().await,
         }
     };
+    let mut signals = Interrupts::new()?;
     let mut supervise = std::pin::pin!(supervise);
     let ended = tokio::select! {
         ended = tasks.join_next() => server_end(ended),
         ended = &mut supervise => ended,
-        stopped = interrupted() => stopped,
+        () = signals.next() => Ok(()),
     };
-    // The worker goes first, so that what it still says is heard.
-    shutdown_worker(&data, slots).await;
+    // The worker goes first: a server that is gone would only make it dial.
+    // A server that never was has none: the worker in the directory belongs to the server that is there.
+    if serving.get() {
+        shutdown_worker(&data, slots).await;
+    }
     shutdown.cancel();
     while let Some(end) = tasks.join_next().await {
         server_end(Some(end))?;

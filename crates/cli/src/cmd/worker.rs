@@ -1,6 +1,6 @@
 //! `assay worker`
 
-use crate::cmd::run::interrupted;
+use crate::cmd::run::Interrupts;
 use crate::exit::{CliError, Code};
 use crate::{Common, paths};
 use assay_worker::link::{self, ServerAddress, WorkerConfig, WorkerError};
@@ -54,11 +54,13 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let shutdown = CancellationToken::new();
         let result = runtime.block_on(async {
+            let mut signals = Interrupts::new()
+                .map_err(|error| WorkerError::Io(std::io::Error::other(error.to_string())))?;
             let work = link::run(config, shutdown.clone());
             tokio::pin!(work);
             tokio::select! {
                 result = &mut work => return result,
-                stop = interrupted() => if let Err(error) = stop { tracing::warn!("{error}") },
+                () = signals.next() => {}
             }
             shutdown.cancel();
             work.await

@@ -9,7 +9,7 @@ use crate::present::{reason_of, reason_of_end, took_us};
 use crate::record::{Run, step_title};
 use askama::Template;
 use assay_engine::ids::{JobId, Timestamp};
-use assay_engine::settings::Settings;
+use assay_engine::settings::{COVERED, Settings, is_secret_name};
 use assay_proto::worker::Stream;
 use assay_store::{StoredAttempt, StoredJob};
 use axum::extract::{Path, Query, State};
@@ -181,7 +181,7 @@ async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> 
         },
         unreadable: run.unreadable,
         tails,
-        settings: settings.map(|(key, one)| (key.clone(), one.value.clone(), one.from.word())).collect(),
+        settings: settings.map(|(key, one)| (key.clone(), shown(key, &one.value), one.from.word())).collect(),
         facts: run.facts,
         reproduce: reproduce(&job.row.settings),
         files,
@@ -312,11 +312,16 @@ async fn live_view(app: &App, job: &StoredJob, attempt: &StoredAttempt) -> Resul
 fn reproduce(settings: &Settings) -> String {
     let directory = settings.get("CASEDIR").map_or_else(|| "DIR".to_owned(), quoted);
     let mut words = vec!["assay run".to_owned(), directory];
-    let left_out = |key: &str| key == "CASEDIR" || key == "WORKER_CLASS";
+    let left_out = |key: &str| key == "CASEDIR" || key == "WORKER_CLASS" || is_secret_name(key);
     for (key, setting) in settings.0.iter().filter(|(key, _)| !left_out(key)) {
         words.push(quoted(&format!("{key}={}", setting.value)));
     }
     words.join(" ")
+}
+
+/// A setting's value as anybody may see it.
+fn shown(key: &str, value: &str) -> String {
+    if is_secret_name(key) { COVERED.to_owned() } else { value.to_owned() }
 }
 
 /// For a POSIX shell.

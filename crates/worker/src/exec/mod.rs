@@ -3,7 +3,7 @@
 pub mod dummy;
 pub mod vm;
 
-pub use vm::is_secret_name;
+pub use assay_engine::settings::is_secret_name;
 
 use crate::attempt::AttemptDir;
 use assay_engine::outcome::{Outcome, OutcomeClass};
@@ -109,6 +109,9 @@ impl Attempt {
 
 /// Carries `attempt` out and says how it ended.
 pub async fn run(attempt: &Attempt) -> Report {
+    if let Some(sentence) = attempt.dir.failure() {
+        return infrastructure(sentence);
+    }
     let backend = attempt.settings.get("BACKEND").map_or("qemu", String::as_str);
     let report = match backend {
         "qemu" => vm::run(attempt).await,

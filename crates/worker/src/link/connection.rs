@@ -1,6 +1,6 @@
 //! One connection, from `hello` to its loss.
 
-use super::upload::{Uploader, acks_channel};
+use super::upload::{Broken, Uploader, acks_channel};
 use super::{Hands, WorkerError};
 use crate::exec::Stop;
 use assay_engine::ids::AttemptId;
@@ -117,7 +117,10 @@ async fn connect(hands: &Hands, server: &str) -> Result<Socket, End> {
 
 async fn send(socket: &mut Socket, message: &ToServer) -> Result<(), String> {
     let text = serde_json::to_string(message).map_err(|error| error.to_string())?;
-    socket.send(Message::text(text)).await.map_err(|error| error.to_string())
+    match tokio::time::timeout(ANSWER, socket.send(Message::text(text))).await {
+        Ok(sent) => sent.map_err(|error| error.to_string()),
+        Err(_) => Err("the server takes nothing any more".to_owned()),
+    }
 }
 
 async fn receive(socket: &mut Socket) -> Result<ToWorker, String> {
@@ -139,7 +142,7 @@ struct Conversation {
     server: String,
     heartbeat: Duration,
     heard: Instant,
-    uploaders: JoinSet<()>,
+    uploaders: JoinSet<Result<(), Broken>>,
     acks: BTreeMap<AttemptId, watch::Sender<BTreeMap<Stream, u64>>>,
     outgoing: mpsc::Sender<ToServer>,
     to_send: mpsc::Receiver<ToServer>,
@@ -182,6 +185,10 @@ impl Conversation {
                     if let Err(why) = send(&mut self.socket, &message).await {
                         break why;
                     }
+                }
+                Some(Ok(Err(Broken))) = self.uploaders.join_next() => {
+                    // The next connection starts from what the server has.
+                    break "a part of an attempt's record could not be sent".to_owned();
                 }
                 _ = beat.tick() => {
                     hands.reap();
@@ -247,10 +254,16 @@ impl Conversation {
             return;
         }
         let (acks, acked) = acks_channel(from);
+        // Who watched through an earlier connection asks again through this one.
+        running.watched.send_replace(false);
         self.acks.insert(attempt, acks);
         let uploader =
             Uploader::new(running, &self.server, &hands.config().token, acked, self.outgoing.clone());
         self.uploaders.spawn(uploader.run());
-        self.uploaders.spawn(super::upload::show_screen(running, self.outgoing.clone()));
+        let show = super::upload::show_screen(running, self.outgoing.clone());
+        self.uploaders.spawn(async move {
+            show.await;
+            Ok(())
+        });
     }
 }

@@ -137,6 +137,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
     }
     let instance = uuid::Uuid::new_v4().simple().to_string();
     let mut alone_since = Instant::now();
+    let mut warned: Option<Instant> = None;
     let mut pause = Duration::from_millis(50);
     let ended = loop {
         let outcome = tokio::select! {
@@ -147,9 +148,13 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
             connection::End::Fatal(error) => break Err(error),
             connection::End::Lost { was_up, why } => {
                 if was_up {
-                    (alone_since, pause) = (Instant::now(), Duration::from_millis(50));
+                    (alone_since, pause, warned) = (Instant::now(), Duration::from_millis(50), None);
                 }
-                tracing::debug!(why, "no connection to the server");
+                // The first time, and then once a minute: a wrong address must not go unseen.
+                if warned.is_none_or(|at: Instant| at.elapsed() > Duration::from_mins(1)) {
+                    tracing::warn!(why, "no connection to the server; trying again");
+                    warned = Some(Instant::now());
+                }
             }
         }
         if let Some(limit) = config.give_up
@@ -197,20 +202,15 @@ impl Hands {
         self.running.values().map(|running| running.held).collect()
     }
 
-    /// Begins an attempt. The folder is made first, so that a full disk is reported and not lost.
+    /// Begins an attempt. One whose folder cannot be made ends at once, with that as its reason.
     pub(crate) fn begin(&mut self, held: Held, settings: BTreeMap<String, String>) {
         if self.running.contains_key(&held.attempt) {
             return;
         }
         let path = self.config.pool.join(format!("attempt-{}", held.attempt));
         let (ended_tx, ended) = watch::channel(None);
-        let dir = match AttemptDir::create(&path, false) {
-            Ok(dir) => dir,
-            Err(error) => {
-                tracing::error!(%error, attempt = %held.attempt, "cannot make the attempt's folder; it is given back");
-                return;
-            }
-        };
+        let dir =
+            AttemptDir::create(&path, false).unwrap_or_else(|error| AttemptDir::unusable(&path, &error));
         let stop = watch::Sender::new(None);
         let tap = ScreenTap::default();
         let attempt = Attempt {
@@ -224,7 +224,16 @@ impl Hands {
         };
         dir.phase(WorkPhase::Setup);
         self.tasks.spawn(async move {
-            let report = exec::run(&attempt).await;
+            // On a task of its own, so that a panic ends the attempt and not the slot.
+            let mut inner = JoinSet::new();
+            let run = attempt.clone();
+            inner.spawn(async move { exec::run(&run).await });
+            let report = match inner.join_next().await {
+                Some(Ok(report)) => report,
+                _ => exec::infrastructure(
+                    "the executor panicked; this is a bug in Assay, please report it with the worker's log",
+                ),
+            };
             attempt.dir.phase(WorkPhase::Uploading);
             let _ = ended_tx.send(Some(report));
         });

@@ -18,6 +18,8 @@ use tokio::sync::{mpsc, watch};
 const WINDOW: u64 = 1024 * 1024;
 /// Small writes within this time go up together.
 const GATHER: Duration = Duration::from_millis(40);
+/// Bytes of a picture as it is sent; a message may have one mebibyte.
+const SCREEN_LIMIT: usize = 1_000_000;
 /// A viewer gets at most so many pictures: one in this time.
 const SCREEN_PACE: Duration = Duration::from_millis(150);
 
@@ -46,7 +48,7 @@ pub(super) struct Uploader {
 }
 
 /// The connection is gone, or the blob store is: the next connection carries on.
-struct Broken;
+pub(super) struct Broken;
 
 impl Uploader {
     pub(super) fn new(
@@ -74,11 +76,7 @@ impl Uploader {
     }
 
     /// Carries everything, then the report; ends when that is said or the connection is gone.
-    pub(super) async fn run(mut self) {
-        let _ = self.carry().await;
-    }
-
-    async fn carry(&mut self) -> Result<(), Broken> {
+    pub(super) async fn run(mut self) -> Result<(), Broken> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))
             .no_proxy()
@@ -133,6 +131,11 @@ impl Uploader {
                 let answer = http.put(&url).bearer_auth(&self.token).body(bytes.clone()).send().await;
                 match answer {
                     Ok(answer) if answer.status().is_success() => break,
+                    // Too large, or damaged on the way to our own disk: no repetition mends it.
+                    Ok(answer) if matches!(answer.status().as_u16(), 413 | 422) => {
+                        tracing::error!(status = %answer.status(), sha, "the server refuses a picture; the page will miss it");
+                        break;
+                    }
                     Ok(answer) => {
                         tracing::warn!(status = %answer.status(), sha, "the server did not take a picture; trying again");
                     }
@@ -208,9 +211,14 @@ async fn show_until_unwatched(
             let frame = frames.borrow_and_update().clone();
             let png =
                 tokio::task::spawn_blocking(move || assay_screen::png::encode(&frame.image)).await.ok()?;
-            outgoing.send(ToServer::Screen { held, png: STANDARD.encode(png) }).await.ok()?;
+            let png = STANDARD.encode(png);
+            // A picture that does not fit into a message is left out; the next one may fit.
+            if png.len() < SCREEN_LIMIT {
+                outgoing.send(ToServer::Screen { held, png }).await.ok()?;
+            }
             tokio::select! {
-                changed = frames.changed() => changed.ok()?,
+                // An error says that the machine is gone; the pause below keeps the wait for its end calm.
+                _ = frames.changed() => {}
                 changed = watched.changed() => changed.ok()?,
             }
         }

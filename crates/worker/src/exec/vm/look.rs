@@ -251,8 +251,13 @@ impl Session {
         tokio::time::sleep(AFTER_CLICK).await;
         match before {
             _ if click.mousehide => self.mouse_hide(0).await,
-            Some((x, y)) => self.mouse_set(x, y).await,
-            None => Ok(Value::Null),
+            // The click may have changed the resolution.
+            Some((x, y)) => {
+                let screen = self.present();
+                let within = |at: u32, size: u32| at.min(size.saturating_sub(1));
+                self.mouse_set(within(x, screen.width()), within(y, screen.height())).await
+            }
+            None => self.mouse_hide(0).await,
         }
     }
 
@@ -307,7 +312,9 @@ fn shown(tags: &Tags) -> String {
 }
 
 /// Matching takes milliseconds to seconds of processor time, so it is done off the thread that serves the machine.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CallError> {
+pub(super) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CallError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| CallError::infrastructure(format!("the matcher failed: {error}")))

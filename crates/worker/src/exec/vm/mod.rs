@@ -11,6 +11,7 @@ mod setup;
 mod wait;
 
 use super::{Attempt, infrastructure};
+use assay_engine::settings::is_secret_name;
 use assay_proto::worker::{Report, WorkPhase};
 use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
 use halt::{Halt, HaltSignal};
@@ -22,11 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Settings with these names are never logged nor shown.
-pub fn is_secret_name(name: &str) -> bool {
-    name.starts_with("_SECRET_") || name.contains("PASSWORD")
-}
 
 /// Carries an attempt out on a machine.
 pub(super) async fn run(attempt: &Attempt) -> Report {

@@ -6,7 +6,7 @@ use super::session::Session;
 use super::setup::Setup;
 use crate::exec::{Attempt, usage};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_proto::driver::{Call, CallError};
+use assay_proto::driver::{Call, CallError, CallErrorKind};
 use assay_proto::worker::Report;
 use assay_records::step::{ModuleResult, StepBody, StepResult};
 use assay_script::{Function, Host, Module, RunError, STACK_SIZE, Suite, TestErrorKind};
@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+/// The machine's own word on its end follows a broken connection within this time.
+const CAUSE_LIMIT: Duration = Duration::from_secs(3);
 /// A `post_fail` may take so long before the run goes on without it.
 const POST_FAIL_LIMIT: Duration = Duration::from_mins(10);
 
@@ -70,7 +72,7 @@ pub(super) async fn run_all(
     let mut verdict = Verdict::default();
     let mut stop_after: Option<String> = None;
     for module in setup.suite.modules() {
-        let halted = halt.borrow().clone();
+        let halted = halt.borrow().clone().or_else(|| verdict.lost.clone());
         if halted.is_some() || (stop_after.is_some() && !module.flags.always_run) {
             let result = if halted.is_some() { ModuleResult::Cancelled } else { ModuleResult::Skipped };
             session.rec.module_ended(&module.name, result);
@@ -85,7 +87,8 @@ pub(super) async fn run_all(
             attempt.log(&format!("{} is fatal: the modules after it are skipped", module.name));
         }
     }
-    match halt.borrow().as_ref() {
+    let halt = halt.borrow().clone().or_else(|| verdict.lost.clone());
+    match halt {
         Some(halt) => halt.report(),
         None => verdict.report(),
     }
@@ -102,10 +105,25 @@ impl Runner<'_> {
     async fn run(&self, session: &mut Session, verdict: &mut Verdict) -> ModuleResult {
         let limit = self.module.timeout.map(|seconds| session.seconds(seconds));
         let ended = self.call_function(session, Function::Run, limit).await;
+        if let Ended::Badly(RunError::Call { error, .. }) = &ended
+            && error.kind == CallErrorKind::Infrastructure
+        {
+            // The monitor names the cause within moments; without a word from it the call's own has to do.
+            let halt = super::halted(self.halt, Some(Instant::now() + CAUSE_LIMIT)).await;
+            let halt = halt.unwrap_or_else(|| Halt::MachineLost(error.message.clone()));
+            record_halt(session, &halt);
+            verdict.lost = Some(halt);
+            return ModuleResult::Cancelled;
+        }
         if let Some(halt) = self.halt.borrow().clone() {
             record_halt(session, &halt);
             return ModuleResult::Cancelled;
         }
+        let test_bug = matches!(
+            &ended,
+            Ended::OverTime(_)
+                | Ended::Badly(RunError::Driver { .. } | RunError::Test { kind: TestErrorKind::TestBug, .. })
+        );
         let failure = match ended {
             Ended::Well => None,
             Ended::Badly(error) => Some(self.record_failure(session, &error)),
@@ -118,7 +136,7 @@ impl Runner<'_> {
         };
         if result == ModuleResult::Failed {
             let why = failure.unwrap_or_else(|| "a step was recorded as failed".into());
-            verdict.failed(self.module, &why);
+            verdict.failed(self.module, &why, test_bug);
             if self.module.has_post_fail {
                 self.post_fail(session).await;
             }
@@ -246,14 +264,19 @@ fn record_halt(session: &Session, halt: &Halt) {
 #[derive(Default)]
 struct Verdict {
     first_failure: Option<String>,
+    /// The first failure is the test's own fault.
+    test_bug: bool,
     soft: bool,
+    /// The machine or the host failed.
+    lost: Option<Halt>,
 }
 
 impl Verdict {
-    fn failed(&mut self, module: &Module, why: &str) {
-        if !module.flags.ignore_failure {
+    fn failed(&mut self, module: &Module, why: &str, test_bug: bool) {
+        if !module.flags.ignore_failure && self.first_failure.is_none() {
             let first = why.lines().next().unwrap_or_default();
-            self.first_failure.get_or_insert_with(|| format!("{}: {first}", module.name));
+            self.first_failure = Some(format!("{}: {first}", module.name));
+            self.test_bug = test_bug;
         }
     }
 
@@ -263,6 +286,11 @@ impl Verdict {
             (None, true) => (Outcome::Softfailed, Some("a known problem was worked around".to_owned())),
             (None, false) => (Outcome::Passed, None),
         };
-        Report { outcome, class: OutcomeClass::Product, reason }
+        let class = if self.test_bug && outcome == Outcome::Failed {
+            OutcomeClass::Test
+        } else {
+            OutcomeClass::Product
+        };
+        Report { outcome, class, reason }
     }
 }

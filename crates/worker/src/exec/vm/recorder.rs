@@ -23,6 +23,7 @@ pub(super) struct Recorder {
     began: Instant,
     current: Arc<Mutex<Current>>,
     last_picture: Arc<Mutex<LastPicture>>,
+    frames_cut: Arc<std::sync::atomic::AtomicBool>,
     pub(super) secrets: Secrets,
 }
 
@@ -33,6 +34,9 @@ struct Current {
     steps: u32,
     worst: Worst,
 }
+
+/// A journal of this many bytes gets no more frames: a moving screen must not fill the disks.
+const FRAMES_LIMIT: u64 = 256 << 20;
 
 /// The screen that was encoded last, and what became of it.
 type LastPicture = Option<(Arc<Image>, Picture)>;
@@ -64,7 +68,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Recorder {
     pub(super) fn new(dir: AttemptDir, began: Instant, secrets: Secrets) -> Self {
-        Self { dir, began, current: Arc::default(), last_picture: Arc::default(), secrets }
+        Self {
+            dir,
+            began,
+            current: Arc::default(),
+            last_picture: Arc::default(),
+            frames_cut: Arc::default(),
+            secrets,
+        }
     }
 
     pub(super) fn now_us(&self) -> u64 {
@@ -214,6 +225,13 @@ impl Recorder {
     }
 
     pub(super) fn journal_frame(&self, frame: &Frame) {
+        let journaled = self.dir.grown().borrow().streams.get(&Stream::Journal).copied().unwrap_or(0);
+        if journaled > FRAMES_LIMIT {
+            if !self.frames_cut.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                self.log("the journal holds 256 MiB; from here on it is without frames");
+            }
+            return;
+        }
         let image = &frame.image;
         let rects = frame
             .dirty

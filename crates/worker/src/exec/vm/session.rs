@@ -1,6 +1,7 @@
 //! A machine with a test that drives it: every call of the test arrives here.
 
 use super::recorder::{Draft, Recorder};
+use super::secrets::Secrets;
 use crate::suite::NeedleStore;
 use assay_proto::driver::{Call, CallError, PowerAction, Request};
 use assay_records::journal::Entry;
@@ -64,7 +65,7 @@ impl Session {
             self.rec.secrets.add(value);
         }
         self.rec.journal_call(&call, secret);
-        self.rec.log(&describe(&call, secret));
+        self.rec.log(&describe(&call, secret, &self.rec.secrets));
         let answer = self.dispatch(call.request, &origin).await;
         let error = answer.as_ref().err().map(|error| error.message.clone());
         if let Some(error) = &error {
@@ -206,6 +207,7 @@ impl Session {
     /// Waits until the latest picture shows what the guest shows now.
     pub(super) async fn fresh(&mut self) -> Result<(), CallError> {
         let _demand = self.machine.demand();
+        self.frames.borrow_and_update();
         // While frames are in demand QEMU looks at the guest's screen every 30 ms: no news in twice that time means
         // that the picture stands.
         match tokio::time::timeout(TWO_LOOKS, self.frames.changed()).await {
@@ -301,7 +303,7 @@ fn secret_of(request: &Request) -> Option<&str> {
     }
 }
 
-fn describe(call: &Call, secret: bool) -> String {
+fn describe(call: &Call, secret: bool, secrets: &Secrets) -> String {
     let place =
         call.stack.last().map(|source| format!(" ({}:{})", source.file, source.line)).unwrap_or_default();
     if secret {
@@ -310,7 +312,9 @@ fn describe(call: &Call, secret: bool) -> String {
     if let Request::Diag { message } = &call.request {
         return format!("diag: {message}{place}");
     }
-    let value = serde_json::to_value(&call.request).unwrap_or_default();
-    let args = value.get("args").map(ToString::to_string).unwrap_or_default();
+    let mut value = serde_json::to_value(&call.request).unwrap_or_default();
+    // Covered before they are written as JSON, which may write a secret in other characters.
+    let args = value.get_mut("args").map(Value::take).map(|args| secrets.cover_value(args).to_string());
+    let args = args.unwrap_or_default();
     format!("{} {args}{place}", call.name)
 }

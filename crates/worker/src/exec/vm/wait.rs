@@ -1,5 +1,6 @@
 //! Waiting for the screen to change or to rest, and for text on the serial line.
 
+use super::look::off_thread;
 use super::session::{Answer, Origin, Session, draft};
 use assay_proto::driver::{CallError, Request, Still, Tags};
 use assay_records::step::{StepBody, StepResult};
@@ -89,11 +90,11 @@ impl Session {
         let compiled = compile(&patterns, no_regex)?;
         let found = self.read_serial(&compiled, timeout, buffer_size).await?;
         let ok = found.is_ok() != expect_not_found;
+        // As openQA: with `expect_not_found` the answer is what was read without a match, and null for a match.
+        let (Ok(text) | Err(text)) = &found;
+        let text = text.replace("\r\n", "\n");
         if !quiet {
-            let shown = match &found {
-                Ok(text) => Some(if record_output { text.clone() } else { last_lines(text) }),
-                Err(()) => None,
-            };
+            let shown = found.is_ok().then(|| if record_output { text.clone() } else { last_lines(&text) });
             let result = if ok { StepResult::Ok } else { StepResult::Unknown };
             let body = StepBody::Serial {
                 patterns: patterns.sets(),
@@ -103,19 +104,17 @@ impl Session {
             };
             self.rec.step(draft(origin, result, body));
         }
-        match found {
-            Ok(text) => Ok(json!(text)),
-            Err(()) => Ok(Value::Null),
-        }
+        Ok(if ok { json!(text) } else { Value::Null })
     }
 
-    /// Reads the serial line until one of the patterns matches. `Ok`: the text up to the end of the match.
+    /// Reads the serial line until one of the patterns matches. `Ok`: the text up to the end of the match. `Err`: the text
+    /// that was read without one.
     async fn read_serial(
         &mut self,
-        patterns: &[Regex],
+        patterns: &Arc<[Regex]>,
         timeout: f64,
         buffer_size: Option<usize>,
-    ) -> Result<Result<String, ()>, CallError> {
+    ) -> Result<Result<String, String>, CallError> {
         let deadline = self.deadline(timeout);
         let window = buffer_size.unwrap_or(SERIAL_WINDOW).clamp(1, SERIAL_WINDOW);
         let mut length = self.serial.length();
@@ -137,9 +136,9 @@ impl Session {
                 }
                 buffer.extend_from_slice(&chunk.bytes);
                 at = start + buffer.len() as u64;
-                if let Some(end) =
-                    patterns.iter().filter_map(|one| one.find(&buffer)).map(|hit| hit.end()).min()
-                {
+                let end;
+                (buffer, end) = search(patterns.clone(), buffer).await?;
+                if let Some(end) = end {
                     self.serial_at = start + end as u64;
                     return Ok(Ok(String::from_utf8_lossy(&buffer[..end]).into_owned()));
                 }
@@ -156,13 +155,23 @@ impl Session {
                         tokio::time::sleep(SERIAL_PACE).await;
                     }
                 }
-                () = tokio::time::sleep_until(deadline) => return Ok(Err(())),
+                () = tokio::time::sleep_until(deadline) => return Ok(Err(String::from_utf8_lossy(&buffer).into_owned())),
             }
         }
     }
 }
 
-fn compile(patterns: &Tags, no_regex: bool) -> Result<Vec<Regex>, CallError> {
+/// Where the first match ends. A pattern with large counts can take minutes for this, so it is not done where a halt
+/// has to be heard.
+async fn search(patterns: Arc<[Regex]>, buffer: Vec<u8>) -> Result<(Vec<u8>, Option<usize>), CallError> {
+    off_thread(move || {
+        let end = patterns.iter().filter_map(|one| one.find(&buffer)).map(|hit| hit.end()).min();
+        (buffer, end)
+    })
+    .await
+}
+
+fn compile(patterns: &Tags, no_regex: bool) -> Result<Arc<[Regex]>, CallError> {
     let compile = |pattern: String| {
         let text = if no_regex { regex::escape(&pattern) } else { pattern.clone() };
         RegexBuilder::new(&text).size_limit(4 << 20).build().map_err(|error| {
