@@ -12,6 +12,7 @@ mod input;
 pub mod keys;
 mod machine;
 mod pacer;
+mod qcow2;
 pub mod qmp;
 pub mod rfb;
 mod sandbox;
