@@ -108,6 +108,9 @@ pub trait Blobs: Send + Sync {
 
     /// All bytes of a blob, checked against its name; [`StoreError::Damaged`] if they have changed.
     async fn get_verified(&self, sha: Sha256) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// An error if blobs cannot be stored now, found by beginning one that is not finished.
+    async fn check_writable(&self) -> Result<(), StoreError>;
 }
 
 /// Blobs in a local directory: `DIR/blobs/ab/cdef…`, written to `DIR/blobs/tmp` first.
@@ -273,6 +276,10 @@ impl Blobs for LocalBlobs {
             Ok(OpenBlob { size, reader: Box::new(file) })
         };
         open.await.map_or_else(absent, |blob| Ok(Some(blob)))
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.start(None)?.write_now(&vec![0; disk::CHECK])
     }
 
     async fn get_verified(&self, sha: Sha256) -> Result<Option<Vec<u8>>, StoreError> {

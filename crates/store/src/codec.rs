@@ -136,6 +136,9 @@ pub(crate) struct Upsert {
     key: &'static str,
     /// What may have changed in it.
     changing: &'static [&'static str],
+    /// A column that is never NULL, and when the row that is there is the same thing's. If it is another's the column
+    /// is set to NULL, which the database refuses, and with it the whole transaction.
+    same: Option<(&'static str, &'static str)>,
 }
 
 /// How many rows go into one statement when there are many. Only two numbers, so that statements stay prepared.
@@ -161,8 +164,13 @@ impl Upsert {
         };
         let mut places = |row: &Vec<Value>| row.iter().map(&mut place).collect::<Vec<_>>().join(", ");
         let tuples: Vec<_> = rows.iter().map(|row| format!("({})", places(row))).collect();
-        let changes: Vec<_> =
-            self.changing.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+        let change = |column: &&str| match self.same {
+            Some((asserting, same)) if asserting == *column => {
+                format!("{column} = CASE WHEN {same} THEN excluded.{column} END")
+            }
+            _ => format!("{column} = excluded.{column}"),
+        };
+        let changes: Vec<_> = self.changing.iter().map(change).collect();
         let sql = format!(
             "INSERT INTO {} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
             self.table,
@@ -192,6 +200,7 @@ pub(crate) const JOBS: Upsert = Upsert {
         "started_at",
         "finished_at",
     ],
+    same: Some(("priority", "jobs.created_at = excluded.created_at AND jobs.name = excluded.name")),
 };
 
 pub(crate) fn job_values(job: &JobRow) -> Result<Vec<Value>, StoreError> {
@@ -237,6 +246,7 @@ pub(crate) const ATTEMPTS: Upsert = Upsert {
               outcome_class, reason",
     key: "job, number",
     changing: &["phase", "started_at", "finished_at", "outcome", "outcome_class", "reason"],
+    same: Some(("phase", "attempts.token = excluded.token")),
 };
 
 pub(crate) fn attempt_values(attempt: &AttemptRow) -> Result<Vec<Value>, StoreError> {
@@ -298,6 +308,7 @@ pub(crate) const WORKERS: Upsert = Upsert {
     columns: "name, instance, host, version, slots, classes, status",
     key: "name",
     changing: &["instance", "host", "version", "slots", "classes", "status"],
+    same: None,
 };
 
 pub(crate) fn worker_values(worker: &WorkerRow) -> Result<Vec<Value>, StoreError> {

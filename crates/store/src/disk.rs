@@ -5,6 +5,9 @@ use camino::Utf8Path;
 use fs_err as fs;
 use std::io::ErrorKind;
 
+/// Bytes that must find room for a place to count as writable.
+pub(crate) const CHECK: usize = 64 * 1024;
+
 /// Runs `work`, which waits for a disk, where waiting hinders nobody.
 pub(crate) async fn blocking<T, F>(work: F) -> Result<T, StoreError>
 where

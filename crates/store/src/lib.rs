@@ -36,9 +36,16 @@ pub trait Store: Send + Sync {
     /// Makes this process the one that decides; whoever was it before is deposed.
     async fn acquire_leadership(&self) -> Result<Epoch, StoreError>;
 
+    /// To be called between a failed commit and [`Store::load`]: when it returns `Ok`, this process still leads, and
+    /// every earlier commit of this epoch has either been stored, so that `load` sees it, or never will be.
+    /// [`StoreError::Deposed`] if another process has acquired the leadership meanwhile. May be repeated after an error.
+    async fn reacquire(&self, epoch: Epoch) -> Result<(), StoreError>;
+
     /// Stores a batch: all of it, or nothing. When this returns `Ok`, it is on disk. After any other error than
-    /// [`StoreError::Deposed`] it may or may not be stored, now or a moment later: drop the engine's state, acquire the leadership again (which waits
-    /// for a COMMIT still under way, and bars it if it has not come), and rebuild the state from [`Store::load`].
+    /// [`StoreError::Deposed`] it may or may not be stored, now or a moment later: drop the engine's state, call
+    /// [`Store::reacquire`], and rebuild the state from [`Store::load`].
+    ///
+    /// A new job never takes the place of another with its number: that is an error, and nothing is stored.
     async fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
 
     /// Everything that `assay_engine::state::State::rebuild` needs.

@@ -99,6 +99,46 @@ impl Spool {
         disk::blocking(move || streams_in(&dir).map_err(StoreError::File)).await
     }
 
+    /// As [`Spool::lens`], and everything that these lengths cover is on disk when it returns: what an earlier process
+    /// wrote, or an append that is under way has written, may have been in memory only.
+    pub async fn settle(&self, attempt: AttemptId) -> Result<BTreeMap<String, u64>, StoreError> {
+        let lock = self.lock(attempt);
+        let dir = self.dir.join(attempt.to_string());
+        let place = self.dir.clone();
+        disk::blocking(move || {
+            let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let settled = || -> std::io::Result<BTreeMap<String, u64>> {
+                let streams = streams_in(&dir)?;
+                for stream in streams.keys() {
+                    fs::File::open(dir.join(stream))?.sync_all()?;
+                }
+                if !streams.is_empty() {
+                    disk::sync_dir(&dir)?;
+                }
+                Ok(streams)
+            };
+            settled().map_err(|error| disk::file_error(&place, error))
+        })
+        .await
+    }
+
+    /// An error if streams cannot grow now, found by writing a file that is removed again.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        let dir = self.dir.clone();
+        disk::blocking(move || {
+            let file = dir.join(".check");
+            let write = || -> std::io::Result<()> {
+                fs::write(&file, vec![0; disk::CHECK])?;
+                fs::remove_file(&file)
+            };
+            write().map_err(|error| {
+                let _ = fs::remove_file(&file); // a full disk leaves an empty file
+                disk::file_error(&dir, error)
+            })
+        })
+        .await
+    }
+
     /// Up to `max` bytes of a stream from `from` on; none if it is not that long yet.
     pub async fn read(
         &self,

@@ -219,6 +219,15 @@ impl<B: Backend> Store for Sql<B> {
         Ok(Epoch(codec::one_number("leader", &rows)?))
     }
 
+    async fn reacquire(&self, epoch: Epoch) -> Result<(), StoreError> {
+        // A COMMIT in doubt was sent after its guard had locked the leader's row; so this update waits for its end. The
+        // epoch stays: a new one could not be told from another server's if this very answer were lost.
+        self.backend
+            .write("keep the leadership", Some(still_leader(epoch, &Batch::default())), Vec::new())
+            .await?;
+        Ok(())
+    }
+
     async fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let mut statements = Vec::new();
         let jobs: Result<_, _> = batch.jobs.values().map(codec::job_values).collect();

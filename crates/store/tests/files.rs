@@ -200,6 +200,29 @@ async fn streams_grow_by_offset() {
 }
 
 #[tokio::test]
+async fn a_place_that_cannot_be_written_to_is_found_before_it_is_needed() {
+    let dir = dir();
+    let (blobs, spool) = (blobs(&dir), spool(&dir));
+    spool.append(vec![append("log", 0, b"abc")]).await;
+    let settled = spool.settle(attempt(1)).await.unwrap();
+    assert_eq!(settled, BTreeMap::from([("log".to_owned(), 3)]));
+    assert_eq!(spool.settle(attempt(2)).await.unwrap(), BTreeMap::new());
+    let before = files(&dir.path);
+    blobs.check_writable().await.unwrap();
+    spool.check_writable().await.unwrap();
+    assert_eq!(files(&dir.path), before, "checking leaves nothing");
+    for gone in ["blobs/tmp", "spool"] {
+        let path = dir.path.join(gone);
+        fs_err::rename(&path, dir.path.join("aside")).unwrap();
+        let checked =
+            if gone == "spool" { spool.check_writable().await } else { blobs.check_writable().await };
+        let message = checked.unwrap_err().to_string();
+        assert!(message.contains(path.as_str()), "{message}");
+        fs_err::rename(dir.path.join("aside"), &path).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn closing_can_be_repeated_until_the_streams_are_removed() {
     let dir = dir();
     let spool = spool(&dir);

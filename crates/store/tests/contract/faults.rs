@@ -4,6 +4,8 @@ use crate::database::{Database, Driver, is_deposed, test_job};
 use assay_engine::ids::{AttemptId, JobId};
 use assay_engine::io::Input;
 use assay_engine::rows::Row;
+use assay_engine::state::State;
+use assay_engine::work::Timing;
 use assay_store::{Epoch, JobFilter, StoreError};
 use std::future::Future;
 use std::pin::Pin;
@@ -34,6 +36,29 @@ pub(crate) async fn of_two_leaders_the_first_is_deposed(database: &Database) {
         "again, and after the other's commit"
     );
     second.check().await;
+}
+
+pub(crate) async fn a_leader_that_doubts_knows_whether_it_still_leads(database: &Database) {
+    let mut first = Driver::start(database).await;
+    first.store.reacquire(first.epoch).await.unwrap();
+    first.store.reacquire(first.epoch).await.unwrap();
+    assert_eq!(first.post(vec![test_job("a")]).await, [JobId(1)], "the epoch is still good");
+    let mut second = Driver::start(database).await;
+    assert!(is_deposed(&first.store.reacquire(first.epoch).await));
+    assert_eq!(second.post(vec![test_job("b")]).await, [JobId(2)], "asking deposed nobody");
+    second.check().await;
+}
+
+pub(crate) async fn a_new_job_never_replaces_another(database: &Database) {
+    let mut stale = Driver::start(database).await;
+    let (_, batch) = stale.step(Input::PostJobs { jobs: vec![test_job("stale")] });
+    let mut driver = Driver::start(database).await;
+    driver.post(vec![test_job("kept")]).await;
+    let before = driver.store.job(JobId(1)).await.unwrap().unwrap();
+    let refused = driver.store.commit(driver.epoch, &batch).await;
+    assert!(matches!(refused, Err(StoreError::Database { .. })), "{refused:?}");
+    assert_eq!(driver.store.job(JobId(1)).await.unwrap().unwrap(), before);
+    driver.check().await;
 }
 
 pub(crate) async fn a_bad_row_spoils_its_batch_and_nothing_else(database: &Database) {
@@ -85,9 +110,9 @@ pub(crate) async fn a_commit_dropped_at_any_moment_is_whole_or_nothing(database:
             None => dropped += 1,
         }
         // What the leader does after a commit of unknown outcome.
-        let epoch = driver.epoch;
-        driver = Driver { sent: Vec::new(), ..Driver::start(database).await };
-        assert!(driver.epoch > epoch);
+        driver.store.reacquire(driver.epoch).await.unwrap();
+        let rows = driver.store.load().await.unwrap();
+        driver.state = State::rebuild(rows, Timing::default(), driver.now);
         let after = driver.state.facts().last_job;
         assert!(
             after == before || after == before + JOBS,

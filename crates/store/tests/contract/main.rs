@@ -42,6 +42,8 @@ contract!(
     lists::ten_thousand_jobs_in_pages,
     lists::wait_reasons_are_shown,
     faults::of_two_leaders_the_first_is_deposed,
+    faults::a_leader_that_doubts_knows_whether_it_still_leads,
+    faults::a_new_job_never_replaces_another,
     faults::a_bad_row_spoils_its_batch_and_nothing_else,
     faults::a_commit_dropped_at_any_moment_is_whole_or_nothing,
     faults::a_killed_process_loses_nothing_it_was_told_is_stored,
