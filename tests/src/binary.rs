@@ -1,10 +1,11 @@
 //! The binary under test, and what it says.
 
 use crate::PATIENCE;
+use crate::processes::eventually;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
@@ -43,9 +44,8 @@ pub struct Ended {
 
 impl Ended {
     /// Insists on the exit code, and shows everything if it is another.
-    #[must_use]
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub fn expect(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
     }
@@ -58,9 +58,8 @@ impl Ended {
     }
 
     /// Insists on a text in what it said, on either stream.
-    #[must_use]
     #[track_caller]
-    pub fn says(self, text: &str) -> Self {
+    pub fn says(&self, text: &str) -> &Self {
         let said = self.stdout.contains(text) || self.stderr.contains(text);
         assert!(said, "{text:?} was not said\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
@@ -76,7 +75,8 @@ pub(crate) async fn run(command: Command) -> Ended {
 pub struct Started {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
-    stderr: JoinSet<String>,
+    stderr: Arc<Mutex<String>>,
+    reader: JoinSet<()>,
 }
 
 impl Started {
@@ -84,13 +84,15 @@ impl Started {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let (stdout, mut pipe) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let mut stderr = JoinSet::new();
-        stderr.spawn(async move {
-            let mut bytes = Vec::new();
-            pipe.read_to_end(&mut bytes).await.unwrap();
-            String::from_utf8_lossy(&bytes).into_owned()
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (mut reader, sink) = (JoinSet::new(), stderr.clone());
+        reader.spawn(async move {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = pipe.read(&mut bytes).await {
+                sink.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
+            }
         });
-        Self { child, stdout: BufReader::new(stdout).lines(), stderr }
+        Self { child, stdout: BufReader::new(stdout).lines(), stderr, reader }
     }
 
     /// Its process id.
@@ -104,6 +106,12 @@ impl Started {
         line.expect("a line on standard output in time").unwrap()
     }
 
+    /// Waits until it has said this on standard error, and answers all that was said.
+    pub async fn says(&self, text: &str) -> String {
+        let said = || Some(self.stderr.lock().unwrap().clone()).filter(|said| said.contains(text));
+        eventually(text, said).await
+    }
+
     /// Waits for its end.
     pub async fn end(mut self) -> Ended {
         let all = async {
@@ -113,7 +121,8 @@ impl Started {
                 stdout.push('\n');
             }
             let status = self.child.wait().await.unwrap();
-            let stderr = self.stderr.join_next().await.unwrap().unwrap();
+            self.reader.join_next().await.unwrap().unwrap();
+            let stderr = std::mem::take(&mut *self.stderr.lock().unwrap());
             Ended { code: status.code(), stdout, stderr }
         };
         tokio::time::timeout(PATIENCE, all).await.expect("the process ends in time")

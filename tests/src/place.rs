@@ -110,9 +110,8 @@ impl Place {
             left.is_empty().then_some(())
         });
         // Bubblewrap's children are reaped by the kernel moments after their parent: seconds are plenty.
-        if tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.is_err() {
-            panic!("still running: {left:#?}");
-        }
+        let gone = tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.is_ok();
+        assert!(gone, "still running: {left:#?}");
         let files: Vec<_> =
             fs::read_dir(self.run_dir()).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(files.is_empty(), "left behind: {files:?}");

@@ -46,17 +46,21 @@ impl RunRecord {
 
     /// Every step, in order.
     pub fn steps(&self) -> Vec<&Step> {
-        let step = |record| if let &Record::Step(ref step) = record { Some(step.as_ref()) } else { None };
-        self.records.iter().filter_map(step).collect()
+        self.records
+            .iter()
+            .filter_map(|record| if let Record::Step(step) = record { Some(step.as_ref()) } else { None })
+            .collect()
     }
 
     /// The modules that ended, with their results.
     pub fn modules(&self) -> Vec<(&str, ModuleResult)> {
-        let end = |record| match record {
-            &Record::ModuleEnded { ref module, result, .. } => Some((module.as_str(), result)),
-            _ => None,
-        };
-        self.records.iter().filter_map(end).collect()
+        self.records
+            .iter()
+            .filter_map(|record| match record {
+                Record::ModuleEnded { module, result, .. } => Some((module.as_str(), *result)),
+                _ => None,
+            })
+            .collect()
     }
 
     /// All blobs that steps refer to.

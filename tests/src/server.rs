@@ -167,10 +167,10 @@ impl<'a> Up<'a> {
                 assert!(events.chunk().await.unwrap().is_some(), "the events ended");
             }
         };
-        match tokio::time::timeout(PATIENCE, found).await {
-            Ok(job) => job,
-            Err(_) => panic!("in vain: {what}: {:#?}", self.job(job).await),
+        if let Ok(found) = tokio::time::timeout(PATIENCE, found).await {
+            return found;
         }
+        panic!("in vain: {what}: {:#?}", self.job(job).await)
     }
 
     /// Waits until a worker is connected, by the server's own events.

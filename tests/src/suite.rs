@@ -57,9 +57,10 @@ impl Suite {
     #[must_use]
     pub fn module(self, name: &str, flags: &str, body: &str) -> Self {
         let flags = if flags.is_empty() { String::new() } else { format!(", {flags}") };
-        let lines: String =
-            body.lines().map(|line| format!("    {}\n", line.trim_start_matches("        "))).collect();
-        let text = format!("test(name = \"{name}\"{flags})\n\ndef run(t: Machine):\n{lines}");
+        let lines: Vec<String> =
+            body.lines().map(|line| format!("    {}", line.trim_start_matches("        "))).collect();
+        let lines = lines.join("\n");
+        let text = format!("test(name = \"{name}\"{flags})\n\ndef run(t: Machine):\n{lines}\n");
         self.file(&format!("tests/{name}.star"), text)
     }
 

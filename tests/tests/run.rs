@@ -1,4 +1,5 @@
 //! `assay run`: real machines, verdicts, and the record that is left behind.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use assay_records::journal::Entry;
 use assay_records::step::{ModuleResult, StepBody, StepResult};
@@ -224,9 +225,8 @@ async fn a_needle_made_from_a_run_matches_in_the_next() {
     let suite = suite.module("menu", "", "t.assert_screen(\"mine\", timeout = 60)");
     run(&place, &suite, 0, &[]).await;
     let scene = suite.join("needles/mine.png");
-    let found =
-        place.run(&["needle", "match", &format!("{name}.json"), scene.as_str(), "--json"]).await.expect(0);
-    let found = found.json();
+    let found = place.run(&["needle", "match", &format!("{name}.json"), scene.as_str(), "--json"]).await;
+    let found = found.expect(0).json();
     assert_eq!(
         (found["matched"].as_bool(), found["areas"][0]["similarity"].as_f64()),
         (Some(true), Some(1.0))
