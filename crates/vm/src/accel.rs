@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::sandbox::Isolation;
+use crate::sandbox::{Host, Isolation};
 use crate::spawner;
 
 /// How the guest's processor runs.
@@ -49,7 +49,8 @@ fn tcg(why: impl Into<String>) -> Choice {
 }
 
 /// Decides for a QEMU program. The answer is kept for the process, and in `cache` until the host boots
-/// anew or its kernel or QEMU changes.
+/// anew or its kernel, QEMU or isolation changes; there only if the guest ran or hung, as other failures may
+/// be mended soon.
 pub async fn choose(qemu: &Utf8Path, no_kvm: bool, cache: Option<&Utf8Path>) -> Choice {
     if no_kvm {
         return tcg("QEMU_NO_KVM asks for emulation.");
@@ -64,23 +65,35 @@ pub async fn choose(qemu: &Utf8Path, no_kvm: bool, cache: Option<&Utf8Path>) -> 
             return tcg(format!("/dev/kvm cannot be used: {e}. Add this user to the group that owns it."));
         }
     }
-    let mut known = KNOWN.lock().await;
-    let key = key(qemu);
-    if let Some(found) = known.iter().find(|k| k.key == key) {
+    decide(Host::this(), qemu, cache, &KNOWN, DEADLINE).await
+}
+
+async fn decide(
+    host: &Host,
+    qemu: &Utf8Path,
+    cache: Option<&Utf8Path>,
+    known: &Mutex<Vec<Known>>,
+    deadline: Duration,
+) -> Choice {
+    let mut known = known.lock().await;
+    let file = cache.map(|dir| dir.join("accelerator.json"));
+    let sought = key(qemu, &host.best());
+    if let Some(found) = known.iter().find(|k| k.key == sought) {
         return found.choice.clone();
     }
-    let file = cache.map(|dir| dir.join("accelerator.json"));
-    let kept = file.as_deref().and_then(|f| load(f, &key));
-    let choice = if let Some(choice) = kept {
-        choice
-    } else {
-        let choice = probe(qemu, DEADLINE).await;
-        if let Some(file) = &file {
-            store(file, &Known { key: key.clone(), choice: choice.clone() });
-        }
-        choice
-    };
-    known.push(Known { key, choice: choice.clone() });
+    if let Some(choice) = file.as_deref().and_then(|f| load(f, &sought)) {
+        known.push(Known { key: sought, choice: choice.clone() });
+        return choice;
+    }
+    let outcome = probe(host, qemu, deadline).await;
+    let lasting = outcome.is_lasting();
+    // The probe may have found out that there are no namespaces: then its answer is for a host without them.
+    let found = Known { key: key(qemu, &host.best()), choice: outcome.into() };
+    if let Some(file) = file.filter(|_| lasting) {
+        store(&file, &found);
+    }
+    let choice = found.choice.clone();
+    known.push(found);
     choice
 }
 
@@ -92,10 +105,14 @@ pub async fn warm_up(cache: &Utf8Path) {
 }
 
 /// What an answer holds for.
-fn key(qemu: &Utf8Path) -> String {
+fn key(qemu: &Utf8Path, isolation: &Isolation) -> String {
     let proc = |name: &str| fs_err::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
     let binary = fs_err::metadata(qemu).map(|m| format!("{} {}", m.size(), m.mtime())).unwrap_or_default();
-    format!("{qemu} {binary} {} {}", proc("osrelease").trim(), proc("random/boot_id").trim())
+    let isolation = match isolation {
+        Isolation::Namespaces => "namespaces",
+        Isolation::RestrictedNetwork { .. } => "restricted",
+    };
+    format!("{qemu} {binary} {} {} {isolation}", proc("osrelease").trim(), proc("random/boot_id").trim())
 }
 
 fn load(file: &Utf8Path, key: &str) -> Option<Choice> {
@@ -128,74 +145,166 @@ fn boot_sector() -> Vec<u8> {
     sector
 }
 
-/// Boots a tiny guest under KVM.
-async fn probe(qemu: &Utf8Path, deadline: Duration) -> Choice {
-    match boot(qemu, "kvm", deadline).await {
-        Ok(()) => Choice { accelerator: Accelerator::Kvm, why: "A probe guest ran under KVM.".to_owned() },
-        Err(why) => tcg(format!("A probe guest did not run under KVM: {why}.")),
+/// How a probe guest fared.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It ran to its end.
+    Ran,
+    /// It did not end within this time.
+    Hung(Duration),
+    /// It could not be looked at; why.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Whether it tells something of KVM, and not only of this moment.
+    fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Failed(_))
     }
 }
 
-async fn boot(qemu: &Utf8Path, accelerator: &str, deadline: Duration) -> Result<(), String> {
-    let dir =
-        Utf8PathBuf::from_path_buf(std::env::temp_dir()).map_err(|_| "TMPDIR is not UTF-8".to_owned())?;
-    let disk = dir.join(format!("assay-probe-{}.img", std::process::id()));
-    fs_err::write(&disk, boot_sector()).map_err(|e| e.to_string())?;
-    let result = boot_disk(qemu, accelerator, deadline, &dir, &disk).await;
-    let _ = fs_err::remove_file(&disk);
-    result
+impl From<Outcome> for Choice {
+    fn from(outcome: Outcome) -> Self {
+        let why = match outcome {
+            Outcome::Ran => {
+                return Self {
+                    accelerator: Accelerator::Kvm,
+                    why: "A probe guest ran under KVM.".to_owned(),
+                };
+            }
+            Outcome::Hung(after) => format!("it hung for {} ms", after.as_millis()),
+            Outcome::Failed(why) => why,
+        };
+        tcg(format!("A probe guest did not run under KVM: {}.", why.trim_end_matches('.')))
+    }
 }
 
-async fn boot_disk(
+/// Boots a tiny guest under KVM.
+async fn probe(host: &Host, qemu: &Utf8Path, deadline: Duration) -> Outcome {
+    boot(host, qemu, "kvm", deadline).await.unwrap_or_else(Outcome::Failed)
+}
+
+async fn boot(
+    host: &Host,
     qemu: &Utf8Path,
     accelerator: &str,
     deadline: Duration,
-    dir: &Utf8Path,
-    disk: &Utf8Path,
-) -> Result<(), String> {
-    let mut command = Isolation::best().command(qemu, dir);
-    command
-        .args(["-no-user-config", "-nodefaults", "-machine", "pc", "-display", "none", "-m", "16M"])
-        .args(["-accel", accelerator, "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-boot", "c"])
-        .arg("-drive")
-        .arg(format!("format=raw,if=ide,snapshot=on,file={}", crate::cmdline::escape(disk.as_str())))
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
-    let child = spawner::spawn(command).await.map_err(|e| e.to_string())?;
-    match tokio::time::timeout(deadline, child.wait_with_output()).await {
-        Err(_) => Err(format!("it hung for {} ms", deadline.as_millis())),
-        Ok(Err(e)) => Err(e.to_string()),
-        Ok(Ok(output)) if output.status.code() == Some(SUCCESS) => Ok(()),
-        Ok(Ok(output)) => {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            let said = stderr.lines().last().unwrap_or("nothing");
-            Err(format!("QEMU ended with {} and said {said}", output.status))
+) -> Result<Outcome, String> {
+    let dir = own_directory().map_err(|e| e.to_string())?;
+    let result = boot_in(&dir, host, qemu, accelerator, deadline).await;
+    let _ = fs_err::remove_dir_all(&dir);
+    result
+}
+
+/// A new directory: the probe guest may write there.
+fn own_directory() -> std::io::Result<Utf8PathBuf> {
+    let parent = Utf8PathBuf::from_path_buf(std::env::temp_dir())
+        .map_err(|_| std::io::Error::other("TMPDIR is not UTF-8"))?
+        .canonicalize_utf8()?;
+    let mut attempt = 0;
+    loop {
+        let dir = parent.join(format!("assay-probe-{}-{attempt}", std::process::id()));
+        match fs_err::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            // Left by a process that was killed and had the same number.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
+            Err(e) => return Err(e),
         }
+    }
+}
+
+async fn boot_in(
+    dir: &Utf8Path,
+    host: &Host,
+    qemu: &Utf8Path,
+    accelerator: &str,
+    deadline: Duration,
+) -> Result<Outcome, String> {
+    let disk = dir.join("disk.img");
+    fs_err::write(&disk, boot_sector()).map_err(|e| e.to_string())?;
+    let mut isolation = host.best();
+    loop {
+        let mut command = host.command(&isolation, qemu, dir, &[]).map_err(|e| e.to_string())?;
+        command
+            .args(["-no-user-config", "-nodefaults", "-machine", "pc", "-display", "none", "-m", "16M"])
+            .args(["-accel", accelerator, "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-boot", "c"])
+            .arg("-drive")
+            .arg(format!("format=raw,if=ide,snapshot=on,file={}", crate::cmdline::escape(disk.as_str())))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
+        let child = spawner::spawn(command).await.map_err(|e| e.to_string())?;
+        let Ok(output) = tokio::time::timeout(deadline, child.wait_with_output()).await else {
+            return Ok(Outcome::Hung(deadline));
+        };
+        let output = output.map_err(|e| e.to_string())?;
+        if output.status.code() == Some(SUCCESS) {
+            return Ok(Outcome::Ran);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if let Some(lesser) = host.after_failure(&isolation, &stderr) {
+            isolation = lesser;
+            continue;
+        }
+        let said = stderr.lines().last().unwrap_or("nothing");
+        return Err(format!("QEMU ended with {} and said {said}", output.status));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::tests::{REFUSES, SETPRIV, host};
 
     #[tokio::test]
     async fn the_probe_guest_runs_to_its_end() {
         let qemu = crate::sandbox::find_program("qemu-system-x86_64").unwrap();
         // Emulation always works: this proves that the guest itself does what the probe looks for.
-        boot(&qemu, "tcg", Duration::from_mins(1)).await.unwrap();
+        let outcome = boot(Host::this(), &qemu, "tcg", Duration::from_mins(1)).await;
+        assert_eq!(outcome, Ok(Outcome::Ran));
+    }
+
+    /// A host where bubblewrap is refused, and a program in place of QEMU; what is decided, and kept.
+    async fn decided(qemu: &str, deadline: Duration) -> (Choice, Option<Choice>) {
+        let (dir, host) = host(&[REFUSES, SETPRIV, ("qemu", qemu)]);
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let qemu = dir.join("qemu");
+        let known = Mutex::default();
+        let choice = decide(&host, &qemu, Some(dir), &known, deadline).await;
+        // The process asks once only, whatever came out.
+        fs_err::write(&qemu, "").unwrap();
+        let again = known.lock().await.first().map(|k: &Known| k.choice.clone());
+        assert_eq!(again, Some(choice.clone()));
+        let restricted = host.best();
+        assert!(matches!(restricted, Isolation::RestrictedNetwork { .. }), "{restricted:?}");
+        let kept = fs_err::read(dir.join("accelerator.json")).ok();
+        let kept = kept.map(|bytes| serde_json::from_slice::<Known>(&bytes).unwrap());
+        assert!(kept.iter().all(|k| k.key.ends_with(" restricted")), "{kept:?}");
+        (choice, kept.map(|k| k.choice))
     }
 
     #[tokio::test]
-    async fn a_failing_or_hanging_qemu_means_emulation() {
-        let failing = probe(Utf8Path::new("/bin/false"), DEADLINE).await;
-        assert_eq!(failing.accelerator, Accelerator::Tcg);
-        assert!(failing.why.contains("QEMU ended with exit status: 1"), "{}", failing.why);
-        let dir = tempfile::tempdir().unwrap();
-        let hanging = Utf8Path::from_path(dir.path()).unwrap().join("qemu");
-        fs_err::write(&hanging, "#!/bin/sh\nexec sleep 600\n").unwrap();
-        fs_err::set_permissions(&hanging, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let hung = probe(&hanging, Duration::from_millis(50)).await;
-        assert_eq!(hung.why, "A probe guest did not run under KVM: it hung for 50 ms.");
+    async fn bubblewraps_refusal_says_nothing_of_kvm() {
+        let (choice, kept) = decided("exit 43", Duration::from_mins(1)).await;
+        assert_eq!((choice.accelerator, kept), (Accelerator::Kvm, Some(choice)));
+    }
+
+    #[tokio::test]
+    async fn a_hang_is_kept_and_a_failure_is_not() {
+        let (hung, kept) = decided("exec sleep 600", Duration::from_millis(200)).await;
+        assert_eq!(hung.accelerator, Accelerator::Tcg);
+        assert_eq!(hung.why, "A probe guest did not run under KVM: it hung for 200 ms.");
+        assert_eq!(kept, Some(hung));
+        let (failed, kept) = decided("echo no luck >&2; exit 1", Duration::from_mins(1)).await;
+        assert_eq!(failed.accelerator, Accelerator::Tcg);
+        let why = "A probe guest did not run under KVM: QEMU ended with exit status: 1 and said no luck.";
+        assert_eq!((failed.why.as_str(), kept), (why, None));
+    }
+
+    #[test]
+    fn an_answer_holds_for_its_isolation() {
+        let restricted = Isolation::RestrictedNetwork { why: String::new() };
+        let keys = [Isolation::Namespaces, restricted].map(|i| key(Utf8Path::new("/bin/sh"), &i));
+        assert_ne!(keys[0], keys[1]);
     }
 
     #[test]

@@ -38,6 +38,15 @@ pub enum MachineError {
         /// Its version.
         version: String,
     },
+    /// Neither bubblewrap nor setpriv can tie QEMU to this process.
+    #[error(
+        "nothing would end QEMU if the worker died: {why} There is no setpriv either. Install bubblewrap and \
+         permit it user namespaces, or install util-linux, which brings setpriv."
+    )]
+    Unguarded {
+        /// Why bubblewrap is not used, a sentence.
+        why: String,
+    },
     /// It ended before it could be talked to.
     #[error("QEMU ended at start ({status}). It said:\n{stderr}\n{remedy}")]
     DiedAtStart {

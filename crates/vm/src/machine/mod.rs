@@ -34,6 +34,9 @@ pub struct MachineOptions {
     pub observer: Option<FrameObserver>,
     /// Name or path of qemu-img.
     pub qemu_img: String,
+    /// Directories of the host that QEMU shall find empty, such as those with tokens and keys; not one that
+    /// holds the machine's images. Works in namespaces only; what does not exist is passed over.
+    pub hide: Vec<Utf8PathBuf>,
     /// Most bytes of the serial log on disk.
     pub serial_limit: u64,
     /// How long QEMU may take until the guest's processor runs.
@@ -52,6 +55,7 @@ impl Default for MachineOptions {
             cache_dir: None,
             observer: None,
             qemu_img: "qemu-img".to_owned(),
+            hide: Vec::new(),
             serial_limit: 64 << 20,
             start_deadline: Duration::from_secs(30),
             call_deadline: Duration::from_secs(20),

@@ -22,7 +22,7 @@ use crate::error::MachineError;
 use crate::input;
 use crate::pacer::Pacer;
 use crate::qmp::Qmp;
-use crate::sandbox::{Isolation, find_program};
+use crate::sandbox::{Host, Isolation, find_program};
 use crate::serial::{self, SerialLog};
 use crate::settings::MachineSpec;
 use crate::spawner;
@@ -54,15 +54,15 @@ pub(super) async fn start(
     files.0.extend(overlay.clone());
     let layout = Layout { accelerator: accelerator.accelerator, overlay };
     let plan = Plan { spec, arguments: spec.arguments(&layout), qemu, dir, accelerator, options };
-    let isolation = Isolation::best();
-    match plan.boot(&isolation).await {
-        Err(MachineError::DiedAtStart { stderr, .. }) if isolation.after_failure(&stderr).is_some() => {
-            // Namespaces are not permitted; from now on this process knows.
-            plan.boot(&Isolation::best()).await
-        }
-        other => other,
+    let isolation = Host::this().best();
+    let mut booted = plan.boot(&isolation).await;
+    if let Err(MachineError::DiedAtStart { stderr, .. }) = &booted
+        && let Some(lesser) = Host::this().after_failure(&isolation, stderr)
+    {
+        // Namespaces are not permitted; from now on this process knows.
+        booted = plan.boot(&lesser).await;
     }
-    .map(|machine| Machine { _files: files, ..machine })
+    booted.map(|machine| Machine { _files: files, ..machine })
 }
 
 struct Plan<'a> {
@@ -117,7 +117,7 @@ impl Plan<'_> {
         let doors = Doors::open(&self.dir).map_err(cannot)?;
         let (serial, serial_writer) =
             SerialLog::create(&self.dir.join("serial0.txt"), self.options.serial_limit).map_err(cannot)?;
-        let mut command = isolation.command(&self.qemu, &self.dir);
+        let mut command = Host::this().command(isolation, &self.qemu, &self.dir, &self.options.hide)?;
         command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = spawner::spawn(command)
             .await

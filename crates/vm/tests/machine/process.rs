@@ -108,14 +108,28 @@ async fn dies_with_its_owner() {
     dies_with(None, "").await;
 }
 
-#[tokio::test]
-async fn without_bubblewrap_it_runs_restricted_and_dies_with_its_owner() {
+/// Programs that the machine is started with; nothing else is in PATH.
+fn programs() -> Place {
     let place = Place::new();
     for name in ["qemu-system-x86_64", "setpriv"] {
         let target = fs_err::canonicalize(format!("/usr/bin/{name}")).unwrap();
         fs_err::os::unix::fs::symlink(target, place.path().join(name)).unwrap();
     }
-    dies_with(Some(place.path()), "bubblewrap is not installed").await;
+    place
+}
+
+#[tokio::test]
+async fn without_bubblewrap_it_runs_restricted_and_dies_with_its_owner() {
+    dies_with(Some(programs().path()), "bubblewrap is not installed").await;
+}
+
+#[tokio::test]
+async fn without_namespaces_it_runs_restricted_and_dies_with_its_owner() {
+    let place = programs();
+    let refusing =
+        place.script("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2; exit 1\n");
+    fs_err::rename(refusing, place.path().join("bwrap")).unwrap();
+    dies_with(Some(place.path()), "bubblewrap said: No permissions to create new namespace").await;
 }
 
 /// Not a test by itself: a process that owns a machine and waits to be killed.
