@@ -28,7 +28,7 @@ pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, CliError> {
 /// not below /tmp, where anybody could make the directory first.
 pub(crate) fn host_options(data: &Utf8Path, unsandboxed: bool) -> HostOptions {
     let run = data.join("run").join(std::process::id().to_string());
-    HostOptions { cache: data.join("cache"), run, unsandboxed }
+    HostOptions { cache: data.join("cache"), run, hide: vec![data.join("tokens")], unsandboxed }
 }
 
 /// The same for the worker of a pool, which has one worker at a time: so a worker finds what one that was killed has

@@ -64,6 +64,8 @@ pub struct HostOptions {
     pub cache: Utf8PathBuf,
     /// Where the sockets and overlays of running machines live; short, because socket paths are limited.
     pub run: Utf8PathBuf,
+    /// Directories that a machine's QEMU must not see: tokens.
+    pub hide: Vec<Utf8PathBuf>,
     /// Run external test programs without a sandbox where none can be had.
     pub unsandboxed: bool,
 }

@@ -65,6 +65,7 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
     let options = MachineOptions {
         cache_dir: Some(attempt.host.cache.clone()),
         observer: Some(observer),
+        hide: attempt.host.hide.clone(),
         ..MachineOptions::default()
     };
     let started = tokio::select! {
