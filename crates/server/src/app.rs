@@ -12,13 +12,27 @@ use assay_store::blobs::Blobs;
 use assay_store::spool::Spool;
 use assay_store::{Store, StoreError};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How much of the steps is looked at at once when an attempt is taken up.
 const PIECE: usize = 1024 * 1024;
+
+/// How many attempts' streams may be closed at once.
+const CLOSERS: usize = 16;
+
+/// One lock per attempt, or nearly: an attempt's streams are closed by one task at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Closers([tokio::sync::Mutex<()>; CLOSERS]);
+
+impl Closers {
+    fn of(&self, attempt: AttemptId) -> &tokio::sync::Mutex<()> {
+        let number = attempt.job.0.unsigned_abs().wrapping_add(u64::from(attempt.number));
+        &self.0[(number % CLOSERS as u64) as usize]
+    }
+}
 
 /// The server.
 pub(crate) struct App {
@@ -29,6 +43,9 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) hub: Hub,
     pub(crate) live: LiveAttempts,
+    pub(crate) closers: Closers,
+    /// Why nothing is decided now; see [`App::trouble`].
+    pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Cancelled when the server is to end.
@@ -43,9 +60,18 @@ impl App {
         let _ = self.events.send(event);
     }
 
+    /// Why the server decides nothing now, as one sentence without its full stop; `None` while all is well.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     /// An attempt is carried by a worker, or may be: its streams may grow from where they are.
     pub(crate) async fn take_up(&self, attempt: AttemptId) -> Result<BTreeMap<Stream, u64>, StoreError> {
-        let lengths = self.spool.lens(attempt).await?;
+        let lengths = self.spool.settle(attempt).await?;
         let live = self.live.begin(attempt);
         let steps = lengths.get(Stream::Steps.file_name()).copied().unwrap_or(0);
         while live.seen() < steps {
@@ -62,26 +88,47 @@ impl App {
             .collect())
     }
 
+    /// Removes from the spool what has become blobs, for a process that died between the two.
+    pub(crate) async fn sweep_spool(&self) -> Result<(), StoreError> {
+        for attempt in self.spool.attempts().await? {
+            match self.attempt(attempt).await? {
+                Some(stored) if stored.streams.is_some() => self.spool.remove(attempt).await?,
+                Some(_) => {}
+                None => {
+                    tracing::warn!(%attempt, "the spool has streams of an attempt that is not in the database");
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The attempt has ended: makes blobs of its streams. If that fails they stay in the spool, where pages find them,
-    /// and the next start tries again.
+    /// and the next start, or the next recovery of the driver, tries again.
     pub(crate) fn close_streams(self: &Arc<Self>, attempt: AttemptId) {
         let app = self.clone();
         self.tasks.spawn(async move {
-            app.live.begin(attempt).end().await;
-            match app.spool.close(attempt).await {
-                Ok(streams) => {
-                    if app.engine.closed(attempt, streams).await
-                        && let Err(error) = app.spool.remove(attempt).await
-                    {
-                        tracing::warn!(%attempt, %error, "the spool of a closed attempt cannot be removed");
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%attempt, %error, "streams cannot be closed; they stay in the spool");
-                }
+            let _alone = app.closers.of(attempt).lock().await;
+            if let Err(error) = app.close_now(attempt).await {
+                tracing::error!(%attempt, %error, "streams cannot be closed; they stay in the spool");
             }
             app.live.forget(attempt);
             app.publish(Event::Job { id: attempt.job });
         });
+    }
+
+    async fn close_now(&self, attempt: AttemptId) -> Result<(), StoreError> {
+        self.live.begin(attempt).end().await;
+        // Another task may have been faster; with the spool gone this one would store that there are no streams.
+        let closed = self.attempt(attempt).await?.is_some_and(|attempt| attempt.streams.is_some());
+        if !closed {
+            let streams = self.spool.close(attempt).await?;
+            if !self.engine.closed(attempt, streams).await {
+                return Ok(());
+            }
+        }
+        if let Err(error) = self.spool.remove(attempt).await {
+            tracing::warn!(%attempt, %error, "the spool of a closed attempt cannot be removed");
+        }
+        Ok(())
     }
 }

@@ -68,7 +68,10 @@ impl Guard {
         if !is_safe(method) {
             same_site(headers, host.as_deref())?;
         }
-        let trusted = self.trust_loopback && peer.to_canonical().is_loopback() && local_name;
+        let trusted = self.trust_loopback
+            && peer.to_canonical().is_loopback()
+            && local_name
+            && !FORWARDED.iter().any(|name| headers.contains_key(*name));
         Ok(if trusted { Role::Admin } else { Role::Viewer })
     }
 
@@ -87,6 +90,9 @@ impl Guard {
         }
     }
 }
+
+/// What a proxy adds: the sender is somewhere else, whatever the address says.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
 /// Refuses what another site's page makes a browser send.
 fn same_site(headers: &HeaderMap, host: Option<&str>) -> Result<(), Fault> {
@@ -225,6 +231,9 @@ mod tests {
             (true, local, "127.0.0.1", post, vec![here, ("origin", "http://evil.example")], Err(403)),
             (true, local, "127.0.0.1", post, vec![here, ("origin", "null")], Err(403)),
             (true, local, "127.0.0.1", post, vec![here, ("sec-fetch-site", "cross-site")], Err(403)),
+            (true, local, "127.0.0.1", post, vec![here, ("forwarded", "for=192.0.2.7")], Ok(Viewer)),
+            (true, local, "127.0.0.1", post, vec![here, ("x-forwarded-for", "192.0.2.7")], Ok(Viewer)),
+            (true, local, "127.0.0.1", post, vec![here, ("via", "1.1 proxy")], Ok(Viewer)),
             (true, wide, "192.0.2.7", post, vec![("host", "ci.example")], Ok(Viewer)),
             (true, wide, "192.0.2.7", post, vec![here], Ok(Viewer)),
             (true, wide, "127.0.0.1", post, vec![("host", "ci.example")], Ok(Viewer)),

@@ -1,8 +1,12 @@
 //! The one place that decides: a task that owns the engine's state.
 //!
 //! It takes what has come in, steps the engine, stores the rows of all steps in one transaction, and only then sends
-//! and answers. When storing fails, the state is dropped and made anew from the store: nobody has heard of what was
-//! not stored.
+//! and answers. When storing fails, the state is dropped and made anew from the store ([`recovery`]): nobody has heard
+//! of what was not stored.
+
+mod recovery;
+#[cfg(test)]
+mod tests;
 
 use crate::app::App;
 use crate::fault::Fault;
@@ -14,6 +18,8 @@ use assay_engine::work::Timing;
 use assay_proto::api::Event;
 use assay_store::{Batch, Epoch, StoreError, Streams};
 use axum::http::StatusCode;
+use recovery::{Backoff, Suspects};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +30,6 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 1024;
 /// Inputs in one transaction.
 const GROUP: usize = 256;
-/// Pause before the store is tried again, growing to 25 times as much.
-const RETRY: Duration = Duration::from_millis(200);
 
 /// Where an answer goes.
 type Asker = oneshot::Sender<Result<Answer, Fault>>;
@@ -42,6 +46,12 @@ enum Work {
         streams: Streams,
         stored: oneshot::Sender<()>,
     },
+}
+
+impl Work {
+    fn tick() -> Self {
+        Self::Input { input: Input::Tick, answer: None }
+    }
 }
 
 /// The way to the driver.
@@ -131,6 +141,8 @@ pub(crate) enum Ended {
     Asked,
     /// Another server leads now.
     Deposed,
+    /// The engine panics whatever it is given.
+    Broken,
 }
 
 /// Why the state has to be made anew.
@@ -138,51 +150,57 @@ enum Trouble {
     Deposed,
     Store(StoreError),
     /// The engine panicked over an input; it is left out.
-    Panic,
+    Panic {
+        /// The second time, over one that cannot be left out.
+        for_good: bool,
+    },
 }
+
+/// The engine's step; a parameter, so that tests can have one that panics.
+type Stepper = fn(&mut State, Input, Timestamp) -> Step;
 
 /// Drives the engine until `shutdown`.
 pub(crate) async fn drive(
+    app: Arc<App>,
+    inbox: Inbox,
+    state: State,
+    epoch: Epoch,
+    shutdown: CancellationToken,
+) -> Ended {
+    drive_with(app, inbox, state, epoch, shutdown, State::step).await
+}
+
+async fn drive_with(
     app: Arc<App>,
     mut inbox: Inbox,
     mut state: State,
     epoch: Epoch,
     shutdown: CancellationToken,
+    step: Stepper,
 ) -> Ended {
-    let mut driver = Driver { timing: *state.timing(), app, epoch, shutdown };
-    // The first tick stores what the restart itself has changed.
-    let mut first = Some(Work::Input { input: Input::Tick, answer: None });
+    let mut driver = Driver {
+        timing: *state.timing(),
+        app,
+        epoch,
+        shutdown,
+        step,
+        backoff: Backoff::default(),
+        suspects: Suspects::default(),
+        // The first tick stores what the restart itself has changed.
+        waiting: VecDeque::from([Work::tick()]),
+    };
     loop {
-        let group = match first.take() {
-            Some(work) => vec![work],
-            None => match driver.next(&mut inbox, &state).await {
-                Some(group) => group,
-                None => return Ended::Asked,
-            },
-        };
-        let trouble = match driver.turn(&mut state, group).await {
-            Ok(()) => continue,
-            Err(trouble) => trouble,
-        };
-        match trouble {
-            Trouble::Deposed => {
-                tracing::error!("another server has taken over this database; this one stops");
-                return Ended::Deposed;
-            }
-            Trouble::Store(error) => {
-                tracing::error!(%error, "storing failed; the state is made anew from the store");
-            }
-            Trouble::Panic => {
-                tracing::error!("the engine panicked; the input is left out and the state made anew");
-            }
+        let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
+        let turned = driver.turn(&mut state, &mut group).await;
+        // What a panic left untouched comes first when there is a state again. Workers repeat themselves.
+        group.retain(|work| matches!(work, Work::Input { answer: Some(_), .. } | Work::Closed { .. }));
+        driver.waiting.extend(group);
+        let Err(trouble) = turned else { continue };
+        match driver.recover(trouble, &mut inbox).await {
+            Ok(recovered) => state = recovered,
+            Err(ended) => return ended,
         }
-        // Workers dial again and say what they hold; that is how the new state gets to know them.
-        driver.app.hub.close_all("the server has to start its decisions anew from its store");
-        match driver.rebuild().await {
-            Some(rebuilt) => state = rebuilt,
-            None => return Ended::Asked,
-        }
-        first = Some(Work::Input { input: Input::Tick, answer: None });
+        driver.waiting.push_front(Work::tick());
     }
 }
 
@@ -191,6 +209,11 @@ struct Driver {
     epoch: Epoch,
     timing: Timing,
     shutdown: CancellationToken,
+    step: Stepper,
+    backoff: Backoff,
+    suspects: Suspects,
+    /// Work that comes before what is in the inbox.
+    waiting: VecDeque<Work>,
 }
 
 impl Driver {
@@ -199,7 +222,13 @@ impl Driver {
     }
 
     /// Waits for work and takes what is there; `None` at the end.
-    async fn next(&self, inbox: &mut Inbox, state: &State) -> Option<Vec<Work>> {
+    async fn next(&mut self, inbox: &mut Inbox, state: &State) -> Option<VecDeque<Work>> {
+        if self.shutdown.is_cancelled() {
+            return None;
+        }
+        if !self.waiting.is_empty() {
+            return Some(std::mem::take(&mut self.waiting));
+        }
         let until_due =
             state.next_deadline().map(|at| Duration::from_micros(at.micros_since(self.now()) as u64));
         let due = async {
@@ -208,48 +237,50 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let tick = || Work::Input { input: Input::Tick, answer: None };
         let beat = |input| Work::Input { input, answer: None };
         let first = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return None,
             Some(input) = inbox.beats.recv() => beat(input),
             Some(work) = inbox.work.recv() => work,
-            () = due => tick(),
+            () = due => Work::tick(),
         };
-        let mut group = vec![first];
+        let mut group = VecDeque::from([first]);
         while let Ok(input) = inbox.beats.try_recv() {
-            group.push(beat(input));
+            group.push_back(beat(input));
         }
         while group.len() < GROUP
             && let Ok(work) = inbox.work.try_recv()
         {
-            group.push(work);
+            group.push_back(work);
         }
         // What is due is dealt with even if work never ceases to come.
         if state.next_deadline().is_some_and(|at| at <= self.now()) {
-            group.push(tick());
+            group.push_back(Work::tick());
         }
         Some(group)
     }
 
-    /// Steps, stores, and lets the world know.
-    async fn turn(&mut self, state: &mut State, work: Vec<Work>) -> Result<(), Trouble> {
+    /// Steps, stores, and lets the world know. After a panic what was not looked at is left in `work`.
+    async fn turn(&mut self, state: &mut State, work: &mut VecDeque<Work>) -> Result<(), Trouble> {
         let mut group = Group::default();
-        for work in work {
+        while let Some(work) = work.pop_front() {
             match work {
                 Work::Input { input, answer } => {
+                    if let Some(connection) = self.suspects.banned(&input) {
+                        self.app.hub.refuse(connection, recovery::BANNED, false);
+                        continue;
+                    }
                     let now = self.now();
                     let kind = kind_of(&input);
-                    let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| state.step(input, now)));
+                    let subject = Suspects::subject(&input);
+                    let step = self.step;
+                    let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| step(state, input, now)));
                     let Ok(step) = stepped else {
                         tracing::error!(input = kind, "the engine panicked over this input");
-                        let text = "This request made the engine fail; it was left out.";
-                        let help = "Report it as a bug with the server's log.";
-                        let fault = Fault::new(StatusCode::INTERNAL_SERVER_ERROR, text, help);
-                        let _ = answer.map(|sender| sender.send(Err(fault)));
+                        let _ = answer.map(|sender| sender.send(Err(recovery::panicked())));
                         group.fail("the state had to be made anew.");
-                        return Err(Trouble::Panic);
+                        return Err(Trouble::Panic { for_good: self.suspects.note(subject) });
                     };
                     group.take(step, answer);
                 }
@@ -259,15 +290,12 @@ impl Driver {
                 }
             }
         }
-        if !group.batch.is_empty()
-            && let Err(error) = self.app.store.commit(self.epoch, &group.batch).await
-        {
-            group.fail(&error.to_string());
-            return Err(if matches!(error, StoreError::Deposed) {
-                Trouble::Deposed
-            } else {
-                Trouble::Store(error)
-            });
+        if !group.batch.is_empty() {
+            if let Err(error) = self.app.store.commit(self.epoch, &group.batch).await {
+                group.fail(&error.to_string());
+                return Err(Trouble::from(error));
+            }
+            self.backoff = Backoff::default();
         }
         self.release(group);
         Ok(())
@@ -292,21 +320,6 @@ impl Driver {
         }
         for stored in group.closed {
             let _ = stored.send(());
-        }
-    }
-
-    /// Makes the state anew, however long the store is away; `None` at the end.
-    async fn rebuild(&self) -> Option<State> {
-        let mut pause = RETRY;
-        loop {
-            match self.app.store.load().await {
-                Ok(rows) => return Some(State::rebuild(rows, self.timing, self.now())),
-                Err(error) => tracing::error!(%error, "the store cannot be read; it is tried again"),
-            }
-            tokio::select! {
-                () = self.shutdown.cancelled() => return None,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY * 25),
-            }
         }
     }
 }

@@ -34,9 +34,9 @@ use assay_engine::io::Input;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::clock::{Clock, SystemClock};
-use assay_store::StoreError;
 use assay_store::blobs::{Blobs, LocalBlobs};
 use assay_store::spool::Spool;
+use assay_store::{Store, StoreError};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, put};
@@ -66,6 +66,8 @@ pub struct ServerConfig {
     pub store_url: Option<String>,
     /// Requests from this machine act as admin.
     pub trust_loopback: bool,
+    /// A store that is open already, in place of one at `store_url`.
+    pub store: Option<Arc<dyn Store>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Leases.
@@ -81,6 +83,7 @@ impl ServerConfig {
             data,
             listen,
             store_url: None,
+            store: None,
             trust_loopback: false,
             clock: Arc::new(SystemClock),
             timing: Timing::default(),
@@ -90,7 +93,7 @@ impl ServerConfig {
 }
 
 /// A server that answers.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServerHandle {
     /// Where.
     pub address: SocketAddr,
@@ -101,6 +104,16 @@ pub struct ServerHandle {
     /// For workers.
     pub worker_token: String,
     engine: driver::Engine,
+}
+
+impl std::fmt::Debug for ServerHandle {
+    /// Without the tokens, so that no log ever has them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("address", &self.address)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ServerHandle {
@@ -159,6 +172,12 @@ pub enum ServerError {
     /// Another server took over.
     #[error("another server has taken over the database; this one has stopped, so that only one decides")]
     Deposed,
+    /// A fault of the engine that does not go away.
+    #[error(
+        "the server's engine panics at every step, so it has stopped; report it as a bug with the server's log and a copy \
+         of the database"
+    )]
+    Engine,
     /// The listener broke.
     #[error("the listener failed: {0}")]
     Serve(#[source] std::io::Error),
@@ -170,7 +189,10 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let tokens = data.tokens()?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().map_err(ServerError::Serve)?;
-    let store = assay_store::open(&config.store_url.clone().unwrap_or_else(|| data.database_url())).await?;
+    let store = match config.store {
+        Some(store) => store,
+        None => assay_store::open(&config.store_url.unwrap_or_else(|| data.database_url())).await?,
+    };
     let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&config.data)?);
     let spool = Spool::open(&config.data, blobs.clone())?;
 
@@ -184,6 +206,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
+        closers: app::Closers::default(),
+        trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
         shutdown: stop.clone(),
@@ -191,6 +215,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     });
     let epoch = store.acquire_leadership().await?;
     let rows = store.load().await?;
+    app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
         app.take_up(attempt.id).await?;
     }
@@ -220,7 +245,9 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     if tokio::time::timeout(FAREWELL, app.tasks.wait()).await.is_err() {
         tracing::warn!("some connections did not end in time; they are cut");
     }
-    store.close().await;
+    if tokio::time::timeout(FAREWELL, store.close()).await.is_err() {
+        tracing::warn!("the database could not be closed in time");
+    }
     ended
 }
 
@@ -235,7 +262,11 @@ async fn converge(
         served = &mut serving => {
             stop.cancel();
             served.map_err(ServerError::Serve)?;
-            driver.await
+            tokio::time::timeout(FAREWELL, &mut driver).await.unwrap_or_else(|_| {
+                tracing::warn!("the database did not answer in time; what was on its way to it is cut");
+                driver.abort();
+                Ok(driver::Ended::Asked)
+            })
         }
         ended = &mut driver => {
             stop.cancel();
@@ -247,6 +278,7 @@ async fn converge(
     match ended {
         Ok(driver::Ended::Asked) => Ok(()),
         Ok(driver::Ended::Deposed) => Err(ServerError::Deposed),
+        Ok(driver::Ended::Broken) => Err(ServerError::Engine),
         Err(error) => Err(ServerError::Serve(std::io::Error::other(error))),
     }
 }

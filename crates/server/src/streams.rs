@@ -33,15 +33,38 @@ impl App {
         Ok(self.attempt(attempt.row.id).await?.and_then(|attempt| closed(&attempt)))
     }
 
+    /// The blob of a stream that was not in the spool when it was looked for there: it may have been closed, and the
+    /// spool removed, since the row was read.
+    async fn closed_since(
+        &self,
+        attempt: &StoredAttempt,
+        stream: Stream,
+    ) -> Result<Option<BlobRef>, StoreError> {
+        let id = attempt.row.id;
+        // Nothing is removed before the end; that spares running attempts the look.
+        if let Some(live) = self.live.get(id)
+            && !live.has_ended().await
+        {
+            return Ok(None);
+        }
+        match self.attempt(id).await? {
+            Some(attempt) => Ok(attempt.streams.and_then(|mut streams| streams.remove(stream.file_name()))),
+            None => Ok(None),
+        }
+    }
+
     /// Length of a stream.
     pub(crate) async fn stream_len(
         &self,
         attempt: &StoredAttempt,
         stream: Stream,
     ) -> Result<u64, StoreError> {
-        match self.closed(attempt, stream).await? {
-            Some(blob) => Ok(blob.size),
-            None => self.spool.len(attempt.row.id, stream.file_name()).await,
+        if let Some(blob) = self.closed(attempt, stream).await? {
+            return Ok(blob.size);
+        }
+        match self.spool.len(attempt.row.id, stream.file_name()).await? {
+            0 => Ok(self.closed_since(attempt, stream).await?.map_or(0, |blob| blob.size)),
+            size => Ok(size),
         }
     }
 
@@ -53,9 +76,19 @@ impl App {
         from: u64,
         max: usize,
     ) -> Result<Vec<u8>, StoreError> {
-        let Some(blob) = self.closed(attempt, stream).await? else {
-            return self.spool.read(attempt.row.id, stream.file_name(), from, max).await;
-        };
+        if let Some(blob) = self.closed(attempt, stream).await? {
+            return self.read_blob(blob, from, max).await;
+        }
+        let bytes = self.spool.read(attempt.row.id, stream.file_name(), from, max).await?;
+        if bytes.is_empty()
+            && let Some(blob) = self.closed_since(attempt, stream).await?
+        {
+            return self.read_blob(blob, from, max).await;
+        }
+        Ok(bytes)
+    }
+
+    async fn read_blob(&self, blob: BlobRef, from: u64, max: usize) -> Result<Vec<u8>, StoreError> {
         let Some(mut open) = self.blobs.open(blob.sha256).await? else { return Ok(Vec::new()) };
         open.reader.seek(SeekFrom::Start(from)).await.map_err(StoreError::File)?;
         let mut bytes = Vec::new();

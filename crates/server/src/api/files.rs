@@ -16,10 +16,15 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// Bytes of a stream that are read at once.
 const PIECE: usize = 64 * 1024;
+/// How often to look whether a worker has taken up an attempt.
+const LOOK: Duration = Duration::from_millis(500);
+/// Blobs up to this size are checked before they are sent, bytes; pictures and needles are.
+const CHECKED: u64 = 8 * 1024 * 1024;
 /// The largest record that is read as a whole.
 pub(crate) const MAX_STEPS: usize = 64 * 1024 * 1024;
 
@@ -133,24 +138,38 @@ fn followed(
             // In this order: an end that is seen before a read finds nothing means that nothing more comes.
             let live = app.live.get(id);
             let mut growth = live.as_ref().map(|live| live.growth());
-            let over = match &live {
+            let ended = match &live {
                 Some(live) => live.has_ended().await,
-                None => true,
+                None => false,
             };
             let Some(attempt) = app.attempt(id).await? else { return Ok(None) };
+            // Without a `Live` the attempt is over, or no worker has taken it up yet.
+            let over = ended || live.is_none() && attempt.row.end.is_some();
             let bytes = app.read_stream(&attempt, stream, at, PIECE).await?;
             if !bytes.is_empty() {
                 let next = at + bytes.len() as u64;
                 return Ok(Some((Bytes::from(bytes), (app, next))));
             }
-            let Some(growth) = growth.as_mut().filter(|_| !over) else { return Ok(None) };
+            if over {
+                return Ok(None);
+            }
+            let more = async {
+                match &mut growth {
+                    // An error: the `Live` is gone, and the next look finds out why.
+                    Some(growth) => drop(growth.changed().await),
+                    None => tokio::time::sleep(LOOK).await,
+                }
+            };
             tokio::select! {
-                changed = growth.changed() => if changed.is_err() { return Ok(None) },
+                () = more => {}
                 () = app.shutdown.cancelled() => return Ok(None),
             }
         }
     })
 }
+
+/// Bytes from which a blob's kind is found.
+const KIND_FROM: usize = 1024;
 
 /// How a blob is shown, found from its first bytes: nothing that a browser would run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,15 +207,22 @@ pub(crate) async fn serve_blob(app: &App, sha: &str) -> Result<Response, Fault> 
     let Some(OpenBlob { size, mut reader }) = app.blobs.open(sha).await? else {
         return Err(Fault::not_found(format!("There is no blob {sha}."), "It was never stored here."));
     };
-    let mut start = vec![0; 1024.min(size as usize)];
-    reader.read_exact(&mut start).await.map_err(StoreError::File)?;
-    let kind = match BlobKind::of(&start) {
+    let (kind, body) = if size <= CHECKED {
+        // What has rotted on the disk must not pass for what the machine showed.
+        let bytes = app.blobs.get_verified(sha).await?.unwrap_or_default();
+        (BlobKind::of(&bytes[..bytes.len().min(KIND_FROM)]), Body::from(bytes))
+    } else {
+        let mut start = vec![0; KIND_FROM];
+        reader.read_exact(&mut start).await.map_err(StoreError::File)?;
+        let kind = BlobKind::of(&start);
+        let whole = std::io::Cursor::new(start).chain(reader);
+        (kind, Body::from_stream(tokio_util::io::ReaderStream::with_capacity(whole, PIECE)))
+    };
+    let kind = match kind {
         BlobKind::Png => "image/png",
         BlobKind::Text => "text/plain; charset=utf-8",
         BlobKind::Other => "application/octet-stream",
     };
-    let whole = std::io::Cursor::new(start).chain(reader);
-    let body = Body::from_stream(tokio_util::io::ReaderStream::with_capacity(whole, PIECE));
     let fields = [
         (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, size.to_string()),

@@ -8,12 +8,16 @@ use axum::response::{IntoResponse, Response};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// `GET /healthz`: `200 ok` if the store answers.
+/// `GET /healthz`: `200 ok` if the store answers, and if store, spool and blobs can be written; else 503 and why not.
 pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Result<&'static str, Fault> {
-    match app.store.counts().await {
-        Ok(_) => Ok("ok\n"),
-        Err(error) => Err(Fault::later(format!("The store does not answer: {error}."), 5)),
+    if let Some(why) = app.trouble() {
+        return Err(Fault::later(format!("{why}."), 5));
     }
+    let unwell = |what: &str, error| Fault::later(format!("{what}: {error}."), 5);
+    app.store.counts().await.map_err(|error| unwell("The store does not answer", error))?;
+    app.spool.check_writable().await.map_err(|error| unwell("Streams cannot be written", error))?;
+    app.blobs.check_writable().await.map_err(|error| unwell("Blobs cannot be written", error))?;
+    Ok("ok\n")
 }
 
 /// `GET /metrics`: Prometheus text format.

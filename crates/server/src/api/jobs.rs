@@ -164,8 +164,8 @@ pub(super) async fn wait(
             loop {
                 match events.recv().await {
                     Ok(Event::Job { id: changed }) if changed == id => break,
+                    Ok(Event::Missed) | Err(RecvError::Lagged(_)) => break,
                     Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => break,
                     Err(RecvError::Closed) => return Err(Fault::later("The server is stopping.", 5)),
                 }
             }

@@ -19,6 +19,11 @@ const PENDING: usize = 256;
 pub(crate) enum Outgoing {
     Message(Message),
     Close(String),
+    /// `refused`, then the end.
+    Refuse {
+        reason: String,
+        retry: bool,
+    },
 }
 
 /// All open worker connections.
@@ -34,7 +39,7 @@ impl Hub {
     }
 
     /// A new connection; its task takes what comes out of the receiver and ends when there is nothing more.
-    fn register(&self) -> (ConnectionId, mpsc::Receiver<Outgoing>) {
+    pub(crate) fn register(&self) -> (ConnectionId, mpsc::Receiver<Outgoing>) {
         let id = ConnectionId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         let (sender, receiver) = mpsc::channel(PENDING);
         self.connections().insert(id, sender);
@@ -57,9 +62,16 @@ impl Hub {
         self.unregister(id);
     }
 
-    pub(crate) fn close_all(&self, reason: &str) {
+    /// Ends a connection and says why; with `retry` the worker dials again.
+    pub(crate) fn refuse(&self, id: ConnectionId, reason: &str, retry: bool) {
+        self.pass(id, Outgoing::Refuse { reason: reason.to_owned(), retry });
+        self.unregister(id);
+    }
+
+    /// Ends all connections; their workers dial again.
+    pub(crate) fn refuse_all(&self, reason: &str) {
         for (_, sender) in self.connections().drain() {
-            let _ = sender.try_send(Outgoing::Close(reason.to_owned()));
+            let _ = sender.try_send(Outgoing::Refuse { reason: reason.to_owned(), retry: true });
         }
     }
 

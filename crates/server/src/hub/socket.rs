@@ -83,6 +83,10 @@ async fn talk(
                     line.close(close_code::NORMAL, &reason).await;
                     return reason;
                 }
+                Some(Outgoing::Refuse { reason, retry }) => {
+                    line.refuse(WireFault { reason: reason.clone(), retry }).await;
+                    return reason;
+                }
                 None => return "it did not read its messages".into(),
             },
             Ok(()) = audience.changed() => Ok(conversation.watch_changes()),

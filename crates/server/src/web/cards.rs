@@ -79,6 +79,8 @@ pub(super) struct Card {
     pub(super) face: Face,
     /// How well the best needle fits.
     pub(super) percent: Option<String>,
+    /// Loaded with the page, not only when it is scrolled to.
+    pub(super) eager: bool,
 }
 
 impl Card {
@@ -94,6 +96,7 @@ impl Card {
             kind: kind(step.result),
             percent: best(step).map(average),
             face: face(step),
+            eager: false,
         }
     }
 
@@ -198,6 +201,19 @@ impl ModuleView {
     }
 }
 
+/// Pictures that are loaded with the page; more than fit on most screens.
+const EAGER: usize = 24;
+
+/// The modules of a page; its first pictures are loaded at once.
+pub(super) fn modules_of(base: &str, query: &str, modules: &[Module]) -> Vec<ModuleView> {
+    let mut views: Vec<_> = modules.iter().map(|module| ModuleView::new(base, query, module)).collect();
+    let cards = views.iter_mut().flat_map(|view| &mut view.cards);
+    for card in cards.filter(|card| matches!(card.face, Face::Shot(_))).take(EAGER) {
+        card.eager = true;
+    }
+    views
+}
+
 fn result_word(result: ModuleResult) -> &'static str {
     match result {
         ModuleResult::None => "none",
@@ -213,6 +229,31 @@ fn result_word(result: ModuleResult) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use assay_records::step::{ModuleFlags, ModulePlan};
+
+    #[test]
+    fn the_first_pictures_are_loaded_with_the_page() {
+        let step = |body, number| Step {
+            module: "m".into(),
+            number,
+            at_us: 0,
+            duration_us: 0,
+            call: "c".into(),
+            source: None,
+            result: StepResult::Ok,
+            screenshot: Some(Picture { sha256: String::new(), width: 4, height: 3 }),
+            body,
+        };
+        let words = StepBody::Text { title: String::new(), output: String::new() };
+        let mut steps = vec![step(words, 1)];
+        steps.extend((2..=20).map(|number| step(StepBody::Screenshot, number)));
+        let plan = ModulePlan { name: "m".into(), file: String::new(), flags: ModuleFlags::default() };
+        let module =
+            |steps| Module { plan: plan.clone(), result: ModuleResult::Passed, duration_us: None, steps };
+        let views = modules_of("", "", &[module(steps.clone()), module(steps)]);
+        let eager = |view: &ModuleView| view.cards.iter().filter(|card| card.eager).count();
+        assert_eq!((eager(&views[0]), eager(&views[1])), (19, EAGER - 19), "words are no pictures");
+    }
 
     #[test]
     fn labels_stay_within_the_picture() {

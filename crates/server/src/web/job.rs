@@ -171,7 +171,7 @@ async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> 
         lost_attempt: attempts.iter().any(|attempt| attempt.row.id.number > 1),
         attempts: attempts.iter().map(|one| tab(&base, one, attempt.as_ref())).collect(),
         live,
-        modules: run.modules.iter().map(|module| ModuleView::new(&base, &suffix, module)).collect(),
+        modules: cards::modules_of(&base, &suffix, &run.modules),
         no_steps: match &attempt {
             None => "No worker has tried it yet.",
             Some(attempt) if attempt.row.end.is_none() => {

@@ -138,3 +138,39 @@ async fn a_stopped_server_leaves_and_says_nothing_more() -> anyhow::Result<()> {
     assert_eq!(ServerFile::read(&dir)?, None);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_a_dead_server_left_in_the_spool_goes_at_the_next_start() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let id = server.post_dummy().await;
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    let held = worker.expect_assign().await?.held;
+    worker.append(held, Stream::Log, 0, b"whole").await?;
+    worker.finish(held, Outcome::Passed, None).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    let left = server.dir.join("spool").join(held.attempt.to_string());
+    server.until(id, "streams closed", |_| !left.exists()).await;
+    // As if it had died between storing the references and removing the files.
+    fs_err::create_dir_all(&left)?;
+    fs_err::write(left.join("autoinst-log.txt"), "whole")?;
+    let server = server.stop_and_restart().await;
+    assert!(!left.exists(), "its streams are blobs already");
+    assert_eq!(server.job(id).await.attempts[0].streams["autoinst-log.txt"], 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_health_says_what_cannot_be_written() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let aside = server.dir.join("aside");
+    for place in ["blobs/tmp", "spool"] {
+        assert_eq!(server.page("/healthz").await, (reqwest::StatusCode::OK, "ok\n".to_owned()));
+        fs_err::rename(server.dir.join(place), &aside)?;
+        let (status, text) = server.page("/healthz").await;
+        assert_eq!(status.as_u16(), 503, "{text}");
+        assert!(text.contains(place) && text.contains("cannot be written"), "{text}");
+        fs_err::rename(&aside, server.dir.join(place))?;
+    }
+    assert_eq!(server.page("/healthz").await.0, reqwest::StatusCode::OK);
+    Ok(())
+}

@@ -73,3 +73,23 @@ async fn browsers_are_told_to_run_nothing() {
     }
     assert_eq!(server.page("/assets/..%2Flib.rs").await.0, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn tokens_are_not_printed() {
+    let server = Server::start().await;
+    let printed = format!("{:?}", server.handle);
+    assert!(printed.contains(&server.handle.url), "{printed}");
+    assert!(!printed.contains(&server.handle.admin_token) && !printed.contains(&server.handle.worker_token));
+}
+
+#[tokio::test]
+async fn a_damaged_picture_is_not_shown() {
+    let server = Server::start().await;
+    let sha = server.put_blob(b"as it was").await;
+    let address = format!("/api/assay/v1/blobs/{sha}");
+    assert_eq!(server.page(&address).await, (StatusCode::OK, "as it was".to_owned()));
+    fs_err::write(server.dir.join("blobs").join(&sha[..2]).join(&sha[2..]), "as it is!").unwrap();
+    let (status, text) = server.page(&address).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{text}");
+    assert!(text.contains("is damaged"), "{text}");
+}
