@@ -5,6 +5,7 @@ use crate::binary::Started;
 use crate::place::Place;
 use crate::processes::{self, eventually};
 use assay_proto::api::Job;
+use camino::Utf8PathBuf;
 use fs_err as fs;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rustix::process::Signal;
@@ -23,6 +24,7 @@ pub type Post<'a> = &'a [(&'a str, &'a str)];
 pub struct Up<'a> {
     place: &'a Place,
     process: Started,
+    pid: u32,
     /// Where.
     pub url: String,
     http: reqwest::Client,
@@ -39,26 +41,45 @@ impl<'a> Up<'a> {
     pub async fn start_as(place: &'a Place, command: &str, more: &[&str]) -> Self {
         let arguments = [&[command, "--listen", "127.0.0.1:0", "--json"], more].concat();
         let mut process = place.start(&arguments);
-        let mut text = String::new();
-        while let Some(line) = process.line().await {
-            text.push_str(&line);
-            if let Ok(said) = serde_json::from_str::<Value>(&text) {
-                let url = said["url"].as_str().unwrap().to_owned();
-                let token = fs::read_to_string(place.data().join("tokens/admin")).unwrap().trim().to_owned();
-                return Self { place, process, url, http: http(), token };
-            }
-        }
-        panic!("no server: {:?}", process.end().await)
+        let url = announced(&mut process).await;
+        let pid = process.pid();
+        Self::reach(place, process, pid, url)
+    }
+
+    /// `assay up` on a data directory that has so many bytes.
+    pub async fn start_on_small_disk(place: &'a Place, bytes: u64) -> Self {
+        fs::create_dir(place.data()).unwrap();
+        let mut command = place.command("bwrap");
+        let (size, data) = (bytes.to_string(), place.data());
+        command.args(["--dev-bind", "/", "/", "--size", &size, "--tmpfs", data.as_str(), "--"]);
+        let up = place.assay(&["up", "--listen", "127.0.0.1:0", "--json"]);
+        command.arg(up.as_std().get_program()).args(up.as_std().get_args());
+        let mut process = place.start_command(command);
+        let url = announced(&mut process).await;
+        let server = || place.processes().into_iter().find(|one| one.program() == "assay");
+        let pid = eventually("the server within bubblewrap", server).await.pid;
+        Self::reach(place, process, pid, url)
+    }
+
+    fn reach(place: &'a Place, process: Started, pid: u32, url: String) -> Self {
+        let mut up = Self { place, process, pid, url, http: http(), token: String::new() };
+        fs::read_to_string(up.data().join("tokens/admin")).unwrap().trim().clone_into(&mut up.token);
+        up
+    }
+
+    /// The data directory as the server sees it.
+    pub fn data(&self) -> Utf8PathBuf {
+        Utf8PathBuf::from(format!("/proc/{}/root{}", self.pid, self.place.data()))
     }
 
     /// Process id of the server.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.pid
     }
 
     /// Process id of the worker, once it holds its pool.
     pub async fn worker(&self) -> u32 {
-        let lock = self.place.data().join("worker/worker.lock");
+        let lock = self.data().join("worker/worker.lock");
         let alive = |pid: u32| self.place.processes().iter().any(|process| process.pid == pid);
         let holder = || fs::read_to_string(&lock).ok()?.trim().parse().ok().filter(|pid| alive(*pid));
         eventually("a worker", holder).await
@@ -188,4 +209,16 @@ impl<'a> Up<'a> {
         };
         tokio::time::timeout(PATIENCE.min(Duration::from_mins(1)), online).await.expect("a worker in time");
     }
+}
+
+/// The address that a server announces on standard output.
+async fn announced(process: &mut Started) -> String {
+    let mut text = String::new();
+    while let Some(line) = process.line().await {
+        text.push_str(&line);
+        if let Ok(said) = serde_json::from_str::<Value>(&text) {
+            return said["url"].as_str().unwrap().to_owned();
+        }
+    }
+    panic!("no server; standard output was {text:?}")
 }
