@@ -150,8 +150,15 @@ async fn a_store_that_fails_makes_the_driver_wait_and_say_why() {
         assert!(fault.error.contains("the disk is full: the test's disk"), "{}", fault.error);
         assert!(fault.help.contains("Try again in 2 s"), "{}", fault.help);
     }
-    let commits = bench.store.commits.load(Ordering::SeqCst);
-    assert!(commits < 20, "{commits} commits for 200 requests: nobody waits between them");
+    // The pauses before five more are at least 1.5 s together; a driver that does not pause is there at once.
+    let five_more = bench.store.commits.load(Ordering::SeqCst) + 5;
+    let commits = async {
+        while bench.store.commits.load(Ordering::SeqCst) < five_more {
+            let _ = bench.post("a").await;
+        }
+    };
+    let too_soon = tokio::time::timeout(Duration::from_millis(800), commits).await;
+    assert!(too_soon.is_err(), "the driver does not wait between two commits that fail");
     assert!(matches!(bench.stop(driver).await, Ended::Asked));
 }
 
