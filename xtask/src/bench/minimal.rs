@@ -13,7 +13,8 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The shortest hold that never lost a key; how it was found stands in docs/performance.md.
+/// The shortest hold that does not lose keys on a quiet machine. On a busy one some runs fail, which then do not count;
+/// what was measured stands in docs/performance.md.
 pub(super) const HOLD_MS: u32 = 2;
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_mins(1);

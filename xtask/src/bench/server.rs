@@ -29,7 +29,7 @@ impl Server {
         if address_file.exists() {
             fs_err::remove_file(&address_file)?;
         }
-        let mut command = product.command(data, &["up", "--listen", "127.0.0.1:0"]);
+        let mut command = product.command(data, &["up", "--listen", "127.0.0.1:0", "--slots", "1"]);
         fs_err::create_dir_all(data)?;
         let log = data.join("bench-up.log");
         command
