@@ -57,9 +57,9 @@ async fn behave(attempt: &Attempt) -> Report {
             (Ok(sleep), Ok(flood)) => (sleep, flood),
             (Err(report), _) | (_, Err(report)) => return report,
         };
-    let line = format!("{}\n", "flood ".repeat(170));
+    let line = format!("{:1023}\n", "flood ".repeat(170));
     for _ in 0..(flood * 1024.0) as u64 {
-        attempt.dir.append(Stream::Log, &line.as_bytes()[..1024.min(line.len())]);
+        attempt.dir.append(Stream::Log, line.as_bytes());
         tokio::task::yield_now().await;
     }
     tokio::time::sleep(Duration::from_secs_f64(sleep.min(1e7))).await;
