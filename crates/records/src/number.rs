@@ -16,5 +16,7 @@ pub fn float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
 /// For `#[serde(default, deserialize_with = …)]` on an `Option<f64>`.
 pub fn optional_float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let number = Option::<serde_json::Number>::deserialize(deserializer)?;
-    number.map(|number| number.as_f64().ok_or_else(|| D::Error::custom(format!("{number} is too large")))).transpose()
+    number
+        .map(|number| number.as_f64().ok_or_else(|| D::Error::custom(format!("{number} is too large"))))
+        .transpose()
 }

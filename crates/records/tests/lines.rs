@@ -2,7 +2,8 @@
 
 use assay_records::journal::{Entry, FrameRect, Line};
 use assay_records::step::{
-    AreaHit, ModuleFlags, ModulePlan, ModuleResult, NeedleHit, Picture, Record, Source, Step, StepBody, StepResult,
+    AreaHit, ModuleFlags, ModulePlan, ModuleResult, NeedleHit, Picture, Record, Source, Step, StepBody,
+    StepResult,
 };
 
 fn step(body: StepBody) -> Record {
@@ -21,22 +22,48 @@ fn step(body: StepBody) -> Record {
 
 fn hit() -> NeedleHit {
     let areas = vec![AreaHit { x: 1, y: 2, w: 3, h: 4, similarity: 0.987_654_321, ok: true }];
-    NeedleHit { name: "n".into(), tags: vec!["a".into()], error: 0.0, json: None, png: Some("c".into()), areas }
+    NeedleHit {
+        name: "n".into(),
+        tags: vec!["a".into()],
+        error: 0.0,
+        json: None,
+        png: Some("c".into()),
+        areas,
+    }
 }
 
 #[test]
 fn records() {
     let records = [
         Record::Plan {
-            modules: vec![ModulePlan { name: "m".into(), file: "tests/m.star".into(), flags: ModuleFlags::default() }],
+            modules: vec![ModulePlan {
+                name: "m".into(),
+                file: "tests/m.star".into(),
+                flags: ModuleFlags::default(),
+            }],
         },
         Record::Environment { facts: vec![("qemu".into(), "7.2".into())] },
         Record::ModuleStarted { module: "m".into(), at_us: 0 },
-        step(StepBody::Look { tags: vec!["t".into()], timeout_s: 60.0, matched: Some(hit()), candidates: vec![hit()] }),
+        step(StepBody::Look {
+            tags: vec!["t".into()],
+            timeout_s: 60.0,
+            matched: Some(hit()),
+            candidates: vec![hit()],
+        }),
         step(StepBody::Screenshot),
         step(StepBody::Text { title: "t".into(), output: "a\nb \u{1f980}".into() }),
-        step(StepBody::Serial { patterns: vec!["x".into()], found: None, timeout_s: 0.5, expect_not_found: true }),
-        Record::ModuleEnded { module: "m".into(), result: ModuleResult::Softfailed, at_us: 5, duration_us: 5 },
+        step(StepBody::Serial {
+            patterns: vec!["x".into()],
+            found: None,
+            timeout_s: 0.5,
+            expect_not_found: true,
+        }),
+        Record::ModuleEnded {
+            module: "m".into(),
+            result: ModuleResult::Softfailed,
+            at_us: 5,
+            duration_us: 5,
+        },
     ];
     for record in records {
         let line = serde_json::to_string(&record).unwrap();
