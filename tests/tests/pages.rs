@@ -1,0 +1,295 @@
+//! The pages in a real Chromium. Screenshots go to `target/screenshots/` for people to look at.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use assay_tests::webdriver::{Browser, keys};
+use assay_tests::{Place, Suite, Up};
+use fs_err as fs;
+use reqwest::Method;
+use serde_json::json;
+
+/// Says "Hi" on the serial line: mov dx,0x3f8; mov al,'H'; out dx,al; mov al,'i'; out dx,al; mov al,10; out dx,al; cli; hlt
+const SAYS_HI: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'H', 0xee, 0xb0, b'i', 0xee, 0xb0, b'\n', 0xee, 0xfa, 0xf4];
+
+/// The page fits its window: nothing has to be scrolled sideways.
+async fn fits(browser: &Browser, name: &str) {
+    for (width, height) in [(360, 740), (1400, 900)] {
+        browser.resize(width, height).await;
+        let found = browser.eval("document.scrollingElement.scrollWidth").await;
+        assert_eq!(found, width, "{name} at {width} pixels is wider than its window");
+        browser.screenshot(&format!("{name}-{width}")).await;
+    }
+}
+
+/// The page in both schemes: the background differs, and the text can be read on it.
+async fn light_and_dark(browser: &Browser, name: &str) {
+    let mut backgrounds = Vec::new();
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme).await;
+        let colours = browser.eval("[document.body, document.querySelector('h1')].map(e => getComputedStyle(e)).map((s, i) => i ? s.color : s.backgroundColor)").await;
+        let luminance = |index: usize| luminance(colours[index].as_str().unwrap());
+        let (lighter, darker) = (luminance(0).max(luminance(1)), luminance(0).min(luminance(1)));
+        assert!((lighter + 0.05) / (darker + 0.05) > 7.0, "{scheme}: contrast of {colours}");
+        backgrounds.push(luminance(0));
+        browser.screenshot(&format!("{name}-{scheme}")).await;
+    }
+    assert!(backgrounds[0] > 0.8 && backgrounds[1] < 0.1, "{backgrounds:?}");
+    browser.prefer("light").await;
+}
+
+/// Relative luminance of `rgb(r, g, b)`, by WCAG 2.
+fn luminance(colour: &str) -> f64 {
+    let part = colour.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches(')');
+    let linear = |value: &str| {
+        let value = value.trim().parse::<f64>().unwrap() / 255.0;
+        if value <= 0.03928 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    let channels: Vec<f64> = part.split(',').take(3).map(linear).collect();
+    0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
+}
+
+async fn no_complaints(browser: &Browser) {
+    assert_eq!(browser.complaints().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_list_shows_what_runs_waits_and_ended_and_changes_by_itself() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let browser = Browser::start(&place, true).await;
+    browser.resize(1400, 900).await;
+    browser.open(&up.url).await;
+    assert!(browser.text("#empty").await.contains("assay job post"), "an empty list says how to begin");
+    browser.screenshot("list-empty").await;
+    browser.eval("window.mark = 'not reloaded'").await;
+
+    let failed = up.post(&[("BACKEND", "dummy"), ("DUMMY_RESULT", "failed"), ("DISTRI", "demo")]).await;
+    up.wait(failed).await;
+    let go = place.join("go");
+    let running =
+        up.post(&[("BACKEND", "dummy"), ("DUMMY_WAIT_FILE", go.as_str()), ("DISTRI", "demo")]).await;
+    let long = "a-very-long-name-of-a-test-that-somebody-has-generated-from-a-matrix-of-everything";
+    let waiting = up.post(&[("WORKER_CLASS", "qemu_s390x"), ("DISTRI", "demo"), ("TEST", long)]).await;
+    browser.until(&format!("document.querySelector('#running #job-{running}')")).await;
+    browser.until(&format!("document.querySelector('#scheduled #job-{waiting}')")).await;
+    let row = browser.text(&format!("#finished #job-{failed}")).await;
+    assert!(row.contains("failed") && row.to_lowercase().contains("dummy failure"), "{row}");
+    let row = browser.text(&format!("#scheduled #job-{waiting}")).await;
+    assert!(row.to_lowercase().contains("no online worker offers class qemu_s390x"), "{row}");
+    fits(&browser, "list").await;
+    light_and_dark(&browser, "list").await;
+
+    fs::write(&go, "").unwrap();
+    browser.until(&format!("document.querySelector('#finished #job-{running}')")).await;
+    assert_eq!(browser.eval("document.querySelector('#running')").await, json!(null));
+    assert_eq!(browser.eval("window.mark").await, "not reloaded");
+
+    // By keyboard: search, and light or dark.
+    browser.press(&["/"]).await;
+    assert_eq!(browser.eval("document.activeElement.id").await, "q");
+    browser.press(&["m", "a", "t", "r", "i", "x", keys::ENTER]).await;
+    browser.until("location.search.includes('q=matrix')").await;
+    browser.until("document.querySelectorAll('#jobs tr[id]').length === 1").await;
+    browser.press(&["t"]).await;
+    assert_eq!(browser.eval("document.documentElement.dataset.theme").await, "dark");
+    no_complaints(&browser).await;
+    browser.quit().await;
+    up.stop().await;
+}
+
+/// Posts a run of GRUB whose last look fails.
+async fn failing_grub(place: &Place, up: &Up<'_>) -> i64 {
+    let suite = place.suite("s").grub_tests().module(
+        "25-missing",
+        "fatal = False",
+        "t.record_info(\"a note\", \"with some words\\nin two lines\")
+        t.assert_screen(\"grub-menu\", timeout = 1)",
+    );
+    let suite = suite.vars(&[("_SECRET_KEY", "opensesame42"), ("DISTRI", "grub"), ("VERSION", "2")]);
+    let job = up.post(&[("CASEDIR", suite.dir()), ("DISTRI", "grub"), ("VERSION", "2")]).await;
+    assert_eq!(up.wait(job).await.result, "failed");
+    job
+}
+
+#[tokio::test]
+async fn the_page_of_a_job_shows_every_step() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let job = failing_grub(&place, &up).await;
+    let browser = Browser::start(&place, true).await;
+    browser.resize(1400, 900).await;
+    browser.open(&format!("{}/jobs/{job}", up.url)).await;
+    for module in ["boot", "commands", "25-missing", "halt"] {
+        assert!(browser.text("#steps").await.contains(module), "{module}");
+    }
+    // Every thumbnail arrives, and shows where the needle's areas are.
+    browser
+        .eval("document.querySelectorAll('img[loading=lazy]').forEach(image => { image.loading = 'eager'; })")
+        .await;
+    browser
+        .until("[...document.querySelectorAll('a.step img')].every(image => image.naturalWidth === 720)")
+        .await;
+    let pictures = browser.eval("document.querySelectorAll('a.step img').length").await;
+    assert!(pictures.as_u64().unwrap() >= 5, "{pictures}");
+    let found = browser.eval("document.querySelectorAll('a.step svg rect.ok').length").await;
+    assert!(found.as_u64().unwrap() >= 7, "{found} areas found");
+    let missed = browser.eval("document.querySelectorAll('a.step svg rect.miss').length").await;
+    assert!(missed.as_u64().unwrap() >= 1, "{missed} areas missed");
+    let note = browser
+        .eval("[...document.querySelectorAll('a.step .words')].map(e => e.innerText).join(' | ')")
+        .await;
+    assert!(note.as_str().unwrap().contains("a note"), "{note}");
+    let overlay = browser.eval("(() => { const i = document.querySelector('a.step .shot img').getBoundingClientRect(), s = document.querySelector('a.step .shot svg').getBoundingClientRect(); return Math.abs(i.width - s.width) + Math.abs(i.height - s.height) + Math.abs(i.left - s.left) + Math.abs(i.top - s.top); })()").await;
+    assert!(overlay.as_f64().unwrap() < 2.0, "the areas lie beside the picture by {overlay} pixels");
+    for (selector, text) in [
+        ("#head", "failed"),
+        ("#head", "no needle with the tags \"grub-menu\" matched within 1 s"),
+        ("#log", "module halt ends: Passed"),
+        ("#serial", "Nothing was written"),
+        ("#settings", "CASEDIR"),
+        ("#environment", "tcg"),
+        ("#reproduce", "assay run "),
+    ] {
+        let shown = browser.text(selector).await;
+        assert!(shown.contains(text), "{selector}: {text} is not in {shown}");
+    }
+    fits(&browser, "job").await;
+    light_and_dark(&browser, "job").await;
+    by_keyboard(&browser).await;
+    no_complaints(&browser).await;
+    browser.quit().await;
+    up.stop().await;
+}
+
+/// The way through the steps without a mouse.
+async fn by_keyboard(browser: &Browser) {
+    let focused = "document.activeElement.closest('li')?.id ?? null";
+    browser.press(&["j"]).await;
+    let first = browser.eval(focused).await;
+    assert!(first.as_str().unwrap().contains("boot"), "{first}");
+    browser.press(&[keys::RIGHT]).await;
+    let second = browser.eval(focused).await;
+    assert_ne!(first, second);
+    browser.press(&[keys::ENTER]).await;
+    browser.until("document.querySelector('dialog.viewer[open] img')?.naturalWidth === 720").await;
+    browser.screenshot("step").await;
+    browser.press(&[keys::LEFT]).await;
+    let at_first = format!("decodeURIComponent(location.hash.slice(1)) === {first}");
+    browser.until(&at_first).await;
+    browser.press(&[keys::ESCAPE]).await;
+    browser.until("!document.querySelector('dialog[open]')").await;
+    assert_eq!(browser.eval(focused).await, first, "the focus comes back to the step");
+
+    browser.press(&["f"]).await;
+    browser.until("document.querySelector('dialog.viewer[open] rect.miss')").await;
+    let said = browser.text("dialog.viewer").await;
+    assert!(said.contains("grub-menu") && said.contains("similarity"), "{said}");
+    browser
+        .until(
+            "[...document.querySelectorAll('dialog.viewer img')].every(image => image.naturalWidth === 720)",
+        )
+        .await;
+    browser.screenshot("step-failed").await;
+    browser.press(&[keys::ESCAPE]).await;
+    browser.until("!document.querySelector('dialog[open]')").await;
+    browser.press(&["?"]).await;
+    browser.until("document.querySelector('#help[open]')").await;
+    browser.press(&[keys::ESCAPE]).await;
+    browser.until("!document.querySelector('dialog[open]')").await;
+    browser.press(&[keys::ESCAPE]).await;
+    browser.until("location.pathname === '/'").await;
+}
+
+#[tokio::test]
+async fn everything_can_be_read_without_javascript() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let job = failing_grub(&place, &up).await;
+    let browser = Browser::start(&place, false).await;
+    browser.resize(1400, 900).await;
+    browser.open(&up.url).await;
+    assert_eq!(
+        browser.eval("document.documentElement.classList.contains('js')").await,
+        false,
+        "no script ran"
+    );
+    let row = browser.text(&format!("#job-{job}")).await;
+    assert!(row.contains("failed") && row.contains("grub"), "{row}");
+    browser.click(&format!("#job-{job} a")).await;
+    browser.until(&format!("location.pathname === '/jobs/{job}'")).await;
+    browser
+        .until("[...document.querySelectorAll('a.step img')].every(image => image.naturalWidth === 720)")
+        .await;
+    assert!(browser.text("#log").await.contains("module halt ends"));
+    browser.screenshot("job-without-javascript").await;
+    browser.click("#first-failure").await;
+    browser.until("document.querySelector('.full rect.miss')").await;
+    let said = browser.text("main").await;
+    assert!(said.contains("grub-menu") && said.contains("similarity"), "{said}");
+    browser.screenshot("step-without-javascript").await;
+    browser.click("a[rel=prev]").await;
+    browser.until("document.querySelector('.full .big-text')?.innerText.includes('in two lines')").await;
+    browser.quit().await;
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_running_machine_is_seen_live() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let suite: Suite = place.suite("s").grub().module(
+        "live",
+        "",
+        "t.assert_screen(\"grub-menu\", timeout = 60)
+        t.diag(\"now it waits\")
+        t.wait_serial(\"never\", timeout = 100)",
+    );
+    let browser = Browser::start(&place, true).await;
+    browser.resize(1400, 900).await;
+    // The page is there before the machine is.
+    let job = up.post(&[("CASEDIR", suite.dir()), ("DISTRI", "grub")]).await;
+    browser.open(&format!("{}/jobs/{job}", up.url)).await;
+    browser.until("document.querySelector('#live-picture')?.naturalWidth === 720").await;
+    browser.until("document.querySelector('#live-log')?.textContent.includes('now it waits')").await;
+    browser.until("document.querySelectorAll('#steps a.step').length === 1").await;
+    // Something bright is on the picture: GRUB's menu, not the black before it.
+    let brightest = "(() => { const i = document.querySelector('#live-picture'), c = document.createElement('canvas'); \
+                     c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0); \
+                     return x.getImageData(0, 0, c.width, c.height).data.reduce((most, one, at) => at % 4 === 0 ? Math.max(most, one) : most, 0); })()";
+    browser.until(&format!("{brightest} > 100")).await;
+    browser.screenshot("job-live").await;
+    browser.eval("window.mark = 'not reloaded'").await;
+    let cancel = up.request(Method::POST, &format!("/api/assay/v1/jobs/{job}/cancel")).send().await.unwrap();
+    assert!(cancel.status().is_success());
+    browser.until("!document.querySelector('#live')").await;
+    browser.until("document.querySelector('#head').innerText.includes('cancelled')").await;
+    assert_eq!(browser.eval("window.mark").await, "not reloaded");
+    no_complaints(&browser).await;
+    browser.quit().await;
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn serial_text_and_hostile_names_are_only_text() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let suite = place.suite("s").guest(SAYS_HI).module(
+        "serial",
+        "",
+        "t.wait_serial(\"Hi\", timeout = 60)
+        t.record_info(\"<img src=x onerror=alert(1)>\", \"</pre><script>window.hacked = 1</script>\")",
+    );
+    let hostile = "</td><script>window.hacked = 1</script>";
+    let job = up.post(&[("CASEDIR", suite.dir()), ("NOTE", hostile)]).await;
+    assert_eq!(up.wait(job).await.result, "passed");
+    let browser = Browser::start(&place, true).await;
+    browser.open(&format!("{}/jobs/{job}", up.url)).await;
+    assert!(browser.text("#serial").await.contains("Hi"));
+    assert!(browser.text("#settings").await.contains(hostile));
+    assert!(browser.text("#steps").await.contains("<img src=x"));
+    assert_eq!(browser.eval("window.hacked ?? null").await, json!(null));
+    browser.open(&format!("{}/jobs/99", up.url)).await;
+    browser.screenshot("not-found").await;
+    assert!(browser.text("main").await.contains("99"));
+    browser.quit().await;
+    up.stop().await;
+}
