@@ -35,16 +35,7 @@ pub struct Browser {
 impl Browser {
     /// A fresh one; `script`: pages may run JavaScript.
     pub async fn start(place: &Place, script: bool) -> Self {
-        let mut command = place.command("chromedriver");
-        // Chromium leaves files of its own in the runtime directory.
-        command.arg("--port=0").env("XDG_RUNTIME_DIR", place.join("home"));
-        let mut driver = place.start_command(command);
-        let port = loop {
-            let line = driver.line().await.expect("chromedriver says its port");
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
-            }
-        };
+        let (driver, port) = driver(place).await;
         let profile = format!("--user-data-dir={}", place.join("chromium"));
         let arguments = [
             "--headless",
@@ -177,4 +168,21 @@ impl Browser {
         crate::signal(self.driver.pid(), crate::Signal::TERM);
         self.driver.end().await;
     }
+}
+
+/// A chromedriver and its port.
+async fn driver(place: &Place) -> (Started, String) {
+    // Two that start at once may choose the same port; one of them then ends.
+    for _ in 0..5 {
+        let mut command = place.command("chromedriver");
+        // Chromium leaves files of its own in the runtime directory.
+        command.arg("--port=0").env("XDG_RUNTIME_DIR", place.join("home"));
+        let mut driver = place.start_command(command);
+        while let Some(line) = driver.line().await {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                return (driver, port.trim_end_matches('.').to_owned());
+            }
+        }
+    }
+    panic!("chromedriver does not start")
 }
