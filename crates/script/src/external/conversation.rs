@@ -24,6 +24,9 @@ const MAX_BAD_LINES: u32 = 100;
 /// Lines of standard error that go to the log.
 const MAX_NOISE_LINES: u32 = 10_000;
 
+/// How long the program may be silent before it is ended, once its function is done.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Frames of a call's stack that are kept.
 const MAX_STACK: usize = 50;
 
@@ -78,12 +81,9 @@ impl<'a> Conversation<'a> {
         loop {
             match self.message(None)? {
                 FromDriver::Call { id, request, name, stack } => self.call(id, request, name, stack)?,
-                FromDriver::Done { error: None, .. } => {
-                    // Gone or not: what it was asked for is done.
-                    self.program.send(&ToDriver::Exit);
-                    return Ok(());
-                }
+                FromDriver::Done { error: None, .. } => return self.hear_out(),
                 FromDriver::Done { error: Some(error), kind, stack, traceback } => {
+                    self.hear_out()?;
                     return Err(self.test_error(error, kind, stack, traceback));
                 }
                 FromDriver::Ready { .. } => {
@@ -169,6 +169,16 @@ impl<'a> Conversation<'a> {
             );
         }
         self.refuse(None, CallError::usage(message))
+    }
+
+    /// The function is done. What the program has printed may still be in its buffers until it ends.
+    fn hear_out(&mut self) -> Result<(), RunError> {
+        // Gone or not: what it was asked for is done.
+        self.program.send(&ToDriver::Exit);
+        for line in self.program.rest(MAX_NOISE_LINES as usize, LAST_WORDS) {
+            self.heard(line)?;
+        }
+        Ok(())
     }
 
     /// What the test prints goes to the log.

@@ -106,6 +106,16 @@ impl Program {
         self.tail.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
+    /// What the program says on standard error until it has ended: at most `most` lines, and none that comes more than
+    /// `patience` after the one before.
+    pub(super) fn rest(&mut self, most: usize, patience: Duration) -> Vec<String> {
+        let events = std::iter::from_fn(|| self.events.recv_timeout(patience).ok());
+        events
+            .filter_map(|event| if let Event::Noise(line) = event { Some(line) } else { None })
+            .take(most)
+            .collect()
+    }
+
     /// Reads what is left on standard error, then how the program ended; kills it if it lives on.
     pub(super) fn finish(&mut self, patience: Duration) -> Option<ExitStatus> {
         while let Ok(event) = self.events.recv_timeout(patience) {
@@ -116,11 +126,24 @@ impl Program {
         while self.tail.len() > TAIL {
             self.tail.pop_front();
         }
+        // Its streams close a moment before it can be waited for.
+        self.await_end(patience);
         let status = self.child.try_wait().ok().flatten();
         if status.is_none() {
             self.kill();
         }
         status
+    }
+
+    /// Returns when the program has ended, or after `patience`.
+    fn await_end(&self, patience: Duration) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // A kernel without pidfds only makes the status less certain.
+        let Some(Ok(handle)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return };
+        let limit = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+        let _ = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit));
     }
 
     fn kill(&mut self) {
