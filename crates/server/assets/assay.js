@@ -42,6 +42,8 @@
     if (old.nodeType === 3 && next.nodeType === 3) { old.data = next.data; return; }
     if (old.nodeType !== 1 || old.nodeName !== next.nodeName) { old.replaceWith(next.cloneNode(true)); return; }
     if (old.hasAttribute("data-keep")) return;
+    // Its first steps unfold a module; after that it is the reader's.
+    if (old.hasAttribute("data-bare") && !next.hasAttribute("data-bare")) old.open = true;
     for (const { name } of [...old.attributes]) {
       if (!next.hasAttribute(name) && name !== "open" && name !== "data-ready") old.removeAttribute(name);
     }
