@@ -75,6 +75,7 @@ async fn the_list_shows_what_runs_waits_and_ended_and_changes_by_itself() {
     assert!(row.contains("failed") && row.to_lowercase().contains("dummy failure"), "{row}");
     let row = browser.text(&format!("#scheduled #job-{waiting}")).await;
     assert!(row.to_lowercase().contains("no online worker offers class qemu_s390x"), "{row}");
+    assert!(browser.text("#workers").await.contains("dummy, qemu_x86_64"), "names stay as they are");
     fits(&browser, "list").await;
     light_and_dark(&browser, "list").await;
 
@@ -152,7 +153,11 @@ async fn the_page_of_a_job_shows_every_step() {
         let shown = browser.text(selector).await;
         assert!(shown.contains(text), "{selector}: {text} is not in {shown}");
     }
+    let cut =
+        "[...document.querySelectorAll('a.step small')].filter(e => e.scrollWidth > e.clientWidth).length";
+    assert_eq!(browser.eval(cut).await, 0, "captions that are cut off");
     fits(&browser, "job").await;
+    assert_eq!(browser.eval(cut).await, 0, "captions that are cut off");
     light_and_dark(&browser, "job").await;
     by_keyboard(&browser).await;
     no_complaints(&browser).await;
@@ -251,6 +256,7 @@ async fn a_running_machine_is_seen_live() {
     browser.until("document.querySelector('#live-picture')?.naturalWidth === 720").await;
     browser.until("document.querySelector('#live-log')?.textContent.includes('now it waits')").await;
     browser.until("document.querySelectorAll('#steps a.step').length === 1").await;
+    browser.until("document.querySelector('#steps a.step').checkVisibility()").await;
     // Something bright is on the picture: GRUB's menu, not the black before it.
     let brightest = "(() => { const i = document.querySelector('#live-picture'), c = document.createElement('canvas'); \
                      c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0); \
