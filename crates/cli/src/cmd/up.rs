@@ -7,7 +7,6 @@ use assay_server::{ServerConfig, ServerError, ServerHandle, serve};
 use assay_worker::lock::pool_holder;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
@@ -86,28 +85,37 @@ async fn run(
     config.ready = Some(ready);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve(config, shutdown.clone()));
-    let serving = Cell::new(false);
+    let stop_worker = CancellationToken::new();
     let supervise = async {
+        let handle = tokio::select! {
+            handle = is_ready => handle,
+            () = stop_worker.cancelled() => return Ok(()),
+        };
         // A server that cannot start says why by itself.
-        let Ok(handle) = is_ready.await else { return std::future::pending().await };
-        serving.set(true);
-        announce(common, options, &handle)?;
-        match slots {
-            Some(slots) => keep_worker(&data, slots, &shutdown).await,
-            None => std::future::pending().await,
+        if let Ok(handle) = handle {
+            announce(common, options, &handle)?;
+            if let Some(slots) = slots {
+                return keep_worker(&data, slots, &stop_worker).await;
+            }
         }
+        stop_worker.cancelled().await;
+        Ok(())
     };
     let mut signals = Interrupts::new()?;
     let mut supervise = std::pin::pin!(supervise);
+    let mut supervised = false;
     let ended = tokio::select! {
         ended = tasks.join_next() => server_end(ended),
-        ended = &mut supervise => ended,
+        ended = &mut supervise => {
+            supervised = true;
+            ended
+        }
         () = signals.next() => Ok(()),
     };
     // The worker goes first: a server that is gone would only make it dial.
-    // A server that never was has none: the worker in the directory belongs to the server that is there.
-    if serving.get() {
-        shutdown_worker(&data, slots).await;
+    stop_worker.cancel();
+    if !supervised {
+        supervise.await?;
     }
     shutdown.cancel();
     while let Some(end) = tasks.join_next().await {
@@ -145,21 +153,27 @@ fn announce(common: &Common, options: &ServerOptions, handle: &ServerHandle) -> 
 /// How often to look at a worker that an earlier server has started.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Keeps one worker running: starts it, and starts it again when it dies. One that outlived an earlier server is
-/// left alone as long as it lives.
-async fn keep_worker(data: &Utf8Path, slots: u32, shutdown: &CancellationToken) -> Result<(), CliError> {
+/// Keeps one worker running until `stop`: starts it, and starts it again when it dies. One that outlived an earlier
+/// server is left alone as long as it lives. At the end the worker, whoever started it, is asked to end too.
+async fn keep_worker(data: &Utf8Path, slots: u32, stop: &CancellationToken) -> Result<(), CliError> {
     let pool = data.join("worker");
     let mut pause = Duration::from_millis(200);
     loop {
-        while pool_holder(&pool).is_some() {
-            tokio::time::sleep(LOOK).await;
+        while let Some(holder) = pool_holder(&pool) {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => {
+                    end_holder(&pool, holder).await;
+                    return Ok(());
+                }
+            }
         }
         let mut child = start_worker(data, slots)?;
         let began = tokio::time::Instant::now();
-        let status = child.wait().await?;
-        if shutdown.is_cancelled() {
-            return Ok(());
-        }
+        let status = tokio::select! {
+            status = child.wait() => status?,
+            () = stop.cancelled() => return end_child(child).await,
+        };
         if status.code() == Some(Code::Usage as i32) {
             return Err(CliError::infrastructure(
                 "the worker cannot work with this server; see its message above",
@@ -169,8 +183,46 @@ async fn keep_worker(data: &Utf8Path, slots: u32, shutdown: &CancellationToken) 
         if began.elapsed() > Duration::from_mins(1) {
             pause = Duration::from_millis(200);
         }
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
         pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+/// How long a worker may take to end.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Asks our own worker to end, and waits until it has; it may be so young that it holds no pool yet.
+async fn end_child(mut child: Child) -> Result<(), CliError> {
+    if let Some(pid) = child.id() {
+        terminate(pid);
+    }
+    if tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
+        tracing::warn!("the worker does not end; it is killed");
+        child.kill().await?;
+    }
+    Ok(())
+}
+
+/// Asks a worker that an earlier server started to end, and waits until it has.
+async fn end_holder(pool: &Utf8Path, holder: u32) {
+    terminate(holder);
+    let gone = async {
+        while pool_holder(pool) == Some(holder) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(FAREWELL, gone).await.is_err() {
+        tracing::warn!(pid = holder, "the worker does not end; it is left to itself");
+    }
+}
+
+fn terminate(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        // Gone already is as good.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
 
@@ -182,22 +234,4 @@ fn start_worker(data: &Utf8Path, slots: u32) -> Result<Child, CliError> {
         .stdout(Stdio::null())
         .spawn()?;
     Ok(child)
-}
-
-/// Asks the worker to end, and waits until it has.
-async fn shutdown_worker(data: &Utf8Path, slots: Option<u32>) {
-    let pool = data.join("worker");
-    let Some(holder) = slots.and_then(|_| pool_holder(&pool)) else { return };
-    let Some(pid) = i32::try_from(holder).ok().and_then(rustix::process::Pid::from_raw) else { return };
-    if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_err() {
-        return;
-    }
-    let gone = async {
-        while pool_holder(&pool) == Some(holder) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    if tokio::time::timeout(Duration::from_secs(10), gone).await.is_err() {
-        tracing::warn!(pid = holder, "the worker does not end; it is left to itself");
-    }
 }

@@ -140,6 +140,8 @@ async fn a_job_that_loses_its_worker_twice_ends_incomplete() -> anyhow::Result<(
     let mut second = server.worker("w2").connect(&[]).await?;
     let held = second.expect_assign().await?.held;
     second.phase(held, WorkPhase::Running).await?;
+    // A phase that were heard only after the time has passed would be a sign of life.
+    server.until(id, "running again", |job| job.state == "running").await;
     second.vanish();
     server.pass(20).await;
     let job = server.finished(id).await;

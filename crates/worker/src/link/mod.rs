@@ -131,9 +131,11 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
         config: config.clone(),
         forgotten: BTreeSet::new(),
     };
+    // Aborted with this function: a stop need not wait for a probe.
+    let mut probe = JoinSet::new();
     if config.classes.iter().any(|class| class.starts_with("qemu")) {
         let cache = config.host_options.cache.clone();
-        hands.tasks.spawn(async move { assay_vm::accel::warm_up(&cache).await });
+        probe.spawn(async move { assay_vm::accel::warm_up(&cache).await });
     }
     let instance = uuid::Uuid::new_v4().simple().to_string();
     let mut alone_since = Instant::now();
