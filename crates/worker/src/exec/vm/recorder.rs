@@ -24,6 +24,7 @@ pub(super) struct Recorder {
     current: Arc<Mutex<Current>>,
     last_picture: Arc<Mutex<LastPicture>>,
     frames_cut: Arc<std::sync::atomic::AtomicBool>,
+    journal_order: Arc<Mutex<()>>,
     pub(super) secrets: Secrets,
 }
 
@@ -74,6 +75,7 @@ impl Recorder {
             current: Arc::default(),
             last_picture: Arc::default(),
             frames_cut: Arc::default(),
+            journal_order: Arc::default(),
             secrets,
         }
     }
@@ -214,6 +216,8 @@ impl Recorder {
     }
 
     pub(super) fn journal(&self, entry: Entry) {
+        // Frames come from another thread: the time is taken under the lock, so that the lines are in its order.
+        let _order = lock(&self.journal_order);
         self.line(Stream::Journal, &Line { t: self.now_us(), entry });
     }
 
