@@ -1,8 +1,10 @@
 //! What a run leaves behind. Pure: values and bytes, no files.
 //!
 //! A run writes one stream of [`step::Record`]s (JSON lines), which is what pages and verdicts are made from,
-//! and one [`journal`] of everything that went in and out of the machine.
+//! and one [`journal`] of everything that went in and out of the machine. [`results`] reads what the tests of others
+//! write.
 
 pub mod journal;
 pub mod number;
+pub mod results;
 pub mod step;
