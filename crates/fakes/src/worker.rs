@@ -277,7 +277,7 @@ impl Connection {
     /// Waits for a cancellation; says why.
     pub async fn expect_cancel(&mut self, wanted: Held) -> anyhow::Result<String> {
         self.expect("cancel", |message| match message {
-            ToWorker::Cancel { held, reason } if *held == wanted => Some(reason.clone()),
+            ToWorker::Cancel { held, reason, .. } if *held == wanted => Some(reason.clone()),
             _ => None,
         })
         .await

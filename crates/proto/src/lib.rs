@@ -5,4 +5,5 @@ pub mod api;
 pub mod clock;
 pub mod diagnostic;
 pub mod driver;
+pub mod task;
 pub mod worker;

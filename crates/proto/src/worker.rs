@@ -88,11 +88,13 @@ pub enum Stream {
     Serial0,
     /// The run journal.
     Journal,
+    /// What a shell job prints, every line with its time.
+    Console,
 }
 
 impl Stream {
     /// Every stream.
-    pub const ALL: [Self; 4] = [Self::Steps, Self::Log, Self::Serial0, Self::Journal];
+    pub const ALL: [Self; 5] = [Self::Steps, Self::Log, Self::Serial0, Self::Journal, Self::Console];
 
     /// The file name under which it is kept and served.
     pub fn file_name(self) -> &'static str {
@@ -101,6 +103,7 @@ impl Stream {
             Self::Log => "autoinst-log.txt",
             Self::Serial0 => "serial0.txt",
             Self::Journal => "journal.jsonl",
+            Self::Console => "console.txt",
         }
     }
 }
@@ -142,6 +145,9 @@ pub enum ToWorker {
         held: Held,
         /// One sentence, for the log.
         reason: String,
+        /// Nobody wants anything of it any more, logs included: a newer change has taken its place.
+        #[serde(default)]
+        superseded: bool,
     },
     /// The server has this much of a stream, durably.
     Acked {

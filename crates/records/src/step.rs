@@ -36,6 +36,59 @@ pub enum Record {
         /// How long it took, microseconds.
         duration_us: u64,
     },
+    /// A file that the run published; its bytes are a blob.
+    Artifact(Artifact),
+    /// A file of test results was read.
+    TestCases(TestCases),
+}
+
+/// A published file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Relative to the workspace, with `/`.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Of its bytes, hex.
+    pub sha256: String,
+    /// As HTTP says it, for example `text/plain; charset=utf-8`.
+    pub content_type: String,
+    /// Microseconds since the run began.
+    pub at_us: u64,
+}
+
+/// What a file of test results says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestCases {
+    /// The file, relative to the workspace.
+    pub file: String,
+    /// `junit`, `tap`, `subunit-v1` or `subunit-v2`.
+    pub format: String,
+    /// How many ended how: `passed`, `failed`, `error`, `skipped`, ...
+    pub counts: std::collections::BTreeMap<String, u64>,
+    /// Those that are not as they should be, in the order of the file.
+    pub failing: Vec<FailingCase>,
+    /// How many more failed than `failing` holds.
+    pub failing_left_out: u64,
+    /// SHA-256 of a blob with every case: a JSON array, as `results::TestCase` is written.
+    pub cases: String,
+    /// What is wrong with the file, if anything.
+    pub problems: Vec<String>,
+    /// Microseconds since the run began.
+    pub at_us: u64,
+}
+
+/// A test that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingCase {
+    /// With its class, as people write it: `package.Class.test`.
+    pub name: String,
+    /// One of the words of [`TestCases::counts`].
+    pub status: String,
+    /// How long it took, microseconds.
+    pub duration_us: Option<u64>,
+    /// What it said.
+    pub message: String,
 }
 
 /// A module as planned.

@@ -2,8 +2,8 @@
 
 use assay_records::journal::{Entry, FrameRect, Line};
 use assay_records::step::{
-    AreaHit, ModuleFlags, ModulePlan, ModuleResult, NeedleHit, Picture, Record, Source, Step, StepBody,
-    StepResult,
+    AreaHit, Artifact, FailingCase, ModuleFlags, ModulePlan, ModuleResult, NeedleHit, Picture, Record,
+    Source, Step, StepBody, StepResult, TestCases,
 };
 
 fn step(body: StepBody) -> Record {
@@ -64,6 +64,28 @@ fn records() {
             at_us: 5,
             duration_us: 5,
         },
+        Record::Artifact(Artifact {
+            path: "logs/a b.txt".into(),
+            size: 1 << 40,
+            sha256: "cd".repeat(32),
+            content_type: "text/plain; charset=utf-8".into(),
+            at_us: 6,
+        }),
+        Record::TestCases(TestCases {
+            file: "junit.xml".into(),
+            format: "junit".into(),
+            counts: [("passed".to_owned(), 3), ("failed".to_owned(), 2)].into(),
+            failing: vec![FailingCase {
+                name: "a.B.c".into(),
+                status: "failed".into(),
+                duration_us: None,
+                message: "no".into(),
+            }],
+            failing_left_out: 1,
+            cases: "ef".repeat(32),
+            problems: vec!["line 3: cut off".into()],
+            at_us: 7,
+        }),
     ];
     for record in records {
         let line = serde_json::to_string(&record).unwrap();

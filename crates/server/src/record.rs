@@ -56,6 +56,7 @@ impl Run {
                 let module = self.module(&module);
                 (module.result, module.duration_us) = (result, Some(duration_us));
             }
+            Record::Artifact(_) | Record::TestCases(_) => {}
         }
     }
 
@@ -131,7 +132,7 @@ impl Tail {
             self.progress.get_or_insert(api::Progress { module: None, begun: 0, modules: 0, steps: 0 });
         match record {
             Record::Plan { modules } => progress.modules += modules.len(),
-            Record::Environment { .. } => {}
+            Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) => {}
             Record::ModuleStarted { module, .. } => {
                 progress.begun += 1;
                 progress.modules = progress.modules.max(progress.begun);

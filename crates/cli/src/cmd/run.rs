@@ -293,7 +293,7 @@ impl Progress {
                     bar.set_position(self.modules.len() as u64);
                 }
             }
-            Record::Environment { .. } => {}
+            Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) => {}
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Worker {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     slots: u32,
     /// What it offers to jobs, as WORKER_CLASS: separated by commas.
-    #[arg(long, default_value = "qemu_x86_64,dummy", value_delimiter = ',')]
+    #[arg(long, default_value = "qemu_x86_64,dummy,shell", value_delimiter = ',')]
     class: Vec<String>,
     /// Where attempts are kept while they run (default: worker/ in the data directory).
     #[arg(long, value_name = "DIR")]
