@@ -19,6 +19,25 @@ pub struct Config {
     pub jobs: BTreeMap<JobName, Arc<JobDef>>,
     /// How many may hold a semaphore at once; one that is not here is a mutex.
     pub semaphores: BTreeMap<SemaphoreName, u32>,
+    /// Where things are found.
+    pub places: Places,
+}
+
+/// Addresses that go into parameters and reports.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Places {
+    /// Where workers fetch speculative states: `ZUUL_URL`.
+    pub git_url: String,
+    /// What `LOG_PATH` is below; none and reports name jobs only.
+    pub logs_url: Option<String>,
+    /// The page of what is going on, for start reports.
+    pub status_url: Option<String>,
+    /// The address in reports for jobs without one of their own, with `{…}` fields as in Zuul's `url_pattern`.
+    pub url_pattern: Option<String>,
+    /// Report lines begin with the job's name.
+    pub job_name_in_report: bool,
+    /// Report lines end with the duration.
+    pub report_times: bool,
 }
 
 impl Config {
@@ -433,6 +452,10 @@ pub struct JobDef {
     pub queue_name: Option<String>,
     /// What a worker must offer.
     pub labels: BTreeSet<String>,
+    /// The worker or machine is used for this one run and then never again.
+    pub single_use: bool,
+    /// Variables besides Zuul's that it is given: what became of a parameter function. A task has its own in itself.
+    pub env: BTreeMap<String, String>,
     /// Its result depends on the trees, its definition and nothing else: it may stand in for another run.
     pub hermetic: bool,
     /// Projects besides the change's own that it has in its workspace.
@@ -461,6 +484,8 @@ impl JobDef {
             parameter_function: None,
             queue_name: None,
             labels: BTreeSet::new(),
+            single_use: false,
+            env: BTreeMap::new(),
             hermetic: false,
             projects: BTreeSet::new(),
             task: None,
