@@ -25,11 +25,11 @@ impl Fields {
         Self { table, values: row.into_iter() }
     }
 
-    fn broken(&self, problem: impl std::fmt::Display) -> StoreError {
+    pub(crate) fn broken(&self, problem: impl std::fmt::Display) -> StoreError {
         StoreError::BrokenRow { table: self.table, problem: problem.to_string() }
     }
 
-    fn optional_int(&mut self) -> Result<Option<i64>, StoreError> {
+    pub(crate) fn optional_int(&mut self) -> Result<Option<i64>, StoreError> {
         match self.values.next() {
             Some(Value::Int(value)) => Ok(value),
             Some(Value::Text(None)) => Ok(None),
@@ -46,15 +46,15 @@ impl Fields {
         T::try_from(value).map_err(|_| self.broken(format_args!("{value} is out of range")))
     }
 
-    fn optional_time(&mut self) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) fn optional_time(&mut self) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.optional_int()?.map(Timestamp))
     }
 
-    fn time(&mut self) -> Result<Timestamp, StoreError> {
+    pub(crate) fn time(&mut self) -> Result<Timestamp, StoreError> {
         Ok(Timestamp(self.int()?))
     }
 
-    fn optional_text(&mut self) -> Result<Option<String>, StoreError> {
+    pub(crate) fn optional_text(&mut self) -> Result<Option<String>, StoreError> {
         match self.values.next() {
             Some(Value::Text(value)) => Ok(value),
             Some(Value::Int(None)) => Ok(None),
@@ -62,7 +62,7 @@ impl Fields {
         }
     }
 
-    fn text(&mut self) -> Result<String, StoreError> {
+    pub(crate) fn text(&mut self) -> Result<String, StoreError> {
         self.optional_text()?.ok_or_else(|| self.broken("expected text, found NULL"))
     }
 
@@ -83,12 +83,12 @@ impl Fields {
         self.text()?.parse().map_err(|problem: String| self.broken(problem))
     }
 
-    fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StoreError> {
+    pub(crate) fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StoreError> {
         let Some(text) = self.optional_text()? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|error| self.broken(error))
     }
 
-    fn json<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
+    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
         self.optional_json()?.ok_or_else(|| self.broken("expected JSON, found NULL"))
     }
 }
@@ -103,11 +103,11 @@ pub(crate) fn one_number(table: &'static str, rows: &[Vec<Value>]) -> Result<i64
     }
 }
 
-fn json(table: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
+pub(crate) fn json(table: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::BrokenRow { table, problem: error.to_string() })
 }
 
-fn time(at: Option<Timestamp>) -> Value {
+pub(crate) fn time(at: Option<Timestamp>) -> Value {
     Value::Int(at.map(|at| at.0))
 }
 
@@ -130,15 +130,15 @@ pub(crate) fn contains_pattern(text: &str) -> String {
 
 /// How rows of a table are stored in place of those with the same key.
 pub(crate) struct Upsert {
-    table: &'static str,
-    columns: &'static str,
+    pub(crate) table: &'static str,
+    pub(crate) columns: &'static str,
     /// What is compared to find the row that is there.
-    key: &'static str,
+    pub(crate) key: &'static str,
     /// What may have changed in it.
-    changing: &'static [&'static str],
+    pub(crate) changing: &'static [&'static str],
     /// A column that is never NULL, and when the row that is there is the same thing's. If it is another's the column
     /// is set to NULL, which the database refuses, and with it the whole transaction.
-    same: Option<(&'static str, &'static str)>,
+    pub(crate) same: Option<(&'static str, &'static str)>,
 }
 
 /// How many rows go into one statement when there are many. Only two numbers, so that statements stay prepared.

@@ -11,6 +11,7 @@ pub mod blobs;
 mod codec;
 mod disk;
 mod error;
+mod gate;
 mod postgres;
 mod schema;
 pub mod spool;
@@ -19,6 +20,10 @@ mod sqlite;
 mod types;
 
 pub use error::StoreError;
+pub use gate::{
+    Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
+    StoredReceipt, StoredReport, Tried,
+};
 pub use types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob, Streams};
 
 use assay_engine::ids::{AttemptId, JobId};
@@ -68,6 +73,9 @@ pub trait Store: Send + Sync {
 
     /// Attempts that have ended while their streams have not been closed, the oldest first.
     async fn unclosed(&self) -> Result<Vec<AttemptId>, StoreError>;
+
+    /// What is kept of the gate besides.
+    fn gate(&self) -> &dyn GateStore;
 
     /// Closes all connections.
     async fn close(&self);

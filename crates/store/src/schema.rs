@@ -13,21 +13,22 @@ pub(crate) struct Version {
 pub(crate) const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {ID})";
 
 /// All versions, oldest first.
-pub(crate) const VERSIONS: &[Version] = &[Version {
-    number: 1,
-    statements: &[
-        // Who decides. Every deciding transaction updates the row, so that there is one at a time.
-        "CREATE TABLE leader (
+pub(crate) const VERSIONS: &[Version] = &[
+    Version {
+        number: 1,
+        statements: &[
+            // Who decides. Every deciding transaction updates the row, so that there is one at a time.
+            "CREATE TABLE leader (
             id {ID} CHECK (id = 1),
             epoch BIGINT NOT NULL,
             commits BIGINT NOT NULL,
             last_job BIGINT NOT NULL,
             last_token BIGINT NOT NULL
         )",
-        "INSERT INTO leader (id, epoch, commits, last_job, last_token) VALUES (1, 0, 0, 0, 0)",
-        // `detail` is the state with its data; `state`, `outcome` and `reason` are what lists filter and show, and
-        // `search` is name and reason in lower case.
-        "CREATE TABLE jobs (
+            "INSERT INTO leader (id, epoch, commits, last_job, last_token) VALUES (1, 0, 0, 0, 0)",
+            // `detail` is the state with its data; `state`, `outcome` and `reason` are what lists filter and show, and
+            // `search` is name and reason in lower case.
+            "CREATE TABLE jobs (
             id {ID},
             name TEXT NOT NULL,
             priority BIGINT NOT NULL,
@@ -43,10 +44,10 @@ pub(crate) const VERSIONS: &[Version] = &[Version {
             started_at BIGINT,
             finished_at BIGINT
         )",
-        "CREATE INDEX jobs_by_state ON jobs (state, id)",
-        "CREATE INDEX jobs_by_outcome ON jobs (outcome, id)",
-        "CREATE INDEX jobs_open ON jobs (id) WHERE finished_at IS NULL",
-        "CREATE TABLE attempts (
+            "CREATE INDEX jobs_by_state ON jobs (state, id)",
+            "CREATE INDEX jobs_by_outcome ON jobs (outcome, id)",
+            "CREATE INDEX jobs_open ON jobs (id) WHERE finished_at IS NULL",
+            "CREATE TABLE attempts (
             job BIGINT NOT NULL REFERENCES jobs (id),
             number BIGINT NOT NULL,
             token BIGINT NOT NULL UNIQUE,
@@ -63,9 +64,9 @@ pub(crate) const VERSIONS: &[Version] = &[Version {
             streams TEXT,
             PRIMARY KEY (job, number)
         )",
-        "CREATE INDEX attempts_open ON attempts (token) WHERE finished_at IS NULL",
-        "CREATE INDEX attempts_unclosed ON attempts (token) WHERE finished_at IS NOT NULL AND streams IS NULL",
-        "CREATE TABLE workers (
+            "CREATE INDEX attempts_open ON attempts (token) WHERE finished_at IS NULL",
+            "CREATE INDEX attempts_unclosed ON attempts (token) WHERE finished_at IS NOT NULL AND streams IS NULL",
+            "CREATE TABLE workers (
             name TEXT PRIMARY KEY,
             instance TEXT NOT NULL,
             host TEXT NOT NULL,
@@ -74,9 +75,122 @@ pub(crate) const VERSIONS: &[Version] = &[Version {
             classes TEXT NOT NULL,
             status TEXT NOT NULL
         )",
-        "CREATE TABLE queues (
+            "CREATE TABLE queues (
             classes TEXT PRIMARY KEY,
             reason TEXT NOT NULL
         )",
-    ],
-}];
+        ],
+    },
+    Version {
+        number: 2,
+        statements: &[
+            // What the gate is made of, items and reports apart; `body` is the row as JSON. Of rows that only ever grow
+            // more (evidence), `at` tells the latest.
+            "CREATE TABLE gate_rows (
+            kind TEXT NOT NULL,
+            key TEXT NOT NULL,
+            at BIGINT NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (kind, key)
+        )",
+            "CREATE INDEX gate_rows_by_time ON gate_rows (kind, at)",
+            "CREATE TABLE gate_items (
+            id {ID},
+            pipeline TEXT NOT NULL,
+            project TEXT NOT NULL,
+            ended_at BIGINT,
+            body TEXT NOT NULL
+        )",
+            "CREATE INDEX gate_items_open ON gate_items (id) WHERE ended_at IS NULL",
+            "CREATE INDEX gate_items_by_pipeline ON gate_items (pipeline, id)",
+            // Which items a change was in; the change's number is unique within its source.
+            "CREATE TABLE gate_item_changes (
+            source TEXT NOT NULL,
+            number BIGINT NOT NULL,
+            item BIGINT NOT NULL,
+            PRIMARY KEY (source, number, item)
+        )",
+            // What an item's body no longer says when it stands on something else.
+            "CREATE TABLE gate_buildsets (
+            item BIGINT NOT NULL,
+            number BIGINT NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (item, number)
+        )",
+            "CREATE TABLE gate_builds (
+            uuid TEXT PRIMARY KEY,
+            item BIGINT NOT NULL,
+            buildset BIGINT NOT NULL,
+            job TEXT NOT NULL,
+            project TEXT NOT NULL,
+            pipeline TEXT NOT NULL,
+            branch TEXT NOT NULL,
+            voting BIGINT NOT NULL,
+            tree TEXT,
+            asked_at BIGINT NOT NULL,
+            started_at BIGINT,
+            ended_at BIGINT,
+            result TEXT
+        )",
+            "CREATE INDEX gate_builds_by_job ON gate_builds (job, asked_at)",
+            "CREATE INDEX gate_builds_by_item ON gate_builds (item, asked_at)",
+            // The job that runs a build, and the address of its logs.
+            "CREATE TABLE gate_jobs (
+            uuid TEXT PRIMARY KEY,
+            job BIGINT NOT NULL,
+            log_path TEXT
+        )",
+            "CREATE INDEX gate_jobs_by_log_path ON gate_jobs (log_path)",
+            // The outbox: delivered in order of item and number to each target.
+            "CREATE TABLE gate_reports (
+            item BIGINT NOT NULL,
+            number BIGINT NOT NULL,
+            body TEXT NOT NULL,
+            state TEXT NOT NULL,
+            attempts BIGINT NOT NULL,
+            next_try BIGINT,
+            last_error TEXT,
+            delivered_at BIGINT,
+            PRIMARY KEY (item, number)
+        )",
+            "CREATE INDEX gate_reports_open ON gate_reports (item, number) WHERE state = 'waiting'",
+            // Events, stored before their source's cursor moves on.
+            "CREATE TABLE inbox (
+            id {ID},
+            source TEXT NOT NULL,
+            dedupe_key TEXT NOT NULL,
+            received_at BIGINT NOT NULL,
+            change_number BIGINT,
+            body TEXT NOT NULL,
+            state TEXT NOT NULL,
+            caused TEXT,
+            UNIQUE (source, dedupe_key)
+        )",
+            "CREATE INDEX inbox_open ON inbox (id) WHERE state = 'received'",
+            "CREATE INDEX inbox_by_change ON inbox (source, change_number)",
+            "CREATE TABLE cursors (
+            source TEXT PRIMARY KEY,
+            value TEXT NOT NULL
+        )",
+            // Signed statements about what landed; published in the repository of the project.
+            "CREATE TABLE receipts (
+            project TEXT NOT NULL,
+            branch TEXT NOT NULL,
+            commit_id TEXT NOT NULL,
+            item BIGINT NOT NULL,
+            body TEXT NOT NULL,
+            signed_at BIGINT NOT NULL,
+            published_at BIGINT,
+            attempts BIGINT NOT NULL,
+            last_error TEXT,
+            PRIMARY KEY (project, branch, commit_id)
+        )",
+            "CREATE INDEX receipts_open ON receipts (signed_at) WHERE published_at IS NULL",
+            "CREATE INDEX receipts_by_item ON receipts (item)",
+            // The last number that items and autoholds had, whatever has been removed since.
+            "ALTER TABLE leader ADD COLUMN last_item BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE leader ADD COLUMN last_autohold BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE leader ADD COLUMN last_event BIGINT NOT NULL DEFAULT 0",
+        ],
+    },
+];

@@ -1,10 +1,10 @@
 //! The store in SQL that SQLite and PostgreSQL both understand. What differs is in [`Backend`].
 
-use crate::Store;
 use crate::codec::{self, Fields};
 use crate::error::StoreError;
 use crate::schema::{VERSION_TABLE, VERSIONS};
 use crate::types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob};
+use crate::{GateStore, Store, gate};
 use assay_engine::ids::{AttemptId, JobId};
 use assay_engine::job::StateWord;
 use assay_engine::rows::{Rows, SETTLED_WINDOW, WorkerRow};
@@ -90,7 +90,7 @@ pub(crate) trait Backend: Send + Sync {
 
 /// The store on either database.
 pub(crate) struct Sql<B> {
-    backend: B,
+    pub(crate) backend: B,
 }
 
 impl<B: Backend> Sql<B> {
@@ -136,7 +136,7 @@ impl<B: Backend> Sql<B> {
         Statement::built(sql.replace("{ID}", B::ID), Vec::new())
     }
 
-    async fn query(
+    pub(crate) async fn query(
         &self,
         doing: &'static str,
         sql: &'static str,
@@ -151,15 +151,23 @@ const ATTEMPT_COLUMNS: &str = "job, number, token, worker, instance, host, phase
                                finished_at, outcome, outcome_class, reason, streams";
 
 /// The guard of every deciding transaction: it changes the leader's row only while the leader is the leader.
-fn still_leader(epoch: Epoch, batch: &Batch) -> Statement {
+pub(crate) fn still_leader(epoch: Epoch, batch: &Batch) -> Statement {
     let last_job = batch.jobs.keys().last().map_or(0, |id| id.0);
     let last_token = batch.attempts.values().map(|row| row.token.0).max().unwrap_or(0);
     Statement::new(
         "UPDATE leader SET commits = commits + 1, \
          last_job = CASE WHEN last_job < $2 THEN $2 ELSE last_job END, \
-         last_token = CASE WHEN last_token < $3 THEN $3 ELSE last_token END \
+         last_token = CASE WHEN last_token < $3 THEN $3 ELSE last_token END, \
+         last_item = CASE WHEN last_item < $4 THEN $4 ELSE last_item END, \
+         last_autohold = CASE WHEN last_autohold < $5 THEN $5 ELSE last_autohold END \
          WHERE id = 1 AND epoch = $1",
-        [epoch.0.into(), last_job.into(), last_token.into()],
+        [
+            epoch.0.into(),
+            last_job.into(),
+            last_token.into(),
+            batch.gate.last_item().into(),
+            batch.gate.last_autohold().into(),
+        ],
     )
 }
 
@@ -242,6 +250,8 @@ impl<B: Backend> Store for Sql<B> {
         for (attempt, streams) in &batch.streams {
             statements.push(codec::save_streams(*attempt, streams)?);
         }
+        statements.extend(gate::job_statements(batch.jobs.values()));
+        statements.extend(batch.gate.statements()?);
         self.backend.write("store a step", Some(still_leader(epoch, batch)), statements).await?;
         Ok(())
     }
@@ -319,6 +329,10 @@ impl<B: Backend> Store for Sql<B> {
         let sql = "SELECT job, number FROM attempts WHERE finished_at IS NOT NULL AND streams IS NULL ORDER BY token";
         let rows = self.query("list attempts with open streams", sql, vec![]).await?;
         rows.into_iter().map(codec::attempt_id).collect()
+    }
+
+    fn gate(&self) -> &dyn GateStore {
+        self
     }
 
     async fn close(&self) {

@@ -1,6 +1,8 @@
 //! What goes into the store and what comes out.
 
 use crate::blobs::BlobRef;
+use crate::gate::{EventId, GateBatch};
+use assay_engine::gate::rows::GateRow;
 use assay_engine::ids::{AttemptId, JobId, WorkerName};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
@@ -24,6 +26,7 @@ pub struct Batch {
     pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
+    pub(crate) gate: GateBatch,
 }
 
 impl Batch {
@@ -42,6 +45,16 @@ impl Batch {
         self.streams.insert(attempt, streams);
     }
 
+    /// Adds a row of the gate, which replaces an earlier one with the same key.
+    pub fn push_gate(&mut self, row: GateRow) {
+        self.gate.push(row);
+    }
+
+    /// An event of the inbox is dealt with by what else is in this batch; `caused` is JSON for people and programs.
+    pub fn consumed(&mut self, event: EventId, caused: String) {
+        self.gate.consumed.insert(event, caused);
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
@@ -49,6 +62,7 @@ impl Batch {
             && self.workers.is_empty()
             && self.queues.is_empty()
             && self.streams.is_empty()
+            && self.gate.is_empty()
     }
 }
 

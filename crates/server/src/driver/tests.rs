@@ -73,6 +73,9 @@ impl Store for Failing {
     async fn unclosed(&self) -> Result<Vec<AttemptId>, StoreError> {
         self.store.unclosed().await
     }
+    fn gate(&self) -> &dyn assay_store::GateStore {
+        self.store.gate()
+    }
     async fn close(&self) {
         self.store.close().await;
     }

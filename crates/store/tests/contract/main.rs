@@ -7,6 +7,7 @@
 
 mod database;
 mod faults;
+mod gate;
 mod lists;
 mod rows;
 
@@ -51,4 +52,10 @@ contract!(
     faults::a_newer_schema_is_refused,
     faults::a_broken_row_is_named,
     faults::lost_connections_are_made_anew,
+    gate::what_the_gate_is_made_of,
+    gate::items_and_their_history,
+    gate::events_are_received_once,
+    gate::reports_wait_until_they_are_delivered,
+    gate::receipts,
+    gate::builds_lead_to_jobs,
 );
