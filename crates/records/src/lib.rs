@@ -6,5 +6,6 @@
 
 pub mod journal;
 pub mod number;
+pub mod receipt;
 pub mod results;
 pub mod step;

@@ -148,10 +148,15 @@ pub(super) fn bounded<'a>(bytes: &'a [u8], out: &mut Collector) -> &'a [u8] {
     let at = if out.report.format == Format::SubunitV2 {
         Place::Offset(MAX_BYTES as u64)
     } else {
-        Place::Line(1 + start.iter().filter(|byte| **byte == b'\n').count() as u64)
+        Place::Line(1 + newlines(start))
     };
     out.problem(at, what);
     start
+}
+
+/// How many lines end in `bytes`.
+pub(super) fn newlines(bytes: &[u8]) -> u64 {
+    bytes.split(|byte| *byte == b'\n').count() as u64 - 1
 }
 
 /// `text` or, if it is longer than `limit` bytes, its beginning and end; and how many bytes are missing.

@@ -5,8 +5,17 @@
 //! the test it was in is [`TestStatus::Running`].
 
 mod collect;
+mod junit;
+mod subunit;
+mod subunit_v1;
+mod subunit_v2;
+mod tap;
 
+pub use junit::junit;
 use serde::{Deserialize, Serialize};
+pub use subunit_v1::subunit_v1;
+pub use subunit_v2::subunit_v2;
+pub use tap::tap;
 
 /// More than this many bytes of one file are not read.
 pub const MAX_BYTES: usize = 64 << 20;
@@ -135,6 +144,54 @@ pub struct Counts {
     pub unexpected_success: u32,
     /// See [`TestStatus::Running`].
     pub running: u32,
+}
+
+/// Reads `bytes` as that format.
+pub fn parse(format: Format, bytes: &[u8]) -> Report {
+    match format {
+        Format::Junit => junit(bytes),
+        Format::Tap => tap(bytes),
+        Format::SubunitV1 => subunit_v1(bytes),
+        Format::SubunitV2 => subunit_v2(bytes),
+    }
+}
+
+/// The format of a file, by its name and its first bytes (a few thousand are enough). `None` if it does not look like
+/// results; a compressed file has to be unpacked before.
+pub fn detect(file_name: &str, first: &[u8]) -> Option<Format> {
+    let first = &first[..first.len().min(8192)];
+    let extension = file_name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    let text = String::from_utf8_lossy(first);
+    match extension.as_deref() {
+        Some("xml") => return looks_like_junit(&text).then_some(Format::Junit),
+        Some("tap") => return Some(Format::Tap),
+        _ => {}
+    }
+    // A packet may stand behind output.
+    if subunit_v2::looks_like_packets(first) {
+        return Some(Format::SubunitV2);
+    }
+    if looks_like_junit(&text) && text.trim_start_matches('\u{feff}').trim_start().starts_with('<') {
+        return Some(Format::Junit);
+    }
+    // The last line may be cut off.
+    let lines = || text.lines().take(200);
+    let begins = |words: &[&str]| lines().any(|line| words.iter().any(|word| line.starts_with(word)));
+    if extension.as_deref() == Some("subunit")
+        || begins(&["test: ", "testing: "]) && !begins(&["ok ", "not ok "])
+    {
+        return Some(Format::SubunitV1);
+    }
+    let plan = lines().any(|line| {
+        line.strip_prefix("1..").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    (begins(&["TAP version "]) || plan && begins(&["ok ", "not ok "])).then_some(Format::Tap)
+}
+
+fn looks_like_junit(text: &str) -> bool {
+    // UTF-16 has a NUL after each letter.
+    let text = text.replace('\0', "");
+    ["<testsuite", "<testcase", "<testrun"].iter().any(|tag| text.contains(tag))
 }
 
 impl TestStatus {
