@@ -168,9 +168,13 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
             "CREATE INDEX inbox_open ON inbox (id) WHERE state = 'received'",
             "CREATE INDEX inbox_by_change ON inbox (source, change_number)",
+            "CREATE INDEX inbox_by_time ON inbox (source, received_at)",
+            // How far each source has been read, and what it knew then.
             "CREATE TABLE cursors (
-            source TEXT PRIMARY KEY,
-            value TEXT NOT NULL
+            source TEXT NOT NULL,
+            name TEXT NOT NULL,
+            value TEXT NOT NULL,
+            PRIMARY KEY (source, name)
         )",
             // Signed statements about what landed; published in the repository of the project.
             "CREATE TABLE receipts (

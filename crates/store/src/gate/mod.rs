@@ -16,6 +16,7 @@ use assay_engine::gate::reason::ResetReason;
 use assay_engine::gate::rows::GateRows;
 use assay_engine::ids::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An event of the inbox. Grows with every event received.
@@ -278,19 +279,25 @@ pub trait GateStore: Send + Sync {
         tried: &Tried,
     ) -> Result<(), StoreError>;
 
-    /// Stores events and, in the same transaction, how far their source has been read. Returns those that are new; an
-    /// event whose key is known changes nothing.
+    /// Stores events and, in the same transaction, how far their source has been read (by name; none to remove). Returns
+    /// those that are new; an event whose key is known changes nothing.
     async fn receive(
         &self,
         epoch: Epoch,
         source: &SourceName,
         at: Timestamp,
         events: &[NewEvent],
-        cursor: Option<&str>,
+        cursors: &[(String, Option<String>)],
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
     /// How far a source has been read.
-    async fn cursor(&self, source: &SourceName) -> Result<Option<String>, StoreError>;
+    async fn cursors(&self, source: &SourceName) -> Result<BTreeMap<String, String>, StoreError>;
+
+    /// The keys of events received since a time.
+    async fn recent_keys(&self, source: &SourceName, since: Timestamp) -> Result<Vec<String>, StoreError>;
+
+    /// Adds a report that no row of the engine brought; one with its id stays as it is.
+    async fn add_report(&self, epoch: Epoch, report: &Report) -> Result<(), StoreError>;
 
     /// Events that nothing has been decided about, the first first.
     async fn unconsumed(&self) -> Result<Vec<StoredEvent>, StoreError>;

@@ -12,9 +12,11 @@ use crate::types::{Batch, Epoch};
 use assay_engine::gate::ids::{
     BranchName, ItemId, JobName, Oid, PipelineName, ProjectName, SourceName, Uuid,
 };
+use assay_engine::gate::io::Report;
 use assay_engine::gate::item::Item;
 use assay_engine::gate::rows::GateRows;
 use assay_engine::ids::{JobId, Timestamp};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Evidence that is loaded: the latest of it.
@@ -277,14 +279,19 @@ impl<B: Backend> GateStore for Sql<B> {
         source: &SourceName,
         at: Timestamp,
         events: &[NewEvent],
-        cursor: Option<&str>,
+        cursors: &[(String, Option<String>)],
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let mut statements = Vec::new();
-        if let Some(cursor) = cursor {
-            statements.push(Statement::new(
-                "INSERT INTO cursors (source, value) VALUES ($1, $2) ON CONFLICT (source) DO UPDATE SET value = excluded.value",
-                [source.as_str().into(), cursor.into()],
-            ));
+        for (name, value) in cursors {
+            let key = [Value::from(source.as_str()), name.as_str().into()];
+            statements.push(match (key, value) {
+                ([source, name], Some(value)) => Statement::new(
+                    "INSERT INTO cursors (source, name, value) VALUES ($1, $2, $3) \
+                     ON CONFLICT (source, name) DO UPDATE SET value = excluded.value",
+                    [source, name, value.as_str().into()],
+                ),
+                (key, None) => Statement::new("DELETE FROM cursors WHERE source = $1 AND name = $2", key),
+            });
         }
         let mut highest = Statement::new("SELECT last_event FROM leader WHERE id = 1", []);
         for event in events {
@@ -318,10 +325,26 @@ impl<B: Backend> GateStore for Sql<B> {
         rows.into_iter().map(event).collect()
     }
 
-    async fn cursor(&self, source: &SourceName) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT value FROM cursors WHERE source = $1".to_owned();
-        let read = |row| Fields::new("cursors", row).text();
-        Ok(self.list("read a cursor", sql, vec![source.as_str().into()], read).await?.pop())
+    async fn cursors(&self, source: &SourceName) -> Result<BTreeMap<String, String>, StoreError> {
+        let sql = "SELECT name, value FROM cursors WHERE source = $1".to_owned();
+        let read = |row| {
+            let mut fields = Fields::new("cursors", row);
+            Ok((fields.text()?, fields.text()?))
+        };
+        let pairs =
+            self.list("read the cursors of a source", sql, vec![source.as_str().into()], read).await?;
+        Ok(pairs.into_iter().collect())
+    }
+
+    async fn recent_keys(&self, source: &SourceName, since: Timestamp) -> Result<Vec<String>, StoreError> {
+        let sql =
+            "SELECT dedupe_key FROM inbox WHERE source = $1 AND received_at >= $2 ORDER BY id".to_owned();
+        let read = |row| Fields::new("inbox", row).text();
+        self.list("list recent events", sql, vec![source.as_str().into(), since.0.into()], read).await
+    }
+
+    async fn add_report(&self, epoch: Epoch, report: &Report) -> Result<(), StoreError> {
+        self.lead("store a report", epoch, super::batch::insert_report(report)?).await
     }
 
     async fn unconsumed(&self) -> Result<Vec<StoredEvent>, StoreError> {

@@ -236,26 +236,34 @@ fn event(key: &str, change: Option<u64>) -> NewEvent {
     NewEvent { dedupe_key: key.to_owned(), change, body: format!("{{\"key\": \"{key}\"}}") }
 }
 
+fn cursor(value: &str) -> [(String, Option<String>); 2] {
+    [("events".to_owned(), Some(value.to_owned())), (format!("tip {value}"), None)]
+}
+
 pub(crate) async fn events_are_received_once(database: &Database) {
     let store = database.open().await;
     let epoch = store.acquire_leadership().await.unwrap();
     let gate = store.gate();
     let source = "gerrit".into();
-    assert_eq!(gate.cursor(&source).await.unwrap(), None);
+    assert_eq!(gate.cursors(&source).await.unwrap().len(), 0);
     let both = [event("a", Some(7)), event("b 🦀'", None), event("a", Some(7))];
-    let new = gate.receive(epoch, &source, at(1), &both, Some("1")).await.unwrap();
+    let new = gate.receive(epoch, &source, at(1), &both, &cursor("1")).await.unwrap();
     let keys = |events: &[assay_store::StoredEvent]| {
         events.iter().map(|event| event.dedupe_key.clone()).collect::<Vec<_>>()
     };
     assert_eq!(keys(&new), ["a", "b 🦀'"]);
     assert_eq!((new[0].change, new[0].received_at, new[0].state), (Some(7), at(1), EventState::Received));
     let again = [event("a", Some(7)), event("c", Some(8))];
-    assert_eq!(keys(&gate.receive(epoch, &source, at(2), &again, Some("2")).await.unwrap()), ["c"]);
-    assert_eq!(keys(&gate.receive(epoch, &source, at(2), &again, None).await.unwrap()), [""; 0]);
+    assert_eq!(keys(&gate.receive(epoch, &source, at(2), &again, &cursor("2")).await.unwrap()), ["c"]);
+    assert_eq!(keys(&gate.receive(epoch, &source, at(2), &again, &[]).await.unwrap()), [""; 0]);
     let elsewhere = "other".into();
-    assert_eq!(keys(&gate.receive(epoch, &elsewhere, at(3), &again, Some("x")).await.unwrap()), ["a", "c"]);
-    assert_eq!(gate.receive(epoch, &source, at(3), &[], Some("3")).await.unwrap(), []);
-    assert_eq!(gate.cursor(&source).await.unwrap().as_deref(), Some("3"));
+    assert_eq!(
+        keys(&gate.receive(epoch, &elsewhere, at(3), &again, &cursor("x")).await.unwrap()),
+        ["a", "c"]
+    );
+    assert_eq!(gate.receive(epoch, &source, at(3), &[], &cursor("3")).await.unwrap(), []);
+    assert_eq!(gate.cursors(&source).await.unwrap()["events"], "3");
+    assert_eq!(gate.recent_keys(&source, at(2)).await.unwrap(), ["c"]);
     let open = gate.unconsumed().await.unwrap();
     assert_eq!(keys(&open), ["a", "b 🦀'", "c", "a", "c"]);
 
@@ -275,9 +283,9 @@ pub(crate) async fn events_are_received_once(database: &Database) {
     assert_eq!(keys(&gate.events_of_change(&source, 7, 9).await.unwrap()), ["a"]);
 
     store.acquire_leadership().await.unwrap();
-    let deposed = gate.receive(epoch, &source, at(4), &[event("late", None)], Some("4")).await;
+    let deposed = gate.receive(epoch, &source, at(4), &[event("late", None)], &cursor("4")).await;
     assert!(is_deposed(&deposed), "{deposed:?}");
-    assert_eq!(gate.cursor(&source).await.unwrap().as_deref(), Some("3"));
+    assert_eq!(gate.cursors(&source).await.unwrap()["events"], "3");
     assert_eq!(gate.unconsumed().await.unwrap().len(), 3);
 }
 
@@ -286,6 +294,7 @@ pub(crate) async fn reports_wait_until_they_are_delivered(database: &Database) {
     let store = store(database, reports.clone()).await;
     let epoch = store.acquire_leadership().await.unwrap();
     let gate = store.gate();
+    gate.add_report(epoch, &report(1, 1)).await.unwrap();
     let open = gate.undelivered().await.unwrap();
     let ids: Vec<_> = open.iter().map(|stored| (stored.report.id.0.0, stored.report.id.1)).collect();
     assert_eq!(ids, [(1, 1), (1, 2), (2, 1)]);
