@@ -1,0 +1,5 @@
+//! The fake Gerrit, with real clients.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ssh;
