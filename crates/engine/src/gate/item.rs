@@ -72,6 +72,8 @@ pub struct Buildset {
     pub identity: Uuid,
     /// Its speculative state.
     pub state: MergeState,
+    /// How often the infrastructure failed to make it.
+    pub merge_tries: u32,
     /// Its jobs in the order of the report; empty until the state is there.
     pub jobs: Vec<ItemJob>,
     /// Why it is new: what made the one before worthless.
@@ -99,8 +101,6 @@ pub enum MergeState {
     Backoff {
         /// When.
         until: Timestamp,
-        /// How often it was tried.
-        tries: u32,
         /// What went wrong last.
         why: MergeFailure,
     },
@@ -203,6 +203,11 @@ pub enum ItemOutcome {
     Passed,
     /// It failed.
     Failed,
+    /// It was never let in.
+    Refused {
+        /// Why.
+        reason: super::reason::EnqueueRefusal,
+    },
     /// It was taken out.
     Evicted {
         /// Why.

@@ -1,0 +1,293 @@
+//! Builds: started, cancelled, ended, tried again, and their results kept for others.
+
+use super::Gate;
+use super::config::{JobDef, Manager, NOOP};
+use super::history;
+use super::ids::{ItemId, JobName, Uuid};
+use super::io::{BuildRequest, BuildResult, Effect};
+use super::item::{Build, Item, JobState, MergeState};
+use super::jobs;
+use super::rows::{DurationsRow, EvidenceRow, GateRow};
+use crate::ids::Timestamp;
+use crate::outcome::OutcomeClass;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// The first wait after a job has used up its attempts on failing infrastructure; it doubles up to
+/// [`INFRA_BACKOFF_MAX_US`].
+const INFRA_BACKOFF_US: i64 = 300_000_000;
+const INFRA_BACKOFF_MAX_US: i64 = 3_600_000_000;
+
+/// Of so many uses of an evidence one is a run after all.
+const SAMPLE: u32 = 20;
+
+/// Results that are kept to stand for others.
+const EVIDENCE_KEPT: usize = 10_000;
+
+impl Gate {
+    /// Starts every job that can start, and settles those that need no worker.
+    pub(super) fn start_jobs(&mut self, id: ItemId) {
+        let Some(item) = self.held.items.get(&id).cloned() else { return };
+        if self.held.held_back(&item).is_some() {
+            return;
+        }
+        for index in 0..item.buildset.jobs.len() {
+            self.start_job(id, index);
+        }
+    }
+
+    fn start_job(&mut self, id: ItemId, index: usize) {
+        let Some(item) = self.held.items.get(&id).cloned() else { return };
+        let job = &item.buildset.jobs[index];
+        if job.state != JobState::Waiting {
+            return;
+        }
+        if let Some(parent) = job.parent.map(|parent| &item.buildset.jobs[parent].state) {
+            if !parent.is_final() {
+                return;
+            }
+            if !parent.is_success() {
+                return self.set_job(id, index, JobState::Skipped);
+            }
+        }
+        let definition = jobs::definition(&self.held.config, &job.job);
+        if definition.name.as_str() == NOOP {
+            let build = self.instant(&item, index);
+            return self.set_job(id, index, JobState::Ended(build));
+        }
+        if let Some(build) = self.known_result(&item, &definition) {
+            return self.set_job(id, index, JobState::Reused { build });
+        }
+        if self.held.semaphore_held(&job.job).is_none() {
+            self.start(&item, index, definition);
+        }
+    }
+
+    fn set_job(&mut self, id: ItemId, index: usize, state: JobState) {
+        if let Some(job) = self.edit(id).and_then(|item| item.buildset.jobs.get_mut(index)) {
+            job.state = state;
+        }
+        self.touch_queue_of(id);
+    }
+
+    fn build_uuid(&self, item: &Item, index: usize) -> Uuid {
+        let tries = item.buildset.jobs[index].lost.len();
+        self.uuid(&format!("build {} {} {index} {tries}", item.id, item.buildset.number))
+    }
+
+    fn instant(&self, item: &Item, index: usize) -> Build {
+        Build {
+            uuid: self.build_uuid(item, index),
+            asked_at: self.now,
+            started_at: Some(self.now),
+            ended_at: Some(self.now),
+            result: Some(BuildResult::success()),
+        }
+    }
+
+    fn start(&mut self, item: &Item, index: usize, definition: Arc<JobDef>) {
+        let Some(pipeline) = self.held.pipeline(&item.pipeline).cloned() else { return };
+        let uuid = self.build_uuid(item, index);
+        let params = self.params(item, &definition, uuid);
+        let changes = self.held.changes_in(item);
+        let request = BuildRequest {
+            uuid,
+            item: item.id,
+            precedence: pipeline.precedence,
+            pipeline: pipeline.name.clone(),
+            params,
+            changes: changes.into_iter().map(|change| change.merge.patchset).collect(),
+            hold: self.hold_reason(item, &definition.name),
+            job: Arc::clone(&definition),
+        };
+        for semaphore in &definition.semaphores {
+            self.held.semaphores.entry(semaphore.clone()).or_default().push(item.id);
+        }
+        self.running.insert(uuid, (item.id, index));
+        self.effect(Effect::StartBuild(Box::new(request)));
+        let build = Build { uuid, asked_at: self.now, started_at: None, ended_at: None, result: None };
+        self.set_job(item.id, index, JobState::Running(build));
+    }
+
+    /// Whether the workspace of a failure is to be kept, and why.
+    fn hold_reason(&self, item: &Item, job: &JobName) -> Option<String> {
+        let row = self.held.autoholds.values().find(|row| self.autohold_fits(row.id, item, job))?;
+        Some(format!("autohold {} by {}: {}", row.id, row.by, row.reason))
+    }
+
+    fn autohold_fits(&self, id: i64, item: &Item, job: &JobName) -> bool {
+        self.held.autoholds.get(&id).is_some_and(|row| {
+            row.left > 0
+                && row.project == item.project
+                && row.job == *job
+                && row.change.as_ref().is_none_or(|change| item.has_change(change))
+        })
+    }
+
+    /// Stops what runs for an item.
+    pub(super) fn cancel_builds(&mut self, id: ItemId) {
+        let Some(item) = self.held.items.get(&id).cloned() else { return };
+        for job in &item.buildset.jobs {
+            if let JobState::Running(build) = &job.state {
+                self.running.remove(&build.uuid);
+                self.free_semaphores(id, &job.job);
+                self.effect(Effect::CancelBuild(build.uuid));
+            }
+        }
+    }
+
+    fn free_semaphores(&mut self, id: ItemId, job: &JobName) {
+        let definition = jobs::definition(&self.held.config, job);
+        for semaphore in &definition.semaphores {
+            if let Some(holders) = self.held.semaphores.get_mut(semaphore)
+                && let Some(place) = holders.iter().position(|holder| *holder == id)
+            {
+                holders.remove(place);
+                self.scratch.semaphore_freed = true;
+            }
+        }
+    }
+
+    pub(super) fn build_started(&mut self, uuid: Uuid) {
+        let Some((id, index)) = self.running.get(&uuid).copied() else { return };
+        let now = self.now;
+        let job = self.edit(id).and_then(|item| item.buildset.jobs.get_mut(index));
+        if let Some(JobState::Running(build)) = job.map(|job| &mut job.state) {
+            build.started_at.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn build_ended(&mut self, uuid: Uuid, result: BuildResult) {
+        let Some((id, index)) = self.running.remove(&uuid) else { return };
+        let Some(item) = self.held.items.get(&id).cloned() else { return };
+        let Some(JobState::Running(build)) = item.buildset.jobs.get(index).map(|job| &job.state) else {
+            return;
+        };
+        let name = item.buildset.jobs[index].job.clone();
+        self.free_semaphores(id, &name);
+        let build = Build { ended_at: Some(self.now), result: Some(result.clone()), ..build.clone() };
+        if result.class == OutcomeClass::Infrastructure && !result.is_success() {
+            self.lost(&item, index, build);
+        } else {
+            self.keep(&item, &name, &build);
+            self.set_job(id, index, JobState::Ended(build));
+        }
+    }
+
+    /// The infrastructure failed a build: again, later, or never.
+    fn lost(&mut self, item: &Item, index: usize, build: Build) {
+        let job = &item.buildset.jobs[index];
+        let definition = jobs::definition(&self.held.config, &job.job);
+        let lost = job.lost.len() as u32 + 1;
+        let gated = job.voting && self.held.manager(item) == Manager::Dependent;
+        let state = if lost < definition.attempts {
+            JobState::Waiting
+        } else if gated {
+            // What only the infrastructure explains evicts nobody: it is tried again, ever more slowly.
+            let rounds = lost - definition.attempts;
+            let wait = (INFRA_BACKOFF_US << rounds.min(8)).min(INFRA_BACKOFF_MAX_US);
+            JobState::Backoff { until: Timestamp(self.now.0 + wait), rounds: rounds + 1 }
+        } else {
+            let reason = build.result.as_ref().and_then(|result| result.reason.clone());
+            let result =
+                BuildResult { word: "RETRY_LIMIT".to_owned(), class: OutcomeClass::Infrastructure, reason };
+            JobState::Ended(Build { result: Some(result), ..build.clone() })
+        };
+        if let Some(job) = self.edit(item.id).and_then(|item| item.buildset.jobs.get_mut(index)) {
+            job.lost.push(build);
+            job.state = state;
+        }
+        self.touch_queue_of(item.id);
+    }
+
+    /// What a result is good for beyond its item.
+    fn keep(&mut self, item: &Item, name: &JobName, build: &Build) {
+        let Some(result) = &build.result else { return };
+        if result.is_success() {
+            self.note_duration(name, build);
+            let definition = jobs::definition(&self.held.config, name);
+            if let Some(key) = self.evidence_key(item, &definition) {
+                self.note_evidence(key, build);
+            }
+            return;
+        }
+        let fitting = self.held.autoholds.keys().copied().find(|id| self.autohold_fits(*id, item, name));
+        if let Some(row) = fitting.and_then(|id| self.held.autoholds.get_mut(&id)) {
+            row.left -= 1;
+            let row = row.clone();
+            if row.left == 0 {
+                self.held.autoholds.remove(&row.id);
+            }
+            self.scratch.rows.push(GateRow::Autohold(row));
+        }
+    }
+
+    fn note_duration(&mut self, name: &JobName, build: &Build) {
+        let (Some(started), Some(ended)) = (build.started_at, build.ended_at) else { return };
+        let row = self
+            .held
+            .durations
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(DurationsRow { job: name.clone(), latest_us: Vec::new() }));
+        let latest = &mut Arc::make_mut(row).latest_us;
+        latest.push(ended.micros_since(started));
+        let surplus = latest.len().saturating_sub(history::KEPT);
+        latest.drain(..surplus);
+        let row = row.as_ref().clone();
+        self.scratch.rows.push(GateRow::Durations(row));
+    }
+
+    fn note_evidence(&mut self, key: String, build: &Build) {
+        let row = EvidenceRow { key: key.clone(), build: build.clone(), used: 0 };
+        self.scratch.rows.push(GateRow::Evidence(row.clone()));
+        self.evidence.insert(key, row);
+        if self.evidence.len() > EVIDENCE_KEPT {
+            let oldest =
+                self.evidence.values().min_by_key(|row| row.build.ended_at).map(|row| row.key.clone());
+            self.evidence.remove(&oldest.unwrap_or_default());
+        }
+    }
+
+    /// A success on the very same trees, if the job is declared to depend on nothing else; now and then the job runs
+    /// all the same.
+    fn known_result(&mut self, item: &Item, definition: &JobDef) -> Option<Build> {
+        let key = self.evidence_key(item, definition)?;
+        let row = self.evidence.get_mut(&key)?;
+        row.used += 1;
+        let row = row.clone();
+        let build = row.build.clone();
+        let sample = row.used % SAMPLE == 0;
+        self.scratch.rows.push(GateRow::Evidence(row));
+        (!sample).then_some(build)
+    }
+
+    /// What a hermetic job's result depends on: its definition and the tree of every project in its workspace. None
+    /// if the job is not hermetic or not all of its trees are known.
+    fn evidence_key(&self, item: &Item, definition: &JobDef) -> Option<String> {
+        if !definition.hermetic || item.changes.is_empty() {
+            return None;
+        }
+        let MergeState::Done(own) = &item.buildset.state else { return None };
+        let mut trees = std::collections::BTreeMap::new();
+        let mut moved: Vec<_> = own.moved.iter().rev().collect();
+        let mut ahead = item.ahead.and_then(|id| self.held.items.get(&id));
+        while let Some(other) = ahead {
+            if let MergeState::Done(merged) = &other.buildset.state {
+                moved.extend(merged.moved.iter().rev());
+            }
+            ahead = other.ahead.and_then(|id| self.held.items.get(&id));
+        }
+        for moved in moved {
+            let place = (moved.project.clone(), moved.branch.clone());
+            trees.entry(place).or_insert_with(|| moved.tip.tree.clone());
+        }
+        let wanted = definition.projects.iter().chain([&item.project]);
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(definition).ok()?);
+        for project in wanted {
+            let tree = trees.get(&(project.clone(), item.branch.clone()))?;
+            hash.update(format!("\0{project}\0{}\0{tree}", item.branch));
+        }
+        Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}

@@ -1,0 +1,203 @@
+//! What operators can do: enqueue, dequeue, promote, hold, release, keep workspaces.
+
+use super::Gate;
+use super::change::Subject;
+use super::config::{Manager, Pipeline};
+use super::ids::{ChangeId, ItemId, PipelineName, QueueName};
+use super::io::{Answer, Command};
+use super::item::{Item, ItemPhase};
+use super::reason::{EvictReason, HoldReason, Ignored, Refusal, ResetReason};
+use super::rows::{AutoholdRow, GateRow};
+use super::snapshot::QueueKey;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Gate {
+    pub(super) fn command(&mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
+        let by = crate::reason::clean(by);
+        match command {
+            Command::Enqueue { pipeline, patchset, facts } => {
+                let pipeline = self.known_pipeline(&pipeline)?;
+                self.facts(facts);
+                let outcome = self.add_change(&pipeline, &patchset, &format!("{by} enqueued it"), false);
+                enqueued(&pipeline, outcome)
+            }
+            Command::EnqueueRef { pipeline, update } => {
+                let pipeline = self.known_pipeline(&pipeline)?;
+                let because = format!("{by} enqueued it");
+                let outcome = self.add_subject(&pipeline, Subject::Ref(update), &because);
+                enqueued(&pipeline, outcome)
+            }
+            Command::Dequeue { pipeline, change } => self.dequeue(&pipeline, &change, by),
+            Command::Promote { pipeline, changes } => self.promote(&pipeline, &changes, &by),
+            Command::Autohold { project, job, change, count, reason } => {
+                self.last_autohold += 1;
+                let id = self.last_autohold;
+                let reason = crate::reason::clean(&reason);
+                let row = AutoholdRow { id, project, job, change, left: count, reason, by };
+                self.scratch.rows.push(GateRow::Autohold(row.clone()));
+                self.held.autoholds.insert(id, row);
+                Ok(Answer::Autohold(id))
+            }
+            Command::AutoholdDelete { id } => {
+                let row = self.held.autoholds.remove(&id).ok_or(Refusal::NoSuchAutohold { id })?;
+                self.scratch.rows.push(GateRow::Autohold(AutoholdRow { left: 0, ..row }));
+                Ok(Answer::Done)
+            }
+            Command::Hold { pipeline, queue, reason } => {
+                let key = self.known_queue(&pipeline, &queue)?;
+                let hold = HoldReason::Operator { by, reason: crate::reason::clean(&reason) };
+                self.set_hold(key, Some(hold));
+                Ok(Answer::Done)
+            }
+            Command::Release { pipeline, queue } => {
+                let key = self.known_queue(&pipeline, &queue)?;
+                if self.held.queues.get(&key).is_none_or(|queue| queue.hold.is_none()) {
+                    return Err(Refusal::NotHeld { queue });
+                }
+                self.set_hold(key, None);
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn known_pipeline(&self, name: &PipelineName) -> Result<Arc<Pipeline>, Refusal> {
+        let found = self.held.pipeline(name).cloned();
+        found.ok_or_else(|| {
+            let similar =
+                |other: &&Arc<Pipeline>| strsim::jaro_winkler(other.name.as_str(), name.as_str()) > 0.7;
+            let known = self.held.config.pipelines.iter().find(similar).map(|known| known.name.clone());
+            Refusal::NoSuchPipeline { pipeline: name.clone(), known }
+        })
+    }
+
+    fn known_queue(&self, pipeline: &PipelineName, queue: &QueueName) -> Result<QueueKey, Refusal> {
+        self.known_pipeline(pipeline)?;
+        let key = (pipeline.clone(), queue.clone());
+        if self.held.queues.contains_key(&key) {
+            return Ok(key);
+        }
+        Err(Refusal::NoSuchQueue { pipeline: key.0, queue: key.1 })
+    }
+
+    fn set_hold(&mut self, key: QueueKey, reason: Option<HoldReason>) {
+        let now = self.now;
+        if let Some(queue) = self.held.queues.get_mut(&key) {
+            queue.hold = reason.map(|reason| (reason, now));
+        }
+        self.scratch.pipelines.insert(key.0.clone());
+        self.scratch.queue_rows.insert(key.clone());
+        self.scratch.queues.insert(key);
+    }
+
+    fn there(&self, pipeline: &PipelineName, change: &ChangeId) -> Result<Arc<Item>, Refusal> {
+        self.known_pipeline(pipeline)?;
+        let item = self.held.item_of(pipeline, change).cloned();
+        let item =
+            item.ok_or_else(|| Refusal::NotThere { change: change.clone(), pipeline: pipeline.clone() })?;
+        match item.phase {
+            ItemPhase::Landing { .. } => Err(Refusal::BeingLanded { change: change.clone() }),
+            _ => Ok(item),
+        }
+    }
+
+    fn dequeue(&mut self, pipeline: &PipelineName, change: &ChangeId, by: String) -> Result<Answer, Refusal> {
+        let item = self.there(pipeline, change)?;
+        self.evict(item.id, EvictReason::Dequeued { by });
+        Ok(Answer::Done)
+    }
+
+    /// Puts the items of `changes` first, each after what it needs; what is being landed stays before them.
+    fn promote(
+        &mut self,
+        pipeline: &PipelineName,
+        changes: &[ChangeId],
+        by: &str,
+    ) -> Result<Answer, Refusal> {
+        let mut wanted = Vec::new();
+        for change in changes {
+            wanted.push(self.there(pipeline, change)?);
+        }
+        let Some(first) = wanted.first().cloned() else { return Ok(Answer::Done) };
+        if self.held.manager(&first) == Manager::Independent {
+            return Ok(Answer::Done); // nothing there waits for another
+        }
+        if let Some((other, change)) =
+            wanted.iter().zip(changes).find(|(other, _)| other.queue != first.queue)
+        {
+            let _ = other;
+            return Err(Refusal::NotOneQueue { change: change.clone() });
+        }
+        let key = (first.pipeline.clone(), first.queue.clone());
+        let Some(queue) = self.held.queues.get(&key) else { return Ok(Answer::Done) };
+        let old = queue.items.clone();
+        let mut new: Vec<ItemId> = Vec::new();
+        let mut seen = BTreeSet::new();
+        let landing = |id: &&ItemId| {
+            self.held.items.get(id).is_some_and(|item| matches!(item.phase, ItemPhase::Landing { .. }))
+        };
+        let first_ones: Vec<ItemId> = old.iter().filter(landing).copied().collect();
+        let wanted =
+            first_ones.into_iter().chain(wanted.iter().map(|item| item.id)).chain(old.iter().copied());
+        for id in wanted {
+            self.with_needs(id, &mut seen, &mut new);
+        }
+        self.reorder(&key, &old, new, by);
+        Ok(Answer::Done)
+    }
+
+    /// Appends an item after what it needs.
+    fn with_needs(&self, id: ItemId, seen: &mut BTreeSet<ItemId>, order: &mut Vec<ItemId>) {
+        if !seen.insert(id) {
+            return;
+        }
+        let Some(item) = self.held.items.get(&id) else { return };
+        for need in &item.needs {
+            if let Some(needed) = self.held.item_of(&item.pipeline, &need.change) {
+                self.with_needs(needed.id, seen, order);
+            }
+        }
+        order.push(id);
+    }
+
+    fn reorder(&mut self, key: &QueueKey, old: &[ItemId], new: Vec<ItemId>, by: &str) {
+        let mut positions: Vec<i64> =
+            old.iter().filter_map(|id| self.held.items.get(id)).map(|item| item.position).collect();
+        positions.sort_unstable();
+        let mut ahead = None;
+        for (id, position) in new.iter().zip(positions) {
+            let landing = self.held.items.get(id).is_some_and(|item| item.phase != ItemPhase::Testing);
+            let moved = self.held.items.get(id).is_some_and(|item| item.position != position);
+            if moved && let Some(item) = self.edit(*id) {
+                item.position = position;
+            }
+            let stands = self.held.items.get(id).map(|item| item.ahead);
+            if moved
+                && !landing
+                && stands != Some(ahead)
+                && self.held.pipeline(&key.0).is_some_and(|p| p.manager == Manager::Dependent)
+            {
+                if let Some(item) = self.edit(*id) {
+                    item.ahead = ahead;
+                }
+                self.reset(*id, ResetReason::Promoted { by: by.to_owned() });
+            }
+            ahead = Some(*id);
+        }
+        if let Some(queue) = self.held.queues.get_mut(key) {
+            queue.items = new;
+        }
+        self.scratch.queues.insert(key.clone());
+    }
+}
+
+fn enqueued(pipeline: &Pipeline, outcome: Result<ItemId, Ignored>) -> Result<Answer, Refusal> {
+    match outcome {
+        Ok(item) => Ok(Answer::Event(vec![(pipeline.name.clone(), Ok(item))])),
+        Err(Ignored::Refused(refusal)) => Err(Refusal::Refused(refusal)),
+        Err(Ignored::AlreadyThere { item }) => Err(Refusal::AlreadyThere { item }),
+        Err(ignored @ Ignored::NoTrigger { .. }) => {
+            Ok(Answer::Event(vec![(pipeline.name.clone(), Err(ignored))]))
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What happened at a source: newer facts first, then what they do to items that are there, then triggers.
+
+use super::Gate;
+use super::change::{ChangeFacts, RefUpdate, Subject};
+use super::config::{EventKind, Manager, Pipeline};
+use super::filter;
+use super::ids::{ChangeId, ItemId, Oid, Patchset, PipelineName};
+use super::io::Event;
+use super::item::{ItemPhase, MergeState};
+use super::reason::{EvictReason, Ignored, ResetReason};
+use super::snapshot::QueueKey;
+use std::sync::Arc;
+
+/// What came of an event in one pipeline.
+pub(super) type Outcome = (PipelineName, Result<ItemId, Ignored>);
+
+impl Gate {
+    pub(super) fn event(&mut self, event: &Event) -> Vec<Outcome> {
+        self.facts(event.facts.clone());
+        self.note(event);
+        let pipelines = self.held.config.pipelines.clone();
+        let mut outcomes = Vec::new();
+        for pipeline in &pipelines {
+            if let Some(outcome) = self.trigger(pipeline, event) {
+                outcomes.push((pipeline.name.clone(), outcome));
+            }
+        }
+        outcomes
+    }
+
+    /// Takes what a source says, unless something newer is known, and does what follows from it.
+    pub(super) fn facts(&mut self, facts: Vec<ChangeFacts>) {
+        let mut news = Vec::new();
+        for fact in facts {
+            let id = fact.id.clone();
+            self.scratch.changes.insert(id.clone());
+            let known = self.held.changes.get(&id);
+            if known.is_some_and(|known| known.as_of > fact.as_of || **known == fact) {
+                continue;
+            }
+            if let Some(old) = known.cloned() {
+                self.known.remove(&old);
+            }
+            self.known.add(&fact);
+            self.held.changes.insert(id.clone(), Arc::new(fact));
+            news.push(id);
+        }
+        for id in news {
+            self.check_users(&id);
+        }
+    }
+
+    /// Something else is known of a change now: items that have it may have to go.
+    fn check_users(&mut self, change: &ChangeId) {
+        let Some(facts) = self.held.changes.get(change).cloned() else { return };
+        for id in self.users.get(change).cloned().unwrap_or_default() {
+            let Some(item) = self.held.items.get(&id).cloned() else { continue };
+            if !matches!(item.phase, ItemPhase::Testing) {
+                continue; // the landing looks for itself
+            }
+            let Some(own) = item.changes.iter().find(|own| own.merge.patchset.change == *change) else {
+                continue;
+            };
+            let Some(pipeline) = self.held.pipeline(&item.pipeline).cloned() else { continue };
+            let older = own.merge.patchset.patchset < facts.current_patchset;
+            if older && pipeline.dequeue_on_new_patchset {
+                self.evict(id, EvictReason::Superseded { by: facts.current_patchset });
+            } else if facts.status == super::change::ChangeStatus::Abandoned {
+                self.evict(id, EvictReason::Abandoned);
+            } else if pipeline.manager == Manager::Dependent {
+                self.check_gated(id, &pipeline, &facts, older);
+            }
+        }
+    }
+
+    fn check_gated(&mut self, id: ItemId, pipeline: &Pipeline, facts: &ChangeFacts, older: bool) {
+        if facts.status == super::change::ChangeStatus::Merged {
+            self.merged_elsewhere(id, facts);
+        } else if older {
+            self.evict(id, EvictReason::Superseded { by: facts.current_patchset });
+        } else if let Err(what) = filter::can_merge(pipeline, facts) {
+            self.evict(id, EvictReason::NotSubmittable { what });
+        } else if let Some(what) = self.needs_changed(id) {
+            self.evict(id, EvictReason::NeedsChanged { what });
+        }
+    }
+
+    /// Somebody merged a change past the gate: what stood on it has its content, in a state that is not the branch's.
+    fn merged_elsewhere(&mut self, id: ItemId, facts: &ChangeFacts) {
+        self.satisfy(&facts.patchset());
+        self.evict(id, EvictReason::MergedElsewhere);
+    }
+
+    /// What an event says by itself, whatever the facts are.
+    fn note(&mut self, event: &Event) {
+        match (event.kind, &event.change, &event.ref_update) {
+            (EventKind::PatchsetCreated | EventKind::DraftPublished, Some(patchset), _) => {
+                self.superseded(patchset);
+            }
+            (EventKind::ChangeAbandoned, Some(patchset), _) => {
+                for id in self.testing(patchset) {
+                    self.evict(id, EvictReason::Abandoned);
+                }
+            }
+            (EventKind::RefUpdated, _, Some(update)) => self.ref_moved(update),
+            _ => {}
+        }
+    }
+
+    /// Items that have a change and are not being landed.
+    fn testing(&self, patchset: &Patchset) -> Vec<ItemId> {
+        let users = self.users.get(&patchset.change).cloned().unwrap_or_default();
+        let testing = |id: &ItemId| {
+            self.held
+                .items
+                .get(id)
+                .is_some_and(|item| item.has_change(&patchset.change) && item.phase == ItemPhase::Testing)
+        };
+        users.into_iter().filter(testing).collect()
+    }
+
+    fn superseded(&mut self, by: &Patchset) {
+        for id in self.testing(by) {
+            let Some(item) = self.held.items.get(&id) else { continue };
+            let older = item.changes.iter().any(|own| {
+                own.merge.patchset.change == by.change && own.merge.patchset.patchset < by.patchset
+            });
+            let dequeues =
+                self.held.pipeline(&item.pipeline).is_some_and(|pipeline| pipeline.dequeue_on_new_patchset);
+            if older && dequeues {
+                self.evict(id, EvictReason::Superseded { by: by.patchset });
+            }
+        }
+    }
+
+    /// A branch moved. If the gate did not move it, every state above the old tip is worthless.
+    fn ref_moved(&mut self, update: &RefUpdate) {
+        let ours = |(project, branch, commit): &(_, _, Oid)| {
+            *project == update.project && *branch == update.name && *commit == update.new
+        };
+        if self.own_tips.iter().any(ours) {
+            return;
+        }
+        let keys: Vec<QueueKey> = self
+            .held
+            .config
+            .pipelines
+            .iter()
+            .filter(|pipeline| pipeline.manager == Manager::Dependent)
+            .filter_map(|pipeline| {
+                let key = (pipeline.name.clone(), update.project.clone());
+                Some((pipeline.name.clone(), self.held.shared.get(&key)?.clone()))
+            })
+            .collect();
+        for key in keys {
+            self.base_moved(&key, update);
+        }
+    }
+
+    fn base_moved(&mut self, key: &QueueKey, update: &RefUpdate) {
+        let Some(queue) = self.held.queues.get(key) else { return };
+        for id in queue.items.clone() {
+            let Some(item) = self.held.items.get(&id) else { continue };
+            let own = |change: &super::item::ItemChange| {
+                change.merge.project == update.project && change.merge.branch == update.name
+            };
+            if !item.changes.iter().any(own) {
+                continue;
+            }
+            if !matches!(item.phase, ItemPhase::Testing) {
+                return; // its landing moves the branch, and looks at where it stands
+            }
+            let MergeState::Done(merged) = &item.buildset.state else { return };
+            let stands_on_tip = merged.moved.iter().any(|moved| {
+                moved.project == update.project
+                    && moved.branch == update.name
+                    && moved.base.commit == update.new
+            });
+            if !stands_on_tip {
+                let reason = ResetReason::BaseMoved {
+                    project: update.project.clone(),
+                    branch: update.name.clone(),
+                    found: update.new.to_string(),
+                };
+                self.reset(id, reason);
+            }
+            return; // the others stand on this one
+        }
+    }
+
+    /// What an event does in one pipeline; none if the pipeline does not know the project.
+    fn trigger(&mut self, pipeline: &Arc<Pipeline>, event: &Event) -> Option<Result<ItemId, Ignored>> {
+        let facts = match &event.change {
+            Some(patchset) => Some(self.held.changes.get(&patchset.change).cloned()?),
+            None => None,
+        };
+        let mut nearest = None;
+        for trigger in &pipeline.triggers {
+            match filter::trigger_matches(trigger, event, facts.as_deref(), self.now) {
+                Ok(()) => return self.let_in(pipeline, event),
+                Err(why) => nearest = nearest.or(Some(why)),
+            }
+        }
+        nearest.map(|nearest| Err(Ignored::NoTrigger { nearest }))
+    }
+
+    fn let_in(&mut self, pipeline: &Arc<Pipeline>, event: &Event) -> Option<Result<ItemId, Ignored>> {
+        let because = match &event.by.username {
+            Some(by) => format!("{} by {by}", event.kind.word()),
+            None => event.kind.word().to_owned(),
+        };
+        let subject = match (&event.change, &event.ref_update, &event.timer) {
+            (Some(patchset), ..) => {
+                let outcome = self.add_change(pipeline, patchset, &because, true);
+                return Some(self.tell_refusal(pipeline, patchset, outcome, &because));
+            }
+            (None, Some(update), _) => Subject::Ref(update.clone()),
+            (None, None, Some((project, _))) => Subject::Timer { project: project.clone(), at: self.now },
+            (None, None, None) => return None,
+        };
+        Some(self.add_subject(pipeline, subject, &because))
+    }
+}

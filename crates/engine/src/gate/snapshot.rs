@@ -1,0 +1,257 @@
+//! What the gate holds at one moment, cheap to clone, and every question about it: why, how long, what fails.
+
+use super::change::ChangeFacts;
+use super::config::{Config, Manager, Pipeline};
+use super::history::{self, Estimate};
+use super::ids::{ChangeId, ItemId, JobName, Patchset, PipelineName, ProjectName, QueueName, SemaphoreName};
+use super::item::{Item, ItemJob, ItemPhase, JobState, MergeState};
+use super::jobs;
+use super::reason::{FailReason, HoldReason, Wait};
+use super::rows::{AutoholdRow, DurationsRow, PipelineRow};
+use crate::ids::Timestamp;
+use crate::outcome::OutcomeClass;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A queue by pipeline and name.
+pub type QueueKey = (PipelineName, QueueName);
+
+/// A change queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeQueue {
+    /// Its items, the first first.
+    pub items: Vec<ItemId>,
+    /// How many of them are tested at once; 0 for all.
+    pub window: u32,
+    /// Why it lands nothing, and since when.
+    pub hold: Option<(HoldReason, Timestamp)>,
+}
+
+impl ChangeQueue {
+    /// True if the item at `index` is to be tested.
+    pub fn is_active(&self, index: usize) -> bool {
+        self.window == 0 || index < self.window as usize
+    }
+}
+
+/// What the gate holds.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Items that have not ended.
+    pub items: BTreeMap<ItemId, Arc<Item>>,
+    /// Queues with items or a memory.
+    pub queues: BTreeMap<QueueKey, ChangeQueue>,
+    /// Pipelines with failures in a row.
+    pub pipelines: BTreeMap<PipelineName, PipelineRow>,
+    /// The latest durations of jobs.
+    pub durations: BTreeMap<JobName, Arc<DurationsRow>>,
+    /// Requests to keep workspaces.
+    pub autoholds: BTreeMap<i64, AutoholdRow>,
+    /// Changes that items know of.
+    pub changes: BTreeMap<ChangeId, Arc<ChangeFacts>>,
+    /// Who holds semaphores.
+    pub(super) semaphores: BTreeMap<SemaphoreName, Vec<ItemId>>,
+    /// The item of a change in a pipeline.
+    pub(super) by_change: BTreeMap<(PipelineName, ChangeId), ItemId>,
+    /// The queue that a project shares in a pipeline.
+    pub(super) shared: BTreeMap<(PipelineName, ProjectName), QueueName>,
+}
+
+impl Snapshot {
+    /// A pipeline's definition.
+    pub fn pipeline(&self, name: &PipelineName) -> Option<&Arc<Pipeline>> {
+        self.config.pipeline(name)
+    }
+
+    /// The queue of an item.
+    pub fn queue_of(&self, item: &Item) -> Option<&ChangeQueue> {
+        self.queues.get(&(item.pipeline.clone(), item.queue.clone()))
+    }
+
+    /// The item of a change in a pipeline.
+    pub fn item_of(&self, pipeline: &PipelineName, change: &ChangeId) -> Option<&Arc<Item>> {
+        self.items.get(self.by_change.get(&(pipeline.clone(), change.clone()))?)
+    }
+
+    pub(super) fn manager(&self, item: &Item) -> Manager {
+        self.pipeline(&item.pipeline).map_or(Manager::Independent, |pipeline| pipeline.manager)
+    }
+
+    /// Why an item is failing; empty while it is not.
+    pub fn failing(&self, item: &Item) -> Vec<FailReason> {
+        let mut reasons = Vec::new();
+        let is_failing = |need: &&Patchset| {
+            let needed = self.item_of(&item.pipeline, &need.change);
+            needed.is_some_and(|needed| needed.id != item.id && !self.failing_itself(needed).is_empty())
+        };
+        if self.manager(item) == Manager::Dependent {
+            let needed: Vec<Patchset> = item.needs.iter().filter(is_failing).cloned().collect();
+            if !needed.is_empty() {
+                reasons.push(FailReason::NeededFailing { needed });
+            }
+        }
+        reasons.extend(self.failing_itself(item));
+        reasons
+    }
+
+    /// Why an item is failing, needs that are failing because of their own needs included.
+    fn failing_itself(&self, item: &Item) -> Vec<FailReason> {
+        let mut reasons = Vec::new();
+        if let MergeState::Failed(failure) = &item.buildset.state {
+            reasons.push(FailReason::Merge(failure.clone()));
+        }
+        let failed =
+            |job: &&ItemJob| job.voting && matches!(job.state, JobState::Ended(_)) && !job.state.is_success();
+        let jobs: Vec<JobName> =
+            item.buildset.jobs.iter().filter(failed).map(|job| job.job.clone()).collect();
+        if !jobs.is_empty() {
+            reasons.push(FailReason::JobFailed { jobs });
+        }
+        reasons
+    }
+
+    /// True if nothing but the infrastructure failed an item.
+    pub fn only_infrastructure_failed(&self, item: &Item) -> bool {
+        if let MergeState::Failed(_) = item.buildset.state {
+            return false;
+        }
+        let mut failed =
+            item.buildset.jobs.iter().filter(|job| job.voting && !job.state.is_success()).peekable();
+        failed.peek().is_some()
+            && failed.all(|job| match &job.state {
+                JobState::Ended(build) => {
+                    build.result.as_ref().is_some_and(|result| result.class == OutcomeClass::Infrastructure)
+                }
+                state => matches!(state, JobState::Skipped),
+            })
+    }
+
+    /// The changes in an item's tree: those of the items it stands on, what is below it, its own.
+    pub fn changes_in(&self, item: &Item) -> Vec<super::item::ItemChange> {
+        let mut chain = Vec::new();
+        let mut next = Some(item);
+        while let Some(item) = next {
+            chain.push(item);
+            next = item.ahead.and_then(|ahead| self.items.get(&ahead)).map(AsRef::as_ref);
+        }
+        chain.iter().rev().flat_map(|item| item.below.iter().chain(&item.changes)).cloned().collect()
+    }
+
+    /// Why an item is not further. The first entry is what to look at; none when it is about to leave.
+    pub fn why(&self, id: ItemId) -> Vec<Wait> {
+        let Some(item) = self.items.get(&id) else { return Vec::new() };
+        let Some(queue) = self.queue_of(item) else { return Vec::new() };
+        if let ItemPhase::Landing { since, .. } = item.phase {
+            return vec![Wait::Landing { since }];
+        }
+        let index = queue.items.iter().position(|other| *other == id).unwrap_or(0);
+        if matches!(self.manager(item), Manager::Serial | Manager::Supercedent) && index > 0 {
+            return vec![Wait::Turn { item: queue.items[0] }];
+        }
+        if !queue.is_active(index) {
+            return vec![Wait::Window { ahead: index, window: queue.window }];
+        }
+        let mut waits = Vec::new();
+        match &item.buildset.state {
+            MergeState::Waiting | MergeState::Asked => waits.push(Wait::Merging),
+            MergeState::Backoff { until, why, .. } => {
+                waits.push(Wait::MergeBackoff { why: why.clone(), until: *until });
+            }
+            MergeState::Done(_) | MergeState::NotNeeded { .. } | MergeState::Failed(_) => {
+                waits.extend(item.buildset.jobs.iter().filter_map(|job| self.job_waits(item, job)));
+            }
+        }
+        if waits.is_empty() {
+            if let Some(ahead) = item.ahead {
+                waits.push(Wait::Ahead { item: ahead });
+            } else if let Some((hold, _)) = &queue.hold {
+                waits.push(Wait::Held(hold.clone()));
+            }
+        }
+        waits
+    }
+
+    fn job_waits(&self, item: &Item, job: &ItemJob) -> Option<Wait> {
+        let name = job.job.clone();
+        match &job.state {
+            JobState::Ended(_) | JobState::Reused { .. } | JobState::Skipped => None,
+            JobState::Running(build) => Some(match build.started_at {
+                Some(since) => Wait::Running { job: name, since },
+                None => Wait::Worker { job: name },
+            }),
+            JobState::Backoff { until, .. } => {
+                let why = job.lost.last().and_then(|build| build.result.as_ref());
+                let why = why.and_then(|result| result.reason.clone()).unwrap_or_default();
+                Some(Wait::InfraBackoff { job: name, lost: job.lost.len(), why, until: *until })
+            }
+            JobState::Waiting => {
+                if let Some((holder, held_by)) = self.held_back(item) {
+                    return Some(Wait::HoldFollowing { item: holder, job: held_by });
+                }
+                if let Some(parent) = job.parent {
+                    let parent = &item.buildset.jobs[parent];
+                    if !parent.state.is_final() {
+                        return Some(Wait::Parent { job: name, parent: parent.job.clone() });
+                    }
+                }
+                let (semaphore, holder) = self.semaphore_held(&name)?;
+                Some(Wait::Semaphore { job: name, semaphore, holder })
+            }
+        }
+    }
+
+    /// The job ahead that must succeed before this item starts anything.
+    pub(super) fn held_back(&self, item: &Item) -> Option<(ItemId, JobName)> {
+        let mut ahead = item.ahead.and_then(|id| self.items.get(&id));
+        while let Some(other) = ahead {
+            let held = other.buildset.jobs.iter().find(|job| {
+                !job.state.is_success() && jobs::definition(&self.config, &job.job).hold_following
+            });
+            if let Some(job) = held {
+                return Some((other.id, job.job.clone()));
+            }
+            ahead = other.ahead.and_then(|id| self.items.get(&id));
+        }
+        None
+    }
+
+    /// A semaphore that a job needs and cannot have now, and one of its holders.
+    pub(super) fn semaphore_held(&self, job: &JobName) -> Option<(SemaphoreName, ItemId)> {
+        let definition = self.config.jobs.get(job)?;
+        definition.semaphores.iter().find_map(|semaphore| {
+            let holders = self.semaphores.get(semaphore)?;
+            let most = self.config.semaphores.get(semaphore).copied().unwrap_or(1);
+            let full = holders.len() >= most as usize;
+            holders.first().filter(|_| full).map(|holder| (semaphore.clone(), *holder))
+        })
+    }
+
+    /// How long an item will still take: its longest job, and not less than what it stands on. None until there is
+    /// history for every job that has not ended.
+    pub fn estimate(&self, id: ItemId, now: Timestamp) -> Option<Estimate> {
+        let mut total = Estimate { p50_us: 0, p90_us: 0 };
+        let mut next = self.items.get(&id);
+        while let Some(item) = next {
+            for job in item.buildset.jobs.iter().filter(|job| !job.state.is_final()) {
+                let left = self.job_estimate(job, now)?;
+                total.p50_us = total.p50_us.max(left.p50_us);
+                total.p90_us = total.p90_us.max(left.p90_us);
+            }
+            if item.buildset.jobs.is_empty() {
+                return None;
+            }
+            next = item.ahead.and_then(|ahead| self.items.get(&ahead));
+        }
+        Some(total)
+    }
+
+    /// How long a job will still take.
+    pub fn job_estimate(&self, job: &ItemJob, now: Timestamp) -> Option<Estimate> {
+        let whole = history::estimate(&self.durations.get(&job.job)?.latest_us)?;
+        let started = job.state.build().and_then(|build| build.started_at);
+        let done = started.map_or(0, |at| now.micros_since(at));
+        Some(Estimate { p50_us: (whole.p50_us - done).max(0), p90_us: (whole.p90_us - done).max(0) })
+    }
+}
