@@ -1,0 +1,10 @@
+//! What users bring, read into the engine's configuration: text in, [`assay_engine::gate::config::Config`] and
+//! diagnostics out, all of them at once, each with file, line, column and the nearest known name.
+//!
+//! [`zuul`] reads Zuul 2's `layout.yaml`, [`assay`] Assay's own YAML; both over the spanned tree of [`yaml`].
+
+mod approval;
+mod cron;
+pub mod diagnostic;
+mod read;
+pub mod yaml;
