@@ -23,6 +23,7 @@ const SCRIPT: &str = "assay-script";
 const WORKER: &str = "assay-worker";
 const SERVER: &str = "assay-server";
 const FAKES: &str = "assay-fakes";
+const GIT: &str = "assay-git";
 
 const RULES: &[Rule] = &[
     Rule { name: ENGINE, may: &[], why: "engine is pure and knows nothing of ours" },
@@ -32,25 +33,26 @@ const RULES: &[Rule] = &[
     Rule { name: PROTO, may: &[ENGINE, RECORDS], why: "proto carries the words of engine and records" },
     Rule { name: STORE, may: &[ENGINE, PROTO, RECORDS], why: "store keeps what others decide" },
     Rule { name: CONNECT, may: &[ENGINE, PROTO, RECORDS], why: "connect talks to outside systems only" },
+    Rule { name: GIT, may: &[], why: "git knows repositories and nothing of what is gated" },
     Rule { name: VM, may: &[SCREEN], why: "vm drives machines and knows no tests" },
     Rule { name: SCRIPT, may: &[PROTO], why: "script asks its host for everything by the driver protocol" },
     Rule {
         name: WORKER,
-        may: &[VM, SCRIPT, RECORDS, PROTO, ENGINE, SCREEN],
+        may: &[VM, SCRIPT, RECORDS, PROTO, ENGINE, SCREEN, GIT],
         why: "the worker never links the store: it reaches the server by the worker protocol",
     },
     Rule {
         name: SERVER,
-        may: &[STORE, CONNECT, FORMATS, RECORDS, ENGINE, PROTO],
+        may: &[STORE, CONNECT, FORMATS, RECORDS, ENGINE, PROTO, GIT],
         why: "the server runs no machine and no test",
     },
     Rule { name: FAKES, may: &[PROTO, ENGINE], why: "fakes speak the protocols and nothing else" },
     Rule {
         name: "assay",
-        may: &[ENGINE, FORMATS, PROTO, RECORDS, STORE, CONNECT, SCREEN, VM, SCRIPT, WORKER, SERVER, FAKES],
+        may: &[ENGINE, FORMATS, PROTO, RECORDS, STORE, CONNECT, SCREEN, VM, SCRIPT, WORKER, SERVER, FAKES, GIT],
         why: "the binary holds everything together",
     },
-    Rule { name: "xtask", may: &[], why: "chores must build when the product does not" },
+    Rule { name: "xtask", may: &[GIT], why: "chores must build when the product does not; merges are measured in process" },
 ];
 
 /// The one crate that may use everything: it tests the whole.

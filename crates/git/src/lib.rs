@@ -1,0 +1,20 @@
+//! Repositories of the gate: fetched, merged without a work tree, served, landed, and the receipts of what landed.
+//!
+//! Objects, references and histories are read and written in this process by gix; what must be as git does it (merges
+//! with rename detection, merges of one file's content, the network) is done by the git program, in a process group
+//! of its own under a deadline. All of [`Repos`] blocks its thread; [`serve`] is asynchronous.
+#![warn(missing_docs)]
+
+mod error;
+mod merge;
+mod name;
+mod object;
+mod repos;
+mod run;
+mod state;
+
+pub use error::GitError;
+pub use merge::{ConflictPaths, GerritType, MergeFailure, Merged, Message, Mode, Signature, ToMerge};
+pub use name::{BranchName, CommitId, Identity, NameError, ProjectName, RefName, TreeId};
+pub use repos::{Refspec, Remote, Repos};
+pub use state::{State, Tip};
