@@ -11,6 +11,7 @@ use super::rows::{DurationsRow, EvidenceRow, GateRow};
 use crate::ids::Timestamp;
 use crate::outcome::OutcomeClass;
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// The first wait after a job has used up its attempts on failing infrastructure; it doubles up to
@@ -288,6 +289,10 @@ impl Gate {
             let tree = trees.get(&(project.clone(), item.branch.clone()))?;
             hash.update(format!("\0{project}\0{}\0{tree}", item.branch));
         }
-        Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        let hex = |mut text: String, byte: &u8| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        };
+        Some(hash.finalize().iter().fold(String::new(), hex))
     }
 }

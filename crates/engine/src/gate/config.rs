@@ -419,6 +419,7 @@ pub const NOOP: &str = "noop";
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the configuration, not a state")]
 pub struct JobDef {
     /// Its name.
     pub name: JobName,

@@ -7,7 +7,7 @@ use super::io::{Effect, Event, ToMerge};
 use super::item::{Buildset, Item, ItemChange, ItemEnd, ItemOutcome, ItemPhase, MergeState};
 use super::jobs::{self, Target};
 use super::reason::{EnqueueRefusal, EvictReason, Ignored, ResetReason};
-use super::report::Kind;
+use super::report::{Kind, comment};
 use super::rows::GateRow;
 use super::snapshot::{ChangeQueue, QueueKey};
 use super::{Gate, filter};
@@ -470,7 +470,7 @@ impl Gate {
             phase: ItemPhase::Ended(end),
             reports: 1,
         };
-        let report = self.comment(pipeline, &item, 0, &format!("Not let into {}: {reason}.", pipeline.name));
+        let report = comment(pipeline, &item, 0, &format!("Not let into {}: {reason}.", pipeline.name));
         self.scratch.rows.push(GateRow::Item(Arc::new(item)));
         self.scratch.rows.push(GateRow::Report(Box::new(report.clone())));
         self.effect(Effect::Report(Box::new(report)));

@@ -9,7 +9,6 @@ use super::jobs;
 use super::reason::EvictReason;
 use super::rows::GateRow;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 /// What a report is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +77,13 @@ impl Gate {
                 let all = reporters.success.iter();
                 all.filter(|action| !matches!(action, ReportAction::Review { .. })).cloned().collect()
             }
-            Kind::Failure | Kind::DidNotLand(_) => reporters.failure.clone(),
+            Kind::Failure | Kind::DidNotLand(_) | Kind::Evicted(EvictReason::NeedLost { .. }) => {
+                reporters.failure.clone()
+            }
             Kind::Infrastructure => reporters.failure.iter().map(without_votes).collect(),
             Kind::MergeFailure => {
                 reporters.merge_failure.clone().unwrap_or_else(|| reporters.failure.clone())
             }
-            Kind::Evicted(EvictReason::NeedLost { .. }) => reporters.failure.clone(),
             Kind::Evicted(reason) if is_told(reason) => reporters.failure.iter().map(without_votes).collect(),
             Kind::Evicted(_) => Vec::new(),
         }
@@ -160,19 +160,6 @@ impl Gate {
         let voting = if job.voting { "" } else { " (non-voting)" };
         format!("- {name}{url} : {word}{times}{voting}\n")
     }
-
-    /// A comment without votes.
-    pub(super) fn comment(&self, pipeline: &Arc<Pipeline>, item: &Item, number: u32, text: &str) -> Report {
-        let source = pipeline.source.clone();
-        Report {
-            id: (item.id, number),
-            about: item.subject.clone(),
-            project: item.project.clone(),
-            pipeline: pipeline.name.clone(),
-            action: ReportAction::Review { source, labels: Vec::new(), submit: false, flags: Vec::new() },
-            message: text.to_owned(),
-        }
-    }
 }
 
 /// Who has to be told that an item was taken out. The rest is plain to see at the source, or somebody's own doing.
@@ -215,4 +202,17 @@ fn duration(build: &Build) -> Option<String> {
         _ => write!(text, "{hours}h {minutes:02}m {seconds:02}s"),
     };
     written.is_ok().then_some(text)
+}
+
+/// A comment without votes.
+pub(super) fn comment(pipeline: &Pipeline, item: &Item, number: u32, text: &str) -> Report {
+    let source = pipeline.source.clone();
+    Report {
+        id: (item.id, number),
+        about: item.subject.clone(),
+        project: item.project.clone(),
+        pipeline: pipeline.name.clone(),
+        action: ReportAction::Review { source, labels: Vec::new(), submit: false, flags: Vec::new() },
+        message: text.to_owned(),
+    }
 }

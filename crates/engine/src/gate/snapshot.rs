@@ -81,34 +81,16 @@ impl Snapshot {
 
     /// Why an item is failing; empty while it is not.
     pub fn failing(&self, item: &Item) -> Vec<FailReason> {
-        let mut reasons = Vec::new();
         let is_failing = |need: &&Patchset| {
             let needed = self.item_of(&item.pipeline, &need.change);
-            needed.is_some_and(|needed| needed.id != item.id && !self.failing_itself(needed).is_empty())
+            needed.is_some_and(|needed| needed.id != item.id && !self.failing(needed).is_empty())
         };
-        if self.manager(item) == Manager::Dependent {
-            let needed: Vec<Patchset> = item.needs.iter().filter(is_failing).cloned().collect();
-            if !needed.is_empty() {
-                reasons.push(FailReason::NeededFailing { needed });
-            }
-        }
-        reasons.extend(self.failing_itself(item));
-        reasons
-    }
-
-    /// Why an item is failing, needs that are failing because of their own needs included.
-    fn failing_itself(&self, item: &Item) -> Vec<FailReason> {
         let mut reasons = Vec::new();
-        if let MergeState::Failed(failure) = &item.buildset.state {
-            reasons.push(FailReason::Merge(failure.clone()));
+        let needed: Vec<Patchset> = item.needs.iter().filter(is_failing).cloned().collect();
+        if !needed.is_empty() {
+            reasons.push(FailReason::NeededFailing { needed });
         }
-        let failed =
-            |job: &&ItemJob| job.voting && matches!(job.state, JobState::Ended(_)) && !job.state.is_success();
-        let jobs: Vec<JobName> =
-            item.buildset.jobs.iter().filter(failed).map(|job| job.job.clone()).collect();
-        if !jobs.is_empty() {
-            reasons.push(FailReason::JobFailed { jobs });
-        }
+        reasons.extend(failing_itself(item));
         reasons
     }
 
@@ -254,4 +236,19 @@ impl Snapshot {
         let done = started.map_or(0, |at| now.micros_since(at));
         Some(Estimate { p50_us: (whole.p50_us - done).max(0), p90_us: (whole.p90_us - done).max(0) })
     }
+}
+
+/// Why an item is failing, whatever its needs are.
+pub(super) fn failing_itself(item: &Item) -> Vec<FailReason> {
+    let mut reasons = Vec::new();
+    if let MergeState::Failed(failure) = &item.buildset.state {
+        reasons.push(FailReason::Merge(failure.clone()));
+    }
+    let failed =
+        |job: &&ItemJob| job.voting && matches!(job.state, JobState::Ended(_)) && !job.state.is_success();
+    let jobs: Vec<JobName> = item.buildset.jobs.iter().filter(failed).map(|job| job.job.clone()).collect();
+    if !jobs.is_empty() {
+        reasons.push(FailReason::JobFailed { jobs });
+    }
+    reasons
 }

@@ -11,22 +11,31 @@ use super::ids::{ItemId, MergeId, Patchset};
 use super::io::{Effect, Merge, MergeFailure, MergeRequest, Merged};
 use super::item::{Item, ItemPhase, JobState, MergeState};
 use super::jobs;
-use super::reason::{EvictReason, FailReason, ResetReason};
-use super::snapshot::QueueKey;
+use super::reason::{EvictReason, ResetReason};
+use super::snapshot::{QueueKey, failing_itself};
 use std::collections::BTreeSet;
 
 /// The first wait after the infrastructure failed a merge; it doubles up to [`MERGE_BACKOFF_MAX_US`].
 const MERGE_BACKOFF_US: i64 = 5_000_000;
 const MERGE_BACKOFF_MAX_US: i64 = 300_000_000;
 
+/// What a walk has come past.
+#[derive(Default)]
+struct Seen {
+    /// The nearest item ahead that does not fail.
+    nearest: Option<ItemId>,
+    /// Items that fail, by themselves or for what they need.
+    failing: BTreeSet<ItemId>,
+}
+
 impl Gate {
     pub(super) fn walk(&mut self, key: &QueueKey) {
         let Some(queue) = self.held.queues.get(key) else { return };
         let Some(manager) = self.held.pipeline(&key.0).map(|pipeline| pipeline.manager) else { return };
-        let mut nearest = None;
+        let mut seen = Seen::default();
         let mut index = 0;
         for id in queue.items.clone() {
-            self.process(key, manager, id, index, &mut nearest);
+            self.process(key, manager, id, index, &mut seen);
             index += usize::from(self.held.items.contains_key(&id));
         }
         if self.held.queues.get(key).is_some_and(|queue| queue.items.is_empty())
@@ -36,17 +45,10 @@ impl Gate {
         }
     }
 
-    fn process(
-        &mut self,
-        key: &QueueKey,
-        manager: Manager,
-        id: ItemId,
-        index: usize,
-        nearest: &mut Option<ItemId>,
-    ) {
+    fn process(&mut self, key: &QueueKey, manager: Manager, id: ItemId, index: usize, seen: &mut Seen) {
         let Some(item) = self.held.items.get(&id).cloned() else { return };
         if matches!(item.phase, ItemPhase::Landing { .. }) {
-            *nearest = Some(id);
+            seen.nearest = Some(id);
             return;
         }
         if manager == Manager::Dependent {
@@ -54,13 +56,13 @@ impl Gate {
                 self.evict(id, EvictReason::NeedLost { needed });
                 return;
             }
-            let failing = self.held.failing(&item);
-            if let Some(FailReason::NeededFailing { needed }) = failing.first() {
-                self.stop(&item, needed);
+            if let Some(needed) = self.failing_need(&item, seen) {
+                seen.failing.insert(id);
+                self.stop(&item, &needed);
                 return;
             }
-            if item.ahead != *nearest {
-                self.put_onto(id, *nearest);
+            if item.ahead != seen.nearest {
+                self.put_onto(id, seen.nearest);
             }
         }
         if self.held.queues.get(key).is_some_and(|queue| queue.is_active(index)) {
@@ -71,9 +73,20 @@ impl Gate {
             self.finish(id);
         }
         let Some(item) = self.held.items.get(&id) else { return };
-        if self.held.failing(item).is_empty() {
-            *nearest = Some(id);
+        if failing_itself(item).is_empty() {
+            seen.nearest = Some(id);
+        } else {
+            seen.failing.insert(id);
         }
+    }
+
+    /// A need that is failing, of an item ahead.
+    fn failing_need(&self, item: &Item, seen: &Seen) -> Option<Patchset> {
+        let fails = |need: &&Patchset| {
+            let place = (item.pipeline.clone(), need.change.clone());
+            self.held.by_change.get(&place).is_some_and(|id| seen.failing.contains(id))
+        };
+        item.needs.iter().find(fails).cloned()
     }
 
     /// A need that is neither merged nor in the queue.
@@ -87,12 +100,11 @@ impl Gate {
     }
 
     /// What it needs fails: its builds are for nothing.
-    fn stop(&mut self, item: &Item, needed: &[Patchset]) {
+    fn stop(&mut self, item: &Item, needed: &Patchset) {
         let busy = item.buildset.jobs.iter().any(|job| matches!(job.state, JobState::Running(_)))
             || matches!(item.buildset.state, MergeState::Asked);
         if busy {
-            let ahead = needed.first().map(ToString::to_string).unwrap_or_default();
-            self.reset(item.id, ResetReason::AheadFailing { ahead });
+            self.reset(item.id, ResetReason::AheadFailing { ahead: needed.to_string() });
         }
     }
 
