@@ -2,7 +2,7 @@
 //!
 //! A run writes one stream of [`step::Record`]s (JSON lines), which is what pages and verdicts are made from,
 //! and one [`journal`] of everything that went in and out of the machine. [`results`] reads what the tests of others
-//! write.
+//! write, [`receipt`] signs and checks what a landing leaves behind.
 
 pub mod journal;
 pub mod number;

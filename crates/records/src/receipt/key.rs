@@ -133,6 +133,11 @@ impl PublicKey {
         encode(self.0.as_bytes())
     }
 
+    /// The line of a trust file for this key; `name` is one word.
+    pub fn to_trust_line(&self, name: &str) -> String {
+        format!("ed25519 {} {name}", self.to_base64())
+    }
+
     /// SHA-256 of the key, hex.
     pub fn key_id(&self) -> String {
         hex::encode(Sha256::digest(self.0.as_bytes()))
@@ -149,5 +154,39 @@ impl PublicKey {
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({})", self.to_base64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8032, section 7.1, tests 1 and 2: seed, public key, message, signature.
+    const RFC_8032: [[&str; 4]; 2] = [
+        [
+            "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "",
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+        ],
+        [
+            "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+            "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+            "72",
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+        ],
+    ];
+
+    #[test]
+    fn rfc_8032() {
+        for vector in RFC_8032 {
+            let [seed, public, message, signature] = vector.map(|text| hex::decode(text).expect("hex"));
+            let signer = Signer::from_seed(&seed.try_into().expect("32 bytes"));
+            assert_eq!(signer.public_key().0.as_bytes().to_vec(), public);
+            assert_eq!(signer.key.sign(&message).to_bytes().to_vec(), signature);
+            assert!(signer.public_key().verifies(&message, &signature));
+            assert!(!signer.public_key().verifies(b"other", &signature));
+            assert!(!signer.public_key().verifies(&message, &signature[..63]));
+        }
     }
 }

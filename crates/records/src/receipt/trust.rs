@@ -54,7 +54,7 @@ pub enum TrustError {
         form: &'static str,
     },
     /// The key cannot be read.
-    #[error("line {line}: {why}; `assay receipt-key` on the server prints the line")]
+    #[error("line {line}: {why}; copy the line from the server again")]
     Key {
         /// From 1.
         line: usize,

@@ -4,7 +4,8 @@ use serde::de::IgnoredAny;
 
 use super::envelope::{Envelope, PAYLOAD_TYPE, decode, pae};
 use super::statement::{
-    Job, ObjectId, PREDICATE_TYPE, Point, Receipt, STATEMENT_TYPE, Statement, Subject, Way, subject_name,
+    Job, ObjectId, PREDICATE_TYPE, Point, Receipt, STATEMENT_TYPE, Statement, Subject, Waiver, Way,
+    subject_name,
 };
 use super::trust::TrustFile;
 
@@ -323,7 +324,12 @@ fn check_way(
 
 fn check_job(job: &Job, receipt: &Receipt) -> Result<(), ReceiptProblem> {
     let passed = matches!(job.outcome.as_str(), "passed" | "softfailed");
-    if !passed && !receipt.waivers.iter().any(|waiver| waiver.job == job.name) {
+    if !passed
+        && !receipt
+            .waivers
+            .iter()
+            .any(|waiver| waiver.job == job.name && counts(waiver, &receipt.times.landed))
+    {
         let (job, outcome) = (short(&job.name), short(&job.outcome));
         return Err(ReceiptProblem::JobNotPassed { job, outcome });
     }
@@ -332,6 +338,15 @@ fn check_job(job: &Job, receipt: &Receipt) -> Result<(), ReceiptProblem> {
         return Err(ReceiptProblem::JobOnOtherTree { job: short(&job.name), tree, tested });
     }
     Ok(())
+}
+
+/// True if the waiver had not expired when the change landed.
+fn counts(waiver: &Waiver, landed: &str) -> bool {
+    let Some(expires) = &waiver.expires else { return true };
+    match (expires.parse::<jiff::Timestamp>(), landed.parse::<jiff::Timestamp>()) {
+        (Ok(expires), Ok(landed)) => landed < expires,
+        _ => false,
+    }
 }
 
 /// Foreign words in a message: one line, and not too long.
