@@ -10,6 +10,7 @@ use super::submit::Submitted;
 use super::wire;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How a command ends.
@@ -95,7 +96,7 @@ async fn command(call: &mut Call, words: &[String], lost: bool) -> anyhow::Resul
         }
         ["gerrit", "ls-projects", ..] => {
             let names: Vec<String> = call.core.world.lock().await.projects.keys().cloned().collect();
-            say(call, &names.iter().map(|name| format!("{name}\n")).collect::<String>()).await
+            say(call, &(names.join("\n") + "\n")).await
         }
         ["gerrit", "create-project", args @ ..] => create_project(call, args).await,
         ["gerrit", "set-reviewers", args @ ..] => set_reviewers(call, args).await,
@@ -207,8 +208,7 @@ async fn query(call: &mut Call, args: &[&str]) -> anyhow::Result<End> {
             "--submit-records" => wanted.submit_records = true,
             "--start" | "-S" => skip = args.value(word)?.parse()?,
             "--limit" | "-n" => limit = Some(args.value(word)?.parse()?),
-            "--no-limit" => {}
-            "--" => {}
+            "--no-limit" | "--" => {}
             _ if word.starts_with("--") => anyhow::bail!("\"{word}\" is not a valid option"),
             _ => terms.push(quoted(word)),
         }
@@ -226,7 +226,7 @@ async fn query(call: &mut Call, args: &[&str]) -> anyhow::Result<End> {
     let mut text = String::new();
     for number in &page.numbers {
         if let Some(change) = world.changes.get(number) {
-            text.push_str(&format!("{}\n", world.row(change, wanted)));
+            let _ = writeln!(text, "{}", world.row(change, wanted));
         }
     }
     drop(world);
@@ -236,7 +236,7 @@ async fn query(call: &mut Call, args: &[&str]) -> anyhow::Result<End> {
         "runTimeMilliseconds": 1,
         "moreChanges": page.more,
     });
-    text.push_str(&format!("{stats}\n"));
+    let _ = writeln!(text, "{stats}");
     say(call, &text).await
 }
 
@@ -253,14 +253,20 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// What is done beside voting; there is one at most.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Submit,
+    Abandon,
+    Restore,
+}
+
 /// What `gerrit review` is told.
 #[derive(Default)]
 struct Told {
     review: Review,
     project: Option<String>,
-    submit: bool,
-    abandon: bool,
-    restore: bool,
+    act: Option<Act>,
     json: bool,
     names: Vec<String>,
 }
@@ -285,9 +291,16 @@ async fn told(call: &Call, args: &[&str]) -> anyhow::Result<Told> {
             "--notify" | "-n" | "--branch" | "-b" => {
                 args.value(word)?;
             }
-            "--submit" | "-s" => told.submit = true,
-            "--abandon" => told.abandon = true,
-            "--restore" => told.restore = true,
+            "--submit" | "-s" | "--abandon" | "--restore" => {
+                let act = match word {
+                    "--abandon" => Act::Abandon,
+                    "--restore" => Act::Restore,
+                    _ => Act::Submit,
+                };
+                if told.act.replace(act).is_some_and(|before| before != act) {
+                    anyhow::bail!("submit, abandon and restore cannot be used together");
+                }
+            }
             "--json" | "-j" => told.json = true,
             "--force-message" | "-f" | "--strict-labels" | "--publish" => {}
             "--rebase" | "--move" | "--delete" => anyhow::bail!("{word} is not supported here"),
@@ -314,9 +327,6 @@ async fn review(call: &mut Call, args: &[&str]) -> anyhow::Result<End> {
         told.review = review_input(&serde_json::from_str(&text)?);
     }
     anyhow::ensure!(!told.names.is_empty(), "argument \"{{COMMIT | CHANGE,PATCHSET}}\" is required");
-    if told.submit && (told.abandon || told.restore) || told.abandon && told.restore {
-        anyhow::bail!("submit, abandon and restore cannot be used together");
-    }
     let (mut failed, mut cut) = (false, false);
     for name in &told.names {
         match review_one(&call.core, &call.user, &told, name).await {
@@ -347,18 +357,21 @@ async fn review_one(core: &Core, user: &str, told: &Told, name: &str) -> Result<
         return Err(Refusal::BadRequest(format!("change {number} is not in project {project}")));
     }
     let message = told.review.message.as_str();
-    if told.abandon {
+    if told.act == Some(Act::Abandon) {
         core.abandon(user, number, message).await?;
         return Ok(Submitted::Told);
     }
-    if told.restore {
+    if told.act == Some(Act::Restore) {
         core.restore(user, number, message).await?;
     }
     let says = !told.review.labels.is_empty() || !told.review.inline.is_empty();
-    if says || !message.is_empty() && !told.restore {
+    if says || !message.is_empty() && told.act != Some(Act::Restore) {
         core.review(user, number, patchset, &told.review).await?;
     }
-    if told.submit { core.submit(user, number, patchset).await } else { Ok(Submitted::Told) }
+    match told.act {
+        Some(Act::Submit) => core.submit(user, number, patchset).await,
+        _ => Ok(Submitted::Told),
+    }
 }
 
 /// Reads Gerrit's `ReviewInput`.

@@ -5,7 +5,7 @@ use super::hub::Hub;
 use super::model::{Event, Project, Refusal, Review, SubmitType, World};
 use super::repos::{GitFailed, RefMove, Repos, ZERO};
 use assay_proto::clock::Clock;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,18 +26,31 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) any_key: bool,
     pub(crate) change_ref_events: bool,
+    /// Connections that are to be closed at the end.
+    pub(crate) sockets: std::sync::Mutex<Vec<std::sync::Weak<std::net::TcpStream>>>,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Core {
+    /// Ends everything.
+    pub(crate) fn end(&self) {
+        self.cancel.cancel();
+        let sockets = std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner));
+        for socket in sockets.iter().filter_map(std::sync::Weak::upgrade) {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
     /// Seconds.
     pub(crate) fn now(&self) -> i64 {
         self.clock.now().0 / 1_000_000
     }
 
     pub(crate) fn publish(&self, events: impl IntoIterator<Item = Event>) {
-        events.into_iter().for_each(|event| self.hub.publish(event));
+        for event in events {
+            self.hub.publish(event);
+        }
     }
 
     /// Makes a project with an empty first commit, so that there is a branch.
@@ -72,7 +85,7 @@ impl Core {
             Project { name: name.into(), submit_type, head: head.clone(), description: String::new() },
         );
         self.publish([
-            world.project_created(name, &head, now),
+            World::project_created(name, &head, now),
             world.ref_updated(name, &head, ZERO, &first, by, now),
         ]);
         Ok(())

@@ -103,7 +103,9 @@ impl Hub {
                 inner.reversed.push(event);
                 if left == 0 {
                     let reversed = std::mem::take(&mut inner.reversed);
-                    reversed.iter().rev().for_each(|event| inner.send(event));
+                    for event in reversed.iter().rev() {
+                        inner.send(event);
+                    }
                 }
             }
         }
@@ -123,7 +125,9 @@ impl Hub {
         inner.mishaps.clear();
         let mut held = std::mem::take(&mut inner.delayed);
         held.extend(std::mem::take(&mut inner.reversed).into_iter().rev());
-        held.iter().for_each(|event| inner.send(event));
+        for event in &held {
+            inner.send(event);
+        }
     }
 
     /// Everything that happened, whether it was sent or not.

@@ -79,9 +79,11 @@ impl Repos {
         !project.is_empty()
             && !project.starts_with(['-', '/'])
             && !project.contains("..")
-            && project
-                .split('/')
-                .all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".git"))
+            && project.split('/').all(|part| {
+                !part.is_empty()
+                    && !part.starts_with('.')
+                    && part.rsplit_once(".git").is_none_or(|(_, end)| !end.is_empty())
+            })
             && project.chars().all(|c| c.is_ascii_alphanumeric() || "-_./+".contains(c))
     }
 

@@ -36,7 +36,7 @@ impl Core {
             }
             _ => {}
         }
-        self.may_submit(&world, user, number, patchset)?;
+        Self::may_submit(&world, user, number, patchset)?;
         if trouble == Some(SubmitTrouble::Nothing) {
             return Ok(Submitted::Told);
         }
@@ -57,7 +57,7 @@ impl Core {
         })
     }
 
-    fn may_submit(&self, world: &World, user: &str, number: u64, patchset: u32) -> Result<(), Refusal> {
+    fn may_submit(world: &World, user: &str, number: u64, patchset: u32) -> Result<(), Refusal> {
         let change = world.change(number)?;
         if !change.is_open() {
             return Err(Refusal::Conflict(format!("change is {}", change.status.word().to_lowercase())));
@@ -129,12 +129,15 @@ impl Core {
         let forward = self.repos.is_ancestor(&change.project, tip, &commit.id).await?;
         let as_it_is = Landing { commit: commit.id.clone(), is_version: false };
         match kind {
-            SubmitType::FastForwardOnly if forward => Ok(as_it_is),
+            SubmitType::FastForwardOnly | SubmitType::MergeIfNecessary | SubmitType::RebaseIfNecessary
+                if forward =>
+            {
+                Ok(as_it_is)
+            }
             SubmitType::FastForwardOnly => Err(Refusal::Conflict(format!(
                 "change {}: project policy requires all submissions to be a fast-forward; rebase the change",
                 change.number
             ))),
-            SubmitType::MergeIfNecessary | SubmitType::RebaseIfNecessary if forward => Ok(as_it_is),
             SubmitType::MergeIfNecessary | SubmitType::MergeAlways => {
                 self.merge_commit(world, user, change, tip).await
             }

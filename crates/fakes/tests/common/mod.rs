@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The usual people: `alice` and `bob` write, `carol` reviews, `zuul` gates, `root` administers.
 pub(crate) fn people(options: Options) -> Options {
@@ -163,7 +163,7 @@ impl Person {
     }
 
     /// Follows the event stream.
-    pub(crate) async fn stream(&self, args: &str) -> anyhow::Result<Stream> {
+    pub(crate) fn stream(&self, args: &str) -> anyhow::Result<Stream> {
         let port = self.port.to_string();
         let command = format!("gerrit stream-events {args}");
         let mut child = self.command(&self.home, "ssh").args(self.ssh_args(&port, &command)).spawn()?;

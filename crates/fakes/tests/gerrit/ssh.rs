@@ -8,7 +8,7 @@ async fn a_push_for_review_is_a_change_that_is_told_found_voted_and_landed() -> 
     let place = Place::new().await?;
     let (alice, carol, zuul) =
         (place.person("alice").await?, place.person("carol").await?, place.person("zuul").await?);
-    let mut stream = zuul.stream("").await?;
+    let mut stream = zuul.stream("")?;
     place.gerrit.until_streams(1).await?;
 
     let work = alice.clone_of("demo").await?;

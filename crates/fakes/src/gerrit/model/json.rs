@@ -87,7 +87,7 @@ impl World {
             set(&mut object, "topic", change.topic.clone());
         }
         if !change.hashtags.is_empty() {
-            set(&mut object, "hashtags", Vec::from_iter(change.hashtags.iter().cloned()));
+            set(&mut object, "hashtags", change.hashtags.iter().cloned().collect::<Vec<_>>());
         }
         for (name, on) in [("wip", change.wip), ("private", change.private)] {
             if on {
@@ -124,7 +124,7 @@ impl World {
         })
     }
 
-    fn event(&self, kind: &'static str, now: i64, members: Vec<(&str, Value)>) -> Event {
+    fn event(kind: &'static str, now: i64, members: Vec<(&str, Value)>) -> Event {
         let mut body = Map::new();
         body.insert("type".into(), kind.into());
         body.extend(members.into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -151,7 +151,7 @@ impl World {
             members.push(("refName", format!("refs/heads/{}", change.branch).into()));
             members.push(("changeKey", json!({ "id": change.change_id })));
         }
-        Ok(self.event(kind, now, members))
+        Ok(Self::event(kind, now, members))
     }
 
     /// A version was pushed.
@@ -258,17 +258,17 @@ impl World {
             members.push(("submitter", self.account_json(by)));
         }
         members.push(("refUpdate", update));
-        self.event("ref-updated", now, members)
+        Self::event("ref-updated", now, members)
     }
 
     /// A project was made.
-    pub fn project_created(&self, project: &str, head: &str, now: i64) -> Event {
-        self.event("project-created", now, vec![("projectName", project.into()), ("headName", head.into())])
+    pub fn project_created(project: &str, head: &str, now: i64) -> Event {
+        Self::event("project-created", now, vec![("projectName", project.into()), ("headName", head.into())])
     }
 
     /// Events were lost: look again.
-    pub fn dropped_output(&self, now: i64) -> Event {
-        self.event("dropped-output", now, Vec::new())
+    pub fn dropped_output(now: i64) -> Event {
+        Self::event("dropped-output", now, Vec::new())
     }
 
     /// A row of a query's answer.

@@ -191,7 +191,8 @@ impl World {
     }
 }
 
-fn state(rule: &LabelRule, change: &Change) -> LabelState {
+/// What a label says about submitting.
+pub fn state(rule: &LabelRule, change: &Change) -> LabelState {
     let by = |value: i8| {
         let found = change.current().votes.iter().find(|vote| vote.label == rule.name && vote.value == value);
         found.map(|vote| vote.by.clone())

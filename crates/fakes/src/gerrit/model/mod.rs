@@ -9,6 +9,7 @@ pub use labels::{LabelRule, LabelState, RecordStatus, SubmitRecord};
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 /// A person or a robot with an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -732,15 +733,17 @@ impl Review {
         let mut text = format!("Patch Set {patchset}:");
         for (label, value, _) in applied {
             if *value == 0 {
-                text.push_str(&format!(" -{label}"));
+                let _ = write!(text, " -{label}");
             } else {
-                text.push_str(&format!(" {label}{value:+}"));
+                let _ = write!(text, " {label}{value:+}");
             }
         }
         match self.inline.len() {
             0 => {}
             1 => text.push_str("\n\n(1 comment)"),
-            many => text.push_str(&format!("\n\n({many} comments)")),
+            many => {
+                let _ = write!(text, "\n\n({many} comments)");
+            }
         }
         if !self.message.is_empty() {
             text.push_str("\n\n");
