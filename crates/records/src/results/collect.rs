@@ -5,6 +5,9 @@ use super::{Format, Log, MAX_BYTES, Place, Problem, Report, TestCase, TestStatus
 /// So many failing tests are kept, and so many others.
 const MAX_CASES: usize = 100_000;
 const MAX_PROBLEMS: usize = 100;
+/// So many tests may wait for their end before they are put into a report; failing ones a few more.
+const MAX_WAITING: usize = 3 * MAX_CASES;
+pub(super) const MAX_TAGS: usize = 64;
 const MAX_LOGS_OF_A_CASE: usize = 32;
 const MAX_NAME: usize = 2048;
 const MAX_MESSAGE: usize = 4096;
@@ -87,7 +90,7 @@ impl Collector {
         for (name, text) in raw.logs.into_iter().take(MAX_LOGS_OF_A_CASE) {
             logs.extend(self.excerpt(&name, &text, limit, failing));
         }
-        let mut tags: Vec<String> = raw.tags.iter().take(64).map(|tag| line(tag, 256)).collect();
+        let mut tags: Vec<String> = raw.tags.iter().take(MAX_TAGS).map(|tag| line(tag, 256)).collect();
         tags.sort_unstable();
         tags.dedup();
         self.report.cases.push(TestCase {
@@ -100,6 +103,17 @@ impl Collector {
             tags,
             attempts: raw.attempts.max(1),
         });
+    }
+
+    /// False if there is no room to keep one more test beside those that wait already; it is counted.
+    pub(super) fn room(&mut self, waiting: usize, failing: bool) -> bool {
+        let room = waiting < if failing { MAX_WAITING + MAX_CASES } else { MAX_WAITING };
+        match failing {
+            _ if room => {}
+            true => self.left_out_failing += 1,
+            false => self.left_out += 1,
+        }
+        room
     }
 
     /// Output that belongs to no test.

@@ -355,7 +355,9 @@ impl Parser<'_> {
     }
 
     fn suite_path(&self) -> Option<String> {
-        let path: Vec<&str> = self.suites().collect();
+        // Nobody nests deeper; a path of hundreds before each of a million tests would be too much.
+        let mut path: Vec<&str> = self.suites().rev().take(8).collect();
+        path.reverse();
         (!path.is_empty()).then(|| path.join(" / "))
     }
 }

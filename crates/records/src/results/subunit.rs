@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::collect::{Collector, RawCase};
+use super::collect::{Collector, MAX_TAGS, RawCase};
 use super::{Place, Report, TestStatus};
 
 /// Bytes of output between tests that are kept while the stream is read.
 const MAX_OUTPUT: usize = 1 << 20;
+/// Files of one test that are kept apart.
+const MAX_FILES: usize = 64;
 
 /// Something that happened to a test, or to none.
 #[derive(Debug, Clone, Default)]
@@ -97,15 +99,21 @@ impl Tests {
             return;
         };
         if event.signal == Signal::Exists {
-            self.announced.insert(id.to_owned());
+            if self.out.room(self.announced.len(), false) {
+                self.announced.insert(id.to_owned());
+            }
             return;
         }
-        let test = self.test(id, event.route.unwrap_or_default(), event.signal);
+        let Some(test) = self.test(id, event.route.unwrap_or_default(), event.signal) else { return };
         if let Some(us) = event.at_us {
             test.first_us.get_or_insert(us);
         }
-        test.tags.extend(event.tags.iter().flatten().map(|tag| (*tag).to_owned()));
+        if test.tags.len() < MAX_TAGS {
+            test.tags.extend(event.tags.iter().flatten().take(MAX_TAGS).map(|tag| (*tag).to_owned()));
+        }
         if let Some((name, bytes)) = event.file {
+            // More files than anybody looks at become one.
+            let name = if test.files.len() < MAX_FILES { name } else { "more" };
             let at = test.files.iter().position(|file| file.name == name).unwrap_or_else(|| {
                 test.files.push(File { name: name.into(), mime: String::new(), bytes: Vec::new() });
                 test.files.len() - 1
@@ -128,14 +136,18 @@ impl Tests {
 
     /// The run that an event belongs to. A test that has ended begins anew with the next beginning or end; a file
     /// that comes late still belongs to the run before.
-    fn test(&mut self, id: &str, route: &str, signal: Signal) -> &mut Test {
+    fn test(&mut self, id: &str, route: &str, signal: Signal) -> Option<&mut Test> {
         let key = (route.to_owned(), id.to_owned());
         let known = self.newest.get(&key).copied().filter(|at| match signal {
             Signal::Began => self.runs[*at].status.is_none() && !self.runs[*at].began,
             Signal::Ended(_) => self.runs[*at].status.is_none(),
             Signal::Nothing | Signal::Exists => true,
         });
-        let at = known.unwrap_or_else(|| {
+        if known.is_none() {
+            let failing = matches!(signal, Signal::Ended(status) if status.is_failure());
+            if !self.out.room(self.runs.len(), failing) {
+                return None;
+            }
             self.runs.push(Test {
                 id: id.to_owned(),
                 status: None,
@@ -146,9 +158,9 @@ impl Tests {
                 files: Vec::new(),
             });
             self.newest.insert(key, self.runs.len() - 1);
-            self.runs.len() - 1
-        });
-        &mut self.runs[at]
+        }
+        let newest = self.runs.len() - 1;
+        self.runs.get_mut(known.unwrap_or(newest))
     }
 
     pub(super) fn finish(mut self, end: Place) -> Report {

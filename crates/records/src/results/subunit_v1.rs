@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::collect::{Collector, bounded, newlines};
+use super::collect::{Collector, MAX_TAGS, bounded, newlines};
 use super::subunit::{Event, Signal, Tests};
 use super::{Format, Place, Report, TestStatus};
 
@@ -98,13 +98,15 @@ impl<'a> Parser<'a> {
     }
 
     fn tag(&mut self, rest: &'a str) {
-        for word in rest.split_whitespace() {
+        for word in rest.split_whitespace().take(MAX_TAGS) {
             let tag = word.strip_prefix('-');
             match (self.current.is_some(), tag) {
                 (true, Some(tag)) => {
                     self.local_tags.remove(&Ok(tag));
                     self.local_tags.insert(Err(tag));
                 }
+                (true, None) if self.local_tags.len() >= MAX_TAGS => {}
+                (false, None) if self.tags.len() >= MAX_TAGS => {}
                 (true, None) => {
                     self.local_tags.insert(Ok(word));
                 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::collect::{Collector, RawCase, bounded, seconds};
 use super::{Format, Place, Report, TestStatus};
 
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 16;
 /// Bytes of diagnostics that are kept of one test while it is read.
 const MAX_DIAGNOSTICS: usize = 256 << 10;
 
@@ -226,7 +226,7 @@ impl Parser {
         };
         let Some(parent) = self.levels.last_mut() else { return };
         // Names are bounded here, since each level puts its own before those of the levels within.
-        let name: String = name.chars().take(200).collect();
+        let name: String = name.chars().take(100).collect();
         for mut case in level.cases {
             case.classname = Some(match case.classname {
                 Some(inner) => format!("{name} / {inner}"),
@@ -270,6 +270,10 @@ impl Parser {
             self.out.problem(here, format!("test {number} is beyond the plan 1..{count}"));
         }
         let name = if point.description.is_empty() { format!("test {number}") } else { point.description };
+        let waiting = self.levels.iter().map(|level| level.cases.len()).sum();
+        if !self.out.room(waiting, !point.ok) {
+            return;
+        }
         let mut case = RawCase::new(name);
         case.duration_us = point.duration_us;
         case.status = match (point.directive, point.ok) {

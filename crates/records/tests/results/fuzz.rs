@@ -70,6 +70,53 @@ fn check(report: &Report, input: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Inputs whose cost would grow with their square, or that would grow in memory, if something were not bounded.
+#[test]
+fn much_of_the_same() {
+    let long = "n".repeat(5000);
+    let join = |range: std::ops::Range<usize>, line: &dyn Fn(usize) -> String| {
+        range.map(line).collect::<Vec<_>>().concat()
+    };
+    let suites = format!("<testsuite name='{long}'>").repeat(150);
+    let opening = join(0..20, &|depth| format!("{}ok\n", " ".repeat(depth)));
+    let closing = join(0..20, &|depth| format!("{}ok - {long}\n", " ".repeat(19 - depth)));
+    let part =
+        |n: usize| format!("test: {n}\nfailure: {n} [ multipart\nContent-Type: text/plain\n{n}\n0\r\n]\n");
+    let table: [(Format, String, &str); 10] = [
+        (Format::Junit, "<testcase/>".repeat(100_050), "50 more tests are left out"),
+        (Format::Junit, format!("{suites}{}", "<testcase/>".repeat(5_000)), "the file ends within"),
+        (Format::Junit, "<testcase".repeat(100_000), "not XML"),
+        (Format::Junit, "<failure>&#".repeat(50_000), "nested more than"),
+        (
+            Format::Tap,
+            format!("{opening}{}{closing}", format!("{:19}ok\n", "").repeat(5_000)),
+            "there is no plan",
+        ),
+        (Format::Tap, join(1..60_000, &|number| format!("ok {}\n", number * 2)), "there is no plan"),
+        (Format::Tap, "ok # \\# # # \\\\".repeat(100_000), "no plan"),
+        (
+            Format::SubunitV1,
+            format!("tags: {}\n{}", "a b c d ".repeat(50_000), "test: a\nsuccess: a\n".repeat(30_000)),
+            "",
+        ),
+        (Format::SubunitV1, join(0..60_000, &part), ""),
+        (Format::SubunitV2, "\u{e000}".repeat(1000), "no subunit packet"),
+    ];
+    for (format, input, want) in table {
+        let report = parse(format, input.as_bytes());
+        let found = report.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(found.contains(want), "{format:?} {want}: {found:.2000}");
+        assert!(report.cases.len() <= 200_000);
+        assert!(
+            report.cases.iter().all(|case| case.classname.as_ref().is_none_or(|class| class.len() < 2100))
+        );
+    }
+    // A packet that claims much, at every sixth byte.
+    let packets = b"\xb3\x20\x00\xa0\xff\xff".repeat(200_000);
+    let report = parse(Format::SubunitV2, &packets);
+    assert!(report.cases.is_empty() && !report.problems.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
