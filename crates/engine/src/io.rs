@@ -59,6 +59,8 @@ pub enum Input {
         /// How.
         report: Report,
     },
+    /// For the gate.
+    Gate(Box<crate::gate::io::Input>),
     /// Time has passed; see [`crate::state::State::next_deadline`]. Also the first input after a rebuild.
     Tick,
 }
@@ -111,6 +113,8 @@ pub enum Answer {
     Cancelled,
     /// A worker has the job and has been told to stop it.
     Cancelling,
+    /// The gate's.
+    Gate(crate::gate::io::Answer),
 }
 
 /// Something to do after a step.
@@ -136,6 +140,8 @@ pub enum Effect {
     Notify(Change),
     /// The attempt has ended; its streams grow no more and can be closed.
     AttemptEnded(AttemptId),
+    /// For the gate's merger, lander, reporters and sources; rows, builds and notices have become effects of this kind.
+    Gate(crate::gate::io::Effect),
 }
 
 /// What pages and waiters hear of.
@@ -147,6 +153,8 @@ pub enum Change {
     Worker(WorkerName),
     /// Why jobs with these classes wait.
     Queue(ClassSet),
+    /// A pipeline of the gate.
+    Gate(crate::gate::ids::PipelineName),
 }
 
 /// A message for a worker.

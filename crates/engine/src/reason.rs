@@ -314,6 +314,9 @@ pub enum Refusal {
     /// The request named no job.
     #[error("the request has no job; post at least one")]
     NoJobs,
+    /// The gate's own.
+    #[error(transparent)]
+    Gate(#[from] crate::gate::reason::Refusal),
     /// Never was, or is final and forgotten: the store knows which.
     #[error("job {job} is not open: it has ended, or there is no such job")]
     NotOpen {

@@ -147,6 +147,8 @@ pub enum Row {
     Worker(WorkerRow),
     /// A queue.
     Queue(QueueRow),
+    /// Something of the gate.
+    Gate(Box<crate::gate::rows::GateRow>),
 }
 
 /// How many tokens back the engine knows how an attempt ended; an older one counts as taken away.
@@ -167,4 +169,8 @@ pub struct Rows {
     pub last_job: i64,
     /// The highest token that was ever handed out; 0 before the first.
     pub last_token: i64,
+    /// The gate's rows.
+    pub gate: crate::gate::rows::GateRows,
+    /// Random bits of this server; see [`crate::gate::Gate`].
+    pub seed: u128,
 }

@@ -19,6 +19,8 @@ pub enum Provenance {
     Default,
     /// The request that posted the job.
     Request,
+    /// The gate, whose build the job is.
+    Gate,
 }
 
 impl Provenance {
@@ -27,6 +29,7 @@ impl Provenance {
         match self {
             Self::Default => "default",
             Self::Request => "request",
+            Self::Gate => "gate",
         }
     }
 }

@@ -201,6 +201,11 @@ pub enum Event {
     Queue,
     /// A worker came, went, or changed.
     Workers,
+    /// Something changed in a pipeline of the gate.
+    Gate {
+        /// Which.
+        pipeline: String,
+    },
     /// Some events were left out because the reader was slow; look at everything again.
     Missed,
 }

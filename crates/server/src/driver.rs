@@ -311,8 +311,11 @@ impl Driver {
                     Change::Job(id) => Event::Job { id },
                     Change::Worker(_) => Event::Workers,
                     Change::Queue(_) => Event::Queue,
+                    Change::Gate(pipeline) => Event::Gate { pipeline: pipeline.to_string() },
                 }),
                 Effect::AttemptEnded(attempt) => self.app.close_streams(attempt),
+                // Nothing is gated until the server's gate loops are started.
+                Effect::Gate(_) => {}
             }
         }
         for (sender, answer) in group.answers {
@@ -329,6 +332,7 @@ fn refused(refusal: &Refusal) -> Fault {
         Refusal::BadJob { .. } | Refusal::NoJobs => {
             (StatusCode::BAD_REQUEST, "Correct the settings and post again.")
         }
+        Refusal::Gate(_) => (StatusCode::CONFLICT, "See the change's page for what happened to it."),
         Refusal::NotOpen { .. } => (StatusCode::CONFLICT, "Look at the job's page for how it ended."),
     };
     let text = refusal.to_string();
@@ -345,6 +349,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Heartbeat { .. } => "heartbeat",
         Input::Phase { .. } => "phase",
         Input::Finished { .. } => "finished",
+        Input::Gate(_) => "gate",
         Input::Tick => "tick",
     }
 }

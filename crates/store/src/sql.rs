@@ -284,6 +284,7 @@ impl<B: Backend> Store for Sql<B> {
         for row in self.query(doing, "SELECT classes, reason FROM queues", vec![]).await? {
             rows.queues.push(codec::queue(row)?);
         }
+        rows.gate = self.load_gate().await?;
         Ok(rows)
     }
 

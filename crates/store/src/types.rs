@@ -37,6 +37,7 @@ impl Batch {
             Row::Attempt(row) => drop(self.attempts.insert(row.id, row)),
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
+            Row::Gate(row) => self.push_gate(*row),
         }
     }
 

@@ -128,6 +128,11 @@ impl Gate {
         self.due.values().min().copied()
     }
 
+    /// Builds that it waits for.
+    pub fn running_builds(&self) -> impl Iterator<Item = Uuid> {
+        self.running.keys().copied()
+    }
+
     /// What it holds, for pages.
     pub fn snapshot(&self) -> Snapshot {
         self.held.clone()

@@ -87,7 +87,9 @@ impl State {
     /// An attempt is lost: its job is tried again, or ends.
     pub(super) fn lose(&mut self, id: AttemptId, how: LostHow) {
         let Some(AttemptRow { worker, host, phase, .. }) = self.attempts.get(&id) else { return };
-        let retry = (id.number <= self.timing.lost_retries)
+        // The gate counts the attempts at its builds itself, each of which is a job.
+        let is_build = self.jobs.get(&id.job).is_some_and(|job| Self::build_of(job).is_some());
+        let retry = (id.number <= self.timing.lost_retries && !is_build)
             .then(|| Retry { attempt: id.number + 1, lost_on: worker.clone() });
         let then = match (self.cancelled_by(id.job), &retry) {
             (Some(by), _) => AfterLoss::Cancelled { by: by.to_owned() },

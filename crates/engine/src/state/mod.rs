@@ -1,11 +1,14 @@
 //! The state machine: one input at a time, what it leads to, and when to look again.
 
 mod attempts;
+mod builds;
 mod dispatch;
 mod pool;
 mod timers;
 mod workers;
 
+use crate::gate::Gate;
+use crate::gate::ids::Uuid;
 use crate::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
 use crate::io::{Answer, Change, Effect, Input, Message, NewJob, Step, Verdict};
 use crate::job::JobState;
@@ -52,6 +55,13 @@ pub struct State {
     pool: Pool,
     last_job: i64,
     last_token: i64,
+    gate: Gate,
+    /// The open jobs that are builds of the gate.
+    builds: BTreeMap<Uuid, JobId>,
+    /// What the gate has to be told before the step ends.
+    news: Vec<crate::gate::io::Input>,
+    /// True until the first tick after a rebuild.
+    resuming: bool,
     /// Workers whose row says that they are online, although the server has restarted.
     to_mark_offline: BTreeSet<WorkerName>,
     /// What the step in progress has to look at before it ends.
@@ -86,6 +96,10 @@ impl State {
             pool: Pool::default(),
             last_job: rows.last_job,
             last_token: rows.last_token,
+            gate: Gate::rebuild(rows.gate, rows.seed),
+            builds: BTreeMap::new(),
+            news: Vec::new(),
+            resuming: true,
             to_mark_offline: BTreeSet::new(),
             roomy_workers: BTreeSet::new(),
             grown_queues: BTreeSet::new(),
@@ -109,6 +123,9 @@ impl State {
                 let queue = state.queues.entry(row.classes.clone()).or_default();
                 queue.jobs.insert((row.priority, row.id));
                 state.doubtful_reasons.insert(row.classes.clone());
+            }
+            if let Some(uuid) = Self::build_of(&row) {
+                state.builds.insert(uuid, row.id);
             }
             state.jobs.insert(row.id, row);
         }
@@ -141,6 +158,7 @@ impl State {
         self.timers.observe(now, self.timing.lease_us / 2);
         self.now = self.now.max(now);
         let answer = self.take(input);
+        self.tell_gate();
         self.dispatch();
         let changes = std::mem::take(&mut self.changes);
         let mut effects = std::mem::take(&mut self.effects);
@@ -157,6 +175,9 @@ impl State {
             Input::Heartbeat { connection, holds } => self.heartbeat(connection, &holds),
             Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
             Input::Finished { connection, held, report } => self.finished(connection, held, &report),
+            Input::Gate(input) => {
+                return self.gate_input(*input).map(Answer::Gate).map_err(Refusal::Gate);
+            }
             Input::Tick => self.tick(),
         }
         Ok(Answer::Done)
@@ -164,12 +185,18 @@ impl State {
 
     /// When to send the next [`Input::Tick`]; `None` while nothing can become due.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.next(self.timing.heartbeat_us)
+        let own = self.timers.next(self.timing.heartbeat_us);
+        own.into_iter().chain(self.gate_deadline()).min()
     }
 
     /// The times that it works with.
     pub fn timing(&self) -> &Timing {
         &self.timing
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// An open job.
@@ -232,6 +259,7 @@ impl State {
             queues: self.queues.iter().map(queue).collect(),
             last_job: self.last_job,
             last_token: self.last_token,
+            gate: self.gate.rows(),
         }
     }
 
@@ -287,6 +315,10 @@ impl State {
     }
 
     fn tick(&mut self) {
+        if std::mem::take(&mut self.resuming) {
+            self.mend_builds();
+        }
+        self.news.push(crate::gate::io::Input::Tick);
         for name in std::mem::take(&mut self.to_mark_offline) {
             if self.workers.get(&name).is_some_and(|worker| worker.connection.is_none()) {
                 self.set_offline(&name, OfflineReason::ServerRestarted);
@@ -309,6 +341,7 @@ impl State {
         if let Some(job) = self.jobs.get(&id).cloned() {
             self.save(Row::Job(job));
             self.changes.insert(Change::Job(id));
+            self.note_build(id);
         }
     }
 
@@ -353,4 +386,6 @@ pub struct Facts {
     pub last_job: i64,
     /// See [`Rows`].
     pub last_token: i64,
+    /// The gate's.
+    pub gate: crate::gate::rows::GateRows,
 }

@@ -41,6 +41,7 @@ impl Db {
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
             Row::Queue(row) if row.reason.is_none() => drop(self.queues.remove(&row.classes)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
+            Row::Gate(row) => panic!("nothing of this world is gated: {row:?}"),
         }
     }
 
@@ -55,6 +56,7 @@ impl Db {
             queues: self.queues.values().cloned().collect(),
             last_job: self.jobs.keys().last().map_or(0, |id| id.0),
             last_token,
+            ..Rows::default()
         }
     }
 
@@ -115,6 +117,7 @@ impl World {
                 }
                 Effect::AttemptEnded(attempt) => drop(ended.insert(attempt)),
                 Effect::Notify(_) => {}
+                Effect::Gate(effect) => panic!("nothing of this world is gated: {effect:?}"),
             }
         }
         let running: BTreeSet<AttemptId> = self.db.running().map(|row| row.id).collect();

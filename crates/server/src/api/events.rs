@@ -49,6 +49,6 @@ fn concerns(event: &Event, job: Option<JobId>) -> bool {
         // The list counts modules, so it wants to know of steps as well.
         (Event::Missed | Event::Queue, _) | (_, None) => true,
         (Event::Job { id } | Event::Steps { id }, Some(job)) => *id == job,
-        (Event::Workers, Some(_)) => false,
+        (Event::Workers | Event::Gate { .. }, Some(_)) => false,
     }
 }

@@ -69,7 +69,10 @@ impl Suspects {
             Input::Phase { held, .. } => Some(Subject::Phase(held.attempt)),
             Input::Finished { held, .. } => Some(Subject::Finished(held.attempt)),
             Input::Tick => Some(Subject::Tick),
-            Input::PostJobs { .. } | Input::CancelJob { .. } | Input::Disconnected { .. } => None,
+            Input::PostJobs { .. }
+            | Input::CancelJob { .. }
+            | Input::Disconnected { .. }
+            | Input::Gate(_) => None,
         }
     }
 
@@ -99,7 +102,7 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Heartbeat { connection, .. }
         | Input::Phase { connection, .. }
         | Input::Finished { connection, .. } => Some(*connection),
-        Input::PostJobs { .. } | Input::CancelJob { .. } | Input::Tick => None,
+        Input::PostJobs { .. } | Input::CancelJob { .. } | Input::Gate(_) | Input::Tick => None,
     }
 }
 
