@@ -36,7 +36,12 @@ async fn act(handle: &Handle, asked: &Asked) -> anyhow::Result<Value> {
     if asked.method == Method::GET {
         return match path.as_slice() {
             ["events"] => Ok(handle.events().into()),
-            ["streams"] => Ok(handle.core.hub.watch().borrow().1.into()),
+            ["streams"] => {
+                // Answers when so many are open.
+                let least = asked.number(&["at_least"]).unwrap_or(0);
+                let mut counts = handle.core.hub.watch();
+                Ok(counts.wait_for(|(_, streams)| *streams >= least).await?.1.into())
+            }
             _ => bail!("GET /fake/{} is not there", path.join("/")),
         };
     }

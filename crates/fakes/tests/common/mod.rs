@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail, ensure};
 use assay_fakes::gerrit::{Account, FakeGerrit, Options, SubmitType};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -64,8 +65,15 @@ impl Place {
                  GlobalKnownHostsFile /dev/null\n  BatchMode yes\n  LogLevel ERROR\n"
             ),
         )?;
-        let person =
-            Person { home, config, name: name.to_owned(), host: ssh.ip().to_string(), port: ssh.port() };
+        // Programs that start ssh or scp by themselves read no HOME: give them these.
+        fs_err::create_dir_all(home.join("bin"))?;
+        for program in ["ssh", "scp"] {
+            let wrapper = home.join("bin").join(program);
+            let text = format!("#!/bin/sh\nPATH=${{PATH#*:}} exec {program} -F {config} \"$@\"\n");
+            fs_err::write(&wrapper, text)?;
+            fs_err::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;
+        }
+        let person = Person { home, name: name.to_owned(), host: ssh.ip().to_string(), port: ssh.port() };
         if !key.exists() {
             person
                 .run(&person.home, "ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key.as_str()])
@@ -78,7 +86,6 @@ impl Place {
 /// Somebody at a terminal.
 pub(crate) struct Person {
     pub(crate) home: Utf8PathBuf,
-    pub(crate) config: Utf8PathBuf,
     pub(crate) name: String,
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -99,14 +106,13 @@ impl Person {
 
     pub(crate) fn command(&self, dir: &Utf8Path, program: &str) -> Command {
         let mut command = Command::new(program);
-        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::var("PATH").unwrap_or_default();
         command
             .env_clear()
-            .env("PATH", path)
+            .env("PATH", format!("{}:{path}", self.home.join("bin")))
             .env("HOME", &self.home)
             .env("LC_ALL", "C.UTF-8")
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_SSH_COMMAND", format!("ssh -F {}", self.config))
             .env("GIT_EDITOR", "true")
             .current_dir(dir)
             .stdin(Stdio::null())
@@ -138,7 +144,7 @@ impl Person {
     }
 
     fn ssh_args<'a>(&'a self, port: &'a str, command: &'a str) -> Vec<&'a str> {
-        vec!["-F", self.config.as_str(), "-p", port, &self.host, command]
+        vec!["-p", port, &self.host, command]
     }
 
     /// `ssh HOST COMMAND`
@@ -181,7 +187,7 @@ impl Person {
         self.run(&self.home, "git", &["clone", "-q", &self.remote(project), project]).await?;
         let work = self.home.join(project);
         let (port, hook) = (self.port.to_string(), format!("{}:hooks/commit-msg", self.host));
-        let args = ["-O", "-p", "-F", self.config.as_str(), "-P", &port, &hook, ".git/hooks/"];
+        let args = ["-O", "-p", "-P", &port, &hook, ".git/hooks/"];
         self.run(&work, "scp", &args).await?;
         Ok(work)
     }
@@ -234,4 +240,16 @@ impl Stream {
         tokio::time::timeout(DEADLINE, self.child.wait()).await??;
         Ok(())
     }
+}
+
+/// A program of `scripts/python-for-tests.txt`. `./test` says where they are; without it they are installed now.
+pub(crate) async fn python_program(name: &str) -> anyhow::Result<Utf8PathBuf> {
+    if let Ok(dir) = std::env::var("ASSAY_TEST_PYTHON") {
+        return Ok(Utf8PathBuf::from(dir).join(name));
+    }
+    let script = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/python-for-tests");
+    let output =
+        Command::new(&script).output().await.with_context(|| format!("{script} could not be started"))?;
+    ensure!(output.status.success(), "{script} failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(Utf8PathBuf::from(String::from_utf8(output.stdout)?.trim()).join(name))
 }
