@@ -5,7 +5,7 @@ use super::config::{JobDef, Manager, NOOP};
 use super::history;
 use super::ids::{ItemId, JobName, Uuid};
 use super::io::{BuildRequest, BuildResult, Effect};
-use super::item::{Build, Item, JobState, MergeState};
+use super::item::{Build, Item, ItemJob, JobState, MergeState};
 use super::jobs;
 use super::rows::{DurationsRow, EvidenceRow, GateRow};
 use crate::ids::Timestamp;
@@ -72,8 +72,10 @@ impl Gate {
     }
 
     fn build_uuid(&self, item: &Item, index: usize) -> Uuid {
-        let tries = item.buildset.jobs[index].lost.len();
-        self.uuid(&format!("build {} {} {index} {tries}", item.id, item.buildset.number))
+        // By name and time: after a new configuration a job may stand in another's place, or come back.
+        let ItemJob { job, lost, .. } = &item.buildset.jobs[index];
+        let (set, tries, now) = (item.merge_id(), lost.len(), self.now.0);
+        self.uuid(&format!("build {set} {job} {tries} {now}"))
     }
 
     fn instant(&self, item: &Item, index: usize) -> Build {

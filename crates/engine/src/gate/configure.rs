@@ -33,7 +33,7 @@ impl Gate {
     }
 
     pub(super) fn put_in_force(&mut self, config: Arc<Config>) {
-        self.held.shared = config
+        let shared = config
             .pipelines
             .iter()
             .flat_map(|pipeline| pipeline.queues.iter().map(move |queue| (pipeline, queue)))
@@ -44,6 +44,7 @@ impl Gate {
                     .map(|project| ((pipeline.name.clone(), project.clone()), queue.name.clone()))
             })
             .collect();
+        self.held.shared = Arc::new(shared);
         self.held.config = config;
     }
 

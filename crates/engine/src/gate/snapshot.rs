@@ -56,7 +56,7 @@ pub struct Snapshot {
     /// The item of a change in a pipeline.
     pub(super) by_change: BTreeMap<(PipelineName, ChangeId), ItemId>,
     /// The queue that a project shares in a pipeline.
-    pub(super) shared: BTreeMap<(PipelineName, ProjectName), QueueName>,
+    pub(super) shared: Arc<BTreeMap<(PipelineName, ProjectName), QueueName>>,
 }
 
 impl Snapshot {
