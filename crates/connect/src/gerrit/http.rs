@@ -1,0 +1,137 @@
+//! HTTP and HTTPS, as little of it as an API needs.
+//!
+//! This is hyper with rustls and ring. The workspace's reqwest has no TLS on purpose: features are shared by all crates
+//! of a build, and with rustls but without a process-wide provider every client in every crate would panic.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::sync::Arc;
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NoAnswer {
+    pub(super) why: String,
+    /// The request may have got there.
+    pub(super) sent: bool,
+}
+
+/// A client with its pool of connections.
+#[derive(Clone)]
+pub(super) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    longest_answer: usize,
+}
+
+impl Http {
+    /// Trusts the certificates of the system, or only those of a PEM file. Certificates are read only if `https` is wanted.
+    pub(super) fn new(
+        https: bool,
+        ca_file: Option<&Utf8Path>,
+        longest_answer: usize,
+    ) -> Result<Self, String> {
+        let mut roots = rustls::RootCertStore::empty();
+        if https {
+            match ca_file {
+                Some(file) => add_file(&mut roots, file)?,
+                None => add_system(&mut roots)?,
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), longest_answer })
+    }
+
+    /// Sends a request and reads the whole answer. Deadlines are the caller's.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        uri: &str,
+        authorization: Option<&str>,
+        body: Option<String>,
+    ) -> Result<Answer, NoAnswer> {
+        let not_sent = |why: String| NoAnswer { why, sent: false };
+        let uri: Uri = uri.parse().map_err(|error| not_sent(format!("{uri} is no address: {error}")))?;
+        let mut request = Request::builder().method(method).uri(uri);
+        request = request.header("accept", "application/json").header("user-agent", "assay");
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json; charset=utf-8");
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|error| not_sent(error.to_string()))?;
+        let answer = self.client.request(request).await;
+        let answer = answer.map_err(|error| NoAnswer { sent: !error.is_connect(), why: chain(&error) })?;
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, self.longest_answer).collect().await;
+        let body = body.map_err(|error| NoAnswer { why: chain(error.as_ref()), sent: true })?.to_bytes();
+        Ok(Answer { status: parts.status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn add_file(roots: &mut rustls::RootCertStore, file: &Utf8Path) -> Result<(), String> {
+    let wrong = |why: String| format!("{file} cannot be used as certificates to trust: {why}");
+    let pem = fs_err::read(file).map_err(|error| wrong(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(wrong("there is none in it".to_owned())) } else { Ok(()) }
+}
+
+fn add_system(roots: &mut rustls::RootCertStore) -> Result<(), String> {
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err("this system has no certificates to trust; install its ca-certificates, or name a file"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// A file with a secret in its first line.
+pub(super) fn secret(file: &Utf8PathBuf) -> Result<String, String> {
+    let text = fs_err::read_to_string(file).map_err(|error| error.to_string())?;
+    let secret = text.lines().next().unwrap_or_default().trim().to_owned();
+    if secret.is_empty() { Err(format!("{file} is empty")) } else { Ok(secret) }
+}
