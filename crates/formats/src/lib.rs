@@ -4,7 +4,10 @@
 //! [`zuul`] reads Zuul 2's `layout.yaml`, [`assay`] Assay's own YAML; both over the spanned tree of [`yaml`].
 
 mod approval;
+pub mod assay;
 mod cron;
 pub mod diagnostic;
+mod hash;
 mod read;
 pub mod yaml;
+pub mod zuul;
