@@ -100,7 +100,7 @@ pub(crate) fn tidy(text: &str, secret: Option<&str>) -> String {
         text = text.replace(secret, "***");
     }
     if text.is_empty() {
-        text = "it said nothing".to_owned();
+        return "it said nothing".to_owned();
     }
     if text.chars().count() > 600 {
         text = text.chars().take(600).collect::<String>() + "...";

@@ -6,15 +6,24 @@
 #![warn(missing_docs)]
 
 mod error;
+mod history;
+mod land;
 mod merge;
 mod name;
 mod object;
+mod receipts;
+mod refs;
 mod repos;
 mod run;
+pub mod serve;
 mod state;
 
 pub use error::GitError;
+pub use history::{History, HistoryError};
+pub use land::{Move, PushRefusal};
 pub use merge::{ConflictPaths, GerritType, MergeFailure, Merged, Message, Mode, Signature, ToMerge};
 pub use name::{BranchName, CommitId, Identity, NameError, ProjectName, RefName, TreeId};
+pub use receipts::{RECEIPTS, receipt_path};
+pub use refs::Unused;
 pub use repos::{Refspec, Remote, Repos};
 pub use state::{State, Tip};

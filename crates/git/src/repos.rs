@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 /// For what happens on this machine only.
-const LOCAL: Duration = Duration::from_secs(600);
+const LOCAL: Duration = Duration::from_mins(10);
 
 /// Where a project's repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Remote {
     }
 
     /// The password in the URL, if there is one.
-    fn secret(&self) -> Option<&str> {
+    pub(crate) fn secret(&self) -> Option<&str> {
         let (user, _) = self.url.split_once("://")?.1.split('/').next()?.rsplit_once('@')?;
         user.split_once(':').map(|(_, password)| password)
     }

@@ -153,7 +153,7 @@ impl<R: Read + AsFd> Stream<R> {
 
     /// Takes what is there.
     fn drain(&mut self) -> std::io::Result<()> {
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; 16 << 10];
         while let Some(from) = &mut self.from {
             match from.read(&mut buffer) {
                 Ok(0) => self.from = None,
@@ -261,7 +261,7 @@ mod tests {
     fn large_input_and_output_do_not_block_each_other() {
         let text = vec![b'x'; 3 << 20];
         let done =
-            Git::new("git").run(&call(&["stripspace"], &text, Duration::from_secs(120))).expect("git runs");
+            Git::new("git").run(&call(&["stripspace"], &text, Duration::from_mins(2))).expect("git runs");
         assert_eq!((done.code, done.out.len()), (Some(0), text.len() + 1));
     }
 
@@ -298,9 +298,9 @@ mod tests {
         let dir = Utf8Path::from_path(dir.path()).expect("UTF-8");
         let fifo = dir.join("fifo");
         rustix::fs::mkfifoat(rustix::fs::CWD, fifo.as_str(), rustix::fs::Mode::RWXU).expect("a FIFO");
-        let alias = format!("alias.daemon=!cat {fifo} & echo done");
-        let arguments = ["-c", &alias, "daemon"];
-        let done = Git::new("git").run(&call(&arguments, b"", Duration::from_secs(120))).expect("it ends");
+        let alias = format!("alias.helped=!cat {fifo} & echo done");
+        let arguments = ["-c", &alias, "helped"];
+        let done = Git::new("git").run(&call(&arguments, b"", Duration::from_mins(2))).expect("it ends");
         assert_eq!(done.out, b"done\n");
     }
 
@@ -308,7 +308,7 @@ mod tests {
     fn nothing_of_the_users_configuration_is_read() {
         let arguments = ["config", "--list", "--show-origin"];
         let env = [("HOME".to_owned(), "/nonexistent".to_owned())];
-        let mut call = call(&arguments, b"", Duration::from_secs(120));
+        let mut call = call(&arguments, b"", Duration::from_mins(2));
         call.env = &env;
         let done = Git::new("git").run(&call).expect("git runs");
         let text = String::from_utf8(done.out).expect("UTF-8");

@@ -292,11 +292,10 @@ impl Mode {
             _ if had => Step::Keep,
             Self::Merge | Self::Resolve | Self::CherryPick => joined,
             Self::Gerrit { submit, .. } => match submit {
-                T::FastForwardOnly if ahead => Step::Forward,
+                T::FastForwardOnly | T::RebaseIfNecessary if ahead => Step::Forward,
                 T::FastForwardOnly => Step::Refuse,
                 T::MergeIfNecessary => joined,
                 T::MergeAlways => Step::Join,
-                T::RebaseIfNecessary if ahead => Step::Forward,
                 T::RebaseIfNecessary | T::RebaseAlways | T::CherryPick if is_merge => joined,
                 T::RebaseIfNecessary | T::RebaseAlways | T::CherryPick => Step::Pick,
             },
@@ -467,13 +466,13 @@ impl Job<'_> {
         let project = self.change.project.clone();
         let key = Key { project, base, revision: self.change.revision.0, strategy };
         let known = lock(&self.repos.0.cache).get(&key);
-        let outcome = match known {
-            Some(outcome) => outcome,
-            None => {
-                let outcome = make()?;
-                lock(&self.repos.0.cache).put(key, outcome.clone());
-                outcome
-            }
+        let outcome = if let Some(outcome) = known {
+            outcome
+        } else {
+            // Not under the lock: merges of different projects do not wait for each other.
+            let outcome = make()?;
+            lock(&self.repos.0.cache).put(key, outcome.clone());
+            outcome
         };
         outcome.map_err(|paths| MergeFailure::Conflict {
             change: self.change.name(),
