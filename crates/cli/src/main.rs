@@ -66,6 +66,9 @@ enum Command {
     /// Jobs on a server.
     #[command(subcommand)]
     Job(cmd::job::Job),
+    /// Fakes of outside systems, to try things out.
+    #[command(subcommand)]
+    Staging(cmd::staging::Staging),
 }
 
 fn main() -> std::process::ExitCode {
@@ -94,6 +97,7 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Test(test) => test.run(&common),
         Command::Needle(needle) => needle.run(&common),
         Command::Job(job) => job.run(&common),
+        Command::Staging(staging) => staging.run(&common),
     }
 }
 

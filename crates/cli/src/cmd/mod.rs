@@ -4,6 +4,7 @@ pub(crate) mod doctor;
 pub(crate) mod job;
 pub(crate) mod needle;
 pub(crate) mod run;
+pub(crate) mod staging;
 pub(crate) mod test;
 pub(crate) mod up;
 pub(crate) mod worker;
