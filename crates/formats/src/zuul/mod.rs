@@ -5,7 +5,7 @@
 
 mod expanded;
 pub mod functions;
-mod job;
+pub(crate) mod job;
 mod layout;
 mod metajobs;
 mod pipeline;
@@ -14,7 +14,7 @@ pub mod queues;
 mod reporter;
 mod template;
 mod tree;
-mod trigger;
+pub(crate) mod trigger;
 
 pub use expanded::expanded_json;
 pub use functions::{Functions, ParameterRule};

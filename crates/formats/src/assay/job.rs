@@ -1,0 +1,78 @@
+//! Jobs.
+
+use super::task;
+use crate::read::{Fields, Reader, one_or_more};
+use crate::yaml::{Key, Node};
+use crate::zuul::job::skip_ifs;
+use assay_engine::gate::config::JobDef;
+
+/// One entry of `jobs`. What is wrong with it is said and left at its default.
+pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node) -> JobDef {
+    let mut job = JobDef::new(&*key.text);
+    if key.text.is_empty() || key.text.contains(char::is_whitespace) {
+        let message = format!("the job's name `{}` is empty or holds blanks; expected none", key.text);
+        reader.sink.error("name", key.place, message);
+    }
+    let Some(mut fields) = reader.fields(node, "a job") else { return job };
+    gating(reader, &mut fields, &mut job);
+    let imported = fields.get("imported").and_then(|node| reader.boolean(node, "imported")).unwrap_or(false);
+    let env = task::variables(reader, &mut fields);
+    let checkouts = task::checkouts(reader, &mut fields);
+    job.projects = checkouts.iter().map(|checkout| checkout.name.as_str().into()).collect();
+    let read = task::read(reader, &mut fields, &job, &env, &checkouts);
+    match read {
+        Some(text) if !imported => job.task = Some(text.into()),
+        Some(_) => {
+            let message = "`imported` says that the job is defined elsewhere; expected no script of its own";
+            reader.sink.error("imported", key.place, message);
+        }
+        None if imported || &*key.text == assay_engine::gate::config::NOOP => job.env = env,
+        None => {
+            let message = format!(
+                "the job `{}` does nothing; expected `run` with a script, or `imported: true` if it is defined elsewhere",
+                key.text
+            );
+            reader.sink.error("no-script", key.place, message);
+        }
+    }
+    reader.finish(fields);
+    job
+}
+
+/// What the gate knows of it.
+fn gating(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, job: &mut JobDef) {
+    for (key, flag) in [
+        ("voting", &mut job.voting),
+        ("hold-following-changes", &mut job.hold_following),
+        ("single-use", &mut job.single_use),
+        ("hermetic", &mut job.hermetic),
+    ] {
+        if let Some(value) = fields.get(key).and_then(|node| reader.boolean(node, key)) {
+            *flag = value;
+        }
+    }
+    if let Some(node) = fields.get("attempts") {
+        job.attempts = reader.number(node, "attempts", 1).unwrap_or(job.attempts);
+    }
+    for (key, text) in [
+        ("success-message", &mut job.success_message),
+        ("failure-message", &mut job.failure_message),
+        ("success-pattern", &mut job.success_pattern),
+        ("failure-pattern", &mut job.failure_pattern),
+        ("parameter-function", &mut job.parameter_function),
+        ("queue-name", &mut job.queue_name),
+    ] {
+        *text = fields.get(key).and_then(|node| reader.text(node, key)).map(ToOwned::to_owned);
+    }
+    for (key, names) in [("tags", &mut job.tags), ("labels", &mut job.labels)] {
+        let nodes = fields.get(key).map(|node| one_or_more(node)).unwrap_or_default();
+        names.extend(nodes.into_iter().filter_map(|node| reader.name(node, key)).map(ToOwned::to_owned));
+    }
+    let nodes = fields.get("semaphores").map(|node| one_or_more(node)).unwrap_or_default();
+    job.semaphores = nodes.into_iter().filter_map(|node| reader.name(node, "semaphores")).map(Into::into).collect();
+    job.branches = reader.patterns(fields.get("branches"), "branches");
+    job.files = reader.patterns(fields.get("files"), "files");
+    if let Some(node) = fields.get("skip-if") {
+        job.skip_if = skip_ifs(reader, node);
+    }
+}
