@@ -170,6 +170,7 @@ pub enum Network {
 }
 
 impl Network {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     fn is_none(&self) -> bool {
         *self == Self::None
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const GOLDEN: &str = include_str!("task.json");
 
 fn golden() -> Task {
-    serde_json::from_str(GOLDEN).unwrap()
+    serde_json::from_str(GOLDEN).expect("a task")
 }
 
 #[test]

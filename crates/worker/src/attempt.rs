@@ -124,6 +124,37 @@ impl AttemptDir {
         sha
     }
 
+    /// Keeps a file as a blob and answers its SHA-256 in hex and its size. What `look` says of its bytes, piece by piece,
+    /// can refuse it.
+    pub fn blob_file<E>(
+        &self,
+        file: &mut impl std::io::Read,
+        mut look: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> std::io::Result<Result<(String, u64), E>> {
+        let blobs = self.inner.dir.join("blobs");
+        let part = blobs.join(format!("part-{}", uuid::Uuid::new_v4().simple()));
+        let copied = copy_looking(file, &mut fs::File::create(&part)?, &mut look);
+        let (sha, size) = match copied {
+            Ok(Ok(copied)) => copied,
+            other => {
+                let _ = fs::remove_file(&part);
+                return other;
+            }
+        };
+        let mut state = self.state();
+        if state.known.insert(sha.clone()) {
+            fs::rename(&part, blobs.join(&sha))?;
+            state.order.push(sha.clone());
+            let blobs = state.order.len();
+            drop(state);
+            self.inner.grown.send_modify(|grown| grown.blobs = blobs);
+        } else {
+            drop(state);
+            fs::remove_file(&part)?;
+        }
+        Ok(Ok((sha, size)))
+    }
+
     /// Tells the server, through the uploader, how far the attempt has come.
     pub fn phase(&self, phase: WorkPhase) {
         self.inner.grown.send_modify(|grown| grown.phase = Some(phase));
@@ -150,6 +181,48 @@ impl AttemptDir {
         // Wake everybody who waits for growth, so that the failure is seen at once.
         self.inner.grown.send_modify(|_| ());
     }
+}
+
+fn copy_looking<E>(
+    from: &mut impl std::io::Read,
+    to: &mut impl Write,
+    look: &mut impl FnMut(&[u8]) -> Result<(), E>,
+) -> std::io::Result<Result<(String, u64), E>> {
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let length = from.read(&mut buffer)?;
+        if length == 0 {
+            to.flush()?;
+            return Ok(Ok((hex::encode(hash.finalize()), size)));
+        }
+        let piece = &buffer[..length];
+        if let Err(refused) = look(piece) {
+            return Ok(Err(refused));
+        }
+        hash.update(piece);
+        to.write_all(piece)?;
+        size += length as u64;
+    }
+}
+
+/// Removes a folder with everything in it, whatever a job has done to the permissions therein.
+pub fn remove_tree(dir: &Utf8Path) {
+    use std::os::unix::fs::PermissionsExt;
+    if fs::remove_dir_all(dir).is_ok() {
+        return;
+    }
+    let mut open = vec![dir.as_std_path().to_owned()];
+    while let Some(dir) = open.pop() {
+        let _ = fs::set_permissions(&dir, PermissionsExt::from_mode(0o700));
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+        }
+    }
+    let _ = fs::remove_dir_all(dir);
 }
 
 #[cfg(test)]

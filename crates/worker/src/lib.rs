@@ -1,7 +1,7 @@
 //! The worker: takes attempts from a server under a lease, or runs one alone, and leaves a complete record.
 //!
 //! - [`attempt`]: the folder of one attempt, where everything it produces grows.
-//! - [`exec`]: what carries an attempt out (`vm`, `dummy`).
+//! - [`exec`]: what carries an attempt out (`vm`, `shell`, `dummy`).
 //! - [`link`]: the conversation with the server: leases, uploads, resume.
 
 pub mod attempt;

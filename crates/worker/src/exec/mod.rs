@@ -1,6 +1,7 @@
 //! What carries an attempt out.
 
 pub mod dummy;
+pub mod shell;
 pub mod vm;
 
 pub use assay_engine::settings::is_secret_name;
@@ -19,6 +20,8 @@ use tokio::time::Instant;
 pub enum Stop {
     /// A person or the server wants it so; the sentence says why.
     Cancelled(String),
+    /// A newer change has made it pointless: not even its logs are wanted.
+    Superseded(String),
     /// The attempt belongs to somebody else by now: nothing more of it is reported.
     Fenced(String),
     /// This process is ending.
@@ -29,7 +32,7 @@ impl Stop {
     /// As a sentence.
     pub fn sentence(&self) -> String {
         match self {
-            Self::Cancelled(why) | Self::Fenced(why) => why.clone(),
+            Self::Cancelled(why) | Self::Superseded(why) | Self::Fenced(why) => why.clone(),
             Self::Shutdown => "the worker was stopped".into(),
         }
     }
@@ -118,7 +121,8 @@ pub async fn run(attempt: &Attempt) -> Report {
     let report = match backend {
         "qemu" => vm::run(attempt).await,
         "dummy" => dummy::run(attempt).await,
-        other => usage(format!("BACKEND={other:?} is unknown; this worker has qemu and dummy")),
+        "shell" => shell::run(attempt).await,
+        other => usage(format!("BACKEND={other:?} is unknown; this worker has qemu, shell and dummy")),
     };
     match attempt.dir.failure() {
         Some(sentence) if report.outcome != Outcome::UserCancelled => infrastructure(sentence),
@@ -144,7 +148,7 @@ fn incomplete(class: OutcomeClass, reason: impl Into<String>) -> Report {
 pub fn stopped(stop: &Stop) -> Report {
     match stop {
         Stop::Shutdown => infrastructure(stop.sentence()),
-        Stop::Cancelled(why) | Stop::Fenced(why) => {
+        Stop::Cancelled(why) | Stop::Superseded(why) | Stop::Fenced(why) => {
             Report { outcome: Outcome::UserCancelled, class: OutcomeClass::Policy, reason: Some(why.clone()) }
         }
     }

@@ -217,10 +217,14 @@ impl Conversation {
                 hands.begin(held, settings);
                 self.carry(hands, held.attempt, BTreeMap::new());
             }
-            ToWorker::Cancel { held, reason } => {
+            ToWorker::Cancel { held, reason, superseded } => {
                 if let Some(running) = hands.running.get(&held.attempt).filter(|running| running.held == held)
                 {
-                    let _ = running.stop.send(Some(Stop::Cancelled(reason)));
+                    let _ = running.stop.send(Some(if superseded {
+                        Stop::Superseded(reason)
+                    } else {
+                        Stop::Cancelled(reason)
+                    }));
                 }
             }
             ToWorker::Acked { attempt, stream, offset } => {

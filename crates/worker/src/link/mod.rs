@@ -6,7 +6,7 @@
 mod connection;
 mod upload;
 
-use crate::attempt::AttemptDir;
+use crate::attempt::{AttemptDir, remove_tree};
 use crate::exec::{self, Attempt, HostOptions, ScreenTap, Stop};
 use crate::lock;
 use assay_engine::ids::AttemptId;
@@ -182,7 +182,7 @@ fn clear_leftovers(config: &WorkerConfig) -> std::io::Result<()> {
     for entry in fs::read_dir(&config.pool)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with("attempt-") {
-            fs::remove_dir_all(entry.path())?;
+            remove_tree(&Utf8PathBuf::from(entry.path().to_string_lossy().into_owned()));
         }
     }
     clear_machines(config)
@@ -259,7 +259,7 @@ impl Hands {
         }
         let ended = running.ended.borrow().is_some();
         if ended {
-            let _ = fs::remove_dir_all(running.dir.path());
+            remove_tree(running.dir.path());
         } else {
             self.forgotten.insert(attempt);
         }
@@ -271,7 +271,7 @@ impl Hands {
         while self.tasks.try_join_next().is_some() {}
         if self.tasks.is_empty() {
             for attempt in std::mem::take(&mut self.forgotten) {
-                let _ = fs::remove_dir_all(self.config.pool.join(format!("attempt-{attempt}")));
+                remove_tree(&self.config.pool.join(format!("attempt-{attempt}")));
             }
         }
     }
@@ -282,7 +282,7 @@ impl Hands {
         }
         while self.tasks.join_next().await.is_some() {}
         for running in self.running.values() {
-            let _ = fs::remove_dir_all(running.dir.path());
+            remove_tree(running.dir.path());
         }
     }
 }
