@@ -68,7 +68,8 @@ pub enum PushRefusal {
         /// What to do.
         remedy: &'static str,
     },
-    /// It broke off. Look at the branch before anything else is done with it.
+    /// It broke off. Look at the branch before anything else is done with it; as the other side may still be at work,
+    /// only a branch that has moved says what became of it. Pushing the very same again is safe at any time.
     #[error(
         "the push to {project} broke off, and may have been done or not: {text}; the branch will be looked at"
     )]
@@ -150,6 +151,9 @@ impl Repository {
         moves: &[(RefName, Option<CommitId>, CommitId)],
         deadline: Duration,
     ) -> Result<(), PushRefusal> {
+        if moves.is_empty() {
+            return Ok(());
+        }
         let handle = self.handle();
         for (name, old, new) in moves {
             if let Some(old) = old
@@ -200,23 +204,6 @@ impl Repository {
         if done.code == Some(0) && moves.iter().all(|(name, ..)| answer(name) == Some(&Answer::Moved)) {
             return Ok(());
         }
-        // A stale one explains more than another's refusal.
-        if let Some((name, expected, _)) =
-            moves.iter().find(|(name, ..)| answer(name) == Some(&Answer::Stale))
-        {
-            let found = self.ls_remote(&[name.as_str()], deadline);
-            let found = found.ok().and_then(|all| all.get(name.as_str()).copied());
-            if found != *expected {
-                return Err(PushRefusal::StaleTip {
-                    project,
-                    branch: name.to_string(),
-                    expected: *expected,
-                    found,
-                });
-            }
-            // It is where it was expected: something else is in the way, such as a lock.
-            return Err(PushRefusal::Rejected { project, text: tidy(&done.err, self.remote().secret()) });
-        }
         let text = tidy(&done.err, self.remote().secret());
         let refused = moves.iter().find_map(|(name, ..)| match answer(name) {
             Some(Answer::Refused(why)) => Some(format!("{name}: {why}")),
@@ -226,6 +213,22 @@ impl Repository {
             let said = remote_lines(&done.err);
             let text = if said.is_empty() { why } else { format!("{why} ({said})") };
             return Err(PushRefusal::Rejected { project, text });
+        }
+        // An atomic push that found a branch moved says of all only that they go together: see which it was.
+        let undone =
+            moves.iter().all(|(name, ..)| matches!(answer(name), Some(Answer::Stale | Answer::Together)));
+        if undone {
+            let names: Vec<&str> = moves.iter().map(|(name, ..)| name.as_str()).collect();
+            let now = self.ls_remote(&names, deadline);
+            let moved = moves.iter().find_map(|(name, expected, _)| {
+                let found = now.as_ref().ok()?.get(name.as_str()).copied();
+                (found != *expected).then(|| (name.to_string(), *expected, found))
+            });
+            return Err(match moved {
+                Some((branch, expected, found)) => PushRefusal::StaleTip { project, branch, expected, found },
+                // They are where they were expected: something else is in the way, such as a lock.
+                None => PushRefusal::Rejected { project, text },
+            });
         }
         // git says so before it has sent anything.
         let before = [

@@ -49,6 +49,10 @@ impl Repos {
                 Ok(()) => return Ok(repository.set_reference(&name, new)?),
                 // Somebody else was faster: theirs first, then ours.
                 Err(stale @ PushRefusal::StaleTip { .. }) => refusal = Some(stale),
+                // They are not done yet.
+                Err(PushRefusal::Rejected { project, text }) if text.contains("cannot lock ref") => {
+                    refusal = Some(PushRefusal::Rejected { project, text });
+                }
                 Err(other) => return Err(other),
             }
         }

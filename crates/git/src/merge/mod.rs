@@ -335,6 +335,9 @@ impl Repos {
         let repository = self.repository(project)?;
         let _using = repository.using();
         let handle = repository.handle();
+        if !repository.has_commit(tip.commit) {
+            return Err(GitError::missing(project, "commit", tip.commit).into());
+        }
         let theirs = repository.commit(&handle, change.revision.0)?;
         let job = Job { repos: self, repository: &repository, handle: &handle, change, tip, theirs };
         let new = job.merge(committer)?;
