@@ -32,6 +32,8 @@ impl World {
         let open: Vec<&Landing> = request.members.iter().filter(|member| !self.is_in(member)).collect();
         let targets = self.targets(request);
         if open.is_empty() {
+            // The words that go with it may have been lost by the crash that this is the look after.
+            request.reports.iter().for_each(|report| self.tell(report));
             return self.look(request);
         }
         for target in &targets {

@@ -4,13 +4,14 @@
 use crate::check::Violation;
 use crate::content::Content;
 use crate::outcome::Run;
-use crate::world::{StateRecord, World, revisions};
+use crate::world::{StateRecord, World, revisions, workspace};
 use assay_engine::gate::change::ChangeStatus;
 use assay_engine::gate::config::{Manager, NOOP};
 use assay_engine::gate::ids::{Patchset, QueueName};
 use assay_engine::gate::io::MergeFailure;
 use assay_engine::gate::item::{Item, ItemEnd, ItemOutcome, ItemPhase};
 use assay_engine::gate::reason::{EvictReason, FailReason};
+use assay_engine::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The serial gate of one world.
@@ -80,7 +81,7 @@ impl Serial<'_> {
                 }
             }
             ItemOutcome::Failed => self.failed(item, end, gated),
-            ItemOutcome::Evicted { reason } => self.evicted(item, reason),
+            ItemOutcome::Evicted { reason } => self.evicted(item, reason, end.at),
             ItemOutcome::Refused { .. } => {}
         }
     }
@@ -131,11 +132,13 @@ impl Serial<'_> {
 
     /// The voting jobs that fail on this state.
     fn failing(&mut self, item: &Item, state: &StateRecord) -> Vec<String> {
-        let tree = state.visible();
+        let config = self.world.config();
         let of = item.changes.last().map(|change| change.merge.patchset.change.number);
         let mut fails: Vec<bool> = Vec::new();
         let mut names = Vec::new();
         for job in &item.buildset.jobs {
+            let only = config.jobs.get(&job.job).and_then(|job| workspace(job, item));
+            let tree = state.visible(&self.world.git, only.as_ref());
             let run = Run { job: job.job.as_str(), of, tree: &tree, lost: 0 };
             let gerrit = &self.world.gerrit;
             let itself = job.job.as_str() != NOOP
@@ -168,7 +171,7 @@ impl Serial<'_> {
                     self.require(refused, || format!("item {} did not land, and nobody refused it: {why}", item.id));
                 }
                 FailReason::NeededFailing { needed } => {
-                    let landed = needed.iter().find(|need| self.has_landed(need)).cloned();
+                    let landed = needed.iter().find(|need| self.has_landed(need, end.at)).cloned();
                     self.require(landed.is_none(), || {
                         format!("item {} failed for {landed:?}, which landed", item.id)
                     });
@@ -178,9 +181,10 @@ impl Serial<'_> {
         }
     }
 
-    fn has_landed(&self, patchset: &Patchset) -> bool {
+    fn has_landed(&self, patchset: &Patchset, before: Timestamp) -> bool {
         let landed = |item: &&std::sync::Arc<Item>| {
-            matches!(outcome(item), Some(ItemOutcome::Landed { .. }))
+            matches!(&item.phase, ItemPhase::Ended(end)
+                if end.at < before && matches!(end.outcome, ItemOutcome::Landed { .. }))
                 && item.changes.iter().any(|change| change.merge.patchset == *patchset)
         };
         self.world.database.ended.values().any(|item| landed(&item))
@@ -211,7 +215,7 @@ impl Serial<'_> {
         });
     }
 
-    fn evicted(&mut self, item: &Item, reason: &EvictReason) {
+    fn evicted(&mut self, item: &Item, reason: &EvictReason, at: Timestamp) {
         let numbers: BTreeSet<u64> =
             item.changes.iter().map(|change| change.merge.patchset.change.number).collect();
         let changes = || numbers.iter().filter_map(|number| self.world.gerrit.changes.get(number));
@@ -219,7 +223,7 @@ impl Serial<'_> {
             EvictReason::Superseded { by } => changes().any(|change| change.current() >= *by),
             EvictReason::MergedElsewhere => changes().any(|change| change.status == ChangeStatus::Merged),
             EvictReason::Abandoned => numbers.iter().any(|number| self.world.given_up.contains(number)),
-            EvictReason::NeedLost { needed } => !self.has_landed(needed),
+            EvictReason::NeedLost { needed } => !self.has_landed(needed, at),
             _ => true,
         };
         self.require(so, || format!("item {} was taken out because {reason}, and that is not so", item.id));

@@ -10,7 +10,7 @@ use crate::outcome::{ChangeRef, Outcomes, Run, glob};
 use crate::rows::Database;
 use assay_engine::gate::Gate;
 use assay_engine::gate::change::ChangeStatus;
-use assay_engine::gate::config::{Config, EventKind, Precedence, ReportAction};
+use assay_engine::gate::config::{Config, EventKind, JobDef, Precedence, ReportAction};
 use assay_engine::gate::ids::{
     BranchName, ChangeId, ItemId, JobName, MergeId, Patchset, PipelineName, ProjectName, Uuid,
 };
@@ -18,7 +18,7 @@ use assay_engine::gate::io::{
     Answer, BuildRequest, BuildResult, Command, Effect, Event, Input, LandRequest, Merge, MergeFailure,
     MergeRequest, Report, Step, Tip,
 };
-use assay_engine::gate::item::ItemPhase;
+use assay_engine::gate::item::{Item, ItemPhase};
 use assay_engine::gate::rows::GateRow;
 use assay_engine::ids::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -147,6 +147,8 @@ pub struct BuildRecord {
     pub changes: Vec<Patchset>,
     /// The speculative state; none for refs and timers.
     pub state: Option<Uuid>,
+    /// The projects whose trees its result depends on; none if it may depend on anything.
+    pub hermetic: Option<BTreeSet<ProjectName>>,
     /// What it holds while it runs.
     pub semaphores: BTreeSet<assay_engine::gate::ids::SemaphoreName>,
     /// Asked for.
@@ -178,10 +180,18 @@ pub struct StateRecord {
 }
 
 impl StateRecord {
-    /// Everything that a job in it can see.
-    pub fn visible(&self) -> Content {
-        let mut all = self.elsewhere.clone();
-        all.extend(&self.speculation.content());
+    /// Everything that a job in it can see: all of it, or only these projects.
+    pub fn visible(&self, git: &Git, only: Option<&BTreeSet<ProjectName>>) -> Content {
+        let Some(only) = only else {
+            let mut all = self.elsewhere.clone();
+            all.extend(&self.speculation.content());
+            return all;
+        };
+        let mut all = Content::default();
+        let spots = self.speculation.spots.iter();
+        spots
+            .filter(|spot| only.contains(&git.branches[spot.branch].project))
+            .for_each(|spot| all.extend(&spot.content));
         all
     }
 }
@@ -456,7 +466,10 @@ impl World {
         );
         if dying == Some(Restart::BeforeCommit) {
             let _ = self.gate.step(input.clone(), self.now);
+            // What led to the input has not happened for the gate yet.
+            self.checks.is_paused = true;
             self.restart();
+            self.checks.is_paused = false;
             if durable {
                 self.feed(input);
             }
@@ -661,6 +674,7 @@ impl World {
             precedence: request.precedence,
             changes: request.changes.clone(),
             state,
+            hermetic: self.database.items.get(&request.item).and_then(|item| workspace(&request.job, item)),
             semaphores: request.job.semaphores.clone(),
             asked_at: self.now,
             started_at: None,
@@ -731,7 +745,7 @@ impl World {
     /// How this build ends.
     fn decide(&mut self, build: &BuildRecord) -> BuildResult {
         let state = build.state.and_then(|state| self.states.get(&state)).cloned();
-        let tree = state.as_ref().map(|state| state.visible()).unwrap_or_default();
+        let tree = state.map(|state| state.visible(&self.git, build.hermetic.as_ref())).unwrap_or_default();
         let lost = self.build_order.iter().filter_map(|uuid| self.builds.get(uuid)).filter(|other| {
             other.job == build.job && other.item == build.item && other.state == build.state
                 && matches!(&other.phase, BuildState::Ended(result)
@@ -1040,6 +1054,11 @@ impl World {
         self.maybe_twice(delay, &input);
         self.later(delay, Delivery::Answer(input));
     }
+}
+
+/// The projects that the result of a hermetic job depends on.
+pub(crate) fn workspace(job: &JobDef, item: &Item) -> Option<BTreeSet<ProjectName>> {
+    job.hermetic.then(|| job.projects.iter().chain([&item.project]).cloned().collect())
 }
 
 fn fits(hold: &HoldRule, job: &JobName, of: Option<u64>) -> bool {
