@@ -108,7 +108,10 @@ impl Gate {
         group: &[ChangeId],
         strict: bool,
     ) -> Result<Option<Vec<Arc<ChangeFacts>>>, EnqueueRefusal> {
-        let there = |id: &ChangeId| self.held.by_change.contains_key(&(pipeline.name.clone(), id.clone()));
+        // In another queue it is no help: nothing orders that one and this.
+        let there = |id: &ChangeId| {
+            self.held.item_of(&pipeline.name, id).is_some_and(|item| item.queue == *queue)
+        };
         if group.iter().all(there) {
             return Ok(None);
         }
