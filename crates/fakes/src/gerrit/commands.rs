@@ -5,6 +5,7 @@ use super::faults::Trouble;
 use super::model::json::Wanted;
 use super::model::query::Query;
 use super::model::{Inline, Numbers, Refusal, Review, SubmitType};
+use super::push::label_value;
 use super::ssh::Call;
 use super::submit::Submitted;
 use super::wire;
@@ -283,10 +284,8 @@ async fn told(call: &Call, args: &[&str]) -> anyhow::Result<Told> {
             "--tag" | "-t" => told.review.tag = Some(args.value(word)?.to_owned()),
             "--label" | "-l" => {
                 let value = args.value(word)?;
-                let at = value.rfind(['=', '+', '-']);
-                let (label, number) = at.map_or((value, "1"), |at| (&value[..at], &value[at..]));
-                let number = number.trim_start_matches('=').parse()?;
-                told.review.labels.push((label.to_owned(), number));
+                let vote = label_value(value);
+                told.review.labels.push(vote.ok_or_else(|| anyhow::anyhow!("\"{value}\" is no vote"))?);
             }
             "--notify" | "-n" | "--branch" | "-b" => {
                 args.value(word)?;

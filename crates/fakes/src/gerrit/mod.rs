@@ -16,6 +16,8 @@ mod rest_json;
 mod serve;
 mod ssh;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use self::serve::{ServeOptions, serve};

@@ -60,11 +60,7 @@ impl Target {
             "t" | "hashtag" => self.hashtags.push(value.to_owned()),
             "m" | "message" => self.message = Some(unescape(value)),
             "l" | "label" => {
-                let at = value.rfind(['+', '-', '=']);
-                let (label, number) = at.map_or((value, "1"), |at| (&value[..at], &value[at..]));
-                let number = number.trim_start_matches('=');
-                let number = number.parse().map_err(|_| format!("label {value} has no number"))?;
-                self.labels.push((label.to_owned(), number));
+                self.labels.push(label_value(value).ok_or_else(|| format!("label {value} has no number"))?);
             }
             "base" => self.base.push(value.to_owned()),
             "wip" | "work-in-progress" => self.wip = Some(true),
@@ -85,6 +81,19 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// Reads `LABEL=V`, `LABEL+V`, `LABEL-V`, or `LABEL` for one.
+pub(crate) fn label_value(text: &str) -> Option<(String, i8)> {
+    let split = match text.split_once('=') {
+        Some(pair) => Some(pair),
+        None => text
+            .rfind(['+', '-'])
+            .map(|at| text.split_at(at))
+            .filter(|(_, number)| number.parse::<i8>().is_ok()),
+    };
+    let (label, number) = split.unwrap_or((text, "1"));
+    Some((label.to_owned(), number.parse().ok()?))
 }
 
 /// In a ref, a blank is an underscore or a plus, anything else is escaped with percent signs.
@@ -308,7 +317,10 @@ impl Core {
     ) -> Result<Step, String> {
         if let Some((change, patchset)) = world.on_branch(project, &target.branch, id) {
             return match (change.is_open(), patchset == change.current().number) {
-                (true, true) => Ok(Step::Same { number: change.number }),
+                (true, true) => {
+                    seen.insert(change.change_id.clone());
+                    Ok(Step::Same { number: change.number })
+                }
                 (true, false) => Err(format!("commit {id} is an old patch set of change {}", change.number)),
                 (false, _) => Err(format!("change {} closed", world.change_url(change))),
             };

@@ -315,10 +315,10 @@ impl Repos {
         let who = [
             ("GIT_AUTHOR_NAME", new.author.name.clone()),
             ("GIT_AUTHOR_EMAIL", new.author.email.clone()),
-            ("GIT_AUTHOR_DATE", format!("{} +0000", new.author.when)),
+            ("GIT_AUTHOR_DATE", format!("@{} +0000", new.author.when)),
             ("GIT_COMMITTER_NAME", new.committer.name.clone()),
             ("GIT_COMMITTER_EMAIL", new.committer.email.clone()),
-            ("GIT_COMMITTER_DATE", format!("{} +0000", new.committer.when)),
+            ("GIT_COMMITTER_DATE", format!("@{} +0000", new.committer.when)),
         ];
         let (code, out, text) = self.status(project, &args, new.message.as_bytes(), &who).await?;
         if code == 0 {
@@ -358,7 +358,7 @@ impl Repos {
 }
 
 /// Reads git's own form of a commit.
-fn parse_commit(id: &str, raw: &str) -> CommitInfo {
+pub(super) fn parse_commit(id: &str, raw: &str) -> CommitInfo {
     let (head, message) = raw.split_once("\n\n").unwrap_or((raw, ""));
     let mut info = CommitInfo { id: id.to_owned(), message: message.to_owned(), ..CommitInfo::default() };
     for line in head.lines() {
@@ -381,7 +381,7 @@ fn parse_ident(text: &str) -> Ident {
 }
 
 /// Reads the output of `git diff-tree -z --raw --numstat`.
-fn parse_diff(bytes: &[u8]) -> Vec<FileChange> {
+pub(super) fn parse_diff(bytes: &[u8]) -> Vec<FileChange> {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.split('\0');
     let mut files: Vec<FileChange> = Vec::new();

@@ -3,4 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod git_review;
+mod landing;
+mod pushing;
+mod rest;
 mod ssh;
+mod troubles;

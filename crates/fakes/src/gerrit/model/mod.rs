@@ -4,6 +4,8 @@
 pub mod json;
 pub mod labels;
 pub mod query;
+#[cfg(test)]
+mod tests;
 
 pub use labels::{LabelRule, LabelState, RecordStatus, SubmitRecord};
 
