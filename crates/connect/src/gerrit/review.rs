@@ -105,7 +105,8 @@ impl Gerrit {
         self.shared.cache().clear();
         let asked = match result {
             Ok(asked) => asked,
-            Err(error) if !error.may_have_happened() => return SubmitOutcome::Refused(error.to_string()),
+            Err(error @ GerritError::Refused { .. }) => return SubmitOutcome::Refused(error.to_string()),
+            // A connection that could not be made says nothing about the change.
             Err(error) => Asked::Unknown(error.to_string()),
         };
         let found = self.change_status(number).await;
