@@ -186,6 +186,8 @@ pub enum Message {
         held: Held,
         /// Who cancelled it.
         reason: String,
+        /// Nobody wants even its logs: the gate has made it pointless.
+        superseded: bool,
     },
     /// Not yours any more.
     Fenced {

@@ -109,9 +109,8 @@ impl Gate {
         strict: bool,
     ) -> Result<Option<Vec<Arc<ChangeFacts>>>, EnqueueRefusal> {
         // In another queue it is no help: nothing orders that one and this.
-        let there = |id: &ChangeId| {
-            self.held.item_of(&pipeline.name, id).is_some_and(|item| item.queue == *queue)
-        };
+        let there =
+            |id: &ChangeId| self.held.item_of(&pipeline.name, id).is_some_and(|item| item.queue == *queue);
         if group.iter().all(there) {
             return Ok(None);
         }

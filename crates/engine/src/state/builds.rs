@@ -22,6 +22,12 @@ impl State {
         job.settings.get(UUID)?.to_owned().try_into().ok()
     }
 
+    /// True for a build that the gate waits for no more.
+    pub(super) fn is_pointless(&self, job: JobId) -> bool {
+        let build = self.jobs.get(&job).and_then(Self::build_of);
+        build.is_some_and(|build| !self.builds.contains_key(&build))
+    }
+
     /// The job of a build that has not ended.
     pub fn job_of_build(&self, build: Uuid) -> Option<JobId> {
         self.builds.get(&build).copied()

@@ -181,6 +181,7 @@ impl State {
         let message = Message::Cancel {
             held: Held { attempt: id, token: row.token },
             reason: format!("cancelled by {by}"),
+            superseded: self.is_pointless(id.job),
         };
         if let Some(connection) = self.workers.get(&row.worker).and_then(|worker| worker.connection) {
             self.send(connection, message);

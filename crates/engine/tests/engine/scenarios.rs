@@ -110,7 +110,7 @@ impl Story {
                 let class = &settings["WORKER_CLASS"];
                 format!("assign {} {name} token {} [{class}]", held.attempt, held.token.0)
             }
-            Message::Cancel { held, reason } => format!("cancel {}: {reason}", held.attempt),
+            Message::Cancel { held, reason, superseded: _ } => format!("cancel {}: {reason}", held.attempt),
             Message::Fenced { held, reason } => {
                 holds.remove(&held);
                 format!("fenced {}: {reason}", held.attempt)

@@ -126,7 +126,7 @@ impl Conversation {
                 self.take_up(held).await?;
                 ToWorker::Assign { held, job: held.attempt.job, name, settings }
             }
-            io::Message::Cancel { held, reason } => ToWorker::Cancel { held, reason, superseded: false },
+            io::Message::Cancel { held, reason, superseded } => ToWorker::Cancel { held, reason, superseded },
             io::Message::Fenced { held, reason } => self.fence(held, &reason),
             io::Message::FinishedAck { attempt } => {
                 self.holds.remove(&attempt);
