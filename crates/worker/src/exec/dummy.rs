@@ -7,7 +7,7 @@
 //! | `DUMMY_HANG=1` | never ends by itself |
 //! | `DUMMY_FLOOD=MIB` | writes so much log |
 //! | `DUMMY_VANISH=1\|always` | the worker process dies by SIGKILL: on the first attempt, or on each |
-//! | `DUMMY_WAIT_FILE=PATH` | works until this file exists |
+//! | `DUMMY_WAIT_FILE=PATH` | works until this file exists; a result in it counts; `{NAME}` in PATH is a setting's value |
 
 use super::{Attempt, Stop, infrastructure, stopped, usage};
 use assay_engine::outcome::{Outcome, OutcomeClass};
@@ -66,12 +66,18 @@ async fn behave(attempt: &Attempt) -> Report {
     if set("DUMMY_HANG") == Some("1") {
         std::future::pending::<Stop>().await;
     }
+    let mut result = set("DUMMY_RESULT").unwrap_or("passed").to_owned();
     if let Some(path) = set("DUMMY_WAIT_FILE") {
-        while !fs_err::exists(path).unwrap_or(false) {
+        let path = filled(path, attempt);
+        while !fs_err::exists(&path).unwrap_or(false) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        let said = fs_err::read_to_string(&path).unwrap_or_default();
+        if !said.trim().is_empty() {
+            said.trim().clone_into(&mut result);
+        }
     }
-    match set("DUMMY_RESULT").unwrap_or("passed") {
+    match result.as_str() {
         "passed" => Report { outcome: Outcome::Passed, class: OutcomeClass::Product, reason: None },
         "softfailed" => ended(Outcome::Softfailed, "dummy soft failure"),
         "failed" => ended(Outcome::Failed, "dummy failure"),
@@ -80,6 +86,15 @@ async fn behave(attempt: &Attempt) -> Report {
             usage(format!("DUMMY_RESULT={other:?} is unknown; use passed, softfailed, failed or incomplete"))
         }
     }
+}
+
+/// `path` with the values of settings in place of their names.
+fn filled(path: &str, attempt: &Attempt) -> String {
+    let mut path = path.to_owned();
+    for (name, value) in &attempt.settings {
+        path = path.replace(&format!("{{{name}}}"), value);
+    }
+    path
 }
 
 fn ended(outcome: Outcome, reason: &str) -> Report {
