@@ -152,7 +152,7 @@ impl World {
                 "uploader": self.rest_account(&patchset.uploader, options.accounts),
                 "ref": change.ref_of(patchset.number),
                 "branch": format!("refs/heads/{}", change.branch),
-                "fetch": {},
+                "fetch": self.rest_fetch(change, patchset.number),
             });
             if options.all_commits || options.current_commit && current {
                 revision["commit"] = Self::rest_commit(&patchset.commit);
@@ -163,6 +163,15 @@ impl World {
             out.insert(patchset.commit.id.clone(), revision);
         }
         out.into()
+    }
+
+    /// From where a patchset can be fetched.
+    fn rest_fetch(&self, change: &Change, patchset: u32) -> Value {
+        let (name, project) = (change.ref_of(patchset), &change.project);
+        json!({
+            "anonymous http": { "url": format!("{}/{project}", self.url), "ref": name },
+            "ssh": { "url": format!("ssh://{}/{project}", self.ssh), "ref": name },
+        })
     }
 
     /// A commit.

@@ -78,3 +78,24 @@ async fn zuuls_way_over_ssh_works() -> anyhow::Result<()> {
     assert_eq!(told["refused"], true, "a change that is not ready was submitted");
     Ok(())
 }
+
+#[tokio::test]
+async fn git_review_works_over_http_too() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let alice = place.person("alice").await?;
+    let work = prepared(&place, &alice).await?;
+    let origin = format!("{}/a/demo", place.gerrit.url().replace("://", "://alice:a-secret@"));
+    alice.run(&work, "git", &["remote", "add", "gerrit", &origin]).await?;
+    git_review(&alice, &work, &["-s"]).await?;
+    alice.run(&work, "git", &["checkout", "-q", "-b", "by-http"]).await?;
+    alice.commit(&work, "a.txt", "one\n", "By HTTP").await?;
+    git_review(&alice, &work, &["-t", "by-http"]).await?;
+    assert_eq!(place.gerrit.change(1).await?.topic, "by-http");
+    assert!(git_review(&alice, &work, &["-l"]).await?.contains("By HTTP"));
+    let bob = place.person("bob").await?;
+    let bobs = prepared(&place, &bob).await?;
+    bob.run(&bobs, "git", &["remote", "add", "gerrit", &format!("{}/demo", place.gerrit.url())]).await?;
+    git_review(&bob, &bobs, &["-d", "1"]).await?;
+    assert_eq!(bob.head(&bobs).await?, place.gerrit.change(1).await?.current().commit.id);
+    Ok(())
+}

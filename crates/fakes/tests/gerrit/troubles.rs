@@ -29,6 +29,14 @@ async fn only_known_keys_open_an_account() -> anyhow::Result<()> {
     assert_eq!(alice.try_ssh("gerrit version").await?.code, 255);
     place.gerrit.account(Account::new("alice").with_key(&alice.public_key()?)).await;
     assert_eq!(alice.ssh("gerrit version").await?, "gerrit version 3.9.1\n");
+    // The kind of key that older ssh-keygens make.
+    let bob = place.person("bob").await?;
+    let key = bob.home.join(".ssh/key");
+    fs_err::remove_file(&key)?;
+    bob.run(&bob.home, "ssh-keygen", &["-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", key.as_str()])
+        .await?;
+    place.gerrit.account(Account::new("bob").with_key(&bob.public_key()?)).await;
+    assert_eq!(bob.ssh("gerrit version").await?, "gerrit version 3.9.1\n");
     assert_eq!(place.person("mallory").await?.try_ssh("gerrit version").await?.code, 255);
     place.gerrit.refuse_logins(true);
     assert_eq!(alice.try_ssh("gerrit version").await?.code, 255);
