@@ -4,6 +4,7 @@ use crate::auth::Guard;
 use crate::driver::Engine;
 use crate::hub::Hub;
 use crate::live::LiveAttempts;
+use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::AttemptId;
 use assay_proto::api::Event;
 use assay_proto::clock::Clock;
@@ -44,6 +45,8 @@ pub(crate) struct App {
     pub(crate) hub: Hub,
     pub(crate) live: LiveAttempts,
     pub(crate) closers: Closers,
+    /// The gate's loops.
+    pub(crate) gate: crate::gate::Hub,
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,
@@ -58,6 +61,11 @@ impl App {
     /// Tells pages and waiters.
     pub(crate) fn publish(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+
+    /// What the gate held after the latest step that is stored.
+    pub(crate) fn gate(&self) -> Arc<Snapshot> {
+        self.gate.snapshot()
     }
 
     /// Why the server decides nothing now, as one sentence without its full stop; `None` while all is well.

@@ -1,6 +1,7 @@
 //! The data directory: what is where, who may be in it, and the tokens.
 
 use crate::ServerError;
+use assay_records::receipt::Signer;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
@@ -74,6 +75,37 @@ impl DataDir {
         Ok(Tokens { admin: token(&directory.join("admin"))?, worker: token(&directory.join("worker"))? })
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    /// A directory in it, made if it is not there.
+    pub(crate) fn subdirectory(&self, name: &str) -> Result<Utf8PathBuf, ServerError> {
+        let path = self.path.join(name);
+        fs::create_dir_all(&path).map_err(|source| ServerError::Data { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// The key that signs receipts, made at the first start.
+    pub(crate) fn receipt_key(&self) -> Result<Signer, ServerError> {
+        let path = self.subdirectory("keys")?.join("receipts");
+        let unusable = |source| ServerError::Data { path: path.clone(), source };
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                return Signer::parse(&text)
+                    .map_err(|error| ServerError::BadKey { path: path.clone(), why: error.to_string() });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(unusable(source)),
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| unusable(io::Error::other(error)))?;
+        let signer = Signer::from_seed(&seed);
+        write_secret(&path, &signer.to_key_file()).map_err(unusable)?;
+        Ok(signer)
+    }
+
     /// Says where the server answers.
     pub(crate) fn announce(&self, url: &str) -> io::Result<()> {
         let file = ServerFile { url: url.to_owned(), pid: std::process::id() };
@@ -109,17 +141,17 @@ fn token(path: &Utf8Path) -> Result<String, ServerError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| unusable(io::Error::other(error)))?;
     let text = hex::encode(bytes);
-    // First whole, then visible: a start that is killed here leaves no half token.
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file =
-            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        writeln!(file, "{text}")?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(unusable)?;
+    write_secret(path, &format!("{text}\n")).map_err(unusable)?;
     Ok(text)
+}
+
+/// First whole, then visible: a start that is killed here leaves no half secret.
+fn write_secret(path: &Utf8Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
 }
 
 #[cfg(test)]
@@ -145,6 +177,19 @@ mod tests {
             let mode = fs::metadata(path.join("tokens").join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn the_key_of_receipts_is_made_once() {
+        let (_keep, path) = directory();
+        let first = DataDir::open(&path).unwrap().receipt_key().unwrap();
+        let second = DataDir::open(&path).unwrap().receipt_key().unwrap();
+        assert_eq!(first.key_id(), second.key_id());
+        let file = path.join("keys/receipts");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&file, "spoilt\n").unwrap();
+        let error = DataDir::open(&path).unwrap().receipt_key().unwrap_err().to_string();
+        assert!(error.contains("keys/receipts") && !error.contains("spoilt"), "{error}");
     }
 
     #[test]

@@ -13,10 +13,11 @@ use crate::fault::Fault;
 use assay_engine::ids::{AttemptId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Step};
 use assay_engine::reason::Refusal;
+use assay_engine::rows::{Row, Rows};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
-use assay_store::{Batch, Epoch, StoreError, Streams};
+use assay_store::{Batch, Epoch, EventId, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
 use std::collections::VecDeque;
@@ -39,18 +40,16 @@ enum Work {
     Input {
         input: Input,
         answer: Option<Asker>,
+        /// The event of the inbox that it deals with.
+        consumes: Option<EventId>,
     },
     /// The streams of an ended attempt have become blobs.
-    Closed {
-        attempt: AttemptId,
-        streams: Streams,
-        stored: oneshot::Sender<()>,
-    },
+    Closed { attempt: AttemptId, streams: Streams, stored: oneshot::Sender<()> },
 }
 
 impl Work {
     fn tick() -> Self {
-        Self::Input { input: Input::Tick, answer: None }
+        Self::Input { input: Input::Tick, answer: None, consumes: None }
     }
 }
 
@@ -79,7 +78,7 @@ impl Engine {
     /// A request: refused at once when the queue is full.
     pub(crate) async fn ask(&self, input: Input) -> Result<Answer, Fault> {
         let (answer, hear) = oneshot::channel();
-        let work = Work::Input { input, answer: Some(answer) };
+        let work = Work::Input { input, answer: Some(answer), consumes: None };
         self.work.try_send(work).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Fault::later("The server has too much to do.", 1),
             mpsc::error::TrySendError::Closed(_) => Fault::later("The server is stopping.", 5),
@@ -89,7 +88,27 @@ impl Engine {
 
     /// A worker's word: waits for room, so that its connection is read no faster than it is dealt with.
     pub(crate) async fn tell(&self, input: Input) {
-        let _ = self.work.send(Work::Input { input, answer: None }).await;
+        let _ = self.work.send(Work::Input { input, answer: None, consumes: None }).await;
+    }
+
+    /// An input for the gate, and the event of the inbox that it deals with: waits for room. `None` if the server stops.
+    pub(crate) async fn gate(
+        &self,
+        input: assay_engine::gate::io::Input,
+        consumes: Option<EventId>,
+    ) -> Option<Result<assay_engine::gate::io::Answer, Fault>> {
+        let (answer, hear) = oneshot::channel();
+        let input = Input::Gate(Box::new(input));
+        self.work.send(Work::Input { input, answer: Some(answer), consumes }).await.ok()?;
+        Some(hear.await.ok()?.map(|answer| match answer {
+            Answer::Gate(answer) => answer,
+            _ => assay_engine::gate::io::Answer::Done,
+        }))
+    }
+
+    /// How many inputs wait for a decision.
+    pub(crate) fn waiting(&self) -> usize {
+        self.work.max_capacity() - self.work.capacity()
     }
 
     /// A heartbeat: dropped when there are too many, the next one follows soon.
@@ -112,15 +131,26 @@ struct Group {
     effects: Vec<Effect>,
     answers: Vec<(Asker, Result<Answer, Refusal>)>,
     closed: Vec<oneshot::Sender<()>>,
+    /// Something of the gate is different.
+    gate: bool,
 }
 
 impl Group {
-    fn take(&mut self, step: Step, answer: Option<Asker>) {
+    fn take(&mut self, step: Step, answer: Option<Asker>, consumes: Option<EventId>) {
         for effect in step.effects {
             match effect {
-                Effect::Save(row) => self.batch.push(*row),
-                other => self.effects.push(other),
+                Effect::Save(row) => {
+                    self.gate |= matches!(*row, Row::Gate(_));
+                    self.batch.push(*row);
+                }
+                other => {
+                    self.gate |= matches!(other, Effect::Notify(Change::Gate(_)));
+                    self.effects.push(other);
+                }
             }
+        }
+        if let Some(event) = consumes {
+            self.batch.consumed(event, crate::gate::caused(&step.answer));
         }
         self.answers.extend(answer.map(|sender| (sender, step.answer)));
     }
@@ -154,6 +184,14 @@ enum Trouble {
         /// The second time, over one that cannot be left out.
         for_good: bool,
     },
+}
+
+/// The rows with random bits of their own, of which the gate makes the names of its builds.
+pub(crate) fn seeded(rows: Rows) -> Rows {
+    let mut bits = [0; 16];
+    // Without a source of chance the time and the numbers of items still tell builds apart.
+    let _ = getrandom::fill(&mut bits);
+    Rows { seed: u128::from_ne_bytes(bits), ..rows }
 }
 
 /// The engine's step; a parameter, so that tests can have one that panics.
@@ -237,7 +275,7 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let beat = |input| Work::Input { input, answer: None };
+        let beat = |input| Work::Input { input, answer: None, consumes: None };
         let first = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return None,
@@ -266,7 +304,7 @@ impl Driver {
         let mut group = Group::default();
         while let Some(work) = work.pop_front() {
             match work {
-                Work::Input { input, answer } => {
+                Work::Input { input, answer, consumes } => {
                     if let Some(connection) = self.suspects.banned(&input) {
                         self.app.hub.refuse(connection, recovery::BANNED, false);
                         continue;
@@ -282,7 +320,7 @@ impl Driver {
                         group.fail("the state had to be made anew.");
                         return Err(Trouble::Panic { for_good: self.suspects.note(subject) });
                     };
-                    group.take(step, answer);
+                    group.take(step, answer, consumes);
                 }
                 Work::Closed { attempt, streams, stored } => {
                     group.batch.push_streams(attempt, streams);
@@ -296,6 +334,9 @@ impl Driver {
                 return Err(Trouble::from(error));
             }
             self.backoff = Backoff::default();
+        }
+        if group.gate {
+            self.app.gate.publish(state.gate().snapshot());
         }
         self.release(group);
         Ok(())
@@ -314,8 +355,7 @@ impl Driver {
                     Change::Gate(pipeline) => Event::Gate { pipeline: pipeline.to_string() },
                 }),
                 Effect::AttemptEnded(attempt) => self.app.close_streams(attempt),
-                // Nothing is gated until the server's gate loops are started.
-                Effect::Gate(_) => {}
+                Effect::Gate(effect) => self.app.gate.carry_out(effect),
             }
         }
         for (sender, answer) in group.answers {

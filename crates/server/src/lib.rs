@@ -7,12 +7,15 @@
 //! | `assay.db` | the database, unless [`ServerConfig::store_url`] names another |
 //! | `blobs/` | pictures, needles, closed logs, by content |
 //! | `spool/` | logs that still grow |
+//! | `git/` | repositories of gated projects, with the speculative states |
+//! | `gate/` | keys of hosts seen at the first connection |
+//! | `keys/receipts` | signs receipts; made at the first start, mode 0600 |
 //! | `tokens/admin`, `tokens/worker` | made at the first start, mode 0600 |
 //! | `server.json` | [`ServerFile`]: where the server answers, as long as it runs |
 //! | `lock` | held by the running server |
 //!
 //! The parts: `driver` owns the engine's state and is the only one that decides; `hub` talks with workers
-//! (`docs/protocols/worker.md`); `api` is `/api/assay/v1`; `web` is the pages.
+//! (`docs/protocols/worker.md`); `gate` carries out what the engine's gate wants done; `api` is `/api/assay/v1`; `web` is the pages.
 
 mod api;
 mod app;
@@ -20,6 +23,7 @@ mod auth;
 mod datadir;
 mod driver;
 mod fault;
+mod gate;
 mod hub;
 mod live;
 mod present;
@@ -64,6 +68,10 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// `postgres://…` or `sqlite:PATH`; `assay.db` in the data directory if not given.
     pub store_url: Option<String>,
+    /// `assay.toml`: what is gated. Without it nothing is.
+    pub config: Option<Utf8PathBuf>,
+    /// The pauses before what failed outside is tried again: the first, and the longest.
+    pub pauses: Option<(Duration, Duration)>,
     /// Requests from this machine act as admin.
     pub trust_loopback: bool,
     /// A store that is open already, in place of one at `store_url`.
@@ -83,6 +91,8 @@ impl ServerConfig {
             data,
             listen,
             store_url: None,
+            config: None,
+            pauses: None,
             store: None,
             trust_loopback: false,
             clock: Arc::new(SystemClock),
@@ -166,6 +176,23 @@ pub enum ServerError {
         /// The file.
         path: Utf8PathBuf,
     },
+    /// The key that signs receipts was edited.
+    #[error(
+        "{path} is no key: {why}; without the old key, remove the file: a new key is made at the next start, and those who \
+         verify receipts have to trust it too"
+    )]
+    BadKey {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// `assay.toml`.
+    #[error("the server's configuration is wrong:\n{0}")]
+    Config(String),
+    /// Something that the gate needs.
+    #[error("the gate cannot start: {0}")]
+    Gate(String),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -183,6 +210,13 @@ pub enum ServerError {
     Serve(#[source] std::io::Error),
 }
 
+impl ServerError {
+    fn config(diagnostics: Vec<assay_formats::diagnostic::Diagnostic>) -> Self {
+        let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+        Self::Config(lines.join("\n"))
+    }
+}
+
 /// Serves until `shutdown`.
 pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<(), ServerError> {
     let data = DataDir::open(&config.data)?;
@@ -197,6 +231,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let spool = Spool::open(&config.data, blobs.clone())?;
 
     let (engine, inbox) = driver::channel();
+    let (hub, ends) = gate::Hub::new();
     let stop = shutdown.child_token();
     let app = Arc::new(App {
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),
@@ -207,6 +242,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
         closers: app::Closers::default(),
+        gate: hub,
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
@@ -214,19 +250,22 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         tasks: TaskTracker::new(),
     });
     let epoch = store.acquire_leadership().await?;
-    let rows = store.load().await?;
+    let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
+    let rows = driver::seeded(store.load().await?);
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
         app.take_up(attempt.id).await?;
     }
     let unclosed = store.unclosed().await?;
     let state = State::rebuild(rows, config.timing, config.clock.now());
+    app.gate.publish(state.gate().snapshot());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
 
     let url = format!("http://{}", reachable(address));
+    gate::start(&app, plan, ends, &url);
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {

@@ -30,11 +30,16 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fau
     let online: Vec<_> = workers.iter().filter(|worker| worker.online).collect();
     let slots: u32 = online.iter().map(|worker| worker.slots).sum();
     let busy: usize = workers.iter().map(|worker| worker.jobs.len()).sum();
+    let gate = app.gate.status();
+    let uncovered: usize = gate.alarms.values().map(|alarm| alarm.commits.len()).sum();
     let gauges = [
         ("assay_workers_online", "Workers that are connected.", online.len() as u64),
         ("assay_workers_known", "Workers that have ever connected.", workers.len() as u64),
         ("assay_slots", "Slots of connected workers.", u64::from(slots)),
         ("assay_slots_busy", "Slots that run an attempt.", busy as u64),
+        ("assay_gate_items", "Items in the gate's pipelines.", app.gate().items.len() as u64),
+        ("assay_gate_landings_kept", "Landings that something keeps from going on.", gate.landings.len() as u64),
+        ("assay_gate_uncovered_commits", "Commits on gated branches that no receipt covers.", uncovered as u64),
     ];
     for (name, help, value) in gauges {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");

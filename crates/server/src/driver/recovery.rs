@@ -136,7 +136,8 @@ impl Driver {
             };
             match loaded {
                 Ok((rows, unclosed)) => {
-                    let state = State::rebuild(rows, self.timing, self.now());
+                    let state = State::rebuild(super::seeded(rows), self.timing, self.now());
+                    self.app.gate.publish(state.gate().snapshot());
                     self.app.set_trouble(None);
                     // A commit in doubt may have ended attempts and changed jobs without anybody having been told.
                     for attempt in unclosed {
@@ -185,7 +186,7 @@ async fn turn_away(app: &App, inbox: &mut Inbox, why: &str) {
             Work::Input { answer: Some(sender), .. } => {
                 let _ = sender.send(Err(Fault::later(format!("{why}."), 2)));
             }
-            Work::Input { input: Input::Hello { connection, .. }, answer: None } => {
+            Work::Input { input: Input::Hello { connection, .. }, answer: None, .. } => {
                 app.hub.refuse(connection, why, true);
             }
             // Said again by a worker that dials again; streams that are not stored are closed after the recovery.

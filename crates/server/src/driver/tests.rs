@@ -110,6 +110,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         live: LiveAttempts::default(),
         closers: Closers::default(),
         trouble: std::sync::Mutex::default(),
+        gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),
         clock: Arc::new(SystemClock),
         shutdown: CancellationToken::new(),

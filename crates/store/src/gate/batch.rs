@@ -238,7 +238,7 @@ fn build_values(build: &StoredBuild) -> Result<Vec<Value>, StoreError> {
 }
 
 /// A report that is there is the same one, and may be delivered already.
-pub(super) fn insert_report(report: &Report) -> Result<Statement, StoreError> {
+fn insert_report(report: &Report) -> Result<Statement, StoreError> {
     Ok(Statement::new(
         "INSERT INTO gate_reports (item, number, body, state, attempts) VALUES ($1, $2, $3, 'waiting', 0) \
          ON CONFLICT DO NOTHING",

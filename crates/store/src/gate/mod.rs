@@ -251,6 +251,9 @@ pub trait GateStore: Send + Sync {
     /// The builds of an item, the first first.
     async fn builds_of_item(&self, item: ItemId) -> Result<Vec<StoredBuild>, StoreError>;
 
+    /// One build.
+    async fn build(&self, uuid: Uuid) -> Result<Option<StoredBuild>, StoreError>;
+
     /// The builds of a job.
     async fn builds_of_job(
         &self,
@@ -295,9 +298,6 @@ pub trait GateStore: Send + Sync {
 
     /// The keys of events received since a time.
     async fn recent_keys(&self, source: &SourceName, since: Timestamp) -> Result<Vec<String>, StoreError>;
-
-    /// Adds a report that no row of the engine brought; one with its id stays as it is.
-    async fn add_report(&self, epoch: Epoch, report: &Report) -> Result<(), StoreError>;
 
     /// Events that nothing has been decided about, the first first.
     async fn unconsumed(&self) -> Result<Vec<StoredEvent>, StoreError>;

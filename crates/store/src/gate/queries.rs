@@ -12,7 +12,6 @@ use crate::types::{Batch, Epoch};
 use assay_engine::gate::ids::{
     BranchName, ItemId, JobName, Oid, PipelineName, ProjectName, SourceName, Uuid,
 };
-use assay_engine::gate::io::Report;
 use assay_engine::gate::item::Item;
 use assay_engine::gate::rows::GateRows;
 use assay_engine::ids::{JobId, Timestamp};
@@ -216,6 +215,11 @@ impl<B: Backend> GateStore for Sql<B> {
         self.list("list the builds of an item", sql, vec![item.0.into()], build).await
     }
 
+    async fn build(&self, uuid: Uuid) -> Result<Option<StoredBuild>, StoreError> {
+        let sql = format!("SELECT {BUILD_COLUMNS} FROM gate_builds WHERE uuid = $1");
+        Ok(self.list("read a build", sql, vec![uuid.to_string().into()], build).await?.pop())
+    }
+
     async fn builds_of_job(
         &self,
         job: &JobName,
@@ -341,10 +345,6 @@ impl<B: Backend> GateStore for Sql<B> {
             "SELECT dedupe_key FROM inbox WHERE source = $1 AND received_at >= $2 ORDER BY id".to_owned();
         let read = |row| Fields::new("inbox", row).text();
         self.list("list recent events", sql, vec![source.as_str().into(), since.0.into()], read).await
-    }
-
-    async fn add_report(&self, epoch: Epoch, report: &Report) -> Result<(), StoreError> {
-        self.lead("store a report", epoch, super::batch::insert_report(report)?).await
     }
 
     async fn unconsumed(&self) -> Result<Vec<StoredEvent>, StoreError> {

@@ -69,6 +69,7 @@ fn item(id: i64, number: u64, jobs: Vec<ItemJob>) -> Item {
         buildset: Buildset {
             number: 1,
             identity: Uuid(7),
+            merge_tries: 0,
             state: MergeState::Done(Merged { moved: vec![moved] }),
             jobs,
             because: None,
@@ -225,6 +226,8 @@ pub(crate) async fn items_and_their_history(database: &Database) {
     let listed: Vec<_> = builds.iter().map(|b| (b.uuid.0, b.buildset, b.ended_at.is_some())).collect();
     assert_eq!(listed, [(1, 1, true), (2, 1, false), (3, 2, true)]);
     assert_eq!(builds[0].result, lost.result);
+    assert_eq!(gate.build(Uuid(3)).await.unwrap().as_ref(), Some(&builds[2]));
+    assert_eq!(gate.build(Uuid(77)).await.unwrap(), None);
     assert_eq!(builds[2].tree, Some("44".into()));
     let uuids = |builds: Vec<assay_store::StoredBuild>| builds.iter().map(|b| b.uuid.0).collect::<Vec<_>>();
     assert_eq!(uuids(gate.builds_of_job(&"unit".into(), None, 9).await.unwrap()), [3, 2, 1]);
@@ -294,7 +297,6 @@ pub(crate) async fn reports_wait_until_they_are_delivered(database: &Database) {
     let store = store(database, reports.clone()).await;
     let epoch = store.acquire_leadership().await.unwrap();
     let gate = store.gate();
-    gate.add_report(epoch, &report(1, 1)).await.unwrap();
     let open = gate.undelivered().await.unwrap();
     let ids: Vec<_> = open.iter().map(|stored| (stored.report.id.0.0, stored.report.id.1)).collect();
     assert_eq!(ids, [(1, 1), (1, 2), (2, 1)]);

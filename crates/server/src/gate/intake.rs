@@ -1,0 +1,455 @@
+//! The intake: what happens outside is stored in the inbox, then completed with what its source says of the change, then
+//! given to the gate. An event that is stored is dealt with, whatever is killed meanwhile.
+//!
+//! Events about one change are dealt with in their order. One whose source does not answer waits, and only what is about
+//! the same change waits with it.
+
+use super::lander::Pauses;
+use super::ports::{Decider, Facts, Undecided};
+use crate::app::App;
+use assay_connect::{Arrival, News};
+use assay_engine::gate::ids::{ChangeId, SourceName};
+use assay_engine::gate::io::{Event, Input};
+use assay_proto::clock::Clock;
+use assay_store::{Epoch, NewEvent, Store, StoreError, StoredEvent};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Hears why events wait: the source's name, and what is wrong, or `None` when that is over.
+pub(crate) trait Watcher: Send + Sync {
+    fn note(&self, source: &SourceName, why: Option<String>);
+}
+
+impl Watcher for App {
+    fn note(&self, source: &SourceName, why: Option<String>) {
+        let mut status = self.gate.edit();
+        match why {
+            Some(why) => drop(status.waiting.insert(source.clone(), why)),
+            None => drop(status.waiting.remove(source)),
+        }
+    }
+}
+
+/// The inbox and the way from it to the gate.
+pub(crate) struct Intake {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) epoch: Epoch,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) decider: Arc<dyn Decider>,
+    pub(crate) facts: Arc<dyn Facts>,
+    pub(crate) pauses: Pauses,
+    watcher: Arc<dyn Watcher>,
+    stored: mpsc::UnboundedSender<Work>,
+}
+
+/// Something for the intake's task.
+enum Work {
+    Event(Box<StoredEvent>),
+    Refresh(ChangeId),
+}
+
+/// The intake's end of the inbox.
+pub(crate) struct Incoming(mpsc::UnboundedReceiver<Work>);
+
+/// What is dealt with in order: everything about one change, or about none.
+type Lane = (SourceName, Option<u64>);
+
+/// What waits, lane by lane.
+#[derive(Default)]
+struct Lanes {
+    waiting: HashMap<Lane, VecDeque<Work>>,
+    busy: HashSet<Lane>,
+    /// Lanes that wait and are not busy, the first first.
+    ready: VecDeque<Lane>,
+}
+
+impl Lanes {
+    fn add(&mut self, work: Work) {
+        let lane = lane_of(&work);
+        let queue = self.waiting.entry(lane.clone()).or_default();
+        queue.push_back(work);
+        if queue.len() == 1 && !self.busy.contains(&lane) {
+            self.ready.push_back(lane);
+        }
+    }
+
+    /// What comes next; its lane is busy until it is said to be free.
+    fn next(&mut self) -> Option<(Lane, Work)> {
+        let lane = self.ready.pop_front()?;
+        let work = self.waiting.get_mut(&lane)?.pop_front()?;
+        self.busy.insert(lane.clone());
+        Some((lane, work))
+    }
+
+    fn is_free(&mut self, lane: Lane) {
+        self.busy.remove(&lane);
+        match self.waiting.get(&lane) {
+            Some(rest) if !rest.is_empty() => self.ready.push_back(lane),
+            _ => drop(self.waiting.remove(&lane)),
+        }
+    }
+}
+
+/// Conversations with sources at one time.
+const AT_ONCE: usize = 32;
+
+impl Intake {
+    pub(crate) fn new(
+        (store, epoch): (Arc<dyn Store>, Epoch),
+        clock: Arc<dyn Clock>,
+        decider: Arc<dyn Decider>,
+        facts: Arc<dyn Facts>,
+        pauses: Pauses,
+        watcher: Arc<dyn Watcher>,
+    ) -> (Arc<Self>, Incoming) {
+        let (stored, incoming) = mpsc::unbounded_channel();
+        (Arc::new(Self { store, epoch, clock, decider, facts, pauses, watcher, stored }), Incoming(incoming))
+    }
+
+    /// Stores events and how far their source has been read. When this returns, they will be dealt with.
+    pub(crate) async fn receive(
+        &self,
+        source: &SourceName,
+        arrivals: &[Arrival],
+        cursors: &[(String, Option<String>)],
+    ) -> Result<(), StoreError> {
+        let event = |arrival: &Arrival| {
+            let body = serde_json::to_string(&arrival.news).unwrap_or_default();
+            NewEvent {
+                dedupe_key: arrival.key.clone(),
+                change: arrival.news.change().map(|id| id.number),
+                body,
+            }
+        };
+        let events: Vec<_> = arrivals.iter().map(event).collect();
+        let new = self.store.gate().receive(self.epoch, source, self.clock.now(), &events, cursors).await?;
+        for event in new {
+            let _ = self.stored.send(Work::Event(Box::new(event)));
+        }
+        Ok(())
+    }
+
+    /// Asks a source about a change and tells the gate.
+    pub(crate) fn refresh(&self, change: ChangeId) {
+        let _ = self.stored.send(Work::Refresh(change));
+    }
+
+    /// Deals with what is in the inbox and with what comes, until the end.
+    pub(crate) async fn run(self: Arc<Self>, mut incoming: Incoming, end: CancellationToken) {
+        let Some(old) = self.take_up(&end).await else { return };
+        let mut taken_up: HashSet<_> = old.iter().map(|event| event.id).collect();
+        let mut lanes = Lanes::default();
+        for event in old {
+            lanes.add(Work::Event(Box::new(event)));
+        }
+        let mut tasks: JoinSet<Lane> = JoinSet::new();
+        loop {
+            while tasks.len() < AT_ONCE
+                && let Some((lane, work)) = lanes.next()
+            {
+                let intake = self.clone();
+                tasks.spawn(async move {
+                    intake.deal_with(work).await;
+                    lane
+                });
+            }
+            tokio::select! {
+                () = end.cancelled() => return,
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    if let Ok(lane) = ended {
+                        lanes.is_free(lane);
+                    }
+                }
+                Some(work) = incoming.0.recv() => {
+                    // What was stored while the inbox was read at the start comes twice: read there, and said.
+                    let twice = matches!(&work, Work::Event(event) if taken_up.remove(&event.id));
+                    if !twice {
+                        lanes.add(work);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an earlier server, or this one before its start, has stored, the first first; `None` at the end.
+    async fn take_up(&self, end: &CancellationToken) -> Option<Vec<StoredEvent>> {
+        let mut tries = 0;
+        loop {
+            match self.store.gate().unconsumed().await {
+                Ok(events) => return Some(events),
+                Err(error) => tracing::warn!(%error, "the inbox cannot be read; it is tried again"),
+            }
+            tries += 1;
+            tokio::select! {
+                () = end.cancelled() => return None,
+                () = tokio::time::sleep(self.pauses.after(tries)) => {}
+            }
+        }
+    }
+
+    async fn deal_with(&self, work: Work) {
+        let event = match work {
+            Work::Event(event) => event,
+            Work::Refresh(change) => {
+                let facts = self.facts_of(&change).await;
+                if let Err(why) = self.decider.decide(Input::Facts(facts), None).await {
+                    tracing::warn!(%change, %why, "the gate does not take facts");
+                }
+                return;
+            }
+        };
+        let news = match serde_json::from_str::<News>(&event.body) {
+            Ok(news) => news,
+            Err(error) => return self.park(&event, &format!("it cannot be read: {error}")).await,
+        };
+        let facts = match news.change() {
+            Some(change) => self.facts_of(change).await,
+            None => Vec::new(),
+        };
+        let input = match news {
+            News::Event(happened) => Input::Event(Box::new(Event { facts, ..*happened })),
+            News::Changed(_) => Input::Facts(facts),
+        };
+        match self.decider.decide(input, Some(event.id)).await {
+            Ok(_) | Err(Undecided::Stopping) => {}
+            Err(Undecided::Refused(why)) => self.park(&event, &why).await,
+        }
+    }
+
+    /// What the source says, however long it takes.
+    async fn facts_of(&self, change: &ChangeId) -> Vec<assay_engine::gate::change::ChangeFacts> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.facts.facts(change).await {
+                Ok(facts) => {
+                    if tries > 1 {
+                        self.watcher.note(&change.source, None);
+                    }
+                    return facts;
+                }
+                Err(trouble) => {
+                    tracing::warn!(%change, why = %trouble, "a source does not answer; its events wait");
+                    self.watcher.note(&change.source, Some(trouble.0));
+                }
+            }
+            tokio::time::sleep(self.pauses.after(tries)).await;
+        }
+    }
+
+    async fn park(&self, event: &StoredEvent, why: &str) {
+        tracing::error!(event = event.id.0, source = %event.source, why, "an event is put aside");
+        if let Err(error) = self.store.gate().park(self.epoch, event.id, why).await {
+            tracing::error!(%error, "it could not be put aside; it is tried again at the next start");
+        }
+    }
+}
+
+fn lane_of(work: &Work) -> Lane {
+    match work {
+        Work::Event(event) => (event.source.clone(), event.change),
+        Work::Refresh(change) => (change.source.clone(), Some(change.number)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ports::Trouble;
+    use super::*;
+    use assay_engine::gate::change::ChangeFacts;
+    use assay_engine::gate::config::EventKind;
+    use assay_engine::gate::ids::Patchset;
+    use assay_engine::gate::io::Answer;
+    use assay_proto::clock::SystemClock;
+    use assay_store::{Batch, EventId, EventState};
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::time::Duration;
+    use tokio::sync::{Notify, Semaphore};
+
+    /// A source that can be down, as a whole or for one change, and a gate that writes down what it hears.
+    struct World {
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        up: Semaphore,
+        stuck: Mutex<Option<u64>>,
+        heard: Mutex<Vec<String>>,
+        news: Notify,
+        stopping: std::sync::atomic::AtomicBool,
+        waiting: Mutex<BTreeMap<SourceName, String>>,
+    }
+
+    impl Watcher for World {
+        fn note(&self, source: &SourceName, why: Option<String>) {
+            let mut waiting = self.waiting.lock().unwrap();
+            match why {
+                Some(why) => drop(waiting.insert(source.clone(), why)),
+                None => drop(waiting.remove(source)),
+            }
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Facts for World {
+        async fn facts(&self, change: &ChangeId) -> Result<Vec<ChangeFacts>, Trouble> {
+            if *self.stuck.lock().unwrap() == Some(change.number) {
+                tokio::task::yield_now().await;
+                return Err(Trouble("no answer".to_owned()));
+            }
+            self.up.acquire().await.unwrap().forget();
+            Ok(Vec::new())
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Decider for World {
+        async fn decide(&self, input: Input, consumes: Option<EventId>) -> Result<Answer, Undecided> {
+            if self.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(Undecided::Stopping);
+            }
+            let said = match input {
+                Input::Event(event) if event.kind == EventKind::ChangeAbandoned => {
+                    return Err(Undecided::Refused("the gate fails over it".to_owned()));
+                }
+                Input::Event(event) => format!("{} {}", event.kind.word(), event.change.unwrap()),
+                other => format!("{other:?}"),
+            };
+            if let Some(event) = consumes {
+                let mut batch = Batch::default();
+                batch.consumed(event, "{}".to_owned());
+                self.store.commit(self.epoch, &batch).await.unwrap();
+            }
+            self.heard.lock().unwrap().push(said);
+            self.news.notify_one();
+            Ok(Answer::Done)
+        }
+    }
+
+    impl World {
+        async fn heard(&self, count: usize) -> Vec<String> {
+            let all = async {
+                while self.heard.lock().unwrap().len() < count {
+                    self.news.notified().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), all).await.expect("in time");
+            self.heard.lock().unwrap().clone()
+        }
+    }
+
+    async fn world(dir: &tempfile::TempDir) -> Arc<World> {
+        let path = dir.path().join("x.db");
+        let store = assay_store::open(&format!("sqlite:{}", path.to_str().unwrap())).await.unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        Arc::new(World {
+            store,
+            epoch,
+            up: Semaphore::new(0),
+            stuck: Mutex::default(),
+            heard: Mutex::default(),
+            news: Notify::new(),
+            stopping: std::sync::atomic::AtomicBool::new(false),
+            waiting: Mutex::default(),
+        })
+    }
+
+    fn start(world: &Arc<World>, tasks: &mut JoinSet<()>) -> (Arc<Intake>, CancellationToken) {
+        let pauses = Pauses { first: Duration::ZERO, most: Duration::ZERO };
+        let at = (world.store.clone(), world.epoch);
+        let (intake, incoming) =
+            Intake::new(at, Arc::new(SystemClock), world.clone(), world.clone(), pauses, world.clone());
+        let end = CancellationToken::new();
+        tasks.spawn(intake.clone().run(incoming, end.clone()));
+        (intake, end)
+    }
+
+    fn event(key: &str, kind: EventKind, number: u64) -> Arrival {
+        let change = ChangeId { source: "gerrit".into(), number };
+        let change = Some(Patchset { change, patchset: 1 });
+        let news = News::Event(Box::new(Event { change, ..Event::new("gerrit".into(), kind) }));
+        Arrival { key: key.to_owned(), at: SystemClock.now(), news }
+    }
+
+    #[tokio::test]
+    async fn one_change_waits_and_the_others_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(&dir).await;
+        let mut tasks = JoinSet::new();
+        let (intake, _end) = start(&world, &mut tasks);
+        *world.stuck.lock().unwrap() = Some(1);
+        world.up.add_permits(100);
+        let arrivals = [
+            event("a", EventKind::PatchsetCreated, 1),
+            event("b", EventKind::CommentAdded, 1),
+            event("c", EventKind::PatchsetCreated, 2),
+            event("a", EventKind::PatchsetCreated, 1),
+        ];
+        intake.receive(&"gerrit".into(), &arrivals, &[]).await.unwrap();
+        assert_eq!(world.heard(1).await, ["patchset-created 2,1"]);
+        let waiting = || world.waiting.lock().unwrap().clone();
+        while waiting().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(waiting()[&SourceName::from("gerrit")], "no answer");
+        *world.stuck.lock().unwrap() = None;
+        assert_eq!(
+            world.heard(3).await[1..],
+            ["patchset-created 1,1", "comment-added 1,1"],
+            "in their order, once"
+        );
+        assert!(waiting().is_empty());
+        assert_eq!(world.store.gate().unconsumed().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_is_dealt_with_by_the_next_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(&dir).await;
+        let mut tasks = JoinSet::new();
+        let (intake, _) = start(&world, &mut tasks);
+        let source = "gerrit".into();
+        let cursor = [("events".to_owned(), Some("7".to_owned()))];
+        intake.receive(&source, &[event("a", EventKind::PatchsetCreated, 1)], &cursor).await.unwrap();
+        tasks.shutdown().await; // killed while the source does not answer
+        assert_eq!(world.store.gate().cursors(&source).await.unwrap()["events"], "7");
+        world.up.add_permits(100);
+        world.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
+        let (_, end) = start(&world, &mut tasks);
+        end.cancel();
+        tasks.join_next().await;
+        assert_eq!(
+            world.store.gate().unconsumed().await.unwrap().len(),
+            1,
+            "a stopping server consumes nothing"
+        );
+        world.stopping.store(false, std::sync::atomic::Ordering::SeqCst);
+        let (intake, _end) = start(&world, &mut tasks);
+        assert_eq!(world.heard(1).await, ["patchset-created 1,1"]);
+        intake.receive(&source, &[event("a", EventKind::PatchsetCreated, 1)], &[]).await.unwrap();
+        intake.receive(&source, &[event("b", EventKind::CommentAdded, 1)], &[]).await.unwrap();
+        assert_eq!(world.heard(2).await[1], "comment-added 1,1", "what came before is not dealt with again");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_dealt_with_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(&dir).await;
+        let mut tasks = JoinSet::new();
+        let torn = NewEvent { dedupe_key: "torn".to_owned(), change: Some(1), body: "{".to_owned() };
+        let gate = world.store.gate();
+        gate.receive(world.epoch, &"gerrit".into(), SystemClock.now(), &[torn], &[]).await.unwrap();
+        world.up.add_permits(100);
+        let (intake, _end) = start(&world, &mut tasks);
+        let arrivals = [event("a", EventKind::ChangeAbandoned, 1), event("b", EventKind::CommentAdded, 1)];
+        intake.receive(&"gerrit".into(), &arrivals, &[]).await.unwrap();
+        assert_eq!(world.heard(1).await, ["comment-added 1,1"]);
+        let states: Vec<_> =
+            gate.events(None, 9).await.unwrap().into_iter().map(|event| event.state).collect();
+        assert_eq!(states, [EventState::Consumed, EventState::Parked, EventState::Parked]);
+        let why = gate.events(None, 9).await.unwrap()[1].caused.clone();
+        assert_eq!(why.as_deref(), Some("the gate fails over it"));
+    }
+}

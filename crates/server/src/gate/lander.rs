@@ -1,0 +1,350 @@
+//! The lander: makes what passed part of its branch, as the tested tree or not at all.
+//!
+//! It always looks before it acts, and looks again afterwards; so a landing that was cut off anywhere is finished, or
+//! found to be finished, by simply beginning again. What cannot be known now is asked again until it can be.
+
+use super::ports::{Ground, Move, Pushed, Reviews, Submitted, Told, Trouble};
+use assay_engine::gate::change::ChangeStatus;
+use assay_engine::gate::config::{LandingWay, ReportAction};
+use assay_engine::gate::ids::{BranchName, Patchset, ProjectName};
+use assay_engine::gate::io::{LandRequest, LandResult, Landing, Report, Tip};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The pause before another try: doubling.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
+    pub(crate) first: Duration,
+    pub(crate) most: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(200), most: Duration::from_secs(30) }
+    }
+}
+
+impl Pauses {
+    /// After so many tries.
+    pub(crate) fn after(self, tries: u32) -> Duration {
+        self.first.saturating_mul(1 << tries.saturating_sub(1).min(20)).min(self.most)
+    }
+}
+
+/// Lands what passed.
+#[derive(Clone)]
+pub(crate) struct Lander {
+    pub(crate) ground: Arc<dyn Ground>,
+    pub(crate) reviews: Arc<dyn Reviews>,
+    pub(crate) pauses: Pauses,
+}
+
+/// How far a member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Where {
+    /// In its branch as this commit, which has the tested tree.
+    Landed(Tip),
+    /// Its source says that it is merged, and its branch never had the tested tree.
+    Mismatch(Tip),
+    /// Nothing is done, and nothing speaks against it.
+    Open,
+    /// Nothing is done, and its branch stands elsewhere.
+    Moved(Tip),
+    /// Nothing is done, and it may not be.
+    Refused(String),
+}
+
+impl Lander {
+    /// Lands a request, however long it takes. `note` hears what keeps it, and `None` when that is over.
+    pub(crate) async fn land(
+        &self,
+        request: &LandRequest,
+        note: &(dyn Fn(Option<&str>) + Sync),
+    ) -> LandResult {
+        let mut tries = 0;
+        loop {
+            let landed = match request.way {
+                LandingWay::Submit => self.submit(request).await,
+                LandingWay::Push => self.push(request).await,
+            };
+            match landed {
+                Ok(result) => {
+                    note(None);
+                    return result;
+                }
+                Err(Trouble(why)) => {
+                    tracing::warn!(item = %request.item, why, "a landing cannot go on now; it is tried again");
+                    note(Some(&why));
+                    tries += 1;
+                    tokio::time::sleep(self.pauses.after(tries)).await;
+                }
+            }
+        }
+    }
+
+    async fn submit(&self, request: &LandRequest) -> Result<LandResult, Trouble> {
+        let mut progress = Progress::new(request);
+        // Everything is looked at before anything is done.
+        let mut branches = BTreeSet::new();
+        let mut open = Vec::new();
+        for landing in &request.members {
+            let first_on_branch = branches.insert((&landing.project, &landing.branch));
+            match self.look(landing, first_on_branch).await? {
+                Where::Landed(tip) => progress.landed.push((landing, tip)),
+                Where::Open => open.push(landing),
+                other => {
+                    if let Some(end) = progress.end(landing, other) {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+        if let Some(refusal) = progress.refusal() {
+            return Ok(refusal);
+        }
+        if !open.is_empty() {
+            for report in reviews_of(request) {
+                match self.reviews.tell(report, true).await {
+                    Told::Done(_) => {}
+                    Told::Later(why) => return Err(Trouble(why)),
+                    Told::Never(why) => {
+                        let first = open.first().map_or(request.members.first(), |landing| Some(*landing));
+                        let end = first.and_then(|landing| progress.end(landing, Where::Refused(why)));
+                        return Ok(end
+                            .or_else(|| progress.refusal())
+                            .unwrap_or_else(|| progress.done(request)));
+                    }
+                }
+            }
+        }
+        for landing in open {
+            match self.submit_one(landing).await? {
+                Where::Landed(tip) => progress.landed.push((landing, tip)),
+                Where::Open => return Err(Trouble(format!("{} is not merged yet", landing.patchset))),
+                other => {
+                    let end = progress.end(landing, other);
+                    return Ok(end.or_else(|| progress.refusal()).unwrap_or_else(|| progress.done(request)));
+                }
+            }
+        }
+        Ok(progress.done(request))
+    }
+
+    /// Submits a member that was open a moment ago. Never answers [`Where::Open`] unless that is to be looked at again.
+    async fn submit_one(&self, landing: &Landing) -> Result<Where, Trouble> {
+        match self.look(landing, true).await? {
+            Where::Open => {}
+            other => return Ok(other),
+        }
+        match self.reviews.submit(&landing.patchset, &landing.revision).await {
+            Submitted::Done => self.look(landing, true).await,
+            Submitted::InDoubt(why) => Err(Trouble(why)),
+            Submitted::Refused(why) => Ok(match self.look(landing, true).await? {
+                Where::Open => Where::Refused(why),
+                other => other,
+            }),
+        }
+    }
+
+    /// How far a member is, by what its source says and where its branch stands.
+    async fn look(&self, landing: &Landing, first_on_branch: bool) -> Result<Where, Trouble> {
+        let standing = self.reviews.standing(&landing.patchset.change).await?;
+        let tip = self.ground.look(&landing.project, &landing.branch).await?;
+        if standing.status != ChangeStatus::Merged {
+            if let Some(why) = not_open(landing, &standing) {
+                return Ok(Where::Refused(why));
+            }
+            // The branch of a later member will stand where the earlier one takes it.
+            let in_place = tip.tree == landing.base.tree || !first_on_branch;
+            return Ok(if in_place { Where::Open } else { Where::Moved(tip) });
+        }
+        if tip.tree == landing.tested.tree {
+            return Ok(Where::Landed(tip));
+        }
+        if tip.tree == landing.base.tree {
+            let (change, branch) = (&landing.patchset, &landing.branch);
+            return Err(Trouble(format!("{change} is merged, and {branch} does not show it yet")));
+        }
+        // Somebody may have been faster with the next commit than we with this look.
+        let landed =
+            self.ground.landed_as(&landing.project, &tip, &landing.base.tree, &landing.tested.tree).await?;
+        Ok(landed.map_or(Where::Mismatch(tip), Where::Landed))
+    }
+
+    async fn push(&self, request: &LandRequest) -> Result<LandResult, Trouble> {
+        let mut progress = Progress::new(request);
+        let groups = by_project(&request.members);
+        let mut open = Vec::new();
+        for group in &groups {
+            match self.look_at_group(group).await? {
+                Group::Landed => progress.landed.extend(group.iter().map(|one| (*one, one.tested.clone()))),
+                Group::Open => open.push(group),
+                Group::Not(landing, place) => {
+                    if let Some(end) = progress.end(landing, place) {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+        if let Some(refusal) = progress.refusal() {
+            return Ok(refusal);
+        }
+        for group in open {
+            let Some(first) = group.first() else { continue };
+            match self.ground.push(&first.project, &moves(group)).await? {
+                Pushed::Done => {}
+                Pushed::Stale => return Err(Trouble(format!("{} moved at this moment", first.project))),
+                Pushed::InDoubt(why) => return Err(Trouble(why)),
+                Pushed::Rejected(why) => {
+                    let end = progress.end(first, Where::Refused(why));
+                    return Ok(end.or_else(|| progress.refusal()).unwrap_or_else(|| progress.done(request)));
+                }
+            }
+            match self.look_at_group(group).await? {
+                Group::Landed => progress.landed.extend(group.iter().map(|one| (*one, one.tested.clone()))),
+                _ => return Err(Trouble(format!("{} does not show what was pushed yet", first.project))),
+            }
+        }
+        for report in reviews_of(request) {
+            if let Told::Later(why) = self.reviews.tell(report, true).await {
+                return Err(Trouble(why));
+            }
+        }
+        Ok(progress.done(request))
+    }
+
+    /// How far the members of one project are: they move together or not at all.
+    async fn look_at_group<'a>(&self, group: &[&'a Landing]) -> Result<Group<'a>, Trouble> {
+        let (mut landed, mut first) = (true, BTreeSet::new());
+        for landing in group {
+            let last = group.iter().rev().find(|other| other.branch == landing.branch).unwrap_or(landing);
+            let tip = self.ground.look(&landing.project, &landing.branch).await?;
+            if self.ground.contains(&landing.project, &tip.commit, &last.tested.commit).await? {
+                continue;
+            }
+            landed = false;
+            if first.insert(&landing.branch) && tip.commit != landing.base.commit {
+                return Ok(Group::Not(landing, Where::Moved(tip)));
+            }
+            let standing = self.reviews.standing(&landing.patchset.change).await?;
+            if standing.status == ChangeStatus::Merged {
+                let why = format!("{} is merged already, and not as it was tested", landing.patchset);
+                return Ok(Group::Not(landing, Where::Refused(why)));
+            }
+            if let Some(why) = not_open(landing, &standing) {
+                return Ok(Group::Not(landing, Where::Refused(why)));
+            }
+        }
+        Ok(if landed { Group::Landed } else { Group::Open })
+    }
+}
+
+/// How far the members of one project are.
+enum Group<'a> {
+    Landed,
+    Open,
+    Not(&'a Landing, Where),
+}
+
+/// What has come of a request so far.
+struct Progress<'a> {
+    landed: Vec<(&'a Landing, Tip)>,
+    refused: Option<(&'a Landing, Where)>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(_: &'a LandRequest) -> Self {
+        Self { landed: Vec::new(), refused: None }
+    }
+
+    /// Notes why a member is not landed; the end, if that is one whatever the others are.
+    fn end(&mut self, landing: &'a Landing, place: Where) -> Option<LandResult> {
+        if let Where::Mismatch(found) = place {
+            let (project, branch) = (landing.project.clone(), landing.branch.clone());
+            return Some(LandResult::TreeMismatch { project, branch, found });
+        }
+        self.refused.get_or_insert((landing, place));
+        None
+    }
+
+    /// The end, if a member may not land.
+    fn refusal(&self) -> Option<LandResult> {
+        let (landing, place) = self.refused.as_ref()?;
+        let (project, branch) = (landing.project.clone(), landing.branch.clone());
+        if self.landed.is_empty() {
+            return Some(match place {
+                Where::Moved(found) => LandResult::BaseMoved { project, branch, found: found.clone() },
+                other => LandResult::Refused { why: why_not(other, &project, &branch) },
+            });
+        }
+        Some(LandResult::Partial {
+            landed: self.landed.iter().map(|(landing, _)| landing.patchset.clone()).collect(),
+            refused: landing.patchset.clone(),
+            why: why_not(place, &project, &branch),
+        })
+    }
+
+    /// Everything has landed: the tips in the request's order.
+    fn done(&self, request: &LandRequest) -> LandResult {
+        let tip = |landing: &Landing| {
+            let found = self.landed.iter().find(|(one, _)| one.patchset == landing.patchset);
+            found.map_or_else(|| landing.tested.clone(), |(_, tip)| tip.clone())
+        };
+        LandResult::Landed { tips: request.members.iter().map(tip).collect() }
+    }
+}
+
+fn why_not(place: &Where, project: &ProjectName, branch: &BranchName) -> String {
+    match place {
+        Where::Refused(why) => why.clone(),
+        Where::Moved(found) | Where::Mismatch(found) => {
+            format!("{project} {branch} stands at {}, where nobody tested it", found.commit)
+        }
+        Where::Open | Where::Landed(_) => "it is not merged".to_owned(),
+    }
+}
+
+fn not_open(landing: &Landing, standing: &super::ports::Standing) -> Option<String> {
+    let Patchset { patchset, .. } = landing.patchset;
+    if standing.status == ChangeStatus::Abandoned {
+        return Some(format!("{} was abandoned", landing.patchset));
+    }
+    (standing.patchset != patchset)
+        .then(|| format!("{} is not the newest patchset; {} is", landing.patchset, standing.patchset))
+}
+
+/// The votes that go with a landing; what is told elsewhere is reported when it has landed.
+fn reviews_of(request: &LandRequest) -> impl Iterator<Item = &Report> {
+    request.reports.iter().filter(|report| matches!(report.action, ReportAction::Review { .. }))
+}
+
+fn by_project(members: &[Landing]) -> Vec<Vec<&Landing>> {
+    let mut groups: Vec<Vec<&Landing>> = Vec::new();
+    for landing in members {
+        match groups
+            .iter_mut()
+            .find(|group| group.first().is_some_and(|first| first.project == landing.project))
+        {
+            Some(group) => group.push(landing),
+            None => groups.push(vec![landing]),
+        }
+    }
+    groups
+}
+
+/// One move for each branch: from where its first member begins to where its last one ends.
+fn moves(group: &[&Landing]) -> Vec<Move> {
+    let mut moves: Vec<Move> = Vec::new();
+    for landing in group {
+        match moves.iter_mut().find(|one| one.branch == landing.branch) {
+            Some(one) => one.to = landing.tested.commit.clone(),
+            None => moves.push(Move {
+                branch: landing.branch.clone(),
+                from: landing.base.commit.clone(),
+                to: landing.tested.commit.clone(),
+            }),
+        }
+    }
+    moves
+}

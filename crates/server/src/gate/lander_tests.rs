@@ -1,0 +1,384 @@
+//! The lander against a small world that can be cut off at every moment.
+
+use super::lander::{Lander, Pauses};
+use super::ports::{Ground, Move, Pushed, Reviews, Standing, Submitted, Told, Trouble};
+use assay_engine::gate::change::{ChangeStatus, Subject};
+use assay_engine::gate::config::{LandingWay, ReportAction};
+use assay_engine::gate::ids::{BranchName, ChangeId, ItemId, MergeId, Oid, Patchset, ProjectName};
+use assay_engine::gate::io::{LandRequest, LandResult, Landing, Report, Tip};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+/// Branches as lists of trees; a commit is its place: `P/b@2` has the third tree and all before it.
+#[derive(Default, Clone, Debug, PartialEq)]
+struct Model {
+    branches: BTreeMap<(String, String), Vec<String>>,
+    changes: BTreeMap<u64, (ChangeStatus, u32)>,
+    told: Vec<u32>,
+    submits: u32,
+    /// Before the next submit somebody else pushes this tree.
+    foreign: Option<String>,
+    /// The next submit makes this tree instead.
+    wrong: Option<String>,
+    /// So many answers are lost, after the deed.
+    lose: u32,
+    /// So many conversations fail before anything is done.
+    fail: u32,
+    refuse: Option<u64>,
+    reject_push: bool,
+}
+
+#[derive(Clone, Default)]
+struct World(Arc<Mutex<Model>>);
+
+impl World {
+    fn with<T>(&self, act: impl FnOnce(&mut Model) -> T) -> T {
+        act(&mut self.0.lock().unwrap())
+    }
+
+    /// A moment at which everything can be cut off, before and after each deed.
+    async fn moment(&self) -> Result<(), Trouble> {
+        tokio::task::yield_now().await;
+        let failed = self.with(|model| take_one(&mut model.fail));
+        if failed { Err(Trouble("no answer".to_owned())) } else { Ok(()) }
+    }
+
+    async fn lost(&self) -> bool {
+        tokio::task::yield_now().await;
+        self.with(|model| take_one(&mut model.lose))
+    }
+}
+
+fn take_one(left: &mut u32) -> bool {
+    let some = *left > 0;
+    *left = left.saturating_sub(1);
+    some
+}
+
+fn key(project: &ProjectName, branch: &BranchName) -> (String, String) {
+    (project.to_string(), branch.to_string())
+}
+
+fn tip_of(key: &(String, String), trees: &[String]) -> Tip {
+    let commit = format!("{}/{}@{}", key.0, key.1, trees.join("+"));
+    Tip { commit: commit.into(), tree: trees.last().cloned().unwrap_or_default().into() }
+}
+
+fn trees(commit: &Oid) -> Vec<String> {
+    let (_, trees) = commit.as_str().split_once('@').unwrap();
+    trees.split('+').map(str::to_owned).collect()
+}
+
+#[async_trait::async_trait]
+impl Ground for World {
+    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble> {
+        self.moment().await?;
+        let key = key(project, branch);
+        Ok(self.with(|model| tip_of(&key, &model.branches[&key])))
+    }
+
+    async fn landed_as(
+        &self,
+        _: &ProjectName,
+        tip: &Tip,
+        base: &Oid,
+        tested: &Oid,
+    ) -> Result<Option<Tip>, Trouble> {
+        self.moment().await?;
+        let all = trees(&tip.commit);
+        let place = all.windows(2).position(|two| two[0] == base.as_str() && two[1] == tested.as_str());
+        Ok(place.map(|at| {
+            let (name, _) = tip.commit.as_str().split_once('@').unwrap();
+            Tip { commit: format!("{name}@{}", all[..at + 2].join("+")).into(), tree: tested.clone() }
+        }))
+    }
+
+    async fn below(&self, _: &ProjectName, _: &Oid, _: &Oid) -> Result<Option<Tip>, Trouble> {
+        Ok(None) // for receipts
+    }
+
+    async fn contains(&self, _: &ProjectName, tip: &Oid, commit: &Oid) -> Result<bool, Trouble> {
+        self.moment().await?;
+        Ok(trees(tip).starts_with(&trees(commit)))
+    }
+
+    async fn push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble> {
+        self.moment().await?;
+        let pushed = self.with(|model| {
+            if model.reject_push {
+                return Pushed::Rejected("no right to push".to_owned());
+            }
+            let at = |one: &Move| key(project, &one.branch);
+            if let Some(tree) = model.foreign.take() {
+                model.branches.get_mut(&at(&moves[0])).unwrap().push(tree);
+            }
+            if moves.iter().any(|one| trees(&one.from) != model.branches[&at(one)]) {
+                return Pushed::Stale;
+            }
+            model.submits += 1;
+            for one in moves {
+                model.branches.insert(at(one), trees(&one.to));
+            }
+            Pushed::Done
+        });
+        if self.lost().await { Ok(Pushed::InDoubt("the connection broke".to_owned())) } else { Ok(pushed) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Reviews for World {
+    async fn standing(&self, change: &ChangeId) -> Result<Standing, Trouble> {
+        self.moment().await?;
+        let (status, patchset) = self.with(|model| model.changes[&change.number]);
+        Ok(Standing { status, patchset })
+    }
+
+    async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted {
+        if let Err(Trouble(why)) = self.moment().await {
+            return Submitted::InDoubt(why);
+        }
+        let number = patchset.change.number;
+        let submitted = self.with(|model| {
+            if model.refuse == Some(number) {
+                return Submitted::Refused("the rule says no".to_owned());
+            }
+            if model.changes[&number].0 == ChangeStatus::Merged {
+                return Submitted::Refused("change is merged".to_owned());
+            }
+            model.submits += 1;
+            let (name, tree) = revision.as_str().split_once('=').unwrap();
+            let (project, branch) = name.split_once('/').unwrap();
+            let trees = model.branches.get_mut(&(project.to_owned(), branch.to_owned())).unwrap();
+            let made = match model.foreign.take() {
+                Some(foreign) => {
+                    let made = format!("{tree}on{foreign}");
+                    trees.push(foreign);
+                    made
+                }
+                None => tree.to_owned(),
+            };
+            trees.push(model.wrong.take().unwrap_or(made));
+            model.changes.get_mut(&number).unwrap().0 = ChangeStatus::Merged;
+            Submitted::Done
+        });
+        if self.lost().await { Submitted::InDoubt("the connection broke".to_owned()) } else { submitted }
+    }
+
+    async fn tell(&self, report: &Report, _: bool) -> Told {
+        if let Err(Trouble(why)) = self.moment().await {
+            return Told::Later(why);
+        }
+        self.with(|model| {
+            if !model.told.contains(&report.id.1) {
+                model.told.push(report.id.1);
+            }
+        });
+        if self.lost().await { Told::Later("the connection broke".to_owned()) } else { Told::Done(None) }
+    }
+}
+
+/// A member `NUMBER PROJECT/BRANCH BASE TESTED`, where BASE is all trees below it joined by `+`.
+fn member(text: &str) -> Landing {
+    let [number, place, base, tested]: [&str; 4] = text.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    let (project, branch) = place.split_once('/').unwrap();
+    let key = (project.to_owned(), branch.to_owned());
+    let below: Vec<_> = base.split('+').map(str::to_owned).collect();
+    let with: Vec<_> = below.iter().cloned().chain([tested.to_owned()]).collect();
+    Landing {
+        patchset: patchset(number.parse().unwrap()),
+        revision: format!("{place}={tested}").into(),
+        project: project.into(),
+        branch: branch.into(),
+        base: tip_of(&key, &below),
+        tested: tip_of(&key, &with),
+    }
+}
+
+fn patchset(number: u64) -> Patchset {
+    Patchset { change: ChangeId { source: "gerrit".into(), number }, patchset: 1 }
+}
+
+fn request(way: LandingWay, members: &[&str]) -> LandRequest {
+    let item = ItemId(1);
+    let members: Vec<_> = members.iter().map(|text| member(text)).collect();
+    let action =
+        ReportAction::Review { source: "gerrit".into(), labels: Vec::new(), submit: true, flags: Vec::new() };
+    let report = Report {
+        id: (item, 1),
+        about: Subject::Change(members[0].patchset.clone()),
+        project: "p".into(),
+        pipeline: "gate".into(),
+        action,
+        message: "Build succeeded.".to_owned(),
+    };
+    LandRequest { item, merge: MergeId { item, buildset: 1 }, way, members, reports: vec![report] }
+}
+
+fn world(branches: &[(&str, &str)], changes: &[u64]) -> World {
+    let world = World::default();
+    world.with(|model| {
+        for (place, trees) in branches {
+            let (project, branch) = place.split_once('/').unwrap();
+            let trees = trees.split('+').map(str::to_owned).collect();
+            model.branches.insert((project.to_owned(), branch.to_owned()), trees);
+        }
+        model.changes = changes.iter().map(|number| (*number, (ChangeStatus::New, 1))).collect();
+    });
+    world
+}
+
+fn lander(world: &World) -> Lander {
+    let pauses = Pauses { first: Duration::ZERO, most: Duration::ZERO };
+    Lander { ground: Arc::new(world.clone()), reviews: Arc::new(world.clone()), pauses }
+}
+
+async fn land(world: &World, request: &LandRequest) -> LandResult {
+    lander(world).land(request, &|_| {}).await
+}
+
+fn words(result: &LandResult) -> String {
+    match result {
+        LandResult::Landed { tips } => {
+            let commits: Vec<_> = tips.iter().map(|tip| tip.commit.as_str()).chain(["landed"]).collect();
+            commits.join(" ")
+        }
+        LandResult::BaseMoved { found, .. } => format!("moved {}", found.commit),
+        LandResult::Refused { why } => format!("refused: {why}"),
+        LandResult::TreeMismatch { found, .. } => format!("mismatch {}", found.commit),
+        LandResult::Partial { landed, refused, why } => {
+            format!(
+                "partial {} not {refused}: {why}",
+                landed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            )
+        }
+    }
+}
+
+const BOTH: [LandingWay; 2] = [LandingWay::Submit, LandingWay::Push];
+
+#[tokio::test]
+async fn what_passed_lands() {
+    for way in BOTH {
+        let world = world(&[("p/b", "0")], &[1, 2]);
+        let two = request(way, &["1 p/b 0 1", "2 p/b 0+1 2"]);
+        assert_eq!(words(&land(&world, &two).await), "p/b@0+1 p/b@0+1+2 landed", "{way:?}");
+        assert_eq!(world.with(|model| model.told.clone()), [1]);
+        assert_eq!(world.with(|model| model.submits), if way == LandingWay::Push { 1 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_land_does_not() {
+    type Change = fn(&mut Model);
+    let cases: [(&str, [&str; 2], Change); 6] = [
+        ("abandoned", ["refused: 1,1 was abandoned"; 2], |model| {
+            model.changes.get_mut(&1).unwrap().0 = ChangeStatus::Abandoned;
+        }),
+        ("newer", ["refused: 1,1 is not the newest patchset; 2 is"; 2], |model| {
+            model.changes.get_mut(&1).unwrap().1 = 2;
+        }),
+        ("moved before", ["moved p/b@0+f"; 2], |model| {
+            model.branches.values_mut().for_each(|trees| trees.push("f".to_owned()));
+        }),
+        ("moved at that moment", ["mismatch p/b@0+f+1onf", "moved p/b@0+f"], |model| {
+            model.foreign = Some("f".to_owned());
+        }),
+        ("refused", ["refused: the rule says no", "p/b@0+1 landed"], |model| model.refuse = Some(1)),
+        ("rejected", ["p/b@0+1 landed", "refused: no right to push"], |model| model.reject_push = true),
+    ];
+    for (name, expected, change) in cases {
+        for (way, expected) in BOTH.into_iter().zip(expected) {
+            let world = world(&[("p/b", "0")], &[1]);
+            world.with(change);
+            assert_eq!(words(&land(&world, &request(way, &["1 p/b 0 1"])).await), expected, "{name} {way:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tree_that_nobody_tested_is_an_alarm() {
+    let world = world(&[("p/b", "0")], &[1]);
+    world.with(|model| model.wrong = Some("other".to_owned()));
+    let request = request(LandingWay::Submit, &["1 p/b 0 1"]);
+    assert_eq!(words(&land(&world, &request).await), "mismatch p/b@0+other");
+    assert_eq!(words(&land(&world, &request).await), "mismatch p/b@0+other", "found again after a restart");
+}
+
+#[tokio::test]
+async fn half_of_a_cycle_is_named() {
+    for way in BOTH {
+        let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2]);
+        let both = request(way, &["1 p/b 0 1", "2 q/b 0 2"]);
+        // The second repository moves when all has been looked at: half of it is done by then.
+        assert_eq!(words(&land(&world, &request(way, &["1 p/b 0 1"])).await), "p/b@0+1 landed");
+        world.with(|model| {
+            model.branches.get_mut(&("q".to_owned(), "b".to_owned())).unwrap().push("f".to_owned());
+        });
+        let expected = "partial 1,1 not 2,1: q b stands at q/b@0+f, where nobody tested it";
+        assert_eq!(words(&land(&world, &both).await), expected, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn trouble_is_waited_out_and_visible() {
+    for way in BOTH {
+        for (fail, lose) in [(0, 1), (3, 0), (5, 2), (40, 0)] {
+            let world = world(&[("p/b", "0")], &[1]);
+            world.with(|model| (model.fail, model.lose) = (fail, lose));
+            let noted = Mutex::new(Vec::new());
+            let request = request(way, &["1 p/b 0 1"]);
+            let note = |why: Option<&str>| noted.lock().unwrap().push(why.map(str::to_owned));
+            let result = lander(&world).land(&request, &note).await;
+            assert_eq!(words(&result), "p/b@0+1 landed", "{way:?} {fail} {lose}");
+            assert_eq!(world.with(|model| model.submits), 1, "never blindly again: {way:?} {fail} {lose}");
+            let noted = noted.into_inner().unwrap();
+            assert!(noted.len() > 1 && noted[0].is_some() && noted.last() == Some(&None), "{noted:?}");
+        }
+    }
+}
+
+/// Polls a future so many times, then drops it.
+async fn cut<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    std::future::poll_fn(move |context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_landing_cut_off_anywhere_is_finished_once() {
+    for way in BOTH {
+        let mut whole = 0;
+        for polls in 1..200 {
+            let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2, 3]);
+            let request = request(way, &["1 p/b 0 1", "2 p/b 0+1 2", "3 q/b 0 3"]);
+            let first = cut(land(&world, &request), polls).await;
+            // After some of the cuts somebody else is faster with the next commit than the next server with its look.
+            let all_in =
+                world.with(|model| model.changes.values().all(|change| change.0 == ChangeStatus::Merged));
+            if all_in && polls % 2 == 0 {
+                world.with(|model| {
+                    model.branches.values_mut().for_each(|trees| trees.push("next".to_owned()));
+                });
+            }
+            let again = land(&world, &request).await;
+            assert!(words(&again).ends_with("landed"), "{way:?} after {polls}: {}", words(&again));
+            let LandResult::Landed { tips } = &again else { panic!("{again:?}") };
+            let trees: Vec<_> = tips.iter().map(|tip| tip.tree.as_str()).collect();
+            assert_eq!(trees, ["1", "2", "3"], "{way:?} after {polls}");
+            assert_eq!(world.with(|model| (model.submits, model.told.len())).1, 1);
+            let expected = if way == LandingWay::Push { 2 } else { 3 };
+            assert_eq!(world.with(|model| model.submits), expected, "{way:?} after {polls}");
+            whole += usize::from(first.is_some());
+        }
+        assert!(whole > 10 && whole < 190, "{whole} were not cut: the cuts are not where they should be");
+    }
+}

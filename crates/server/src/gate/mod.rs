@@ -1,0 +1,54 @@
+//! The gate's loops: what the engine's gate wants done is carried out here, and what comes of it is its next input.
+//!
+//! ```text
+//! sources ─▶ intake ─▶ ENGINE ─▶ merger ─▶ states, refs ─▶ workers (git over HTTP)
+//!   timers ─┘   ▲        │  └──▶ outbox ─▶ reviews
+//!               └────────┴─────▶ lander ─▶ branches, receipts ─▶ auditor
+//! ```
+
+mod auditor;
+mod connections;
+mod decider;
+mod hub;
+mod intake;
+mod lander;
+#[cfg(test)]
+mod lander_tests;
+mod load;
+mod merger;
+mod outbox;
+mod ports;
+mod receipts;
+mod repos;
+mod service;
+mod settings;
+mod status;
+#[cfg(test)]
+mod testing;
+mod timers;
+
+pub(crate) use hub::Hub;
+pub(crate) use service::{Plan, start};
+
+use assay_engine::io::Answer;
+use assay_engine::reason::Refusal;
+use serde_json::{Value, json};
+
+/// What came of an event, as it is kept in the inbox.
+pub(crate) fn caused(answer: &Result<Answer, Refusal>) -> String {
+    let caused = match answer {
+        Ok(Answer::Gate(assay_engine::gate::io::Answer::Event(pipelines))) => {
+            let one = |(pipeline, result): &(_, Result<_, assay_engine::gate::reason::Ignored>)| match result
+            {
+                Ok(item) => json!({ "pipeline": pipeline, "item": item }),
+                Err(ignored) => {
+                    json!({ "pipeline": pipeline, "why": ignored.to_string(), "ignored": ignored })
+                }
+            };
+            json!({ "pipelines": pipelines.iter().map(one).collect::<Vec<Value>>() })
+        }
+        Ok(_) => json!({}),
+        Err(refusal) => json!({ "refused": refusal.to_string() }),
+    };
+    caused.to_string()
+}

@@ -1,0 +1,345 @@
+//! Receipts: what landed is signed for, stored, and published in its repository.
+
+use super::lander::Pauses;
+use super::ports::{Ground, Trouble};
+use super::repos::Repositories;
+use assay_engine::gate::change::ChangeFacts;
+use assay_engine::gate::config::LandingWay;
+use assay_engine::gate::ids::{BranchName, Oid, ProjectName};
+use assay_engine::gate::io::{LandRequest, Landing, Tip};
+use assay_engine::gate::item::{Build, Item, ItemChange, ItemJob, ItemPhase, JobState};
+use assay_engine::gate::snapshot::Snapshot;
+use assay_engine::ids::Timestamp;
+use assay_git::Signature;
+use assay_proto::clock::Clock;
+use assay_records::receipt::{
+    Approval, Change, Job, Member, ObjectId, Point, Receipt, ReusedFrom, Server, Signer, Times, Way,
+};
+use assay_store::{Epoch, Store, StoredReceipt, Tried};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The longest that a publication may take.
+const DEADLINE: Duration = Duration::from_mins(2);
+/// Receipts of one project in one publication.
+const TOGETHER: usize = 100;
+
+/// Signs, stores and publishes.
+#[derive(Clone)]
+pub(crate) struct Receipts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) epoch: Epoch,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) ground: Arc<dyn Ground>,
+    pub(crate) repositories: Repositories,
+    pub(crate) pauses: Pauses,
+    /// There is something to publish.
+    pub(crate) news: Arc<Notify>,
+}
+
+/// Where a branch was moved to by a request: from its first member's base to its last member's tip.
+struct Landed<'a> {
+    first: &'a Landing,
+    last: &'a Landing,
+    tip: Tip,
+}
+
+impl Receipts {
+    /// Signs for what has landed and stores it. May be repeated: what is stored stays.
+    pub(crate) async fn sign(
+        &self,
+        request: &LandRequest,
+        tips: &[Tip],
+        held: &Snapshot,
+    ) -> Result<(), Trouble> {
+        let trouble = |error: assay_store::StoreError| Trouble(error.to_string());
+        let item = self.store.gate().item(request.item).await.map_err(trouble)?;
+        let item = item.ok_or_else(|| Trouble(format!("item {} is not in the store", request.item)))?;
+        let landed = by_branch(&request.members, tips);
+        for one in &landed {
+            let receipt = self.receipt(request, &item, one, &landed, held).await?;
+            let body =
+                String::from_utf8(receipt.sign(&self.signer)).map_err(|error| Trouble(error.to_string()))?;
+            let stored = StoredReceipt {
+                project: one.last.project.clone(),
+                branch: one.last.branch.clone(),
+                commit: one.tip.commit.clone(),
+                item: request.item,
+                body,
+                signed_at: self.clock.now(),
+                published_at: None,
+                attempts: 0,
+                last_error: None,
+            };
+            self.store.gate().save_receipt(self.epoch, &stored).await.map_err(trouble)?;
+        }
+        self.news.notify_one();
+        Ok(())
+    }
+
+    async fn receipt(
+        &self,
+        request: &LandRequest,
+        item: &Item,
+        landed: &Landed<'_>,
+        all: &[Landed<'_>],
+        held: &Snapshot,
+    ) -> Result<Receipt, Trouble> {
+        let Landed { first, last, tip } = landed;
+        let predecessor = match request.way {
+            LandingWay::Push => first.base.clone(),
+            LandingWay::Submit => {
+                let below = self.ground.below(&last.project, &tip.commit, &first.base.tree).await?;
+                below.ok_or_else(|| Trouble(format!("{} has no parent with the tested base", tip.commit)))?
+            }
+        };
+        let here =
+            |change: &&ItemChange| change.merge.project == last.project && change.merge.branch == last.branch;
+        let others = all.iter().filter(|other| !std::ptr::eq(*other, landed));
+        Ok(Receipt {
+            server: Server {
+                id: self.signer.key_id().chars().take(16).collect(),
+                version: VERSION.to_owned(),
+            },
+            project: last.project.to_string(),
+            branch: last.branch.to_string(),
+            item: request.item.to_string(),
+            changes: item.changes.iter().filter(here).map(change).collect::<Result<_, _>>()?,
+            base: point(&first.base)?,
+            tested: point(&last.tested)?,
+            landed: point(tip)?,
+            predecessor: point(&predecessor)?,
+            way: match request.way {
+                LandingWay::Push => Way::Push,
+                LandingWay::Submit => Way::Submit,
+            },
+            mode: item.changes.iter().find(here).map(|change| word(&change.merge.mode)).unwrap_or_default(),
+            pipeline: item.pipeline.to_string(),
+            queue: item.queue.to_string(),
+            policy: held.config.hash.clone(),
+            jobs: self.jobs(item, &last.tested.tree, held).await?,
+            approvals: item.changes.iter().filter(here).flat_map(|change| approvals(change, held)).collect(),
+            waivers: Vec::new(),
+            times: Times {
+                enqueued: time(item.enqueued_at),
+                decided: time(decided_at(item).unwrap_or_else(|| self.clock.now())),
+                landed: time(self.clock.now()),
+            },
+            members: others.map(member).collect::<Result<_, _>>()?,
+        })
+    }
+
+    async fn jobs(&self, item: &Item, tree: &Oid, held: &Snapshot) -> Result<Vec<Job>, Trouble> {
+        let mut jobs = Vec::new();
+        for job in &item.buildset.jobs {
+            let Some(build) = job.state.build() else { continue };
+            let reused_from = match &job.state {
+                JobState::Reused { build } => {
+                    let from = self.store.gate().build(build.uuid).await;
+                    let from = from.map_err(|error| Trouble(error.to_string()))?;
+                    let item = from.map(|from| from.item.to_string()).unwrap_or_default();
+                    Some(ReusedFrom { uuid: build.uuid.to_string(), item })
+                }
+                _ => None,
+            };
+            jobs.push(Job {
+                name: job.job.to_string(),
+                uuid: build.uuid.to_string(),
+                outcome: outcome(build),
+                voting: job.voting,
+                attempts: job.lost.len() as u32 + 1,
+                log_url: log_url(item, job, build, held),
+                tree: id(tree)?,
+                started: build.started_at.map(time),
+                ended: build.ended_at.map(time),
+                reused_from,
+            });
+        }
+        Ok(jobs)
+    }
+
+    /// Publishes what is stored and not published yet, until the end.
+    pub(crate) async fn publish(self, end: CancellationToken) {
+        let mut failed = 0;
+        loop {
+            let pause = match self.publish_all().await {
+                Ok(()) => {
+                    failed = 0;
+                    None
+                }
+                Err(Trouble(why)) => {
+                    failed += 1;
+                    tracing::warn!(why, "receipts cannot be published now; it is tried again");
+                    Some(self.pauses.after(failed))
+                }
+            };
+            let again = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = self.news.notified() => {}
+                () = again => {}
+            }
+        }
+    }
+
+    /// Every project is tried, whatever becomes of the others; the last trouble.
+    async fn publish_all(&self) -> Result<(), Trouble> {
+        let trouble = |error: assay_store::StoreError| Trouble(error.to_string());
+        let mut projects: BTreeMap<ProjectName, Vec<StoredReceipt>> = BTreeMap::new();
+        for receipt in self.store.gate().unpublished().await.map_err(trouble)? {
+            projects.entry(receipt.project.clone()).or_default().push(receipt);
+        }
+        let mut last = Ok(());
+        for (project, receipts) in projects {
+            for some in receipts.chunks(TOGETHER) {
+                let published = self.publish_some(&project, some).await;
+                let tried = match &published {
+                    Ok(()) => Tried::Done { at: self.clock.now(), note: None },
+                    Err(Trouble(why)) => Tried::Later { at: self.clock.now(), error: why.clone() },
+                };
+                for receipt in some {
+                    self.store.gate().receipt_tried(self.epoch, receipt, &tried).await.map_err(trouble)?;
+                }
+                last = last.and(published);
+            }
+        }
+        last
+    }
+
+    async fn publish_some(&self, project: &ProjectName, receipts: &[StoredReceipt]) -> Result<(), Trouble> {
+        let mut files = Vec::new();
+        for receipt in receipts {
+            let commit = receipt.commit.as_str().parse();
+            files.push((
+                commit.map_err(|error| Trouble(format!("{error}")))?,
+                receipt.body.clone().into_bytes(),
+            ));
+        }
+        let committer = Signature {
+            name: "Assay".to_owned(),
+            email: "assay@localhost".to_owned(),
+            seconds: self.clock.now().0 / 1_000_000,
+        };
+        let (repositories, project) = (self.repositories.clone(), project.clone());
+        let publish = move || {
+            let name = repositories.project(&project)?;
+            let published = repositories.repos.publish_receipts(&name, &files, &committer, DEADLINE);
+            published.map_err(|error| Trouble(error.to_string()))
+        };
+        tokio::task::spawn_blocking(publish).await.unwrap_or_else(|error| Err(Trouble(error.to_string())))
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn by_branch<'a>(members: &'a [Landing], tips: &[Tip]) -> Vec<Landed<'a>> {
+    let mut landed: Vec<Landed<'a>> = Vec::new();
+    for (landing, tip) in members.iter().zip(tips) {
+        let same =
+            |one: &&mut Landed<'a>| one.last.project == landing.project && one.last.branch == landing.branch;
+        match landed.iter_mut().find(same) {
+            Some(one) => (one.last, one.tip) = (landing, tip.clone()),
+            None => landed.push(Landed { first: landing, last: landing, tip: tip.clone() }),
+        }
+    }
+    landed
+}
+
+fn id(oid: &Oid) -> Result<ObjectId, Trouble> {
+    ObjectId::try_from(oid.to_string()).map_err(|error| Trouble(error.to_string()))
+}
+
+fn point(tip: &Tip) -> Result<Point, Trouble> {
+    Ok(Point { commit: id(&tip.commit)?, tree: id(&tip.tree)? })
+}
+
+fn change(change: &ItemChange) -> Result<Change, Trouble> {
+    let merge = &change.merge;
+    Ok(Change {
+        number: merge.patchset.change.number,
+        patchset: merge.patchset.patchset,
+        revision: id(&merge.revision)?,
+        change_id: change.change_id.clone().unwrap_or_default(),
+        project: merge.project.to_string(),
+        branch: merge.branch.to_string(),
+    })
+}
+
+fn member(landed: &Landed<'_>) -> Result<Member, Trouble> {
+    Ok(Member {
+        project: landed.last.project.to_string(),
+        branch: landed.last.branch.to_string(),
+        tested: point(&landed.last.tested)?,
+        landed: Some(point(&landed.tip)?),
+    })
+}
+
+fn approvals(change: &ItemChange, held: &Snapshot) -> Vec<Approval> {
+    let patchset = &change.merge.patchset;
+    let facts: Option<&Arc<ChangeFacts>> = held.changes.get(&patchset.change);
+    let facts = facts.filter(|facts| facts.current_patchset == patchset.patchset);
+    let approval = |vote: &assay_engine::gate::change::Approval| {
+        Some(Approval {
+            change: patchset.change.number,
+            patchset: patchset.patchset,
+            label: vote.label.clone()?,
+            value: vote.value,
+            by: vote.by.display().to_owned(),
+        })
+    };
+    facts.into_iter().flat_map(|facts| facts.approvals.iter().filter_map(approval)).collect()
+}
+
+fn outcome(build: &Build) -> String {
+    match &build.result {
+        Some(result) if result.is_success() => "passed".to_owned(),
+        Some(result) => result.word.to_lowercase(),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn log_url(item: &Item, job: &ItemJob, build: &Build, held: &Snapshot) -> Option<String> {
+    let logs = held.config.places.logs_url.as_deref()?;
+    let path = assay_engine::gate::log_path(item, job.job.as_str(), build.uuid);
+    Some(format!("{}/{path}/", logs.trim_end_matches('/')))
+}
+
+fn decided_at(item: &Item) -> Option<Timestamp> {
+    match &item.phase {
+        ItemPhase::Landing { since, .. } => Some(*since),
+        ItemPhase::Ended(end) => Some(end.at),
+        ItemPhase::Testing => None,
+    }
+}
+
+/// The configuration's word for a value.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// RFC 3339.
+fn time(at: Timestamp) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// Branches whose landings are under way: what they made may not have its receipt yet.
+pub(crate) fn being_landed(held: &Snapshot) -> BTreeSet<(ProjectName, BranchName)> {
+    let requests = held.items.values().filter_map(|item| match &item.phase {
+        ItemPhase::Landing { request, .. } => Some(request),
+        _ => None,
+    });
+    let members = requests.flat_map(|request| &request.members);
+    members.map(|landing| (landing.project.clone(), landing.branch.clone())).collect()
+}

@@ -1,0 +1,421 @@
+//! The repositories: the merger's machine and the lander's ground.
+
+use super::merger::Machine;
+use super::ports::{Ground, Move, Pushed, Trouble};
+use super::settings::Connection;
+use assay_engine::gate::config::{Config, MergeMode};
+use assay_engine::gate::ids::{BranchName, Oid, ProjectName, SourceName, Uuid};
+use assay_engine::gate::io::{MergeFailure, MergeRequest, Merged, Moved, Tip, ToMerge};
+use assay_engine::gate::snapshot::Snapshot;
+use assay_git::{GerritType, GitError, Message, Mode, PushRefusal, Refspec, Remote, Repos, Signature};
+use assay_proto::clock::Clock;
+use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The longest that a conversation with a remote may take.
+const DEADLINE: Duration = Duration::from_mins(2);
+/// So far back on a branch a landing is looked for.
+const BACK: usize = 1000;
+
+/// The repositories of all projects, made known when they are needed.
+#[derive(Clone)]
+pub(crate) struct Repositories {
+    pub(crate) repos: Repos,
+    connections: Arc<BTreeMap<SourceName, Connection>>,
+    state: Utf8PathBuf,
+    /// Where projects come from: by the configuration, or by a change of theirs.
+    sources: Arc<Mutex<HashMap<ProjectName, SourceName>>>,
+}
+
+impl Repositories {
+    /// Opens the directory `git` of the data directory.
+    pub(crate) fn open(
+        data: &Utf8Path,
+        connections: BTreeMap<SourceName, Connection>,
+    ) -> Result<Self, GitError> {
+        let repos = Repos::open(&data.join("git"))?;
+        let (state, sources) = (data.join("gate"), Arc::default());
+        Ok(Self { repos, connections: Arc::new(connections), state, sources })
+    }
+
+    /// Notes where the projects of a configuration come from.
+    pub(crate) fn learn(&self, config: &Config) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for project in config.projects.values() {
+            let pipelines =
+                config.pipelines.iter().filter(|pipeline| project.pipelines.contains_key(&pipeline.name));
+            if let Some(pipeline) = pipelines.into_iter().next() {
+                sources.insert(project.name.clone(), pipeline.source.clone());
+            }
+        }
+    }
+
+    fn note_source(&self, project: &ProjectName, source: &SourceName) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sources.contains_key(project) {
+            sources.insert(project.clone(), source.clone());
+        }
+    }
+
+    /// Makes a project's repository known, if it is not yet.
+    pub(crate) fn project(&self, project: &ProjectName) -> Result<assay_git::ProjectName, Trouble> {
+        let name: assay_git::ProjectName = project.as_str().parse().map_err(trouble)?;
+        if self.repos.path(&name).is_ok() {
+            return Ok(name);
+        }
+        let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(project).cloned();
+        let source = source.ok_or_else(|| Trouble(format!("nothing is configured for project {project}")))?;
+        let connection = self.connections.get(&source).ok_or_else(|| {
+            Trouble(format!("there is no connection {source} for project {project}; add it to assay.toml"))
+        })?;
+        self.repos.add(&name, remote(connection, &self.state, project)).map_err(trouble)?;
+        Ok(name)
+    }
+}
+
+/// Where a project's repository is: as configured, else by SSH as Gerrit serves it.
+fn remote(connection: &Connection, state: &Utf8Path, project: &ProjectName) -> Remote {
+    let url = match &connection.git {
+        Some(pattern) => pattern.replace("{project}", project.as_str()),
+        None => format!("ssh://{}@{}:{}/{project}", connection.user, connection.host, connection.port),
+    };
+    let (hosts, strict) = match &connection.known_hosts {
+        Some(file) => (file.clone(), "yes"),
+        None => (state.join("git_known_hosts"), "accept-new"),
+    };
+    let quoted = |path: &Utf8Path| format!("'{}'", path.as_str().replace('\'', "'\\''"));
+    let ssh = format!(
+        "ssh -i {} -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile={} -o StrictHostKeyChecking={strict} \
+         -o ServerAliveInterval=20",
+        quoted(&connection.key),
+        quoted(&hosts),
+    );
+    Remote { url, env: vec![("GIT_SSH_COMMAND".to_owned(), ssh)] }
+}
+
+fn trouble(error: impl std::fmt::Display) -> Trouble {
+    Trouble(error.to_string())
+}
+
+fn tip(tip: assay_git::Tip) -> Tip {
+    Tip { commit: tip.commit.to_string().into(), tree: tip.tree.to_string().into() }
+}
+
+fn own_tip(tip: &Tip) -> Option<assay_git::Tip> {
+    Some(assay_git::Tip { commit: tip.commit.as_str().parse().ok()?, tree: tip.tree.as_str().parse().ok()? })
+}
+
+fn mode(mode: MergeMode) -> Mode {
+    let gerrit = |submit| Mode::Gerrit { submit, content_merge: true };
+    match mode {
+        MergeMode::Merge => Mode::Merge,
+        MergeMode::MergeResolve => Mode::Resolve,
+        MergeMode::CherryPick => Mode::CherryPick,
+        MergeMode::FastForwardOnly => gerrit(GerritType::FastForwardOnly),
+        MergeMode::MergeIfNecessary => gerrit(GerritType::MergeIfNecessary),
+        MergeMode::MergeAlways => gerrit(GerritType::MergeAlways),
+        MergeMode::RebaseIfNecessary => gerrit(GerritType::RebaseIfNecessary),
+        MergeMode::RebaseAlways => gerrit(GerritType::RebaseAlways),
+    }
+}
+
+/// What the merger merges with.
+pub(crate) struct RepoMachine {
+    repositories: Repositories,
+    clock: Arc<dyn Clock>,
+    /// Items that the merger need not know of have names too.
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Why projects could not be fetched when the present group was prepared.
+    failed: HashMap<ProjectName, String>,
+}
+
+impl RepoMachine {
+    pub(crate) fn new(
+        repositories: Repositories,
+        clock: Arc<dyn Clock>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+    ) -> Self {
+        Self { repositories, clock, snapshot, failed: HashMap::new() }
+    }
+
+    /// Fetches what the changes of one project need: all of it at once, or, if that fails, one after the other.
+    fn fetch(&mut self, project: &ProjectName, changes: &[&ToMerge], branches: bool) {
+        let name = match self.repositories.project(project) {
+            Ok(name) => name,
+            Err(Trouble(why)) => return drop(self.failed.insert(project.clone(), why)),
+        };
+        let repos = &self.repositories.repos;
+        let mut refspecs = Vec::new();
+        for change in changes {
+            let here =
+                change.revision.as_str().parse().is_ok_and(|commit| repos.tip_of(&name, commit).is_ok());
+            if let (false, Ok(refspec)) = (here, Refspec::parse(&change.fetch_ref)) {
+                refspecs.push(refspec);
+            }
+        }
+        if branches {
+            refspecs.push(Refspec::branches());
+        }
+        if refspecs.is_empty() {
+            return;
+        }
+        if let Err(error) = repos.fetch(&name, &refspecs, DEADLINE) {
+            let alone = if branches { repos.fetch(&name, &[Refspec::branches()], DEADLINE) } else { Ok(()) };
+            if alone.is_err() {
+                self.failed.insert(project.clone(), error.to_string());
+            }
+        }
+    }
+
+    fn infrastructure(project: &ProjectName, why: impl std::fmt::Display) -> MergeFailure {
+        MergeFailure::Infrastructure { project: project.clone(), why: why.to_string() }
+    }
+
+    fn one(
+        &self,
+        below: &assay_git::State,
+        change: &ToMerge,
+    ) -> Result<(assay_git::State, Moved), MergeFailure> {
+        let broken = |why: &dyn std::fmt::Display| Self::infrastructure(&change.project, why);
+        let project = self.repositories.project(&change.project).map_err(|why| broken(&why))?;
+        if let Some(why) = self.failed.get(&change.project) {
+            return Err(broken(why));
+        }
+        let not_allowed = |why: &dyn std::fmt::Display| MergeFailure::NotAllowed {
+            change: change.patchset.clone(),
+            why: why.to_string(),
+        };
+        let branch: assay_git::BranchName =
+            change.branch.as_str().parse().map_err(|why| not_allowed(&why))?;
+        let revision = change.revision.as_str().parse().map_err(|why| not_allowed(&why))?;
+        let fetch_ref = change.fetch_ref.parse().map_err(|why| not_allowed(&why))?;
+        let repos = &self.repositories.repos;
+        repos.ensure(&project, &fetch_ref, revision, DEADLINE).map_err(|why| broken(&why))?;
+        let mut below = below.clone();
+        if below.tip(&project, &branch).is_none() {
+            let tips = repos.branch_tips(&project).map_err(|why| broken(&why))?;
+            if let Some(tip) = tips.get(&branch) {
+                below = below.with_base(project.clone(), branch.clone(), *tip);
+            }
+        }
+        let base = below.tip(&project, &branch);
+        let merge = assay_git::ToMerge {
+            project,
+            branch: branch.clone(),
+            number: change.patchset.change.number,
+            patchset: change.patchset.patchset,
+            revision,
+            mode: mode(change.mode),
+            message: Message {
+                merge: format!("Merge change {} into {branch}\n", change.patchset),
+                footers: Vec::new(),
+            },
+        };
+        let committer = Signature {
+            name: "Assay".to_owned(),
+            email: "assay@localhost".to_owned(),
+            seconds: self.clock.now().0 / 1_000_000,
+        };
+        let made = repos.merge(&below, &merge, &committer).map_err(|failure| match failure {
+            assay_git::MergeFailure::Conflict { paths, .. } => {
+                MergeFailure::Conflict { change: change.patchset.clone(), paths: paths.first }
+            }
+            assay_git::MergeFailure::Repository(error) => broken(&error),
+            other => not_allowed(&other),
+        })?;
+        let new = assay_git::Tip { commit: made.commit, tree: made.tree };
+        let base = base.unwrap_or(new);
+        let (project, branch) = (change.project.clone(), change.branch.clone());
+        Ok((made.state, Moved { project, branch, base: tip(base), tip: tip(new) }))
+    }
+}
+
+impl Machine for RepoMachine {
+    type State = assay_git::State;
+
+    fn prepare(&mut self, requests: &[&MergeRequest]) {
+        self.failed.clear();
+        // What stands on nothing stands on the branches as they are now.
+        let mut projects: BTreeMap<ProjectName, (Vec<&ToMerge>, bool)> = BTreeMap::new();
+        for request in requests {
+            for change in &request.changes {
+                self.repositories.note_source(&change.project, &change.patchset.change.source);
+                let (changes, branches) = projects.entry(change.project.clone()).or_default();
+                changes.push(change);
+                *branches |= request.ahead.is_none() || self.repositories.project(&change.project).is_err();
+            }
+        }
+        for (project, (changes, branches)) in projects {
+            // A state that knows nothing of the project needs its branches, too, once.
+            let unknown = self.repositories.project(&project).is_ok_and(|name| {
+                self.repositories.repos.branch_tips(&name).map_or(true, |tips| tips.is_empty())
+            });
+            self.fetch(&project, &changes, branches || unknown);
+        }
+    }
+
+    fn start(&mut self, request: &MergeRequest) -> Result<Self::State, MergeFailure> {
+        let mut tips = Vec::new();
+        for project in request.changes.iter().map(|change| &change.project).collect::<BTreeSet<_>>() {
+            if let Some(why) = self.failed.get(project) {
+                return Err(Self::infrastructure(project, why));
+            }
+            let name =
+                self.repositories.project(project).map_err(|why| Self::infrastructure(project, why))?;
+            let found = self.repositories.repos.branch_tips(&name);
+            let found = found.map_err(|why| Self::infrastructure(project, why))?;
+            tips.extend(found.into_iter().map(|(branch, tip)| ((name.clone(), branch), tip)));
+        }
+        Ok(assay_git::State::new(tips))
+    }
+
+    fn merge(
+        &mut self,
+        below: &Self::State,
+        request: &MergeRequest,
+    ) -> Result<(Self::State, Merged), MergeFailure> {
+        let mut state = below.clone();
+        let mut moved = Vec::new();
+        for change in &request.changes {
+            let (next, one) = self.one(&state, change)?;
+            state = next;
+            moved.push(one);
+        }
+        Ok((state, Merged { moved }))
+    }
+
+    fn adopt(&mut self, below: Option<&Self::State>, merged: &Merged) -> Option<Self::State> {
+        let mut state = below.cloned().unwrap_or_default();
+        for moved in &merged.moved {
+            let name = self.repositories.project(&moved.project).ok()?;
+            let branch: assay_git::BranchName = moved.branch.as_str().parse().ok()?;
+            let (base, new) = (own_tip(&moved.base)?, own_tip(&moved.tip)?);
+            self.repositories.repos.tip_of(&name, new.commit).ok()?;
+            if state.tip(&name, &branch).is_none() {
+                state = state.with_base(name.clone(), branch.clone(), base);
+            }
+            state = state.with(&name, &branch, new);
+        }
+        Some(state)
+    }
+
+    fn publish(&mut self, state: &Self::State, identity: Uuid, merged: &Merged) -> Result<(), MergeFailure> {
+        let last = merged.moved.last().map_or_else(|| "?".into(), |moved| moved.project.clone());
+        let identity = identity.to_string().parse().map_err(|why| Self::infrastructure(&last, why))?;
+        // A change that brings nothing moves nothing, and workers look for its ref all the same.
+        let mut state = state.clone();
+        for moved in &merged.moved {
+            let parts = (self.repositories.project(&moved.project).ok(), moved.branch.as_str().parse().ok());
+            if let ((Some(name), Some(branch)), Some(new)) = (parts, own_tip(&moved.tip)) {
+                state = state.with(&name, &branch, new);
+            }
+        }
+        self.repositories.repos.publish(&state, &identity).map_err(|why| Self::infrastructure(&last, why))
+    }
+
+    fn collect(&mut self, keep: &BTreeSet<Uuid>) {
+        let held = self.snapshot.borrow().clone();
+        let live = held.items.values().map(|item| item.buildset.identity).chain(keep.iter().copied());
+        let live = live.filter_map(|identity| identity.to_string().parse().ok()).collect();
+        match self.repositories.repos.collect(&live) {
+            Ok(removed) => tracing::debug!(removed, "refs of old states are removed"),
+            Err(error) => tracing::warn!(%error, "refs of old states cannot be removed"),
+        }
+    }
+}
+
+/// Runs what blocks on a thread that may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(trouble(error)))
+}
+
+impl Repositories {
+    fn look_now(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble> {
+        let name = self.project(project)?;
+        let parsed = branch.as_str().parse().map_err(trouble)?;
+        let found = self.repos.look(&name, &parsed, DEADLINE).map_err(trouble)?;
+        found.map(tip).ok_or_else(|| Trouble(format!("{project} has no branch {branch}")))
+    }
+
+    /// The commits from `tip` on, first parents only, with their trees.
+    fn line(&self, project: &ProjectName, from: &Oid, most: usize) -> Result<Vec<Tip>, Trouble> {
+        let name = self.project(project)?;
+        let history = assay_git::History::open(&self.repos.path(&name).map_err(trouble)?).map_err(trouble)?;
+        let mut next = Some(from.as_str().parse().map_err(trouble)?);
+        let mut line = Vec::new();
+        while let Some(commit) = next.take_if(|_| line.len() < most) {
+            let tree = history.tree_of(commit).map_err(trouble)?;
+            line.push(tip(assay_git::Tip { commit, tree }));
+            next = history.first_parent(commit).map_err(trouble)?;
+        }
+        Ok(line)
+    }
+}
+
+#[async_trait::async_trait]
+impl Ground for Repositories {
+    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble> {
+        let (repositories, project, branch) = (self.clone(), project.clone(), branch.clone());
+        blocking(move || repositories.look_now(&project, &branch)).await
+    }
+
+    async fn landed_as(
+        &self,
+        project: &ProjectName,
+        tip: &Tip,
+        base: &Oid,
+        tested: &Oid,
+    ) -> Result<Option<Tip>, Trouble> {
+        let (repositories, project, from) = (self.clone(), project.clone(), tip.commit.clone());
+        let line = blocking(move || repositories.line(&project, &from, BACK)).await?;
+        let found = line.windows(2).find(|two| two[0].tree == *tested && two[1].tree == *base);
+        Ok(found.map(|two| two[0].clone()))
+    }
+
+    async fn below(&self, project: &ProjectName, commit: &Oid, tree: &Oid) -> Result<Option<Tip>, Trouble> {
+        let (repositories, project, from) = (self.clone(), project.clone(), commit.clone());
+        let line = blocking(move || repositories.line(&project, &from, BACK)).await?;
+        Ok(line.into_iter().skip(1).find(|tip| tip.tree == *tree))
+    }
+
+    async fn contains(&self, project: &ProjectName, tip: &Oid, commit: &Oid) -> Result<bool, Trouble> {
+        let (repositories, project) = (self.clone(), project.clone());
+        let (tip, commit) =
+            (tip.as_str().parse().map_err(trouble)?, commit.as_str().parse().map_err(trouble)?);
+        blocking(move || {
+            let name = repositories.project(&project)?;
+            repositories.repos.contains(&name, tip, commit).map_err(trouble)
+        })
+        .await
+    }
+
+    async fn push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble> {
+        let mut wanted = Vec::new();
+        for one in moves {
+            wanted.push(assay_git::Move {
+                branch: one.branch.as_str().parse().map_err(trouble)?,
+                old: Some(one.from.as_str().parse().map_err(trouble)?),
+                new: one.to.as_str().parse().map_err(trouble)?,
+            });
+        }
+        let (repositories, project) = (self.clone(), project.clone());
+        blocking(move || {
+            let name = repositories.project(&project)?;
+            Ok(match repositories.repos.push(&name, &wanted, DEADLINE) {
+                Ok(()) => Pushed::Done,
+                Err(PushRefusal::StaleTip { .. } | PushRefusal::NotFastForward { .. }) => Pushed::Stale,
+                Err(PushRefusal::Rejected { text, .. }) => Pushed::Rejected(text),
+                Err(error @ (PushRefusal::Unreachable { .. } | PushRefusal::Repository(_))) => {
+                    return Err(trouble(error));
+                }
+                Err(error @ PushRefusal::InDoubt { .. }) => Pushed::InDoubt(error.to_string()),
+            })
+        })
+        .await
+    }
+}

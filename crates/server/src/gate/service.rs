@@ -1,0 +1,473 @@
+//! Starts the loops and holds what they share.
+
+use super::auditor::Auditor;
+use super::connections::Connections;
+use super::decider::Driver;
+use super::hub::Ends;
+use super::intake::Intake;
+use super::lander::{Lander, Pauses};
+use super::load::{Loaded, load};
+use super::merger::{self, MergeAnswer};
+use super::outbox::Outbox;
+use super::ports::{Decider, Undecided};
+use super::receipts::Receipts;
+use super::repos::{RepoMachine, Repositories};
+use super::settings::{self, GateSettings, Settings};
+use super::timers::{self, Timers};
+use crate::ServerError;
+use crate::app::App;
+use crate::datadir::DataDir;
+use assay_connect::gerrit::{Gerrit, SourceOptions};
+use assay_connect::{Batch, Cursor, Inbox, InboxError, Source as _, Start, Tips};
+use assay_engine::gate::config::Config;
+use assay_engine::gate::ids::{ItemId, SourceName};
+use assay_engine::gate::io::{Input, LandRequest, LandResult};
+use assay_formats::diagnostic::Diagnostic;
+use assay_records::receipt::Signer;
+use assay_store::Epoch;
+use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// What is prepared before the server serves.
+pub(crate) struct Plan {
+    settings: Settings,
+    file: Option<Utf8PathBuf>,
+    connections: Connections,
+    repositories: Repositories,
+    signer: Arc<Signer>,
+    epoch: Epoch,
+    pauses: Pauses,
+}
+
+/// The loops that run.
+pub(crate) struct Loops {
+    app: std::sync::Weak<App>,
+    file: Option<Utf8PathBuf>,
+    settings: Mutex<GateSettings>,
+    url: String,
+    decider: Arc<dyn Decider>,
+    repositories: Repositories,
+    pub(super) intake: Arc<Intake>,
+    timers: Arc<Notify>,
+    audit: Arc<Notify>,
+    /// Landings under way.
+    landing: Mutex<BTreeSet<ItemId>>,
+    /// One reading at a time.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// What a reading of the configuration came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Reloaded {
+    /// Its hash, if it is in force now.
+    pub(crate) hash: Option<String>,
+    /// Everything that was found.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+impl Plan {
+    /// Reads `assay.toml` and opens what the loops need.
+    pub(crate) fn prepare(
+        data: &DataDir,
+        file: Option<&Utf8Path>,
+        clock: &Arc<dyn assay_proto::clock::Clock>,
+        epoch: Epoch,
+        pauses: Option<(Duration, Duration)>,
+    ) -> Result<Self, ServerError> {
+        let settings = match file {
+            Some(file) => settings::read(file).map_err(ServerError::config)?,
+            None => Settings::default(),
+        };
+        let directory = data.path();
+        let broken = |error: &dyn std::fmt::Display| ServerError::Gate(error.to_string());
+        let state = data.subdirectory("gate")?;
+        let connections =
+            Connections::new(&settings.connections, &state, clock).map_err(|error| broken(&error))?;
+        let repositories =
+            Repositories::open(directory, settings.connections.clone()).map_err(|error| broken(&error))?;
+        let signer = Arc::new(data.receipt_key()?);
+        let pauses = pauses.map_or_else(Pauses::default, |(first, most)| Pauses { first, most });
+        Ok(Self {
+            settings,
+            file: file.map(ToOwned::to_owned),
+            connections,
+            repositories,
+            signer,
+            epoch,
+            pauses,
+        })
+    }
+}
+
+/// Starts the loops. `address` is where the server answers, if the configuration does not say.
+pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
+    let Plan { settings, file, connections, repositories, signer, epoch, pauses } = plan;
+    let end = app.shutdown.clone();
+    let decider: Arc<dyn Decider> = Arc::new(Driver { engine: app.engine.clone(), store: app.store.clone() });
+    let connections = Arc::new(connections);
+    let at = (app.store.clone(), epoch);
+    let (intake, incoming) =
+        Intake::new(at, app.clock.clone(), decider.clone(), connections.clone(), pauses, app.clone());
+    let news = Arc::new(Notify::new());
+    let receipts = Receipts {
+        store: app.store.clone(),
+        epoch,
+        clock: app.clock.clone(),
+        signer: signer.clone(),
+        ground: Arc::new(repositories.clone()),
+        repositories: repositories.clone(),
+        pauses,
+        news,
+    };
+    let staging = settings.gate.staging;
+    app.gate.edit().staging = staging;
+    let url = settings.gate.url.clone().unwrap_or_else(|| address.to_owned());
+    let loops = Loops {
+        app: Arc::downgrade(app),
+        file,
+        settings: Mutex::new(settings.gate),
+        url,
+        decider: decider.clone(),
+        repositories: repositories.clone(),
+        intake: intake.clone(),
+        timers: Arc::new(Notify::new()),
+        audit: Arc::new(Notify::new()),
+        landing: Mutex::default(),
+        reading: tokio::sync::Mutex::default(),
+    };
+    let (timers, audit) = (loops.timers.clone(), loops.audit.clone());
+    drop(app.gate.loops.set(loops));
+
+    let Ends { merges, landings, mut refreshes } = ends;
+    let (answers, answers_in) = mpsc::unbounded_channel();
+    let machine = RepoMachine::new(repositories.clone(), app.clock.clone(), app.gate.watch());
+    // Ends with the channel, when the server is dropped.
+    app.tasks.spawn_blocking(move || merger::run(machine, merges, &answers));
+    app.tasks.spawn(answer(decider.clone(), answers_in, end.clone()));
+    app.tasks.spawn(intake.clone().run(incoming, end.clone()));
+    let asking = intake.clone();
+    let no_more = end.clone();
+    app.tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = no_more.cancelled() => return,
+                changes = refreshes.recv() => match changes {
+                    Some(changes) => changes.into_iter().for_each(|change| asking.refresh(change)),
+                    None => return,
+                },
+            }
+        }
+    });
+    let lander = Lander { ground: Arc::new(repositories.clone()), reviews: connections.clone(), pauses };
+    app.tasks.spawn(land(app.clone(), lander, receipts.clone(), landings, staging, end.clone()));
+    app.tasks.spawn(receipts.publish(end.clone()));
+    let outbox = Outbox {
+        store: app.store.clone(),
+        epoch,
+        clock: app.clock.clone(),
+        reviews: connections.clone(),
+        pauses,
+        staging,
+        doubtful: Arc::default(),
+    };
+    app.tasks.spawn(outbox.run(app.gate.reports.clone(), end.clone()));
+    let auditor = Auditor { app: app.clone(), epoch, signer, repositories, wish: audit };
+    app.tasks.spawn(begin(app.clone(), connections, auditor, timers, end));
+}
+
+/// Puts the configuration in force, and then begins with what needs it.
+async fn begin(
+    app: Arc<App>,
+    connections: Arc<Connections>,
+    auditor: Auditor,
+    timers: Arc<Notify>,
+    end: CancellationToken,
+) {
+    if let Some(loops) = app.gate.loops.get() {
+        // What earlier landings need is known whether or not there is a configuration now.
+        loops.repositories.learn(&app.gate().config);
+        loops.reload().await;
+    }
+    let projects: BTreeSet<_> = app.gate().config.projects.keys().cloned().collect();
+    for (name, gerrit) in connections.iter() {
+        app.tasks.spawn(listen(app.clone(), name.clone(), gerrit.clone(), projects.clone(), end.clone()));
+    }
+    app.tasks.spawn(keep_time(app.clone(), timers, end.clone()));
+    app.tasks.spawn(hear_hangups(app.clone(), end.clone()));
+    app.tasks.spawn(auditor.run(end));
+}
+
+/// Reads the configuration again whenever somebody sends SIGHUP.
+async fn hear_hangups(app: Arc<App>, end: CancellationToken) {
+    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let mut hangups = match hangups {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be heard; use the API to read the configuration again");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            heard = hangups.recv() => if heard.is_none() { return },
+        }
+        if let Some(Reloaded { hash: Some(hash), diagnostics }) = app.reload_gate().await {
+            tracing::info!(hash, findings = diagnostics.len(), "the configuration is in force");
+        }
+    }
+}
+
+impl App {
+    /// Reads the gate's configuration again; `None` while the server starts.
+    pub(crate) async fn reload_gate(&self) -> Option<Reloaded> {
+        Some(self.gate.loops.get()?.reload().await)
+    }
+}
+
+/// Gives the merger's answers to the gate; those that come together go together.
+async fn answer(
+    decider: Arc<dyn Decider>,
+    mut answers: mpsc::UnboundedReceiver<MergeAnswer>,
+    end: CancellationToken,
+) {
+    const TOGETHER: usize = 256;
+    let mut some = Vec::with_capacity(TOGETHER);
+    loop {
+        let count = tokio::select! {
+            () = end.cancelled() => return,
+            count = answers.recv_many(&mut some, TOGETHER) => count,
+        };
+        if count == 0 {
+            return;
+        }
+        let inputs =
+            some.drain(..).map(|(merge, result)| decider.decide(Input::Merged { merge, result }, None));
+        for told in futures_util::future::join_all(inputs).await {
+            if let Err(Undecided::Refused(why)) = told {
+                tracing::error!(why, "the gate does not take a speculative state");
+            }
+        }
+    }
+}
+
+/// Lands what is to be landed, each item by itself.
+async fn land(
+    app: Arc<App>,
+    lander: Lander,
+    receipts: Receipts,
+    mut requests: mpsc::UnboundedReceiver<LandRequest>,
+    staging: bool,
+    end: CancellationToken,
+) {
+    loop {
+        let request = tokio::select! {
+            () = end.cancelled() => return,
+            request = requests.recv() => request,
+        };
+        let (Some(request), Some(loops)) = (request, app.gate.loops.get()) else { return };
+        // Asked for again after the engine's state was made anew: one is enough.
+        if !loops.landing().insert(request.item) {
+            continue;
+        }
+        let (app, lander, receipts, end) = (app.clone(), lander.clone(), receipts.clone(), end.clone());
+        app.clone().tasks.spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = land_one(&app, &lander, &receipts, &request, staging) => {}
+            }
+            if let Some(loops) = app.gate.loops.get() {
+                loops.landing().remove(&request.item);
+            }
+        });
+    }
+}
+
+async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &LandRequest, staging: bool) {
+    let note = |why: Option<&str>| {
+        let mut status = app.gate.edit();
+        match why {
+            Some(why) => drop(status.landings.insert(request.item, why.to_owned())),
+            None => drop(status.landings.remove(&request.item)),
+        }
+    };
+    let result = if staging {
+        let why = "this server is staging (mode in assay.toml): it lands nothing".to_owned();
+        LandResult::Refused { why }
+    } else {
+        lander.land(request, &note).await
+    };
+    if let LandResult::Landed { tips } = &result {
+        // Before the gate hears of it: after that nobody would ask again for the receipt.
+        let mut tries = 0;
+        while let Err(trouble) = receipts.sign(request, tips, &app.gate()).await {
+            tries += 1;
+            tracing::error!(item = %request.item, why = %trouble, "what landed has no receipt yet");
+            note(Some(&trouble.0));
+            tokio::time::sleep(lander.pauses.after(tries)).await;
+        }
+        note(None);
+    }
+    tracing::info!(item = %request.item, ?result, "a landing has ended");
+    let Some(loops) = app.gate.loops.get() else { return };
+    // The next request for this item, should there be one, is a new one.
+    loops.landing().remove(&request.item);
+    if let Err(Undecided::Refused(why)) =
+        loops.decider.decide(Input::Landed { item: request.item, result }, None).await
+    {
+        tracing::error!(why, "the gate does not take the end of a landing");
+    }
+    loops.audit.notify_one();
+}
+
+/// Where a source's events go.
+struct SourceInbox {
+    intake: Arc<Intake>,
+    source: SourceName,
+}
+
+const EVENTS: &str = "events";
+const TIPS: &str = "tips";
+
+#[async_trait::async_trait]
+impl Inbox for SourceInbox {
+    async fn store(&self, batch: &Batch) -> Result<(), InboxError> {
+        let cursor = batch.cursor.as_ref().map(|cursor| (EVENTS.to_owned(), Some(cursor.to_text())));
+        let tips = batch.tips.as_ref().map(|tips| (TIPS.to_owned(), Some(tips.to_text())));
+        let cursors: Vec<_> = cursor.into_iter().chain(tips).collect();
+        let received = self.intake.receive(&self.source, &batch.arrivals, &cursors).await;
+        received.map_err(|error| InboxError(error.to_string()))
+    }
+}
+
+/// Reads a source's events from where the inbox has got to.
+async fn listen(
+    app: Arc<App>,
+    name: SourceName,
+    gerrit: Gerrit,
+    projects: BTreeSet<assay_engine::gate::ids::ProjectName>,
+    end: CancellationToken,
+) {
+    let Some(loops) = app.gate.loops.get() else { return };
+    let cursors = loop {
+        match app.store.gate().cursors(&name).await {
+            Ok(cursors) => break cursors,
+            Err(error) => tracing::warn!(source = %name, %error, "cannot tell how far events have been read"),
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    };
+    let start = Start {
+        cursor: cursors.get(EVENTS).and_then(|text| Cursor::from_text(text).ok()),
+        tips: cursors.get(TIPS).and_then(|text| Tips::from_text(text).ok()).unwrap_or_default(),
+    };
+    let mut source = gerrit.source(SourceOptions { projects, ..SourceOptions::default() }, start);
+    app.gate.edit().sources.insert(name.clone(), source.health());
+    let inbox = SourceInbox { intake: loops.intake.clone(), source: name };
+    source.run(&inbox, &end).await;
+}
+
+/// Puts due times into the inbox.
+async fn keep_time(app: Arc<App>, changed: Arc<Notify>, end: CancellationToken) {
+    let source = SourceName::from(timers::SOURCE);
+    loop {
+        let timers = Timers::new(&app.gate().config);
+        let wait = match look_at_clock(&app, &timers, &source).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::warn!(%error, "due times cannot be stored; they are tried again");
+                Duration::from_secs(2)
+            }
+        };
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = changed.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Stores what is due; how long until the next.
+async fn look_at_clock(
+    app: &App,
+    timers: &Timers,
+    source: &SourceName,
+) -> Result<Duration, assay_store::StoreError> {
+    const LONGEST: Duration = Duration::from_mins(1); // clocks may be set
+    let Some(loops) = app.gate.loops.get() else { return Ok(LONGEST) };
+    let now = app.clock.now();
+    let seen = app.store.gate().cursors(source).await?.remove(timers::CURSOR);
+    let seen = seen.and_then(|text| text.parse().ok()).map_or(now, assay_engine::ids::Timestamp);
+    let due = timers.due(seen, now);
+    let Some(next) = timers.next(now) else { return Ok(LONGEST) };
+    let cursor = (timers::CURSOR.to_owned(), Some(now.0.to_string()));
+    loops.intake.receive(source, &due, &[cursor]).await?;
+    Ok(Duration::from_micros((next.0 - now.0).max(1000) as u64).min(LONGEST))
+}
+
+impl Loops {
+    fn landing(&self) -> std::sync::MutexGuard<'_, BTreeSet<ItemId>> {
+        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the configuration again. A bad one leaves the one before in force.
+    pub(crate) async fn reload(&self) -> Reloaded {
+        let _alone = self.reading.lock().await;
+        let Some(app) = self.app.upgrade() else { return Reloaded { hash: None, diagnostics: Vec::new() } };
+        let Loaded { config, mut diagnostics } = self.read().await;
+        let hash = config.as_ref().map(|config| config.hash.clone());
+        let mut in_force = false;
+        if let Some(config) = config {
+            match self.put_in_force(&app, config).await {
+                Ok(()) => in_force = true,
+                Err(why) => diagnostics.extend(settings::unreadable(Utf8Path::new("configuration"), &why)),
+            }
+        }
+        for diagnostic in diagnostics.iter().filter(|_| !in_force) {
+            tracing::error!(%diagnostic, "the configuration is not taken; the one before stays in force");
+        }
+        let mut status = app.gate.edit();
+        status.config.in_force = in_force;
+        status.config.diagnostics.clone_from(&diagnostics);
+        if in_force {
+            status.config.loaded_at = Some(app.clock.now());
+            status.config.hash.clone_from(&hash);
+        }
+        Reloaded { hash: hash.filter(|_| in_force), diagnostics }
+    }
+
+    async fn read(&self) -> Loaded {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(file) = &self.file {
+            match settings::read(file) {
+                // Connections and the mode are the server's as it was started.
+                Ok(read) => {
+                    settings = GateSettings { staging: settings.staging, url: settings.url, ..read.gate }
+                }
+                Err(diagnostics) => return Loaded { config: None, diagnostics },
+            }
+        }
+        let url = self.url.clone();
+        let nothing = Loaded { config: None, diagnostics: Vec::new() };
+        tokio::task::spawn_blocking(move || load(&settings, &url)).await.unwrap_or(nothing)
+    }
+
+    async fn put_in_force(&self, app: &App, config: Config) -> Result<(), String> {
+        self.repositories.learn(&config);
+        let known = app.gate().config.clone();
+        // Nothing is configured and nothing ever was: no reason to store that.
+        if *known != config {
+            let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
+            configured.map_err(|why| why.to_string())?;
+        }
+        self.timers.notify_one();
+        self.audit.notify_one();
+        Ok(())
+    }
+}

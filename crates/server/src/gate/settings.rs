@@ -1,0 +1,361 @@
+//! `assay.toml`: where the gate's sources are, and where its configuration is. Secrets stay in files of their own.
+
+use assay_engine::gate::ids::SourceName;
+use assay_formats::diagnostic::{Diagnostic, Place, Sink};
+use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::BTreeMap;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What `assay.toml` says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Settings {
+    /// Sources by name.
+    pub(crate) connections: BTreeMap<SourceName, Connection>,
+    pub(crate) gate: GateSettings,
+}
+
+/// The section `[gate]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct GateSettings {
+    /// What is gated, and how. None and nothing is.
+    pub(crate) config: Option<ConfigSource>,
+    /// Where people and workers reach this server; else what it listens on.
+    pub(crate) url: Option<String>,
+    /// Reporters log instead of sending, and nothing is landed.
+    pub(crate) staging: bool,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ConfigSource {
+    /// A directory of Assay's YAML.
+    Assay(Utf8PathBuf),
+    /// Zuul's layout.
+    Zuul {
+        layout: Utf8PathBuf,
+        noop_joins: bool,
+        /// What parameter functions do, in addition to those that are known.
+        functions: Option<Utf8PathBuf>,
+    },
+}
+
+/// A section `[connection.NAME]` of a Gerrit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Connection {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) key: Utf8PathBuf,
+    /// Host keys that are right; without it the first one seen is.
+    pub(crate) known_hosts: Option<Utf8PathBuf>,
+    /// REST, if it is to be used.
+    pub(crate) url: Option<String>,
+    pub(crate) password_file: Option<Utf8PathBuf>,
+    pub(crate) token_file: Option<Utf8PathBuf>,
+    pub(crate) ca_file: Option<Utf8PathBuf>,
+    /// Where repositories are: `{project}` stands for the project's name.
+    pub(crate) git: Option<String>,
+    /// Other names of it in addresses.
+    pub(crate) hosts: Vec<String>,
+}
+
+const SECTIONS: &[&str] = &["connection", "gate"];
+const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode"];
+const CONNECTION: &[&str] = &[
+    "driver",
+    "host",
+    "port",
+    "user",
+    "key",
+    "known-hosts",
+    "url",
+    "password-file",
+    "token-file",
+    "ca-file",
+    "git",
+    "hosts",
+];
+
+/// Reads the file; all that is wrong with it at once. Paths in it are relative to the file.
+pub(crate) fn read(path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
+    match fs_err::read_to_string(path) {
+        Ok(text) => parse(&text, path),
+        Err(error) => Err(unreadable(path, &error.to_string())),
+    }
+}
+
+/// A diagnostic about a file as a whole.
+pub(crate) fn unreadable(path: &Utf8Path, why: &str) -> Vec<Diagnostic> {
+    let mut sink = Sink::default();
+    let file = sink.add_file(path.as_str(), "");
+    sink.error("unreadable", Place { file, line: 0, column: 0 }, why);
+    sink.finish()
+}
+
+fn parse(text: &str, path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
+    let mut sink = Sink::default();
+    let file = sink.add_file(path.as_str(), text);
+    let mut reader = Reader { sink, file, text, base: path.parent().unwrap_or(Utf8Path::new("")) };
+    let settings = match DeTable::parse(text) {
+        Ok(root) => reader.root(root.get_ref()),
+        Err(error) => {
+            let place = reader.place(error.span().map_or(0, |span| span.start));
+            reader.sink.error("toml", place, error.message());
+            Settings::default()
+        }
+    };
+    if reader.sink.has_errors() { Err(reader.sink.finish()) } else { Ok(settings) }
+}
+
+struct Reader<'t> {
+    sink: Sink<'t>,
+    file: u16,
+    text: &'t str,
+    base: &'t Utf8Path,
+}
+
+type Value<'t> = Spanned<DeValue<'t>>;
+
+impl Reader<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset).unwrap_or_default();
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Place { file: self.file, line: line as u32, column: column as u32 }
+    }
+
+    fn error(&mut self, code: &'static str, at: usize, message: impl Into<String>) {
+        let place = self.place(at);
+        self.sink.error(code, place, message);
+    }
+
+    /// Refuses keys that are none of `known`.
+    fn keys(&mut self, what: &str, table: &DeTable<'_>, known: &[&'static str]) {
+        for (key, _) in table {
+            if !known.contains(&key.get_ref().as_ref()) {
+                let place = self.place(key.span().start);
+                let message = format!("there is no {what} `{}`", key.get_ref());
+                self.sink.unknown("unknown-key", place, message, key.get_ref(), known.iter().copied());
+            }
+        }
+    }
+
+    fn root(&mut self, root: &DeTable<'_>) -> Settings {
+        let mut settings = Settings::default();
+        self.keys("section", root, SECTIONS);
+        if let Some(connections) = self.table(root, "connection") {
+            for (name, value) in connections {
+                let Some(table) = value.get_ref().as_table() else {
+                    self.error("type", value.span().start, "a connection is a section: [connection.NAME]");
+                    continue;
+                };
+                let connection = self.connection(name.span().start, table);
+                settings.connections.insert(name.get_ref().as_ref().into(), connection);
+            }
+        }
+        if let Some(gate) = self.table(root, "gate") {
+            settings.gate = self.gate(gate);
+        }
+        settings
+    }
+
+    fn table<'a, 't>(&mut self, table: &'a DeTable<'t>, key: &str) -> Option<&'a DeTable<'t>> {
+        let value = table.get(key)?;
+        let inner = value.get_ref().as_table();
+        if inner.is_none() {
+            self.error("type", value.span().start, format!("{key} is a section"));
+        }
+        inner
+    }
+
+    fn text(&mut self, table: &DeTable<'_>, key: &str) -> Option<String> {
+        let value = table.get(key)?;
+        let text = value.get_ref().as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        if text.is_none() {
+            self.error("type", value.span().start, format!("{key} is a text in quotes that is not empty"));
+        }
+        text
+    }
+
+    fn flag(&mut self, table: &DeTable<'_>, key: &str) -> bool {
+        let Some(value) = table.get(key) else { return false };
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            self.error("type", value.span().start, format!("{key} is true or false"));
+        }
+        flag.unwrap_or(false)
+    }
+
+    fn path(&mut self, table: &DeTable<'_>, key: &str) -> Option<Utf8PathBuf> {
+        let text = self.text(table, key)?;
+        Some(self.base.join(text))
+    }
+
+    fn port(&mut self, value: &Value<'_>) -> u16 {
+        let number = value.get_ref().as_integer().and_then(|number| {
+            u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|port| *port > 0)
+        });
+        if number.is_none() {
+            self.error("type", value.span().start, "port is a number from 1 to 65535");
+        }
+        number.unwrap_or_default()
+    }
+
+    fn connection(&mut self, at: usize, table: &DeTable<'_>) -> Connection {
+        self.keys("key of a connection", table, CONNECTION);
+        match self.text(table, "driver").as_deref() {
+            Some("gerrit") => {}
+            Some(other) => self.error(
+                "driver",
+                at,
+                format!("there is no driver {other:?}; the one there is is \"gerrit\""),
+            ),
+            None => self.error("missing", at, "the connection has no driver; add driver = \"gerrit\""),
+        }
+        let connection = Connection {
+            host: self.text(table, "host").unwrap_or_default(),
+            port: table.get("port").map_or(29418, |value| self.port(value)),
+            user: self.text(table, "user").unwrap_or_default(),
+            key: self.path(table, "key").unwrap_or_default(),
+            known_hosts: self.path(table, "known-hosts"),
+            url: self.text(table, "url"),
+            password_file: self.path(table, "password-file"),
+            token_file: self.path(table, "token-file"),
+            ca_file: self.path(table, "ca-file"),
+            git: self.text(table, "git"),
+            hosts: self.texts(table, "hosts"),
+        };
+        for key in ["host", "user", "key"] {
+            if !table.contains_key(key) {
+                self.error("missing", at, format!("the connection has no {key}"));
+            }
+        }
+        if connection.git.as_ref().is_some_and(|git| !git.contains("{project}")) {
+            self.error(
+                "git",
+                at,
+                "git is the address of a repository, with {project} for the project's name",
+            );
+        }
+        connection
+    }
+
+    fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<String> {
+        let Some(value) = table.get(key) else { return Vec::new() };
+        let texts = value.get_ref().as_array().map(|array| {
+            array.iter().map(|one| one.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        });
+        if let Some(Some(texts)) = texts {
+            return texts;
+        }
+        self.error("type", value.span().start, format!("{key} is a list of texts"));
+        Vec::new()
+    }
+
+    fn gate(&mut self, table: &DeTable<'_>) -> GateSettings {
+        self.keys("key of [gate]", table, GATE);
+        let directory = self.path(table, "config");
+        let layout = self.path(table, "layout");
+        let functions = self.path(table, "functions");
+        let noop_joins = self.flag(table, "noop-joins");
+        let of_layout = ["noop-joins", "functions"].into_iter().find(|key| table.contains_key(*key));
+        if let (None, Some(key)) = (&layout, of_layout)
+            && let Some(value) = table.get(key)
+        {
+            self.error(
+                "without-layout",
+                value.span().start,
+                format!("{key} is about a layout, and there is none"),
+            );
+        }
+        if let (Some(_), Some(value)) = (&directory, table.get("layout")) {
+            self.error("both", value.span().start, "give config or layout, not both");
+        }
+        let staging = match self.text(table, "mode").as_deref() {
+            Some("staging") => true,
+            None | Some("live") => false,
+            Some(other) => {
+                let at = table.get("mode").map_or(0, |value| value.span().start);
+                self.error("mode", at, format!("{other:?} is no mode; use \"live\" or \"staging\""));
+                true
+            }
+        };
+        let config = match (directory, layout) {
+            (Some(directory), _) => Some(ConfigSource::Assay(directory)),
+            (None, Some(layout)) => Some(ConfigSource::Zuul { layout, noop_joins, functions }),
+            (None, None) => None,
+        };
+        let url = self.text(table, "url").map(|url| url.trim_end_matches('/').to_owned());
+        if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            let at = table.get("url").map_or(0, |value| value.span().start);
+            self.error("url", at, "url begins with http:// or https://");
+        }
+        GateSettings { config, url, staging }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[connection.gerrit]
+driver = "gerrit"
+host = "review.example.org"
+user = "assay"
+key = "keys/gerrit"
+url = "https://review.example.org"
+password-file = "/run/secrets/gerrit"
+git = "https://review.example.org/a/{project}"
+hosts = ["old.example.org"]
+
+[gate]
+layout = "layout.yaml"
+noop-joins = true
+url = "http://ci.example.org:8484/"
+mode = "staging"
+"#;
+
+    #[test]
+    fn a_whole_file() {
+        let settings = parse(GOOD, Utf8Path::new("/etc/assay/assay.toml")).unwrap();
+        let gerrit = &settings.connections[&SourceName::from("gerrit")];
+        assert_eq!((gerrit.port, gerrit.key.as_str()), (29418, "/etc/assay/keys/gerrit"));
+        assert_eq!(gerrit.password_file.as_deref(), Some(Utf8Path::new("/run/secrets/gerrit")));
+        assert_eq!(settings.gate.url.as_deref(), Some("http://ci.example.org:8484"));
+        assert!(settings.gate.staging);
+        let layout = "/etc/assay/layout.yaml".into();
+        let zuul = ConfigSource::Zuul { layout, noop_joins: true, functions: None };
+        assert_eq!(settings.gate.config, Some(zuul));
+        assert_eq!(parse("", Utf8Path::new("assay.toml")), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let text = "[connection.gerrit]\ndriver = \"gerit\"\nhost = \"a\"\nuser = 5\nport = 70000\nkei = \"k\"\n\
+                    git = \"ssh://a/b\"\n[gate]\nconfig = \"a\"\nlayout = \"b\"\nurl = \"ci\"\nmode = \"stage\"\n[gates]\n";
+        let found = parse(text, Utf8Path::new("assay.toml")).unwrap_err();
+        let said: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let all = said.join("\n");
+        for expected in [
+            "assay.toml:6:1: error: ",
+            "did you mean `key`?",
+            "there is no driver \"gerit\"",
+            "assay.toml:4:8: error: user is a text",
+            "assay.toml:5:8: error: port is a number from 1 to 65535",
+            "the connection has no key",
+            "with {project} for the project's name",
+            "give config or layout, not both",
+            "url begins with http://",
+            "\"stage\" is no mode",
+            "did you mean `gate`?",
+        ] {
+            assert!(all.contains(expected), "{expected} is not in\n{all}");
+        }
+        let torn = parse("[gate", Utf8Path::new("assay.toml")).unwrap_err();
+        assert_eq!((torn.len(), torn[0].line), (1, 1), "{torn:?}");
+        let absent = read(Utf8Path::new("/nonexistent/assay.toml")).unwrap_err();
+        assert!(absent[0].to_string().contains("/nonexistent/assay.toml"), "{absent:?}");
+    }
+}

@@ -1,0 +1,47 @@
+//! How the gate's loops are, for pages, metrics and `why`.
+
+use assay_connect::gerrit::Health;
+use assay_engine::gate::ids::{BranchName, ItemId, Oid, ProjectName, SourceName};
+use assay_engine::ids::Timestamp;
+use assay_formats::diagnostic::Diagnostic;
+use std::collections::BTreeMap;
+use tokio::sync::watch;
+
+/// How the loops are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Status {
+    /// What keeps landings.
+    pub(crate) landings: BTreeMap<ItemId, String>,
+    /// What keeps events of a source.
+    pub(crate) waiting: BTreeMap<SourceName, String>,
+    /// How each source is.
+    pub(crate) sources: BTreeMap<SourceName, watch::Receiver<Health>>,
+    /// The configuration.
+    pub(crate) config: ConfigStatus,
+    /// Commits without a receipt that were made after the gate's start.
+    pub(crate) alarms: BTreeMap<(ProjectName, BranchName), Alarm>,
+    /// Reporters log instead of sending.
+    pub(crate) staging: bool,
+}
+
+/// What came of the latest reading of the configuration.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConfigStatus {
+    /// When the configuration in force was read.
+    pub(crate) loaded_at: Option<Timestamp>,
+    /// Its hash.
+    pub(crate) hash: Option<String>,
+    /// What was found at the latest reading, in force or not.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// False if the latest reading was refused, and the configuration before it stays in force.
+    pub(crate) in_force: bool,
+}
+
+/// Commits that nobody vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alarm {
+    /// The commits, the newest first, and what is wrong with each.
+    pub(crate) commits: Vec<(Oid, String)>,
+    /// When they were found.
+    pub(crate) since: Timestamp,
+}
