@@ -5,6 +5,7 @@ mod figures;
 mod grub;
 mod isotovideo;
 mod latency;
+pub(crate) mod merge;
 mod minimal;
 mod monitor;
 mod proc;

@@ -429,8 +429,10 @@ impl Job<'_> {
                     let stand_in = RawCommit {
                         tree: ours,
                         parents: parent.into_iter().collect(),
-                        author: b"assay <assay> 0 +0000".to_vec(),
-                        committer: b"assay <assay> 0 +0000".to_vec(),
+                        // As old as the change: git looks for merge bases from the newest commit down, and would walk
+                        // the whole history before it came to a commit from 1970.
+                        author: self.theirs.committer.clone(),
+                        committer: self.theirs.committer.clone(),
                         encoding: None,
                         message: b"the branch, as if it had grown from the change's parent\n".to_vec(),
                     };

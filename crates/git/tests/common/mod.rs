@@ -163,7 +163,7 @@ impl World {
         if !work.exists() {
             git(&self.dir, &["clone", "-q", "--no-checkout", self.upstream.as_str(), work.as_str()]);
         }
-        git(work, &["fetch", "-q", "origin", "+refs/*:refs/x/*"]);
+        git(work, &["fetch", "-q", "--recurse-submodules=no", "origin", "+refs/*:refs/x/*"]);
         git(work, &["checkout", "-q", "-f", "--detach", &ours.to_string()]);
         git(work, &["clean", "-q", "-x", "-f", "-f", "-d"]);
         let output = try_git(work, arguments);
