@@ -219,3 +219,22 @@ async fn with_its_worker_a_job_dies() {
         assert_eq!(poll(&mut ended, Some(&patience)).unwrap(), 1, "it dies");
     }
 }
+
+#[tokio::test]
+async fn a_stronger_stop_cuts_the_grace_short_and_a_job_that_kills_everything_has_failed() {
+    let bench = Bench::new();
+    let task = with_collect(
+        "trap 'echo still here' TERM; echo ready; while :; do sleep infinity & wait || true; done",
+    );
+    let (ended, ()) = tokio::join!(bench.run_at(&task, &Never), async {
+        printed(&bench, "ready").await;
+        bench.stop.send_replace(Some(Stop::Cancelled("by hand".into())));
+        printed(&bench, "still here").await;
+        bench.stop.send_replace(Some(Stop::Shutdown));
+    });
+    assert_eq!(ended.reason(), "by hand", "{}", ended.console);
+
+    let ended = Bench::new().run_at(&with_collect("echo begun; kill -9 -1"), &Never).await;
+    assert_eq!((ended.outcome(), ended.reason()), ("failed", "run: step 1: the sandbox ended under it"));
+    assert!(ended.console.contains("begun\n") && ended.console.contains("collect ran"), "{}", ended.console);
+}

@@ -52,7 +52,7 @@ pub(super) struct Run<'a> {
     pub(super) limits: Limits,
     pub(super) env: BTreeMap<String, String>,
     pub(super) pace: &'a dyn Pace,
-    /// A stop that this phase does not obey, because it came before it began.
+    /// A cancel does not end this phase: it came before it began.
     pub(super) deaf: bool,
 }
 
@@ -60,6 +60,8 @@ pub(super) struct Run<'a> {
 const CHUNK: usize = 64 * 1024;
 /// Before a step's end is noted, at most so many bytes that it has left in the pipe are read.
 const PIPE: usize = 1 << 20;
+/// A sandbox that has not started by then never will.
+const START: Duration = Duration::from_mins(2);
 /// Names that bash keeps for itself.
 const BASH_OWN: [&str; 6] = ["UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"];
 
@@ -88,9 +90,10 @@ impl Run<'_> {
         if let Err(error) = self.write_scripts() {
             return Ended::Host(format!("the scripts of the job cannot be written: {error}"));
         }
-        let mut running = match self.start(recorder).await {
-            Ok(running) => running,
-            Err(why) => return Ended::Host(why),
+        let mut running = match tokio::time::timeout(START, self.start(recorder)).await {
+            Ok(Ok(running)) => running,
+            Ok(Err(why)) => return Ended::Host(why),
+            Err(_) => return Ended::Host(format!("the sandbox did not start within {} s", START.as_secs())),
         };
         let ended = self.steps(&mut running, recorder).await;
         self.end(running, recorder).await;
@@ -176,7 +179,8 @@ impl Run<'_> {
         let late = matches!(self.name, PhaseName::Post | PhaseName::Collect);
         let breach = watch::breach(self.limits, late, running.init.clone(), self.dirs).fuse();
         let budget = Duration::from_secs(self.phase.budget_s);
-        let mut over = Over { deadline: self.pace.over(self.name, Deadline::Budget, budget), why: None };
+        let mut over =
+            Over { deadline: self.pace.over(self.name, Deadline::Budget, budget), why: None, killed: false };
         tokio::pin!(breach);
         for (number, step) in self.phase.steps.iter().enumerate() {
             let name = step.name.clone().unwrap_or_else(|| format!("step {}", number + 1));
@@ -189,7 +193,7 @@ impl Run<'_> {
                 let event = tokio::select! {
                     biased;
                     why = &mut breach => Event::Breach(why),
-                    stop = self.attempt.stopped(), if over.why.is_none() && !self.deaf => Event::Stopped(stop),
+                    stop = self.stopped(over.why.is_some()), if !over.killed => Event::Stopped(stop),
                     () = &mut over.deadline => Event::Deadline,
                     answer = running.answers.next_line() => Event::Answer(answer.ok().flatten()),
                     ready = running.console.readable() => {
@@ -235,14 +239,28 @@ impl Run<'_> {
         Ended::Well
     }
 
+    /// Waits until the attempt has to stop. A person's cancel is heard once; what is stronger, always.
+    async fn stopped(&self, ending: bool) -> Stop {
+        let mut stop = self.attempt.stop.clone();
+        loop {
+            match stop.borrow_and_update().clone() {
+                Some(Stop::Cancelled(_)) if ending || self.deaf => {}
+                Some(reason) => return reason,
+                None => {}
+            }
+            if stop.changed().await.is_err() {
+                return Stop::Shutdown;
+            }
+        }
+    }
+
     /// Something wants the phase to end: softly first, where there is still time for that.
     fn note<'p>(&'p self, recorder: &mut Recorder<'_>, event: Event, running: &Running, over: &mut Over<'p>) {
         let grace = self.phase.grace_s;
         let why = match event {
             Event::Deadline if over.why.is_some() => {
                 recorder.say(&format!("{}: still there after {grace} s of grace, killed", self.name));
-                running.init.kill();
-                over.deadline = Box::pin(std::future::pending());
+                over.kill(running);
                 return;
             }
             Event::Deadline => {
@@ -260,8 +278,7 @@ impl Run<'_> {
             running.init.ask_to_end();
             over.deadline = self.pace.over(self.name, Deadline::Grace, Duration::from_secs(grace));
         } else {
-            running.init.kill();
-            over.deadline = Box::pin(std::future::pending());
+            over.kill(running);
         }
         over.why.get_or_insert(why);
     }
@@ -305,6 +322,15 @@ impl Run<'_> {
 struct Over<'a> {
     deadline: super::Over<'a>,
     why: Option<Ended>,
+    killed: bool,
+}
+
+impl Over<'_> {
+    fn kill(&mut self, running: &Running) {
+        running.init.kill();
+        self.killed = true;
+        self.deadline = Box::pin(std::future::pending());
+    }
 }
 
 impl Running {
