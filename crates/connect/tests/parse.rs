@@ -324,7 +324,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// Replaces the `at`-th member, counted through the whole value.
-fn replace(value: &mut Value, at: &mut usize, with: &Option<Value>) {
+fn replace(value: &mut Value, at: &mut usize, with: Option<&Value>) {
     let Some(map) = value.as_object_mut() else {
         for item in value.as_array_mut().into_iter().flatten() {
             replace(item, at, with);
@@ -374,13 +374,13 @@ proptest! {
             "refUpdate": {"oldRev": "1", "newRev": "2", "refName": "m", "project": "p"},
         });
         let mut value = event(kind, &new_change(), json!(5), &members);
-        replace(&mut value, &mut at.clone(), &with);
+        replace(&mut value, &mut at.clone(), with.as_ref());
         match parse::event(&value.to_string()) {
             Ok(event) => drop(convert::meaning(&"g".into(), &event)),
             Err(error) => prop_assert!(error.to_string().contains("without a usable"), "{}", error),
         }
         let mut row = rest_change();
-        replace(&mut row, &mut at.clone(), &with);
+        replace(&mut row, &mut at.clone(), with.as_ref());
         if let Ok(change) = parse::change_info(&row.to_string()) {
             drop(convert::facts(&"g".into(), &change, None, Timestamp(0)));
         }

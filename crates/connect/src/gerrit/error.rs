@@ -49,7 +49,7 @@ pub enum GerritError {
     /// No answer in time. `sent` if the request may have got there.
     #[error(
         "Gerrit did not answer {what} within {} s; it is slow or hung, raise the deadline if it is only slow",
-        after.as_secs_f64()
+        (after.as_secs_f64() * 10.0).round() / 10.0
     )]
     TimedOut {
         /// What was wanted.

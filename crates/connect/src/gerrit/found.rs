@@ -171,6 +171,11 @@ fn vote(word: &str) -> Option<ApprovalAttr> {
 /// The refs of a project as they are now.
 pub(super) type Refs = BTreeMap<BranchName, Oid>;
 
+/// True for what is told only if all refs are.
+pub(super) fn is_tag(name: &BranchName) -> bool {
+    name.as_str().starts_with("refs/tags/")
+}
+
 /// What happened to the refs of a project, seen by where they stood; nothing if they were never seen.
 pub(super) fn of_refs(
     source: &SourceName,

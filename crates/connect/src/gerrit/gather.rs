@@ -7,14 +7,17 @@ use super::cache::Told;
 use super::convert;
 use super::error::GerritError;
 use super::parse::ChangeAttr;
-use super::{Gerrit, Shared};
-use assay_engine::gate::change::{ChangeFacts, DependsOn};
+use super::{Chains, Gerrit, Shared};
+use crate::pace::Backoff;
+use assay_engine::gate::change::{ChangeFacts, ChangeStatus, DependsOn};
+use assay_engine::gate::config::EventKind;
 use assay_engine::gate::ids::Patchset;
+use assay_engine::gate::io::Event;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How far relatives are looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GatherOptions {
     /// The longest way from the change.
     pub depth: usize,
@@ -22,15 +25,30 @@ pub struct GatherOptions {
     pub most: usize,
     /// How long an answer of Gerrit may be used again when no event says otherwise.
     pub life: Duration,
+    /// How long to wait when Gerrit's index does not show yet what an event told, and how often.
+    pub lag: Backoff,
+    /// See `lag`.
+    pub lag_tries: u32,
     /// Other names of this Gerrit in addresses of `Depends-On` footers: `review.example.org`.
     pub hosts: Vec<String>,
 }
 
 impl Default for GatherOptions {
     fn default() -> Self {
-        Self { depth: 200, most: 1000, life: Duration::from_secs(10), hosts: Vec::new() }
+        Self {
+            depth: 200,
+            most: 1000,
+            life: Duration::from_secs(10),
+            lag: LAG,
+            lag_tries: 4,
+            hosts: Vec::new(),
+        }
     }
 }
+
+/// Events come a moment before queries know of them.
+const LAG: Backoff =
+    Backoff { first: Duration::from_millis(100), factor: 2.0, most: Duration::from_secs(2), jitter: 0.2 };
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,6 +84,8 @@ struct Search<'a> {
     ids: BTreeMap<String, BTreeSet<u64>>,
     /// Changes that name a change.
     mentions: BTreeMap<u64, BTreeSet<u64>>,
+    /// What was told of whole chains (REST).
+    chains: Chains,
     /// What is part of the answer, and whether what needs it is too.
     reached: BTreeMap<u64, bool>,
 }
@@ -78,9 +98,28 @@ impl Gerrit {
             told: BTreeMap::new(),
             ids: BTreeMap::new(),
             mentions: BTreeMap::new(),
+            chains: Chains::new(),
             reached: BTreeMap::new(),
         };
         search.run(number).await
+    }
+
+    /// The facts that an event is to be judged by: asked again, a few times, while Gerrit's index lags behind the event.
+    pub async fn facts_of(&self, event: &Event) -> Result<Gathered, GerritError> {
+        let Some(patchset) = &event.change else { return Ok(Gathered::default()) };
+        let number = patchset.change.number;
+        let options = &self.shared.options.gather;
+        let mut tries = 0;
+        loop {
+            let gathered = self.facts(number).await?;
+            let shows = gathered.changes.first().is_some_and(|facts| shows(facts, event));
+            if shows || tries >= options.lag_tries {
+                return Ok(gathered);
+            }
+            tries += 1;
+            tokio::time::sleep(options.lag.draw(tries)).await;
+            self.shared.cache().void(number);
+        }
     }
 
     /// The facts of these changes and their relatives, with nothing from memory.
@@ -261,7 +300,7 @@ impl Search<'_> {
     async fn fetch(&mut self, query: &str) -> Result<Vec<u64>, GerritError> {
         let epoch = self.gerrit.cache().epoch();
         let at = self.gerrit.clock.now();
-        let rows = self.gerrit.rows_with_relatives(query).await?;
+        let rows = self.gerrit.rows_with_relatives(query, &mut self.chains).await?;
         let mut numbers = Vec::with_capacity(rows.len());
         for (change, whole) in rows {
             let told = Told { change: change.into(), at, whole };
@@ -325,24 +364,31 @@ impl Search<'_> {
             }
         }
         for query in queries {
-            let begun: BTreeSet<u64> = level.keys().copied().collect();
-            let rows: BTreeSet<u64> = self.fetch(&query).await?.into_iter().collect();
-            // Who names the changes of this chain, all at once.
-            let mut chain: BTreeMap<u64, bool> = BTreeMap::new();
-            let mut open: Vec<u64> = begun.into_iter().collect();
-            while let Some(number) = open.pop() {
-                let Some(told) = self.told.get(&number) else { continue };
-                for child in &told.change.needed_by {
-                    if rows.contains(&child.number) && chain.insert(child.number, true).is_none() {
-                        open.push(child.number);
-                    }
-                }
-            }
-            let down = level.values().any(|down| *down);
-            let chain: Vec<(u64, bool)> = chain.into_keys().map(|number| (number, down)).collect();
-            self.search(&chain).await?;
+            self.fetch(&query).await?;
         }
-        Ok(())
+        // Who names the changes of this chain, all at once.
+        let mut open: Vec<u64> = level.iter().filter(|(_, down)| **down).map(|(number, _)| *number).collect();
+        let mut chain: BTreeMap<u64, bool> = BTreeMap::new();
+        while let Some(number) = open.pop() {
+            if chain.len() >= self.gerrit.options.gather.most || chain.insert(number, true).is_some() {
+                continue;
+            }
+            if let Some(told) = self.recall(number).filter(|_| self.is_open(number)) {
+                open.extend(told.change.needed_by.iter().map(|child| child.number));
+            }
+        }
+        let chain: Vec<(u64, bool)> = chain.into_iter().filter(|(number, _)| self.is_open(*number)).collect();
+        self.search(&chain).await
+    }
+
+    /// What is known of a change without asking.
+    fn recall(&mut self, number: u64) -> Option<Told> {
+        if let Some(told) = self.told.get(&number) {
+            return Some(told.clone());
+        }
+        let told = self.gerrit.cache().change(number, self.gerrit.clock.now())?;
+        self.told.insert(number, told.clone());
+        Some(told)
     }
 
     /// The facts of all that was reached; the change itself first.
@@ -372,4 +418,28 @@ impl Search<'_> {
 
 fn footers(change: &ChangeAttr) -> Vec<DependsOn> {
     change.message.iter().flat_map(|message| message.lines()).filter_map(DependsOn::from_line).collect()
+}
+
+/// True if facts are not older than an event, as far as they show.
+fn shows(facts: &ChangeFacts, event: &Event) -> bool {
+    let Some(patchset) = &event.change else { return true };
+    if facts.id != patchset.change || facts.current_patchset != patchset.patchset {
+        return facts.id == patchset.change && facts.current_patchset > patchset.patchset;
+    }
+    match event.kind {
+        EventKind::ChangeMerged => facts.status == ChangeStatus::Merged,
+        EventKind::ChangeAbandoned => facts.status == ChangeStatus::Abandoned,
+        EventKind::ChangeRestored => facts.status != ChangeStatus::Abandoned,
+        // Newer versions tell all votes of the author with each comment.
+        EventKind::CommentAdded => {
+            event.approvals.iter().filter(|(_, value)| *value != 0).all(|(label, value)| {
+                facts.approvals.iter().any(|vote| {
+                    vote.label.as_ref() == Some(label)
+                        && vote.value == *value
+                        && vote.by.username == event.by.username
+                })
+            })
+        }
+        _ => true,
+    }
 }

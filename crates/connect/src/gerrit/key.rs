@@ -190,15 +190,56 @@ impl Recent {
         });
     }
 
-    /// For storing.
-    pub(super) fn keys(&self) -> Vec<String> {
+    /// What arrived from a time on, for storing.
+    pub(super) fn keys_since(&self, since: Timestamp) -> Vec<String> {
         let keys = self.seen.iter().flat_map(|(identity, times)| {
-            times
-                .iter()
-                .map(|(at, found, _)| Key { identity: identity.clone(), at: *at, found: *found }.to_text())
+            let kept = times.iter().filter(|(_, _, arrived)| *arrived >= since);
+            kept.map(|(at, found, _)| Key { identity: identity.clone(), at: *at, found: *found }.to_text())
         });
         let mut keys: Vec<String> = keys.collect();
         keys.sort();
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_stored_and_compared() {
+        let at = |seconds: i64| Timestamp(seconds * 1_000_000);
+        let live = Key::live("comment-added 5,1 ab".to_owned(), Some(at(100)));
+        let keys = [
+            live.clone(),
+            Key::found("change-abandoned 5".to_owned(), at(-7)),
+            Key::once("change-merged 5".to_owned()),
+        ];
+        for key in &keys {
+            assert_eq!(Key::from_text(&key.to_text()), *key);
+        }
+        let mut recent = Recent::default();
+        for key in &keys {
+            recent.add(key, at(1000));
+        }
+        let found = |seconds| Key::found(live.identity.clone(), at(seconds));
+        let again = |seconds| Key::live(live.identity.clone(), Some(at(seconds)));
+        for (key, known) in [
+            (live.clone(), true),
+            (found(100), true),
+            (found(92), true),
+            (found(111), false),
+            // Two live ones are the same only at the same time.
+            (again(101), false),
+            (Key::live("change-abandoned 5".to_owned(), Some(at(0))), true),
+            (Key::once("change-merged 5".to_owned()), true),
+            (Key::once("change-merged 6".to_owned()), false),
+        ] {
+            assert_eq!(recent.knows(&key, 10), known, "{key:?}");
+        }
+        assert_eq!(recent.keys_since(at(1000)).len(), 3);
+        assert!(recent.keys_since(at(1001)).is_empty());
+        recent.forget_before(at(1001));
+        assert!(!recent.knows(&live, 10));
     }
 }

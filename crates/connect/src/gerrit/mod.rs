@@ -33,7 +33,7 @@ use self::ssh::{Commands, quoted};
 use assay_engine::gate::ids::SourceName;
 use assay_proto::clock::Clock;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -95,6 +95,8 @@ struct Shared {
     writes: Semaphore,
     /// `gerrit review` knows `--tag`, as far as we have seen.
     has_tags: AtomicBool,
+    /// Questions so far.
+    asked: AtomicU64,
 }
 
 impl Gerrit {
@@ -109,6 +111,7 @@ impl Gerrit {
             queries: Semaphore::new(options.at_once.max(1)),
             writes: Semaphore::new(options.at_once.max(1)),
             has_tags: AtomicBool::new(true),
+            asked: AtomicU64::new(0),
             options,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -139,7 +142,12 @@ impl Gerrit {
 
     /// Branches and tags of a project with their tips, by full name.
     pub async fn refs(&self, project: &str) -> Result<Vec<(String, String)>, GerritError> {
-        self.shared.refs(project).await
+        self.shared.refs(project).await.map(|(refs, _)| refs)
+    }
+
+    /// How many questions it was asked so far, each page of an answer counted.
+    pub fn asked(&self) -> u64 {
+        self.shared.asked.load(Ordering::Relaxed)
     }
 
     /// Forgets what was asked before.
@@ -240,6 +248,7 @@ impl Shared {
         deadline: Duration,
     ) -> Result<(Vec<ChangeAttr>, Option<bool>), GerritError> {
         const WHAT: &str = "a query";
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if let Some(rest) = &self.rest {
             let skip = if let Place::Skip(skip) = place { *skip } else { 0 };
             let (rows, more) = rest.query(query, skip, detail == Detail::History, deadline).await?;
@@ -258,20 +267,21 @@ impl Shared {
             format!("gerrit query --format json --commit-message --current-patch-set {flags} {end}");
         let output = self.ssh.run(WHAT, &command, deadline).await?;
         if !output.is_ok() && output.out.is_empty() {
-            return Err(GerritError::Refused { what: WHAT.to_owned(), why: output.complaint() });
+            return Err(self.failed(WHAT, &output.complaint()));
         }
         read_page(&output.text(), query)
     }
 
-    /// Rows with their relatives by git, and whether those are complete for each.
-    async fn rows_with_relatives(&self, query: &str) -> Result<Vec<(ChangeAttr, bool)>, GerritError> {
+    /// Rows with their relatives by git, and whether all that stand on them are among those.
+    async fn rows_with_relatives(
+        &self,
+        query: &str,
+        chains: &mut Chains,
+    ) -> Result<Vec<(ChangeAttr, bool)>, GerritError> {
         let rows = self.rows(query, Detail::Facts).await?;
         let Some(rest) = &self.rest else {
             return Ok(rows.into_iter().map(|row| (row, true)).collect());
         };
-        // One answer tells of a whole chain. It is complete for the change that was asked about, and tells of its
-        // relatives what lies in the same line.
-        let mut known: HashMap<String, Vec<Related>> = HashMap::new();
         let mut out = Vec::with_capacity(rows.len());
         for mut row in rows {
             let open = convert::status(&row).is_open();
@@ -281,32 +291,35 @@ impl Shared {
                 out.push((row, true));
                 continue;
             };
-            let mut whole = false;
-            if !known.contains_key(&revision) || parents > 1 {
+            if !chains.contains_key(&revision) || parents > 1 {
                 let (_permit, deadline) = self.lane(&self.queries, "a query", self.options.query).await?;
-                let chain = rest.related(row.number, deadline).await?;
-                whole = true;
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                let chain =
+                    Arc::new(Chain { of: revision.clone(), all: rest.related(row.number, deadline).await? });
                 if let Some(now) = row.current_patchset.as_mut().filter(|_| parents > 1) {
                     // Of a merge the list of the change itself has only what was merged by hand.
                     now.files = Some(rest.files(row.number, &revision, deadline).await?);
                 }
-                for relative in &chain {
-                    known.entry(relative.commit.clone()).or_insert_with(|| chain.clone());
+                for relative in &chain.all {
+                    chains.entry(relative.commit.clone()).or_insert_with(|| chain.clone());
                 }
-                known.insert(revision.clone(), chain);
+                chains.insert(revision.clone(), chain);
             }
-            if let Some(chain) = known.get(&revision) {
-                relate(&mut row, &revision, chain);
+            let mut whole = false;
+            if let Some(chain) = chains.get(&revision) {
+                relate(&mut row, &revision, &chain.all);
+                whole = chain.tells_all_of(&revision);
             }
             out.push((row, whole));
         }
         Ok(out)
     }
 
-    async fn refs(&self, project: &str) -> Result<Vec<(String, String)>, GerritError> {
+    /// Branches and tags; false if tags are not told.
+    async fn refs(&self, project: &str) -> Result<(Vec<(String, String)>, bool), GerritError> {
         const WHAT: &str = "the branches of a project";
         let (_permit, deadline) = self.lane(&self.queries, WHAT, self.options.query).await?;
-        let refs = if let Some(rest) = &self.rest {
+        let (refs, all) = if let Some(rest) = &self.rest {
             rest.refs(project, deadline).await?
         } else {
             let command = format!("git-upload-pack {}", quoted(&format!("/{project}")));
@@ -316,9 +329,10 @@ impl Shared {
                 what: format!("to show the branches of {project}"),
                 why: output.complaint(),
             };
-            parse::advertised_refs(&output.out).ok_or_else(refused)?
+            (parse::advertised_refs(&output.out).ok_or_else(refused)?, true)
         };
-        Ok(refs.into_iter().filter(|(name, _)| convert::ref_name(name).is_some()).collect())
+        let ours = refs.into_iter().filter(|(name, _)| convert::ref_name(name).is_some());
+        Ok((ours.collect(), all))
     }
 }
 
@@ -350,6 +364,34 @@ fn read_page(text: &str, query: &str) -> Result<(Vec<ChangeAttr>, Option<bool>),
         why: "the last line, with the count, is missing: the answer is cut off".to_owned(),
     })?;
     Ok((rows, stats.more))
+}
+
+/// The chains that were told, by each of their commits.
+type Chains = HashMap<String, Arc<Chain>>;
+
+/// What stands below and above a commit.
+struct Chain {
+    /// The commit that was asked about.
+    of: String,
+    all: Vec<Related>,
+}
+
+impl Chain {
+    /// True if all that stand on a commit are in it: if it is the one that was asked about, or stands on that.
+    fn tells_all_of(&self, commit: &str) -> bool {
+        let mut open = vec![commit];
+        let mut seen = std::collections::HashSet::new();
+        while let Some(commit) = open.pop() {
+            if commit == self.of {
+                return true;
+            }
+            if seen.insert(commit) {
+                let found = self.all.iter().filter(|relative| relative.commit == commit);
+                open.extend(found.flat_map(|relative| relative.parents.iter().map(String::as_str)));
+            }
+        }
+        false
+    }
 }
 
 /// Fills in what a change's place in a chain tells.

@@ -234,18 +234,25 @@ impl Rest {
         self.parsed("the files of a revision", path, deadline, parse::files).await
     }
 
-    /// Branches and tags.
+    /// Branches and tags; false if tags are not told.
     pub(super) async fn refs(
         &self,
         project: &str,
         deadline: Duration,
-    ) -> Result<Vec<(String, String)>, GerritError> {
+    ) -> Result<(Vec<(String, String)>, bool), GerritError> {
         let project = encoded(project);
         let path = |kind: &str| format!("projects/{project}/{kind}/");
-        let mut refs =
-            self.parsed("the branches of a project", path("branches"), deadline, parse::branches).await?;
-        refs.extend(self.parsed("the tags of a project", path("tags"), deadline, parse::branches).await?);
-        Ok(refs)
+        let branches = self.parsed("the branches of a project", path("branches"), deadline, parse::branches);
+        let mut refs = branches.await?;
+        // Versions before 2.13 have none of this.
+        match self.parsed("the tags of a project", path("tags"), deadline, parse::branches).await {
+            Ok(tags) => {
+                refs.extend(tags);
+                Ok((refs, true))
+            }
+            Err(GerritError::Refused { .. }) => Ok((refs, false)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gerrit's version.

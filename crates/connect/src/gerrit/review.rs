@@ -50,7 +50,8 @@ pub enum SubmitOutcome {
     AlreadyMerged,
     /// It is not merged, and Gerrit says why.
     Refused(String),
-    /// It is not merged as far as can be seen, and may be at any moment. Look again.
+    /// It is not merged as far as can be seen, and Gerrit did not refuse it: it may be merged at any moment, or the request
+    /// never got there. Look again, then try again.
     InDoubt(String),
 }
 
@@ -212,7 +213,7 @@ impl Shared {
     }
 
     /// What a failed command means: Gerrit's own troubles are no refusal, and leave open what was done.
-    fn failed(&self, what: &str, why: &str) -> GerritError {
+    pub(super) fn failed(&self, what: &str, why: &str) -> GerritError {
         if why.to_lowercase().contains("internal server error") {
             let address = format!("{}:{}", self.options.ssh.host, self.options.ssh.port);
             return GerritError::Unreachable { address, why: why.to_owned(), sent: true };

@@ -40,7 +40,7 @@ pub struct SourceOptions {
     pub projects: BTreeSet<ProjectName>,
     /// Gerrit takes the command a little before it begins to send: so long after it a second look is taken.
     pub settle: Duration,
-    /// A look is taken so often although nothing seems to be missing.
+    /// A look is taken so often although nothing seems to be missing, over all the time since the last one.
     pub resync: Option<Duration>,
     /// The cursor moves at least so often.
     pub idle: Duration,
@@ -115,6 +115,8 @@ pub struct GerritSource {
     options: SourceOptions,
     /// Everything up to here is stored. Moves only while nothing is missing.
     since: Timestamp,
+    /// When the last look that succeeded was begun; what was thrown away silently since is not found yet.
+    looked: Timestamp,
     /// History begins with the first connection.
     first: bool,
     tips: Tips,
@@ -129,7 +131,8 @@ struct Look {
     begun: Timestamp,
     from: Timestamp,
     rows: Vec<ChangeAttr>,
-    refs: Vec<(ProjectName, Refs)>,
+    /// Projects, their refs, and whether those are all.
+    refs: Vec<(ProjectName, Refs, bool)>,
 }
 
 /// Why a conversation has come to its end.
@@ -159,6 +162,7 @@ impl Gerrit {
             gerrit: self.clone(),
             options,
             since: cursor.since,
+            looked: cursor.since,
             first,
             tips: start.tips,
             recent: Recent::new(&cursor.recent, cursor.since),
@@ -328,11 +332,16 @@ impl GerritSource {
         }
     }
 
-    /// What was touched since the cursor, and where the refs stand.
+    /// How far back a look must go.
+    fn floor(&self) -> Timestamp {
+        if self.options.resync.is_some() { self.since.min(self.looked) } else { self.since }
+    }
+
+    /// What was touched since the last look, and where the refs stand.
     fn look(&self) -> BoxFuture<'static, Result<Look, GerritError>> {
         let gerrit = self.gerrit.clone();
         let projects = self.options.projects.clone();
-        let (begun, from, first) = (self.now(), self.since, self.first);
+        let (begun, from, first) = (self.now(), self.floor(), self.first);
         let age = (begun.micros_since(from) + micros(self.options.overlap)).div_euclid(1_000_000) + 1;
         async move {
             let rows = if first {
@@ -345,11 +354,11 @@ impl GerritSource {
                 let gerrit = gerrit.clone();
                 async move {
                     match gerrit.shared.refs(project.as_str()).await {
-                        Ok(list) => {
+                        Ok((list, all)) => {
                             let named = list
                                 .into_iter()
                                 .filter_map(|(name, tip)| Some((convert::ref_name(&name)?, tip.into())));
-                            Ok(Some((project, named.collect())))
+                            Ok(Some((project, named.collect(), all)))
                         }
                         Err(error) if error.is_temporary() => Err(error),
                         Err(error) => {
@@ -360,7 +369,7 @@ impl GerritSource {
                 }
             };
             let refs = stream::iter(projects).map(refs).buffer_unordered(4);
-            let refs: Vec<Option<(ProjectName, Refs)>> = refs.try_collect().await?;
+            let refs: Vec<Option<(ProjectName, Refs, bool)>> = refs.try_collect().await?;
             Ok(Look { begun, from, rows, refs: refs.into_iter().flatten().collect() })
         }
         .boxed()
@@ -377,7 +386,9 @@ impl GerritSource {
             finds.extend(found::of_change(&source, row, Timestamp(cutoff)));
         }
         let mut tips_moved = false;
-        for (project, refs) in &look.refs {
+        for (project, refs, all) in look.refs {
+            let refs = &self.with_tags(&project, refs, all);
+            let project = &project;
             let at = Timestamp(look.begun.0.saturating_add(ahead));
             finds.extend(found::of_refs(&source, project, &self.tips, refs, at));
             if self.tips.0.get(project) != Some(refs) {
@@ -394,11 +405,21 @@ impl GerritSource {
         let events = arrivals.iter().filter(|arrival| matches!(arrival.news, News::Event(_))).count();
         let to = complete.then_some(look.begun.max(self.since));
         self.first = false;
+        self.looked = look.begun;
         self.hand_over(inbox, arrivals, events as u64, to, tips_moved).await;
         self.health.send_modify(|health| {
             health.looks += 1;
             health.look_trouble = None;
         });
+    }
+
+    /// The refs with the tags that we know, if Gerrit tells none.
+    fn with_tags(&self, project: &ProjectName, mut refs: Refs, all: bool) -> Refs {
+        let known = self.tips.0.get(project).into_iter().flatten();
+        for (name, tip) in known.filter(|(name, _)| !all && found::is_tag(name)) {
+            refs.entry(name.clone()).or_insert_with(|| tip.clone());
+        }
+        refs
     }
 
     /// Reads lines and takes what is new.
@@ -486,6 +507,11 @@ impl GerritSource {
         Some(Arrival { key: key.to_text(), at, news })
     }
 
+    /// What arrived before this cannot be found by a look that goes back to `from`.
+    fn before(&self, from: Timestamp) -> Timestamp {
+        Timestamp(from.0.saturating_sub(2 * micros(self.options.overlap)))
+    }
+
     /// Stores, however long it takes. `to` is up to where nothing is missing now.
     async fn hand_over(
         &mut self,
@@ -497,13 +523,16 @@ impl GerritSource {
     ) {
         if let Some(to) = to {
             self.since = self.since.max(to);
-            let kept = self.since.0.saturating_sub(2 * micros(self.options.overlap));
-            self.recent.forget_before(Timestamp(kept));
+            self.recent.forget_before(self.before(self.floor()));
         }
         if arrivals.is_empty() && to.is_none() && !tips {
             return;
         }
-        let cursor = Cursor { since: self.since, recent: self.recent.keys(), ahead_us: self.ahead_us };
+        let cursor = Cursor {
+            since: self.since,
+            recent: self.recent.keys_since(self.before(self.since)),
+            ahead_us: self.ahead_us,
+        };
         let stored = arrivals.len() as u64;
         // Before the first look history has not begun: a restart begins it anew.
         let batch = Batch {
