@@ -95,7 +95,10 @@ impl Gate {
         }
         let own = self.held.by_change.get(&(pipeline.name.clone(), facts.id.clone())).copied();
         let own = own.or(last).ok_or_else(|| EnqueueRefusal::Unknown { change: facts.id.clone() })?;
-        self.add_behind(pipeline, &queue, &facts.id, strict);
+        // Depth first: what needs the change itself comes before what needs only those ahead of it.
+        for added in fitting.iter().rev().flatten() {
+            self.add_behind(pipeline, &queue, &added.id, strict);
+        }
         Ok(own)
     }
 
