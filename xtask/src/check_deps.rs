@@ -13,6 +13,7 @@ struct Rule {
 
 const ENGINE: &str = "assay-engine";
 const FORMATS: &str = "assay-formats";
+const SIMULATE: &str = "assay-simulate";
 const PROTO: &str = "assay-proto";
 const RECORDS: &str = "assay-records";
 const STORE: &str = "assay-store";
@@ -30,6 +31,11 @@ const RULES: &[Rule] = &[
     Rule { name: SCREEN, may: &[], why: "screen is pure and knows nothing of ours" },
     Rule { name: RECORDS, may: &[], why: "records is pure and knows nothing of ours" },
     Rule { name: FORMATS, may: &[ENGINE], why: "formats turns text into the engine's configuration" },
+    Rule {
+        name: SIMULATE,
+        may: &[ENGINE, FORMATS],
+        why: "simulate plays the whole world around the engine, without any of it",
+    },
     Rule { name: PROTO, may: &[ENGINE, RECORDS], why: "proto carries the words of engine and records" },
     Rule { name: STORE, may: &[ENGINE, PROTO, RECORDS], why: "store keeps what others decide" },
     Rule { name: CONNECT, may: &[ENGINE, PROTO, RECORDS], why: "connect talks to outside systems only" },
@@ -49,17 +55,23 @@ const RULES: &[Rule] = &[
     Rule { name: FAKES, may: &[PROTO, ENGINE], why: "fakes speak the protocols and nothing else" },
     Rule {
         name: "assay",
-        may: &[ENGINE, FORMATS, PROTO, RECORDS, STORE, CONNECT, SCREEN, VM, SCRIPT, WORKER, SERVER, FAKES, GIT],
+        may: &[
+            ENGINE, FORMATS, PROTO, RECORDS, STORE, CONNECT, SCREEN, VM, SCRIPT, WORKER, SERVER, FAKES, GIT,
+        ],
         why: "the binary holds everything together",
     },
-    Rule { name: "xtask", may: &[GIT], why: "chores must build when the product does not; merges are measured in process" },
+    Rule {
+        name: "xtask",
+        may: &[GIT],
+        why: "chores must build when the product does not; merges are measured in process",
+    },
 ];
 
 /// The one crate that may use everything: it tests the whole.
 const END_TO_END: &str = "assay-tests";
 
 /// Crates that decide or compute only; what they never link, tests apart.
-const PURE: &[&str] = &[ENGINE, FORMATS, SCREEN, RECORDS];
+const PURE: &[&str] = &[ENGINE, FORMATS, SIMULATE, SCREEN, RECORDS];
 const IMPURE: &[&str] = &["tokio", "sqlx", "reqwest", "hyper", "axum", "fs-err", "async-std", "smol"];
 
 #[derive(Deserialize)]

@@ -17,6 +17,7 @@ Chores of the workspace.
 cargo xtask ci [--no-tests]       format, lints, crate edges, licences, links, then the tests
 cargo xtask check-deps            refuse forbidden edges between crates
 cargo xtask bench run [OPTIONS]   measure what docs/performance.md claims
+cargo xtask bench gate [OPTIONS]  from an event to running jobs; --json, --check, --assay PROGRAM
 cargo xtask bench merge [OPTIONS] speculative merges in a large repository; --json, --check, --changes N (100)
 
 Options of bench run:
@@ -47,6 +48,7 @@ fn dispatch() -> Result<()> {
         ["ci", "--no-tests"] => ci::run(false)?,
         ["check-deps"] => check_deps::run()?,
         ["bench", "run", options @ ..] => bench::run(options)?,
+        ["bench", "gate", options @ ..] => bench::gate::run(options)?,
         ["bench", "merge", options @ ..] => bench::merge::run(options)?,
         // What `bench run` starts as a process of its own, so that it is measured as its peers are.
         ["bench", "driver", example, hold] => bench::drive(example, hold)?,

@@ -2,7 +2,9 @@
 
 mod clock;
 mod figures;
+pub(crate) mod gate;
 mod grub;
+mod http;
 mod isotovideo;
 mod latency;
 pub(crate) mod merge;
