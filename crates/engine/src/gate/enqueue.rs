@@ -90,8 +90,8 @@ impl Gate {
             }
         }
         let mut last = None;
-        for group in fitting {
-            last = Some(self.add_group(pipeline, &queue, &group, because));
+        for group in &fitting {
+            last = Some(self.add_group(pipeline, &queue, group, because));
         }
         let own = self.held.by_change.get(&(pipeline.name.clone(), facts.id.clone())).copied();
         let own = own.or(last).ok_or_else(|| EnqueueRefusal::Unknown { change: facts.id.clone() })?;
