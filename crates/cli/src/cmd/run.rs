@@ -3,6 +3,7 @@
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_proto::task::Task;
 use assay_proto::worker::{Report, Stream};
 use assay_records::step::{ModuleResult, Record, Step, StepBody};
 use assay_worker::attempt::AttemptDir;
@@ -23,15 +24,20 @@ use tokio::time::Instant;
 /// Run a test directory here, without a server.
 ///
 /// DIR holds tests/*.star (or *.py), needles/ and, if you like, vars.json with default settings. The record of the
-/// run (steps.jsonl, autoinst-log.txt, serial0.txt, journal.jsonl, blobs/, result.json) goes to --out.
+/// run (steps.jsonl, autoinst-log.txt, serial0.txt, journal.jsonl, console.txt, blobs/, result.json) goes to --out.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  assay run examples/grub\n  assay run mytests ISO=/images/my.iso QEMURAM=2048 --out /tmp/result\n  \
-                        assay run mytests SCHEDULE=boot,login --json | jq .outcome"
+                        assay run mytests SCHEDULE=boot,login --json | jq .outcome\n  \
+                        assay run --task unit-tests.json --out /tmp/result"
 )]
 pub(crate) struct Run {
     /// The test directory.
-    dir: Utf8PathBuf,
+    #[arg(required_unless_present = "task")]
+    dir: Option<Utf8PathBuf>,
+    /// Run this shell job instead, a task as JSON (docs/gating.md); what it prints goes to console.txt.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    task: Option<Utf8PathBuf>,
     /// Settings, as openQA's variables: ISO=… HDD_1=… QEMURAM=…
     #[arg(value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -64,13 +70,7 @@ struct ModuleLine {
 
 impl Run {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
-        let dir = paths::absolute(&self.dir)?;
-        if !dir.is_dir() {
-            return Err(CliError::not_found(format!("there is no directory {dir}")));
-        }
-        let mut settings = default_settings(&dir).map_err(|finding| CliError::usage(finding.to_string()))?;
-        settings.extend(paths::settings(&self.settings)?);
-        settings.insert("CASEDIR".into(), dir.to_string());
+        let (dir, settings) = self.what()?;
         let data = paths::data_dir(common)?;
         let out = match &self.out {
             Some(out) => given_out(out, &dir)?,
@@ -86,6 +86,29 @@ impl Run {
             show(&summary);
         }
         Ok(code(summary.outcome, summary.class))
+    }
+}
+
+impl Run {
+    /// What is to be run: where it is, and its settings.
+    fn what(&self) -> Result<(Utf8PathBuf, BTreeMap<String, String>), CliError> {
+        if let Some(file) = &self.task {
+            let file = paths::absolute(file)?;
+            let text = fs::read_to_string(&file).map_err(|error| CliError::not_found(error.to_string()))?;
+            let wrong = |why: String| CliError::usage(format!("{file}: {why}"));
+            let task: Task = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+            task.check().map_err(|error| wrong(error.to_string()))?;
+            let settings = task.to_settings().map_err(|error| wrong(error.to_string()))?;
+            return Ok((file, settings));
+        }
+        let dir = paths::absolute(self.dir.as_deref().unwrap_or(Utf8Path::new(".")))?;
+        if !dir.is_dir() {
+            return Err(CliError::not_found(format!("there is no directory {dir}")));
+        }
+        let mut settings = default_settings(&dir).map_err(|finding| CliError::usage(finding.to_string()))?;
+        settings.extend(paths::settings(&self.settings)?);
+        settings.insert("CASEDIR".into(), dir.to_string());
+        Ok((dir, settings))
     }
 }
 
