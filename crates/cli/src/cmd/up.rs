@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 /// Everything is kept in the data directory: database, pictures, logs, and the tokens that API clients and workers need.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  assay up\n  assay up --data /srv/assay --listen 127.0.0.1:8080\n  \
-                        assay up --trust-loopback       requests from this machine act as admin: to try things out")]
+                        assay up --trust-loopback       requests from this machine act as admin: to try things out\n  \
+                        assay up --config assay.toml    gate the projects of a Gerrit")]
 pub(crate) struct Up {
     #[command(flatten)]
     server: ServerOptions,
@@ -42,6 +43,9 @@ struct ServerOptions {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8484")]
     listen: SocketAddr,
+    /// What is gated: assay.toml, with connections and the place of pipelines and jobs (docs/gating.md).
+    #[arg(long, value_name = "FILE")]
+    config: Option<Utf8PathBuf>,
     /// Requests from this machine act as admin, without a token.
     #[arg(long)]
     trust_loopback: bool,
@@ -80,6 +84,7 @@ async fn run(
     let shutdown = CancellationToken::new();
     let (ready, is_ready) = oneshot::channel();
     let mut config = ServerConfig::new(data.clone(), options.listen);
+    config.config = options.config.as_deref().map(paths::absolute).transpose()?;
     config.trust_loopback = options.trust_loopback;
     config.store_url = options.store.clone();
     config.ready = Some(ready);
@@ -128,7 +133,12 @@ fn server_end(end: Option<Result<Result<(), ServerError>, tokio::task::JoinError
     match end {
         None | Some(Ok(Ok(()))) => Ok(()),
         Some(Ok(Err(
-            error @ (ServerError::Listen { .. } | ServerError::InUse { .. } | ServerError::BadToken { .. }),
+            error @ (ServerError::Listen { .. }
+            | ServerError::InUse { .. }
+            | ServerError::BadToken { .. }
+            | ServerError::BadKey { .. }
+            | ServerError::Config(_)
+            | ServerError::Gate(_)),
         ))) => Err(CliError::usage(error.to_string())),
         Some(Ok(Err(error))) => Err(CliError::infrastructure(error.to_string())),
         Some(Err(error)) => Err(CliError::infrastructure(format!("the server failed: {error}"))),
