@@ -287,6 +287,31 @@ fn rest_tells_the_same_as_ssh() {
 }
 
 #[test]
+fn what_is_said_on_a_whole_patchset_belongs_to_its_message() {
+    let (a, b) = (json!({"username": "a"}), json!({"username": "b"}));
+    let note = |by: &Value, text: &str| json!({"file": "/PATCHSET_LEVEL", "reviewer": by, "message": text});
+    let mut row = new_change();
+    let message = |by: &Value, text: &str| json!({"timestamp": 1, "reviewer": by, "message": text});
+    row["comments"] = json!([
+        message(&a, "Patch Set 1:\n\n(1 comment)"),
+        message(&b, "Patch Set 1: Code-Review+1"),
+        message(&a, "Patch Set 1:\n\n(2 comments)"),
+        message(&b, "Patch Set 1:\n\n(1 comment)")
+    ]);
+    row["patchSets"] = json!([{"number": "1", "comments": [
+        note(&a, "first"), note(&a, "recheck"), note(&b, "x"), note(&b, "y"),
+        {"file": "c.c", "reviewer": a, "message": "no"}]}]);
+    let QueryLine::Change(change) = parse::query_line(&row.to_string()).expect("a row") else {
+        panic!("no change")
+    };
+    let notes: Vec<String> = change.comments.iter().map(|comment| comment.notes.join("+")).collect();
+    assert_eq!(notes, ["first", "", "recheck", "x+y"]);
+    let rest =
+        r#"{"/PATCHSET_LEVEL":[{"change_message_id":"m1","message":"recheck"},{}],"c.c":[{"message":"no"}]}"#;
+    assert_eq!(parse::notes(rest), Ok(vec![("m1".to_owned(), "recheck".to_owned())]));
+}
+
+#[test]
 fn advertised_refs_are_read_when_they_are_whole() {
     let one = "1".repeat(40);
     let packet = |text: &str| format!("{:04x}{text}", text.len() + 4);
@@ -359,6 +384,7 @@ proptest! {
             let _ = parse::change_info(&text);
             let _ = parse::related(&text);
             let _ = parse::files(&text);
+            let _ = parse::notes(&text);
             let _ = parse::branches(&text);
         }
     }

@@ -97,7 +97,7 @@ pub(super) fn about(
 }
 
 /// A comment with what was said on the patchset as a whole, which is where triggers look.
-fn whole_comment(comment: &str, patchset_comments: &[String]) -> String {
+pub(super) fn whole_comment(comment: &str, patchset_comments: &[String]) -> String {
     let mut whole = comment.to_owned();
     for more in patchset_comments.iter().filter(|more| !comment.contains(more.as_str())) {
         whole.push('\n');

@@ -1,6 +1,6 @@
 //! What a look at a change tells about what happened to it lately: the events that the stream would have brought.
 
-use super::convert::{about, change_id, ref_updated, status};
+use super::convert::{about, change_id, ref_updated, status, whole_comment};
 use super::key::{Key, identity};
 use super::parse::{ApprovalAttr, ChangeAttr, CommentAttr, PatchsetAttr};
 use crate::inbox::{News, Tips};
@@ -113,7 +113,7 @@ fn review(
 ) -> Find {
     let attr = PatchsetAttr { number: patchset, ..PatchsetAttr::default() };
     let mut event = about(source, EventKind::CommentAdded, change, Some(&attr), &comment.by);
-    event.comment = Some(comment.message.clone());
+    event.comment = Some(whole_comment(&comment.message, &comment.notes));
     event.approvals = votes.iter().filter_map(|vote| Some((vote.label.clone()?, vote.value))).collect();
     let identity = identity::comment(change.number, patchset, &comment.by, &comment.message, votes);
     Find { key: Key::found(identity, at), at, news: News::Event(Box::new(event)) }
@@ -245,5 +245,56 @@ mod tests {
         ] {
             assert_eq!(message(text), expected, "{text:?}");
         }
+    }
+
+    fn kinds(change: &ChangeAttr, cutoff: i64) -> Vec<&'static str> {
+        let finds = of_change(&"g".into(), change, Timestamp(cutoff));
+        let word = |find: Find| match find.news {
+            News::Event(event) => event.kind.word(),
+            News::Changed(_) => "changed",
+        };
+        finds.into_iter().map(word).collect()
+    }
+
+    #[test]
+    fn only_what_happened_since_the_cutoff_is_told() {
+        let at = |time: i64| Some(Timestamp(time));
+        let patchset =
+            |number, time| PatchsetAttr { number, created_on: at(time), ..PatchsetAttr::default() };
+        let said = |text: &str, time| CommentAttr {
+            message: text.to_owned(),
+            at: at(time),
+            ..CommentAttr::default()
+        };
+        let mut change = ChangeAttr {
+            number: 5,
+            patchsets: vec![patchset(1, 10), patchset(2, 20)],
+            comments: vec![
+                said("Uploaded patch set 1.", 10),
+                said("Patch Set 1:\n\nrecheck", 12),
+                said("Abandoned", 14),
+                said("Restored", 16),
+                said("Patch Set 2: Code-Review+2", 22),
+            ],
+            last_updated: at(22),
+            status: Some("NEW".to_owned()),
+            ..ChangeAttr::default()
+        };
+        let late = ["change-restored", "patchset-created", "comment-added", "changed"];
+        let early = ["patchset-created", "comment-added", "change-abandoned"];
+        assert_eq!(kinds(&change, 15), late);
+        assert_eq!(kinds(&change, 0), [&early[..], &late[..]].concat());
+        // A comment long after the merge does not make it happen again.
+        change.status = Some("MERGED".to_owned());
+        change.comments.push(said("Change has been successfully merged by X", 30));
+        change.comments.push(said("Patch Set 2:\n\nthanks", 40));
+        assert_eq!(kinds(&change, 35), ["comment-added"]);
+        assert_eq!(kinds(&change, 30), ["change-merged", "comment-added"]);
+        // Without a message the time of the submit tells, and without that the last update.
+        change.comments.clear();
+        change.last_updated = at(40);
+        assert_eq!(kinds(&change, 35), ["change-merged"]);
+        change.submitted_on = at(30);
+        assert!(kinds(&change, 35).is_empty());
     }
 }

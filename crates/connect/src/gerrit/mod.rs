@@ -27,7 +27,7 @@ pub use source::{GerritSource, Health, Link, SourceOptions};
 pub use ssh::SshOptions;
 
 use self::cache::Cache;
-use self::parse::{ChangeAttr, DependencyAttr, QueryLine, Related};
+use self::parse::{ChangeAttr, CommentAttr, DependencyAttr, QueryLine, Related};
 use self::rest::Rest;
 use self::ssh::{Commands, quoted};
 use assay_engine::gate::ids::SourceName;
@@ -237,6 +237,17 @@ impl Shared {
         // What was updated meanwhile may be on two pages; the first is the newer.
         let mut seen = std::collections::HashSet::new();
         rows.retain(|row| seen.insert(row.number));
+        if let Some(rest) = self.rest.as_ref().filter(|_| detail == Detail::History) {
+            for row in rows.iter_mut().filter(|row| row.comments.iter().any(CommentAttr::has_notes)) {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                match rest.notes(row.number, deadline).await {
+                    Ok(notes) => add_notes(row, notes),
+                    // Versions before 2.16 have no such comments.
+                    Err(GerritError::Refused { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
         Ok(rows)
     }
 
@@ -333,6 +344,15 @@ impl Shared {
         };
         let ours = refs.into_iter().filter(|(name, _)| convert::ref_name(name).is_some());
         Ok((ours.collect(), all))
+    }
+}
+
+fn add_notes(row: &mut ChangeAttr, notes: Vec<(String, String)>) {
+    for (message, note) in notes {
+        let of = row.comments.iter_mut().find(|comment| comment.id.as_ref() == Some(&message));
+        if let Some(comment) = of {
+            comment.notes.push(note);
+        }
     }
 }
 

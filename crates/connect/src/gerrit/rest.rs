@@ -223,6 +223,16 @@ impl Rest {
         self.parsed(WHAT, path, deadline, parse::related).await
     }
 
+    /// What was said on patchsets as a whole, by message.
+    pub(super) async fn notes(
+        &self,
+        number: u64,
+        deadline: Duration,
+    ) -> Result<Vec<(String, String)>, GerritError> {
+        self.parsed("the comments of a change", format!("changes/{number}/comments"), deadline, parse::notes)
+            .await
+    }
+
     /// The files of a revision.
     pub(super) async fn files(
         &self,

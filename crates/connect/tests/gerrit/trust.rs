@@ -2,7 +2,7 @@
 
 use crate::common::{World, new_key};
 use assay_connect::gerrit::{Gerrit, GerritError, GerritOptions, HostKeys, RestLogin, RestOptions};
-use assay_fakes::gerrit::{Numbers, Trouble};
+use assay_fakes::gerrit::{Account, Numbers, Trouble};
 use assay_proto::clock::SystemClock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,15 @@ async fn keys_that_do_not_fit_are_named_with_the_remedy() {
         assert!(text.contains(said) && text.contains(remedy), "{file}: {text}");
     }
     version(&world.client(false, |_| {})).await.expect("the right key");
+    // Old accounts have RSA keys.
+    let rsa = dir.join("rsa");
+    let mut keygen = tokio::process::Command::new("ssh-keygen");
+    let made = keygen.args(["-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", rsa.as_str()]).status().await;
+    assert!(made.expect("ssh-keygen runs").success());
+    let public = fs_err::read_to_string(dir.join("rsa.pub")).expect("written");
+    world.fake.account(Account::new("old").with_key(&public)).await;
+    let gerrit = world.client(false, |options| (options.ssh.key, options.ssh.user) = (rsa, "old".to_owned()));
+    version(&gerrit).await.expect("an RSA key");
     let gerrit = world.client(false, |_| {});
     world.fake.refuse_logins(true);
     assert!(matches!(version(&gerrit).await, Err(GerritError::Unauthorised { .. })));

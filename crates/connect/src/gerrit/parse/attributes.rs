@@ -133,6 +133,10 @@ pub struct CommentAttr {
     pub tag: Option<String>,
     /// The patchset it is about (REST only).
     pub patchset: Option<u32>,
+    /// Its name (REST only).
+    pub id: Option<String>,
+    /// What was said with it on the patchset as a whole; newer versions leave that out of the text.
+    pub notes: Vec<String>,
 }
 
 /// A change that needs or is needed by another.
@@ -202,6 +206,8 @@ impl ChangeAttr {
     /// Reads a change; `None` without number, project or branch.
     pub(super) fn read(object: Obj<'_>) -> Option<Self> {
         let branch = object.text("branch")?;
+        let mut comments: Vec<CommentAttr> = object.objects("comments").map(CommentAttr::read).collect();
+        add_notes(object, &mut comments);
         Some(Self {
             number: object.number("number")?,
             project: object.text("project")?,
@@ -222,7 +228,7 @@ impl ChangeAttr {
             private: object.flag("private"),
             wip: object.flag("wip"),
             sort_key: object.text("sortKey"),
-            comments: object.objects("comments").map(CommentAttr::read).collect(),
+            comments,
             current_patchset: object.object("currentPatchSet").and_then(PatchsetAttr::read),
             patchsets: object.objects("patchSets").filter_map(PatchsetAttr::read).collect(),
             depends_on: object.objects("dependsOn").filter_map(DependencyAttr::read).collect(),
@@ -231,6 +237,37 @@ impl ChangeAttr {
         })
     }
 }
+
+/// Gives messages what their authors said with them on the patchset as a whole. SSH does not say which belongs to which:
+/// in order if there are as many of both, else all to each.
+fn add_notes(change: Obj<'_>, comments: &mut [CommentAttr]) {
+    for patchset in change.objects("patchSets") {
+        let Some(number) = patchset.number::<u32>("number") else { continue };
+        let head = format!("Patch Set {number}:");
+        let mut by_author: Vec<(Account, Vec<String>)> = Vec::new();
+        for note in patchset.objects("comments").filter(|note| note.text("file").as_deref() == Some(WHOLE)) {
+            let (by, text) =
+                (note.account("reviewer").unwrap_or_default(), note.text("message").unwrap_or_default());
+            match by_author.iter_mut().find(|(author, _)| *author == by) {
+                Some((_, notes)) => notes.push(text),
+                None => by_author.push((by, vec![text])),
+            }
+        }
+        for (author, notes) in by_author {
+            let theirs = |comment: &&mut CommentAttr| {
+                comment.by == author && comment.has_notes() && comment.message.starts_with(&head)
+            };
+            let messages: Vec<&mut CommentAttr> = comments.iter_mut().filter(theirs).collect();
+            let in_order = messages.len() == notes.len();
+            for (at, message) in messages.into_iter().enumerate() {
+                message.notes = if in_order { vec![notes[at].clone()] } else { notes.clone() };
+            }
+        }
+    }
+}
+
+/// Where comments on a patchset as a whole are.
+pub(super) const WHOLE: &str = "/PATCHSET_LEVEL";
 
 impl PatchsetAttr {
     pub(super) fn read(object: Obj<'_>) -> Option<Self> {
@@ -279,6 +316,14 @@ impl FileAttr {
 }
 
 impl CommentAttr {
+    /// True if the text says that there are comments besides it: `(1 comment)`, `(2 comments)`.
+    pub fn has_notes(&self) -> bool {
+        self.message.lines().any(|line| {
+            let count = line.trim().strip_prefix('(').and_then(|rest| rest.split_once(" comment"));
+            count.is_some_and(|(count, _)| count.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+    }
+
     fn read(object: Obj<'_>) -> Self {
         Self {
             at: object.seconds("timestamp"),
@@ -286,6 +331,8 @@ impl CommentAttr {
             message: object.text("message").unwrap_or_default(),
             tag: object.text("tag"),
             patchset: None,
+            id: None,
+            notes: Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The lines of `gerrit stream-events`.
 
+use super::attributes::WHOLE;
 use super::{ApprovalAttr, ChangeAttr, Obj, ParseError, PatchsetAttr, RefUpdateAttr, excerpt, json};
 use assay_engine::gate::change::Account;
 use assay_engine::ids::Timestamp;
@@ -292,6 +293,6 @@ impl Reader<'_> {
 /// What was said on the patchset as a whole; newer versions leave it out of the comment.
 fn patchset_comments(object: Obj<'_>) -> Vec<String> {
     let whole = object.object("patchSetComments");
-    let list = whole.into_iter().flat_map(|files| files.objects("/PATCHSET_LEVEL"));
+    let list = whole.into_iter().flat_map(|files| files.objects(WHOLE));
     list.filter_map(|comment| comment.text("message")).collect()
 }

@@ -1,5 +1,6 @@
 //! The answers of the REST API. Changes become the same [`ChangeAttr`] as those of SSH.
 
+use super::attributes::WHOLE;
 use super::{
     ApprovalAttr, ChangeAttr, CommentAttr, DependencyAttr, FileAttr, Obj, ParseError, PatchsetAttr,
     SubmitLabelAttr, SubmitRecordAttr, excerpt, json,
@@ -150,7 +151,18 @@ fn read_message(object: Obj<'_>) -> CommentAttr {
         message: object.text("message").unwrap_or_default(),
         tag: object.text("tag"),
         patchset: object.number("_revision_number"),
+        id: object.text("id"),
+        notes: Vec::new(),
     }
+}
+
+/// Reads what was said on patchsets as a whole: the message that each belongs to, and the text.
+pub fn notes(body: &str) -> Result<Vec<(String, String)>, ParseError> {
+    let value = rest_json(body)?;
+    let object =
+        Obj::of(&value).ok_or_else(|| ParseError::Shape { expected: "an object", line: excerpt(body) })?;
+    let read = |note: Obj<'_>| Some((note.text("change_message_id")?, note.text("message")?));
+    Ok(object.objects(WHOLE).filter_map(read).collect())
 }
 
 fn read_revisions(object: Obj<'_>) -> Vec<PatchsetAttr> {
