@@ -56,6 +56,26 @@ async fn artifacts_are_published_however_the_job_ends() {
 }
 
 #[tokio::test]
+async fn a_failure_is_kept_where_somebody_asked_for_it() {
+    let held = |bench: &Bench| bench.path().join("held/attempt/workspace/trace");
+    for (script, asked, kept) in [
+        ("echo x > trace; exit 1", true, true),
+        ("echo x > trace; exit 1", false, false),
+        ("echo x > trace", true, false),
+    ] {
+        let bench = Bench::new();
+        let mut attempt = bench.attempt(&task(script));
+        if asked {
+            attempt.settings.insert("HOLD_WORKSPACE".into(), "autohold 1 by alice: look".into());
+        }
+        let report = assay_worker::exec::shell::run(&attempt).await;
+        assert_eq!(held(&bench).exists(), kept, "{script} {asked} {report:?}");
+        let said = bench.console().contains("autohold 1 by alice: look");
+        assert_eq!(said, kept, "{}", bench.console());
+    }
+}
+
+#[tokio::test]
 async fn artifacts_are_bounded_in_number_and_bytes() {
     let mut task = task("for i in $(seq 100 180); do echo $i > $i; done; head -c 3000 /dev/zero > 0-large");
     task.artifacts = vec!["**".into()];

@@ -91,12 +91,33 @@ pub async fn run_at(attempt: &Attempt, pace: &dyn Pace) -> Report {
         recorder.say(&cut);
         recorder.record(&Record::Environment { facts: vec![("console".into(), cut)] });
     }
+    hold(attempt, &dirs, &report, &mut recorder);
     let reason = report.reason.map(|reason| recorder.secrets.cover(&reason));
     recorder.say(&match &reason {
         Some(reason) => format!("ended {}: {reason}", report.outcome.openqa()),
         None => format!("ended {}", report.outcome.openqa()),
     });
     Report { reason, ..report }
+}
+
+/// The setting that asks for a failed job's folders to be kept, and says why (the gate's autohold).
+const HOLD: &str = "HOLD_WORKSPACE";
+
+/// Keeps the folders of a failure that somebody wants to look at: below `held/` in the worker's pool, until a person
+/// removes them.
+fn hold(attempt: &Attempt, dirs: &JobDirs, report: &Report, recorder: &mut Recorder<'_>) {
+    let Some(why) = attempt.settings.get(HOLD).filter(|why| !why.is_empty()) else { return };
+    if !matches!(report.outcome, Outcome::Failed | Outcome::TimeoutExceeded) {
+        return;
+    }
+    let own = attempt.dir.path();
+    let (Some(pool), Some(name)) = (own.parent(), own.file_name()) else { return };
+    let kept = pool.join("held").join(name);
+    let moved = fs_err::create_dir_all(pool.join("held")).and_then(|()| fs_err::rename(&dirs.root, &kept));
+    recorder.say(&match moved {
+        Ok(()) => format!("the workspace is kept in {kept} on its worker: {why}"),
+        Err(error) => format!("the workspace could not be kept ({why}): {error}"),
+    });
 }
 
 fn plan(task: &Task) -> Vec<(&'static str, ModuleFlags)> {
