@@ -7,6 +7,7 @@ use assay_engine::gate::ids::{MergeId, Uuid};
 use assay_engine::gate::io::{Merge, MergeFailure, MergeRequest, Merged};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// What the merger merges with. Blocks its thread.
 pub(crate) trait Machine: Send + 'static {
@@ -175,21 +176,38 @@ fn below_is_gone(request: &MergeRequest, ahead: MergeId) -> MergeFailure {
     }
 }
 
-/// Merges what comes until nothing can come any more; for a thread that may block.
-pub(crate) fn run<M: Machine>(
+/// Merges what comes, until the end, on a thread that may block.
+pub(crate) async fn run<M: Machine>(
     machine: M,
     mut requests: mpsc::UnboundedReceiver<Merge>,
-    answers: &mpsc::UnboundedSender<MergeAnswer>,
+    answers: mpsc::UnboundedSender<MergeAnswer>,
+    end: CancellationToken,
 ) {
     let mut merger = Merger::new(machine);
-    while let Some(first) = requests.blocking_recv() {
-        let mut group = vec![first];
-        while let Ok(more) = requests.try_recv() {
-            group.push(more);
+    loop {
+        let mut group = Vec::new();
+        let count = tokio::select! {
+            () = end.cancelled() => return,
+            count = requests.recv_many(&mut group, usize::MAX) => count,
+        };
+        if count == 0 {
+            return;
         }
-        merger.take(group, |answer| {
-            let _ = answers.send(answer);
+        let answers = answers.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            merger.take(group, |answer| {
+                let _ = answers.send(answer);
+            });
+            merger
         });
+        match work.await {
+            Ok(back) => merger = back,
+            Err(error) => {
+                // The states are lost with it; a restart of the server makes them anew.
+                tracing::error!(%error, "the merger has failed; restart the server, and report this as a bug");
+                return;
+            }
+        }
     }
 }
 

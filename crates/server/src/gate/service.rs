@@ -9,7 +9,7 @@ use super::lander::{Lander, Pauses};
 use super::load::{Loaded, load};
 use super::merger::{self, MergeAnswer};
 use super::outbox::Outbox;
-use super::ports::{Decider, Undecided};
+use super::ports::{Decider, Facts, Undecided};
 use super::receipts::Receipts;
 use super::repos::{RepoMachine, Repositories};
 use super::settings::{self, GateSettings, Settings};
@@ -23,7 +23,7 @@ use assay_engine::gate::config::Config;
 use assay_engine::gate::ids::{ItemId, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
 use assay_formats::diagnostic::Diagnostic;
-use assay_records::receipt::Signer;
+use assay_records::receipt::{PublicKey, Signer};
 use assay_store::Epoch;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeSet;
@@ -52,6 +52,7 @@ pub(crate) struct Loops {
     decider: Arc<dyn Decider>,
     repositories: Repositories,
     pub(super) intake: Arc<Intake>,
+    signer: Arc<Signer>,
     timers: Arc<Notify>,
     audit: Arc<Notify>,
     /// Landings under way.
@@ -134,6 +135,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         decider: decider.clone(),
         repositories: repositories.clone(),
         intake: intake.clone(),
+        signer: signer.clone(),
         timers: Arc::new(Notify::new()),
         audit: Arc::new(Notify::new()),
         landing: Mutex::default(),
@@ -145,8 +147,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let Ends { merges, landings, mut refreshes } = ends;
     let (answers, answers_in) = mpsc::unbounded_channel();
     let machine = RepoMachine::new(repositories.clone(), app.clock.clone(), app.gate.watch());
-    // Ends with the channel, when the server is dropped.
-    app.tasks.spawn_blocking(move || merger::run(machine, merges, &answers));
+    app.tasks.spawn(merger::run(machine, merges, answers, end.clone()));
     app.tasks.spawn(answer(decider.clone(), answers_in, end.clone()));
     app.tasks.spawn(intake.clone().run(incoming, end.clone()));
     let asking = intake.clone();
@@ -226,6 +227,16 @@ impl App {
     /// Reads the gate's configuration again; `None` while the server starts.
     pub(crate) async fn reload_gate(&self) -> Option<Reloaded> {
         Some(self.gate.loops.get()?.reload().await)
+    }
+
+    /// What sources say of changes; `None` while the server starts.
+    pub(crate) fn sources(&self) -> Option<Arc<dyn Facts>> {
+        Some(self.gate.loops.get()?.intake.facts.clone())
+    }
+
+    /// The key that receipts are signed with; `None` while the server starts.
+    pub(crate) fn receipt_key(&self) -> Option<PublicKey> {
+        Some(self.gate.loops.get()?.signer.public_key())
     }
 }
 

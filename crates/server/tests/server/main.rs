@@ -5,6 +5,7 @@
 mod api;
 mod common;
 mod faults;
+mod gate;
 mod pages;
 mod safety;
 mod thread;

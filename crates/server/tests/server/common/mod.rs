@@ -96,11 +96,16 @@ impl Server {
     }
 
     /// Ends it at once, wherever it is, and starts another on its directory.
-    pub(crate) async fn kill_and_restart(mut self) -> Self {
+    pub(crate) async fn kill_and_restart(self) -> Self {
+        self.kill_and_restart_with(|_| {}).await
+    }
+
+    /// The same, started as `change` says.
+    pub(crate) async fn kill_and_restart_with(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let runtime = self.runtime.take().unwrap();
         let kill = move || runtime.shutdown_timeout(Duration::from_secs(10));
         tokio::task::spawn_blocking(kill).await.unwrap();
-        let mut next = Self::on(&self.dir, self.clock.clone(), |_| {}).await.unwrap();
+        let mut next = Self::on(&self.dir, self.clock.clone(), change).await.unwrap();
         next.keep = self.keep.take();
         next
     }

@@ -1,0 +1,324 @@
+//! The gate as a whole: a Gerrit behind its real protocols, git repositories, a scripted worker, and everything that is
+//! killed or breaks between a patchset and its receipt.
+
+use crate::common::Server;
+use assay_engine::outcome::Outcome;
+use assay_fakes::ScriptedWorker;
+use assay_fakes::gerrit::{Account, FakeGerrit, Options, SubmitTrouble, SubmitType, Trouble, Upload};
+use assay_fakes::worker::{Assigned, Connection};
+use assay_proto::clock::SystemClock;
+use assay_records::receipt::{Expected, ObjectId, Receipt, Signer, TrustFile, Way, verify};
+use assay_server::ServerConfig;
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PROJECT: &str = "demo";
+
+/// A Gerrit, and a server that gates a project of it.
+struct World {
+    gerrit: FakeGerrit,
+    server: Option<Server>,
+    place: Utf8PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+fn configure(place: &Utf8Path) -> impl FnOnce(&mut ServerConfig) + use<> {
+    let file = place.join("assay.toml");
+    move |config| {
+        config.config = Some(file);
+        // The fake Gerrit has the machine's time.
+        config.clock = Arc::new(SystemClock);
+        config.pauses = Some((Duration::from_millis(10), Duration::from_millis(100)));
+    }
+}
+
+fn git(repository: &Utf8Path, args: &[&str]) -> String {
+    let output = Command::new("git").arg("-C").arg(repository).args(args).output().unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+impl World {
+    async fn start(landing: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Utf8Path::from_path(dir.path()).unwrap().to_owned();
+        let mut options = Options::new(place.join("repositories"))
+            .with(Account::new("alice"))
+            .with(Account::new("carol").in_groups(&["core"]))
+            .with(Account::new("zuul").in_groups(&["ci"]).with_password("z-secret"));
+        options.any_key = true;
+        let gerrit = FakeGerrit::start(options).await.unwrap();
+        gerrit.project(PROJECT, SubmitType::MergeIfNecessary).await.unwrap();
+        let key = place.join("key");
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", key.as_str()]).status();
+        assert!(made.unwrap().success(), "ssh-keygen (package openssh-client) makes a key");
+        let ssh = gerrit.ssh();
+        let http = gerrit.url().replace("http://", "http://zuul:z-secret@");
+        let toml = format!(
+            "[connection.gerrit]\ndriver = \"gerrit\"\nhost = \"{}\"\nport = {}\nuser = \"zuul\"\nkey = \"key\"\n\
+             git = \"{http}/a/{{project}}\"\n[gate]\nconfig = \"gate\"\n",
+            ssh.ip(),
+            ssh.port()
+        );
+        fs_err::write(place.join("assay.toml"), toml).unwrap();
+        fs_err::create_dir(place.join("gate")).unwrap();
+        let world = Self { gerrit, server: None, place, _dir: dir };
+        world.write_config(landing);
+        let server = Server::start_with(configure(&world.place)).await;
+        world.gerrit.until_streams(1).await.unwrap();
+        Self { server: Some(server), ..world }
+    }
+
+    fn write_config(&self, landing: &str) {
+        let yaml = format!(
+            "landing: {landing}\npipelines:\n  - check\n  - template: gate\n    trigger:\n      \
+             - {{event: comment-added, approval: {{Workflow: 1}}}}\n    require: {{open: true, current-patchset: true, \
+             approval: [{{Workflow: 1}}, {{Code-Review: 2}}]}}\n    start: []\n    success: [{{review: {{Verified: 2}}, \
+             submit: true}}]\n    failure: [{{review: {{Verified: -2}}}}]\nprojects:\n  {PROJECT}:\n    merge-mode: \
+             merge-if-necessary\n    check: [unit]\n    gate: [unit]\njobs:\n  unit:\n    run: make check\n"
+        );
+        fs_err::write(self.place.join("gate/gate.yaml"), yaml).unwrap();
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    async fn worker(&self) -> Connection {
+        let (url, token) = (&self.server().handle.url, &self.server().handle.worker_token);
+        let worker = ScriptedWorker {
+            classes: vec!["shell".into()],
+            slots: 4,
+            ..ScriptedWorker::new(url, token, "w:1")
+        };
+        worker.connect(&[]).await.unwrap()
+    }
+
+    /// Ends the server wherever it is, and starts the next one on its directory.
+    async fn kill_and_restart(&mut self) {
+        let server = self.server.take().unwrap();
+        self.server = Some(server.kill_and_restart_with(configure(&self.place)).await);
+    }
+
+    async fn upload(&self, subject: &str, file: &str) -> u64 {
+        let upload = Upload::new(PROJECT, "master", subject, file, &format!("{subject}\n"));
+        self.gerrit.upload("alice", &upload).await.unwrap().number
+    }
+
+    async fn approve(&self, number: u64) {
+        self.gerrit.vote("carol", number, &[("Code-Review", 2), ("Workflow", 1)]).await.unwrap();
+    }
+
+    /// A change that is approved before its check is done: in the gate, and its job assigned.
+    async fn gated(&self, worker: &mut Connection, subject: &str) -> (u64, Assigned) {
+        let number = self.upload(subject, &subject.replace(' ', "_")).await;
+        pass(worker).await;
+        self.until_vote(number, "1").await;
+        self.approve(number).await;
+        (number, worker.expect_assign().await.unwrap())
+    }
+
+    async fn until_vote(&self, number: u64, value: &str) {
+        let voted = |event: &Value| {
+            let approval = |one: &Value| {
+                let (label, vote) = (one["description"].as_str().or(one["type"].as_str()), &one["value"]);
+                label == Some("Verified") && *vote == value
+            };
+            is_about(event, "comment-added", number)
+                && event["approvals"].as_array().is_some_and(|approvals| approvals.iter().any(approval))
+        };
+        if let Err(error) = self.gerrit.until_event(voted).await {
+            let all: Vec<_> = self.gerrit.events().iter().map(ToString::to_string).collect();
+            panic!("no vote {value} on {number}: {error}\n{}", all.join("\n"));
+        }
+    }
+
+    async fn until_merged(&self, number: u64) {
+        self.gerrit.until_event(|event| is_about(event, "change-merged", number)).await.expect("it lands");
+    }
+
+    /// The receipt of the branch's tip, as anybody finds and verifies it.
+    async fn receipt(&self) -> Receipt {
+        let tip = self.gerrit.tip(PROJECT, "master").await.unwrap();
+        let store = self.store().await;
+        let (project, branch, commit) = (PROJECT.into(), "master".into(), tip.as_str().into());
+        let published = async {
+            loop {
+                let receipt = store.gate().receipt(&project, &branch, &commit).await.unwrap();
+                if receipt.is_some_and(|receipt| receipt.published_at.is_some()) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), published).await.expect("the receipt is published");
+        let repository = self.gerrit.repository(PROJECT);
+        let path = format!("refs/assay/receipts:{}/{}.json", &tip[..2], &tip[2..]);
+        let bytes = git(&repository, &["show", &path]).into_bytes();
+        let key = fs_err::read_to_string(self.server().dir.join("keys/receipts")).unwrap();
+        let line = Signer::parse(&key).unwrap().public_key().to_trust_line("server");
+        let tree = git(&repository, &["rev-parse", &format!("{tip}^{{tree}}")]);
+        let object = |text: &str| ObjectId::try_from(text.to_owned()).unwrap();
+        let expected =
+            Expected { project: PROJECT, branch: "master", commit: &object(&tip), tree: &object(&tree) };
+        verify(&bytes, &TrustFile::parse(&line).unwrap(), &expected).unwrap()
+    }
+
+    async fn store(&self) -> Arc<dyn assay_store::Store> {
+        assay_store::open(&format!("sqlite:{}", self.server().dir.join("assay.db"))).await.unwrap()
+    }
+}
+
+fn is_about(event: &Value, kind: &str, number: u64) -> bool {
+    let of = &event["change"]["number"];
+    event["type"] == kind && (*of == number || *of == number.to_string())
+}
+
+async fn pass(worker: &mut Connection) -> Assigned {
+    let assigned = worker.expect_assign().await.unwrap();
+    worker.finish(assigned.held, Outcome::Passed, None).await.unwrap();
+    assigned
+}
+
+#[tokio::test]
+async fn from_a_patchset_to_a_merge_with_a_receipt() {
+    for (landing, way) in [("submit", Way::Submit), ("push", Way::Push)] {
+        let world = World::start(landing).await;
+        let mut worker = world.worker().await;
+        let number = world.upload("Add a file", "file").await;
+        let check = pass(&mut worker).await;
+        assert_eq!(check.settings["ZUUL_PIPELINE"], "check");
+        assert_eq!(check.settings["ZUUL_CHANGE"], number.to_string());
+        world.until_vote(number, "1").await;
+        world.approve(number).await;
+        let gate = pass(&mut worker).await;
+        assert_eq!(gate.settings["ZUUL_PIPELINE"], "gate");
+        world.until_merged(number).await;
+        world.until_vote(number, "2").await;
+        let receipt = world.receipt().await;
+        assert_eq!((receipt.way, receipt.changes[0].number), (way, number));
+        assert_eq!(receipt.jobs[0].name, "unit");
+        assert_eq!(receipt.jobs[0].log_url.as_deref(), Some(logs(&world, &gate).as_str()));
+        assert!(receipt.approvals.iter().any(|vote| vote.label == "Code-Review" && vote.value == 2));
+    }
+}
+
+fn logs(world: &World, build: &Assigned) -> String {
+    format!("{}/logs/{}/", world.server().handle.url, build.settings["LOG_PATH"])
+}
+
+#[tokio::test]
+async fn a_branch_moved_while_it_is_tested_means_another_test() {
+    let world = World::start("submit").await;
+    let mut worker = world.worker().await;
+    let (number, first) = world.gated(&mut worker, "Mine").await;
+    let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
+    let theirs = world.gerrit.commit(PROJECT, &tip, &[("theirs", Some("x\n"))], "Theirs\n").await.unwrap();
+    world.gerrit.force_push(PROJECT, "master", &theirs).await.unwrap();
+    worker.finish(first.held, Outcome::Passed, None).await.unwrap();
+    let second = pass(&mut worker).await;
+    assert_ne!(second.settings["ZUUL_COMMIT"], first.settings["ZUUL_COMMIT"], "on the new tip");
+    world.until_merged(number).await;
+    let receipt = world.receipt().await;
+    assert_eq!(receipt.predecessor.commit.as_str(), theirs);
+}
+
+#[tokio::test]
+async fn a_push_at_the_last_moment_is_an_alarm_and_gets_no_receipt() {
+    let world = World::start("submit").await;
+    let mut worker = world.worker().await;
+    let (number, build) = world.gated(&mut worker, "Mine").await;
+    let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
+    let theirs = world.gerrit.commit(PROJECT, &tip, &[("theirs", Some("x\n"))], "Theirs\n").await.unwrap();
+    world.gerrit.next_submit(PROJECT, SubmitTrouble::ForeignPush(theirs));
+    worker.finish(build.held, Outcome::Passed, None).await.unwrap();
+    world.until_merged(number).await;
+    let store = world.store().await;
+    let held = async {
+        loop {
+            let rows = store.gate().load_gate().await.unwrap();
+            if let Some(queue) = rows.queues.into_iter().find(|queue| queue.hold.is_some()) {
+                return queue;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let queue = tokio::time::timeout(Duration::from_secs(20), held).await.expect("the queue is held");
+    let (reason, _) = queue.hold.unwrap();
+    assert!(reason.to_string().contains("whose tree is not the tested one"), "{reason}");
+    assert_eq!(store.gate().unpublished().await.unwrap(), []);
+    let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
+    let receipt = store.gate().receipt(&PROJECT.into(), &"master".into(), &tip.as_str().into()).await;
+    assert_eq!(receipt.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_happens_while_gerrit_is_away_is_found_out() {
+    let world = World::start("submit").await;
+    let mut worker = world.worker().await;
+    world.gerrit.refuse_logins(true);
+    world.gerrit.close_event_streams();
+    world.gerrit.until_streams(0).await.unwrap();
+    let number = world.upload("Meanwhile", "file").await;
+    world.gerrit.refuse_logins(false);
+    let check = pass(&mut worker).await;
+    assert_eq!(check.settings["ZUUL_CHANGE"], number.to_string());
+    world.until_vote(number, "1").await;
+}
+
+#[tokio::test]
+async fn events_that_come_twice_are_dealt_with_once() {
+    let world = World::start("submit").await;
+    let mut worker = world.worker().await;
+    world.gerrit.befall_events(assay_fakes::gerrit::Mishap::Duplicate, 100);
+    let number = world.upload("Twice", "file").await;
+    pass(&mut worker).await;
+    world.until_vote(number, "1").await;
+    world.approve(number).await;
+    pass(&mut worker).await;
+    world.until_merged(number).await;
+    world.receipt().await;
+    let items = world.store().await.gate().items_of_change(&"gerrit".into(), number, 9).await.unwrap();
+    assert_eq!(items.len(), 2, "one in check and one in gate");
+}
+
+/// What is on the way when the server is killed.
+type Cut = (&'static str, fn(&FakeGerrit));
+
+#[tokio::test]
+async fn a_server_killed_between_decision_and_confirmation_lands_once() {
+    let cuts: [Cut; 4] = [
+        ("before it looks", |gerrit| gerrit.trouble("ssh:query", Trouble::Never, Some(1))),
+        ("before the vote", |gerrit| gerrit.trouble("ssh:review", Trouble::Never, Some(1))),
+        ("the vote's answer is lost", |gerrit| gerrit.trouble("ssh:review", Trouble::AnswerLost, Some(1))),
+        ("after the submit", |gerrit| gerrit.next_submit(PROJECT, SubmitTrouble::AnswerLost)),
+    ];
+    for (name, cut) in cuts {
+        let mut world = World::start("submit").await;
+        let mut worker = world.worker().await;
+        let (number, build) = world.gated(&mut worker, "Cut off").await;
+        cut(&world.gerrit);
+        worker.finish(build.held, Outcome::Passed, None).await.unwrap();
+        if name == "after the submit" {
+            world.until_merged(number).await;
+        } else {
+            world.gerrit.until_troubles(1).await.unwrap();
+        }
+        world.kill_and_restart().await;
+        world.gerrit.release_answers();
+        world.until_merged(number).await;
+        let receipt = world.receipt().await;
+        assert_eq!(receipt.changes[0].number, number, "{name}");
+        let merged =
+            world.gerrit.events().iter().filter(|event| is_about(event, "change-merged", number)).count();
+        assert_eq!(merged, 1, "{name}");
+        let change = world.gerrit.change(number).await.unwrap();
+        let voted =
+            change.comments.iter().filter(|comment| comment.text.contains("Build succeeded")).count();
+        assert_eq!(voted, 2, "{name}: one report of the check and one of the gate: {:?}", change.comments);
+    }
+}
