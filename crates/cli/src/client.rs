@@ -100,6 +100,11 @@ impl Client {
         self.parse(answer)
     }
 
+    pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let answer = self.send(self.request(Method::DELETE, path))?;
+        self.parse(answer)
+    }
+
     fn parse<T: DeserializeOwned>(&self, answer: reqwest::Response) -> Result<T, CliError> {
         self.runtime.block_on(answer.json()).map_err(|error| {
             CliError::infrastructure(format!(

@@ -66,6 +66,17 @@ enum Command {
     /// Jobs on a server.
     #[command(subcommand)]
     Job(cmd::job::Job),
+    /// Pipelines of the gate: what is in them, and what to do about it.
+    #[command(subcommand)]
+    Pipeline(cmd::pipeline::Pipeline),
+    /// Changes in the gate: what happened, and why.
+    #[command(subcommand)]
+    Change(cmd::change::Change),
+    /// Check that everything on a branch of a clone was tested as it landed.
+    Verify(cmd::verify::Verify),
+    /// The key that receipts are signed with.
+    #[command(subcommand)]
+    Key(cmd::key::Key),
     /// Fakes of outside systems, to try things out.
     #[command(subcommand)]
     Staging(cmd::staging::Staging),
@@ -97,6 +108,10 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Test(test) => test.run(&common),
         Command::Needle(needle) => needle.run(&common),
         Command::Job(job) => job.run(&common),
+        Command::Pipeline(pipeline) => pipeline.run(&common),
+        Command::Change(change) => change.run(&common),
+        Command::Verify(verify) => verify.run(&common),
+        Command::Key(key) => key.run(&common),
         Command::Staging(staging) => staging.run(&common),
     }
 }

@@ -12,9 +12,19 @@
 //! | `GET blobs/{sha256}` | the bytes |
 //! | `GET workers` | [`WorkerList`] |
 //! | `GET events?job=ID` | server-sent events, each an [`Event`] |
+//! | `GET gate?pipeline=NAME` | [`gate::GateStatus`] |
+//! | `GET changes/{source}/{number}`, `GET changes/{number}` | [`gate::ChangeHistory`] |
+//! | `GET changes/…/why` | a list of [`gate::ItemStatus`]: the items that have not ended |
+//! | `POST gate/enqueue` ([`gate::Enqueue`]), `enqueue-ref` ([`gate::EnqueueRef`]), `dequeue` ([`gate::Dequeue`]), `promote` ([`gate::Promote`]), `hold`, `release` ([`gate::HoldQueue`]); admin | [`gate::Done`] |
+//! | `POST gate/reload` (admin) | [`gate::ConfigReload`] |
+//! | `GET gate/autoholds`, `POST gate/autoholds` ([`gate::NewAutohold`]; admin), `DELETE gate/autoholds/{id}` (admin) | [`gate::AutoholdList`], [`gate::Autohold`], [`gate::Done`] |
+//! | `GET receipts/{item}/{commit}` | the signed envelope |
+//! | `GET receipts/key` | [`gate::ReceiptKey`] |
 //!
 //! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
 //! [`Stream::file_name`](crate::worker::Stream::file_name).
+
+pub mod gate;
 
 use assay_engine::ids::JobId;
 use serde::{Deserialize, Serialize};

@@ -5,5 +5,6 @@ pub mod api;
 pub mod clock;
 pub mod diagnostic;
 pub mod driver;
+pub mod status;
 pub mod task;
 pub mod worker;

@@ -26,14 +26,18 @@
   const coarse = (seconds) =>
     seconds < 5 ? "just now" : seconds < 60 ? `${Math.floor(seconds)} s ago` : seconds < 3600 ? `${Math.floor(seconds / 60)} min ago`
       : seconds < 172800 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86400)} days ago`;
+  const about = (seconds) =>
+    seconds < 60 ? "a moment" : seconds < 3600 ? `${Math.ceil(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
   let skew = 0; // server's clock minus ours, seconds
   function tick() {
     const now = Date.now() / 1000 + skew;
     for (const time of $$("time[data-form]")) {
       const age = Math.max(0, now - Date.parse(time.dateTime) / 1000);
-      const text = time.dataset.form === "span" ? span(age) : coarse(age);
+      const left = Date.parse(time.dateTime) / 1000 - now;
+      const text = time.dataset.form === "span" ? span(age) : time.dataset.form === "left" ? about(left) : coarse(age);
       if (time.textContent !== text) time.textContent = text;
     }
+    for (const bar of $$("progress[data-since]")) bar.value = Math.min(bar.max, now - Date.parse(bar.dataset.since) / 1000);
   }
 
   // ---- live: fetch the page again and change only what differs, so that nothing jumps
@@ -92,8 +96,48 @@
     if (again) { again = false; refresh(); }
   }
 
+  // ---- the gate's board: the server sends the pieces that have changed, and the order of those that moved
+  const pieceOf = (html) => { const box = document.createElement("template"); box.innerHTML = html; return box.content.firstElementChild; };
+  function apply({ parts, lists }) {
+    const fresh = new Map();
+    for (const [id, html] of Object.entries(parts)) {
+      const old = document.getElementById(id), next = pieceOf(html);
+      if (!next) continue;
+      if (old) morph(old, next); else fresh.set(id, next);
+    }
+    for (const { id, keys } of lists) {
+      const list = document.getElementById(id);
+      if (!list) continue;
+      let at = list.firstElementChild;
+      for (const key of keys) {
+        const child = at?.id === key ? at : document.getElementById(key) ?? fresh.get(key);
+        if (!child) continue;
+        if (child === at) at = at.nextElementSibling; else list.insertBefore(child, at);
+      }
+      while (at) { const following = at.nextElementSibling; at.remove(); at = following; }
+      // A queue's head is a piece of its own, and comes with its first list.
+    }
+    tick();
+  }
+  function listenBoard() {
+    const board = $("[data-board]");
+    if (!board || events || document.hidden) return;
+    events = new EventSource(`${board.dataset.board}&version=${encodeURIComponent(board.dataset.version)}`);
+    events.onmessage = (event) => { apply(JSON.parse(event.data)); board.dataset.version = event.lastEventId; };
+    events.addEventListener("stale", refresh);
+    events.onopen = () => notice("");
+    events.onerror = () => {
+      notice("The server is away; this page goes on when it is back.");
+      // The address has the version in it, so a new one is needed, not the browser's own next try.
+      events?.close();
+      events = null;
+      setTimeout(listenBoard, 1500);
+    };
+  }
+
   let events = null;
   function listen() {
+    listenBoard();
     const path = document.body.dataset.events;
     if (!path || events || document.hidden) return;
     events = new EventSource(path);

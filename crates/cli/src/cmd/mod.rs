@@ -1,10 +1,14 @@
 //! One file per noun.
 
+pub(crate) mod change;
 pub(crate) mod doctor;
 pub(crate) mod job;
+pub(crate) mod key;
 pub(crate) mod needle;
+pub(crate) mod pipeline;
 pub(crate) mod run;
 pub(crate) mod staging;
 pub(crate) mod test;
 pub(crate) mod up;
+pub(crate) mod verify;
 pub(crate) mod worker;

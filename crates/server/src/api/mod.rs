@@ -2,6 +2,10 @@
 
 mod events;
 mod files;
+mod gate;
+mod gate_door;
+pub(crate) mod gate_history;
+pub(crate) mod gate_view;
 mod health;
 mod jobs;
 mod range;
@@ -34,6 +38,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/blobs/{sha256}", get(files::blob))
         .route("/workers", get(workers))
         .route("/events", get(events::listen))
+        .merge(gate::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::admins_change))

@@ -20,12 +20,13 @@ pub(crate) struct Frame {
     pub(crate) events: Option<String>,
     pub(crate) now_ms: i64,
     pub(crate) home: bool,
+    pub(crate) gate: bool,
     pub(crate) version: &'static str,
 }
 
 impl Frame {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { events: None, now_ms: now.0 / 1000, home: false, version: env!("CARGO_PKG_VERSION") }
+        Self { events: None, now_ms: now.0 / 1000, home: false, gate: false, version: env!("CARGO_PKG_VERSION") }
     }
 
     /// The address of an asset; changes with its content, so that browsers may keep it for ever.
@@ -67,7 +68,7 @@ pub(crate) struct Badge {
 impl askama::filters::HtmlSafe for Badge {}
 
 /// Word, what people read, and the symbol as an SVG path in a 24 by 24 box.
-const KINDS: [(&str, &str, &str); 20] = [
+const KINDS: [(&str, &str, &str); 25] = [
     ("passed", "passed", "M5 13l4 4 10-11"),
     ("ok", "ok", "M5 13l4 4 10-11"),
     ("softfailed", "softfailed", "M4 12c3-5 6-5 8 0s5 5 8 0"),
@@ -86,6 +87,11 @@ const KINDS: [(&str, &str, &str); 20] = [
     ("setup", "setting up", "M12 4a8 8 0 1 1-7.500 5M4 4v5h5"),
     ("running", "running", "M7 5l12 7-12 7z"),
     ("uploading", "uploading", "M12 19V6M6 11l6-6 6 6"),
+    ("waiting", "waiting", "M6 12h.010M12 12h.010M18 12h.010"),
+    ("failing", "failing", "M6 6l12 12M18 6L6 18"),
+    ("landing", "landing", "M12 4v12M6 11l6 6 6-6M5 20h14"),
+    ("landed", "landed", "M4 13l4 4 8-10M12 17l8-10"),
+    ("evicted", "taken out", "M14 5H5v14h9M10 12h10M16 8l4 4-4 4"),
     ("idle", "idle", "M12 8a4 4 0 1 0 .010 0"),
     ("offline", "offline", "M5 5l14 14M12 3a9 9 0 1 0 .010 0"),
 ];

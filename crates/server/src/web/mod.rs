@@ -2,6 +2,7 @@
 
 mod cards;
 pub(crate) mod frame;
+mod gate;
 mod index;
 mod job;
 mod screen;
@@ -28,6 +29,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/steps/{module}/{number}", get(step::page))
         .route("/jobs/{id}/live.png-stream", get(screen::watch))
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
+        .merge(gate::router())
         .route("/assets/{name}", get(frame::asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))
         .fallback(elsewhere)

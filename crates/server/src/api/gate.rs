@@ -1,0 +1,433 @@
+//! The gate: what is in it, and what operators can do about it.
+
+use super::{gate_history, gate_view};
+use crate::app::App;
+use crate::fault::Fault;
+use assay_engine::gate::change::RefUpdate;
+use assay_engine::gate::ids::{ChangeId, Oid, Patchset, PipelineName, QueueName, SourceName};
+use assay_engine::gate::io::{self, Command};
+use assay_engine::gate::snapshot::Snapshot;
+use assay_engine::io::{Answer, Input};
+use assay_proto::api::gate as api;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/gate", get(status))
+        .route("/gate/enqueue", post(enqueue))
+        .route("/gate/enqueue-ref", post(enqueue_ref))
+        .route("/gate/dequeue", post(dequeue))
+        .route("/gate/promote", post(promote))
+        .route("/gate/hold", post(hold))
+        .route("/gate/release", post(release))
+        .route("/gate/reload", post(reload))
+        .route("/gate/autoholds", get(autoholds).post(add_autohold))
+        .route("/gate/autoholds/{id}", delete(delete_autohold))
+        .route("/changes/{number}", get(change))
+        .route("/changes/{number}/why", get(change_why))
+        .route("/changes/{source}/{number}", get(change_of))
+        .route("/changes/{source}/{number}/why", get(change_why_of))
+        .route("/receipts/key", get(receipt_key))
+        .route("/receipts/{item}/{commit}", get(receipt))
+}
+
+/// Who wants it; for the reasons on pages.
+#[derive(Debug, Default, Deserialize)]
+struct Who {
+    #[serde(default)]
+    by: String,
+}
+
+impl Who {
+    fn name(self) -> String {
+        let by: String = self.by.chars().filter(|c| !c.is_control()).take(100).collect();
+        if by.trim().is_empty() { "an operator".to_owned() } else { by }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
+    serde_json::from_slice(body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
+}
+
+async fn command(app: &App, command: Command, by: Who) -> Result<io::Answer, Fault> {
+    let input = io::Input::Command { command, by: by.name() };
+    match app.engine.ask(Input::Gate(Box::new(input))).await? {
+        Answer::Gate(answer) => Ok(answer),
+        other => {
+            tracing::error!(?other, "the engine gave an answer to another question");
+            let error = "The engine gave a strange answer.";
+            Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error, "Report it as a bug."))
+        }
+    }
+}
+
+fn done(text: String, item: Option<i64>) -> Json<api::Done> {
+    Json(api::Done { done: text, item })
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusQuery {
+    pipeline: Option<String>,
+}
+
+/// `GET gate`
+async fn status(
+    State(app): State<Arc<App>>,
+    Query(query): Query<StatusQuery>,
+) -> Result<Json<api::GateStatus>, Fault> {
+    gate_view::status(&app, query.pipeline.as_deref()).map(Json)
+}
+
+/// The pipeline's own source, unless another is named.
+fn source_of(snapshot: &Snapshot, pipeline: &str, named: Option<String>) -> Result<SourceName, Fault> {
+    gate_view::known_pipeline(snapshot, pipeline)?;
+    let own = snapshot.pipeline(&PipelineName::from(pipeline)).map(|pipeline| pipeline.source.clone());
+    Ok(named.map_or_else(|| own.unwrap_or_else(|| "gerrit".into()), SourceName::from))
+}
+
+/// `1234` or `1234,5`.
+fn numbers(text: &str) -> Result<(u64, Option<u32>), Fault> {
+    let (number, patchset) = match text.split_once(',') {
+        Some((number, patchset)) => (number, Some(patchset.trim().parse::<u32>())),
+        None => (text, None),
+    };
+    match (number.trim().parse(), patchset.transpose()) {
+        (Ok(number), Ok(patchset)) => Ok((number, patchset)),
+        _ => Err(Fault::bad(format!("{text:?} is not a change."), "Write 1234,5 or 1234.")),
+    }
+}
+
+/// `POST gate/enqueue`
+async fn enqueue(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let wanted: api::Enqueue = read(&body, r#"Send {"pipeline": "gate", "change": "1234,5"}."#)?;
+    let (number, patchset) = numbers(&wanted.change)?;
+    let source = source_of(&app.gate(), &wanted.pipeline, wanted.source)?;
+    let change = ChangeId { source, number };
+    let facts = app.facts_of(&change).await?;
+    let newest = facts.iter().find(|facts| facts.id == change).map(|facts| facts.current_patchset);
+    let Some(patchset) = patchset.or(newest) else {
+        let error = format!("{} does not know change {number}.", change.source);
+        return Err(Fault::not_found(error, "Correct the number, or name another source."));
+    };
+    let patchset = Patchset { change, patchset };
+    let what = patchset.to_string();
+    let pipeline = PipelineName::from(wanted.pipeline);
+    let answer = command(&app, Command::Enqueue { pipeline: pipeline.clone(), patchset, facts }, by).await?;
+    let item = item_of(&answer);
+    Ok(done(format!("{what} is in pipeline {pipeline}"), item))
+}
+
+fn item_of(answer: &io::Answer) -> Option<i64> {
+    let io::Answer::Event(pipelines) = answer else { return None };
+    pipelines.iter().find_map(|(_, outcome)| outcome.as_ref().ok()).map(|item| item.0)
+}
+
+/// `POST gate/enqueue-ref`
+async fn enqueue_ref(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let help = r#"Send {"pipeline": "post", "project": "P", "ref": "master", "newrev": "COMMIT"}."#;
+    let wanted: api::EnqueueRef = read(&body, help)?;
+    gate_view::known_pipeline(&app.gate(), &wanted.pipeline)?;
+    let old = wanted.oldrev.unwrap_or_else(|| "0".repeat(wanted.newrev.len()));
+    for id in [&old, &wanted.newrev] {
+        if !matches!(id.len(), 40 | 64) || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Fault::bad(format!("{id:?} is not a commit."), "Give all 40 hexadecimal digits."));
+        }
+    }
+    let update = RefUpdate {
+        project: wanted.project.into(),
+        name: wanted.name.as_str().into(),
+        old: Oid::from(old.to_ascii_lowercase()),
+        new: Oid::from(wanted.newrev.to_ascii_lowercase()),
+    };
+    let pipeline = PipelineName::from(wanted.pipeline);
+    let answer = command(&app, Command::EnqueueRef { pipeline: pipeline.clone(), update }, by).await?;
+    let item = item_of(&answer);
+    Ok(done(format!("{} is in pipeline {pipeline}", wanted.name), item))
+}
+
+/// `POST gate/dequeue`
+async fn dequeue(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let wanted: api::Dequeue = read(&body, r#"Send {"pipeline": "gate", "change": "1234"}."#)?;
+    let (number, _) = numbers(&wanted.change)?;
+    let source = source_of(&app.gate(), &wanted.pipeline, wanted.source)?;
+    let pipeline = PipelineName::from(wanted.pipeline);
+    let change = ChangeId { source, number };
+    command(&app, Command::Dequeue { pipeline: pipeline.clone(), change }, by).await?;
+    Ok(done(format!("{number} is no longer in pipeline {pipeline}"), None))
+}
+
+/// `POST gate/promote`
+async fn promote(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let help = r#"Send {"pipeline": "gate", "changes": ["1234,5", "1300"]}."#;
+    let wanted: api::Promote = read(&body, help)?;
+    if wanted.changes.is_empty() {
+        return Err(Fault::bad("There is no change to promote.", help));
+    }
+    let source = source_of(&app.gate(), &wanted.pipeline, wanted.source)?;
+    let mut changes = Vec::new();
+    for text in &wanted.changes {
+        changes.push(ChangeId { source: source.clone(), number: numbers(text)?.0 });
+    }
+    let pipeline = PipelineName::from(wanted.pipeline);
+    command(&app, Command::Promote { pipeline: pipeline.clone(), changes }, by).await?;
+    Ok(done(format!("{} is at the head of its queue in {pipeline}", wanted.changes.join(", ")), None))
+}
+
+/// The queue that is meant: the one named, or the only one there is.
+fn queue_of(snapshot: &Snapshot, wanted: &api::HoldQueue) -> Result<(PipelineName, QueueName), Fault> {
+    gate_view::known_pipeline(snapshot, &wanted.pipeline)?;
+    let pipeline = PipelineName::from(wanted.pipeline.as_str());
+    if let Some(queue) = &wanted.queue {
+        return Ok((pipeline, queue.as_str().into()));
+    }
+    let own = snapshot.queues.keys().filter(|(name, _)| *name == pipeline);
+    let queues: Vec<&QueueName> = own.map(|(_, queue)| queue).collect();
+    match queues.as_slice() {
+        [only] => Ok((pipeline, (*only).clone())),
+        [] => Err(Fault::not_found(
+            format!("Pipeline {pipeline} has no queue with items in it."),
+            "There is nothing to hold.",
+        )),
+        several => {
+            let names: BTreeSet<&str> = several.iter().map(|queue| queue.as_str()).collect();
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            Err(Fault::bad(
+                format!("Pipeline {pipeline} has several queues."),
+                format!("Name one of {names}."),
+            ))
+        }
+    }
+}
+
+/// `POST gate/hold`
+async fn hold(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let help = r#"Send {"pipeline": "gate", "queue": "integrated", "reason": "why"}."#;
+    let wanted: api::HoldQueue = read(&body, help)?;
+    let Some(reason) = wanted.reason.clone().filter(|reason| !reason.trim().is_empty()) else {
+        return Err(Fault::bad("A queue is held for a reason, and there is none.", help));
+    };
+    let (pipeline, queue) = queue_of(&app.gate(), &wanted)?;
+    let hold = Command::Hold { pipeline, queue: queue.clone(), reason };
+    command(&app, hold, by).await?;
+    Ok(done(format!("queue {queue} tests, and lands nothing until it is released"), None))
+}
+
+/// `POST gate/release`
+async fn release(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let wanted: api::HoldQueue = read(&body, r#"Send {"pipeline": "gate", "queue": "integrated"}."#)?;
+    let (pipeline, queue) = queue_of(&app.gate(), &wanted)?;
+    command(&app, Command::Release { pipeline, queue: queue.clone() }, by).await?;
+    Ok(done(format!("queue {queue} lands again"), None))
+}
+
+/// `POST gate/reload`
+async fn reload(State(app): State<Arc<App>>) -> Result<Json<api::ConfigReload>, Fault> {
+    let reloaded = app.reload_gate().await.ok_or_else(|| Fault::later("The server is starting.", 1))?;
+    let findings: Vec<String> = reloaded.diagnostics.iter().map(ToString::to_string).collect();
+    if let Some(hash) = reloaded.hash {
+        return Ok(Json(api::ConfigReload { hash, findings }));
+    }
+    let error = format!("The configuration is not taken:\n{}", findings.join("\n"));
+    let help = "The one before stays in force; correct these and reload.";
+    Err(Fault::new(StatusCode::UNPROCESSABLE_ENTITY, error, help))
+}
+
+/// `GET gate/autoholds`
+async fn autoholds(State(app): State<Arc<App>>) -> Json<api::AutoholdList> {
+    let autoholds = app.gate().autoholds.values().map(gate_view::autohold).collect();
+    Json(api::AutoholdList { autoholds })
+}
+
+/// `POST gate/autoholds`
+async fn add_autohold(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<api::Autohold>), Fault> {
+    let help = r#"Send {"project": "P", "job": "J", "count": 1, "reason": "why"}."#;
+    let wanted: api::NewAutohold = read(&body, help)?;
+    if wanted.count == 0 {
+        return Err(Fault::bad("An autohold of no failures would keep nothing.", help));
+    }
+    let snapshot = app.gate();
+    if !snapshot.config.jobs.contains_key(wanted.job.as_str()) {
+        return Err(Fault::not_found(
+            format!("There is no job {:?} in the configuration.", wanted.job),
+            "Correct its name; failures of a job that never runs are never kept.",
+        ));
+    }
+    let change = match &wanted.change {
+        Some(text) => {
+            Some(ChangeId { source: only_source(&snapshot, wanted.source)?, number: numbers(text)?.0 })
+        }
+        None => None,
+    };
+    let autohold = Command::Autohold {
+        project: wanted.project.as_str().into(),
+        job: wanted.job.as_str().into(),
+        change: change.clone(),
+        count: wanted.count,
+        reason: wanted.reason.clone(),
+    };
+    let by = by.name();
+    let answer = command(&app, autohold, Who { by: by.clone() }).await?;
+    let io::Answer::Autohold(id) = answer else {
+        let error = "The engine gave a strange answer.";
+        return Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error, "Report it as a bug."));
+    };
+    let autohold = api::Autohold {
+        id,
+        project: wanted.project,
+        job: wanted.job,
+        change: change.map(|change| change.number),
+        left: wanted.count,
+        reason: wanted.reason,
+        by,
+    };
+    Ok((StatusCode::CREATED, Json(autohold)))
+}
+
+/// The source that is named, or the only one that pipelines have.
+fn only_source(snapshot: &Snapshot, named: Option<String>) -> Result<SourceName, Fault> {
+    if let Some(named) = named {
+        return Ok(named.into());
+    }
+    let sources: BTreeSet<&SourceName> =
+        snapshot.config.pipelines.iter().map(|pipeline| &pipeline.source).collect();
+    match sources.into_iter().collect::<Vec<_>>().as_slice() {
+        [only] => Ok((*only).clone()),
+        _ => Err(Fault::bad("Changes come from several sources.", "Name one with \"source\".")),
+    }
+}
+
+/// `DELETE gate/autoholds/{id}`
+async fn delete_autohold(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(by): Query<Who>,
+) -> Result<Json<api::Done>, Fault> {
+    let unknown =
+        || Fault::not_found(format!("There is no autohold {id}."), "See the list for those there are.");
+    let number: i64 = id.parse().map_err(|_| unknown())?;
+    if !app.gate().autoholds.contains_key(&number) {
+        return Err(unknown());
+    }
+    command(&app, Command::AutoholdDelete { id: number }, by).await?;
+    Ok(done(format!("autohold {number} is no more"), None))
+}
+
+/// `GET changes/{number}`
+async fn change(
+    State(app): State<Arc<App>>,
+    Path(number): Path<String>,
+) -> Result<Json<api::ChangeHistory>, Fault> {
+    let change = gate_history::find(&app, None, &number).await?;
+    gate_history::change(&app, &change).await.map(Json)
+}
+
+/// `GET changes/{source}/{number}`
+async fn change_of(
+    State(app): State<Arc<App>>,
+    Path((source, number)): Path<(String, String)>,
+) -> Result<Json<api::ChangeHistory>, Fault> {
+    let change = gate_history::find(&app, Some(&source), &number).await?;
+    gate_history::change(&app, &change).await.map(Json)
+}
+
+/// `GET changes/{number}/why`
+async fn change_why(
+    State(app): State<Arc<App>>,
+    Path(number): Path<String>,
+) -> Result<Json<Vec<api::ItemStatus>>, Fault> {
+    let change = gate_history::find(&app, None, &number).await?;
+    Ok(Json(gate_history::now(&app, &change)))
+}
+
+/// `GET changes/{source}/{number}/why`
+async fn change_why_of(
+    State(app): State<Arc<App>>,
+    Path((source, number)): Path<(String, String)>,
+) -> Result<Json<Vec<api::ItemStatus>>, Fault> {
+    let change = gate_history::find(&app, Some(&source), &number).await?;
+    Ok(Json(gate_history::now(&app, &change)))
+}
+
+/// `GET receipts/{item}/{commit}`: the bytes that were signed, to be kept beside the commit.
+async fn receipt(
+    State(app): State<Arc<App>>,
+    Path((item, commit)): Path<(String, String)>,
+) -> Result<Response, Fault> {
+    let item = gate_history::item_id(&item)?;
+    let receipts = app.store.gate().receipts_of_item(item).await?;
+    let Some(receipt) = receipts.into_iter().find(|receipt| receipt.commit.as_str() == commit) else {
+        let error = format!("Item {item} has no receipt of {commit}.");
+        return Err(Fault::not_found(error, "See the change's page for its receipts."));
+    };
+    let name = format!("attachment; filename=\"receipt-{commit}.json\"");
+    Ok((
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, name)],
+        receipt.body,
+    )
+        .into_response())
+}
+
+/// `GET receipts/key`
+async fn receipt_key(State(app): State<Arc<App>>) -> Result<Json<api::ReceiptKey>, Fault> {
+    let key = app.receipt_key().ok_or_else(|| Fault::later("The server is starting.", 1))?;
+    let name: String = key.key_id().chars().take(16).collect();
+    Ok(Json(api::ReceiptKey { trust: key.to_trust_line(&name), key_id: key.key_id() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_read() {
+        for (text, want) in [
+            ("1234,5", Some((1234, Some(5)))),
+            ("1234", Some((1234, None))),
+            (" 7 , 1 ", Some((7, Some(1)))),
+            ("", None),
+            ("a,1", None),
+            ("1,", None),
+            ("1,-2", None),
+        ] {
+            assert_eq!(numbers(text).ok(), want, "{text:?}");
+        }
+    }
+}
