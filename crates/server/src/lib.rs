@@ -360,6 +360,7 @@ fn routes(app: Arc<App>) -> Router {
         .layer(axum::middleware::from_fn(auth::workers_only));
     Router::new()
         .merge(web::router())
+        .merge(gate::router())
         .nest("/api/assay/v1", api::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))

@@ -32,9 +32,11 @@ pub(crate) const MAX_STEPS: usize = 64 * 1024 * 1024;
 pub(crate) struct FileQuery {
     pub(crate) attempt: Option<u32>,
     #[serde(default)]
-    follow: u8,
+    pub(crate) follow: u8,
     /// Where to begin; for `follow`, which takes no `Range`.
-    from: Option<u64>,
+    pub(crate) from: Option<u64>,
+    /// So many lines come before that, for pages that number them.
+    pub(crate) lines: Option<u64>,
 }
 
 /// The attempt of this number, or the last one.
@@ -76,7 +78,18 @@ pub(super) async fn stream(
         let names: Vec<_> = Stream::ALL.iter().map(|stream| stream.file_name()).collect();
         Fault::not_found(format!("There is no stream {file:?}."), format!("Use one of {}.", names.join(", ")))
     })?;
-    let attempt = attempt_of(&app, job_id(&id)?, query.attempt).await?;
+    serve_stream(app, job_id(&id)?, stream, &query, &headers).await
+}
+
+/// A stream, or a part of it, or what it grows by.
+pub(crate) async fn serve_stream(
+    app: Arc<App>,
+    job: JobId,
+    stream: Stream,
+    query: &FileQuery,
+    headers: &HeaderMap,
+) -> Result<Response, Fault> {
+    let attempt = attempt_of(&app, job, query.attempt).await?;
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     let safe = [(header::CACHE_CONTROL, "no-cache"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     if query.follow > 0 {
@@ -127,7 +140,7 @@ fn piecewise(
 }
 
 /// A stream as it grows, until its attempt has ended or the server stops.
-fn followed(
+pub(crate) fn followed(
     app: Arc<App>,
     id: AttemptId,
     stream: Stream,

@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::sync::Arc;
 
-pub(crate) use files::{MAX_STEPS, serve_blob};
+pub(crate) use files::{FileQuery, MAX_STEPS, attempt_of, followed, serve_blob, serve_stream};
 pub(crate) use health::{healthz, metrics};
 pub(crate) use jobs::filter_of;
 

@@ -58,6 +58,11 @@ impl Hub {
         self.edit().clone()
     }
 
+    /// The repositories; none while the server starts.
+    pub(super) fn repositories(&self) -> Option<&super::repos::Repositories> {
+        Some(&self.loops.get()?.repositories)
+    }
+
     pub(super) fn edit(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,15 +6,18 @@
 //!               └────────┴─────▶ lander ─▶ branches, receipts ─▶ auditor
 //! ```
 
+mod ansi;
 mod auditor;
 mod connections;
 mod decider;
+mod git;
 mod hub;
 mod intake;
 mod lander;
 #[cfg(test)]
 mod lander_tests;
 mod load;
+mod logs;
 mod merger;
 mod outbox;
 mod ports;
@@ -33,6 +36,11 @@ pub(crate) use service::{Plan, start};
 use assay_engine::io::Answer;
 use assay_engine::reason::Refusal;
 use serde_json::{Value, json};
+
+/// `/git` and `/logs`.
+pub(crate) fn router() -> axum::Router<std::sync::Arc<crate::app::App>> {
+    git::router().merge(logs::router())
+}
 
 /// What came of an event, as it is kept in the inbox.
 pub(crate) fn caused(answer: &Result<Answer, Refusal>) -> String {

@@ -147,3 +147,136 @@ fn target(report: &Report) -> Target {
     };
     (source.to_string(), about)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ports::{Standing, Submitted, Trouble};
+    use super::*;
+    use assay_engine::gate::ids::{ChangeId, Oid, Patchset};
+    use assay_engine::gate::rows::GateRow;
+    use assay_proto::clock::SystemClock;
+    use assay_store::{Batch, Delivery};
+    use std::sync::Mutex;
+
+    /// Takes reviews, and fails or loses answers as it is told.
+    #[derive(Default)]
+    struct Gerrit {
+        told: Mutex<Vec<String>>,
+        /// So many tellings about change 1 fail first.
+        fail: Mutex<u32>,
+        /// The next telling is done, and its answer lost.
+        lose: Mutex<bool>,
+        looks: Mutex<u32>,
+    }
+
+    #[async_trait::async_trait]
+    impl Reviews for Gerrit {
+        async fn standing(&self, _: &ChangeId) -> Result<Standing, Trouble> {
+            Err(Trouble("not asked".to_owned()))
+        }
+        async fn submit(&self, _: &Patchset, _: &Oid) -> Submitted {
+            Submitted::Refused("not asked".to_owned())
+        }
+        async fn tell(&self, report: &Report, look: bool) -> Told {
+            let said = format!("{} {}", report.about, report.message);
+            let mut told = self.told.lock().unwrap();
+            if look {
+                *self.looks.lock().unwrap() += 1;
+                if told.contains(&said) {
+                    return Told::Done(None);
+                }
+            }
+            let mut fail = self.fail.lock().unwrap();
+            if report.about.to_string() == "1,1" && *fail > 0 {
+                *fail -= 1;
+                return Told::Later("no answer".to_owned());
+            }
+            told.push(said);
+            if std::mem::take(&mut *self.lose.lock().unwrap()) {
+                return Told::Later("the connection broke".to_owned());
+            }
+            Told::Done(None)
+        }
+    }
+
+    fn report(item: i64, change: u64, message: &str, action: Option<ReportAction>) -> GateRow {
+        let source = "gerrit".into();
+        let review = ReportAction::Review { source, labels: Vec::new(), submit: false, flags: Vec::new() };
+        let change = ChangeId { source: "gerrit".into(), number: change };
+        GateRow::Report(Box::new(Report {
+            id: (ItemId(item), 1),
+            about: Subject::Change(Patchset { change, patchset: 1 }),
+            project: "p".into(),
+            pipeline: "check".into(),
+            action: action.unwrap_or(review),
+            message: message.to_owned(),
+        }))
+    }
+
+    async fn deliver(gerrit: &Arc<Gerrit>, staging: bool, rows: Vec<GateRow>) -> Vec<StoredReport> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let store = assay_store::open(&format!("sqlite:{}", path.to_str().unwrap())).await.unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        let outbox = Outbox {
+            store: store.clone(),
+            epoch,
+            clock: Arc::new(SystemClock),
+            reviews: gerrit.clone(),
+            pauses: Pauses { first: Duration::ZERO, most: Duration::ZERO },
+            staging,
+            doubtful: Arc::default(),
+        };
+        let (news, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        let items: Vec<i64> = (1..=rows.len() as i64).collect();
+        tasks.spawn(outbox.run(news.clone(), end.clone()));
+        let mut batch = Batch::default();
+        for row in rows {
+            batch.push_gate(row);
+        }
+        store.commit(epoch, &batch).await.unwrap();
+        news.notify_one();
+        let all_done = async {
+            while !store.gate().undelivered().await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_done).await.expect("in time");
+        end.cancel();
+        let mut stored = Vec::new();
+        for item in items {
+            stored.extend(store.gate().reports_of_item(ItemId(item)).await.unwrap());
+        }
+        stored
+    }
+
+    #[tokio::test]
+    async fn each_is_told_once_and_in_order_about_its_change() {
+        let gerrit = Arc::new(Gerrit::default());
+        (*gerrit.fail.lock().unwrap(), *gerrit.lose.lock().unwrap()) = (3, true);
+        let rows =
+            vec![report(1, 1, "first", None), report(2, 1, "second", None), report(3, 2, "other", None)];
+        let stored = deliver(&gerrit, false, rows).await;
+        let told = gerrit.told.lock().unwrap().clone();
+        let about_1: Vec<_> = told.iter().filter(|said| said.starts_with("1,1")).collect();
+        assert_eq!(about_1, ["1,1 first", "1,1 second"], "in order, although the first failed at first");
+        assert_eq!(told.len(), 3, "the one whose answer was lost is not told again: {told:?}");
+        assert!(stored[0].attempts >= 4 && stored.iter().all(|one| one.delivery == Delivery::Delivered));
+        assert!(*gerrit.looks.lock().unwrap() >= 3, "whoever tries again looks first");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_takes_and_what_staging_keeps_is_visible() {
+        let gerrit = Arc::new(Gerrit::default());
+        let mail =
+            ReportAction::Mail { source: "smtp".into(), from: None, to: "a@b".to_owned(), subject: None };
+        let stored = deliver(&gerrit, false, vec![report(1, 1, "mail", Some(mail))]).await;
+        assert_eq!(stored[0].delivery, Delivery::Undeliverable);
+        assert!(stored[0].last_error.as_deref().is_some_and(|why| why.contains("no connection smtp")));
+        let stored = deliver(&gerrit, true, vec![report(1, 1, "staged", None)]).await;
+        assert_eq!((stored[0].delivery, stored[0].attempts), (Delivery::Delivered, 1));
+        assert!(stored[0].last_error.as_deref().is_some_and(|note| note.contains("staging")));
+        assert!(gerrit.told.lock().unwrap().is_empty());
+    }
+}

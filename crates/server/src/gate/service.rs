@@ -50,7 +50,7 @@ pub(crate) struct Loops {
     settings: Mutex<GateSettings>,
     url: String,
     decider: Arc<dyn Decider>,
-    repositories: Repositories,
+    pub(super) repositories: Repositories,
     pub(super) intake: Arc<Intake>,
     signer: Arc<Signer>,
     timers: Arc<Notify>,

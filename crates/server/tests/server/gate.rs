@@ -7,7 +7,9 @@ use assay_fakes::ScriptedWorker;
 use assay_fakes::gerrit::{Account, FakeGerrit, Options, SubmitTrouble, SubmitType, Trouble, Upload};
 use assay_fakes::worker::{Assigned, Connection};
 use assay_proto::clock::SystemClock;
+use assay_proto::worker::Stream;
 use assay_records::receipt::{Expected, ObjectId, Receipt, Signer, TrustFile, Way, verify};
+use assay_records::step::{Artifact, Record};
 use assay_server::ServerConfig;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
@@ -212,6 +214,91 @@ fn logs(world: &World, build: &Assigned) -> String {
 }
 
 #[tokio::test]
+async fn a_job_finds_its_tree_and_its_logs_are_where_it_says() {
+    let world = World::start("submit").await;
+    let mut worker = world.worker().await;
+    world.upload("Add a file", "file").await;
+    let build = worker.expect_assign().await.unwrap();
+    let (zuul_ref, commit) = (&build.settings["ZUUL_REF"], &build.settings["ZUUL_COMMIT"]);
+    let clone = world.place.join("clone");
+    git(&world.place, &["init", "-q", clone.as_str()]);
+    let url = format!("{}/{PROJECT}", build.settings["ZUUL_URL"]);
+    for version in ["0", "2"] {
+        let config = format!("protocol.version={version}");
+        let refs = git(&clone, &["-c", &config, "ls-remote", &url]);
+        assert!(refs.contains(zuul_ref.as_str()) && !refs.contains("refs/changes"), "{refs}");
+        // More wants than fit a small request make git pack it.
+        git(
+            &clone,
+            &[
+                "-c",
+                &config,
+                "fetch",
+                "-q",
+                &url,
+                &format!("+{zuul_ref}:refs/heads/v{version}"),
+                "+refs/heads/*:refs/up/*",
+            ],
+        );
+        assert_eq!(git(&clone, &["rev-parse", &format!("v{version}")]), *commit);
+    }
+    let refused =
+        Command::new("git").arg("-C").arg(&clone).args(["push", "-q", &url, "v0:refs/heads/x"]).output();
+    assert!(!refused.unwrap().status.success(), "workers only read");
+    for path in [
+        "/git/other/info/refs?service=git-upload-pack",
+        "/git/../demo/info/refs?service=git-upload-pack",
+        "/git/demo/HEAD",
+    ] {
+        assert_eq!(world.server().page(path).await.0, 404, "{path}");
+    }
+
+    let logs = format!("/logs/{}", build.settings["LOG_PATH"]);
+    assert_eq!(world.server().page(&logs).await.0, 308);
+    let console = "2026-11-21 04:30:00.123 | \u{1b}[31mred & <b>\u{1b}[0m\n2026-11-21 04:30:01.000 | half";
+    let running = assay_proto::worker::WorkPhase::Running;
+    worker.phase(build.held, running).await.unwrap();
+    worker.append(build.held, Stream::Console, 0, console.as_bytes()).await.unwrap();
+    worker.expect_acked(build.held.attempt, Stream::Console, console.len() as u64).await.unwrap();
+    let (status, text) = world.server().page(&format!("{logs}/console.txt")).await;
+    assert_eq!((status.as_u16(), text.as_str()), (200, console));
+    let (_, html) = world.server().page(&format!("{logs}/console.html")).await;
+    assert!(
+        html.contains("<span class=\"f1\">red &amp; &lt;b&gt;</span>") && !html.contains("half"),
+        "{html}"
+    );
+    let follow = html
+        .split("data-rows=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .replace("&amp;", "&")
+        .replace("&#38;", "&");
+    let sha = world.server().put_blob(b"<html>report").await;
+    let artifact = Record::Artifact(Artifact {
+        path: "reports/a b.html".to_owned(),
+        size: 12,
+        sha256: sha,
+        content_type: "text/html".to_owned(),
+        at_us: 1,
+    });
+    let steps = crate::common::run::lines(&[artifact]);
+    worker.append(build.held, Stream::Steps, 0, &steps).await.unwrap();
+    worker.finish(build.held, Outcome::Passed, None).await.unwrap();
+    worker.expect_finished_ack(build.held.attempt).await.unwrap();
+    let (_, rows) = world.server().page(&format!("{logs}/{follow}")).await;
+    assert!(rows.contains("id=\"L2\"") && rows.contains("half") && !rows.contains("red"), "{rows}");
+    let (_, list) = world.server().page(&format!("{logs}/")).await;
+    assert!(list.contains("reports/a%20b.html"), "{list}");
+    let (status, report) = world.server().page(&format!("{logs}/reports/a%20b.html")).await;
+    assert_eq!((status.as_u16(), report.as_str()), (200, "<html>report"));
+    assert_eq!(world.server().page(&format!("{logs}/reports/none")).await.0, 404);
+    assert_eq!(world.server().page("/logs/00/0/0/gate/unit/0000000/").await.0, 404);
+}
+
+#[tokio::test]
 async fn a_branch_moved_while_it_is_tested_means_another_test() {
     let world = World::start("submit").await;
     let mut worker = world.worker().await;
@@ -254,6 +341,54 @@ async fn a_push_at_the_last_moment_is_an_alarm_and_gets_no_receipt() {
     let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
     let receipt = store.gate().receipt(&PROJECT.into(), &"master".into(), &tip.as_str().into()).await;
     assert_eq!(receipt.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_nothing() {
+    let world = World::start("submit").await;
+    let store = world.store().await;
+    let first_round = async {
+        while store.gate().cursors(&"auditor".into()).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), first_round).await.expect("the branch has a start");
+    let mut worker = world.worker().await;
+    let (number, build) = world.gated(&mut worker, "Tested").await;
+    worker.finish(build.held, Outcome::Passed, None).await.unwrap();
+    world.until_merged(number).await;
+    world.receipt().await;
+    assert_eq!(uncovered(&world).await, 0, "what the gate lands is covered");
+    let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
+    let theirs = world.gerrit.commit(PROJECT, &tip, &[("theirs", Some("x\n"))], "Theirs\n").await.unwrap();
+    world.gerrit.force_push(PROJECT, "master", &theirs).await.unwrap();
+
+    let reload = "/api/assay/v1/gate/reload";
+    let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
+    assert_eq!(status, 200, "{body}");
+    let alarm = async {
+        while uncovered(&world).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
+    assert_eq!(uncovered(&world).await, 1);
+
+    fs_err::write(world.place.join("gate/gate.yaml"), "pipelines: [check, gat]\nprojekts: {}\n").unwrap();
+    let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
+    assert!(status.is_client_error(), "{status} {body}");
+    let said = body.to_string();
+    assert!(said.contains("gat") && said.contains("projekts"), "both at once: {said}");
+    let other = world.upload("Goes on", "other").await;
+    pass(&mut worker).await;
+    world.until_vote(other, "1").await;
+}
+
+/// Commits that no receipt covers, as the metrics say.
+async fn uncovered(world: &World) -> u32 {
+    let (_, metrics) = world.server().page("/metrics").await;
+    let line = metrics.lines().find(|line| line.starts_with("assay_gate_uncovered_commits ")).unwrap();
+    line.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -317,8 +452,7 @@ async fn a_server_killed_between_decision_and_confirmation_lands_once() {
             world.gerrit.events().iter().filter(|event| is_about(event, "change-merged", number)).count();
         assert_eq!(merged, 1, "{name}");
         let change = world.gerrit.change(number).await.unwrap();
-        let voted =
-            change.comments.iter().filter(|comment| comment.text.contains("Build succeeded")).count();
+        let voted = change.comments.iter().filter(|comment| comment.text.contains("Build succeeded")).count();
         assert_eq!(voted, 2, "{name}: one report of the check and one of the gate: {:?}", change.comments);
     }
 }
