@@ -130,9 +130,9 @@ def main():
 
     say("all three are approved at once")
     for change in changes:
-        ask(f"/changes/{change}/revisions/current/review", {"labels": {"Code-Review": 2}})
+        ask(f"/changes/{change}/revisions/current/review", {"labels": {"Code-Review": 2, "Workflow": 1}})
     until("the gate's verdicts", lambda: status(rename)["status"] == status(words)["status"] == "MERGED"
-          and verified(caller) == -1)
+          and verified(caller) == -2)
     for change in changes:
         tell(change)
 

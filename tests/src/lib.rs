@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod binary;
+pub mod gate;
 mod place;
 mod processes;
 mod record;
@@ -18,7 +19,7 @@ pub mod webdriver;
 
 pub use binary::{Ended, Started, repository};
 pub use place::Place;
-pub use processes::{Process, eventually, signal};
+pub use processes::{Process, asking, eventually, signal};
 pub use record::RunRecord;
 pub use rustix::process::Signal;
 pub use server::{Post, Up, http};

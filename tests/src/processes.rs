@@ -50,6 +50,19 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
     tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
+/// The same for what has to be asked of a server.
+pub async fn asking<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = ask().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+}
+
 /// Every process that names the directory in its environment, command line or working directory.
 pub(crate) fn of(dir: &Utf8Path) -> Vec<Process> {
     let mut found = Vec::new();

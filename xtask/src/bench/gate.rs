@@ -38,6 +38,10 @@ const CONFIG: &str = r#"
 pipelines:
   - check
   - template: gate
+    trigger: {event: comment-added, approval: {Workflow: 1}}
+    require: {open: true, current-patchset: true, approval: [{Workflow: 1}, {Code-Review: 2}]}
+    success: [{review: {Verified: 2}, submit: true}]
+    failure: [{review: {Verified: -2}}]
     window: 0
 projects:
   single: {merge-mode: merge-if-necessary, check: [a, b]}
@@ -225,7 +229,7 @@ impl World {
     }
 
     fn approve(&self, change: u64) -> Result<()> {
-        self.fake("review", &json!({"user": "alice", "number": change, "labels": {"Code-Review": 2}}))?;
+        self.fake("review", &json!({"user": "alice", "number": change, "labels": {"Code-Review": 2, "Workflow": 1}}))?;
         Ok(())
     }
 

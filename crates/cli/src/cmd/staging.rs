@@ -7,7 +7,6 @@ use assay_fakes::gerrit::model::SubmitType;
 use assay_fakes::gerrit::{Account, Options, ServeOptions, serve};
 use camino::Utf8PathBuf;
 use fs_err as fs;
-use std::io::Write as _;
 use tokio_util::sync::CancellationToken;
 
 /// Fakes of outside systems, to try things out.

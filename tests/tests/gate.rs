@@ -1,0 +1,92 @@
+//! From a patch to a merge: the real binary, a Gerrit, git over HTTP, jobs in their sandbox.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use assay_tests::gate::{Gerrit, example};
+use assay_tests::{Place, Signal, Up, asking, http};
+use fs_err as fs;
+use serde_json::Value;
+
+/// Jobs of the test wait until the test lets them go.
+const DUMMIES: &str = r"
+pipelines:
+  - check
+  - template: gate
+    trigger:
+      - {event: comment-added, approval: {Workflow: 1}}
+    require: {open: true, current-patchset: true, approval: [{Workflow: 1}, {Code-Review: 2}]}
+    success: [{review: {Verified: 2}, submit: true}]
+    failure: [{review: {Verified: -2}}]
+projects:
+  tools:
+    merge-mode: merge-if-necessary
+    check: [unit]
+    gate: [unit]
+jobs:
+  unit:
+    imported: true
+    env: {BACKEND: dummy, DUMMY_WAIT_FILE: 'GO'}
+";
+
+fn dummies(place: &Place) -> String {
+    let dir = place.join("config");
+    fs::create_dir(&dir).unwrap();
+    let go = place.join("go-{ZUUL_PIPELINE}");
+    fs::write(dir.join("gate.yaml"), DUMMIES.replace("GO", go.as_str())).unwrap();
+    dir.into_string()
+}
+
+#[tokio::test]
+async fn the_story_of_the_demo() {
+    let place = Place::new();
+    let gerrit = Gerrit::start(&place, example().join("config").as_str()).await;
+    let config = place.join("assay.toml");
+    let up = Up::start(&place, &["--config", config.as_str(), "--slots", "3"]).await;
+    let story = example().join("story.py");
+    let mut command = place.command("python3");
+    let assay = place.assay(&[]).as_std().get_program().to_owned();
+    command.arg(story).arg(gerrit.announced()).arg(assay).arg(place.join("clones"));
+    let ended = place.start_command(command).end().await;
+    ended.expect(0);
+    let status: Value =
+        http().get(format!("{}/status.json", up.url)).send().await.unwrap().json().await.unwrap();
+    let names: Vec<&str> =
+        status["pipelines"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["check", "gate"]);
+    drop(gerrit);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_server_lands_what_it_gated() {
+    let place = Place::new();
+    let config = dummies(&place);
+    let gerrit = Gerrit::start(&place, &config).await;
+    let toml = place.join("assay.toml");
+    let options = ["--config", toml.as_str(), "--slots", "4"];
+    let mut up = Up::start(&place, &options).await;
+    let (first, second) =
+        (gerrit.upload("One", "one", "1\n").await, gerrit.upload("Two", "two", "2\n").await);
+    gerrit.approve(first).await;
+    gerrit.approve(second).await;
+    until_running(&up, 2).await;
+    assert_eq!(up.end_by(Signal::KILL).await, None);
+    fs::write(place.join("go-gate"), "").unwrap();
+    fs::write(place.join("go-check"), "").unwrap();
+
+    let up = Up::start(&place, &options).await;
+    gerrit.until_merged(first).await;
+    gerrit.until_merged(second).await;
+    drop(gerrit);
+    up.stop().await;
+}
+
+/// Waits until so many builds of the gate have begun.
+async fn until_running(up: &Up<'_>, wanted: usize) {
+    let running = async || {
+        let answer = http().get(format!("{}/status.json", up.url)).send().await.unwrap();
+        let status: Value = answer.json().await.unwrap();
+        let gate = status["pipelines"].as_array().unwrap().iter().find(|one| one["name"] == "gate").unwrap();
+        (gate.to_string().matches("\"start_time\":1").count() >= wanted).then_some(())
+    };
+    asking("the builds of the gate", running).await;
+}
