@@ -10,6 +10,7 @@ mod tests;
 
 use crate::app::App;
 use crate::fault::Fault;
+use crate::gate::Consumes;
 use assay_engine::ids::{AttemptId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Step};
 use assay_engine::reason::Refusal;
@@ -17,7 +18,7 @@ use assay_engine::rows::{Row, Rows};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
-use assay_store::{Batch, Epoch, EventId, StoreError, Streams};
+use assay_store::{Batch, Epoch, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
 use std::collections::VecDeque;
@@ -41,7 +42,7 @@ enum Work {
         input: Input,
         answer: Option<Asker>,
         /// The event of the inbox that it deals with.
-        consumes: Option<EventId>,
+        consumes: Option<Consumes>,
     },
     /// The streams of an ended attempt have become blobs.
     Closed { attempt: AttemptId, streams: Streams, stored: oneshot::Sender<()> },
@@ -95,7 +96,7 @@ impl Engine {
     pub(crate) async fn gate(
         &self,
         input: assay_engine::gate::io::Input,
-        consumes: Option<EventId>,
+        consumes: Option<Consumes>,
     ) -> Option<Result<assay_engine::gate::io::Answer, Fault>> {
         let (answer, hear) = oneshot::channel();
         let input = Input::Gate(Box::new(input));
@@ -136,7 +137,7 @@ struct Group {
 }
 
 impl Group {
-    fn take(&mut self, step: Step, answer: Option<Asker>, consumes: Option<EventId>) {
+    fn take(&mut self, step: Step, answer: Option<Asker>, consumes: Option<Consumes>) {
         for effect in step.effects {
             match effect {
                 Effect::Save(row) => {
@@ -149,8 +150,8 @@ impl Group {
                 }
             }
         }
-        if let Some(event) = consumes {
-            self.batch.consumed(event, crate::gate::caused(&step.answer));
+        if let Some(Consumes { event, body }) = consumes {
+            self.batch.consumed(event, crate::gate::caused(&step.answer), body);
         }
         self.answers.extend(answer.map(|sender| (sender, step.answer)));
     }
@@ -372,12 +373,31 @@ fn refused(refusal: &Refusal) -> Fault {
         Refusal::BadJob { .. } | Refusal::NoJobs => {
             (StatusCode::BAD_REQUEST, "Correct the settings and post again.")
         }
-        Refusal::Gate(_) => (StatusCode::CONFLICT, "See the change's page for what happened to it."),
+        Refusal::Gate(refusal) => gate_refused(refusal),
         Refusal::NotOpen { .. } => (StatusCode::CONFLICT, "Look at the job's page for how it ended."),
     };
     let text = refusal.to_string();
     let text = text[..1].to_uppercase() + &text[1..];
     Fault::new(status, if text.ends_with('.') { text } else { text + "." }, help)
+}
+
+fn gate_refused(refusal: &assay_engine::gate::reason::Refusal) -> (StatusCode, &'static str) {
+    use assay_engine::gate::reason::Refusal as Gate;
+    match refusal {
+        Gate::NoSuchPipeline { .. } | Gate::NoSuchQueue { .. } => {
+            (StatusCode::NOT_FOUND, "`assay pipeline status` shows those that there are.")
+        }
+        Gate::NotThere { .. } => (StatusCode::NOT_FOUND, "See the change's page for what happened to it."),
+        Gate::NoSuchAutohold { .. } => (StatusCode::NOT_FOUND, "See the list for those that there are."),
+        Gate::NotOneQueue { .. } => {
+            (StatusCode::BAD_REQUEST, "Promote the changes of each queue by themselves.")
+        }
+        Gate::Refused(_) => (StatusCode::CONFLICT, "Correct that, and enqueue it again."),
+        Gate::AlreadyThere { .. } | Gate::BeingLanded { .. } => {
+            (StatusCode::CONFLICT, "See the change's page for how far it is.")
+        }
+        Gate::NotHeld { .. } => (StatusCode::CONFLICT, "There is nothing to release."),
+    }
 }
 
 fn kind_of(input: &Input) -> &'static str {

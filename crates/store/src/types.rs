@@ -51,9 +51,10 @@ impl Batch {
         self.gate.push(row);
     }
 
-    /// An event of the inbox is dealt with by what else is in this batch; `caused` is JSON for people and programs.
-    pub fn consumed(&mut self, event: EventId, caused: String) {
-        self.gate.consumed.insert(event, caused);
+    /// An event of the inbox is dealt with by what else is in this batch; `caused` is JSON for people and programs. `body`
+    /// takes the place of what was received: the same event with what was known when it was dealt with.
+    pub fn consumed(&mut self, event: EventId, caused: String, body: Option<String>) {
+        self.gate.consumed.insert(event, (caused, body));
     }
 
     /// True if there is nothing to store.

@@ -5,7 +5,7 @@
 //! the same change waits with it.
 
 use super::lander::Pauses;
-use super::ports::{Decider, Facts, Undecided};
+use super::ports::{Consumes, Decider, Facts, Undecided};
 use crate::app::App;
 use assay_connect::{Arrival, News};
 use assay_engine::gate::ids::{ChangeId, SourceName};
@@ -209,11 +209,16 @@ impl Intake {
             Some(change) => self.facts_of(change).await,
             None => Vec::new(),
         };
+        let news = match news {
+            News::Event(happened) => News::Event(Box::new(Event { facts: facts.clone(), ..*happened })),
+            changed @ News::Changed(_) => changed,
+        };
+        let consumes = Consumes { event: event.id, body: serde_json::to_string(&news).ok() };
         let input = match news {
-            News::Event(happened) => Input::Event(Box::new(Event { facts, ..*happened })),
+            News::Event(happened) => Input::Event(happened),
             News::Changed(_) => Input::Facts(facts),
         };
-        match self.decider.decide(input, Some(event.id)).await {
+        match self.decider.decide(input, Some(consumes)).await {
             Ok(_) | Err(Undecided::Stopping) => {}
             Err(Undecided::Refused(why)) => self.park(&event, &why).await,
         }
@@ -264,7 +269,7 @@ mod tests {
     use assay_engine::gate::ids::Patchset;
     use assay_engine::gate::io::Answer;
     use assay_proto::clock::SystemClock;
-    use assay_store::{Batch, EventId, EventState};
+    use assay_store::{Batch, EventState};
     use std::collections::BTreeMap;
     use std::sync::Mutex;
     use std::time::Duration;
@@ -306,7 +311,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Decider for World {
-        async fn decide(&self, input: Input, consumes: Option<EventId>) -> Result<Answer, Undecided> {
+        async fn decide(&self, input: Input, consumes: Option<Consumes>) -> Result<Answer, Undecided> {
             if self.stopping.load(std::sync::atomic::Ordering::SeqCst) {
                 return Err(Undecided::Stopping);
             }
@@ -317,9 +322,9 @@ mod tests {
                 Input::Event(event) => format!("{} {}", event.kind.word(), event.change.unwrap()),
                 other => format!("{other:?}"),
             };
-            if let Some(event) = consumes {
+            if let Some(Consumes { event, body }) = consumes {
                 let mut batch = Batch::default();
-                batch.consumed(event, "{}".to_owned());
+                batch.consumed(event, "{}".to_owned(), body);
                 self.store.commit(self.epoch, &batch).await.unwrap();
             }
             self.heard.lock().unwrap().push(said);

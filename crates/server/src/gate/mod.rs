@@ -11,6 +11,7 @@ mod auditor;
 mod connections;
 mod decider;
 mod git;
+mod history;
 mod hub;
 mod intake;
 mod lander;
@@ -31,15 +32,16 @@ mod testing;
 mod timers;
 
 pub(crate) use hub::Hub;
+pub(crate) use ports::Consumes;
 pub(crate) use service::{Plan, start};
 
 use assay_engine::io::Answer;
 use assay_engine::reason::Refusal;
 use serde_json::{Value, json};
 
-/// `/git` and `/logs`.
+/// `/git`, `/logs`, and the history of events.
 pub(crate) fn router() -> axum::Router<std::sync::Arc<crate::app::App>> {
-    git::router().merge(logs::router())
+    git::router().merge(logs::router()).merge(history::router())
 }
 
 /// What came of an event, as it is kept in the inbox.

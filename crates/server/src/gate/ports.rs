@@ -16,12 +16,20 @@ pub(crate) enum Undecided {
     Refused(String),
 }
 
+/// The event of the inbox that an input deals with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Consumes {
+    pub(crate) event: EventId,
+    /// The event with what was known when it was dealt with, for those who look at history.
+    pub(crate) body: Option<String>,
+}
+
 /// The way to the one that decides.
 #[async_trait::async_trait]
 pub(crate) trait Decider: Send + Sync {
     /// Gives the gate an input, again and again while the server has trouble with its store. What it decides is stored
     /// when this returns, and with it that the event is consumed.
-    async fn decide(&self, input: Input, consumes: Option<EventId>) -> Result<Answer, Undecided>;
+    async fn decide(&self, input: Input, consumes: Option<Consumes>) -> Result<Answer, Undecided>;
 }
 
 /// Something did not work that has nothing to do with what was asked: to be tried again. One sentence with the remedy.

@@ -417,6 +417,13 @@ async fn events_that_come_twice_are_dealt_with_once() {
     pass(&mut worker).await;
     world.until_merged(number).await;
     world.receipt().await;
+    let (_, history) = world.server().page("/api/assay/v1/gate/history").await;
+    let lines: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let created: Vec<_> = lines.iter().filter(|line| line["event"]["kind"] == "patchset-created").collect();
+    assert_eq!(created.len(), 1, "{history}");
+    assert_eq!(created[0]["event"]["facts"][0]["id"]["number"], number, "with its facts");
+    let builds: Vec<_> = lines.iter().filter_map(|line| line["build"]["job"].as_str()).collect();
+    assert_eq!(builds, ["unit", "unit"]);
     let items = world.store().await.gate().items_of_change(&"gerrit".into(), number, 9).await.unwrap();
     assert_eq!(items.len(), 2, "one in check and one in gate");
 }

@@ -21,7 +21,8 @@ pub(crate) struct GateBatch {
     buildsets: BTreeMap<(ItemId, u32), StoredBuildset>,
     builds: BTreeMap<Uuid, StoredBuild>,
     reports: BTreeMap<(ItemId, u32), Report>,
-    pub(crate) consumed: BTreeMap<EventId, String>,
+    /// What was caused, and the completed body.
+    pub(crate) consumed: BTreeMap<EventId, (String, Option<String>)>,
 }
 
 impl GateBatch {
@@ -93,10 +94,10 @@ impl GateBatch {
         for report in self.reports.values() {
             statements.push(insert_report(report)?);
         }
-        for (event, caused) in &self.consumed {
+        for (event, (caused, body)) in &self.consumed {
             statements.push(Statement::new(
-                "UPDATE inbox SET state = 'consumed', caused = $2 WHERE id = $1",
-                [event.0.into(), caused.as_str().into()],
+                "UPDATE inbox SET state = 'consumed', caused = $2, body = COALESCE($3, body) WHERE id = $1",
+                [event.0.into(), caused.as_str().into(), body.clone().into()],
             ));
         }
         Ok(statements)

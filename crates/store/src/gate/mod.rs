@@ -311,6 +311,16 @@ pub trait GateStore: Send + Sync {
     /// Events of all sources.
     async fn events(&self, before: Option<EventId>, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
 
+    /// Events of all sources from a number on, the first first.
+    async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Builds that have ended, by their end and name, from there on.
+    async fn builds_after(
+        &self,
+        after: (Timestamp, Uuid),
+        limit: u32,
+    ) -> Result<Vec<StoredBuild>, StoreError>;
+
     /// Events about a change.
     async fn events_of_change(
         &self,

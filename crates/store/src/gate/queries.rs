@@ -368,6 +368,24 @@ impl<B: Backend> GateStore for Sql<B> {
         self.list("list events", sql, values, event).await
     }
 
+    async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        let sql = format!("SELECT {EVENT_COLUMNS} FROM inbox WHERE id > $1 ORDER BY id LIMIT $2");
+        self.list("list events", sql, vec![after.0.into(), i64::from(limit).into()], event).await
+    }
+
+    async fn builds_after(
+        &self,
+        (ended, uuid): (Timestamp, Uuid),
+        limit: u32,
+    ) -> Result<Vec<StoredBuild>, StoreError> {
+        let sql = format!(
+            "SELECT {BUILD_COLUMNS} FROM gate_builds WHERE ended_at > $1 OR (ended_at = $1 AND uuid > $2) \
+             ORDER BY ended_at, uuid LIMIT $3"
+        );
+        let values = vec![ended.0.into(), uuid.to_string().into(), i64::from(limit).into()];
+        self.list("list ended builds", sql, values, build).await
+    }
+
     async fn events_of_change(
         &self,
         source: &SourceName,

@@ -228,6 +228,14 @@ pub(crate) async fn items_and_their_history(database: &Database) {
     assert_eq!(builds[0].result, lost.result);
     assert_eq!(gate.build(Uuid(3)).await.unwrap().as_ref(), Some(&builds[2]));
     assert_eq!(gate.build(Uuid(77)).await.unwrap(), None);
+    let ended = gate.builds_after((at(0), Uuid(0)), 9).await.unwrap();
+    assert_eq!(
+        ended.iter().map(|b| b.uuid.0).collect::<Vec<_>>(),
+        [1, 3],
+        "the one that was stopped has no end"
+    );
+    let last = (ended[0].ended_at.unwrap(), ended[0].uuid);
+    assert_eq!(gate.builds_after(last, 9).await.unwrap().len(), 1);
     assert_eq!(builds[2].tree, Some("44".into()));
     let uuids = |builds: Vec<assay_store::StoredBuild>| builds.iter().map(|b| b.uuid.0).collect::<Vec<_>>();
     assert_eq!(uuids(gate.builds_of_job(&"unit".into(), None, 9).await.unwrap()), [3, 2, 1]);
@@ -271,7 +279,7 @@ pub(crate) async fn events_are_received_once(database: &Database) {
     assert_eq!(keys(&open), ["a", "b 🦀'", "c", "a", "c"]);
 
     let mut batch = Batch::default();
-    batch.consumed(open[0].id, "{\"pipelines\": []}".to_owned());
+    batch.consumed(open[0].id, "{\"pipelines\": []}".to_owned(), Some("complete".to_owned()));
     assert!(!batch.is_empty());
     store.commit(epoch, &batch).await.unwrap();
     gate.park(epoch, open[1].id, "it cannot be read").await.unwrap();
@@ -281,6 +289,8 @@ pub(crate) async fn events_are_received_once(database: &Database) {
         (consumed.state, consumed.caused.as_deref()),
         (EventState::Consumed, Some("{\"pipelines\": []}"))
     );
+    assert_eq!(consumed.body, "complete");
+    assert_eq!(keys(&gate.events_after(open[0].id, 2).await.unwrap()), ["b 🦀'", "c"]);
     assert_eq!(gate.event(open[1].id).await.unwrap().unwrap().state, EventState::Parked);
     assert_eq!(keys(&gate.events(Some(open[2].id), 1).await.unwrap()), ["b 🦀'"]);
     assert_eq!(keys(&gate.events_of_change(&source, 7, 9).await.unwrap()), ["a"]);
