@@ -10,9 +10,9 @@ use crate::app::App;
 use assay_engine::gate::config::{Config, Manager};
 use assay_engine::gate::ids::{BranchName, Oid, ProjectName, SourceName};
 use assay_git::{CommitId, History, Refspec};
-use assay_records::receipt::{Audit, CommitFacts, ObjectId, Signer, TrustFile, audit};
+use assay_records::receipt::{Audit, CommitFacts, ObjectId, ReceiptProblem, Signer, TrustFile, audit};
 use assay_store::Epoch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -80,15 +80,25 @@ impl Auditor {
         let walk = move || auditor.walk(&name, &starts, &unpublished);
         let walked =
             tokio::task::spawn_blocking(walk).await.map_err(|error| Trouble(error.to_string()))??;
+        // A landing that came to its end during the walk has its receipt in the store by now, or is still under way.
+        let busy: BTreeSet<_> = busy.into_iter().chain(being_landed(&self.app.gate())).collect();
         let mut moved = Vec::new();
         for (branch, tip, audit) in walked {
             let key = (project.clone(), branch.clone());
-            let clean = audit.as_ref().is_none_or(Audit::is_clean);
-            if clean {
+            let mut uncovered = Vec::new();
+            for one in audit.into_iter().flat_map(|audit| audit.uncovered) {
+                let commit = Oid::from(one.commit.as_str());
+                let stored = store.gate().receipt(project, &branch, &commit).await.map_err(trouble)?;
+                // A receipt that was found and is wrong stays wrong, whatever is in the store.
+                if stored.is_none() || one.problem != ReceiptProblem::Missing {
+                    uncovered.push((commit, one.problem.to_string()));
+                }
+            }
+            if uncovered.is_empty() {
                 moved.push((cursor(project, &branch), Some(tip.to_string())));
                 self.app.gate.edit().alarms.remove(&key);
-            } else if let Some(audit) = audit.filter(|_| !busy.contains(&key)) {
-                self.alarm(key, &audit);
+            } else if !busy.contains(&key) {
+                self.alarm(key, uncovered);
             }
         }
         if !moved.is_empty() {
@@ -98,9 +108,7 @@ impl Auditor {
         Ok(())
     }
 
-    fn alarm(&self, key: (ProjectName, BranchName), audit: &Audit) {
-        let commits: Vec<(Oid, String)> =
-            audit.uncovered.iter().map(|one| (one.commit.as_str().into(), one.problem.to_string())).collect();
+    fn alarm(&self, key: (ProjectName, BranchName), commits: Vec<(Oid, String)>) {
         let since = self.app.clock.now();
         let mut status = self.app.gate.edit();
         let known = status.alarms.get(&key).is_some_and(|alarm| alarm.commits == commits);
