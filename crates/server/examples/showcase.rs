@@ -1,6 +1,8 @@
-//! A server with jobs of every kind on its pages, for looking at the pages while working on them:
-//! `cargo run -p assay-server --example showcase -- 127.0.0.1:9530`
+//! A server with jobs of every kind on its pages and a gate full of changes, for looking at the pages while working on
+//! them: `cargo run -p assay-server --example showcase -- 127.0.0.1:9530 500`
 
+#[path = "../tests/server/common/gated.rs"]
+mod gated;
 #[path = "../tests/server/common/run.rs"]
 mod run;
 
@@ -8,6 +10,7 @@ use anyhow::Context;
 use assay_engine::outcome::Outcome;
 use assay_engine::work::WorkPhase;
 use assay_fakes::{Assigned, Connection, ScriptedWorker};
+use assay_proto::clock::{Clock as _, SystemClock};
 use assay_proto::worker::Stream;
 use assay_records::step::{ModuleResult, StepResult};
 use assay_server::{ServerConfig, ServerHandle, serve};
@@ -21,10 +24,17 @@ use tokio_util::sync::CancellationToken;
 async fn main() -> anyhow::Result<()> {
     let listen = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9530".into());
     let dir = tempfile::tempdir()?;
-    let path = camino::Utf8PathBuf::try_from(dir.path().join("data"))?;
+    let place = camino::Utf8PathBuf::try_from(dir.path().to_owned())?;
+    let path = place.join("data");
+    let count = std::env::args().nth(2).map_or(Ok(40), |count| count.parse())?;
+    let scene = gated::Scene { count, worker: true, now: SystemClock.now() };
+    let file = gated::prepare(&place, &path, &scene).await;
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let mut config = ServerConfig::new(path, listen.parse()?);
     config.ready = Some(ready);
+    config.config = Some(file);
+    // The worker of the gate's builds never comes back.
+    config.timing.lease_us *= 1000;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { serve(config, CancellationToken::new()).await.map_err(anyhow::Error::from) });
     let Ok(server) = is_ready.await else {

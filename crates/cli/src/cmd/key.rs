@@ -15,6 +15,7 @@ pub(crate) enum Key {
 
 impl Key {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let Self::Show = self;
         let client = Client::new(common)?;
         let key: ReceiptKey = client.get("/api/assay/v1/receipts/key")?;
         if common.json {

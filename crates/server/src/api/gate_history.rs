@@ -195,10 +195,12 @@ fn event(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
 fn caused(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
     let caused: serde_json::Value =
         event.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    if let Some(why) = caused["refused"].as_str() {
+        return vec![in_mood(happened(event.received_at, "ignored", None, why.to_owned()), "bad")];
+    }
     let Some(pipelines) = caused["pipelines"].as_array() else { return Vec::new() };
     let one = |pipeline: &serde_json::Value| {
-        let name = pipeline["pipeline"].as_str()?;
-        let why = pipeline["ignored"].as_str()?;
+        let (name, why) = (pipeline["pipeline"].as_str()?, pipeline["why"].as_str()?);
         let (at, mut entry) = happened(event.received_at, "ignored", None, format!("not in {name}: {why}"));
         entry.pipeline = Some(name.to_owned());
         Some((at, entry))
@@ -302,11 +304,15 @@ fn of_report(item: &Item, stored: &StoredReport) -> (Timestamp, api::Happened) {
 fn target(report: &Report) -> String {
     match &report.action {
         ReportAction::Review { source, labels, .. } => {
-            let votes: Vec<_> = labels.iter().map(|(label, value)| format!("{label} {value:+}")).collect();
-            match votes.is_empty() {
-                true => source.to_string(),
-                false => format!("{source}: {}", votes.join(", ")),
-            }
+            let votes: Vec<_> = labels
+                .iter()
+                .map(
+                    |(label, value)| {
+                        if *value == 0 { format!("{label} 0") } else { format!("{label} {value:+}") }
+                    },
+                )
+                .collect();
+            if votes.is_empty() { source.to_string() } else { format!("{source}: {}", votes.join(", ")) }
         }
         ReportAction::Mail { to, .. } => to.clone(),
         ReportAction::Sql { source, .. } => source.to_string(),

@@ -68,7 +68,7 @@ pub(crate) struct Badge {
 impl askama::filters::HtmlSafe for Badge {}
 
 /// Word, what people read, and the symbol as an SVG path in a 24 by 24 box.
-const KINDS: [(&str, &str, &str); 25] = [
+const KINDS: [(&str, &str, &str); 26] = [
     ("passed", "passed", "M5 13l4 4 10-11"),
     ("ok", "ok", "M5 13l4 4 10-11"),
     ("softfailed", "softfailed", "M4 12c3-5 6-5 8 0s5 5 8 0"),
@@ -88,6 +88,7 @@ const KINDS: [(&str, &str, &str); 25] = [
     ("running", "running", "M7 5l12 7-12 7z"),
     ("uploading", "uploading", "M12 19V6M6 11l6-6 6 6"),
     ("waiting", "waiting", "M6 12h.010M12 12h.010M18 12h.010"),
+    ("queued", "queued", "M4 12h13M12 6l6 6-6 6"),
     ("failing", "failing", "M6 6l12 12M18 6L6 18"),
     ("landing", "landing", "M12 4v12M6 11l6 6 6-6M5 20h14"),
     ("landed", "landed", "M4 13l4 4 8-10M12 17l8-10"),

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::present::{reason_of, took_us};
 use askama::Template;
+use assay_engine::gate::ids::PipelineName;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
@@ -122,6 +123,22 @@ struct WorkerRow {
     since: Moment,
 }
 
+/// The gate in short.
+#[derive(Debug)]
+struct GateSummary {
+    pipelines: Vec<GatePipeline>,
+    troubles: usize,
+}
+
+#[derive(Debug)]
+struct GatePipeline {
+    name: String,
+    href: String,
+    items: usize,
+    failing: usize,
+    held: Vec<String>,
+}
+
 #[derive(Template)]
 #[template(path = "index.html")]
 struct IndexPage {
@@ -138,6 +155,7 @@ struct IndexPage {
     newest: String,
     older: Option<String>,
     workers: Vec<WorkerRow>,
+    gate: Option<GateSummary>,
 }
 
 /// `GET /`
@@ -222,11 +240,13 @@ async fn build(app: &App, filter: Filter) -> Result<IndexPage, Fault> {
     let choice = |outcome: Outcome| {
         (outcome.openqa(), Badge::of(outcome.openqa()).label(), filter.result == outcome.openqa())
     };
+    let gate = gate_summary(app);
     let mut frame = Frame::new(now);
     frame.home = true;
     frame.events = Some("/api/assay/v1/events".into());
     Ok(IndexPage {
         frame,
+        gate,
         chips,
         result_choices: Outcome::ALL.into_iter().map(choice).collect(),
         no_jobs_at_all: all == 0,
@@ -239,6 +259,28 @@ async fn build(app: &App, filter: Filter) -> Result<IndexPage, Fault> {
         workers: app.present_workers().await?.into_iter().map(|worker| worker_row(worker, now)).collect(),
         counts,
         filter,
+    })
+}
+
+/// What is in the pipelines, in short; none if nothing is gated.
+fn gate_summary(app: &App) -> Option<GateSummary> {
+    let snapshot = app.gate();
+    let pipelines = &snapshot.config.pipelines;
+    let of = |name: &PipelineName| GatePipeline {
+        name: name.to_string(),
+        href: format!("/gate?pipeline={}", percent_encoded(name.as_str())),
+        items: snapshot.items.values().filter(|item| item.pipeline == *name).count(),
+        failing: (snapshot.items.values())
+            .filter(|item| item.pipeline == *name && !snapshot.failing(item).is_empty())
+            .count(),
+        held: (snapshot.queues.iter())
+            .filter(|((pipeline, _), queue)| pipeline == name && queue.hold.is_some())
+            .map(|((_, queue), _)| queue.to_string())
+            .collect(),
+    };
+    (!pipelines.is_empty()).then(|| GateSummary {
+        pipelines: pipelines.iter().map(|pipeline| of(&pipeline.name)).collect(),
+        troubles: crate::api::gate_view::troubles(app).len(),
     })
 }
 

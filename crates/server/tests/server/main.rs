@@ -6,6 +6,7 @@ mod api;
 mod common;
 mod faults;
 mod gate;
+mod gate_pages;
 mod pages;
 mod safety;
 mod thread;

@@ -92,6 +92,7 @@ struct ItemView<'a> {
     below: String,
     since: Moment,
     eta: Option<(String, String)>,
+    overdue: bool,
     why: &'a Option<String>,
     failing: &'a [String],
     jobs: Vec<JobView>,
@@ -118,9 +119,9 @@ struct Running {
     progress: Option<(i64, i64)>,
 }
 
-/// The lines beside an item, in pixels.
+/// The lines beside an item: how many lanes, and pixels.
 struct Lines {
-    width: usize,
+    count: usize,
     x: usize,
     up: bool,
     down: bool,
@@ -135,7 +136,7 @@ impl From<&Lane> for Lines {
         let x = |lane: usize| lane.min(LANES - 1) * LANE_WIDTH + LANE_WIDTH / 2;
         let last = lane.past.iter().chain([&lane.at]).max().copied().unwrap_or(0).min(LANES - 1);
         Self {
-            width: (last + 1) * LANE_WIDTH,
+            count: last + 1,
             x: x(lane.at),
             up: lane.up,
             down: lane.down,
@@ -284,10 +285,8 @@ impl PipelineBoard {
 
     fn write(&self, html: &mut String) {
         let key = &self.key;
-        html.push_str(&format!(
-            "<section class=\"panel pipeline\" id=\"p-{key}\">{}<div id=\"pq-{key}\">",
-            self.head.html
-        ));
+        html.extend(["<section class=\"panel pipeline\" id=\"p-", key, "\">", &self.head.html]);
+        html.extend(["<div id=\"pq-", key, "\">"]);
         for list in &self.lists {
             let (shown, folded) = list.rows.split_at(list.rows.len().min(UNFOLDED));
             self.write_list(html, list, shown, folded);
@@ -296,19 +295,13 @@ impl PipelineBoard {
     }
 
     fn write_list(&self, html: &mut String, list: &List, shown: &[Piece], folded: &[Piece]) {
-        let id = |what| self.list_id(what, list);
-        html.push_str(&format!(
-            "<section class=\"queue\" id=\"{}\">{}<ol class=\"items\" id=\"{}\">",
-            id("q"),
-            list.head.html,
-            id("ql")
-        ));
-        shown.iter().for_each(|row| html.push_str(&row.html));
-        html.push_str(&format!(
-            "</ol><details class=\"rest\"><summary>more items</summary><ol class=\"items\" id=\"{}\">",
-            id("qr")
-        ));
-        folded.iter().for_each(|row| html.push_str(&row.html));
+        let [outer, first, rest] = ["q", "ql", "qr"].map(|what| self.list_id(what, list));
+        html.extend(["<section class=\"queue\" id=\"", &outer, "\">", &list.head.html]);
+        html.extend(["<ol class=\"items\" id=\"", &first, "\">"]);
+        html.extend(shown.iter().map(|row| row.html.as_ref()));
+        html.push_str("</ol><details class=\"rest\"><summary>more items</summary>");
+        html.extend(["<ol class=\"items\" id=\"", &rest, "\">"]);
+        html.extend(folded.iter().map(|row| row.html.as_ref()));
         html.push_str("</ol></details></section>");
     }
 
@@ -400,7 +393,9 @@ impl Maker<'_> {
 
     fn item(&mut self, item: &Arc<Item>, lane: Option<Lane>, active: bool, with_jobs: bool) -> Piece {
         let estimate = if active { self.snapshot.estimate(item.id, self.now) } else { None };
-        let eta = estimate.map(|estimate| (self.now.0 + estimate.p50_us) / ESTIMATE_STEP_US);
+        // What is overdue stays as it is until something happens to it.
+        let due = |p50_us: i64| if p50_us == 0 { 0 } else { (self.now.0 + p50_us) / ESTIMATE_STEP_US };
+        let eta = estimate.map(|estimate| due(estimate.p50_us));
         let print = Print {
             item: Arc::clone(item),
             lane,
@@ -440,12 +435,12 @@ impl Maker<'_> {
         let jobs = &item.buildset.jobs;
         let change = item.changes.last();
         let title = change.map(|change| change.subject.clone()).unwrap_or_default();
-        let eta = estimate.filter(|_| jobs.iter().any(|job| !job.state.is_final())).map(|(p50, p90)| {
+        let estimate = estimate.filter(|_| jobs.iter().any(|job| !job.state.is_final()));
+        let eta = estimate.filter(|(p50, _)| *p50 > 0).map(|(p50, p90)| {
             let at = Timestamp(self.now.0 + p50);
-            (
-                rfc3339(at),
-                format!("half of the runs took no longer than {}, nine of ten {}", span(p50), span(p90)),
-            )
+            let title =
+                format!("half of the runs took no longer than {}, nine of ten {}", span(p50), span(p90));
+            (rfc3339(at), title)
         });
         let below: Vec<_> = item.below.iter().map(|below| below.merge.patchset.to_string()).collect();
         let view = ItemView {
@@ -463,6 +458,7 @@ impl Maker<'_> {
                 .collect(),
             below: below.join(", "),
             since: Moment::new(item.enqueued_at, self.now),
+            overdue: eta.is_none() && estimate.is_some(),
             eta,
             why: &print.why,
             failing: &print.failing,
@@ -535,7 +531,7 @@ fn job_word(job: &ItemJob) -> (&'static str, String) {
     let word = |word: &str| word.to_owned();
     match &job.state {
         JobState::Waiting => ("scheduled", word("waiting")),
-        JobState::Running(build) if build.started_at.is_none() => ("assigned", word("queued")),
+        JobState::Running(build) if build.started_at.is_none() => ("queued", word("queued")),
         JobState::Running(_) => ("running", word("running")),
         JobState::Skipped => ("skipped", word("SKIPPED")),
         JobState::Backoff { .. } => ("incomplete", word("infrastructure failed")),

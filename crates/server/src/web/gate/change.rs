@@ -181,7 +181,7 @@ fn item_view(item: &api::ItemStatus, now: Timestamp) -> ItemView {
 fn build_view(build: &api::BuildStatus) -> BuildView {
     let kind = match (build.state.as_str(), build.result.as_deref(), build.class.as_deref()) {
         ("running", ..) => "running",
-        ("queued", ..) => "assigned",
+        ("queued", ..) => "queued",
         ("waiting", ..) => "waiting",
         ("skipped", ..) => "skipped",
         ("stopped", ..) => "cancelled",

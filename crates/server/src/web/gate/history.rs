@@ -147,7 +147,7 @@ async fn build(app: &App, name: &str, paging: &Paging) -> Result<HistoryPage, Fa
 fn kind(build: &StoredBuild) -> &'static str {
     match &build.result {
         None if build.started_at.is_some() => "none",
-        None => "scheduled",
+        None => "queued",
         Some(result) if result.is_success() => "passed",
         Some(result) if result.class == OutcomeClass::Infrastructure => "incomplete",
         Some(_) => "failed",
@@ -192,7 +192,7 @@ fn figures(builds: &[StoredBuild]) -> Figures {
     let estimate = history::estimate(&successes);
     let trees = verdicts(builds);
     Figures {
-        builds: builds.len(),
+        builds: builds.iter().filter(|build| build.result.is_some()).count(),
         passed: builds.iter().filter(|build| verdict(build) == Some(true)).count(),
         failed: builds.iter().filter(|build| verdict(build) == Some(false)).count(),
         infrastructure: builds

@@ -47,7 +47,8 @@ pub(super) fn lay_out(ahead: &[Option<usize>]) -> Vec<Lane> {
 }
 
 fn free_after(lanes: &[Option<usize>], first: usize) -> usize {
-    (first..).find(|lane| lanes.get(*lane).is_none_or(Option::is_none)).unwrap_or(first)
+    let free = |lane: &usize| lanes.get(*lane).is_none_or(Option::is_none);
+    (first..lanes.len().max(first)).find(free).unwrap_or(lanes.len().max(first))
 }
 
 #[cfg(test)]

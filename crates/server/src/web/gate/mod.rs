@@ -167,6 +167,11 @@ async fn live(
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
 
+/// Browsers leave out events without data.
+fn stale() -> sse::Event {
+    sse::Event::default().event("stale").data("look at everything again")
+}
+
 /// Somebody who looks at the board.
 struct Reader {
     app: Arc<App>,
@@ -181,7 +186,7 @@ struct Reader {
 impl Reader {
     async fn next(mut self) -> Option<(Result<sse::Event, Infallible>, Self)> {
         if std::mem::take(&mut self.stale) {
-            return Some((Ok(sse::Event::default().event("stale").data("")), self));
+            return Some((Ok(stale()), self));
         }
         loop {
             tokio::select! {
@@ -201,7 +206,7 @@ impl Reader {
             let update = board.changes_since(&self.shown);
             self.shown = board;
             if !same_pipelines {
-                return Some((Ok(sse::Event::default().event("stale").data("")), self));
+                return Some((Ok(stale()), self));
             }
             if let Some(update) = update {
                 let event = sse::Event::default().id(version).json_data(&update).unwrap_or_default();

@@ -35,7 +35,7 @@ pub(super) async fn all(State(app): State<Arc<App>>, Extension(cache): Extension
     if let Some(cached) = fresh {
         return answer(cached.made_at, cached.body);
     }
-    let beside = beside(&app, &snapshot);
+    let beside = beside(&app, &snapshot).await;
     let document = zuul::document(&snapshot, &beside, now);
     let body: axum::body::Bytes = serde_json::to_vec(&document).unwrap_or_default().into();
     let cached = Cached { made_at: now, snapshot, body: body.clone() };
@@ -50,15 +50,21 @@ pub(super) async fn change(State(app): State<Arc<App>>, Path(id): Path<String>) 
     answer(now, serde_json::to_vec(&items).unwrap_or_default().into())
 }
 
-fn beside(app: &App, snapshot: &Snapshot) -> Beside {
+async fn beside(app: &App, snapshot: &Snapshot) -> Beside {
     let status = app.gate.status();
     let mut words = gate_view::troubles(app);
     for ((_, name), queue) in &snapshot.queues {
         words.extend(queue.hold.as_ref().map(|(why, _)| format!("queue {name} is held: {why}")));
     }
+    // Events wait only while a source does not answer; the store is not asked for nothing.
+    let waiting = if status.waiting.is_empty() {
+        0
+    } else {
+        app.store.gate().unconsumed().await.map_or(0, |events| events.len())
+    };
     Beside {
         message: (!words.is_empty()).then(|| words.join("; ")),
-        trigger_events: status.waiting.len(),
+        trigger_events: waiting,
         result_events: app.engine.waiting(),
         configured_at: status.config.loaded_at.unwrap_or_default(),
     }
@@ -75,7 +81,7 @@ fn answer(made_at: Timestamp, body: axum::body::Bytes) -> Response {
         (header::LAST_MODIFIED, http_date(made_at)),
         (header::EXPIRES, http_date(made_at.plus_seconds(EXPIRY))),
     ];
-    (StatusCode::OK, axum::response::AppendHeaders(fields), body).into_response()
+    (StatusCode::OK, fields, body).into_response()
 }
 
 /// `Sat, 21 Nov 2026 03:58:00 GMT`

@@ -1,6 +1,7 @@
 //! A real server for tests: in a runtime of its own, on a free port, on a directory of its own, with a clock that the
 //! test moves.
 
+pub(crate) mod gated;
 pub(crate) mod run;
 
 use assay_engine::ids::Timestamp;
