@@ -10,7 +10,11 @@ const SECOND: i64 = 1_000_000;
 const UNITS: [(char, i64); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400), ('w', 604_800)];
 
 /// Each entry of a list, or the one.
-pub(crate) fn filters(reader: &mut Reader<'_, '_>, node: Option<&Arc<Node>>, what: &'static str) -> Vec<ApprovalFilter> {
+pub(crate) fn filters(
+    reader: &mut Reader<'_, '_>,
+    node: Option<&Arc<Node>>,
+    what: &'static str,
+) -> Vec<ApprovalFilter> {
     let nodes = node.map(|node| one_or_more(node)).unwrap_or_default();
     nodes.into_iter().filter_map(|node| filter(reader, node, what)).collect()
 }
@@ -57,7 +61,8 @@ fn age(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<i64> {
     let text = reader.text(node, what)?;
     let value = seconds(text).and_then(|seconds| seconds.checked_mul(SECOND));
     if value.is_none() {
-        let message = format!("`{what}` is `{text}`; expected a number with s, m, h, d or w, for example 24h");
+        let message =
+            format!("`{what}` is `{text}`; expected a number with s, m, h, d or w, for example 24h");
         reader.sink.error("duration", node.place, message);
     }
     value

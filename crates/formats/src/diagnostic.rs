@@ -183,11 +183,11 @@ impl<'t> Sink<'t> {
 }
 
 /// The known name that is most like `name`, if any is like it at all.
-fn nearest<'k>(
-    name: &str,
-    known: impl IntoIterator<Item = &'k str>,
-    budget: &mut usize,
-) -> Option<String> {
+fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>, budget: &mut usize) -> Option<String> {
+    // One letter is always a slip, if there are at least two.
+    let slip = |alike: f64, other: &str| {
+        (1.0 - alike) * (name.len().max(other.len()) as f64) < 1.01 && name.len() > 1
+    };
     let mut best: Option<(f64, &str)> = None;
     for candidate in known {
         *budget = budget.checked_sub(1)?;
@@ -200,7 +200,7 @@ fn nearest<'k>(
             best = Some((alike, candidate));
         }
     }
-    best.filter(|(score, _)| *score >= 0.6).map(|(_, name)| name.to_owned())
+    best.filter(|(score, other)| *score >= 0.6 || slip(*score, other)).map(|(_, name)| name.to_owned())
 }
 
 fn excerpt(line: &str, column: u32) -> String {

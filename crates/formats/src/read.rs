@@ -49,7 +49,8 @@ impl<'n> Fields<'n> {
 
     /// What has not been read, all of it read from now on.
     pub(crate) fn rest(&mut self) -> Vec<&'n Entry> {
-        let rest = self.entries.iter().zip(&self.read).filter(|(_, read)| !**read).map(|(entry, _)| entry).collect();
+        let rest =
+            self.entries.iter().zip(&self.read).filter(|(_, read)| !**read).map(|(entry, _)| entry).collect();
         self.read.fill(true);
         rest
     }
@@ -80,12 +81,22 @@ impl<'s, 't> Reader<'s, 't> {
     pub(crate) fn finish(&mut self, fields: Fields<'_>) {
         for (entry, _) in fields.entries.iter().zip(&fields.read).filter(|(_, read)| !**read) {
             let message = format!("unknown key `{}` of {}", entry.key.text, fields.what);
-            self.sink.unknown("unknown-key", entry.key.place, message, &entry.key.text, fields.known.iter().copied());
+            self.sink.unknown(
+                "unknown-key",
+                entry.key.place,
+                message,
+                &entry.key.text,
+                fields.known.iter().copied(),
+            );
         }
     }
 
     /// The value of a key that must be there.
-    pub(crate) fn required<'n>(&mut self, fields: &mut Fields<'n>, key: &'static str) -> Option<&'n Arc<Node>> {
+    pub(crate) fn required<'n>(
+        &mut self,
+        fields: &mut Fields<'n>,
+        key: &'static str,
+    ) -> Option<&'n Arc<Node>> {
         let value = fields.get(key);
         if value.is_none() {
             self.sink.error("missing-key", fields.place, format!("{} needs the key `{key}`", fields.what));

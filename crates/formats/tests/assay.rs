@@ -162,7 +162,10 @@ fn everything_is_read() {
     let [check, land, nightly] = config.pipelines.as_slice() else { panic!("three pipelines") };
     assert_eq!((check.manager, check.landing), (Manager::Independent, LandingWay::Push));
     assert_eq!(land.name.as_str(), "land");
-    assert_eq!((land.manager, land.landing, land.precedence), (Manager::Dependent, LandingWay::Push, Precedence::High));
+    assert_eq!(
+        (land.manager, land.landing, land.precedence),
+        (Manager::Dependent, LandingWay::Push, Precedence::High)
+    );
     assert!(land.triggers.iter().all(|trigger| trigger.source.as_str() == "review"));
     assert_eq!((land.window.start, land.window.ceiling), (5, Some(40)));
     assert_eq!((land.window.increase, land.window.decrease), (Growth::Exponential(2), Growth::Linear(3)));
@@ -179,13 +182,20 @@ fn everything_is_read() {
     assert_eq!(other.approvals, [("Code-Review".to_owned(), 2), ("Verified".to_owned(), 1)]);
     assert_eq!(nightly.description.as_deref(), Some("Two\nlines\n"));
     assert_eq!(nightly.messages.failure, "no");
-    assert_eq!(nightly.reporters.merge_failure, Some(vec![ReportAction::Sql { source: "sql".into(), score: None }]));
+    assert_eq!(
+        nightly.reporters.merge_failure,
+        Some(vec![ReportAction::Sql { source: "sql".into(), score: None }])
+    );
     assert_eq!(nightly.landing, LandingWay::Submit);
 
     let a = &config.projects["org/a"];
     assert_eq!(a.merge_mode, MergeMode::CherryPick);
-    let names = |pipeline: &str| a.pipelines[pipeline].iter().map(|node| node.job.to_string()).collect::<Vec<_>>();
-    assert_eq!((names("check"), names("land")), (vec!["unit".to_owned(), "lint".into()], vec!["unit".into(), "image".into()]));
+    let names =
+        |pipeline: &str| a.pipelines[pipeline].iter().map(|node| node.job.to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        (names("check"), names("land")),
+        (vec!["unit".to_owned(), "lint".into()], vec!["unit".into(), "image".into()])
+    );
     assert_eq!(a.pipelines["land"][1].children.len(), 2);
     assert!(config.jobs.contains_key("noop") && config.jobs["boot"].task.is_none());
     let image = &config.jobs["image"];
@@ -205,7 +215,8 @@ fn what_is_written_is_read_back() {
 #[test]
 fn the_task_is_what_a_worker_reads() {
     let config = good(EVERYTHING);
-    let task: Value = serde_json::from_str(config.jobs["image"].task.as_deref().expect("a task")).expect("JSON");
+    let task: Value =
+        serde_json::from_str(config.jobs["image"].task.as_deref().expect("a task")).expect("JSON");
     let expected = json!({
         "name": "image",
         "pre": {"steps": [{"script": "apt-get update"}], "budget_s": 300},
@@ -291,22 +302,22 @@ jobbs: {}
         "8:16: error: there is no event `coment-added`; did you mean `comment-added`?",
         "9:16: error: `time` is no cron line: 3 fields",
         "10:9: error: `ref` restricts an event that has none",
-        "10:44: error: unknown key `brunch` of a trigger; did you mean `branch`?",
+        "10:43: error: unknown key `brunch` of a trigger; did you mean `branch`?",
         "11:19: error: `comment` is no regular expression",
         "12:15: error: expected exactly one of `review`, `mail` and `sql`",
         "12:41: error: `A`: expected a vote",
         "13:21: error: `floor` is 0; expected a whole number from 1 on",
         "13:35: error: unknown key `cubic` of the growth of a window",
         "17:5: error: `templates` is a key of projects",
-        "21:31: error: there is no project `nona`; did you mean `nova`?",
-        "21:50: error: there is no pipeline `gat`; did you mean `gate`?",
-        "21:55: error: `check` has no queues",
+        "21:32: error: there is no project `nona`; did you mean `nova`?",
+        "21:51: error: there is no pipeline `gat`; did you mean `gate`?",
+        "21:56: error: `check` has no queues",
         "23:5: error: the queue `r` is already in `gate`",
         "23:5: error: `nova` is already in the queue `r` of `gate`",
         "25:3: error: in `check` the job `loop` waits for itself: loop → loop",
         "26:17: error: `merge-mode` is `cherry`",
         "27:13: error: there is no job `unti`; did you mean `unit`?",
-        "27:39: error: there is no job `x`",
+        "27:40: error: there is no job `x`",
         "28:5: error: unknown key `gaet` of a project; expected the name of a pipeline; did you mean `gate`?",
         "29:16: error: there is no template `no-such`",
         "31:26: error: `voting`: expected true or false, found text",
@@ -315,11 +326,11 @@ jobbs: {}
         "31:67: error: `A-B` is no name of a variable",
         "31:81: error: `1x` is no name of a variable",
         "32:3: error: the job `idle` does nothing",
-        "33:22: error: `run` has no step",
-        "33:34: error: `budget`: expected a time",
-        "33:56: error: `disk`: expected a size",
+        "33:23: error: `run` has no step",
+        "33:35: error: `budget`: expected a time",
+        "33:57: error: `disk`: expected a size",
         "34:3: error: `imported` says",
-        "35:55: error: `collect` gets no secrets",
+        "35:58: error: `collect` gets no secrets",
         "36:3: error: the job's name `a b` is empty or holds blanks",
         "37:1: error: unknown key `jobbs` of a configuration; did you mean `jobs`?",
     ];
@@ -333,12 +344,18 @@ jobbs: {}
 
 #[test]
 fn files_are_one_configuration() {
-    let sources = [("b.yaml", "jobs:\n  unit: {run: x}\n"), ("a.yaml", "pipelines: [check]\njobs: {unit: {run: y}}\n")];
+    let sources =
+        [("b.yaml", "jobs:\n  unit: {run: x}\n"), ("a.yaml", "pipelines: [check]\njobs: {unit: {run: y}}\n")];
     let loaded = load(&sources);
     assert!(loaded.config.is_none());
     let said: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     assert_eq!(said, ["a.yaml:2:8: error: the job `unit` is already in b.yaml:2; expected it once"]);
-    assert_eq!(said_of_nothing(), ["a.yaml: error: there is nothing in it; expected `pipelines`, `projects` and `jobs` (docs/gating.md)"]);
+    assert_eq!(
+        said_of_nothing(),
+        [
+            "a.yaml: error: there is nothing in it; expected `pipelines`, `projects` and `jobs` (docs/gating.md)"
+        ]
+    );
 }
 
 fn said_of_nothing() -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use crate::yaml::Dialect;
 use crate::yaml::scalar::{Scalar, plain};
+use std::fmt::Write as _;
 
 /// What is written.
 pub(super) enum Yaml {
@@ -15,6 +16,8 @@ pub(super) enum Yaml {
 
 /// Longer lists are written one entry to a line.
 const WIDTH: usize = 90;
+/// YAML wants the colon at most 1024 characters behind the beginning of a simple key.
+const MAX_KEY: usize = 1000;
 
 impl Yaml {
     /// Of anything that is shown as text.
@@ -47,7 +50,15 @@ impl Yaml {
                     if at > 0 {
                         *out += &" ".repeat(indent);
                     }
-                    *out += &quote(key);
+                    let key = quote(key);
+                    if key.chars().count() > MAX_KEY {
+                        *out += "? ";
+                        *out += &key;
+                        out.push('\n');
+                        *out += &" ".repeat(indent);
+                    } else {
+                        *out += &key;
+                    }
                     out.push(':');
                     value.behind_key(indent, out);
                 }
@@ -105,7 +116,9 @@ impl Yaml {
         let flat = |item: &Self| matches!(item, Self::Text(_) | Self::Word(_));
         let simple = match self {
             Self::List(items) => items.iter().all(|item| match item {
-                Self::Map(entries) => items.len() == 1 && entries.len() < 3 && entries.iter().all(|(_, value)| flat(value)),
+                Self::Map(entries) => {
+                    items.len() == 1 && entries.len() < 3 && entries.iter().all(|(_, value)| flat(value))
+                }
                 item => flat(item),
             }),
             Self::Map(entries) => entries.len() < 3 && entries.iter().all(|(_, value)| flat(value)),
@@ -137,7 +150,11 @@ fn text_block(text: &str, indent: usize, out: &mut String) {
         && !body.is_empty()
         && !body.starts_with([' ', '\n', '\t'])
         && !body.ends_with(['\n', ' ', '\t'])
-        && body.chars().all(|c| c == '\n' || c == '\t' || !c.is_control() && !matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}'))
+        && body.chars().all(|c| {
+            c == '\n'
+                || c == '\t'
+                || !c.is_control() && !matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
+        })
         && body.lines().all(|line| line.is_empty() || !line.trim().is_empty());
     if !literal {
         *out += &quote(text);
@@ -172,7 +189,7 @@ fn quote(text: &str) -> String {
     for c in json.chars() {
         match c {
             '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                quoted += &format!("\\u{:04x}", u32::from(c));
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
             }
             c => quoted.push(c),
         }

@@ -69,7 +69,8 @@ fn gating(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, job: &mut JobDef
         names.extend(nodes.into_iter().filter_map(|node| reader.name(node, key)).map(ToOwned::to_owned));
     }
     let nodes = fields.get("semaphores").map(|node| one_or_more(node)).unwrap_or_default();
-    job.semaphores = nodes.into_iter().filter_map(|node| reader.name(node, "semaphores")).map(Into::into).collect();
+    job.semaphores =
+        nodes.into_iter().filter_map(|node| reader.name(node, "semaphores")).map(Into::into).collect();
     job.branches = reader.patterns(fields.get("branches"), "branches");
     job.files = reader.patterns(fields.get("files"), "files");
     if let Some(node) = fields.get("skip-if") {

@@ -8,7 +8,7 @@ mod job;
 mod pipeline;
 mod quantity;
 mod task;
-mod tree;
+pub(crate) mod tree;
 mod write;
 
 pub use write::to_files;
@@ -141,7 +141,10 @@ impl<'n> Sections<'n> {
             for project in job.projects.iter().filter(|project| !projects.contains_key(*project)) {
                 let place = self.jobs.iter().find(|entry| *entry.key.text == *job.name.as_str());
                 let place = place.map_or_else(Place::default, |entry| entry.key.place);
-                let message = format!("the job `{}` has the project `{project}` in its workspace, which is not under `projects`; it is fetched as it stands", job.name);
+                let message = format!(
+                    "the job `{}` has the project `{project}` in its workspace, which is not under `projects`; it is fetched as it stands",
+                    job.name
+                );
                 reader.sink.note("foreign-project", place, message);
             }
         }
@@ -211,7 +214,8 @@ impl<'n> Sections<'n> {
         for node in &self.queues {
             let Some(mut fields) = reader.fields(node, "a queue") else { continue };
             let name = reader.required(&mut fields, "name").and_then(|node| reader.name(node, "name"));
-            let allow_cycles = fields.get("allow-cycles").and_then(|node| reader.boolean(node, "allow-cycles"));
+            let allow_cycles =
+                fields.get("allow-cycles").and_then(|node| reader.boolean(node, "allow-cycles"));
             let mut members = BTreeSet::new();
             if let Some(list) = reader.required(&mut fields, "projects") {
                 for node in one_or_more(list) {
@@ -222,7 +226,11 @@ impl<'n> Sections<'n> {
                         reader.sink.unknown("unknown-project", node.place, message, name, known);
                     }
                     if !members.insert(ProjectName::from(name)) {
-                        reader.sink.error("duplicate-name", node.place, format!("`{name}` is in this queue twice"));
+                        reader.sink.error(
+                            "duplicate-name",
+                            node.place,
+                            format!("`{name}` is in this queue twice"),
+                        );
                     }
                 }
             }
@@ -231,7 +239,9 @@ impl<'n> Sections<'n> {
             reader.finish(fields);
             let Some(name) = name else { continue };
             if chosen.is_empty() && wanted.is_none() {
-                let message = format!("no pipeline has queues, so `{name}` is never used; expected a dependent or serial one");
+                let message = format!(
+                    "no pipeline has queues, so `{name}` is never used; expected a dependent or serial one"
+                );
                 reader.sink.warning("no-effect", node.place, message);
             }
             for at in chosen {
@@ -245,7 +255,8 @@ impl<'n> Sections<'n> {
                         reader.sink.error("two-queues", node.place, message);
                     }
                     if other.name.as_str() == name {
-                        let message = format!("the queue `{name}` is already in `{}`; expected it once", pipeline.name);
+                        let message =
+                            format!("the queue `{name}` is already in `{}`; expected it once", pipeline.name);
                         reader.sink.error("duplicate-name", node.place, message);
                     }
                 }

@@ -8,8 +8,8 @@ use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::{self, Dialect, Kind, Node};
 use crate::zuul::trigger::{TIMER, ZUUL, approvals, unrestricted};
 use assay_engine::gate::config::{
-    EventKind, Growth, LandingWay, Manager, Messages, Pipeline, Precedence, ReportAction,
-    Reporters, Requirements, Trigger, WindowConfig,
+    EventKind, Growth, LandingWay, Manager, Messages, Pipeline, Precedence, ReportAction, Reporters,
+    Requirements, Trigger, WindowConfig,
 };
 use assay_engine::gate::ids::SourceName;
 use assay_engine::gate::pattern::Pattern;
@@ -55,7 +55,9 @@ impl Builtin {
         let name = reader.name(node, "template")?;
         let found = self.names().position(|known| known == name);
         if found.is_none() {
-            let message = format!("there is no built-in pipeline `{name}`; expected one, or a mapping that describes it");
+            let message = format!(
+                "there is no built-in pipeline `{name}`; expected one, or a mapping that describes it"
+            );
             reader.sink.unknown("unknown-pipeline", node.place, message, name, self.names());
         }
         self.0.get(found?).map(AsRef::as_ref)
@@ -104,10 +106,14 @@ pub(super) fn read(
         let message = format!("`{name}` is a key of projects; expected another name for a pipeline");
         reader.sink.error("name", place, message);
     }
-    let manager = manager.unwrap_or(Manager::Independent);
+    // An unknown one is said already; this one takes queues, so that nothing more is said because of it.
+    let manager = manager.unwrap_or(Manager::Serial);
     let submits = |action: &ReportAction| matches!(action, ReportAction::Review { submit: true, .. });
     let landing = way.unwrap_or(landing);
-    if manager == Manager::Dependent && landing == LandingWay::Submit && !reporters.success.iter().any(submits) {
+    if manager == Manager::Dependent
+        && landing == LandingWay::Submit
+        && !reporters.success.iter().any(submits)
+    {
         let message = "nothing that passes lands: no report of `success` has `submit: true`";
         reader.sink.warning("no-submit", place, message);
     }
@@ -185,7 +191,13 @@ fn events(reader: &mut Reader<'_, '_>, node: &Node) -> Vec<Pattern> {
         if !EventKind::ALL.iter().any(|kind| pattern.matches_start(kind.word())) {
             let word = pattern.as_str();
             let known = EventKind::ALL.iter().map(|kind| kind.word());
-            reader.sink.unknown("unknown-event", node.place, format!("there is no event `{word}`"), word, known);
+            reader.sink.unknown(
+                "unknown-event",
+                node.place,
+                format!("there is no event `{word}`"),
+                word,
+                known,
+            );
         }
         events.push(pattern);
     }
@@ -246,7 +258,8 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node, pipeline_source: &SourceName
         }
         (None, Some(to), None) => {
             let to = reader.text(to, "mail").unwrap_or_default().to_owned();
-            let mut text = |key| fields.get(key).and_then(|node| reader.text(node, key)).map(ToOwned::to_owned);
+            let mut text =
+                |key| fields.get(key).and_then(|node| reader.text(node, key)).map(ToOwned::to_owned);
             let (from, subject) = (text("from"), text("subject"));
             ReportAction::Mail { source: source.unwrap_or_else(|| MAIL.into()), from, to, subject }
         }

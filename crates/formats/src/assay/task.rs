@@ -69,7 +69,8 @@ pub(super) fn read(
     let workspace = fields.get("workspace");
     let wanted = workspace.is_none_or(|node| reader.boolean(node, "workspace") != Some(false));
     let rules = fields.get("clonemap").map(|node| clonemap(reader, node));
-    let clone_budget = fields.get("workspace-budget").map(|node| quantity::seconds(reader, node, "workspace-budget"));
+    let clone_budget =
+        fields.get("workspace-budget").map(|node| quantity::seconds(reader, node, "workspace-budget"));
     if wanted {
         let projects: Vec<&Value> = checkouts.iter().map(|checkout| &checkout.json).collect();
         // Where it comes from is known when the job starts.
@@ -120,7 +121,8 @@ fn budget(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, phase: &mut Map<
 }
 
 fn steps(reader: &mut Reader<'_, '_>, node: &Node, what: &'static str) -> Value {
-    let steps: Vec<Value> = one_or_more(node).into_iter().filter_map(|node| step(reader, node, what)).collect();
+    let steps: Vec<Value> =
+        one_or_more(node).into_iter().filter_map(|node| step(reader, node, what)).collect();
     if steps.is_empty() && matches!(&node.kind, Kind::List(items) if items.is_empty()) {
         reader.sink.error("no-script", node.place, format!("`{what}` has no step; expected a script"));
     }
@@ -149,7 +151,8 @@ fn secrets(reader: &mut Reader<'_, '_>, node: &Node, phase: &str) -> Value {
     for node in one_or_more(node) {
         let Some(name) = reader.name(node, "secrets") else { continue };
         if phase == "collect" {
-            let message = "`collect` gets no secrets: it runs whatever happened; expected them in pre, run or post";
+            let message =
+                "`collect` gets no secrets: it runs whatever happened; expected them in pre, run or post";
             reader.sink.error("secrets", node.place, message);
         }
         check_variable(reader, name, node);
@@ -204,7 +207,8 @@ pub(super) fn checkouts(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>) ->
             }
         }
         if let Some(node) = fields.get("tree") {
-            checkout["tree"] = json!(reader.word(node, "tree", &[("new", "new"), ("old", "old")]).unwrap_or("new"));
+            checkout["tree"] =
+                json!(reader.word(node, "tree", &[("new", "new"), ("old", "old")]).unwrap_or("new"));
         }
         reader.finish(fields);
         found.extend(name.map(|name| Checkout { name: name.to_owned(), json: checkout }));

@@ -5,7 +5,7 @@ use crate::read::{Fields, Reader};
 use crate::yaml::{Kind, Node};
 use assay_engine::gate::config::{JobDef, JobNode, NOOP};
 use assay_engine::gate::ids::{JobName, PipelineName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Job trees by pipeline.
@@ -43,17 +43,21 @@ pub(crate) fn check(reader: &mut Reader<'_, '_>, place: Place, pipeline: &Pipeli
     walk(nodes, &mut Vec::new(), &mut |path, job| {
         if let Some(from) = path.iter().position(|above| *above == job) {
             let circle: Vec<&str> = path[from..].iter().chain([&job]).map(|job| job.as_str()).collect();
-            let message =
-                format!("in `{pipeline}` the job `{job}` waits for itself: {}", circle.join(" → "));
+            let message = format!("in `{pipeline}` the job `{job}` waits for itself: {}", circle.join(" → "));
             reader.sink.error("circular", place, message);
         } else if !seen.insert(job) {
-            let message = format!("in `{pipeline}` the job `{job}` stands in two places of the tree; it runs once");
+            let message =
+                format!("in `{pipeline}` the job `{job}` stands in two places of the tree; it runs once");
             reader.sink.warning("twice", place, message);
         }
     });
 }
 
-fn walk<'n>(nodes: &'n [JobNode], path: &mut Vec<&'n JobName>, visit: &mut impl FnMut(&[&'n JobName], &'n JobName)) {
+fn walk<'n>(
+    nodes: &'n [JobNode],
+    path: &mut Vec<&'n JobName>,
+    visit: &mut impl FnMut(&[&'n JobName], &'n JobName),
+) {
     for node in nodes {
         visit(path, &node.job);
         path.push(&node.job);
@@ -68,14 +72,14 @@ pub(super) fn has_noop(nodes: &[JobNode]) -> bool {
 }
 
 fn merge(into: &mut Vec<JobNode>, nodes: &[JobNode]) {
+    let mut places: HashMap<JobName, usize> =
+        into.iter().enumerate().map(|(at, node)| (node.job.clone(), at)).collect();
     for node in nodes {
-        if let Some(there) = into.iter_mut().find(|there| there.job == node.job) {
-            merge(&mut there.children, &node.children);
-        } else {
-            let mut new = JobNode { job: node.job.clone(), children: Vec::new() };
-            merge(&mut new.children, &node.children);
-            into.push(new);
-        }
+        let at = *places.entry(node.job.clone()).or_insert_with(|| {
+            into.push(JobNode { job: node.job.clone(), children: Vec::new() });
+            into.len() - 1
+        });
+        merge(&mut into[at].children, &node.children);
     }
 }
 
@@ -144,7 +148,13 @@ fn known(
     }
     if name != NOOP {
         let message = format!("there is no job `{name}`");
-        reader.sink.unknown("unknown-job", place, message, name, jobs.keys().map(JobName::as_str).chain([NOOP]));
+        reader.sink.unknown(
+            "unknown-job",
+            place,
+            message,
+            name,
+            jobs.keys().map(JobName::as_str).chain([NOOP]),
+        );
     }
     name.into()
 }

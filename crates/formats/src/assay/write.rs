@@ -385,7 +385,9 @@ fn task(map: &mut Map, task: &Value) {
         map.put("workspace", Yaml::word(false));
         return;
     };
-    for (json_key, key) in [("projects", "projects"), ("clonemap", "clonemap"), ("budget_s", "workspace-budget")] {
+    for (json_key, key) in
+        [("projects", "projects"), ("clonemap", "clonemap"), ("budget_s", "workspace-budget")]
+    {
         match workspace.get(json_key) {
             Some(Value::Array(items)) if items.is_empty() => {}
             Some(value) => map.put(key, json(value, &[])),

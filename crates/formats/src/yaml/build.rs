@@ -125,14 +125,18 @@ impl Builder<'_, '_> {
                 self.count(1, place)?;
                 let own = self.own_tag(tag.as_deref(), place);
                 let node = scalar(text, style, tag.as_deref(), own, place);
-                self.anchored(anchor, Sized { node: Arc::new(node), nodes: 1 })
+                self.anchored(anchor, Sized { node: Arc::new(node), nodes: 1 });
+                Ok(())
             }
             Event::SequenceStart(anchor, tag) => self.open(anchor, tag, place, Inner::List(Vec::new())),
             Event::MappingStart(anchor, tag) => {
                 let inner = Inner::Map { entries: Vec::new(), key: None, merged: Vec::new() };
                 self.open(anchor, tag, place, inner)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::SequenceEnd | Event::MappingEnd => {
+                self.close();
+                Ok(())
+            }
             Event::Alias(anchor) => {
                 let Some(target) = self.anchors.get(&anchor).cloned() else {
                     self.sink.error(
@@ -143,7 +147,8 @@ impl Builder<'_, '_> {
                     return Err(Stop);
                 };
                 self.count(target.nodes, place)?;
-                self.add(target)
+                self.add(target);
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -187,56 +192,57 @@ impl Builder<'_, '_> {
         }
         let name = format!("{}{}", tag.handle, tag.suffix);
         if !self.own_tags {
-            self.sink.error("tag", place, format!("the tag `{name}` means nothing here; expected a plain value"));
+            self.sink.error(
+                "tag",
+                place,
+                format!("the tag `{name}` means nothing here; expected a plain value"),
+            );
         }
         Some(name.into())
     }
 
-    fn close(&mut self) -> Result<(), Stop> {
-        let Some(open) = self.stack.pop() else { return Ok(()) };
+    fn close(&mut self) {
+        let Some(open) = self.stack.pop() else { return };
         let kind = match open.inner {
             Inner::List(items) => Kind::List(items),
             Inner::Map { entries, merged, .. } => Kind::Map(self.finish_map(entries, &merged)),
         };
         let node = Arc::new(Node { place: open.place, tag: open.tag, kind });
-        self.anchored(open.anchor, Sized { node, nodes: open.nodes })
+        self.anchored(open.anchor, Sized { node, nodes: open.nodes });
     }
 
-    fn anchored(&mut self, anchor: usize, sized: Sized) -> Result<(), Stop> {
+    fn anchored(&mut self, anchor: usize, sized: Sized) {
         if anchor != 0 {
             self.anchors.insert(anchor, sized.clone());
         }
-        self.add(sized)
+        self.add(sized);
     }
 
     /// Puts a finished node where it belongs.
-    fn add(&mut self, Sized { node, nodes }: Sized) -> Result<(), Stop> {
+    fn add(&mut self, Sized { node, nodes }: Sized) {
         let Some(open) = self.stack.last_mut() else {
             self.root = Some(node);
-            return Ok(());
+            return;
         };
         open.nodes = open.nodes.saturating_add(nodes);
-        match &mut open.inner {
-            Inner::List(items) => items.push(node),
-            Inner::Map { entries, key, merged } => match key.take() {
-                None => *key = Some(node),
-                Some(name) => match &name.kind {
-                    Kind::Scalar { text, plain } => {
-                        if *plain && **text == *"<<" {
-                            merged.push(node);
-                        } else {
-                            let key = Key { text: text.clone(), place: name.place };
-                            entries.push(Entry { key, value: node });
-                        }
-                    }
-                    _ => {
-                        let message = format!("the key is {}; expected a word", name.what(self.dialect));
-                        self.sink.error("key", name.place, message);
-                    }
-                },
-            },
+        let (entries, key, merged) = match &mut open.inner {
+            Inner::List(items) => return items.push(node),
+            Inner::Map { entries, key, merged } => (entries, key, merged),
+        };
+        let Some(name) = key.take() else {
+            *key = Some(node);
+            return;
+        };
+        let Kind::Scalar { text, plain } = &name.kind else {
+            let message = format!("the key is {}; expected a word", name.what(self.dialect));
+            return self.sink.error("key", name.place, message);
+        };
+        if *plain && **text == *"<<" {
+            merged.push(node);
+        } else {
+            let key = Key { text: text.clone(), place: name.place };
+            entries.push(Entry { key, value: node });
         }
-        Ok(())
     }
 
     /// Each key once, and what `<<` brings behind what is there.
@@ -254,8 +260,10 @@ impl Builder<'_, '_> {
             };
             for source in sources {
                 let Kind::Map(more) = &source.kind else {
-                    let message =
-                        format!("`<<` takes a mapping or a list of them; found {}", source.what(self.dialect));
+                    let message = format!(
+                        "`<<` takes a mapping or a list of them; found {}",
+                        source.what(self.dialect)
+                    );
                     self.sink.error("merge-key", source.place, message);
                     continue;
                 };
@@ -332,7 +340,8 @@ mod tests {
                 format!("[{}]", items.iter().map(|item| show(item)).collect::<Vec<_>>().join(" "))
             }
             Kind::Map(entries) => {
-                let entries = entries.iter().map(|entry| format!("{}:{}", entry.key.text, show(&entry.value)));
+                let entries =
+                    entries.iter().map(|entry| format!("{}:{}", entry.key.text, show(&entry.value)));
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
             }
         }
@@ -367,7 +376,10 @@ mod tests {
         let (node, found) = read("a: 1\nb: 2\na: 3\n", Dialect::Yaml11);
         assert_eq!(show(&node.expect("a tree")), "{b:2 a:3}");
         assert!(found[0].to_string().starts_with("f:3:1: warning: the key `a`"), "{}", found[0]);
-        assert_eq!(said("a: 1\na: 2"), ["f:2:1: error: the key `a` already stands in line 1; expected it once"]);
+        assert_eq!(
+            said("a: 1\na: 2"),
+            ["f:2:1: error: the key `a` already stands in line 1; expected it once"]
+        );
     }
 
     #[test]
@@ -396,7 +408,7 @@ mod tests {
         for level in 1..30 {
             let alias = format!("*a{}", level - 1);
             let row = vec![alias; 10].join(", ");
-            text += &format!("a{level}: &a{level} [{row}]\n");
+            text.extend([format!("a{level}: &a{level} [{row}]\n")]);
         }
         let said = said(&text);
         assert!(said.len() == 1 && said[0].contains("beyond 4000000 values"), "{said:?}");

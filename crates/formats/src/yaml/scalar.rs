@@ -131,7 +131,8 @@ fn sexagesimal(text: &str) -> Option<i64> {
         return None;
     }
     for part in parts {
-        let sixtieth = digits(part, 10).filter(|value| *value < 60 && part.len() <= 2 && !part.contains('_'))?;
+        let sixtieth =
+            digits(part, 10).filter(|value| *value < 60 && part.len() <= 2 && !part.contains('_'))?;
         value = value.saturating_mul(60).saturating_add(sixtieth);
     }
     Some(value)
@@ -167,7 +168,8 @@ fn float(text: &str, dialect: Dialect) -> Option<f64> {
     match dialect {
         // PyYAML wants the point, and a sign in the exponent.
         Dialect::Yaml11 => {
-            let signed_exponent = rest.find(['e', 'E']).is_none_or(|at| rest[at + 1..].starts_with(['+', '-']));
+            let signed_exponent =
+                rest.find(['e', 'E']).is_none_or(|at| rest[at + 1..].starts_with(['+', '-']));
             if !rest.contains('.') || !signed_exponent {
                 return None;
             }

@@ -34,12 +34,14 @@ fn pipeline(config: &Config, pipeline: &Pipeline) -> Value {
     let mut queues = Vec::new();
     if pipeline.manager == Manager::Dependent {
         // Those that share none have one each.
-        let shared: BTreeSet<&ProjectName> = pipeline.queues.iter().flat_map(|queue| &queue.projects).collect();
+        let shared: BTreeSet<&ProjectName> =
+            pipeline.queues.iter().flat_map(|queue| &queue.projects).collect();
         let alone = projects.filter(|project| !shared.contains(&project.name));
         queues.extend(alone.map(|project| (vec![project.name.as_str()], Some(project.name.as_str()))));
         for queue in &pipeline.queues {
             let members: Vec<&str> = queue.projects.iter().map(ProjectName::as_str).collect();
-            let shortened = queue.name.as_str() == made_name(&queue.projects) && queue.name.as_str() != members.join(", ");
+            let shortened = queue.name.as_str() == made_name(&queue.projects)
+                && queue.name.as_str() != members.join(", ");
             queues.push((members, Some(queue.name.as_str()).filter(|_| !shortened)));
         }
     }

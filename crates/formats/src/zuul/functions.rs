@@ -63,7 +63,8 @@ impl Functions {
             let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
             if let Some(mut fields) = reader.fields(&root, "parameter functions") {
                 for entry in fields.rest() {
-                    let rules = one_or_more(&entry.value).into_iter().filter_map(|node| rule(&mut reader, node));
+                    let rules =
+                        one_or_more(&entry.value).into_iter().filter_map(|node| rule(&mut reader, node));
                     self.0.insert(entry.key.text.to_string(), rules.collect());
                 }
             }

@@ -83,9 +83,8 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Stanza> {
     let name = reader.required(&mut fields, "name");
     let place = name.map_or(node.place, |node| node.place);
     let name = name.and_then(|node| reader.name(node, "name"));
-    let meta = name
-        .filter(|name| name.starts_with('^'))
-        .and_then(|name| reader.pattern_of(name, place, "name"));
+    let meta =
+        name.filter(|name| name.starts_with('^')).and_then(|name| reader.pattern_of(name, place, "name"));
     // An empty text counts as not given there.
     let mut text = |key| {
         let text = fields.get(key).and_then(|node| reader.text(node, key));

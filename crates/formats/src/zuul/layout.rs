@@ -10,8 +10,8 @@ use crate::diagnostic::Place;
 use crate::read::Reader;
 use crate::yaml::Node;
 use assay_engine::gate::config::{Config, JobDef, Pipeline, Project as EngineProject};
-use assay_engine::gate::ids::JobName;
-use std::collections::{BTreeSet, HashMap};
+use assay_engine::gate::ids::{JobName, PipelineName, ProjectName};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Every job that has been needed so far, by number.
@@ -83,8 +83,10 @@ pub(super) fn read(
     reader.finish(fields);
 
     let mut jobs = define(reader, &stanzas);
-    let numbers: HashMap<&str, usize> =
-        templates.iter().enumerate().map(|(number, template)| (&*template.name, number)).collect();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    for (number, template) in templates.iter().enumerate() {
+        numbers.entry(&template.name).or_insert(number);
+    }
     let nodes = nodes.unwrap_or_default().iter();
     let projects: Vec<Project> = nodes
         .filter_map(|node| project::read(reader, node, &names, &templates, &numbers, &mut jobs))
@@ -96,7 +98,7 @@ pub(super) fn read(
     }
     parameter_functions(reader, &stanzas, &mut jobs, options);
     let (pipelines, why) = queues::share(reader, pipelines, &projects, &jobs, &stanzas, options.noop_joins);
-    let config = compile(pipelines, &names, &projects, jobs);
+    let config = compile(reader, pipelines, &names, &projects, jobs);
     Some((config, why))
 }
 
@@ -122,10 +124,8 @@ fn pipelines(reader: &mut Reader<'_, '_>, nodes: &[Arc<Node>]) -> Vec<Pipeline> 
         if let Some(pipeline) = pipeline::read(reader, node) {
             let place = node.get("name").map_or(node.place, |name| name.place);
             if crate::assay::RESERVED.contains(&pipeline.name.as_str()) {
-                let message = format!(
-                    "`{}` is a key of projects; expected another name for a pipeline",
-                    pipeline.name
-                );
+                let message =
+                    format!("`{}` is a key of projects; expected another name for a pipeline", pipeline.name);
                 reader.sink.error("name", place, message);
             }
             places.push(place);
@@ -176,7 +176,12 @@ fn define<'l>(reader: &mut Reader<'_, '_>, stanzas: &'l [Stanza]) -> Jobs<'l> {
     jobs
 }
 
-fn parameter_functions(reader: &mut Reader<'_, '_>, stanzas: &[Stanza], jobs: &mut Jobs<'_>, options: &Options) {
+fn parameter_functions(
+    reader: &mut Reader<'_, '_>,
+    stanzas: &[Stanza],
+    jobs: &mut Jobs<'_>,
+    options: &Options,
+) {
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for job in &mut jobs.defs {
         if let Some(name) = job.parameter_function.clone()
@@ -197,23 +202,29 @@ fn parameter_functions(reader: &mut Reader<'_, '_>, stanzas: &[Stanza], jobs: &m
 }
 
 fn compile(
+    reader: &mut Reader<'_, '_>,
     pipelines: Vec<Pipeline>,
     names: &[Box<str>],
     projects: &[Project],
     jobs: Jobs<'_>,
 ) -> Config {
-    let engine = |project: &Project| {
-        let trees = project.levels.iter().map(|(number, level)| (names[*number].as_ref().into(), level.nodes(&jobs)));
-        let name: assay_engine::gate::ids::ProjectName = (&*project.name).into();
-        let project =
-            EngineProject { name: name.clone(), merge_mode: project.merge_mode, pipelines: trees.collect() };
-        (name, Arc::new(project))
-    };
-    let projects = projects.iter().map(engine).collect();
+    let mut compiled = BTreeMap::new();
+    for project in projects {
+        let mut trees = BTreeMap::new();
+        for (number, level) in &project.levels {
+            let pipeline = PipelineName::from(names[*number].as_ref());
+            let nodes = level.nodes(&jobs);
+            crate::assay::tree::check(reader, project.place, &pipeline, &nodes);
+            trees.insert(pipeline, nodes);
+        }
+        let name: ProjectName = (&*project.name).into();
+        let project = EngineProject { name: name.clone(), merge_mode: project.merge_mode, pipelines: trees };
+        compiled.insert(name, Arc::new(project));
+    }
     let jobs = jobs.defs.into_iter().map(|job| (job.name.clone(), Arc::new(job))).collect();
     Config {
         pipelines: pipelines.into_iter().map(Arc::new).collect(),
-        projects,
+        projects: compiled,
         jobs,
         ..Config::default()
     }

@@ -25,7 +25,8 @@ pub(super) struct Metajobs<'l> {
 impl<'l> Metajobs<'l> {
     pub(super) fn new(stanzas: &'l [Stanza]) -> Self {
         let metas = stanzas.iter().enumerate();
-        let all: Vec<_> = metas.filter_map(|(at, stanza)| Some((at, stanza, stanza.meta.as_ref()?))).collect();
+        let all: Vec<_> =
+            metas.filter_map(|(at, stanza)| Some((at, stanza, stanza.meta.as_ref()?))).collect();
         let (mut always, mut words, mut of_literal) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (_, _, pattern)) in all.iter().enumerate() {
             match required_literals(pattern.as_str()) {

@@ -10,14 +10,15 @@ use assay_engine::gate::config::{
 };
 use assay_engine::gate::ids::PipelineName;
 
-const MANAGERS: [(&str, Manager); 2] = [
-    ("IndependentPipelineManager", Manager::Independent),
-    ("DependentPipelineManager", Manager::Dependent),
-];
+const MANAGERS: [(&str, Manager); 2] =
+    [("IndependentPipelineManager", Manager::Independent), ("DependentPipelineManager", Manager::Dependent)];
 const PRECEDENCES: [(&str, Precedence); 3] =
     [("high", Precedence::High), ("normal", Precedence::Normal), ("low", Precedence::Low)];
 /// Where changes come from unless said.
 pub(crate) const SOURCE: &str = "gerrit";
+
+/// A kind of growth, by its factor.
+type Grow = fn(u32) -> Growth;
 
 /// One pipeline, without its queues.
 pub(super) fn read(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Pipeline> {
@@ -83,8 +84,7 @@ fn window(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>) -> WindowConfig 
     let floor = number("window-floor", 1).unwrap_or(defaults.floor);
     let increase = number("window-increase-factor", 1).unwrap_or(1);
     let decrease = number("window-decrease-factor", 1).unwrap_or(2);
-    let kinds: [(&str, fn(u32) -> Growth); 2] =
-        [("linear", Growth::Linear), ("exponential", Growth::Exponential)];
+    let kinds: [(&str, Grow); 2] = [("linear", Growth::Linear), ("exponential", Growth::Exponential)];
     let mut kind = |key| fields.get(key).and_then(|node| reader.word(node, key, &kinds));
     let increases = kind("window-increase-type").unwrap_or(Growth::Linear);
     let decreases = kind("window-decrease-type").unwrap_or(Growth::Exponential);

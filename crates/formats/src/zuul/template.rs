@@ -26,7 +26,8 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, node: &Node, pipelines: &[Box<st
     let place = name.map_or(node.place, |node| node.place);
     let name = name.and_then(|node| reader.name(node, "name"));
     let mut parameters = BTreeSet::new();
-    let trees = super::project::trees(reader, &mut fields, "a project template", pipelines, Some(&mut parameters));
+    let trees =
+        super::project::trees(reader, &mut fields, "a project template", pipelines, Some(&mut parameters));
     parameters.remove(NAME);
     Some(Template { name: name?.into(), place, trees, parameters })
 }

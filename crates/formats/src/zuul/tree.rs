@@ -176,12 +176,19 @@ fn parts(text: &str) -> Result<Vec<Part>, String> {
         }
         let end = rest.find('}').filter(|_| brace == "{");
         let Some(end) = end else {
-            return Err(format!("a single `{brace}`; expected {{NAME}}, or {brace}{brace} for the character"));
+            return Err(format!(
+                "a single `{brace}`; expected {{NAME}}, or {brace}{brace} for the character"
+            ));
         };
         let parameter = &rest[..end];
         let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-        if parameter.is_empty() || !parameter.chars().all(word) || parameter.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(format!("`{{{parameter}}}` is no parameter; expected {{NAME}} and nothing else in it"));
+        if parameter.is_empty()
+            || !parameter.chars().all(word)
+            || parameter.starts_with(|c: char| c.is_ascii_digit())
+        {
+            return Err(format!(
+                "`{{{parameter}}}` is no parameter; expected {{NAME}} and nothing else in it"
+            ));
         }
         if !plain.is_empty() {
             parts.push(Part::Text(std::mem::take(&mut plain)));

@@ -123,7 +123,8 @@ fn zuul(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Trigger> {
         && !trigger.events.is_empty()
         && trigger.events.iter().all(|event| event.as_str() == merged)
     {
-        let message = format!("`pipeline` has no meaning for {merged}; expected it with parent-change-enqueued");
+        let message =
+            format!("`pipeline` has no meaning for {merged}; expected it with parent-change-enqueued");
         reader.sink.warning("misplaced-pipeline", node.place, message);
     }
     requirements(reader, &mut fields, &mut trigger);
