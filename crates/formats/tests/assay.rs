@@ -200,7 +200,8 @@ fn everything_is_read() {
     assert!(config.jobs.contains_key("noop") && config.jobs["boot"].task.is_none());
     let image = &config.jobs["image"];
     assert!(image.hermetic && image.single_use && image.env.is_empty());
-    let projects: Vec<&str> = image.projects.iter().map(|project| project.as_str()).collect();
+    let projects: Vec<&str> =
+        image.projects.iter().map(assay_engine::gate::ids::ProjectName::as_str).collect();
     assert_eq!(projects, ["org/b", "org/c"]);
     assert_eq!(config.semaphores["lab"], 3);
 }

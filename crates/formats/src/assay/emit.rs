@@ -183,6 +183,10 @@ fn quote(text: &str) -> String {
     if begins && is_text && words && !text.starts_with("...") {
         return text.to_owned();
     }
+    // Expressions are read more easily without doubled backslashes.
+    if text.contains('\\') && text.chars().all(|c| matches!(c, ' '..='~') && c != '\'') {
+        return format!("'{text}'");
+    }
     // A JSON string is a YAML scalar in double quotes, but for what YAML does not print.
     let json = serde_json::Value::from(text).to_string();
     let mut quoted = String::with_capacity(json.len());

@@ -162,9 +162,8 @@ fn filter(filter: &ApprovalFilter) -> Yaml {
     let mut map = Map::default();
     map.text("username", filter.username.as_ref().map(Pattern::as_str).as_ref());
     map.text("email", filter.email.as_ref().map(Pattern::as_str).as_ref());
-    let seconds = |us: i64| format!("{}s", us / 1_000_000);
-    map.text("older-than", filter.older_than_us.map(seconds).as_ref());
-    map.text("newer-than", filter.newer_than_us.map(seconds).as_ref());
+    map.text("older-than", filter.older_than_us.map(age).as_ref());
+    map.text("newer-than", filter.newer_than_us.map(age).as_ref());
     for (label, values) in &filter.labels {
         match values.as_slice() {
             [one] => map.put(label, Yaml::word(one)),
@@ -172,6 +171,14 @@ fn filter(filter: &ApprovalFilter) -> Yaml {
         }
     }
     map.finish()
+}
+
+/// In the largest unit that says it exactly.
+fn age(us: i64) -> String {
+    let seconds = us / 1_000_000;
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let unit = units.iter().find(|(factor, _)| seconds % factor == 0);
+    unit.map_or_else(String::new, |(factor, letter)| format!("{}{letter}", seconds / factor))
 }
 
 fn requirements(require: &Requirements) -> Yaml {
