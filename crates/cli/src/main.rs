@@ -63,6 +63,12 @@ enum Command {
     /// Needles.
     #[command(subcommand)]
     Needle(cmd::needle::Needle),
+    /// What is tested, and how.
+    #[command(subcommand)]
+    Config(cmd::config::Config),
+    /// Read what other systems are configured with.
+    #[command(subcommand)]
+    Import(cmd::import::Import),
     /// Jobs on a server.
     #[command(subcommand)]
     Job(cmd::job::Job),
@@ -112,6 +118,8 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Change(change) => change.run(&common),
         Command::Verify(verify) => verify.run(&common),
         Command::Key(key) => key.run(&common),
+        Command::Config(config) => config.run(&common),
+        Command::Import(import) => import.run(&common),
         Command::Staging(staging) => staging.run(&common),
     }
 }

@@ -1,7 +1,9 @@
 //! One file per noun.
 
 pub(crate) mod change;
+pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod import;
 pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod needle;

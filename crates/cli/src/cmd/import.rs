@@ -1,0 +1,183 @@
+//! `assay import …`
+
+use crate::exit::{CliError, Code};
+use crate::{Common, ui};
+use assay_engine::gate::config::Config;
+use assay_formats::assay;
+use assay_formats::diagnostic::Diagnostic;
+use assay_formats::zuul::{self, Functions, Options, QueueExplanation};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
+
+/// Reads what other systems are configured with.
+#[derive(clap::Subcommand)]
+pub(crate) enum Import {
+    /// Read a Zuul 2 layout.yaml: check every rule, say which queues it makes and why.
+    #[command(
+        after_help = "Examples:\n  assay import zuul layout.yaml                  check it, show its queues\n  \
+                      assay import zuul layout.yaml --out config     write it as Assay's own YAML\n  \
+                      assay import zuul layout.yaml --json           everything expanded\n\n\
+                      Exit code 2 if there is an error; warnings alone are 0."
+    )]
+    Zuul(Zuul),
+}
+
+/// `assay import zuul`
+#[derive(clap::Args)]
+pub(crate) struct Zuul {
+    /// The layout.
+    layout: Utf8PathBuf,
+    /// Let the job `noop` join projects into one queue, as Zuul does.
+    #[arg(long)]
+    noop_joins: bool,
+    /// What Python parameter functions do, as YAML (docs/coming-from-zuul.md).
+    #[arg(long, value_name = "FILE")]
+    functions: Option<Utf8PathBuf>,
+    /// Write Assay's own YAML, equal in meaning, into this directory.
+    #[arg(long, value_name = "DIR")]
+    out: Option<Utf8PathBuf>,
+}
+
+impl Import {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        match self {
+            Self::Zuul(zuul) => zuul.run(common),
+        }
+    }
+}
+
+impl Zuul {
+    fn run(&self, common: &Common) -> Result<Code, CliError> {
+        let text = read(&self.layout)?;
+        let mut functions = Functions::default();
+        if let Some(file) = &self.functions {
+            let text = read(file)?;
+            functions.extend(&text, file.as_str()).map_err(|found| {
+                let said: Vec<String> = found.iter().map(ToString::to_string).collect();
+                CliError::usage(said.join("\n"))
+            })?;
+        }
+        let options = Options { noop_joins: self.noop_joins, functions };
+        let import = zuul::import(&text, self.layout.as_str(), &options);
+        let Some(config) = &import.config else {
+            if common.json {
+                ui::print_json(&json!({"diagnostics": import.diagnostics}));
+            } else {
+                say(&import.diagnostics);
+                let errors = import.diagnostics.iter().filter(|found| found.is_error()).count();
+                eprintln!("{}: {errors} errors, nothing imported", self.layout);
+            }
+            return Ok(Code::Usage);
+        };
+        say(&import.diagnostics);
+        if let Some(dir) = &self.out {
+            write(dir, config)?;
+        }
+        if common.json {
+            ui::print_json(&zuul::expanded_json(config));
+        } else {
+            summarise(config, &import.queues);
+            if let Some(dir) = &self.out {
+                println!("\nwritten to {dir}; check it with `assay config check {dir}`");
+            }
+        }
+        Ok(Code::Ok)
+    }
+}
+
+/// A text file; what is not UTF-8 in it is an error of its own, with its line.
+pub(crate) fn read(file: &Utf8Path) -> Result<String, CliError> {
+    let bytes = match fs_err::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(CliError::not_found(format!("there is no file {file}")));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        CliError::usage(format!("{file}:{line}: error: this is no UTF-8; save the file as UTF-8"))
+    })
+}
+
+/// Findings are talk.
+fn say(diagnostics: &[Diagnostic]) {
+    for found in diagnostics {
+        eprintln!("{found}");
+        if let Some(excerpt) = found.excerpt.as_ref().filter(|_| found.is_error()) {
+            eprintln!("    {}", excerpt.trim());
+        }
+    }
+}
+
+/// Writes all files or none: each is complete before it has its name.
+fn write(dir: &Utf8Path, config: &Config) -> Result<(), CliError> {
+    fs_err::create_dir_all(dir)?;
+    let files = assay::to_files(config);
+    for (name, _) in &files {
+        if dir.join(name).exists() {
+            return Err(CliError::usage(format!(
+                "{} is already there and would be lost; give another directory",
+                dir.join(name)
+            )));
+        }
+    }
+    for (name, text) in &files {
+        let unfinished = dir.join(format!(".{name}.new"));
+        fs_err::write(&unfinished, text)?;
+        fs_err::rename(&unfinished, dir.join(name))?;
+    }
+    Ok(())
+}
+
+fn summarise(config: &Config, queues: &[QueueExplanation]) {
+    println!(
+        "{} pipelines, {} projects, {} jobs",
+        config.pipelines.len(),
+        config.projects.len(),
+        config.jobs.len()
+    );
+    let rows = config.pipelines.iter().map(|pipeline| {
+        let projects = config.projects.values();
+        let projects = projects.filter(|project| project.pipelines.contains_key(&pipeline.name)).count();
+        let shared: usize = pipeline.queues.iter().map(|queue| queue.projects.len()).sum();
+        let queues = match pipeline.manager {
+            assay_engine::gate::config::Manager::Dependent => {
+                format!("{} shared, {} alone", pipeline.queues.len(), projects.saturating_sub(shared))
+            }
+            _ => String::new(),
+        };
+        vec![
+            pipeline.name.to_string(),
+            format!("{:?}", pipeline.manager).to_lowercase(),
+            projects.to_string(),
+            queues,
+        ]
+    });
+    println!("\n{}", ui::table(&["pipeline", "manager", "projects", "queues"], rows));
+    for queue in queues {
+        let named = if queue.named { ", named by a job" } else { "" };
+        println!(
+            "\nqueue {:?} of {}: {} projects{named}",
+            queue.name.as_str(),
+            queue.pipeline,
+            queue.projects.len()
+        );
+        for join in queue.joins.iter().take(REASONS) {
+            let projects: Vec<&str> = join.projects.iter().map(|project| project.as_str()).collect();
+            let more = projects.len().saturating_sub(NAMES);
+            let names = projects[..projects.len().min(NAMES)].join(", ");
+            let names = if more > 0 { format!("{names} and {more} more") } else { names };
+            println!("  {} joins {names}", join.job);
+        }
+        if queue.joins.len() > REASONS {
+            println!("  and {} more jobs that several of them have", queue.joins.len() - REASONS);
+        }
+    }
+}
+
+/// Reasons shown of a queue.
+const REASONS: usize = 12;
+/// Projects shown of a reason.
+const NAMES: usize = 6;
