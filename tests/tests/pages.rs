@@ -1,6 +1,10 @@
 //! The pages in a real Chromium. Screenshots go to `target/screenshots/` for people to look at.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "../../crates/server/tests/server/common/gated.rs"]
+mod gated;
+
+use assay_proto::clock::{Clock as _, SystemClock};
 use assay_tests::webdriver::{Browser, keys};
 use assay_tests::{Place, Suite, Up};
 use fs_err as fs;
@@ -299,6 +303,82 @@ async fn serial_text_and_hostile_names_are_only_text() {
     browser.open(&format!("{}/jobs/99", up.url)).await;
     browser.screenshot("not-found").await;
     assert!(browser.text("main").await.contains("99"));
+    browser.quit().await;
+    up.stop().await;
+}
+
+/// A server whose gate has so many changes in it, and no worker.
+async fn gate(place: &Place, count: u64) -> Up<'_> {
+    let scene = gated::Scene { count, worker: false, now: SystemClock.now() };
+    let file = gated::prepare(&place.join("configuration"), &place.data(), &scene).await;
+    Up::start_as(place, "server", &["--config", file.as_str()]).await
+}
+
+#[tokio::test]
+async fn five_hundred_changes_in_the_gate() {
+    let place = Place::new();
+    let up = gate(&place, 500).await;
+    let browser = Browser::start(&place, true).await;
+    browser.resize(1400, 900).await;
+    browser.open(&format!("{}/gate", up.url)).await;
+    // 500 and one in the gate, of which one left when it did not merge; eight in check.
+    let items = browser.eval("document.querySelectorAll('li.item').length").await;
+    assert!((508..=509).contains(&items.as_u64().unwrap()), "{items} items");
+    assert!(browser.text("#pipelines").await.contains("carol holds it: release day"));
+    let gaps = "[...document.querySelectorAll('.items .lanes svg')].slice(0, 20).filter(e => Math.abs(e.getBoundingClientRect().height - e.closest('li').getBoundingClientRect().height) > 1).length";
+    assert_eq!(browser.eval(gaps).await, 0, "the lines between items have gaps");
+    assert_eq!(browser.eval("document.querySelectorAll('#ql-gate-platform > .boundary').length").await, 1);
+
+    // Live: what leaves disappears, and hardly anything else is touched.
+    browser
+        .eval(
+            "(() => { window.touched = new Set(); new MutationObserver(all => all.forEach(one => { const item = \
+             (one.target.nodeType === 1 ? one.target : one.target.parentElement)?.closest('li.item'); if (item) \
+             touched.add(item.id); })).observe(document.querySelector('#pipelines'), { subtree: true, attributes: true }); })()",
+        )
+        .await;
+    let link = "document.querySelector('#pipelines a[href=\"/change/gerrit/2400\"]')";
+    assert_ne!(browser.eval(&format!("{link}?.href ?? null")).await, json!(null));
+    let dequeue = up.request(Method::POST, "/api/assay/v1/gate/dequeue");
+    let dequeued = dequeue.json(&json!({"pipeline": "gate", "change": "2400"})).send().await.unwrap();
+    assert!(dequeued.status().is_success());
+    browser.until(&format!("!{link}")).await;
+    let replaced = browser.eval("[...window.touched].length").await;
+    assert!(replaced.as_u64().unwrap() <= 5, "{replaced} items were touched");
+    fits(&browser, "gate").await;
+    light_and_dark(&browser, "gate").await;
+
+    // By keyboard: search, and the way to a change and back.
+    browser.resize(1400, 900).await;
+    browser.press(&["/"]).await;
+    browser.press(&["2", "3", "9", "9", keys::ENTER]).await;
+    browser.until("location.search.includes('q=2399')").await;
+    browser.until("document.querySelectorAll('li.item').length === 1").await;
+    browser.click("li.item a.id").await;
+    browser.until("location.pathname === '/change/gerrit/2399'").await;
+    assert!(browser.text("#events").await.contains("let into gate (queue platform): carol enqueued it"));
+    fits(&browser, "change").await;
+    light_and_dark(&browser, "change").await;
+    browser.press(&[keys::ESCAPE]).await;
+    browser.until("location.pathname === '/gate'").await;
+    browser.open(&format!("{}/jobs/unit/history", up.url)).await;
+    fits(&browser, "job-history").await;
+    no_complaints(&browser).await;
+    browser.quit().await;
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn the_gate_can_be_read_without_javascript() {
+    let place = Place::new();
+    let up = gate(&place, 8).await;
+    let browser = Browser::start(&place, false).await;
+    browser.resize(1400, 900).await;
+    browser.open(&format!("{}/gate?pipeline=gate", up.url)).await;
+    let said = browser.text("#pipelines").await;
+    assert!(said.contains("2001,2") && said.contains("job") && !said.contains("502001"), "{said}");
+    browser.click("li.item a.id").await;
+    browser.until("document.querySelector('#events')").await;
     browser.quit().await;
     up.stop().await;
 }

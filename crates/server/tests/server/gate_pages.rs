@@ -149,7 +149,7 @@ async fn the_status_document_has_the_shape_of_zuul_2() {
     assert_eq!(items[2]["failing_reasons"], json!(["at least one job failed"]));
     assert_eq!(items[3]["item_ahead"], "2002,2");
     assert_eq!(items[1]["items_behind"], json!(["2003,2", "2004,2"]));
-    assert!(items[20]["jobs"].as_array().unwrap().is_empty() && items[20]["active"] == json!(false));
+    assert!(items[29]["jobs"].as_array().unwrap().is_empty() && items[29]["active"] == json!(false));
     let (_, one) = gate.get("/status/change/2003,2").await;
     assert_eq!(one[0]["id"], "2003,2");
     assert_eq!(gate.get("/status/change/7,1").await, (StatusCode::OK, json!([])));
