@@ -7,6 +7,7 @@ mod grub;
 mod http;
 mod isotovideo;
 mod latency;
+pub(crate) mod import;
 pub(crate) mod merge;
 mod minimal;
 mod monitor;
