@@ -1,20 +1,23 @@
 //! The intake: what happens outside is stored in the inbox, then completed with what its source says of the change, then
 //! given to the gate. An event that is stored is dealt with, whatever is killed meanwhile.
 //!
-//! Events about one change are dealt with in their order. One whose source does not answer waits, and only what is about
-//! the same change waits with it.
+//! Events are given to the gate in the order in which they came. One whose source does not answer loses its turn, and
+//! only what is about the same change waits with it.
 
 use super::lander::Pauses;
 use super::ports::{Consumes, Decider, Facts, Undecided};
 use crate::app::App;
 use assay_connect::{Arrival, News};
+use assay_engine::gate::change::ChangeFacts;
 use assay_engine::gate::ids::{ChangeId, SourceName};
 use assay_engine::gate::io::{Event, Input};
 use assay_proto::clock::Clock;
 use assay_store::{Epoch, NewEvent, Store, StoreError, StoredEvent};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +46,33 @@ pub(crate) struct Intake {
     pub(crate) pauses: Pauses,
     watcher: Arc<dyn Watcher>,
     stored: mpsc::UnboundedSender<Work>,
+    turns: Turns,
+}
+
+/// Whose turn it is: the events that have been begun and not been given to the gate yet.
+#[derive(Default)]
+struct Turns(watch::Sender<BTreeSet<i64>>);
+
+impl Turns {
+    /// The longest that an event which is ready waits for an earlier one.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn open(&self, event: i64) {
+        self.0.send_if_modified(|open| open.insert(event));
+    }
+
+    fn close(&self, event: i64) {
+        self.0.send_if_modified(|open| open.remove(&event));
+    }
+
+    /// Waits until every earlier event has been given to the gate, or has had its time.
+    async fn wait(&self, event: i64) {
+        let mut open = self.0.subscribe();
+        let first = open.wait_for(|open| open.first().is_none_or(|first| *first >= event));
+        if tokio::time::timeout(Self::PATIENCE, first).await.is_err() {
+            self.0.send_modify(|open| *open = open.split_off(&event));
+        }
+    }
 }
 
 /// Something for the intake's task.
@@ -62,23 +92,24 @@ type Lane = (SourceName, Option<u64>);
 struct Lanes {
     waiting: HashMap<Lane, VecDeque<Work>>,
     busy: HashSet<Lane>,
-    /// Lanes that wait and are not busy, the first first.
-    ready: VecDeque<Lane>,
+    /// Lanes that wait and are not busy, by what is first in them.
+    ready: BTreeSet<(i64, Lane)>,
 }
 
 impl Lanes {
     fn add(&mut self, work: Work) {
         let lane = lane_of(&work);
         let queue = self.waiting.entry(lane.clone()).or_default();
+        let order = order_of(&work);
         queue.push_back(work);
         if queue.len() == 1 && !self.busy.contains(&lane) {
-            self.ready.push_back(lane);
+            self.ready.insert((order, lane));
         }
     }
 
     /// What comes next; its lane is busy until it is said to be free.
     fn next(&mut self) -> Option<(Lane, Work)> {
-        let lane = self.ready.pop_front()?;
+        let (_, lane) = self.ready.pop_first()?;
         let work = self.waiting.get_mut(&lane)?.pop_front()?;
         self.busy.insert(lane.clone());
         Some((lane, work))
@@ -86,9 +117,9 @@ impl Lanes {
 
     fn is_free(&mut self, lane: Lane) {
         self.busy.remove(&lane);
-        match self.waiting.get(&lane) {
-            Some(rest) if !rest.is_empty() => self.ready.push_back(lane),
-            _ => drop(self.waiting.remove(&lane)),
+        match self.waiting.get(&lane).and_then(VecDeque::front) {
+            Some(next) => drop(self.ready.insert((order_of(next), lane))),
+            None => drop(self.waiting.remove(&lane)),
         }
     }
 }
@@ -106,7 +137,11 @@ impl Intake {
         watcher: Arc<dyn Watcher>,
     ) -> (Arc<Self>, Incoming) {
         let (stored, incoming) = mpsc::unbounded_channel();
-        (Arc::new(Self { store, epoch, clock, decider, facts, pauses, watcher, stored }), Incoming(incoming))
+        let turns = Turns::default();
+        (
+            Arc::new(Self { store, epoch, clock, decider, facts, pauses, watcher, stored, turns }),
+            Incoming(incoming),
+        )
     }
 
     /// Stores events and how far their source has been read. When this returns, they will be dealt with.
@@ -151,8 +186,14 @@ impl Intake {
                 && let Some((lane, work)) = lanes.next()
             {
                 let intake = self.clone();
+                let order = order_of(&work);
+                // Only what is begun has a turn: what waits behind another event of its change holds nobody up.
+                if let Work::Event(_) = &work {
+                    self.turns.open(order);
+                }
                 tasks.spawn(async move {
                     intake.deal_with(work).await;
+                    intake.turns.close(order);
                     lane
                 });
             }
@@ -194,7 +235,7 @@ impl Intake {
         let event = match work {
             Work::Event(event) => event,
             Work::Refresh(change) => {
-                let facts = self.facts_of(&change).await;
+                let facts = self.facts_of(&change, None).await;
                 if let Err(why) = self.decider.decide(Input::Facts(facts), None).await {
                     tracing::warn!(%change, %why, "the gate does not take facts");
                 }
@@ -206,7 +247,7 @@ impl Intake {
             Err(error) => return self.park(&event, &format!("it cannot be read: {error}")).await,
         };
         let facts = match news.change() {
-            Some(change) => self.facts_of(change).await,
+            Some(change) => self.facts_of(change, Some(&event)).await,
             None => Vec::new(),
         };
         let news = match news {
@@ -218,14 +259,25 @@ impl Intake {
             News::Event(happened) => Input::Event(happened),
             News::Changed(_) => Input::Facts(facts),
         };
-        match self.decider.decide(input, Some(consumes)).await {
+        self.turns.wait(event.id.0).await;
+        // Once it is in the gate's queue the next one may follow: they are decided in one group.
+        let mut decision = self.decider.decide(input, Some(consumes));
+        let decided = match futures_util::poll!(decision.as_mut()) {
+            Poll::Ready(decided) => decided,
+            Poll::Pending => {
+                self.turns.close(event.id.0);
+                decision.await
+            }
+        };
+        match decided {
             Ok(_) | Err(Undecided::Stopping) => {}
             Err(Undecided::Refused(why)) => self.park(&event, &why).await,
         }
     }
 
     /// What the source says, however long it takes.
-    async fn facts_of(&self, change: &ChangeId) -> Vec<assay_engine::gate::change::ChangeFacts> {
+    /// An event that they are for loses its turn when they do not come at once.
+    async fn facts_of(&self, change: &ChangeId, event: Option<&StoredEvent>) -> Vec<ChangeFacts> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -238,6 +290,9 @@ impl Intake {
                 }
                 Err(trouble) => {
                     tracing::warn!(%change, why = %trouble, "a source does not answer; its events wait");
+                    if let Some(event) = event {
+                        self.turns.close(event.id.0);
+                    }
                     self.watcher.note(&change.source, Some(trouble.0));
                 }
             }
@@ -260,11 +315,18 @@ fn lane_of(work: &Work) -> Lane {
     }
 }
 
+/// Events by their number, which grows with their arrival; what is no event comes after them.
+fn order_of(work: &Work) -> i64 {
+    match work {
+        Work::Event(event) => event.id.0,
+        Work::Refresh(_) => i64::MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::ports::Trouble;
     use super::*;
-    use assay_engine::gate::change::ChangeFacts;
     use assay_engine::gate::config::EventKind;
     use assay_engine::gate::ids::Patchset;
     use assay_engine::gate::io::Answer;
@@ -272,7 +334,6 @@ mod tests {
     use assay_store::{Batch, EventState};
     use std::collections::BTreeMap;
     use std::sync::Mutex;
-    use std::time::Duration;
     use tokio::sync::{Notify, Semaphore};
 
     /// A source that can be down, as a whole or for one change, and a gate that writes down what it hears.
@@ -407,6 +468,21 @@ mod tests {
         );
         assert!(waiting().is_empty());
         assert_eq!(world.store.gate().unconsumed().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn events_of_different_changes_keep_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(&dir).await;
+        let mut tasks = JoinSet::new();
+        let (intake, _end) = start(&world, &mut tasks);
+        let kind = EventKind::CommentAdded;
+        let arrivals: Vec<_> =
+            (1..=100).map(|number| event(&number.to_string(), kind, 101 - number)).collect();
+        intake.receive(&"gerrit".into(), &arrivals, &[]).await.unwrap();
+        world.up.add_permits(100);
+        let wanted: Vec<_> = (1..=100).rev().map(|number| format!("comment-added {number},1")).collect();
+        assert_eq!(world.heard(100).await, wanted);
     }
 
     #[tokio::test]
