@@ -90,3 +90,65 @@ async fn until_running(up: &Up<'_>, wanted: usize) {
     };
     asking("the builds of the gate", running).await;
 }
+
+async fn git(place: &Place, args: &[&str]) -> String {
+    let mut command = place.command("git");
+    command.args(["-c", "user.name=Mallory", "-c", "user.email=mallory@example.org"]).args(args);
+    let ended = place.start_command(command).end().await;
+    ended.expect(0);
+    ended.stdout.trim().to_owned()
+}
+
+#[tokio::test]
+async fn what_landed_is_verified_in_a_clone_without_the_server() {
+    let place = Place::new();
+    let config = dummies(&place);
+    for go in ["go-gate", "go-check"] {
+        fs::write(place.join(go), "").unwrap();
+    }
+    let gerrit = Gerrit::start(&place, &config).await;
+    let toml = place.join("assay.toml");
+    let up = Up::start(&place, &["--config", toml.as_str(), "--slots", "4"]).await;
+    let change = gerrit.upload("One", "one", "1\n").await;
+    gerrit.approve(change).await;
+    gerrit.until_merged(change).await;
+    let story = asking("the receipt in its repository", async || {
+        let answer = http().get(format!("{}/api/assay/v1/changes/{change}", up.url)).send().await.unwrap();
+        let story: Value = answer.json().await.unwrap();
+        story["receipts"][0]["published"].is_string().then_some(story)
+    })
+    .await;
+    assert_eq!(story["receipts"][0]["valid"], true, "{story}");
+    let key = place.start(&["key", "show"]).end().await;
+    key.expect(0);
+    let trust = place.join("trust");
+    fs::write(&trust, &key.stdout).unwrap();
+    let page = http().get(format!("{}/change/gerrit/{change}", up.url)).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("✔ verified") && page.contains("landed as "), "{page}");
+    let clone = place.join("clone");
+    git(&place, &["clone", "-q", &format!("{}/tools", gerrit.url), clone.as_str()]).await;
+    let receipts = "refs/assay/receipts:refs/assay/receipts";
+    git(&place, &["-C", clone.as_str(), "fetch", "-q", "origin", receipts]).await;
+    drop(gerrit);
+    up.stop().await;
+    let root = git(&place, &["-C", clone.as_str(), "rev-list", "--max-parents=0", "HEAD"]).await;
+    let verify = async |branch: &str| {
+        let args = ["verify", clone.as_str(), branch, "--trust", trust.as_str(), "--since", &root, "--json"];
+        let ended = place.start(&args).end().await;
+        (ended.code, serde_json::from_str::<Value>(&ended.stdout).unwrap_or_default())
+    };
+    let (code, verdict) = verify("master").await;
+    assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{verdict}");
+    assert_eq!(
+        (&verdict["project"], &verdict["covered"][0]["changes"][0]),
+        (&"tools".into(), &format!("{change},1").into())
+    );
+    // Somebody else's commit on top is named, and what is below stays verified.
+    git(&place, &["-C", clone.as_str(), "commit", "-q", "--allow-empty", "-m", "past the gate"]).await;
+    let foreign = git(&place, &["-C", clone.as_str(), "rev-parse", "HEAD"]).await;
+    let (code, verdict) = verify("master").await;
+    assert_eq!((code, verdict["uncovered"].as_array().unwrap().len()), (Some(1), 1), "{verdict}");
+    assert_eq!(verdict["uncovered"][0]["commit"], foreign.as_str());
+    assert_eq!(verify("no-such-branch").await.0, Some(4));
+}

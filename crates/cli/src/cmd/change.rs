@@ -1,6 +1,6 @@
 //! `assay change …`: what happened to a change, and what it waits for.
 
-use super::pipeline::encoded;
+use super::pipeline::{encoded, put};
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
@@ -72,7 +72,8 @@ impl Change {
                         "change {number} is in no pipeline; `assay change show {number}` says what happened to it"
                     );
                 } else {
-                    items.iter().for_each(print_why);
+                    let lines: Vec<String> = items.iter().flat_map(why).collect();
+                    put(&(lines.join("\n") + "\n"));
                 }
                 Ok(code)
             }
@@ -89,49 +90,47 @@ impl Change {
     }
 }
 
-fn print_why(item: &ItemStatus) {
-    println!("{} in {} (queue {}), since {}", item.subject, item.pipeline, item.queue, item.enqueued);
-    for said in &item.failing {
-        println!("  ✘ {}", said.text);
-    }
+fn why(item: &ItemStatus) -> Vec<String> {
+    let (pipeline, queue) = (&item.pipeline, &item.queue);
+    let mut lines = vec![format!("{} in {pipeline} (queue {queue}), since {}", item.subject, item.enqueued)];
+    lines.extend(item.failing.iter().map(|said| format!("  ✘ {}", said.text)));
     if item.why.is_empty() {
-        println!("  it is about to leave");
+        lines.push("  it is about to leave".to_owned());
     }
-    for said in &item.why {
-        println!("  {}", said.text);
-    }
-    if let Some(left) = item.remaining {
-        let (p50, p90) = ((left.p50 * 1e6) as u64, (left.p90 * 1e6) as u64);
-        println!(
-            "  {} to {} left, by the latest successes of its jobs",
-            ui::duration(p50),
-            ui::duration(p90)
-        );
-    }
+    lines.extend(item.why.iter().map(|said| format!("  {}", said.text)));
+    lines.extend(item.remaining.map(|left| {
+        let [p50, p90] = [left.p50, left.p90].map(|seconds| ui::duration((seconds * 1e6) as u64));
+        format!("  {p50} to {p90} left, by the latest successes of its jobs")
+    }));
+    lines
 }
 
 fn show(client: &Client, history: &ChangeHistory) {
-    println!("{} {}", history.number, history.subject.as_deref().unwrap_or_default());
-    println!("{}/change/{}/{}", client.url(), encoded(&history.source), history.number);
+    let mut lines = vec![
+        format!("{} {}", history.number, history.subject.as_deref().unwrap_or_default()),
+        format!("{}/change/{}/{}", client.url(), encoded(&history.source), history.number),
+    ];
     for item in &history.now {
-        println!();
-        print_why(item);
+        lines.push(String::new());
+        lines.extend(why(item));
     }
-    println!();
-    for event in &history.events {
+    lines.push(String::new());
+    lines.extend(history.events.iter().map(|event| {
         let sign = match event.mood.as_str() {
             "ok" => "✔",
             "bad" => "✘",
             _ => " ",
         };
-        println!("{}  {sign} {}", event.at, event.text);
-    }
+        format!("{}  {sign} {}", event.at, event.text)
+    }));
     for receipt in &history.receipts {
         let valid = match &receipt.problem {
             None => "valid".to_owned(),
             Some(problem) => format!("NOT valid: {problem}"),
         };
-        println!("\nreceipt of {} on {} {}: {valid}", receipt.commit, receipt.project, receipt.branch);
-        println!("{}{}", client.url(), receipt.href);
+        let (commit, project, branch) = (&receipt.commit, &receipt.project, &receipt.branch);
+        lines.push(format!("\nreceipt of {commit} on {project} {branch}: {valid}"));
+        lines.push(format!("{}{}", client.url(), receipt.href));
     }
+    put(&(lines.join("\n") + "\n"));
 }

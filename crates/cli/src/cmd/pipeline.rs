@@ -8,6 +8,7 @@ use assay_proto::api::gate::{
     HoldQueue, ItemStatus, NewAutohold, PipelineStatus, Promote, QueueStatus,
 };
 use serde::Serialize;
+use std::io::Write as _;
 
 const API: &str = "/api/assay/v1";
 
@@ -267,52 +268,59 @@ fn status(common: &Common, client: &Client, pipeline: Option<&str>) -> Result<Co
         ui::print_json(&At { server: client.url(), status: &status });
         return Ok(Code::Ok);
     }
+    let mut text = String::new();
     if status.config.is_none() {
-        println!("nothing is gated; start the server with --config and a [gate] section");
+        text.push_str("nothing is gated; start the server with --config and a [gate] section\n");
     }
-    for trouble in &status.troubles {
-        println!("! {trouble}");
+    let staging = status.staging.then_some("staging: reports are logged and not sent");
+    for trouble in status.troubles.iter().map(String::as_str).chain(staging) {
+        text.extend(["! ", trouble, "\n"]);
     }
-    if status.staging {
-        println!("! staging: reports are logged and not sent");
-    }
-    status.pipelines.iter().for_each(print_pipeline);
+    status.pipelines.iter().for_each(|pipeline| write_pipeline(&mut text, pipeline));
     if !status.autoholds.is_empty() {
-        println!("\n{}", autoholds(&status.autoholds));
+        text.extend(["\n", &autoholds(&status.autoholds).to_string(), "\n"]);
     }
+    put(&text);
     Ok(Code::Ok)
 }
 
-fn print_pipeline(pipeline: &PipelineStatus) {
+/// Prints a text that may be long. A closed pipe (`| head`) ends the output, not the program's health.
+pub(crate) fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn write_pipeline(text: &mut String, pipeline: &PipelineStatus) {
     let items: usize = pipeline.queues.iter().map(|queue| queue.items.len()).sum();
     let disabled = if pipeline.disabled { ", disabled after failures" } else { "" };
-    println!("{} ({}): {items} items{disabled}", pipeline.name, pipeline.manager);
+    let head = format!("{} ({}): {items} items{disabled}\n", pipeline.name, pipeline.manager);
+    text.push_str(&head);
     for queue in &pipeline.queues {
         if queue.items.is_empty() && queue.hold.is_none() {
             continue;
         }
         if pipeline.manager != "independent" {
             let window = if queue.window > 0 { format!(", window {}", queue.window) } else { String::new() };
-            println!("  queue {}{window}", queue.name);
+            text.extend(["  queue ", &queue.name, &window, "\n"]);
         }
         if let Some(hold) = &queue.hold {
-            println!("    HELD since {}: {}", hold.since, hold.text);
+            text.extend(["    HELD since ", &hold.since, ": ", &hold.text, "\n"]);
         }
-        print_items(queue);
+        write_items(text, queue);
     }
 }
 
-fn print_items(queue: &QueueStatus) {
+fn write_items(text: &mut String, queue: &QueueStatus) {
     for (index, item) in queue.items.iter().enumerate() {
         if queue.window > 0 && index == queue.window as usize {
-            println!("    ---- window ----");
+            text.push_str("    ---- window ----\n");
         }
-        println!("    {}", line(item));
+        text.extend(["    ", &line(item), "\n"]);
         for said in item.failing.iter().take(3) {
-            println!("        ✘ {}", said.text);
+            text.extend(["        ✘ ", &said.text, "\n"]);
         }
         if let Some(first) = item.why.first() {
-            println!("        {}", first.text);
+            text.extend(["        ", &first.text, "\n"]);
         }
     }
 }

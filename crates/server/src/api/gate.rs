@@ -374,7 +374,7 @@ async fn change_why(
     Path(number): Path<String>,
 ) -> Result<Json<Vec<api::ItemStatus>>, Fault> {
     let change = gate_history::find(&app, None, &number).await?;
-    Ok(Json(gate_history::now(&app, &change)))
+    gate_history::why(&app, &change).await.map(Json)
 }
 
 /// `GET changes/{source}/{number}/why`
@@ -383,7 +383,7 @@ async fn change_why_of(
     Path((source, number)): Path<(String, String)>,
 ) -> Result<Json<Vec<api::ItemStatus>>, Fault> {
     let change = gate_history::find(&app, Some(&source), &number).await?;
-    Ok(Json(gate_history::now(&app, &change)))
+    gate_history::why(&app, &change).await.map(Json)
 }
 
 /// `GET receipts/{item}/{commit}`: the bytes that were signed, to be kept beside the commit.

@@ -81,6 +81,15 @@ pub(crate) fn now(app: &App, change: &ChangeId) -> Vec<api::ItemStatus> {
     own.map(|item| gate_view::item(&snapshot, item, now)).collect()
 }
 
+/// The same; a change that nothing is known of is refused.
+pub(crate) async fn why(app: &App, change: &ChangeId) -> Result<Vec<api::ItemStatus>, Fault> {
+    let items = now(app, change);
+    if items.is_empty() && !is_known(app, &app.gate(), &change.source, change.number).await? {
+        return Err(unknown(change.number));
+    }
+    Ok(items)
+}
+
 /// Everything about a change.
 pub(crate) async fn change(app: &App, id: &ChangeId) -> Result<api::ChangeHistory, Fault> {
     let store = app.store.gate();

@@ -71,7 +71,10 @@ async fn the_status_document_has_the_shape_of_zuul_2() {
     ];
     assert_eq!(keys(&status), top);
     let message = status["message"].as_str().unwrap();
-    assert!(message.starts_with("<p>") && message.ends_with("queue docs is held: carol holds it: release day</p>"));
+    assert!(
+        message.starts_with("<p>")
+            && message.ends_with("queue docs is held: carol holds it: release day</p>")
+    );
     assert_eq!(status["last_reconfigured"], NOW.0 / 1000);
     assert_eq!(status["trigger_event_queue"], json!({"length": 0}));
     let gate_pipeline = &status["pipelines"][1];
@@ -257,7 +260,13 @@ async fn a_change_tells_its_story() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(why[0]["failing"][0]["text"], "unit failed");
     assert_eq!(why[0]["failing"][0]["reason"]["fails"], "job_failed");
-    for path in ["/api/assay/v1/changes/77", "/api/assay/v1/changes/x", "/change/gerrit/77", "/change/x"] {
+    for path in [
+        "/api/assay/v1/changes/77",
+        "/api/assay/v1/changes/gerrit/77/why",
+        "/api/assay/v1/changes/x",
+        "/change/gerrit/77",
+        "/change/x",
+    ] {
         assert_eq!(gate.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
     let (_, page) = gate.page("/jobs/unit/history").await;

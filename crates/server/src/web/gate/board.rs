@@ -93,6 +93,8 @@ struct ItemView<'a> {
     since: Moment,
     eta: Option<(String, String)>,
     overdue: bool,
+    /// What it usually takes, while nothing of it has begun.
+    usual: Option<String>,
     why: &'a Option<String>,
     failing: &'a [String],
     jobs: Vec<JobView>,
@@ -395,7 +397,8 @@ impl Maker<'_> {
         let estimate = if active { self.snapshot.estimate(item.id, self.now) } else { None };
         // What is overdue stays as it is until something happens to it.
         let due = |p50_us: i64| if p50_us == 0 { 0 } else { (self.now.0 + p50_us) / ESTIMATE_STEP_US };
-        let eta = estimate.map(|estimate| due(estimate.p50_us));
+        let begun = item.buildset.jobs.iter().any(has_begun);
+        let eta = estimate.map(|estimate| if begun { due(estimate.p50_us) } else { estimate.p50_us });
         let print = Print {
             item: Arc::clone(item),
             lane,
@@ -436,7 +439,9 @@ impl Maker<'_> {
         let change = item.changes.last();
         let title = change.map(|change| change.subject.clone()).unwrap_or_default();
         let estimate = estimate.filter(|_| jobs.iter().any(|job| !job.state.is_final()));
-        let eta = estimate.filter(|(p50, _)| *p50 > 0).map(|(p50, p90)| {
+        let begun = jobs.iter().any(has_begun);
+        let usual = estimate.filter(|_| !begun).map(|(p50, _)| span(p50));
+        let eta = estimate.filter(|(p50, _)| begun && *p50 > 0).map(|(p50, p90)| {
             let at = Timestamp(self.now.0 + p50);
             let title =
                 format!("half of the runs took no longer than {}, nine of ten {}", span(p50), span(p90));
@@ -458,7 +463,8 @@ impl Maker<'_> {
                 .collect(),
             below: below.join(", "),
             since: Moment::new(item.enqueued_at, self.now),
-            overdue: eta.is_none() && estimate.is_some(),
+            overdue: begun && eta.is_none() && estimate.is_some(),
+            usual,
             eta,
             why: &print.why,
             failing: &print.failing,
@@ -542,13 +548,18 @@ fn job_word(job: &ItemJob) -> (&'static str, String) {
     }
 }
 
+fn has_begun(job: &ItemJob) -> bool {
+    job.state.build().is_some_and(|build| build.started_at.is_some())
+}
+
 fn badge(item: &Item, print: &Print) -> Badge {
     let jobs = &item.buildset.jobs;
     Badge::of(match &item.phase {
         ItemPhase::Landing { .. } => "landing",
         _ if !print.failing.is_empty() => "failing",
         _ if !jobs.is_empty() && jobs.iter().all(|job| job.state.is_final()) => "passed",
-        _ if jobs.iter().any(|job| job.state.build().is_some()) => "running",
+        _ if jobs.iter().any(has_begun) => "running",
+        _ if jobs.iter().any(|job| job.state.build().is_some()) => "queued",
         _ => "waiting",
     })
 }
