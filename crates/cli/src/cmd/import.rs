@@ -81,6 +81,8 @@ impl Zuul {
                 println!("\nwritten to {dir}; check it with `assay config check {dir}`");
             }
         }
+        // The program ends here; to take ten thousand projects apart first would be lost time.
+        std::mem::forget(import);
         Ok(Code::Ok)
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Every job that has been needed so far, by number.
 pub(super) struct Jobs<'l> {
     numbers: HashMap<JobName, u32>,
-    defs: Vec<JobDef>,
+    defs: Vec<Arc<JobDef>>,
     metajobs: Metajobs<'l>,
     /// Names that templates made and that are none.
     bad: Vec<(Place, String)>,
@@ -42,7 +42,7 @@ impl Jobs<'_> {
     fn add(&mut self, job: JobDef) -> u32 {
         let number = self.defs.len() as u32;
         self.numbers.insert(job.name.clone(), number);
-        self.defs.push(job);
+        self.defs.push(Arc::new(job));
         number
     }
 
@@ -183,7 +183,8 @@ fn parameter_functions(
     options: &Options,
 ) {
     let mut unknown: BTreeSet<String> = BTreeSet::new();
-    for job in &mut jobs.defs {
+    // Nobody else has them yet.
+    for job in jobs.defs.iter_mut().filter_map(Arc::get_mut) {
         if let Some(name) = job.parameter_function.clone()
             && !options.functions.apply(&name, job)
         {
@@ -221,7 +222,7 @@ fn compile(
         let project = EngineProject { name: name.clone(), merge_mode: project.merge_mode, pipelines: trees };
         compiled.insert(name, Arc::new(project));
     }
-    let jobs = jobs.defs.into_iter().map(|job| (job.name.clone(), Arc::new(job))).collect();
+    let jobs = jobs.defs.into_iter().map(|job| (job.name.clone(), job)).collect();
     Config {
         pipelines: pipelines.into_iter().map(Arc::new).collect(),
         projects: compiled,

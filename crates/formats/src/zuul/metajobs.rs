@@ -7,9 +7,13 @@ use super::job::Stanza;
 use aho_corasick::{AhoCorasick, MatchKind};
 use assay_engine::gate::pattern::Pattern;
 use regex_syntax::hir::{Hir, HirKind};
+use std::collections::HashMap;
 
 /// Literals of one expression; more are not worth their place in the automaton.
 const MAX_LITERALS: usize = 16;
+
+/// Expressions that every name fits.
+const EVERYTHING: [&str; 4] = ["^", "^.*", "^.*$", "^(.*)$"];
 
 /// The stanzas for many jobs, by their position in the file.
 pub(super) struct Metajobs<'l> {
@@ -17,8 +21,8 @@ pub(super) struct Metajobs<'l> {
     /// Positions in `all` that have no literal.
     always: Vec<usize>,
     literals: Option<AhoCorasick>,
-    /// By literal, the position in `all`.
-    of_literal: Vec<usize>,
+    /// By literal, the positions in `all`.
+    of_literal: Vec<Vec<usize>>,
     candidates: Vec<usize>,
 }
 
@@ -27,17 +31,27 @@ impl<'l> Metajobs<'l> {
         let metas = stanzas.iter().enumerate();
         let all: Vec<_> =
             metas.filter_map(|(at, stanza)| Some((at, stanza, stanza.meta.as_ref()?))).collect();
-        let (mut always, mut words, mut of_literal) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, (_, _, pattern)) in all.iter().enumerate() {
-            match required_literals(pattern.as_str()) {
+        let choices: Vec<Vec<Literals>> =
+            all.iter().map(|(_, _, pattern)| choices(pattern.as_str())).collect();
+        // What many expressions have in common, many names have.
+        let mut popularity: HashMap<&[u8], usize> = HashMap::new();
+        for literal in choices.iter().flatten().flatten() {
+            *popularity.entry(literal).or_default() += 1;
+        }
+        let mut always = Vec::new();
+        let mut by_text: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        for (at, choices) in choices.iter().enumerate() {
+            match choices.iter().min_by_key(|literals| cost(literals, &popularity)) {
                 Some(literals) => {
-                    of_literal.extend(literals.iter().map(|_| at));
-                    words.extend(literals);
+                    for literal in literals {
+                        by_text.entry(literal).or_default().push(at);
+                    }
                 }
                 None => always.push(at),
             }
         }
-        let literals = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&words).ok();
+        let (words, of_literal): (Vec<&[u8]>, Vec<Vec<usize>>) = by_text.into_iter().unzip();
+        let literals = AhoCorasick::builder().match_kind(MatchKind::Standard).build(words).ok();
         if literals.is_none() {
             // Too large for an automaton: every expression is tried.
             always = (0..all.len()).collect();
@@ -49,47 +63,64 @@ impl<'l> Metajobs<'l> {
     pub(super) fn fitting(&mut self, name: &str) -> impl Iterator<Item = (usize, &'l Stanza)> {
         self.candidates.clone_from(&self.always);
         if let Some(literals) = &self.literals {
-            let found = literals.find_overlapping_iter(name);
-            self.candidates.extend(found.map(|found| self.of_literal[found.pattern().as_usize()]));
+            for found in literals.find_overlapping_iter(name) {
+                self.candidates.extend(&self.of_literal[found.pattern().as_usize()]);
+            }
         }
         self.candidates.sort_unstable();
         self.candidates.dedup();
-        let fits = |at: &usize| self.all[*at].2.matches_start(name);
+        let fits = |at: &usize| {
+            let pattern = self.all[*at].2;
+            EVERYTHING.contains(&pattern.as_str()) && !name.contains('\n') || pattern.matches_start(name)
+        };
         self.candidates.iter().filter(move |at| fits(at)).map(|at| (self.all[*at].0, self.all[*at].1))
     }
 }
 
-/// Literals of which every match holds one. None if nothing is known.
-fn required_literals(pattern: &str) -> Option<Vec<Vec<u8>>> {
+/// Literals of which every match holds one.
+type Literals = Vec<Vec<u8>>;
+
+/// All that is known of an expression's matches.
+fn choices(pattern: &str) -> Vec<Literals> {
+    let mut found = Vec::new();
     // What needs lookaround or back-references is not understood here, and is always tried.
-    of_hir(&regex_syntax::parse(pattern).ok()?)
+    if let Ok(hir) = regex_syntax::parse(pattern) {
+        of_hir(&hir, &mut found);
+    }
+    found
 }
 
-fn of_hir(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+/// Adds what every match of `hir` holds; each entry by itself is true of every match.
+fn of_hir(hir: &Hir, found: &mut Vec<Literals>) {
     match hir.kind() {
-        HirKind::Literal(literal) => Some(vec![literal.0.to_vec()]),
-        HirKind::Capture(capture) => of_hir(&capture.sub),
-        HirKind::Repetition(repetition) if repetition.min > 0 => of_hir(&repetition.sub),
-        // The best of the parts: they must all match.
-        HirKind::Concat(parts) => parts.iter().filter_map(of_hir).max_by_key(|literals| worth(literals)),
-        // One of the branches matches, whichever: what all of them need.
+        HirKind::Literal(literal) => found.push(vec![literal.0.to_vec()]),
+        HirKind::Capture(capture) => of_hir(&capture.sub, found),
+        HirKind::Repetition(repetition) if repetition.min > 0 => of_hir(&repetition.sub, found),
+        HirKind::Concat(parts) => parts.iter().for_each(|part| of_hir(part, found)),
+        // One of the branches matches, whichever: the longest of each.
         HirKind::Alternation(branches) => {
             let mut all = Vec::new();
             for branch in branches {
-                all.extend(of_hir(branch)?);
+                let mut inner = Vec::new();
+                of_hir(branch, &mut inner);
+                let shortest = |literals: &Literals| literals.iter().map(Vec::len).min();
+                let Some(best) = inner.into_iter().max_by_key(shortest) else { return };
+                all.extend(best);
                 if all.len() > MAX_LITERALS {
-                    return None;
+                    return;
                 }
             }
-            Some(all)
+            found.push(all);
         }
-        _ => None,
+        _ => {}
     }
 }
 
-/// Long literals are rare in names, few are better than many.
-fn worth(literals: &[Vec<u8>]) -> (usize, usize) {
-    (literals.iter().map(Vec::len).min().unwrap_or(0), usize::MAX - literals.len())
+/// Less for what fewer names hold: literals of some length, that few expressions have in common.
+fn cost(literals: &Literals, popularity: &HashMap<&[u8], usize>) -> (bool, usize, usize) {
+    let shortest = literals.iter().map(Vec::len).min().unwrap_or(0);
+    let popular = literals.iter().filter_map(|literal| popularity.get(literal.as_slice())).sum();
+    (shortest < 3, popular, usize::MAX - shortest)
 }
 
 #[cfg(test)]
@@ -97,24 +128,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn literals(pattern: &str) -> Option<Vec<String>> {
-        let found = required_literals(pattern)?;
-        Some(found.into_iter().map(|literal| String::from_utf8(literal).expect("text")).collect())
+    fn literals(pattern: &str) -> Vec<String> {
+        let text = |literal: &Vec<u8>| String::from_utf8(literal.clone()).expect("text");
+        let choice = |literals: &Literals| literals.iter().map(text).collect::<Vec<_>>().join("|");
+        choices(pattern).iter().map(choice).collect()
     }
 
     #[test]
     fn literals_that_every_match_holds() {
-        let some = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         for (pattern, expected) in [
-            ("^gate-.*-(python33|pypy)$", some(&["gate-"])),
-            ("^.*-(jenkinsci|mavencentral|pypi)-upload$", some(&["-upload"])),
-            ("^(gate|check)-tempest-dsvm$", some(&["-tempest-dsvm"])),
-            ("^(gate|check)$", some(&["gate", "check"])),
-            ("^.*$", None),
-            ("^(a|)$", None),
-            ("^(?!x).*-abc$", None),
-            ("^(?i)abc", None),
-            ("^(abc)+d?", some(&["abc"])),
+            ("^gate-.*-(python33|pypy)$", &["gate-", "-", "python33|pypy"] as &[&str]),
+            ("^.*-(jenkinsci|mavencentral|pypi)-upload$", &["-", "jenkinsci|mavencentral|pypi", "-upload"]),
+            ("^(gate|check)-tempest-dsvm$", &["gate|check", "-tempest-dsvm"]),
+            ("^.*$", &[]),
+            ("^(a|)$", &[]),
+            ("^(?!x).*-abc$", &[]),
+            ("^(?i)abc", &[]),
+            ("^(abc)+d?", &["abc"]),
         ] {
             assert_eq!(literals(pattern), expected, "{pattern}");
         }

@@ -67,7 +67,7 @@ pub(super) fn share(
             let members: BTreeSet<ProjectName> =
                 group.members.iter().map(|member| projects[*member].name.as_ref().into()).collect();
             let assigned = assigned_name(reader, &group, jobs, stanzas);
-            if members.len() < 2 && assigned.is_none() {
+            if group.members.len() < 2 && assigned.is_none() {
                 continue;
             }
             let named = assigned.is_some();
@@ -117,14 +117,14 @@ fn groups(pipeline: usize, projects: &[Project], jobs: &Jobs<'_>, noop_joins: bo
     let mut sets = Sets((0..order.len()).collect());
     // By job, the first project in the order that has it.
     let mut first: HashMap<u32, usize> = HashMap::with_capacity(jobs.len());
-    let mut of_project: Vec<BTreeSet<u32>> = Vec::with_capacity(order.len());
+    let mut of_project: Vec<Vec<u32>> = Vec::with_capacity(order.len());
     for (rank, project) in order.iter().enumerate() {
-        let mut has = BTreeSet::new();
+        let mut has = Vec::new();
         if let Some(level) = projects[*project].levels.get(&pipeline) {
-            level.visit(&mut |job| {
-                has.insert(job);
-            });
+            level.visit(&mut |job| has.push(job));
         }
+        has.sort_unstable();
+        has.dedup();
         for job in &has {
             if !noop_joins && jobs.def(*job).name.as_str() == NOOP {
                 continue;
