@@ -1,7 +1,9 @@
 //! Reads the `steps` stream for pages: whole at once for a page, line by line for the progress of a running job.
 
 use assay_proto::api;
-use assay_records::step::{ModuleFlags, ModulePlan, ModuleResult, Record, Step, StepBody, StepResult};
+use assay_records::step::{
+    Artifact, ModuleFlags, ModulePlan, ModuleResult, Record, Step, StepBody, StepResult, TestCases,
+};
 
 /// A line longer than this is not a step; it is skipped, so that a broken worker cannot eat the server's memory.
 const LONGEST_LINE: usize = 4 * 1024 * 1024;
@@ -13,6 +15,10 @@ pub(crate) struct Run {
     pub(crate) modules: Vec<Module>,
     /// Facts about the machine, in reading order.
     pub(crate) facts: Vec<(String, String)>,
+    /// Published files, in the order of publishing.
+    pub(crate) artifacts: Vec<Artifact>,
+    /// Files of test results, in the order of reading.
+    pub(crate) results: Vec<TestCases>,
     /// Lines that could not be read.
     pub(crate) unreadable: usize,
 }
@@ -56,7 +62,8 @@ impl Run {
                 let module = self.module(&module);
                 (module.result, module.duration_us) = (result, Some(duration_us));
             }
-            Record::Artifact(_) | Record::TestCases(_) => {}
+            Record::Artifact(artifact) => self.artifacts.push(artifact),
+            Record::TestCases(results) => self.results.push(results),
         }
     }
 
@@ -204,6 +211,22 @@ mod tests {
         );
         assert_eq!(run.first_failure().map(|step| step.module.as_str()), Some("shell"));
         assert_eq!(run.ended().modules[1].result, ModuleResult::Cancelled);
+    }
+
+    #[test]
+    fn published_files_and_results_are_kept_in_their_order() {
+        let lines = concat!(
+            r#"{"type":"artifact","path":"b","size":2,"sha256":"00","content_type":"text/plain","at_us":1}"#,
+            "\n",
+            r#"{"type":"test_cases","file":"j.xml","format":"junit","counts":{"failed":1},"failing":[{"name":"a.B.c","status":"failed","duration_us":5,"message":"no"}],"failing_left_out":0,"cases":"00","problems":[],"at_us":2}"#,
+            "\n",
+            r#"{"type":"artifact","path":"a","size":1,"sha256":"00","content_type":"text/plain","at_us":3}"#,
+            "\n",
+        );
+        let run = Run::parse(lines.as_bytes());
+        assert_eq!(run.artifacts.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(run.results[0].failing[0].name, "a.B.c");
+        assert_eq!((run.unreadable, run.modules.len()), (0, 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::ansi::Renderer;
 use crate::api::{FileQuery, MAX_STEPS, attempt_of, followed, serve_blob, serve_stream};
 use crate::app::App;
 use crate::fault::{Fault, PageFault};
-use crate::web::frame::{Frame, bytes as size_words, percent_encoded};
+use crate::web::frame::{Frame, bytes as size_words, percent_encoded_path as encoded};
 use askama::Template;
 use assay_engine::ids::JobId;
 use assay_proto::worker::Stream;
@@ -71,10 +71,6 @@ async fn find<'p>(app: &App, path: &'p str) -> Result<(JobId, &'p str, Option<&'
         format!("There is no build with its logs at {path:?}."),
         "A build has this address from the moment in which its job is made; see the change's page for its builds.",
     ))
-}
-
-fn encoded(path: &str) -> String {
-    path.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
 }
 
 async fn artifacts(app: &App, attempt: &StoredAttempt) -> Result<Vec<Artifact>, Fault> {

@@ -26,7 +26,13 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { events: None, now_ms: now.0 / 1000, home: false, gate: false, version: env!("CARGO_PKG_VERSION") }
+        Self {
+            events: None,
+            now_ms: now.0 / 1000,
+            home: false,
+            gate: false,
+            version: env!("CARGO_PKG_VERSION"),
+        }
     }
 
     /// The address of an asset; changes with its content, so that browsers may keep it for ever.
@@ -200,6 +206,11 @@ pub(crate) fn percent_encoded(text: &str) -> String {
         }
     }
     out
+}
+
+/// For a path of several segments.
+pub(crate) fn percent_encoded_path(path: &str) -> String {
+    path.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
 }
 
 /// Bytes of a log or a serial line as readable text: no control sequences, `\r\n` as `\n`.

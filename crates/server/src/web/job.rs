@@ -1,7 +1,8 @@
 //! `/jobs/{id}`: one job, one of its attempts, everything that it left.
 
 use super::cards::{self, Face, ModuleView};
-use super::frame::{Badge, Frame, Moment, bytes, plain_text, span};
+use super::frame::{Badge, Frame, Moment, bytes, percent_encoded_path, plain_text, span};
+use super::published::Published;
 use crate::api::{self, MAX_STEPS};
 use crate::app::App;
 use crate::fault::Fault;
@@ -45,6 +46,8 @@ struct Head {
     badge: Badge,
     reason: Option<String>,
     failure: Option<Link>,
+    /// Its console and its files.
+    links: Vec<Link>,
     facts: Vec<(&'static str, String)>,
     times: Vec<(&'static str, Moment)>,
     running_since: Option<Moment>,
@@ -66,7 +69,8 @@ struct AttemptTab {
 
 struct LiveView {
     now: String,
-    stream: String,
+    /// Its picture; `None` if it has no screen.
+    stream: Option<String>,
     log_tail: String,
     follow: Option<String>,
 }
@@ -100,9 +104,11 @@ struct JobPage {
     no_steps: &'static str,
     unreadable: usize,
     tails: Vec<Tail>,
+    published: Published,
     settings: Vec<(String, String, &'static str)>,
     facts: Vec<(String, String)>,
-    reproduce: String,
+    /// `None` if the command line cannot run such a job.
+    reproduce: Option<String>,
     files: Vec<FileLink>,
 }
 
@@ -147,17 +153,19 @@ async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> 
     if !job.row.state.is_final() {
         frame.events = Some(format!("/api/assay/v1/events?job={id}"));
     }
+    let logs = log_root(app, &job).await?;
     let mut tails = Vec::new();
     let mut files = Vec::new();
     let mut live = None;
+    for (stream, id, title) in panels(&job) {
+        tails.push(match &attempt {
+            Some(attempt) => tail(app, attempt, stream, id, title).await?,
+            None => nothing(stream, id, title),
+        });
+    }
     if let Some(attempt) = &attempt {
-        tails.push(tail(app, attempt, Stream::Log, "log", "Log").await?);
-        tails.push(tail(app, attempt, Stream::Serial0, "serial", "Serial").await?);
         files = files_of(app, attempt).await?;
         live = live_view(app, &job, attempt).await?;
-    } else {
-        tails.push(nothing(Stream::Log, "log", "Log"));
-        tails.push(nothing(Stream::Serial0, "serial", "Serial"));
     }
     let failure = run.first_failure().map(|step| Link {
         href: cards::href(&base, &suffix, &step.module, step.number),
@@ -167,7 +175,11 @@ async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> 
     let settings = job.row.settings.0.iter();
     Ok(JobPage {
         frame,
-        head: head(&job, attempt.as_ref(), failure.filter(|_| failed), now),
+        head: Head {
+            failure: failure.filter(|_| failed),
+            links: links(&job, attempt.as_ref(), logs.as_deref(), &suffix),
+            ..head(&job, attempt.as_ref(), now)
+        },
         lost_attempt: attempts.iter().any(|attempt| attempt.row.id.number > 1),
         attempts: attempts.iter().map(|one| tab(&base, one, attempt.as_ref())).collect(),
         live,
@@ -181,14 +193,50 @@ async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> 
         },
         unreadable: run.unreadable,
         tails,
+        published: Published::new(&run, logs.as_deref(), &suffix),
         settings: settings.map(|(key, one)| (key.clone(), shown(key, &one.value), one.from.word())).collect(),
         facts: run.facts,
-        reproduce: reproduce(&job.row.settings),
+        reproduce: (!is_shell(&job)).then(|| reproduce(&job.row.settings)),
         files,
     })
 }
 
-fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, failure: Option<Link>, now: Timestamp) -> Head {
+/// A task of scripts: it has a console and no screen.
+fn is_shell(job: &StoredJob) -> bool {
+    job.row.settings.get("BACKEND") == Some("shell")
+}
+
+/// The streams whose ends are on the page.
+fn panels(job: &StoredJob) -> [(Stream, &'static str, &'static str); 2] {
+    if is_shell(job) {
+        [(Stream::Console, "console", "Console"), (Stream::Log, "log", "Log")]
+    } else {
+        [(Stream::Log, "log", "Log"), (Stream::Serial0, "serial", "Serial")]
+    }
+}
+
+/// Where a build of the gate has its files. Anybody may give a job a `LOG_PATH`; only the gate's leads to it.
+async fn log_root(app: &App, job: &StoredJob) -> Result<Option<String>, Fault> {
+    let Some(path) = job.row.settings.get("LOG_PATH") else { return Ok(None) };
+    let found = app.store.gate().job_of_log_path(path).await?;
+    Ok((found == Some(job.row.id)).then(|| format!("/logs/{}/", percent_encoded_path(path))))
+}
+
+/// The console and, for a build of the gate, the list of its files.
+fn links(job: &StoredJob, attempt: Option<&StoredAttempt>, logs: Option<&str>, suffix: &str) -> Vec<Link> {
+    let console = match (attempt, logs) {
+        (Some(_), Some(logs)) => Some(format!("{logs}console.html{suffix}")),
+        (Some(attempt), None) if is_shell(job) => Some(stream_href(attempt, Stream::Console)),
+        _ => None,
+    };
+    let files = logs.map(|logs| format!("{logs}{suffix}"));
+    let label =
+        if attempt.is_some_and(|attempt| attempt.row.end.is_none()) { "Live console" } else { "Console" };
+    let named = [(console, label), (files, "All files")];
+    named.into_iter().filter_map(|(href, label)| Some(Link { href: href?, label: label.into() })).collect()
+}
+
+fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, now: Timestamp) -> Head {
     let row = &job.row;
     let word = row.state.end().map_or_else(|| row.state.word().word(), |end| end.outcome.openqa());
     let mut facts = Vec::new();
@@ -214,7 +262,8 @@ fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, failure: Option<Link>,
         name: if row.name.is_empty() { "(unnamed)".into() } else { row.name.clone() },
         badge: Badge::of(word).big(),
         reason: reason_of(job),
-        failure,
+        failure: None,
+        links: Vec::new(),
         facts,
         times,
         running_since: running.map(|attempt| Moment::new(attempt.row.assigned_at, now)),
@@ -299,12 +348,14 @@ async fn live_view(app: &App, job: &StoredJob, attempt: &StoredAttempt) -> Resul
     let (true, Some(live)) = (job.row.active_attempt() == Some(id), app.live.get(id)) else {
         return Ok(None);
     };
-    let end = app.read_end(attempt, Stream::Log, SHORT_TAIL).await?;
+    let shell = is_shell(job);
+    let shown = if shell { Stream::Console } else { Stream::Log };
+    let end = app.read_end(attempt, shown, SHORT_TAIL).await?;
     Ok(Some(LiveView {
         now: live.last_step().unwrap_or_else(|| "no step yet".into()),
-        stream: format!("/jobs/{}/live.png-stream", id.job),
+        stream: (!shell).then(|| format!("/jobs/{}/live.png-stream", id.job)),
         log_tail: plain_text(&end.bytes),
-        follow: Some(format!("{}&follow=1&from={}", stream_href(attempt, Stream::Log), end.size)),
+        follow: Some(format!("{}&follow=1&from={}", stream_href(attempt, shown), end.size)),
     }))
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod frame;
 mod gate;
 mod index;
 mod job;
+mod published;
 mod screen;
 mod step;
 

@@ -295,6 +295,13 @@ async fn a_job_finds_its_tree_and_its_logs_are_where_it_says() {
     let (status, report) = world.server().page(&format!("{logs}/reports/a%20b.html")).await;
     assert_eq!((status.as_u16(), report.as_str()), (200, "<html>report"));
     assert_eq!(world.server().page(&format!("{logs}/reports/none")).await.0, 404);
+    let (_, page) = world.server().page(&format!("/jobs/{}", build.held.attempt.job)).await;
+    for part in
+        ["/console.html\">Console</a>", "/\">All files</a>", "/reports/a%20b.html\">reports/a b.html</a>"]
+    {
+        let link = format!("<a href=\"{logs}{part}");
+        assert!(page.contains(&link), "the job's page lacks {link}:\n{page}");
+    }
     assert_eq!(world.server().page("/logs/00/0/0/gate/unit/0000000/").await.0, 404);
 }
 

@@ -5,7 +5,7 @@ use assay_engine::outcome::Outcome;
 use assay_engine::work::WorkPhase;
 use assay_fakes::Connection;
 use assay_proto::worker::Stream;
-use assay_records::step::{ModuleResult, StepResult};
+use assay_records::step::{Artifact, FailingCase, ModuleResult, Record, StepResult, TestCases};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -157,6 +157,89 @@ async fn a_broken_record_is_shown_as_far_as_it_goes() -> anyhow::Result<()> {
     assert_eq!(status, StatusCode::OK);
     has(&page, &["lost plan", "1 line of the record could not be read"]);
     assert_eq!(server.page(&format!("/jobs/{id}/steps/lost%20plan/1")).await.0, StatusCode::OK);
+    Ok(())
+}
+
+/// What a shell job published.
+async fn published(server: &Server) -> (Vec<Record>, [String; 2]) {
+    let report = server.put_blob(b"a report").await;
+    let cases = server.put_blob(b"[]").await;
+    let failing = |name: &str, message: &str| FailingCase {
+        name: name.into(),
+        status: "failed".into(),
+        duration_us: Some(2_500_000),
+        message: message.into(),
+    };
+    let records = vec![
+        Record::Artifact(Artifact {
+            path: "out/a <b>.txt".into(),
+            size: 8,
+            sha256: report.clone(),
+            content_type: "text/plain".into(),
+            at_us: 1,
+        }),
+        Record::TestCases(TestCases {
+            file: "junit.xml".into(),
+            format: "junit".into(),
+            counts: [("passed".to_owned(), 7), ("failed".to_owned(), 4)].into(),
+            failing: vec![
+                failing("pkg.Class.case", "expected <1>\n\u{1b}[31mgot 2"),
+                failing("pkg.silent", ""),
+            ],
+            failing_left_out: 2,
+            cases: cases.clone(),
+            problems: vec!["line 3: cut off".into()],
+            at_us: 2,
+        }),
+    ];
+    (records, [report, cases])
+}
+
+#[tokio::test]
+async fn a_shell_job_shows_its_console_files_and_tests() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let settings =
+        json!({"TEST": "unit", "BACKEND": "shell", "WORKER_CLASS": "dummy", "LOG_PATH": "not/of/the/gate"});
+    let id = server.post(settings).await;
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    let held = worker.expect_assign().await?.held;
+    worker.phase(held, WorkPhase::Running).await?;
+    let console = b"2026-11-21 04:30:00.123 | building & testing\n";
+    worker.append(held, Stream::Console, 0, console).await?;
+    worker.expect_acked(held.attempt, Stream::Console, console.len() as u64).await?;
+    let stream = format!("/api/assay/v1/jobs/{id}/streams/console.txt?attempt=1");
+    let (_, page) = server.page(&format!("/jobs/{id}")).await;
+    has(&page, &[&format!("<a href=\"{stream}\">Live console</a>"), "data-follow=\"", "End of the console"]);
+    assert!(!page.contains("live-picture") && !page.contains("id=\"tests\""), "it has neither yet:\n{page}");
+
+    let (records, [report, cases]) = published(&server).await;
+    worker.append(held, Stream::Steps, 0, &run::lines(&records)).await?;
+    worker.finish(held, Outcome::Failed, Some("exit code 1")).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    server.finished(id).await;
+    let (_, page) = server.page(&format!("/jobs/{id}")).await;
+    has(
+        &page,
+        &[
+            &format!("<a href=\"{stream}\">Console</a>"),
+            "| building &#38; testing",
+            "href=\"#console\"",
+            "href=\"#tests\"",
+            &format!(
+                "<a href=\"/api/assay/v1/blobs/{report}\">out/a &#60;b&#62;.txt</a></th><td>8 bytes</td>"
+            ),
+            "<span class=\"quiet\">4 failed, 7 passed</span>",
+            &format!("<a href=\"/api/assay/v1/blobs/{cases}\">every test</a>"),
+            "pkg.Class.case <span class=\"quiet\">2.5 s</span></summary>",
+            ">expected &#60;1&#62;\ngot 2</pre>",
+            "pkg.silent <span class=\"quiet\">2.5 s</span></p>",
+            "2 more failed",
+            "line 3: cut off",
+        ],
+    );
+    for absent in ["/logs/", "id=\"serial\"", "id=\"reproduce\""] {
+        assert!(!page.contains(absent), "the page has {absent:?}");
+    }
     Ok(())
 }
 
