@@ -273,7 +273,7 @@
   // ---- what new content needs
   function prepare(within = document) {
     $$("pre[data-follow]", within).forEach(follow);
-    for (const end of $$("#log pre, #serial pre", within)) {
+    for (const end of $$("#console pre, #log pre, #serial pre", within)) {
       if (end.dataset.ready) continue;
       end.dataset.ready = "yes";
       end.scrollTop = end.scrollHeight;
