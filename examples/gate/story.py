@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Three changes at one gate, two of which merge without a conflict and do not work together.
 
-    story.py GERRIT.json ASSAY DIR
+    story.py begin GERRIT.json DIR          the repository; before the gate starts
+    story.py GERRIT.json ASSAY DIR          the changes
 
 GERRIT.json is what `assay staging gerrit --ready-file` wrote, ASSAY the program, DIR a folder for clones. The server
 is the one of $ASSAY_DATA. Exit code 0: the right changes landed, each with a receipt, and the wrong one did not.
@@ -15,12 +16,13 @@ import sys
 import time
 import urllib.request
 
-gerrit = json.loads(pathlib.Path(sys.argv[1]).read_text())
+begins = sys.argv[1] == "begin"
+gerrit = json.loads(pathlib.Path(sys.argv[2 if begins else 1]).read_text())
 assay, work = sys.argv[2], pathlib.Path(sys.argv[3])
 clone = work / "tools"
 
 FILES = {
-    "run-tests": '#!/bin/sh -e\n# Every tool says hello.\nfor tool in tools/*; do\n  . ./greet.sh; . "$tool"\ndone\n',
+    "run-tests": '#!/bin/sh -e\n# Every tool says hello. A test of a real project takes longer.\nsleep 1\nfor tool in tools/*; do\n  . ./greet.sh; . "$tool"\ndone\n',
     "greet.sh": "greet() { echo \"hello from $1\"; }\n",
     "tools/alpha": "greet alpha\n",
 }
@@ -107,15 +109,20 @@ def tell(change):
 
 
 def verify(trust):
+    """A plain clone, checked without the server. A receipt follows its landing by a moment."""
     target = work / "plain"
-    url = gerrit["url"].rstrip("/") + "/tools"
-    git("clone", "--quiet", url, str(target), at=work)
-    git("fetch", "--quiet", "origin", "refs/assay/*:refs/assay/*", at=target)
-    return subprocess.run([assay, "verify", str(target), "master", "--trust", str(trust)]).returncode
+    command = [assay, "verify", str(target), "master", "--trust", str(trust)]
+    git("clone", "--quiet", gerrit["url"].rstrip("/") + "/tools", str(target), at=work)
+
+    def covered():
+        git("fetch", "--quiet", "origin", "+refs/assay/*:refs/assay/*", at=target)
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    until("a receipt for every landing", covered, 30)
+    return subprocess.run(command).returncode
 
 
 def main():
-    start()
     base = git("rev-parse", "HEAD")
     rename = upload("Say hello by its name", 1, {
         "greet.sh": "hello() { echo \"hello from $1\"; }\n",
@@ -146,4 +153,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start() if begins else main())

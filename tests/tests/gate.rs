@@ -39,14 +39,17 @@ fn dummies(place: &Place) -> String {
 async fn the_story_of_the_demo() {
     let place = Place::new();
     let gerrit = Gerrit::start(&place, example().join("config").as_str()).await;
+    let story = |words: [&str; 3]| {
+        let mut command = place.command("python3");
+        command.arg(example().join("story.py")).args(words);
+        place.start_command(command).end()
+    };
+    let clones = place.join("clones");
+    story(["begin", gerrit.announced(), clones.as_str()]).await.expect(0);
     let config = place.join("assay.toml");
     let up = Up::start(&place, &["--config", config.as_str(), "--slots", "3"]).await;
-    let story = example().join("story.py");
-    let mut command = place.command("python3");
-    let assay = place.assay(&[]).as_std().get_program().to_owned();
-    command.arg(story).arg(gerrit.announced()).arg(assay).arg(place.join("clones"));
-    let ended = place.start_command(command).end().await;
-    ended.expect(0);
+    let assay = place.assay(&[]).as_std().get_program().to_str().unwrap().to_owned();
+    story([gerrit.announced(), &assay, clones.as_str()]).await.expect(0);
     let status: Value =
         http().get(format!("{}/status.json", up.url)).send().await.unwrap().json().await.unwrap();
     let names: Vec<&str> =

@@ -37,6 +37,9 @@ fn fill_places(places: &mut Places, url: &str) {
     }
     places.logs_url.get_or_insert_with(|| format!("{url}/logs"));
     places.status_url.get_or_insert_with(|| format!("{url}/gate"));
+    // `- NAME URL : RESULT in 3m 20s`: the line that scripts of third parties read.
+    places.job_name_in_report = true;
+    places.report_times = true;
 }
 
 fn load_assay(directory: &Utf8Path) -> Loaded {
