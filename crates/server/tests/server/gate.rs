@@ -177,7 +177,7 @@ impl World {
 
 fn is_about(event: &Value, kind: &str, number: u64) -> bool {
     let of = &event["change"]["number"];
-    event["type"] == kind && (*of == number || *of == number.to_string())
+    event["type"] == kind && (*of == number || *of == number.to_string().as_str())
 }
 
 async fn pass(worker: &mut Connection) -> Assigned {
