@@ -1,0 +1,67 @@
+//! `assay import zuul` and `assay config check` as programs: what goes where, and the exit codes.
+
+use camino::Utf8PathBuf;
+use std::process::{Command, Output};
+
+const LAYOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../formats/tests/layouts/everything.yaml");
+const WRONG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../formats/tests/layouts/wrong.yaml");
+
+fn assay(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_assay")).args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn a_layout_is_shown_written_and_checked() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = Utf8PathBuf::from_path_buf(dir.path().join("config")).expect("UTF-8");
+    let seen = assay(&["import", "zuul", LAYOUT, "--out", dir.as_str()]);
+    assert_eq!(seen.status.code(), Some(0), "{}", text(&seen.stderr));
+    let shown = text(&seen.stdout);
+    assert!(shown.contains("queue \"integrated\" of gate: 2 projects, named by a job"), "{shown}");
+    assert!(shown.contains("gate-nova-dsvm joins org/glance, org/nova"), "{shown}");
+    assert!(text(&seen.stderr).contains("everything.yaml:3:18: note: `functions.py` is not executed"));
+
+    let seen = assay(&["config", "check", dir.as_str()]);
+    assert_eq!(seen.status.code(), Some(0), "{}", text(&seen.stdout));
+    assert!(text(&seen.stdout).starts_with("2 pipelines, 3 projects, "), "{}", text(&seen.stdout));
+
+    // Nothing is overwritten.
+    let seen = assay(&["import", "zuul", LAYOUT, "--out", dir.as_str()]);
+    assert_eq!(seen.status.code(), Some(2), "{}", text(&seen.stderr));
+}
+
+#[test]
+fn noop_and_functions_are_options() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let functions = Utf8PathBuf::from_path_buf(dir.path().join("f.yaml")).expect("UTF-8");
+    fs_err::write(&functions, "reusable_node: {labels: [kept]}\n").expect("written");
+    let seen =
+        assay(&["import", "zuul", LAYOUT, "--json", "--noop-joins", "--functions", functions.as_str()]);
+    assert_eq!(seen.status.code(), Some(0), "{}", text(&seen.stderr));
+    let all: serde_json::Value = serde_json::from_slice(&seen.stdout).expect("one document");
+    let queues = all["pipelines"]["gate"]["queues"].as_array().expect("queues");
+    assert_eq!(queues.len(), 1, "{queues:#?}");
+    assert_eq!(all["jobs"]["gate-nova-dsvm"]["attempts"], 5);
+}
+
+#[test]
+fn what_is_wrong_is_exit_code_2() {
+    let seen = assay(&["import", "zuul", WRONG]);
+    assert_eq!((seen.status.code(), seen.stdout.len()), (Some(2), 0));
+    assert!(text(&seen.stderr).contains("did you mean `IndependentPipelineManager`?"));
+    let seen = assay(&["import", "zuul", WRONG, "--json"]);
+    assert_eq!(seen.status.code(), Some(2));
+    let all: serde_json::Value = serde_json::from_slice(&seen.stdout).expect("one document");
+    assert!(all["diagnostics"].as_array().is_some_and(|all| all.len() > 60));
+
+    let seen = assay(&["config", "check", "--json", WRONG]);
+    assert_eq!(seen.status.code(), Some(2));
+    let all: serde_json::Value = serde_json::from_slice(&seen.stdout).expect("one document");
+    let first = &all["findings"][0];
+    assert!(first["file"] == WRONG && first["line"] == 1 && first["excerpt"] == "includes:", "{first:#}");
+    assert_eq!(assay(&["config", "check", "/nowhere.yaml"]).status.code(), Some(4));
+}
