@@ -1,10 +1,11 @@
 //! What is told to whom, in the words and with the lines that Zuul's users' scripts read.
 
 use super::Gate;
+use super::change::Subject;
 use super::config::{Messages, Pipeline, ReportAction};
-use super::ids::{ItemId, PipelineName};
+use super::ids::{ItemId, PipelineName, ProjectName};
 use super::io::{Effect, Report};
-use super::item::{Build, Item, ItemJob, JobState, MergeState};
+use super::item::{Build, Item, ItemChange, ItemJob, JobState, MergeState};
 use super::jobs;
 use super::reason::EvictReason;
 use super::rows::GateRow;
@@ -43,13 +44,17 @@ impl Gate {
             return Vec::new();
         }
         let message = self.message(&pipeline, &item, kind);
+        let told = actions.into_iter().flat_map(|action| {
+            let about = abouts(&item, &action);
+            about.into_iter().map(move |(about, project)| (action.clone(), about, project))
+        });
         let first = item.reports;
         let reports: Vec<Report> = (first..)
-            .zip(actions)
-            .map(|(number, action)| Report {
+            .zip(told)
+            .map(|(number, (action, about, project))| Report {
                 id: (id, number),
-                about: item.subject.clone(),
-                project: item.project.clone(),
+                about,
+                project,
                 pipeline: pipeline.name.clone(),
                 action,
                 message: message.clone(),
@@ -159,6 +164,18 @@ impl Gate {
         let times = build.filter(|_| places.report_times).and_then(duration).unwrap_or_default();
         let voting = if job.voting { "" } else { " (non-voting)" };
         format!("- {name}{url} : {word}{times}{voting}\n")
+    }
+}
+
+/// What a report is about: a review is written on each change of an item, everything else is told once.
+fn abouts(item: &Item, action: &ReportAction) -> Vec<(Subject, ProjectName)> {
+    match action {
+        ReportAction::Review { .. } if !item.changes.is_empty() => {
+            let change =
+                |own: &ItemChange| (Subject::Change(own.merge.patchset.clone()), own.merge.project.clone());
+            item.changes.iter().map(change).collect()
+        }
+        _ => vec![(item.subject.clone(), item.project.clone())],
     }
 }
 

@@ -4,7 +4,7 @@
 //! found to be finished, by simply beginning again. What cannot be known now is asked again until it can be.
 
 use super::ports::{Ground, Move, Pushed, Reviews, Submitted, Told, Trouble};
-use assay_engine::gate::change::ChangeStatus;
+use assay_engine::gate::change::{ChangeStatus, Subject};
 use assay_engine::gate::config::{LandingWay, ReportAction};
 use assay_engine::gate::ids::{BranchName, Patchset, ProjectName};
 use assay_engine::gate::io::{LandRequest, LandResult, Landing, Report, Tip};
@@ -119,7 +119,7 @@ impl Lander {
             }
         }
         for landing in open {
-            match self.submit_one(landing).await? {
+            match self.submit_one(landing, request).await? {
                 Where::Landed(tip) => progress.landed.push((landing, tip)),
                 Where::Open => return Err(Trouble(format!("{} is not merged yet", landing.patchset))),
                 other => {
@@ -132,18 +132,34 @@ impl Lander {
     }
 
     /// Submits a member that was open a moment ago. Never answers [`Where::Open`] unless that is to be looked at again.
-    async fn submit_one(&self, landing: &Landing) -> Result<Where, Trouble> {
-        match self.look(landing, true).await? {
-            Where::Open => {}
-            other => return Ok(other),
-        }
-        match self.reviews.submit(&landing.patchset, &landing.revision).await {
-            Submitted::Done => self.look(landing, true).await,
-            Submitted::InDoubt(why) => Err(Trouble(why)),
-            Submitted::Refused(why) => Ok(match self.look(landing, true).await? {
-                Where::Open => Where::Refused(why),
-                other => other,
-            }),
+    ///
+    /// A report of another pipeline about the same change may have come between our vote and the submit, or between a
+    /// crash and now, and taken the vote's place: a refusal counts when it is repeated right after the vote.
+    async fn submit_one(&self, landing: &Landing, request: &LandRequest) -> Result<Where, Trouble> {
+        let mut voted_again = false;
+        loop {
+            match self.look(landing, true).await? {
+                Where::Open => {}
+                other => return Ok(other),
+            }
+            match self.reviews.submit(&landing.patchset, &landing.revision).await {
+                Submitted::Done => return self.look(landing, true).await,
+                Submitted::InDoubt(why) => return Err(Trouble(why)),
+                Submitted::Refused(why) if voted_again => {
+                    return Ok(match self.look(landing, true).await? {
+                        Where::Open => Where::Refused(why),
+                        other => other,
+                    });
+                }
+                Submitted::Refused(_) => {
+                    voted_again = true;
+                    for report in reviews_of(request).filter(|report| report.about == subject(landing)) {
+                        if let Told::Later(why) = self.reviews.tell(report, false).await {
+                            return Err(Trouble(why));
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -315,6 +331,10 @@ fn not_open(landing: &Landing, standing: &super::ports::Standing) -> Option<Stri
 }
 
 /// The votes that go with a landing; what is told elsewhere is reported when it has landed.
+fn subject(landing: &Landing) -> Subject {
+    Subject::Change(landing.patchset.clone())
+}
+
 fn reviews_of(request: &LandRequest) -> impl Iterator<Item = &Report> {
     request.reports.iter().filter(|report| matches!(report.action, ReportAction::Review { .. }))
 }
