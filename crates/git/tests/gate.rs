@@ -347,6 +347,37 @@ fn damage_is_named_and_what_power_loss_leaves_is_mended() {
     assert!(error.to_string().contains(&theirs.to_string()) && !error.is_of_the_change(), "{error}");
 }
 
+/// merge-ort has assertions that some changes break; that must not look like a fault of the machine, which would be tried
+/// again for ever. A git that is killed from outside is one.
+#[test]
+fn a_change_that_breaks_git_is_to_blame() {
+    let world = World::new();
+    let root = world.commit("refs/heads/root", &[], &files(&[("f", "1\n")]));
+    let ours = world.commit("refs/heads/master", &[root], &files(&[("f", "1\n"), ("g", "1\n")]));
+    let theirs = world.commit("refs/changes/1", &[root], &files(&[("f", "2\n")]));
+    world.fetch();
+    let real = std::env::var("PATH").expect("a PATH");
+    let real =
+        real.split(':').map(|dir| Utf8Path::new(dir).join("git")).find(|git| git.is_file()).expect("git");
+    for (signal, to_blame) in [("ABRT", true), ("KILL", false)] {
+        let fake = world.dir.join("git");
+        let aborts = format!(
+            "case \"$*\" in *merge-tree*) echo 'git: Assertion failed' >&2; kill -{signal} $$;; esac"
+        );
+        script(&fake, &format!("{aborts}\nexec {real} \"$@\""));
+        let text = fs_err::read_to_string(&fake).expect("the script");
+        if !to_blame {
+            fs_err::write(&fake, text.replace("echo 'git: Assertion failed' >&2;", "")).expect("written");
+        }
+        let repos = Repos::open_with(&world.dir.join("repos"), fake.as_str()).expect("it opens");
+        repos.add(&world.project, Remote::new("/nowhere")).expect("added");
+        let failure = repos.merge(&world.state(ours), &world.change(theirs, Mode::Merge), &committer());
+        let failure = failure.expect_err("git broke off");
+        assert_eq!(failure.is_of_the_change(), to_blame, "{failure}");
+        assert_eq!(matches!(failure, MergeFailure::BreaksGit { .. }), to_blame, "{failure}");
+    }
+}
+
 #[test]
 fn landing() {
     let world = World::new();

@@ -192,6 +192,16 @@ pub enum MergeFailure {
         /// Where the branch is.
         tip: CommitId,
     },
+    /// git itself breaks on it: some renames together with changes of a file's type do that to merge-ort.
+    #[error("git cannot merge {change} onto {branch} and breaks off ({text}); rebase the change by hand")]
+    BreaksGit {
+        /// The change.
+        change: String,
+        /// Its branch.
+        branch: BranchName,
+        /// What git said.
+        text: String,
+    },
     /// They have no common ancestor.
     #[error(
         "{change} has no commit in common with {branch}; see whether it was pushed for the right project"
@@ -479,10 +489,10 @@ impl Job<'_> {
             lock(&self.repos.0.cache).put(key, outcome.clone());
             outcome
         };
-        outcome.map_err(|paths| MergeFailure::Conflict {
-            change: self.change.name(),
-            branch: self.change.branch.clone(),
-            paths,
+        let (change, branch) = (self.change.name(), self.change.branch.clone());
+        outcome.map_err(|refusal| match refusal {
+            Refusal::Conflict(paths) => MergeFailure::Conflict { change, branch, paths },
+            Refusal::BreaksGit(text) => MergeFailure::BreaksGit { change, branch, text },
         })
     }
 
@@ -492,8 +502,17 @@ impl Job<'_> {
     }
 }
 
-/// A tree, or the paths that keep it from being made.
-pub(crate) type Outcome = Result<ObjectId, ConflictPaths>;
+/// A tree, or what keeps it from being made.
+pub(crate) type Outcome = Result<ObjectId, Refusal>;
+
+/// What of a change keeps it from being merged; the same at every try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// These paths.
+    Conflict(ConflictPaths),
+    /// A failed assertion of git, in its words.
+    BreaksGit(String),
+}
 
 #[cfg(test)]
 mod tests {

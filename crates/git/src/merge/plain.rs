@@ -3,7 +3,7 @@
 //! Trees are walked in this process, and subtrees in which only one side changed are never opened; the contents of a
 //! file that both sides changed are merged by `git merge-file`, so that they come out as git merges them.
 
-use super::{ConflictPaths, Outcome};
+use super::{ConflictPaths, Outcome, Refusal};
 use crate::error::GitError;
 use crate::object::{Entry, Mode, tree_bytes};
 use crate::repos::Repository;
@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
     fn run(mut self, slots: &[Slot]) -> Result<Outcome, GitError> {
         let tree = self.directory(&mut Vec::new(), 0, slots)?.unwrap_or_else(|| empty_tree(self.handle));
         Ok(if self.conflicts.total > 0 {
-            Err(self.conflicts)
+            Err(Refusal::Conflict(self.conflicts))
         } else {
             // The empty tree is in no repository until it is written.
             if tree == empty_tree(self.handle) {

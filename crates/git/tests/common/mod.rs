@@ -168,9 +168,10 @@ impl World {
         git(work, &["clean", "-q", "-x", "-f", "-f", "-d"]);
         let output = try_git(work, arguments);
         if !output.status.success() {
-            // What is left of a cherry-pick would be in the next one's way.
+            // What is left of a cherry-pick, or of a git that failed its own assertion, would be in the next one's way.
             fs_err::remove_file(work.join(".git/CHERRY_PICK_HEAD")).ok();
             fs_err::remove_file(work.join(".git/MERGE_HEAD")).ok();
+            fs_err::remove_file(work.join(".git/index.lock")).ok();
             return None;
         }
         Some(git(work, &["rev-parse", "HEAD^{tree}"]).parse().expect("an id"))
