@@ -56,7 +56,8 @@ const RULES: &[Rule] = &[
     Rule {
         name: "assay",
         may: &[
-            ENGINE, FORMATS, PROTO, RECORDS, STORE, CONNECT, SCREEN, VM, SCRIPT, WORKER, SERVER, FAKES, GIT,
+            ENGINE, FORMATS, PROTO, RECORDS, STORE, CONNECT, SCREEN, VM, SCRIPT, WORKER, SERVER, FAKES,
+            SIMULATE, GIT,
         ],
         why: "the binary holds everything together",
     },

@@ -60,6 +60,9 @@ enum Command {
     /// Test directories.
     #[command(subcommand)]
     Test(cmd::test::Test),
+    /// The gate: scenarios, simulation, other configurations on recorded history.
+    #[command(subcommand)]
+    Gate(cmd::gate::Gate),
     /// Needles.
     #[command(subcommand)]
     Needle(cmd::needle::Needle),
@@ -112,6 +115,7 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Run(run) => run.run(&common),
         Command::Doctor => cmd::doctor::run(&common),
         Command::Test(test) => test.run(&common),
+        Command::Gate(gate) => gate.run(&common),
         Command::Needle(needle) => needle.run(&common),
         Command::Job(job) => job.run(&common),
         Command::Pipeline(pipeline) => pipeline.run(&common),

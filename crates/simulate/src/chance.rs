@@ -38,19 +38,19 @@ impl Dice {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn throw(&mut self) -> u64 {
         self.thrown += 1;
         mix(self.seed, self.thrown)
     }
 
     /// A number from 0 to below `end`; 0 if there is none.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next().checked_rem(end).unwrap_or(0)
+        self.throw().checked_rem(end).unwrap_or(0)
     }
 
     /// True in `per_mille` of thousand throws.
     pub fn happens(&mut self, per_mille: u32) -> bool {
-        happens(self.next(), per_mille)
+        happens(self.throw(), per_mille)
     }
 
     /// One of these.
@@ -73,12 +73,12 @@ mod tests {
         assert!(seen.iter().all(|count| (850..1150).contains(count)), "{seen:?}");
         let again: Vec<u64> = std::iter::repeat_with({
             let mut dice = Dice::new(7);
-            move || dice.next()
+            move || dice.throw()
         })
         .take(3)
         .collect();
         let mut first = Dice::new(7);
-        assert_eq!(again, [first.next(), first.next(), first.next()]);
+        assert_eq!(again, [first.throw(), first.throw(), first.throw()]);
         assert_ne!(hash(1, b"a"), hash(1, b"a\0"));
         assert!((0..1_000).filter(|n| happens(mix(3, *n), 100)).count().abs_diff(100) < 35);
     }

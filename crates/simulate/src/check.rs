@@ -93,7 +93,9 @@ impl Checks {
         let was_landing = matches!(before.phase, ItemPhase::Landing { .. });
         match &item.phase {
             ItemPhase::Landing { request, .. } if !was_landing => self.is_landing(world, item, request),
-            ItemPhase::Ended(end) if before.is_live() => self.has_ended(world, item, &end.outcome, &end.failures),
+            ItemPhase::Ended(end) if before.is_live() => {
+                self.has_ended(world, item, &end.outcome, &end.failures);
+            }
             _ => {}
         }
     }
@@ -105,9 +107,10 @@ impl Checks {
         self.order.entry(item.pipeline.clone()).or_default().push(item.id);
         for change in &item.changes {
             let id = &change.merge.patchset.change;
-            let twin = world.database.items.values().find(|other| {
-                other.id != item.id && other.pipeline == item.pipeline && other.has_change(id)
-            });
+            let twin =
+                world.database.items.values().find(|other| {
+                    other.id != item.id && other.pipeline == item.pipeline && other.has_change(id)
+                });
             let twin = twin.map(|twin| twin.id);
             self.require(twin.is_none(), "I28", || {
                 format!("change {id} is in {} twice: items {} and {twin:?}", item.pipeline, item.id)
@@ -141,8 +144,11 @@ impl Checks {
                 continue;
             }
             for need in world.gerrit.needs(number) {
-                let open =
-                    world.gerrit.changes.get(&need).is_some_and(|need| need.status.is_open() && need.current() > 0);
+                let open = world
+                    .gerrit
+                    .changes
+                    .get(&need)
+                    .is_some_and(|need| need.status.is_open() && need.current() > 0);
                 self.require(!open || together.contains(&need), "I4", || {
                     format!("change {number} lands before change {need}, which it needs")
                 });
@@ -151,7 +157,9 @@ impl Checks {
     }
 
     fn all_passed(&mut self, world: &World, item: &Item, state: &StateRecord) {
-        self.require(!item.buildset.jobs.is_empty(), "I6", || format!("item {} passes without a job", item.id));
+        self.require(!item.buildset.jobs.is_empty(), "I6", || {
+            format!("item {} passes without a job", item.id)
+        });
         for job in item.buildset.jobs.iter().filter(|job| job.voting) {
             self.require(job.state.is_success(), "I2", || {
                 format!("item {} passes, and {} is {:?}", item.id, job.job, job.state)
@@ -173,7 +181,14 @@ impl Checks {
     }
 
     /// A result counts only for the tree that it was given on.
-    fn same_tree(&mut self, world: &World, item: &Item, job: &ItemJob, record: &BuildRecord, state: &StateRecord) {
+    fn same_tree(
+        &mut self,
+        world: &World,
+        item: &Item,
+        job: &ItemJob,
+        record: &BuildRecord,
+        state: &StateRecord,
+    ) {
         if record.state == Some(item.buildset.identity) {
             return;
         }
@@ -218,7 +233,8 @@ impl Checks {
         let last = item.changes.last().map(|change| change.merge.patchset.change.number);
         let landed = last.and_then(|number| world.merged_tips.get(&number));
         let Some((branch, tip)) = landed else { return };
-        let tested = state.and_then(|state| state.speculation.spots.iter().find(|spot| spot.branch == *branch));
+        let tested =
+            state.and_then(|state| state.speculation.spots.iter().find(|spot| spot.branch == *branch));
         self.require(tested.is_some_and(|tested| tested.tip.tree == tip.tree), "I1", || {
             format!("item {} landed as {tip:?}, and was tested as {tested:?}", item.id)
         });
@@ -230,6 +246,8 @@ impl Checks {
         self.require(!only_jobs || item.ahead.is_none(), "I8", || {
             format!("item {} is blamed while it stands on item {:?}", item.id, item.ahead)
         });
+        // Only a gate may not put anybody out for what the infrastructure did.
+        let gated = is_dependent(world, &item.pipeline);
         for reason in failures {
             let FailReason::JobFailed { jobs } = reason else { continue };
             let culprit = jobs.iter().any(|name| {
@@ -239,7 +257,7 @@ impl Checks {
                 record.is_some_and(|record| {
                     let ours = record.state == Some(item.buildset.identity) || record.state.is_none();
                     let product = matches!(&record.phase, BuildState::Ended(result)
-                        if !result.is_success() && result.class != OutcomeClass::Infrastructure);
+                        if !result.is_success() && (!gated || result.class != OutcomeClass::Infrastructure));
                     ours && product
                 })
             });
@@ -264,11 +282,12 @@ impl Checks {
         // What landed since the state was made is no news to the job.
         let mut root = state.speculation.root();
         let spots = &state.speculation.spots;
-        spots.iter().for_each(|spot| root.extend(&world.git.branches[spot.branch].content));
+        for spot in spots {
+            root.extend(&world.git.branches[spot.branch].content);
+        }
         let mut told = Content::default();
         for patchset in &record.changes {
-            let change =
-                ChangeRef { number: patchset.change.number, patchset: Some(patchset.patchset) };
+            let change = ChangeRef { number: patchset.change.number, patchset: Some(patchset.patchset) };
             told.extend(&revisions(&world.gerrit, change));
         }
         let made = content.without(&root);
@@ -316,7 +335,8 @@ impl Checks {
 
     fn semaphores(&mut self, world: &World) {
         let mut held: BTreeMap<&SemaphoreName, u32> = BTreeMap::new();
-        let live = self.live.values().filter_map(|uuid| world.builds.get(uuid)).filter(|build| build.is_live());
+        let live =
+            self.live.values().filter_map(|uuid| world.builds.get(uuid)).filter(|build| build.is_live());
         for build in live {
             for semaphore in &build.semaphores {
                 *held.entry(semaphore).or_default() += 1;
@@ -342,7 +362,10 @@ impl Checks {
         for queue in snapshot.queues.values() {
             for (index, id) in queue.items.iter().enumerate() {
                 let Some(item) = snapshot.items.get(id) else {
-                    self.found(Violation::new("I24", format!("a queue holds item {id}, which does not exist")));
+                    self.found(Violation::new(
+                        "I24",
+                        format!("a queue holds item {id}, which does not exist"),
+                    ));
                     continue;
                 };
                 self.stands_on_sound(snapshot, item);
@@ -352,11 +375,12 @@ impl Checks {
         self.builds_are_wanted(world, snapshot);
     }
 
-    /// Nobody stands on somebody who fails, unless it is failing with it because it needs it.
+    /// Nobody stands on somebody who fails, unless it fails itself because of what it needs: then it stays where it is.
     fn stands_on_sound(&mut self, snapshot: &Snapshot, item: &Item) {
         let Some(ahead) = item.ahead.and_then(|ahead| snapshot.items.get(&ahead)) else { return };
         let failing = snapshot.failing(ahead);
-        let needs = item.needs.iter().any(|need| ahead.has_change(&need.change));
+        let needs =
+            snapshot.failing(item).iter().any(|reason| matches!(reason, FailReason::NeededFailing { .. }));
         self.require(failing.is_empty() || needs, "I25", || {
             format!("item {} stands on item {}, which fails: {failing:?}", item.id, ahead.id)
         });
@@ -381,9 +405,7 @@ impl Checks {
                 Wait::Landing { .. } => world.is_landing(item.id),
                 _ => true,
             };
-            self.require(real, "I24", || {
-                format!("item {} says \"{wait}\", and that is not so", item.id)
-            });
+            self.require(real, "I24", || format!("item {} says \"{wait}\", and that is not so", item.id));
         }
         if active && matches!(item.buildset.state, MergeState::Done(_) | MergeState::NotNeeded { .. }) {
             let waiting = item.buildset.jobs.iter().filter(|job| job.state == JobState::Waiting);
@@ -424,8 +446,12 @@ impl Checks {
     /// When nothing is under way any more and the faults have stopped.
     pub fn at_end(&mut self, world: &World) {
         self.whole(world);
-        let stuck: Vec<String> =
-            world.database.items.values().map(|item| format!("{} (item {})", item.subject, item.id)).collect();
+        let stuck: Vec<String> = world
+            .database
+            .items
+            .values()
+            .map(|item| format!("{} (item {})", item.subject, item.id))
+            .collect();
         self.require(stuck.is_empty(), "I24", || format!("still in a queue: {}", stuck.join(", ")));
         for item in world.database.ended.values() {
             let missing = (0..=item.reports).any(|number| {

@@ -54,7 +54,9 @@ impl Misses<'_> {
             for (label, value) in votes {
                 let change = world.gerrit.changes.get(number);
                 let reviews = change.into_iter().flat_map(|change| change.reviews.iter().rev());
-                let given = reviews.flat_map(|review| &review.labels).find(|(own, _)| own.eq_ignore_ascii_case(label));
+                let given = reviews
+                    .flat_map(|review| &review.labels)
+                    .find(|(own, _)| own.eq_ignore_ascii_case(label));
                 let found = given.map_or(0, |(_, value)| *value);
                 self.equal(&format!("vote {label} on {number}"), value, &found);
             }
@@ -78,16 +80,16 @@ impl Misses<'_> {
         }
         if let Some(running) = &expect.running {
             let live = all().filter(|build| build.is_live());
-            let found = live.map(|build| format!("{} {}", build.job, list(&build.changes)).trim_end().to_owned());
+            let found =
+                live.map(|build| format!("{} {}", build.job, list(&build.changes)).trim_end().to_owned());
             self.bags("running", running, found.collect());
         }
         if let Some(count) = expect.build_count {
             self.equal("build-count", &count, &world.build_order.len());
         }
         for (job, count) in &expect.ended {
-            let ended = all().filter(|build| {
-                build.job.as_str() == job && matches!(build.phase, BuildState::Ended(_))
-            });
+            let ended = all()
+                .filter(|build| build.job.as_str() == job && matches!(build.phase, BuildState::Ended(_)));
             self.equal(&format!("ended {job}"), count, &ended.count());
         }
     }
@@ -95,8 +97,12 @@ impl Misses<'_> {
     /// The same things, whatever their order.
     fn bags(&mut self, what: &str, expected: &[String], found: Vec<String>) {
         let mut counts: BTreeMap<&str, i32> = BTreeMap::new();
-        expected.iter().for_each(|text| *counts.entry(text).or_default() += 1);
-        found.iter().for_each(|text| *counts.entry(text).or_default() -= 1);
+        for text in expected {
+            *counts.entry(text).or_default() += 1;
+        }
+        for text in &found {
+            *counts.entry(text).or_default() -= 1;
+        }
         for (text, count) in counts {
             match count {
                 0 => {}
@@ -211,7 +217,10 @@ impl Misses<'_> {
             own == pipeline && queue.as_ref().is_none_or(|queue| queue == own_queue)
         };
         let queues = &self.world.gate.held().queues;
-        queues.iter().filter(move |((own, name), _)| fits(own.as_str(), name.as_str())).map(|(_, queue)| queue)
+        queues
+            .iter()
+            .filter(move |((own, name), _)| fits(own.as_str(), name.as_str()))
+            .map(|(_, queue)| queue)
     }
 
     /// A change's live item; of a dependent pipeline if there are several.
@@ -220,9 +229,8 @@ impl Misses<'_> {
         let all = || snapshot.items.values().map(AsRef::as_ref).filter(|item| has(item, number));
         let shared = |item: &&Item| {
             let pipeline = snapshot.pipeline(&item.pipeline);
-            pipeline.is_some_and(|pipeline| {
-                pipeline.manager == assay_engine::gate::config::Manager::Dependent
-            })
+            pipeline
+                .is_some_and(|pipeline| pipeline.manager == assay_engine::gate::config::Manager::Dependent)
         };
         all().find(shared).or_else(|| all().next())
     }

@@ -205,7 +205,9 @@ impl Gerrit {
         }
         let id = self.id(number);
         let change = self.changes.get_mut(&number)?;
-        message.push_str(&format!("Change-Id: {}\n", change.change_id));
+        message += "Change-Id: ";
+        message += &change.change_id;
+        message.push('\n');
         let patchset = Patchset { change: id, patchset: change.current() + 1 };
         let mut keys = upload.conflicts;
         // Two patchsets of one change never go together.

@@ -229,9 +229,9 @@ impl Git {
                 });
                 state.spots.len() - 1
             });
-            let content = self.merge(&state.spots[at].content, revision).map_err(|paths| {
-                MergeFailure::Conflict { change: change.patchset.clone(), paths }
-            })?;
+            let content = self
+                .merge(&state.spots[at].content, revision)
+                .map_err(|paths| MergeFailure::Conflict { change: change.patchset.clone(), paths })?;
             let base = state.spots[at].tip.clone();
             let commit = self.commit(branch, &content, revision as u64 + 1);
             let tip = Tip { commit, tree: Self::tree(branch, &content) };

@@ -51,8 +51,7 @@ impl World {
                 return LandResult::BaseMoved { project, branch, found: real.tip.clone() };
             }
         }
-        let together: Vec<u64> =
-            request.members.iter().map(|member| member.patchset.change.number).collect();
+        let together: Vec<u64> = request.members.iter().map(|member| member.patchset.change.number).collect();
         let granted: Vec<&str> = request
             .reports
             .iter()
@@ -141,11 +140,9 @@ impl World {
             let branch = self.git.branch(&member.project, &member.branch);
             match targets.iter_mut().find(|target| target.branch == branch) {
                 Some(target) => target.tested = member.tested.clone(),
-                None => targets.push(Target {
-                    branch,
-                    base: member.base.clone(),
-                    tested: member.tested.clone(),
-                }),
+                None => {
+                    targets.push(Target { branch, base: member.base.clone(), tested: member.tested.clone() });
+                }
             }
         }
         targets
@@ -231,12 +228,21 @@ impl World {
         self.announce(event);
     }
 
-    /// Somebody merges a change by hand.
+    /// Somebody merges a change by hand. As at Gerrit, one whose parent is not merged cannot be.
     pub fn merge_by_hand(&mut self, number: u64) {
-        let patchset = self.gerrit.changes.get(&number).map(|change| Patchset {
-            change: self.gerrit.id(number),
-            patchset: change.current(),
-        });
+        let changes = &self.gerrit.changes;
+        let open = |(parent, _): &(u64, u32)| {
+            changes.get(parent).is_some_and(|parent| parent.status != ChangeStatus::Merged)
+        };
+        if changes.get(&number).is_some_and(|change| change.newest().parents.iter().any(open)) {
+            self.note("push", |_| format!("nobody can merge change {number}: its parent is not merged"));
+            return;
+        }
+        let patchset = self
+            .gerrit
+            .changes
+            .get(&number)
+            .map(|change| Patchset { change: self.gerrit.id(number), patchset: change.current() });
         if let Some(patchset) = patchset {
             self.note("push", |_| format!("somebody merges change {number}"));
             let _ = self.submit(&patchset);

@@ -116,6 +116,13 @@ pub struct Run<'a> {
 }
 
 impl Outcomes {
+    /// True if the product's results depend on the tree alone.
+    pub fn is_pure(&self) -> bool {
+        self.rules.iter().all(|(rule, _)| {
+            rule.times.is_none() || result(&rule.result).class == OutcomeClass::Infrastructure
+        })
+    }
+
     /// True if it passes once the infrastructure lets it: what a naive gate would see.
     pub fn verdict(&self, run: Run<'_>, revisions: impl Fn(ChangeRef) -> Content) -> bool {
         let rule = self.rules.iter().find(|(rule, _)| {

@@ -94,7 +94,10 @@ fn told(diagnostics: &[Diagnostic]) -> String {
 }
 
 /// Makes a configuration of what a scenario says; `file` gives the text of files that it names.
-pub fn resolve(source: &Source, file: &dyn Fn(&str) -> Result<String, String>) -> Result<Arc<Config>, String> {
+pub fn resolve(
+    source: &Source,
+    file: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Arc<Config>, String> {
     match source {
         Source::Compiled(config) => Ok(Arc::clone(config)),
         Source::Zuul(text) => from_zuul(text, "layout"),
@@ -171,7 +174,7 @@ mod tests {
             ("steps:\n- aprove: 1\n", "s.yaml:2:3: unknown variant `aprove`, expected one of `created`"),
             ("step: []\n", "s.yaml:1:1: unknown field `step`"),
             ("steps: []\nchanges: {a: {}}\n", "s.yaml:2:11: expected a number, found \"a\""),
-            ("steps:\n- advance: 5 parsecs\n", "s.yaml:2:12: \"5 parsecs\" is not a length of time"),
+            ("steps:\n- advance: 5 parsecs\n", "s.yaml:2:3: \"5 parsecs\" is not a length of time"),
             ("steps:\n- expect: {merged: [x]}\n", "s.yaml:2:21: invalid type: string \"x\", expected u64"),
             ("", "the file is empty"),
         ] {

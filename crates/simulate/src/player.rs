@@ -3,8 +3,8 @@
 use crate::check::Violation;
 use crate::gerrit::{Footer, Upload};
 use crate::scenario::{
-    ChangeSpec, Expect, GerritSpec, HoldSpec, PushSpec, QueueSpec, RefSpec, Scenario, Source, Step, TimingSpec,
-    UploadSpec,
+    ChangeSpec, Expect, GerritSpec, HoldSpec, PushSpec, QueueSpec, RefSpec, Scenario, Source, Step,
+    TimingSpec, UploadSpec,
 };
 use crate::world::{HoldRule, Timing, World};
 use assay_engine::gate::change::{ChangeStatus, RefUpdate};
@@ -195,7 +195,12 @@ impl<'r> Player<'r> {
                 Ok(())
             }
             Step::Approve(numbers) => self.each(numbers.all(), |player, number| {
-                player.world.comment(number, "reviewer", &[("Approved".to_owned(), 1)], "Patch Set 1: Approved+1");
+                player.world.comment(
+                    number,
+                    "reviewer",
+                    &[("Approved".to_owned(), 1)],
+                    "Patch Set 1: Approved+1",
+                );
             }),
             Step::Vote(spec) => {
                 self.known(spec.change)?;
@@ -322,24 +327,24 @@ impl<'r> Player<'r> {
 
     fn queue(&self, spec: &QueueSpec) -> Result<(PipelineName, QueueName), String> {
         let pipeline = PipelineName::from(spec.pipeline.as_str());
-        let queue = match &spec.queue {
-            Some(queue) => Some(QueueName::from(queue.as_str())),
-            None => {
-                let config = self.world.config();
-                let first = config.pipeline(&pipeline).and_then(|pipeline| pipeline.queues.first());
-                first.map(|queue| queue.name.clone())
-            }
+        let queue = if let Some(queue) = &spec.queue {
+            Some(QueueName::from(queue.as_str()))
+        } else {
+            let queues = self.world.gate.held().queues.iter();
+            let mut own = queues.filter(|((name, _), _)| *name == pipeline);
+            let busy = own.find(|(_, queue)| !queue.items.is_empty() || queue.hold.is_some());
+            busy.map(|((_, name), _)| name.clone())
         };
-        let queue = queue.ok_or_else(|| {
-            format!("pipeline {pipeline} has no shared queue of its own; say which with `queue`")
-        })?;
+        let queue = queue
+            .ok_or_else(|| format!("no queue of pipeline {pipeline} has items; say which with `queue`"))?;
         Ok((pipeline, queue))
     }
 
     /// The number of the newest patchset of a change of the scenario.
     fn known(&self, number: u64) -> Result<u32, String> {
         let change = self.world.gerrit.changes.get(&number);
-        let change = change.ok_or_else(|| format!("there is no change {number}; declare it under `changes`"))?;
+        let change =
+            change.ok_or_else(|| format!("there is no change {number}; declare it under `changes`"))?;
         Ok(change.current())
     }
 
@@ -376,13 +381,17 @@ impl<'r> Player<'r> {
 
     fn timer(&mut self, time: &str) {
         let config = self.world.config();
-        let due = config.pipelines.iter().filter(|pipeline| {
-            pipeline.triggers.iter().any(|trigger| trigger.time.as_deref() == Some(time))
-        });
+        let due = config
+            .pipelines
+            .iter()
+            .filter(|pipeline| pipeline.triggers.iter().any(|trigger| trigger.time.as_deref() == Some(time)));
         let mut projects: Vec<ProjectName> = due
             .flat_map(|pipeline| {
                 let has = |name: &ProjectName| {
-                    config.projects.get(name).is_some_and(|project| project.pipelines.contains_key(&pipeline.name))
+                    config
+                        .projects
+                        .get(name)
+                        .is_some_and(|project| project.pipelines.contains_key(&pipeline.name))
                 };
                 config.projects.keys().filter(move |name| has(name)).cloned().collect::<Vec<_>>()
             })

@@ -4,8 +4,8 @@ use assay_formats::diagnostic::Place;
 use assay_formats::yaml::{Dialect, Entry, Kind, Node, Scalar};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use std::fmt;
@@ -177,7 +177,9 @@ impl<'n> Deserializer<'n> for Key<'n> {
 
     fn deserialize_u64<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let number = self.0.parse();
-        visitor.visit_u64(number.map_err(|_| ReadError::custom(format!("expected a number, found {:?}", self.0)))?)
+        visitor.visit_u64(
+            number.map_err(|_| ReadError::custom(format!("expected a number, found {:?}", self.0)))?,
+        )
     }
 
     fn deserialize_enum<V: Visitor<'n>>(

@@ -105,9 +105,8 @@ pub fn difference(stored: &GateRows, live: &GateRows) -> Option<String> {
     let mut compare = |what: &str, left: String, right: String| {
         if found.is_none() && left != right {
             let at = left.bytes().zip(right.bytes()).take_while(|(a, b)| a == b).count();
-            let excerpt = |text: &str| {
-                text.chars().skip(at.saturating_sub(200)).take(400).collect::<String>()
-            };
+            let excerpt =
+                |text: &str| text.chars().skip(at.saturating_sub(200)).take(400).collect::<String>();
             found = Some(format!("{what}: rebuilt …{}… live …{}…", excerpt(&left), excerpt(&right)));
         }
     };

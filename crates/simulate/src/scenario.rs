@@ -383,7 +383,7 @@ pub struct AutoholdSpec {
 pub struct QueueSpec {
     /// The pipeline.
     pub pipeline: String,
-    /// The queue; of a pipeline with one queue it need not be given.
+    /// The queue; the first that has items if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
 }

@@ -70,7 +70,9 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        for (text, us) in [("90s", 90_000_000), ("1.5h", 5_400_000_000), ("0s", 0), ("7us", 7), ("250ms", 250_000)] {
+        for (text, us) in
+            [("90s", 90_000_000), ("1.5h", 5_400_000_000), ("0s", 0), ("7us", 7), ("250ms", 250_000)]
+        {
             let length = Length::try_from(text.to_owned()).expect(text);
             assert_eq!(length, Length(us), "{text}");
             assert_eq!(Length::try_from(String::from(length)), Ok(length));

@@ -422,10 +422,8 @@ impl World {
     }
 
     fn deliver(&mut self, what: Delivery) {
-        let outside = matches!(
-            what,
-            Delivery::Event(_) | Delivery::Facts(_) | Delivery::Land(_) | Delivery::Report(_)
-        );
+        let outside =
+            matches!(what, Delivery::Event(_) | Delivery::Facts(_) | Delivery::Land(_) | Delivery::Report(_));
         if outside && !self.is_up {
             self.deferred.push(what);
             return;
@@ -461,7 +459,10 @@ impl World {
         let dying = self.dying.take();
         let durable = matches!(
             input,
-            Input::Event(_) | Input::BuildEnded { .. } | Input::BuildStarted { .. } | Input::Command { .. }
+            Input::Event(_)
+                | Input::BuildEnded { .. }
+                | Input::BuildStarted { .. }
+                | Input::Command { .. }
                 | Input::Configure(_)
         );
         if dying == Some(Restart::BeforeCommit) {
@@ -480,7 +481,7 @@ impl World {
             Input::Command { command: Command::Enqueue { patchset, .. }, .. } => Some(patchset.change.number),
             _ => None,
         };
-        let about = self.notes.is_some().then(|| self.tell_input(&input)).flatten();
+        let about = self.notes.is_some().then(|| Self::tell_input(&input)).flatten();
         let step = self.gate.step(input, self.now);
         if let Some((what, text)) = about {
             self.note(what, |_| text);
@@ -490,7 +491,9 @@ impl World {
         if dying == Some(Restart::AfterCommit) {
             self.restart();
         } else {
-            effects.into_iter().for_each(|effect| self.carry_out(effect));
+            for effect in effects {
+                self.carry_out(effect);
+            }
         }
         self.check();
     }
@@ -521,7 +524,7 @@ impl World {
         }
     }
 
-    fn tell_input(&mut self, input: &Input) -> Option<(&'static str, String)> {
+    fn tell_input(input: &Input) -> Option<(&'static str, String)> {
         let told = match input {
             Input::Configure(_) => ("configure", "a new configuration".to_owned()),
             Input::Event(event) => {
@@ -565,7 +568,13 @@ impl World {
             if let GateRow::Queue(queue) = row {
                 self.note("queue", |_| {
                     let hold = queue.hold.as_ref().map(|(why, _)| format!(", held: {why}"));
-                    format!("{} {}: window {}{}", queue.pipeline, queue.queue, queue.window, hold.unwrap_or_default())
+                    format!(
+                        "{} {}: window {}{}",
+                        queue.pipeline,
+                        queue.queue,
+                        queue.window,
+                        hold.unwrap_or_default()
+                    )
                 });
             }
             return;
@@ -747,7 +756,9 @@ impl World {
         let state = build.state.and_then(|state| self.states.get(&state)).cloned();
         let tree = state.map(|state| state.visible(&self.git, build.hermetic.as_ref())).unwrap_or_default();
         let lost = self.build_order.iter().filter_map(|uuid| self.builds.get(uuid)).filter(|other| {
-            other.job == build.job && other.item == build.item && other.state == build.state
+            other.job == build.job
+                && other.item == build.item
+                && other.state == build.state
                 && matches!(&other.phase, BuildState::Ended(result)
                     if result.class == assay_engine::outcome::OutcomeClass::Infrastructure)
         });
@@ -760,7 +771,8 @@ impl World {
 
     fn cancel_build(&mut self, uuid: Uuid) {
         let Some(build) = self.builds.get_mut(&uuid) else {
-            self.checks.found(Violation::new("I9", format!("build {uuid} is cancelled and was never started")));
+            self.checks
+                .found(Violation::new("I9", format!("build {uuid} is cancelled and was never started")));
             return;
         };
         if !build.is_live() {
@@ -891,7 +903,9 @@ impl World {
             .filter(|(_, delivered)| !delivered)
             .map(|(report, _)| report.clone())
             .collect();
-        undelivered.into_iter().for_each(|report| self.later(0, Delivery::Report(report)));
+        for report in undelivered {
+            self.later(0, Delivery::Report(report));
+        }
         self.feed(Input::Tick);
         // The catch-up: what the review system says now of everything that is known.
         let delay = self.span(self.timing.event);
@@ -903,7 +917,9 @@ impl World {
         self.is_up = is_up;
         if is_up {
             let deferred = std::mem::take(&mut self.deferred);
-            deferred.into_iter().for_each(|what| self.later(0, what));
+            for what in deferred {
+                self.later(0, what);
+            }
         }
     }
 
@@ -936,7 +952,7 @@ impl World {
 
     /// A new configuration.
     pub fn configure(&mut self, config: Arc<Config>) {
-        for (project, _) in &config.projects {
+        for project in config.projects.keys() {
             self.git.branch(project, &BranchName::from("master"));
         }
         self.feed(Input::Configure(config));
@@ -1068,9 +1084,11 @@ fn fits(hold: &HoldRule, job: &JobName, of: Option<u64>) -> bool {
 /// The revisions of a change.
 pub(crate) fn revisions(gerrit: &Gerrit, change: ChangeRef) -> Content {
     let Some(model) = gerrit.changes.get(&change.number) else { return Content::default() };
-    let chosen = model.patchsets.iter().enumerate().filter(|(at, _)| {
-        change.patchset.is_none_or(|patchset| patchset as usize == at + 1)
-    });
+    let chosen = model
+        .patchsets
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| change.patchset.is_none_or(|patchset| patchset as usize == at + 1));
     chosen.map(|(_, patchset)| patchset.revision).collect()
 }
 

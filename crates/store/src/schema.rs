@@ -134,7 +134,7 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
             "CREATE INDEX gate_builds_by_job ON gate_builds (job, asked_at)",
             "CREATE INDEX gate_builds_by_end ON gate_builds (ended_at, uuid)",
-        "CREATE INDEX gate_builds_by_item ON gate_builds (item, asked_at)",
+            "CREATE INDEX gate_builds_by_item ON gate_builds (item, asked_at)",
             // The job that runs a build, and the address of its logs.
             "CREATE TABLE gate_jobs (
             uuid TEXT PRIMARY KEY,

@@ -229,7 +229,10 @@ impl World {
     }
 
     fn approve(&self, change: u64) -> Result<()> {
-        self.fake("review", &json!({"user": "alice", "number": change, "labels": {"Code-Review": 2, "Workflow": 1}}))?;
+        self.fake(
+            "review",
+            &json!({"user": "alice", "number": change, "labels": {"Code-Review": 2, "Workflow": 1}}),
+        )?;
         Ok(())
     }
 

@@ -98,7 +98,7 @@ pub(crate) fn read(file: &Utf8Path) -> Result<String, CliError> {
     };
     String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         CliError::usage(format!("{file}:{line}: error: this is no UTF-8; save the file as UTF-8"))
     })
 }
@@ -167,7 +167,8 @@ fn summarise(config: &Config, queues: &[QueueExplanation]) {
             queue.projects.len()
         );
         for join in queue.joins.iter().take(REASONS) {
-            let projects: Vec<&str> = join.projects.iter().map(|project| project.as_str()).collect();
+            let projects: Vec<&str> =
+                join.projects.iter().map(assay_engine::gate::ids::ProjectName::as_str).collect();
             let more = projects.len().saturating_sub(NAMES);
             let names = projects[..projects.len().min(NAMES)].join(", ");
             let names = if more > 0 { format!("{names} and {more} more") } else { names };

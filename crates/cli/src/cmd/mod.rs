@@ -3,6 +3,7 @@
 pub(crate) mod change;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod gate;
 pub(crate) mod import;
 pub(crate) mod job;
 pub(crate) mod key;

@@ -21,8 +21,10 @@ pub(crate) enum Staging {
 /// It prints its addresses as one line of JSON and runs until Ctrl-C. Repositories are kept in the directory, changes
 /// only while it runs. POST /fake/… makes it drop, delay or repeat events, answer late or never, and more.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  assay staging gerrit --dir /tmp/gerrit --project tools --user alice:core --user assay:ci\n  \
-                        assay staging gerrit --dir /tmp/gerrit --project nova=CHERRY_PICK --ssh-port 29418 --http-port 8080")]
+#[command(
+    after_help = "Examples:\n  assay staging gerrit --dir /tmp/gerrit --project tools --user alice:core --user assay:ci\n  \
+                        assay staging gerrit --dir /tmp/gerrit --project nova=CHERRY_PICK --ssh-port 29418 --http-port 8080"
+)]
 pub(crate) struct Gerrit {
     /// Where its repositories are.
     #[arg(long, value_name = "DIR")]
@@ -59,7 +61,8 @@ impl Gerrit {
         options.any_key = true;
         (options.ssh_port, options.http_port) = (self.ssh_port, self.http_port);
         options.accounts = self.users.iter().map(|user| account(user)).collect();
-        let projects = self.projects.iter().map(|project| parse_project(project)).collect::<Result<_, _>>()?;
+        let projects =
+            self.projects.iter().map(|project| parse_project(project)).collect::<Result<_, _>>()?;
         let cancel = CancellationToken::new();
         let out = Announcement { line: Vec::new(), file: self.ready_file };
         let mut signals = Interrupts::new()?;

@@ -6,9 +6,9 @@ use super::config::{EventKind, Manager, Pipeline};
 use super::filter;
 use super::ids::{ChangeId, ItemId, Oid, Patchset, PipelineName};
 use super::io::Event;
-use super::item::{ItemPhase, MergeState};
+use super::item::{Item, ItemPhase, MergeState};
 use super::reason::{EvictReason, Ignored, ResetReason};
-use super::snapshot::QueueKey;
+use super::snapshot::{QueueKey, failing_itself};
 use std::sync::Arc;
 
 /// What came of an event in one pipeline.
@@ -159,32 +159,30 @@ impl Gate {
 
     fn base_moved(&mut self, key: &QueueKey, update: &RefUpdate) {
         let Some(queue) = self.held.queues.get(key) else { return };
-        for id in queue.items.clone() {
-            let Some(item) = self.held.items.get(&id) else { continue };
-            let own = |change: &super::item::ItemChange| {
-                change.merge.project == update.project && change.merge.branch == update.name
+        let own = |item: &&Arc<Item>| {
+            item.changes
+                .iter()
+                .any(|change| change.merge.project == update.project && change.merge.branch == update.name)
+        };
+        let concerned: Vec<Arc<Item>> =
+            queue.items.iter().filter_map(|id| self.held.items.get(id)).filter(own).cloned().collect();
+        // A landing moves the branch, and looks at where it stands.
+        if concerned.iter().any(|item| item.phase != ItemPhase::Testing) {
+            return;
+        }
+        // One that fails has been left where it was tested, and has its verdict; the others stand on the first.
+        let Some(first) = concerned.iter().find(|item| failing_itself(item).is_empty()) else { return };
+        let MergeState::Done(merged) = &first.buildset.state else { return };
+        let stands_on_tip = merged.moved.iter().any(|moved| {
+            moved.project == update.project && moved.branch == update.name && moved.base.commit == update.new
+        });
+        if !stands_on_tip {
+            let reason = ResetReason::BaseMoved {
+                project: update.project.clone(),
+                branch: update.name.clone(),
+                found: update.new.to_string(),
             };
-            if !item.changes.iter().any(own) {
-                continue;
-            }
-            if !matches!(item.phase, ItemPhase::Testing) {
-                return; // its landing moves the branch, and looks at where it stands
-            }
-            let MergeState::Done(merged) = &item.buildset.state else { return };
-            let stands_on_tip = merged.moved.iter().any(|moved| {
-                moved.project == update.project
-                    && moved.branch == update.name
-                    && moved.base.commit == update.new
-            });
-            if !stands_on_tip {
-                let reason = ResetReason::BaseMoved {
-                    project: update.project.clone(),
-                    branch: update.name.clone(),
-                    found: update.new.to_string(),
-                };
-                self.reset(id, reason);
-            }
-            return; // the others stand on this one
+            self.reset(first.id, reason);
         }
     }
 

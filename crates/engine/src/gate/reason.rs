@@ -412,6 +412,20 @@ pub enum Wait {
     /// The merger works.
     #[error("its speculative state is being made")]
     Merging,
+    /// What it needs fails.
+    #[error(
+        "it needs {needed}, which is failing; it goes on when that passes after all, and leaves with it if not"
+    )]
+    NeedFailing {
+        /// Which.
+        needed: Patchset,
+    },
+    /// The state below it is not there.
+    #[error("its speculative state is made when that of item {item} ahead is there")]
+    StateAhead {
+        /// Which.
+        item: ItemId,
+    },
     /// Repository, network or disk.
     #[error("its speculative state could not be made: {why}; the next try is due")]
     MergeBackoff {

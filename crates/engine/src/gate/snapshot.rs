@@ -137,7 +137,8 @@ impl Snapshot {
         }
         let mut waits = Vec::new();
         match &item.buildset.state {
-            MergeState::Waiting | MergeState::Asked => waits.push(Wait::Merging),
+            MergeState::Waiting => waits.push(self.state_waits(item)),
+            MergeState::Asked => waits.push(Wait::Merging),
             MergeState::Backoff { until, why, .. } => {
                 waits.push(Wait::MergeBackoff { why: why.clone(), until: *until });
             }
@@ -153,6 +154,16 @@ impl Snapshot {
             }
         }
         waits
+    }
+
+    /// Why the state of an active item has not been asked for.
+    fn state_waits(&self, item: &Item) -> Wait {
+        if let Some(FailReason::NeededFailing { needed }) = self.failing(item).into_iter().next()
+            && let Some(needed) = needed.into_iter().next()
+        {
+            return Wait::NeedFailing { needed };
+        }
+        item.ahead.map_or(Wait::Merging, |ahead| Wait::StateAhead { item: ahead })
     }
 
     fn job_waits(&self, item: &Item, job: &ItemJob) -> Option<Wait> {

@@ -38,8 +38,16 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fau
         ("assay_slots", "Slots of connected workers.", u64::from(slots)),
         ("assay_slots_busy", "Slots that run an attempt.", busy as u64),
         ("assay_gate_items", "Items in the gate's pipelines.", app.gate().items.len() as u64),
-        ("assay_gate_landings_kept", "Landings that something keeps from going on.", gate.landings.len() as u64),
-        ("assay_gate_uncovered_commits", "Commits on gated branches that no receipt covers.", uncovered as u64),
+        (
+            "assay_gate_landings_kept",
+            "Landings that something keeps from going on.",
+            gate.landings.len() as u64,
+        ),
+        (
+            "assay_gate_uncovered_commits",
+            "Commits on gated branches that no receipt covers.",
+            uncovered as u64,
+        ),
     ];
     for (name, help, value) in gauges {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
