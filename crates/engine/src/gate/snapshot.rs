@@ -143,6 +143,8 @@ impl Snapshot {
                 waits.push(Wait::MergeBackoff { why: why.clone(), until: *until });
             }
             MergeState::Done(_) | MergeState::NotNeeded { .. } | MergeState::Failed(_) => {
+                let is_waiting = |job: &ItemJob| job.state == JobState::Waiting;
+                waits.extend(self.need_failing(item).filter(|_| item.buildset.jobs.iter().any(is_waiting)));
                 waits.extend(item.buildset.jobs.iter().filter_map(|job| self.job_waits(item, job)));
             }
         }
@@ -158,12 +160,18 @@ impl Snapshot {
 
     /// Why the state of an active item has not been asked for.
     fn state_waits(&self, item: &Item) -> Wait {
-        if let Some(FailReason::NeededFailing { needed }) = self.failing(item).into_iter().next()
-            && let Some(needed) = needed.into_iter().next()
-        {
-            return Wait::NeedFailing { needed };
-        }
-        item.ahead.map_or(Wait::Merging, |ahead| Wait::StateAhead { item: ahead })
+        let ahead = || item.ahead.map_or(Wait::Merging, |ahead| Wait::StateAhead { item: ahead });
+        self.need_failing(item).unwrap_or_else(ahead)
+    }
+
+    /// What an item needs fails: nothing is started for it.
+    fn need_failing(&self, item: &Item) -> Option<Wait> {
+        self.failing(item).into_iter().find_map(|reason| match reason {
+            FailReason::NeededFailing { needed } => {
+                needed.into_iter().next().map(|needed| Wait::NeedFailing { needed })
+            }
+            _ => None,
+        })
     }
 
     fn job_waits(&self, item: &Item, job: &ItemJob) -> Option<Wait> {
