@@ -8,7 +8,7 @@ use assay_engine::gate::Gate;
 use assay_engine::gate::change::ChangeStatus;
 use assay_engine::gate::config::{Manager, NOOP};
 use assay_engine::gate::ids::{ItemId, JobName, PipelineName, SemaphoreName, Uuid};
-use assay_engine::gate::io::{LandRequest, LandResult};
+use assay_engine::gate::io::{LandRequest, LandResult, Landing};
 use assay_engine::gate::item::{Item, ItemJob, ItemOutcome, ItemPhase, JobState, MergeState};
 use assay_engine::gate::reason::{FailReason, Wait};
 use assay_engine::gate::snapshot::Snapshot;
@@ -127,7 +127,11 @@ impl Checks {
         for member in &request.members {
             let branch = world.git.find_branch(&member.project, &member.branch);
             let spot = state.speculation.spots.iter().find(|spot| Some(spot.branch) == branch);
-            self.require(spot.is_some_and(|spot| spot.tip == member.tested), "I1", || {
+            let of_branch =
+                |other: &&Landing| (&other.project, &other.branch) == (&member.project, &member.branch);
+            let last = request.members.iter().rfind(of_branch);
+            let is_last = last.is_some_and(|last| last.patchset == member.patchset);
+            self.require(!is_last || spot.is_some_and(|spot| spot.tip == member.tested), "I1", || {
                 format!("{} lands as {:?}, and its state is {spot:?}", member.patchset, member.tested)
             });
         }
@@ -135,6 +139,9 @@ impl Checks {
             format!("item {} lands before item {:?}, on which it stands", item.id, item.ahead)
         });
         self.all_passed(world, item, state);
+        self.require(request.members.len() == item.changes.len(), "I4", || {
+            format!("item {} lands {} of its {} changes", item.id, request.members.len(), item.changes.len())
+        });
         let together: BTreeSet<u64> =
             request.members.iter().map(|member| member.patchset.change.number).collect();
         for member in &request.members {
@@ -412,7 +419,7 @@ impl Checks {
             for job in waiting {
                 let named = waits.iter().any(|wait| match wait {
                     Wait::Parent { job: name, .. } | Wait::Semaphore { job: name, .. } => *name == job.job,
-                    Wait::HoldFollowing { .. } | Wait::Turn { .. } => true,
+                    Wait::HoldFollowing { .. } | Wait::NeedFailing { .. } | Wait::Turn { .. } => true,
                     _ => false,
                 });
                 self.require(named, "I16", || {

@@ -237,8 +237,6 @@ impl Git {
             let tip = Tip { commit, tree: Self::tree(branch, &content) };
             state.spots[at].content = content;
             state.spots[at].tip = tip.clone();
-            let same = |old: &Moved| old.project == change.project && old.branch == change.branch;
-            let base = moved.iter().position(same).map_or(base, |old| moved.remove(old).base);
             moved.push(Moved { project: change.project.clone(), branch: change.branch.clone(), base, tip });
         }
         Ok((state, Merged { moved }))
@@ -293,9 +291,9 @@ mod tests {
         let (with_a, _) = git.speculate(&none, std::slice::from_ref(&a)).expect("merges");
         let (_, ab) = git.speculate(&with_a, std::slice::from_ref(&b)).expect("merges");
         let (_, ba) = git.speculate(&none, &[b, a.clone()]).expect("merges");
-        assert_eq!(ab.moved[0].tip.tree, ba.moved[0].tip.tree);
-        assert_ne!(ab.moved[0].tip.commit, ba.moved[0].tip.commit);
-        assert_eq!(ba.moved.len(), 1);
+        assert_eq!(ab.moved[0].tip.tree, ba.moved[1].tip.tree);
+        assert_ne!(ab.moved[0].tip.commit, ba.moved[1].tip.commit);
+        assert_eq!((ba.moved.len(), &ba.moved[1].base), (2, &ba.moved[0].tip));
         assert_eq!(ba.moved[0].base, git.branches[0].tip);
         let refused = git.speculate(&with_a, &[c]);
         assert!(matches!(refused, Err(MergeFailure::Conflict { paths, .. }) if paths == ["x"]));

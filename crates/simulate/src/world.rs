@@ -944,8 +944,9 @@ impl World {
     /// A command of an operator.
     pub fn command(&mut self, command: Command) {
         let promotes = matches!(command, Command::Promote { .. });
+        let refused = self.refused.len();
         self.feed(Input::Command { command, by: "operator".to_owned() });
-        if promotes {
+        if promotes && self.refused.len() == refused {
             self.checks.promoted(&self.database);
         }
     }
@@ -958,8 +959,12 @@ impl World {
         self.feed(Input::Configure(config));
     }
 
-    /// A new patchset, and its event.
+    /// A new patchset, and its event; refused if the change is closed.
     pub fn upload(&mut self, number: u64, upload: Upload) {
+        let is_open = |change: &crate::gerrit::Change| change.status.is_open();
+        if !self.gerrit.changes.get(&number).is_some_and(is_open) {
+            return;
+        }
         if self.gerrit.upload(&mut self.git, number, upload).is_some() {
             let event = self.gerrit.event(EventKind::PatchsetCreated, number, &person("owner"));
             self.announce(event);
