@@ -72,10 +72,12 @@ impl Gate {
     }
 
     fn build_uuid(&self, item: &Item, index: usize) -> Uuid {
-        // By name and time: after a new configuration a job may stand in another's place, or come back.
+        // By name, time and configuration: after a new one a job may stand in another's place, be another one, or come
+        // back.
         let ItemJob { job, lost, .. } = &item.buildset.jobs[index];
         let (set, tries, now) = (item.merge_id(), lost.len(), self.now.0);
-        self.uuid(&format!("build {set} {job} {tries} {now}"))
+        let hash = &self.held.config.hash;
+        self.uuid(&format!("build {set} {job} {tries} {now} {hash}"))
     }
 
     fn instant(&self, item: &Item, index: usize) -> Build {

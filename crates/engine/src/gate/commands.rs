@@ -5,7 +5,7 @@ use super::change::Subject;
 use super::config::{Manager, Pipeline};
 use super::ids::{ChangeId, ItemId, PipelineName, QueueName};
 use super::io::{Answer, Command};
-use super::item::{Item, ItemPhase};
+use super::item::{Item, ItemPhase, MergeState};
 use super::reason::{EvictReason, HoldReason, Ignored, Refusal, ResetReason};
 use super::rows::{AutoholdRow, GateRow};
 use super::snapshot::QueueKey;
@@ -32,7 +32,7 @@ impl Gate {
             Command::Promote { pipeline, changes } => self.promote(&pipeline, &changes, &by),
             Command::Autohold { project, job, change, count, reason } => {
                 self.last_autohold += 1;
-                let id = self.last_autohold;
+                let (id, count) = (self.last_autohold, count.max(1));
                 let reason = crate::reason::clean(&reason);
                 let row = AutoholdRow { id, project, job, change, left: count, reason, by };
                 self.scratch.rows.push(GateRow::Autohold(row.clone()));
@@ -133,15 +133,21 @@ impl Gate {
         let old = queue.items.clone();
         let mut new: Vec<ItemId> = Vec::new();
         let mut seen = BTreeSet::new();
-        let landing = |id: &&ItemId| {
-            self.held.items.get(id).is_some_and(|item| matches!(item.phase, ItemPhase::Landing { .. }))
+        // What is being landed stays first, and so does what runs where only one may.
+        let one_by_one = self.held.manager(&first) != Manager::Dependent;
+        let stays = |id: &&ItemId| {
+            self.held.items.get(id).is_some_and(|item| {
+                let has_begun = item.buildset.state != MergeState::Waiting;
+                matches!(item.phase, ItemPhase::Landing { .. }) || (one_by_one && has_begun)
+            })
         };
-        let first_ones: Vec<ItemId> = old.iter().filter(landing).copied().collect();
+        let first_ones: Vec<ItemId> = old.iter().filter(stays).copied().collect();
         let wanted =
             first_ones.into_iter().chain(wanted.iter().map(|item| item.id)).chain(old.iter().copied());
         for id in wanted {
             self.with_needs(id, &mut seen, &mut new);
         }
+        new.retain(|id| old.contains(id));
         self.reorder(&key, &old, new, by);
         Ok(Answer::Done)
     }

@@ -2,7 +2,7 @@
 
 use super::change::{ChangeFacts, ChangeStatus, Subject};
 use super::config::{EventKind, Manager, MergeMode, Pipeline};
-use super::ids::{BranchName, ChangeId, ItemId, Patchset, ProjectName, QueueName};
+use super::ids::{BranchName, ChangeId, ItemId, Patchset, PipelineName, ProjectName, QueueName};
 use super::io::{Effect, Event, ToMerge};
 use super::item::{Buildset, Item, ItemChange, ItemEnd, ItemOutcome, ItemPhase, MergeState};
 use super::jobs::{self, Target};
@@ -194,26 +194,7 @@ impl Gate {
         facts: &ChangeFacts,
         because: &str,
     ) -> Result<ItemId, Ignored> {
-        let mut below = Vec::new();
-        if !pipeline.ignore_dependencies && facts.status != ChangeStatus::Merged {
-            for group in self.needs_in_order(&facts.id, true)? {
-                if group.len() > 1 && !self.cycles_allowed_anywhere(&group) {
-                    return Err(EnqueueRefusal::Cycle { path: self.circle(&group) }.into());
-                }
-                for id in group.iter().filter(|id| **id != facts.id) {
-                    let needed = self.held.changes.get(id);
-                    let Some(needed) = needed else { continue };
-                    if needed.status == ChangeStatus::Abandoned {
-                        let closed = EnqueueRefusal::Closed {
-                            change: needed.patchset(),
-                            status: needed.status.word().to_owned(),
-                        };
-                        return Err(self.because_of(facts, id, closed).into());
-                    }
-                    below.push(self.item_change(needed));
-                }
-            }
-        }
+        let below = self.below(pipeline, facts)?;
         let subject = Subject::Change(facts.patchset());
         let queue = match pipeline.manager {
             Manager::Supercedent => branch_queue(&facts.project, &facts.branch),
@@ -221,6 +202,33 @@ impl Gate {
         };
         let changes = vec![self.item_change(facts)];
         Ok(self.insert(pipeline, queue, subject, changes, below, Vec::new(), None, because))
+    }
+
+    /// What is merged below a change only for its sake.
+    pub(super) fn below(
+        &self,
+        pipeline: &Pipeline,
+        facts: &ChangeFacts,
+    ) -> Result<Vec<ItemChange>, EnqueueRefusal> {
+        let mut below = Vec::new();
+        if pipeline.ignore_dependencies || facts.status == ChangeStatus::Merged {
+            return Ok(below);
+        }
+        for group in self.needs_in_order(&facts.id, true)? {
+            if group.len() > 1 && !self.cycles_allowed_anywhere(&group) {
+                return Err(EnqueueRefusal::Cycle { path: self.circle(&group) });
+            }
+            for id in group.iter().filter(|id| **id != facts.id) {
+                let Some(needed) = self.held.changes.get(id) else { continue };
+                if needed.status == ChangeStatus::Abandoned {
+                    let status = needed.status.word().to_owned();
+                    let closed = EnqueueRefusal::Closed { change: needed.patchset(), status };
+                    return Err(self.because_of(facts, id, closed));
+                }
+                below.push(self.item_change(needed));
+            }
+        }
+        Ok(below)
     }
 
     fn cycles_allowed_anywhere(&self, group: &[ChangeId]) -> bool {
@@ -250,7 +258,20 @@ impl Gate {
             let pipeline = pipeline.name.clone();
             return Err(EnqueueRefusal::NoJobsConfigured { project, pipeline }.into());
         }
-        let same = |item: &&Arc<Item>| item.pipeline == pipeline.name && item.subject == subject;
+        if pipeline.manager == Manager::Dependent {
+            return Err(EnqueueRefusal::NothingToLand { pipeline: pipeline.name.clone() }.into());
+        }
+        let target = Target::of_subject(&subject, &project);
+        if jobs::list(&self.held.config, pipeline, &[target]).is_empty() {
+            let (what, pipeline) = (subject.to_string(), pipeline.name.clone());
+            return Err(EnqueueRefusal::NoJobsForRef { what, pipeline }.into());
+        }
+        // A time that comes again while its item is there waits for no second one.
+        let equal = |other: &Subject| match (other, &subject) {
+            (Subject::Timer { project: one, .. }, Subject::Timer { project: other, .. }) => one == other,
+            (one, other) => one == other,
+        };
+        let same = |item: &&Arc<Item>| item.pipeline == pipeline.name && equal(&item.subject);
         if let Some(item) = self.held.items.values().find(same) {
             return Err(Ignored::AlreadyThere { item: item.id });
         }
@@ -296,6 +317,7 @@ impl Gate {
             changes,
             below,
             needs,
+            met: Vec::new(),
             ahead,
             enqueued_at: self.now,
             because: because.to_owned(),
@@ -326,23 +348,27 @@ impl Gate {
             self.scratch.changes.insert(change);
         }
         let key = (item.pipeline.clone(), item.queue.clone());
-        let window = self.first_window(&item);
-        let queue = self.held.queues.entry(key).or_insert_with(|| ChangeQueue {
-            items: Vec::new(),
-            window,
-            hold: None,
-        });
-        queue.items.push(id);
+        if !self.held.queues.contains_key(&key) {
+            let queue = Self::first_queue(self.held.pipeline(&item.pipeline).map(AsRef::as_ref));
+            self.held.queues.insert(key.clone(), queue);
+            if self.held.manager(&item) == Manager::Dependent {
+                self.scratch.queue_rows.insert(key.clone());
+            }
+        }
+        if let Some(queue) = self.held.queues.get_mut(&key) {
+            queue.items.push(id);
+        }
         self.held.items.insert(id, item);
     }
 
-    fn first_window(&self, item: &Item) -> u32 {
-        let pipeline = self.held.pipeline(&item.pipeline);
-        match pipeline.map(|pipeline| (pipeline.manager, pipeline.window.start)) {
+    /// A queue with nothing in it.
+    pub(super) fn first_queue(pipeline: Option<&Pipeline>) -> ChangeQueue {
+        let window = match pipeline.map(|pipeline| (pipeline.manager, pipeline.window.start)) {
             Some((Manager::Dependent, start)) => start,
             Some((Manager::Serial | Manager::Supercedent, _)) => 1,
             _ => 0,
-        }
+        };
+        ChangeQueue { items: Vec::new(), window, hold: None }
     }
 
     /// Supercedent: of those that wait, only the newest stays.
@@ -468,6 +494,7 @@ impl Gate {
             changes: vec![own],
             below: Vec::new(),
             needs: Vec::new(),
+            met: Vec::new(),
             ahead: None,
             enqueued_at: self.now,
             because: because.to_owned(),
@@ -475,12 +502,17 @@ impl Gate {
             phase: ItemPhase::Ended(end),
             reports: 1,
         };
-        let report = comment(pipeline, &item, 0, &format!("Not let into {}: {reason}.", pipeline.name));
+        let report = comment(pipeline, &item, 0, &format!("{}{reason}.", refusal_head(&pipeline.name)));
         self.scratch.rows.push(GateRow::Item(Arc::new(item)));
         self.scratch.rows.push(GateRow::Report(Box::new(report.clone())));
         self.effect(Effect::Report(Box::new(report)));
         outcome
     }
+}
+
+/// How a refusal begins that is told to authors.
+pub(super) fn refusal_head(pipeline: &PipelineName) -> String {
+    format!("Not let into {pipeline}: ")
 }
 
 fn cycles_allowed(pipeline: &Pipeline, queue: &QueueName) -> bool {
@@ -493,10 +525,10 @@ pub(super) fn known_changes(item: &Item) -> BTreeSet<ChangeId> {
     own.chain(item.needs.iter().map(|need| need.change.clone())).collect()
 }
 
-fn own_queue(item: i64) -> QueueName {
+pub(super) fn own_queue(item: i64) -> QueueName {
     QueueName::from(format!("item {item}"))
 }
 
-fn branch_queue(project: &ProjectName, branch: &BranchName) -> QueueName {
+pub(super) fn branch_queue(project: &ProjectName, branch: &BranchName) -> QueueName {
     QueueName::from(format!("{project} {branch}"))
 }

@@ -3,12 +3,13 @@
 use super::Gate;
 use super::change::{ChangeFacts, RefUpdate, Subject};
 use super::config::{EventKind, Manager, Pipeline};
+use super::enqueue::refusal_head;
 use super::filter;
 use super::ids::{ChangeId, ItemId, Oid, Patchset, PipelineName};
 use super::io::Event;
 use super::item::{Item, ItemPhase, MergeState};
 use super::reason::{EvictReason, Ignored, ResetReason};
-use super::snapshot::{QueueKey, failing_itself};
+use super::snapshot::QueueKey;
 use std::sync::Arc;
 
 /// What came of an event in one pipeline.
@@ -51,7 +52,7 @@ impl Gate {
     }
 
     /// Something else is known of a change now: items that have it may have to go.
-    fn check_users(&mut self, change: &ChangeId) {
+    pub(super) fn check_users(&mut self, change: &ChangeId) {
         let Some(facts) = self.held.changes.get(change).cloned() else { return };
         for id in self.users.get(change).cloned().unwrap_or_default() {
             let Some(item) = self.held.items.get(&id).cloned() else { continue };
@@ -147,10 +148,7 @@ impl Gate {
             .pipelines
             .iter()
             .filter(|pipeline| pipeline.manager == Manager::Dependent)
-            .filter_map(|pipeline| {
-                let key = (pipeline.name.clone(), update.project.clone());
-                Some((pipeline.name.clone(), self.held.shared.get(&key)?.clone()))
-            })
+            .map(|pipeline| (pipeline.name.clone(), self.queue_name(pipeline, &update.project)))
             .collect();
         for key in keys {
             self.base_moved(&key, update);
@@ -170,9 +168,14 @@ impl Gate {
         if concerned.iter().any(|item| item.phase != ItemPhase::Testing) {
             return;
         }
-        // One that fails has been left where it was tested, and has its verdict; the others stand on the first.
-        let Some(first) = concerned.iter().find(|item| failing_itself(item).is_empty()) else { return };
-        let MergeState::Done(merged) = &first.buildset.state else { return };
+        // One that fails has been left where it was tested, and has its verdict; one whose need fails has no state.
+        // The others stand on the first.
+        let sound = concerned.iter().filter(|item| self.held.failing(item).is_empty());
+        let mut states = sound.filter_map(|item| match &item.buildset.state {
+            MergeState::Done(merged) => Some((item, merged)),
+            _ => None,
+        });
+        let Some((first, merged)) = states.next() else { return };
         let stands_on_tip = merged.moved.iter().any(|moved| {
             moved.project == update.project && moved.branch == update.name && moved.base.commit == update.new
         });
@@ -210,6 +213,11 @@ impl Gate {
         let subject = match (&event.change, &event.ref_update, &event.timer) {
             (Some(patchset), ..) => {
                 let outcome = self.add_change(pipeline, patchset, &because, true);
+                // A refusal is a comment, and so an event itself: it must not be answered by another one.
+                let own = refusal_head(&pipeline.name);
+                if event.comment.as_deref().is_some_and(|comment| comment.contains(&own)) {
+                    return Some(outcome);
+                }
                 return Some(self.tell_refusal(pipeline, patchset, outcome, &because));
             }
             (None, Some(update), _) => Subject::Ref(update.clone()),

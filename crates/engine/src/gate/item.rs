@@ -32,6 +32,9 @@ pub struct Item {
     pub below: Vec<ItemChange>,
     /// The unmerged changes that it needs, each of which is in an item ahead.
     pub needs: Vec<Patchset>,
+    /// What it needed and is in its branch since: its source may go on calling that open for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub met: Vec<Patchset>,
     /// The item that it is tested on.
     pub ahead: Option<ItemId>,
     /// When it was let in.

@@ -23,16 +23,22 @@ impl<'a> Target<'a> {
             files: change.files.as_deref(),
         }
     }
+
+    /// Of a ref or a timer.
+    pub(super) fn of_subject(subject: &'a Subject, project: &'a ProjectName) -> Self {
+        let branch = match subject {
+            Subject::Ref(update) => Some(update.name.as_str()),
+            Subject::Change(_) | Subject::Timer { .. } => None,
+        };
+        Self { project, branch, files: None }
+    }
 }
 
 /// What an item's jobs look at.
 pub(super) fn targets(item: &Item) -> Vec<Target<'_>> {
     match &item.subject {
         Subject::Change(_) => item.changes.iter().map(Target::of).collect(),
-        Subject::Ref(update) => {
-            vec![Target { project: &item.project, branch: Some(update.name.as_str()), files: None }]
-        }
-        Subject::Timer { .. } => vec![Target { project: &item.project, branch: None, files: None }],
+        subject => vec![Target::of_subject(subject, &item.project)],
     }
 }
 

@@ -79,7 +79,7 @@ impl Gate {
             LandResult::Landed { tips } => self.is_landed(&item, request, tips),
             LandResult::BaseMoved { project, branch, found } => {
                 let found = found.commit.to_string();
-                self.reset(id, ResetReason::BaseMoved { project, branch, found });
+                self.test_again(&item, ResetReason::BaseMoved { project, branch, found });
             }
             LandResult::Refused { why } => {
                 self.report(id, Kind::DidNotLand(why.clone()));
@@ -110,6 +110,19 @@ impl Gate {
                 self.hold_queue(&item, hold);
                 self.evict(id, EvictReason::Partial { landed, refused, why });
             }
+        }
+    }
+
+    /// Nothing was landed. What has become known meanwhile was left to the landing, and counts from now on.
+    fn test_again(&mut self, item: &Item, reason: ResetReason) {
+        if let Some(item) = self.edit(item.id) {
+            item.phase = ItemPhase::Testing;
+        }
+        self.reset(item.id, reason);
+        let config = Arc::clone(&self.held.config);
+        self.refit(item.id, &config);
+        for own in &item.changes {
+            self.check_users(&own.merge.patchset.change);
         }
     }
 
@@ -148,6 +161,7 @@ impl Gate {
                 && let Some(item) = self.edit(id)
             {
                 item.needs.retain(|need| need.change != patchset.change);
+                item.met.push(patchset.clone());
                 let forgotten = !super::enqueue::known_changes(item).contains(&patchset.change);
                 if forgotten && let Some(users) = self.users.get_mut(&patchset.change) {
                     users.remove(&id);
@@ -264,7 +278,8 @@ fn resized(window: u32, config: &WindowConfig, (growth, up): (Growth, bool)) -> 
         (Growth::Exponential(factor), true) => window.saturating_mul(factor.max(1)),
         (Growth::Exponential(factor), false) => window / factor.max(1),
     };
-    next.max(config.floor).min(config.ceiling.unwrap_or(u32::MAX))
+    // 0 would be no limit at all.
+    next.min(config.ceiling.unwrap_or(u32::MAX)).max(config.floor).max(1)
 }
 
 #[cfg(test)]

@@ -219,10 +219,18 @@ impl Gate {
     }
 
     fn save_queue(&mut self, key: &QueueKey) {
-        let Some(queue) = self.held.queues.get(key) else { return };
         let (pipeline, name) = key.clone();
-        let row = rows::QueueRow { pipeline, queue: name, window: queue.window, hold: queue.hold.clone() };
+        let (window, hold) = self.held.queues.get(key).map_or((0, None), |it| (it.window, it.hold.clone()));
+        let row = rows::QueueRow { pipeline, queue: name, window, hold };
         self.scratch.rows.push(GateRow::Queue(row));
+    }
+
+    /// Forgets a queue that has nothing in it. If it was stored, then a row says that nothing is left of it.
+    fn drop_queue(&mut self, key: &QueueKey) {
+        let dependent = self.held.pipeline(&key.0).is_none_or(|it| it.manager == config::Manager::Dependent);
+        if self.held.queues.remove(key).is_some_and(|queue| queue.hold.is_some() || dependent) {
+            self.scratch.queue_rows.insert(key.clone());
+        }
     }
 
     /// Stores what is known of a change while an item knows it, and drops it afterwards.

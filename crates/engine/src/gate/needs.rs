@@ -115,17 +115,14 @@ impl Gate {
             for need in self.direct_needs(facts, false).ok()? {
                 let is_known = item.needs.iter().any(|known| known.change == need.change)
                     || item.has_change(&need.change);
-                if !is_known && !self.landed_by_us(&need) {
+                // Of what landed and was forgotten since, nothing is known.
+                let is_open = self.held.changes.contains_key(&need.change) && !self.landed.contains(&need);
+                if !is_known && is_open {
                     return Some(format!("it needs {need} now"));
                 }
             }
         }
         None
-    }
-
-    /// True if the need's facts are only late: its item has just landed.
-    fn landed_by_us(&self, need: &Patchset) -> bool {
-        self.landed.contains(need)
     }
 }
 

@@ -53,6 +53,22 @@ pub enum EnqueueRefusal {
         /// The pipeline.
         pipeline: PipelineName,
     },
+    /// Every job was filtered away from a ref or a time.
+    #[error("no job of pipeline {pipeline} applies to {what}: the branches of its jobs leave none")]
+    NoJobsForRef {
+        /// The ref or the time.
+        what: String,
+        /// The pipeline.
+        pipeline: PipelineName,
+    },
+    /// A ref or a time in a pipeline that lands changes.
+    #[error(
+        "pipeline {pipeline} lands changes, and there is no change to land; use a pipeline with another manager"
+    )]
+    NothingToLand {
+        /// The pipeline.
+        pipeline: PipelineName,
+    },
     /// A requirement does not hold.
     #[error("{what}")]
     Requirement {
@@ -345,6 +361,9 @@ pub enum ResetReason {
         /// Where to.
         found: String,
     },
+    /// The configuration changed.
+    #[error("the configuration has it tested in another way now")]
+    Reconfigured,
     /// The order changed.
     #[error("{by} changed the order of the queue")]
     Promoted {

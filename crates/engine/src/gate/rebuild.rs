@@ -34,6 +34,11 @@ impl Gate {
         };
         gate.put_in_force(rows.config.unwrap_or_default());
         for row in rows.queues {
+            let pipeline = gate.held.pipeline(&row.pipeline);
+            let gated = pipeline.is_some_and(|pipeline| pipeline.manager == Manager::Dependent);
+            if row.hold.is_none() && (!gated || row.window == 0) {
+                continue; // nothing is left of it
+            }
             let queue = ChangeQueue { items: Vec::new(), window: row.window, hold: row.hold };
             gate.held.queues.insert((row.pipeline, row.queue), queue);
         }
@@ -54,6 +59,7 @@ impl Gate {
                     gate.running.insert(build.uuid, (item.id, index));
                 }
             }
+            item.met.iter().for_each(|met| gate.landed.add(met.clone()));
             if let Some(at) = due_of(&item) {
                 gate.due.insert(item.id, at);
             }

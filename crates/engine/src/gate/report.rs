@@ -97,7 +97,7 @@ impl Gate {
     fn message(&self, pipeline: &Pipeline, item: &Item, kind: &Kind) -> String {
         let Messages { success, failure, merge_failure, footer } = &pipeline.messages;
         let mut text = match kind {
-            Kind::Start => return self.start_message(&pipeline.name),
+            Kind::Start => self.start_message(&pipeline.name),
             Kind::Success | Kind::Landed => format!("{success}\n\n{}", self.job_lines(item)),
             Kind::Failure => format!("{failure}\n\n{}", self.job_lines(item)),
             Kind::Infrastructure => format!(
@@ -156,11 +156,7 @@ impl Gate {
         };
         let word = replaced.as_deref().unwrap_or(word);
         let url = self.report_url(item, &definition, build, pattern.as_deref());
-        let name = if places.job_name_in_report && url != job.job.as_str() {
-            format!("{} ", job.job)
-        } else {
-            String::new()
-        };
+        let name = if places.job_name_in_report { format!("{} ", job.job) } else { String::new() };
         let times = build.filter(|_| places.report_times).and_then(duration).unwrap_or_default();
         let voting = if job.voting { "" } else { " (non-voting)" };
         format!("- {name}{url} : {word}{times}{voting}\n")

@@ -31,7 +31,13 @@ struct Seen {
 impl Gate {
     pub(super) fn walk(&mut self, key: &QueueKey) {
         let Some(queue) = self.held.queues.get(key) else { return };
-        let Some(manager) = self.held.pipeline(&key.0).map(|pipeline| pipeline.manager) else { return };
+        let Some(manager) = self.held.pipeline(&key.0).map(|pipeline| pipeline.manager) else {
+            // Its pipeline is gone, and what is being landed is all that can be in it.
+            if queue.items.is_empty() {
+                self.drop_queue(key);
+            }
+            return;
+        };
         let mut seen = Seen::default();
         let mut index = 0;
         for id in queue.items.clone() {
@@ -41,7 +47,7 @@ impl Gate {
         if self.held.queues.get(key).is_some_and(|queue| queue.items.is_empty())
             && manager != Manager::Dependent
         {
-            self.held.queues.remove(key);
+            self.drop_queue(key);
         }
     }
 
@@ -89,12 +95,12 @@ impl Gate {
         item.needs.iter().find(fails).cloned()
     }
 
-    /// A need that is neither merged nor in the queue.
+    /// A need that is neither merged nor in the queue. In another queue of the pipeline nothing orders the two.
     fn lost_need(&self, item: &Item) -> Option<Patchset> {
         let there = |need: &&Patchset| {
-            self.held
-                .item_of(&item.pipeline, &need.change)
-                .is_some_and(|other| other.changes.iter().any(|own| own.merge.patchset == **need))
+            self.held.item_of(&item.pipeline, &need.change).is_some_and(|other| {
+                other.queue == item.queue && other.changes.iter().any(|own| own.merge.patchset == **need)
+            })
         };
         item.needs.iter().find(|need| !there(need)).cloned()
     }
@@ -152,7 +158,7 @@ impl Gate {
         self.scratch.queues.insert(key);
     }
 
-    fn reset_one(&mut self, id: ItemId, reason: ResetReason) {
+    pub(super) fn reset_one(&mut self, id: ItemId, reason: ResetReason) {
         let Some(item) = self.held.items.get(&id) else { return };
         let untouched = item.buildset.state == MergeState::Waiting && item.buildset.jobs.is_empty();
         if untouched {

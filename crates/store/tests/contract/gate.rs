@@ -63,6 +63,7 @@ fn item(id: i64, number: u64, jobs: Vec<ItemJob>) -> Item {
         changes: vec![change],
         below: Vec::new(),
         needs: Vec::new(),
+        met: Vec::new(),
         ahead: None,
         enqueued_at: at(0),
         because: "a vote".to_owned(),

@@ -1,0 +1,600 @@
+//! The gate alone, step by step: what is hard to come by in a simulation. After each step the gate made of the stored
+//! rows must be the gate that wrote them.
+
+use assay_engine::gate::Gate;
+use assay_engine::gate::change::{Account, ChangeFacts, ChangeStatus, RefUpdate, SubmitRecord};
+use assay_engine::gate::config::{
+    Config, EventKind, JobDef, JobNode, LandingWay, Manager, MergeMode, Messages, Pipeline, Precedence,
+    Project, QueueDef, ReportAction, Reporters, Requirements, Trigger, WindowConfig,
+};
+use assay_engine::gate::ids::{ChangeId, ItemId, Oid, Patchset, Uuid};
+use assay_engine::gate::io::{
+    Answer, BuildRequest, BuildResult, Command, Effect, Event, Input, LandRequest, LandResult, Merge,
+    MergeRequest, Merged, Moved, Report, Tip,
+};
+use assay_engine::gate::item::{Item, ItemPhase};
+use assay_engine::gate::pattern::Pattern;
+use assay_engine::gate::reason::Refusal;
+use assay_engine::gate::rows::{GateRow, GateRows};
+use assay_engine::ids::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+const SEED: u128 = 7;
+
+/// A configuration in few words: `("gate", Manager::Dependent)`, the projects with the pipelines' jobs.
+fn config(pipelines: &[(&str, Manager)], projects: &[(&str, &[&str])], queues: &[(&str, &[&str])]) -> Config {
+    let pipelines = pipelines.iter().map(|(name, manager)| Arc::new(pipeline(name, *manager, queues)));
+    let pipelines: Vec<_> = pipelines.collect();
+    let node = |job: &&str| JobNode { job: (*job).into(), children: Vec::new() };
+    let project = |(name, jobs): &(&str, &[&str])| {
+        let tree: Vec<JobNode> = jobs.iter().map(node).collect();
+        let everywhere = pipelines.iter().map(|pipeline| (pipeline.name.clone(), tree.clone())).collect();
+        let project = Project { name: (*name).into(), merge_mode: MergeMode::Merge, pipelines: everywhere };
+        ((*name).into(), Arc::new(project))
+    };
+    let jobs: BTreeSet<&str> = projects.iter().flat_map(|(_, jobs)| jobs.iter().copied()).collect();
+    Config {
+        hash: "0".to_owned(),
+        projects: projects.iter().map(project).collect(),
+        jobs: jobs.into_iter().map(|job| (job.into(), Arc::new(JobDef::new(job)))).collect(),
+        pipelines,
+        ..Config::default()
+    }
+}
+
+fn pipeline(name: &str, manager: Manager, queues: &[(&str, &[&str])]) -> Pipeline {
+    let review = |value: i32, submit: bool| ReportAction::Review {
+        source: "gerrit".into(),
+        labels: vec![("Verified".to_owned(), value)],
+        submit,
+        flags: Vec::new(),
+    };
+    let trigger = Trigger {
+        source: "gerrit".into(),
+        events: vec![Pattern::new("comment-added|patchset-created").expect("a pattern")],
+        branches: Vec::new(),
+        refs: Vec::new(),
+        ignore_deletes: true,
+        comments: Vec::new(),
+        emails: Vec::new(),
+        usernames: Vec::new(),
+        approvals: Vec::new(),
+        require: Vec::new(),
+        reject: Vec::new(),
+        time: None,
+        pipelines: Vec::new(),
+    };
+    let queue = |(name, projects): &(&str, &[&str])| QueueDef {
+        name: (*name).into(),
+        projects: projects.iter().map(|project| (*project).into()).collect(),
+        allow_cycles: false,
+    };
+    Pipeline {
+        name: name.into(),
+        description: None,
+        manager,
+        source: "gerrit".into(),
+        precedence: Precedence::Normal,
+        triggers: vec![trigger],
+        require: Requirements::default(),
+        reject: Vec::new(),
+        reporters: Reporters {
+            success: vec![review(1, manager == Manager::Dependent)],
+            failure: vec![review(-1, false)],
+            ..Reporters::default()
+        },
+        messages: Messages::default(),
+        dequeue_on_new_patchset: true,
+        ignore_dependencies: false,
+        disable_after: None,
+        window: WindowConfig::default(),
+        queues: queues.iter().map(queue).collect(),
+        landing: LandingWay::Push,
+    }
+}
+
+fn edit_pipeline(config: &mut Config, edit: impl Fn(&mut Pipeline)) {
+    config.pipelines.iter_mut().for_each(|pipeline| edit(Arc::make_mut(pipeline)));
+}
+
+fn edit_job(config: &mut Config, job: &str, edit: impl Fn(&mut JobDef)) {
+    edit(Arc::make_mut(config.jobs.get_mut(job).expect("a job")));
+}
+
+fn id(number: u64) -> ChangeId {
+    ChangeId { source: "gerrit".into(), number }
+}
+
+fn tip(text: &str) -> Tip {
+    Tip { commit: Oid::from(text), tree: Oid::from(format!("tree of {text}")) }
+}
+
+/// What carries the gate's effects out, as far as a test wants that.
+struct Rig {
+    gate: Gate,
+    now: i64,
+    rows: BTreeMap<(&'static str, String), GateRow>,
+    asked: Vec<MergeRequest>,
+    builds: Vec<BuildRequest>,
+    lands: Vec<LandRequest>,
+    reports: Vec<Report>,
+    cancelled: Vec<Uuid>,
+    /// Speculative states are made at once.
+    merges: bool,
+}
+
+impl Rig {
+    fn new(config: Config) -> Self {
+        let mut rig = Self {
+            gate: Gate::new(SEED),
+            now: 1_000_000,
+            rows: BTreeMap::new(),
+            asked: Vec::new(),
+            builds: Vec::new(),
+            lands: Vec::new(),
+            reports: Vec::new(),
+            cancelled: Vec::new(),
+            merges: true,
+        };
+        rig.configure(config);
+        rig
+    }
+
+    fn configure(&mut self, config: Config) {
+        self.step(Input::Configure(Arc::new(config))).expect("taken");
+    }
+
+    fn step(&mut self, input: Input) -> Result<Answer, Refusal> {
+        self.now += 1_000_000;
+        let step = self.gate.step(input, Timestamp(self.now));
+        let mut made = Vec::new();
+        for effect in step.effects {
+            match effect {
+                Effect::Save(row) => drop(self.rows.insert(row.key(), *row)),
+                Effect::Merge(Merge::Make(request)) if self.merges => made.push(request),
+                Effect::Merge(Merge::Make(request)) => self.asked.push(request),
+                Effect::StartBuild(request) => self.builds.push(*request),
+                Effect::CancelBuild(uuid) => self.cancelled.push(uuid),
+                Effect::Land(request) => self.lands.push(*request),
+                Effect::Report(report) => self.reports.push(*report),
+                Effect::Merge(_) | Effect::Refresh(_) | Effect::Changed(_) => {}
+            }
+        }
+        assert_eq!(Gate::rebuild(self.stored(), SEED).rows(), self.gate.rows(), "rebuilt is not live");
+        for request in made {
+            self.make(&request);
+        }
+        step.answer
+    }
+
+    fn stored(&self) -> GateRows {
+        let mut rows = GateRows::default();
+        for row in self.rows.values().cloned() {
+            match row {
+                GateRow::Item(item) => {
+                    rows.last_item = rows.last_item.max(item.id.0);
+                    rows.items.extend(item.is_live().then_some(item));
+                }
+                GateRow::Queue(row) => rows.queues.push(row),
+                GateRow::Pipeline(row) => rows.pipelines.push(row),
+                GateRow::Change(facts) => rows.changes.push(facts),
+                GateRow::ForgetChange(_) | GateRow::Report(_) => {}
+                GateRow::Durations(row) => rows.durations.push(row),
+                GateRow::Evidence(row) => rows.evidence.push(row),
+                GateRow::Autohold(row) => {
+                    rows.last_autohold = rows.last_autohold.max(row.id);
+                    rows.autoholds.extend((row.left > 0).then_some(row));
+                }
+                GateRow::Config(config) => rows.config = Some(config),
+            }
+        }
+        rows
+    }
+
+    fn restart(&mut self) {
+        self.gate = Gate::rebuild(self.stored(), SEED);
+        self.step(Input::Tick).expect("taken");
+    }
+
+    /// Makes a state: a commit is named after the state below it and the change.
+    fn make(&mut self, request: &MergeRequest) {
+        let moved = request.changes.iter().map(|change| Moved {
+            project: change.project.clone(),
+            branch: change.branch.clone(),
+            base: tip("base"),
+            tip: tip(&format!("{}/{}", change.project, change.patchset)),
+        });
+        let result = Ok(Merged { moved: moved.collect() });
+        self.step(Input::Merged { merge: request.merge, result }).expect("taken");
+    }
+
+    fn facts(&self, number: u64, project: &str) -> ChangeFacts {
+        ChangeFacts {
+            id: id(number),
+            current_patchset: 1,
+            revision: format!("{number:040x}").into(),
+            fetch_ref: format!("refs/changes/{:02}/{number}/1", number % 100),
+            project: project.into(),
+            branch: "master".into(),
+            change_id: Some(format!("I{number:040x}")),
+            subject: "A change".to_owned(),
+            message: String::new(),
+            url: None,
+            owner: Account::default(),
+            topic: None,
+            status: ChangeStatus::New,
+            wip: false,
+            approvals: Vec::new(),
+            submit_records: vec![SubmitRecord::Ok],
+            files: Some(vec!["README".to_owned()]),
+            parents: Vec::new(),
+            as_of: Timestamp(self.now),
+        }
+    }
+
+    fn child(&self, number: u64, project: &str, parent: u64) -> ChangeFacts {
+        let parents = vec![Patchset { change: id(parent), patchset: 1 }];
+        ChangeFacts { parents, ..self.facts(number, project) }
+    }
+
+    fn comment(&mut self, facts: ChangeFacts) -> Answer {
+        let mut event = Event::new("gerrit".into(), EventKind::CommentAdded);
+        event.change = Some(facts.patchset());
+        event.facts = vec![facts];
+        self.step(Input::Event(Box::new(event))).expect("taken")
+    }
+
+    fn enqueue(&mut self, number: u64, project: &str) -> ItemId {
+        let facts = self.facts(number, project);
+        self.comment(facts);
+        self.of(number).id
+    }
+
+    fn items(&self) -> Vec<Arc<Item>> {
+        let held = self.gate.held();
+        held.queues.values().flat_map(|queue| &queue.items).map(|id| Arc::clone(&held.items[id])).collect()
+    }
+
+    fn of(&self, number: u64) -> Arc<Item> {
+        self.items().into_iter().find(|item| item.has_change(&id(number))).expect("an item")
+    }
+
+    fn has(&self, number: u64) -> bool {
+        self.items().iter().any(|item| item.has_change(&id(number)))
+    }
+
+    /// The latest build of a job for a change.
+    fn build(&self, number: u64, job: &str) -> Uuid {
+        let item = self.of(number);
+        let job = item.buildset.jobs.iter().find(|own| own.job.as_str() == job).expect("a job");
+        job.state.build().expect("a build").uuid
+    }
+
+    fn end(&mut self, number: u64, job: &str, result: BuildResult) {
+        let build = self.build(number, job);
+        self.step(Input::BuildEnded { build, result }).expect("taken");
+    }
+
+    fn pass(&mut self, number: u64) {
+        self.end(number, "unit", BuildResult::success());
+    }
+
+    fn is_landing(&self, number: u64) -> bool {
+        matches!(self.of(number).phase, ItemPhase::Landing { .. })
+    }
+
+    /// Ends the landing of a change with what was tested.
+    fn land(&mut self, number: u64) {
+        let item = self.of(number);
+        let request = self.lands.iter().rev().find(|request| request.item == item.id).expect("a landing");
+        let tips = request.members.iter().map(|member| member.tested.clone()).collect();
+        self.step(Input::Landed { item: item.id, result: LandResult::Landed { tips } }).expect("taken");
+    }
+
+    fn base_moved(&mut self, number: u64) {
+        let item = self.of(number);
+        let found = tip("elsewhere");
+        let (project, branch) = (item.project.clone(), item.branch.clone());
+        let result = LandResult::BaseMoved { project, branch, found };
+        self.step(Input::Landed { item: item.id, result }).expect("taken");
+    }
+
+    fn moves(&mut self, project: &str, new: &str) {
+        let mut event = Event::new("gerrit".into(), EventKind::RefUpdated);
+        event.ref_update = Some(RefUpdate {
+            project: project.into(),
+            name: "master".into(),
+            old: "0".into(),
+            new: new.into(),
+        });
+        self.step(Input::Event(Box::new(event))).expect("taken");
+    }
+
+    fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
+        self.step(Input::Command { command, by: "op".to_owned() })
+    }
+
+    fn queue(&self) -> Vec<u64> {
+        self.items()
+            .iter()
+            .flat_map(|item| &item.changes)
+            .map(|own| own.merge.patchset.change.number)
+            .collect()
+    }
+}
+
+fn gate(projects: &[(&str, &[&str])], queues: &[(&str, &[&str])]) -> Config {
+    config(&[("gate", Manager::Dependent)], projects, queues)
+}
+
+const UNIT: &[&str] = &["unit"];
+
+#[test]
+fn a_branch_of_a_project_with_its_own_queue_moves() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    rig.enqueue(1, "a");
+    let before = rig.build(1, "unit");
+    rig.moves("a", "foreign");
+    assert_ne!(rig.build(1, "unit"), before, "it goes on above a tip that is gone");
+}
+
+#[test]
+fn a_patchset_superseded_while_it_was_being_landed_is_not_landed_afterwards() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    rig.enqueue(1, "a");
+    rig.pass(1);
+    assert!(rig.is_landing(1));
+    let newer = ChangeFacts { current_patchset: 2, ..rig.facts(1, "a") };
+    rig.step(Input::Facts(vec![newer])).expect("taken");
+    rig.base_moved(1);
+    assert!(!rig.has(1), "the old patchset is tested again, to be landed");
+}
+
+#[test]
+fn a_configuration_without_a_place_for_what_is_being_landed() {
+    for (what, new) in [
+        ("no pipeline", config(&[("check", Manager::Independent)], &[("a", UNIT)], &[])),
+        ("no job", gate(&[("a", &[])], &[])),
+    ] {
+        let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+        rig.enqueue(1, "a");
+        rig.pass(1);
+        rig.configure(new);
+        rig.base_moved_of(what);
+    }
+}
+
+impl Rig {
+    fn base_moved_of(&mut self, what: &str) {
+        let item = self.gate.held().items.values().next().cloned().expect("an item");
+        let result =
+            LandResult::BaseMoved { project: "a".into(), branch: "master".into(), found: tip("elsewhere") };
+        self.step(Input::Landed { item: item.id, result }).expect("taken");
+        let left: Vec<_> = self.gate.held().items.values().map(|item| item.phase.clone()).collect();
+        assert!(left.is_empty(), "{what}: {left:?}");
+    }
+}
+
+#[test]
+fn a_need_that_a_new_configuration_puts_into_another_queue() {
+    let projects: &[(&str, &[&str])] = &[("a", UNIT), ("b", UNIT)];
+    let mut rig = Rig::new(gate(projects, &[("both", &["a", "b"])]));
+    rig.enqueue(1, "a");
+    let child = rig.child(2, "b", 1);
+    rig.comment(child);
+    assert_eq!(rig.queue(), [1, 2]);
+    rig.configure(gate(projects, &[]));
+    if rig.has(2) {
+        rig.pass(2);
+    }
+    assert!(rig.lands.is_empty(), "it lands before what it needs");
+}
+
+#[test]
+fn a_pipeline_gets_another_manager() {
+    for (from, to) in [
+        (Manager::Dependent, Manager::Independent),
+        (Manager::Independent, Manager::Dependent),
+        (Manager::Dependent, Manager::Serial),
+        (Manager::Supercedent, Manager::Dependent),
+    ] {
+        let of = |manager| config(&[("p", manager)], &[("a", UNIT)], &[("both", &["a"])]);
+        let mut rig = Rig::new(of(from));
+        rig.enqueue(1, "a");
+        let child = rig.child(2, "a", 1);
+        rig.comment(child);
+        rig.configure(of(to));
+        for _ in 0..9 {
+            for item in rig.items() {
+                for job in &item.buildset.jobs {
+                    if let Some(build) = job.state.build().filter(|build| build.result.is_none()) {
+                        let result = BuildResult::success();
+                        rig.step(Input::BuildEnded { build: build.uuid, result }).expect("taken");
+                    }
+                }
+            }
+            for request in std::mem::take(&mut rig.lands) {
+                for member in &request.members {
+                    assert_eq!(member.base, tip("base"), "{from:?} {to:?}");
+                    assert!(
+                        member.tested.commit.as_str().ends_with(&member.patchset.to_string()),
+                        "{member:?}"
+                    );
+                }
+                let tips = request.members.iter().map(|member| member.tested.clone()).collect();
+                let result = LandResult::Landed { tips };
+                rig.step(Input::Landed { item: request.item, result }).expect("taken");
+            }
+        }
+        assert_eq!(rig.queue(), [0u64; 0], "{from:?} {to:?}");
+    }
+}
+
+#[test]
+fn a_ref_cannot_be_landed() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    let update = RefUpdate { project: "a".into(), name: "v1".into(), old: "0".into(), new: "1".into() };
+    let _ = rig.command(Command::EnqueueRef { pipeline: "gate".into(), update });
+    for build in std::mem::take(&mut rig.builds) {
+        let result = BuildResult::success();
+        rig.step(Input::BuildEnded { build: build.uuid, result }).expect("taken");
+    }
+    assert!(rig.items().is_empty(), "{:?}", rig.items());
+}
+
+#[test]
+fn the_result_of_an_old_definition_does_not_stand_for_the_new_one() {
+    let with_task = |task: &str| {
+        let mut config =
+            config(&[("check", Manager::Independent), ("gate", Manager::Dependent)], &[("a", UNIT)], &[]);
+        edit_job(&mut config, "unit", |job| {
+            job.hermetic = true;
+            job.task = Some(task.into());
+        });
+        edit_pipeline(&mut config, |pipeline| {
+            if pipeline.manager == Manager::Dependent {
+                pipeline.triggers.clear();
+            }
+        });
+        config
+    };
+    for (new, builds) in [("old", 1), ("new", 2)] {
+        let mut rig = Rig::new(with_task("old"));
+        rig.enqueue(1, "a");
+        rig.configure(with_task(new));
+        rig.pass(1);
+        let facts = vec![rig.facts(1, "a")];
+        let patchset = Patchset { change: id(1), patchset: 1 };
+        rig.command(Command::Enqueue { pipeline: "gate".into(), patchset, facts }).expect("let in");
+        assert_eq!(rig.builds.len(), builds, "{new}");
+    }
+}
+
+#[test]
+fn what_landed_before_a_restart_is_not_needed_after_it() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    rig.enqueue(1, "a");
+    let child = rig.child(2, "a", 1);
+    rig.comment(child);
+    rig.pass(1);
+    rig.land(1);
+    rig.restart();
+    let late = ChangeFacts { subject: "Looked at again".to_owned(), ..rig.child(2, "a", 1) };
+    rig.step(Input::Facts(vec![late])).expect("taken");
+    assert!(rig.has(2), "{:?}", rig.reports);
+    let stale = rig.facts(1, "a");
+    let again = ChangeFacts { subject: "And again".to_owned(), ..rig.child(2, "a", 1) };
+    rig.step(Input::Facts(vec![stale, again])).expect("taken");
+    assert!(rig.has(2), "{:?}", rig.reports);
+}
+
+#[test]
+fn windows_and_holds_stay_with_their_projects() {
+    let projects: &[(&str, &[&str])] = &[("a", UNIT), ("b", UNIT)];
+    let mut rig = Rig::new(gate(projects, &[("a, b", &["a", "b"])]));
+    rig.enqueue(1, "a");
+    rig.end(1, "unit", BuildResult::failure());
+    let hold = Command::Hold { pipeline: "gate".into(), queue: "a, b".into(), reason: "look".to_owned() };
+    rig.command(hold).expect("held");
+    rig.enqueue(2, "b");
+    rig.configure(gate(projects, &[("renamed", &["a", "b"])]));
+    let held = rig.gate.held();
+    let queue = held.queue_of(&rig.of(2)).expect("a queue");
+    assert_eq!((queue.window, queue.hold.is_some()), (10, true));
+    rig.restart();
+    // Another window for new queues: those that are there keep theirs, and the rows say so.
+    let mut other = gate(projects, &[("renamed", &["a", "b"])]);
+    edit_pipeline(&mut other, |pipeline| pipeline.window.start = 5);
+    rig.configure(other);
+    rig.restart();
+}
+
+#[test]
+fn the_window_of_a_queue_outlives_a_new_configuration_and_a_restart() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    rig.enqueue(1, "a");
+    let mut other = gate(&[("a", UNIT)], &[]);
+    edit_pipeline(&mut other, |pipeline| pipeline.window.start = 5);
+    rig.configure(other);
+    let window = |rig: &Rig| rig.gate.held().queue_of(&rig.of(1)).expect("a queue").window;
+    let live = window(&rig);
+    rig.restart();
+    assert_eq!(window(&rig), live);
+}
+
+#[test]
+fn a_hold_goes_with_its_queue() {
+    let mut rig = Rig::new(config(&[("check", Manager::Independent)], &[("a", UNIT)], &[]));
+    let item = rig.enqueue(1, "a");
+    let queue = rig.of(1).queue.clone();
+    rig.command(Command::Hold { pipeline: "check".into(), queue, reason: "look".to_owned() }).expect("held");
+    rig.pass(1);
+    assert!(!rig.gate.held().items.contains_key(&item));
+    rig.command(Command::Autohold {
+        project: "a".into(),
+        job: "unit".into(),
+        change: None,
+        count: 0,
+        reason: String::new(),
+    })
+    .expect("taken");
+}
+
+#[test]
+fn promoting_in_a_serial_pipeline_starts_nothing_beside_what_runs() {
+    for manager in [Manager::Serial, Manager::Supercedent] {
+        let mut rig = Rig::new(config(&[("deploy", manager)], &[("a", UNIT)], &[]));
+        rig.enqueue(1, "a");
+        rig.enqueue(2, "a");
+        rig.command(Command::Promote { pipeline: "deploy".into(), changes: vec![id(2)] }).expect("promoted");
+        assert_eq!(rig.builds.len(), 1, "{manager:?}");
+    }
+}
+
+#[test]
+fn a_branch_that_moved_is_seen_past_a_change_that_waits_for_what_it_needs() {
+    let mut rig = Rig::new(gate(&[("a", UNIT), ("b", &["unit", "slow"])], &[("both", &["a", "b"])]));
+    rig.enqueue(1, "b");
+    let child = rig.child(2, "a", 1);
+    rig.comment(child);
+    rig.enqueue(3, "a");
+    rig.end(1, "unit", BuildResult::failure());
+    let before = rig.build(3, "unit");
+    rig.moves("a", "foreign");
+    assert_ne!(rig.build(3, "unit"), before);
+}
+
+#[test]
+fn a_time_that_is_due_again_while_the_last_runs() {
+    let mut rig = Rig::new(config(&[("periodic", Manager::Independent)], &[("a", UNIT)], &[]));
+    for _ in 0..2 {
+        let mut event = Event::new("gerrit".into(), EventKind::PatchsetCreated);
+        event.timer = Some(("a".into(), "0 0 * * *".to_owned()));
+        rig.step(Input::Event(Box::new(event))).expect("taken");
+    }
+    assert_eq!(rig.items().len(), 1);
+}
+
+#[test]
+fn nothing_is_said_to_have_passed_where_no_job_applies() {
+    let mut config = config(&[("post", Manager::Independent)], &[("a", UNIT)], &[]);
+    edit_job(&mut config, "unit", |job| job.branches = vec![Pattern::new("stable").expect("a pattern")]);
+    let mut rig = Rig::new(config);
+    let update = RefUpdate { project: "a".into(), name: "master".into(), old: "0".into(), new: "1".into() };
+    let refused = rig.command(Command::EnqueueRef { pipeline: "post".into(), update });
+    assert!(refused.is_err() && rig.reports.is_empty(), "{refused:?} {:?}", rig.reports);
+}
+
+#[test]
+fn a_refusal_is_not_answered() {
+    let mut rig = Rig::new(gate(&[("a", UNIT), ("b", UNIT)], &[]));
+    let mut event = Event::new("gerrit".into(), EventKind::CommentAdded);
+    event.facts = vec![rig.child(2, "b", 1), rig.facts(1, "a")];
+    event.change = Some(Patchset { change: id(2), patchset: 1 });
+    rig.step(Input::Event(Box::new(event.clone()))).expect("taken");
+    assert_eq!(rig.reports.len(), 1);
+    event.comment = Some(format!("Patch Set 1:\n\n{}", rig.reports[0].message));
+    rig.step(Input::Event(Box::new(event))).expect("taken");
+    assert_eq!(rig.reports.len(), 1, "it answers itself, for ever");
+}
