@@ -3,10 +3,11 @@
 use super::Gate;
 use super::config::{JobDef, Manager, NOOP};
 use super::history;
-use super::ids::{ItemId, JobName, Uuid};
+use super::ids::{ItemId, JobName, ProjectName, Uuid};
 use super::io::{BuildRequest, BuildResult, Effect};
 use super::item::{Build, Item, ItemJob, JobState, MergeState};
 use super::jobs;
+use super::params::Ancestry;
 use super::rows::{DurationsRow, EvidenceRow, GateRow};
 use crate::ids::Timestamp;
 use crate::outcome::OutcomeClass;
@@ -29,15 +30,15 @@ impl Gate {
     /// Starts every job that can start, and settles those that need no worker.
     pub(super) fn start_jobs(&mut self, id: ItemId) {
         let Some(item) = self.held.items.get(&id).cloned() else { return };
-        if self.held.held_back(&item).is_some() {
-            return;
-        }
-        for index in 0..item.buildset.jobs.len() {
-            self.start_job(id, index);
+        let waiting = |(_, job): &(usize, &ItemJob)| job.state == JobState::Waiting;
+        let waiting = item.buildset.jobs.iter().enumerate().filter(waiting).map(|(index, _)| index);
+        let mut ancestry = None;
+        for index in waiting {
+            self.start_job(id, index, &mut ancestry);
         }
     }
 
-    fn start_job(&mut self, id: ItemId, index: usize) {
+    fn start_job(&mut self, id: ItemId, index: usize, ancestry: &mut Option<Ancestry>) {
         let Some(item) = self.held.items.get(&id).cloned() else { return };
         let job = &item.buildset.jobs[index];
         if job.state != JobState::Waiting {
@@ -60,7 +61,8 @@ impl Gate {
             return self.set_job(id, index, JobState::Reused { build });
         }
         if self.held.semaphore_held(&job.job).is_none() {
-            self.start(&item, index, definition);
+            let ancestry = ancestry.get_or_insert_with(|| Ancestry::of(&self.held, &item));
+            self.start(&item, index, definition, ancestry);
         }
     }
 
@@ -90,18 +92,17 @@ impl Gate {
         }
     }
 
-    fn start(&mut self, item: &Item, index: usize, definition: Arc<JobDef>) {
+    fn start(&mut self, item: &Item, index: usize, definition: Arc<JobDef>, ancestry: &Ancestry) {
         let Some(pipeline) = self.held.pipeline(&item.pipeline).cloned() else { return };
         let uuid = self.build_uuid(item, index);
-        let params = self.params(item, &definition, uuid);
-        let changes = self.held.changes_in(item);
+        let params = self.params(item, &definition, uuid, ancestry);
         let request = BuildRequest {
             uuid,
             item: item.id,
             precedence: pipeline.precedence,
             pipeline: pipeline.name.clone(),
             params,
-            changes: changes.into_iter().map(|change| change.merge.patchset).collect(),
+            changes: ancestry.changes.clone(),
             hold: self.hold_reason(item, &definition.name),
             job: Arc::clone(&definition),
         };
@@ -216,6 +217,12 @@ impl Gate {
             }
             return;
         }
+        // What passed here before says nothing any more: the job is not what it was declared to be.
+        let definition = jobs::definition(&self.held.config, name);
+        let key = self.evidence_key(item, &definition);
+        if let Some(key) = key.filter(|key| self.evidence.contains_key(key)) {
+            self.note_evidence(key, build);
+        }
         let fitting = self.held.autoholds.keys().copied().find(|id| self.autohold_fits(*id, item, name));
         if let Some(row) = fitting.and_then(|id| self.held.autoholds.get_mut(&id)) {
             row.left -= 1;
@@ -246,10 +253,13 @@ impl Gate {
         let row = EvidenceRow { key: key.clone(), build: build.clone(), used: 0 };
         self.scratch.rows.push(GateRow::Evidence(row.clone()));
         self.evidence.insert(key, row);
-        if self.evidence.len() > EVIDENCE_KEPT {
-            let oldest =
-                self.evidence.values().min_by_key(|row| row.build.ended_at).map(|row| row.key.clone());
-            self.evidence.remove(&oldest.unwrap_or_default());
+        if self.evidence.len() > EVIDENCE_KEPT + EVIDENCE_KEPT / 10 {
+            let mut ages: Vec<_> =
+                self.evidence.values().map(|row| (row.build.ended_at, row.key.clone())).collect();
+            ages.sort_unstable();
+            for (_, key) in ages.iter().take(ages.len() - EVIDENCE_KEPT) {
+                self.evidence.remove(key);
+            }
         }
     }
 
@@ -258,6 +268,9 @@ impl Gate {
     fn known_result(&mut self, item: &Item, definition: &JobDef) -> Option<Build> {
         let key = self.evidence_key(item, definition)?;
         let row = self.evidence.get_mut(&key)?;
+        if !row.build.result.as_ref().is_some_and(BuildResult::is_success) {
+            return None;
+        }
         row.used += 1;
         let row = row.clone();
         let build = row.build.clone();
@@ -272,25 +285,23 @@ impl Gate {
         if !definition.hermetic || item.changes.is_empty() {
             return None;
         }
-        let MergeState::Done(own) = &item.buildset.state else { return None };
-        let mut trees = std::collections::BTreeMap::new();
-        let mut moved: Vec<_> = own.moved.iter().rev().collect();
-        let mut ahead = item.ahead.and_then(|id| self.held.items.get(&id));
-        while let Some(other) = ahead {
-            if let MergeState::Done(merged) = &other.buildset.state {
-                moved.extend(merged.moved.iter().rev());
-            }
-            ahead = other.ahead.and_then(|id| self.held.items.get(&id));
+        if !matches!(item.buildset.state, MergeState::Done(_)) {
+            return None;
         }
-        for moved in moved {
-            let place = (moved.project.clone(), moved.branch.clone());
-            trees.entry(place).or_insert_with(|| moved.tip.tree.clone());
-        }
+        let tree = |project: &ProjectName| {
+            let states = self.held.chain(item).filter_map(|item| match &item.buildset.state {
+                MergeState::Done(merged) => Some(merged),
+                _ => None,
+            });
+            let mut moved = states.flat_map(|merged| merged.moved.iter().rev());
+            let moved = moved.find(|moved| moved.project == *project && moved.branch == item.branch)?;
+            Some(&moved.tip.tree)
+        };
         let wanted = definition.projects.iter().chain([&item.project]);
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(definition).ok()?);
         for project in wanted {
-            let tree = trees.get(&(project.clone(), item.branch.clone()))?;
+            let tree = tree(project)?;
             hash.update(format!("\0{project}\0{}\0{tree}", item.branch));
         }
         let hex = |mut text: String, byte: &u8| {

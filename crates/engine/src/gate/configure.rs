@@ -61,6 +61,8 @@ impl Gate {
                     .map(|project| ((pipeline.name.clone(), project.clone()), queue.name.clone()))
             })
             .collect();
+        let holding = config.jobs.values().filter(|job| job.hold_following).map(|job| job.name.clone());
+        self.held.holding = Arc::new(holding.collect());
         self.held.shared = Arc::new(shared);
         self.held.config = config;
     }

@@ -3,13 +3,44 @@
 use super::Gate;
 use super::change::Subject;
 use super::config::JobDef;
-use super::ids::Uuid;
+use super::ids::{Patchset, Uuid};
+use super::io::ToMerge;
 use super::item::{Build, Item, MergeState};
+use super::snapshot::Snapshot;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// The changes in an item's tree as its builds are told of them.
+pub(super) struct Ancestry {
+    /// Those ahead first, its own last.
+    pub(super) changes: Vec<Patchset>,
+    listed: String,
+    ids: String,
+}
+
+impl Ancestry {
+    pub(super) fn of(held: &Snapshot, item: &Item) -> Self {
+        let tree = held.tree_of(item);
+        let (mut listed, mut ids) = (String::new(), String::new());
+        for (index, own) in tree.iter().enumerate() {
+            let (bar, space) = if index == 0 { ("", "") } else { ("^", " ") };
+            let ToMerge { project, branch, fetch_ref, patchset, .. } = &own.merge;
+            let _ = write!(listed, "{bar}{project}:{branch}:{fetch_ref}");
+            let _ = write!(ids, "{space}{patchset}");
+        }
+        Self { changes: tree.into_iter().map(|own| own.merge.patchset.clone()).collect(), listed, ids }
+    }
+}
 
 impl Gate {
     /// The parameters of a build (reference §3.1); every value is text.
-    pub(super) fn params(&self, item: &Item, job: &JobDef, uuid: Uuid) -> BTreeMap<String, String> {
+    pub(super) fn params(
+        &self,
+        item: &Item,
+        job: &JobDef,
+        uuid: Uuid,
+        ancestry: &Ancestry,
+    ) -> BTreeMap<String, String> {
         let mut params = BTreeMap::new();
         let mut set = |name: &str, value: String| drop(params.insert(name.to_owned(), value));
         set("ZUUL_UUID", uuid.to_string());
@@ -19,15 +50,9 @@ impl Gate {
         set("ZUUL_VOTING", if job.voting { "1" } else { "0" }.to_owned());
         match &item.subject {
             Subject::Change(patchset) => {
-                let changes = self.held.changes_in(item);
-                let listed: Vec<String> = changes
-                    .iter()
-                    .map(|own| format!("{}:{}:{}", own.merge.project, own.merge.branch, own.merge.fetch_ref))
-                    .collect();
-                let ids: Vec<String> = changes.iter().map(|own| own.merge.patchset.to_string()).collect();
                 set("ZUUL_BRANCH", item.branch.to_string());
-                set("ZUUL_CHANGES", listed.join("^"));
-                set("ZUUL_CHANGE_IDS", ids.join(" "));
+                set("ZUUL_CHANGES", ancestry.listed.clone());
+                set("ZUUL_CHANGE_IDS", ancestry.ids.clone());
                 set("ZUUL_CHANGE", patchset.change.number.to_string());
                 set("ZUUL_PATCHSET", patchset.patchset.to_string());
                 set("ZUUL_REF", zuul_ref(item));
@@ -79,7 +104,8 @@ impl Gate {
 
     fn field(&self, item: &Item, job: &JobDef, build: &Build, field: &str) -> Option<String> {
         if let Some(name) = field.strip_prefix("build.parameters[") {
-            return self.params(item, job, build.uuid).remove(name.strip_suffix(']')?);
+            let ancestry = Ancestry::of(&self.held, item);
+            return self.params(item, job, build.uuid, &ancestry).remove(name.strip_suffix(']')?);
         }
         let patchset = match &item.subject {
             Subject::Change(patchset) => Some(patchset),

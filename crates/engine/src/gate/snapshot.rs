@@ -4,13 +4,12 @@ use super::change::ChangeFacts;
 use super::config::{Config, Manager, Pipeline};
 use super::history::{self, Estimate};
 use super::ids::{ChangeId, ItemId, JobName, Patchset, PipelineName, ProjectName, QueueName, SemaphoreName};
-use super::item::{Item, ItemJob, ItemPhase, JobState, MergeState};
-use super::jobs;
+use super::item::{Item, ItemChange, ItemJob, ItemPhase, JobState, MergeState};
 use super::reason::{FailReason, HoldReason, Wait};
 use super::rows::{AutoholdRow, DurationsRow, PipelineRow};
 use crate::ids::Timestamp;
 use crate::outcome::OutcomeClass;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A queue by pipeline and name.
@@ -30,8 +29,13 @@ pub struct ChangeQueue {
 impl ChangeQueue {
     /// True if the item at `index` is to be tested.
     pub fn is_active(&self, index: usize) -> bool {
-        self.window == 0 || index < self.window as usize
+        is_active(index, self.window)
     }
+}
+
+/// True if the item at `index` is within the window.
+pub(super) fn is_active(index: usize, window: u32) -> bool {
+    window == 0 || index < window as usize
 }
 
 /// What the gate holds.
@@ -57,6 +61,8 @@ pub struct Snapshot {
     pub(super) by_change: BTreeMap<(PipelineName, ChangeId), ItemId>,
     /// The queue that a project shares in a pipeline.
     pub(super) shared: Arc<BTreeMap<(PipelineName, ProjectName), QueueName>>,
+    /// Jobs with hold-following-changes.
+    pub(super) holding: Arc<BTreeSet<JobName>>,
 }
 
 impl Snapshot {
@@ -81,17 +87,31 @@ impl Snapshot {
 
     /// Why an item is failing; empty while it is not.
     pub fn failing(&self, item: &Item) -> Vec<FailReason> {
-        let is_failing = |need: &&Patchset| {
-            let needed = self.item_of(&item.pipeline, &need.change);
-            needed.is_some_and(|needed| needed.id != item.id && !self.failing(needed).is_empty())
+        let mut known = BTreeMap::from([(item.id, false)]);
+        let mut is_failing = |need: &&Patchset| {
+            self.item_of(&item.pipeline, &need.change).is_some_and(|needed| self.fails(needed, &mut known))
         };
         let mut reasons = Vec::new();
-        let needed: Vec<Patchset> = item.needs.iter().filter(is_failing).cloned().collect();
+        let needed: Vec<Patchset> = item.needs.iter().filter(|need| is_failing(need)).cloned().collect();
         if !needed.is_empty() {
             reasons.push(FailReason::NeededFailing { needed });
         }
         reasons.extend(failing_itself(item));
         reasons
+    }
+
+    /// Whether an item or anything that it needs fails; each is looked at once.
+    fn fails(&self, item: &Item, known: &mut BTreeMap<ItemId, bool>) -> bool {
+        if let Some(known) = known.get(&item.id) {
+            return *known;
+        }
+        known.insert(item.id, false);
+        let fails = !failing_itself(item).is_empty()
+            || item.needs.iter().any(|need| {
+                self.item_of(&item.pipeline, &need.change).is_some_and(|needed| self.fails(needed, known))
+            });
+        known.insert(item.id, fails);
+        fails
     }
 
     /// True if nothing but the infrastructure failed an item.
@@ -111,14 +131,20 @@ impl Snapshot {
     }
 
     /// The changes in an item's tree: those of the items it stands on, what is below it, its own.
-    pub fn changes_in(&self, item: &Item) -> Vec<super::item::ItemChange> {
-        let mut chain = Vec::new();
-        let mut next = Some(item);
-        while let Some(item) = next {
-            chain.push(item);
-            next = item.ahead.and_then(|ahead| self.items.get(&ahead)).map(AsRef::as_ref);
-        }
-        chain.iter().rev().flat_map(|item| item.below.iter().chain(&item.changes)).cloned().collect()
+    pub fn changes_in(&self, item: &Item) -> Vec<ItemChange> {
+        self.tree_of(item).into_iter().cloned().collect()
+    }
+
+    pub(super) fn tree_of<'a>(&'a self, item: &'a Item) -> Vec<&'a ItemChange> {
+        let mut chain: Vec<&Item> = self.chain(item).collect();
+        chain.reverse();
+        chain.into_iter().flat_map(|item| item.below.iter().chain(&item.changes)).collect()
+    }
+
+    /// An item, and those that it stands on, the nearest first.
+    pub(super) fn chain<'a>(&'a self, item: &'a Item) -> impl Iterator<Item = &'a Item> {
+        let ahead = |item: &&'a Item| item.ahead.and_then(|id| self.items.get(&id)).map(AsRef::as_ref);
+        std::iter::successors(Some(item), ahead)
     }
 
     /// Why an item is not further. The first entry is what to look at; none when it is about to leave.
@@ -205,17 +231,18 @@ impl Snapshot {
 
     /// The job ahead that must succeed before this item starts anything.
     pub(super) fn held_back(&self, item: &Item) -> Option<(ItemId, JobName)> {
-        let mut ahead = item.ahead.and_then(|id| self.items.get(&id));
-        while let Some(other) = ahead {
-            let held = other.buildset.jobs.iter().find(|job| {
-                !job.state.is_success() && jobs::definition(&self.config, &job.job).hold_following
-            });
-            if let Some(job) = held {
-                return Some((other.id, job.job.clone()));
-            }
-            ahead = other.ahead.and_then(|id| self.items.get(&id));
+        if self.holding.is_empty() {
+            return None;
         }
-        None
+        self.chain(item).skip(1).find_map(|other| Some((other.id, self.holds_back(other)?.job.clone())))
+    }
+
+    /// The job for which those behind an item wait.
+    pub(super) fn holds_back<'a>(&self, item: &'a Item) -> Option<&'a ItemJob> {
+        if self.holding.is_empty() {
+            return None;
+        }
+        item.buildset.jobs.iter().find(|job| !job.state.is_success() && self.holding.contains(&job.job))
     }
 
     /// A semaphore that a job needs and cannot have now, and one of its holders.

@@ -12,7 +12,7 @@ use super::io::{Effect, Merge, MergeFailure, MergeRequest, Merged};
 use super::item::{Item, ItemPhase, JobState, MergeState};
 use super::jobs;
 use super::reason::{EvictReason, ResetReason};
-use super::snapshot::{QueueKey, failing_itself};
+use super::snapshot::{QueueKey, Snapshot, failing_itself, is_active};
 use std::collections::BTreeSet;
 
 /// The first wait after the infrastructure failed a merge; it doubles up to [`MERGE_BACKOFF_MAX_US`].
@@ -26,6 +26,15 @@ struct Seen {
     nearest: Option<ItemId>,
     /// Items that fail, by themselves or for what they need.
     failing: BTreeSet<ItemId>,
+    /// Of the nearest and those that it stands on, one lets nothing behind it start (hold-following-changes).
+    holding: bool,
+}
+
+impl Seen {
+    fn passed(&mut self, held: &Snapshot, item: &Item) {
+        self.nearest = Some(item.id);
+        self.holding |= held.holds_back(item).is_some();
+    }
 }
 
 impl Gate {
@@ -40,8 +49,11 @@ impl Gate {
         };
         let mut seen = Seen::default();
         let mut index = 0;
-        for id in queue.items.clone() {
-            self.process(key, manager, id, index, &mut seen);
+        let (items, window) = (queue.items.clone(), queue.window);
+        for id in items {
+            // A landing or a failure on the way changes the window.
+            let window = self.held.queues.get(key).map_or(window, |queue| queue.window);
+            self.process(manager, id, (index, window), &mut seen);
             index += usize::from(self.held.items.contains_key(&id));
         }
         if self.held.queues.get(key).is_some_and(|queue| queue.items.is_empty())
@@ -51,10 +63,10 @@ impl Gate {
         }
     }
 
-    fn process(&mut self, key: &QueueKey, manager: Manager, id: ItemId, index: usize, seen: &mut Seen) {
+    fn process(&mut self, manager: Manager, id: ItemId, (index, window): (usize, u32), seen: &mut Seen) {
         let Some(item) = self.held.items.get(&id).cloned() else { return };
         if matches!(item.phase, ItemPhase::Landing { .. }) {
-            seen.nearest = Some(id);
+            seen.passed(&self.held, &item);
             return;
         }
         if manager == Manager::Dependent {
@@ -71,8 +83,9 @@ impl Gate {
                 self.put_onto(id, seen.nearest);
             }
         }
-        if self.held.queues.get(key).is_some_and(|queue| queue.is_active(index)) {
-            self.advance(id);
+        drop(item);
+        if is_active(index, window) {
+            self.advance(id, seen.holding);
         }
         let Some(item) = self.held.items.get(&id).cloned() else { return };
         if item.ahead.is_none() && is_complete(&item) && (manager != Manager::Serial || index == 0) {
@@ -80,7 +93,7 @@ impl Gate {
         }
         let Some(item) = self.held.items.get(&id) else { return };
         if failing_itself(item).is_empty() {
-            seen.nearest = Some(id);
+            seen.passed(&self.held, item);
         } else {
             seen.failing.insert(id);
         }
@@ -175,10 +188,11 @@ impl Gate {
     }
 
     /// Asks for the state, makes the list of jobs, starts what can start.
-    fn advance(&mut self, id: ItemId) {
+    fn advance(&mut self, id: ItemId, held_back: bool) {
         let Some(item) = self.held.items.get(&id) else { return };
         match item.buildset.state {
             MergeState::Waiting => self.ask_for_state(id),
+            MergeState::Done(_) | MergeState::NotNeeded { .. } if held_back => {}
             MergeState::Done(_) | MergeState::NotNeeded { .. } => self.start_jobs(id),
             MergeState::Asked | MergeState::Failed(_) | MergeState::Backoff { .. } => {}
         }
@@ -223,6 +237,9 @@ impl Gate {
 
     /// Tells the merger of a state that it does not know since a restart, and of those below it.
     pub(super) fn adopt(&mut self, item: &Item) {
+        if self.merger_has.contains(&item.merge_id()) {
+            return;
+        }
         let mut unknown = Vec::new();
         let mut next = Some(item.clone());
         while let Some(item) = next {
