@@ -3,7 +3,7 @@
 use super::Gate;
 use super::config::{JobDef, Manager, NOOP};
 use super::history;
-use super::ids::{ItemId, JobName, ProjectName, Uuid};
+use super::ids::{BranchName, ItemId, JobName, ProjectName, Uuid};
 use super::io::{BuildRequest, BuildResult, Effect};
 use super::item::{Build, Item, ItemJob, JobState, MergeState};
 use super::jobs;
@@ -12,6 +12,7 @@ use super::rows::{DurationsRow, EvidenceRow, GateRow};
 use crate::ids::Timestamp;
 use crate::outcome::OutcomeClass;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -185,7 +186,7 @@ impl Gate {
         let job = &item.buildset.jobs[index];
         let definition = jobs::definition(&self.held.config, &job.job);
         let lost = job.lost.len() as u32 + 1;
-        let gated = job.voting && self.held.manager(item) == Manager::Dependent;
+        let gated = self.held.manager(item) == Manager::Dependent && decides(&item.buildset.jobs, index);
         let state = if lost < definition.attempts {
             JobState::Waiting
         } else if gated {
@@ -288,21 +289,23 @@ impl Gate {
         if !matches!(item.buildset.state, MergeState::Done(_)) {
             return None;
         }
-        let tree = |project: &ProjectName| {
+        let tree = |project: &ProjectName, branch: &BranchName| {
             let states = self.held.chain(item).filter_map(|item| match &item.buildset.state {
                 MergeState::Done(merged) => Some(merged),
                 _ => None,
             });
             let mut moved = states.flat_map(|merged| merged.moved.iter().rev());
-            let moved = moved.find(|moved| moved.project == *project && moved.branch == item.branch)?;
+            let moved = moved.find(|moved| moved.project == *project && moved.branch == *branch)?;
             Some(&moved.tip.tree)
         };
-        let wanted = definition.projects.iter().chain([&item.project]);
+        let others = definition.projects.iter().map(|project| (project, &item.branch));
+        let own = item.changes.iter().map(|own| (&own.merge.project, &own.merge.branch));
+        let wanted: BTreeSet<_> = others.chain(own).collect();
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(definition).ok()?);
-        for project in wanted {
-            let tree = tree(project)?;
-            hash.update(format!("\0{project}\0{}\0{tree}", item.branch));
+        for (project, branch) in wanted {
+            let tree = tree(project, branch)?;
+            hash.update(format!("\0{project}\0{branch}\0{tree}"));
         }
         let hex = |mut text: String, byte: &u8| {
             let _ = write!(text, "{byte:02x}");
@@ -310,4 +313,10 @@ impl Gate {
         };
         Some(hash.finalize().iter().fold(String::new(), hex))
     }
+}
+
+/// True if an item cannot pass without this job: it votes, or one that votes stands below it.
+fn decides(jobs: &[ItemJob], index: usize) -> bool {
+    let line = |from: usize| std::iter::successors(Some(from), |at| jobs[*at].parent);
+    (0..jobs.len()).any(|from| jobs[from].voting && line(from).any(|at| at == index))
 }

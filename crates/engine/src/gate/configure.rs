@@ -8,6 +8,7 @@ use super::ids::{ItemId, Patchset, PipelineName, ProjectName, QueueName};
 use super::item::{Item, ItemJob, ItemPhase, JobState, MergeState};
 use super::jobs;
 use super::reason::{EvictReason, HoldReason, ResetReason};
+use super::report::Kind;
 use super::rows::GateRow;
 use super::snapshot::{ChangeQueue, QueueKey};
 use crate::ids::Timestamp;
@@ -75,7 +76,11 @@ impl Gate {
         }
         let Some(pipeline) = self.held.pipeline(&item.pipeline).cloned() else {
             let what = format!("there is no pipeline {} any more", item.pipeline);
-            return self.evict(id, EvictReason::Unconfigured { what });
+            let reason = EvictReason::Unconfigured { what };
+            if let Some(gone) = before.pipeline(&item.pipeline) {
+                self.report_by(gone, id, &Kind::Evicted(reason.clone()));
+            }
+            return self.evict(id, reason);
         };
         let new = jobs::list(&self.held.config, &pipeline, &jobs::targets(&item));
         if new.is_empty() {

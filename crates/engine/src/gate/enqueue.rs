@@ -51,8 +51,11 @@ impl Gate {
             return Err(EnqueueRefusal::NotCurrent { patchset, current: facts.current_patchset });
         }
         let gated = pipeline.manager == Manager::Dependent;
-        if gated && !facts.status.is_open() {
-            return Err(EnqueueRefusal::Closed { change: own, status: facts.status.word().to_owned() });
+        // What the gate has landed its source may go on calling open for a while.
+        let landed = self.landed.contains(&own);
+        if gated && (landed || !facts.status.is_open()) {
+            let status = if landed { ChangeStatus::Merged } else { facts.status };
+            return Err(EnqueueRefusal::Closed { change: own, status: status.word().to_owned() });
         }
         if !jobs::has_jobs(&self.held.config, pipeline, &facts.project) {
             let (project, pipeline) = (facts.project.clone(), pipeline.name.clone());
@@ -95,6 +98,11 @@ impl Gate {
         }
         let own = self.held.by_change.get(&(pipeline.name.clone(), facts.id.clone())).copied();
         let own = own.or(last).ok_or_else(|| EnqueueRefusal::Unknown { change: facts.id.clone() })?;
+        let is_there =
+            |item: &Arc<Item>| item.changes.iter().any(|change| change.merge.patchset == facts.patchset());
+        if !self.held.items.get(&own).is_some_and(is_there) {
+            return Err(Ignored::AlreadyThere { item: own }); // an older patchset, which is being landed
+        }
         // Depth first: what needs the change itself comes before what needs only those ahead of it.
         for added in fitting.iter().rev().flatten() {
             self.add_behind(pipeline, &queue, &added.id, strict);
@@ -332,7 +340,7 @@ impl Gate {
         if pipeline.manager == Manager::Supercedent {
             self.drop_waiting(id);
         }
-        self.report(id, Kind::Start);
+        self.report(id, &Kind::Start);
         self.tell_children(pipeline, id);
         id
     }

@@ -5,7 +5,7 @@ use super::change::{ChangeFacts, RefUpdate, Subject};
 use super::config::{EventKind, Manager, Pipeline};
 use super::enqueue::refusal_head;
 use super::filter;
-use super::ids::{ChangeId, ItemId, Oid, Patchset, PipelineName};
+use super::ids::{ChangeId, ItemId, Oid, Patchset, PipelineName, ProjectName};
 use super::io::Event;
 use super::item::{Item, ItemPhase, MergeState};
 use super::reason::{EvictReason, Ignored, ResetReason};
@@ -126,8 +126,9 @@ impl Gate {
             let older = item.changes.iter().any(|own| {
                 own.merge.patchset.change == by.change && own.merge.patchset.patchset < by.patchset
             });
-            let dequeues =
-                self.held.pipeline(&item.pipeline).is_some_and(|pipeline| pipeline.dequeue_on_new_patchset);
+            let dequeues = self.held.pipeline(&item.pipeline).is_some_and(|pipeline| {
+                pipeline.dequeue_on_new_patchset || pipeline.manager == Manager::Dependent
+            });
             if older && dequeues {
                 self.evict(id, EvictReason::Superseded { by: by.patchset });
             }
@@ -142,17 +143,23 @@ impl Gate {
         if self.own_tips.iter().any(ours) {
             return;
         }
-        let keys: Vec<QueueKey> = self
-            .held
-            .config
-            .pipelines
-            .iter()
-            .filter(|pipeline| pipeline.manager == Manager::Dependent)
-            .map(|pipeline| (pipeline.name.clone(), self.queue_name(pipeline, &update.project)))
-            .collect();
-        for key in keys {
+        for key in self.gated_queues(&update.project) {
             self.base_moved(&key, update);
         }
+    }
+
+    /// A pipeline moved a branch: to all others that land on it, that is as if somebody else had.
+    pub(super) fn base_moved_for_others(&mut self, by: &PipelineName, update: &RefUpdate) {
+        for key in self.gated_queues(&update.project).iter().filter(|key| key.0 != *by) {
+            self.base_moved(key, update);
+        }
+    }
+
+    /// The queues that a project's changes land from.
+    fn gated_queues(&self, project: &ProjectName) -> Vec<QueueKey> {
+        let pipelines = self.held.config.pipelines.iter();
+        let gated = pipelines.filter(|pipeline| pipeline.manager == Manager::Dependent);
+        gated.map(|pipeline| (pipeline.name.clone(), self.queue_name(pipeline, project))).collect()
     }
 
     fn base_moved(&mut self, key: &QueueKey, update: &RefUpdate) {

@@ -1,7 +1,8 @@
 //! How items leave: landed, passed, failed, taken out; and what that does to the window and to those behind.
 
 use super::Gate;
-use super::config::{Growth, Manager, ReportAction, WindowConfig};
+use super::change::RefUpdate;
+use super::config::{Growth, Manager, Pipeline, ReportAction, WindowConfig};
 use super::ids::{ItemId, Patchset};
 use super::io::{Effect, LandRequest, LandResult, Landing, Tip};
 use super::item::{Item, ItemEnd, ItemOutcome, ItemPhase, MergeState};
@@ -25,7 +26,7 @@ impl Gate {
         } else if gated {
             self.land(&item);
         } else {
-            self.report(id, Kind::Success);
+            self.report(id, &Kind::Success);
             self.note_result(&item, true);
             self.leave(id, ItemOutcome::Passed, Vec::new());
         }
@@ -37,7 +38,7 @@ impl Gate {
             _ if self.held.only_infrastructure_failed(item) => Kind::Infrastructure,
             _ => Kind::Failure,
         };
-        self.report(item.id, kind);
+        self.report(item.id, &kind);
         if matches!(failures.first(), Some(FailReason::JobFailed { .. })) {
             self.resize_window(item, |window| (window.decrease, false));
         }
@@ -60,7 +61,7 @@ impl Gate {
             tested: moved.tip.clone(),
         });
         let members = members.collect();
-        let reports = self.reviews(item.id);
+        let reports = self.reviews(&pipeline, item.id);
         let request =
             LandRequest { item: item.id, merge: item.merge_id(), way: pipeline.landing, members, reports };
         self.effect(Effect::Land(Box::new(request.clone())));
@@ -82,7 +83,7 @@ impl Gate {
                 self.test_again(&item, ResetReason::BaseMoved { project, branch, found });
             }
             LandResult::Refused { why } => {
-                self.report(id, Kind::DidNotLand(why.clone()));
+                self.report(id, &Kind::DidNotLand(why.clone()));
                 self.note_result(&item, false);
                 self.leave(id, ItemOutcome::Failed, vec![FailReason::DidNotLand { why }]);
             }
@@ -129,11 +130,14 @@ impl Gate {
     fn is_landed(&mut self, item: &Item, request: &LandRequest, tips: Vec<Tip>) {
         for (member, tip) in request.members.iter().zip(&tips) {
             self.satisfy(&member.patchset);
-            self.own_tips.push((member.project.clone(), member.branch.clone(), tip.commit.clone()));
+            let (project, branch, new) = (&member.project, &member.branch, &tip.commit);
+            self.own_tips.push((project.clone(), branch.clone(), new.clone()));
+            let (project, name, old) = (project.clone(), branch.clone(), member.base.commit.clone());
+            self.base_moved_for_others(&item.pipeline, &RefUpdate { project, name, old, new: new.clone() });
         }
         let surplus = self.own_tips.len().saturating_sub(OWN_TIPS_KEPT);
         self.own_tips.drain(..surplus);
-        self.report(item.id, Kind::Landed);
+        self.report(item.id, &Kind::Landed);
         self.resize_window(item, |window| (window.increase, true));
         self.note_result(item, true);
         self.free_followers(item);
@@ -218,7 +222,7 @@ impl Gate {
 
     /// Takes an item out without a verdict on itself.
     pub(super) fn evict(&mut self, id: ItemId, reason: EvictReason) {
-        self.report(id, Kind::Evicted(reason.clone()));
+        self.report(id, &Kind::Evicted(reason.clone()));
         self.leave(id, ItemOutcome::Evicted { reason }, Vec::new());
     }
 
@@ -261,8 +265,8 @@ impl Gate {
     }
 
     /// The reviews that a landing delivers itself.
-    fn reviews(&mut self, id: ItemId) -> Vec<super::io::Report> {
-        let all = self.reports_for(id, &Kind::Success);
+    fn reviews(&mut self, pipeline: &Pipeline, id: ItemId) -> Vec<super::io::Report> {
+        let all = self.reports_for(pipeline, id, &Kind::Success);
         all.into_iter().filter(|report| matches!(report.action, ReportAction::Review { .. })).collect()
     }
 }

@@ -155,28 +155,29 @@ impl Gate {
     fn settle(&mut self) {
         loop {
             if std::mem::take(&mut self.scratch.semaphore_freed) {
-                self.touch_semaphore_waiters();
+                for key in self.semaphore_waiters() {
+                    self.scratch.queues.remove(&key);
+                    self.walk(&key);
+                }
+                continue;
             }
             let Some(key) = self.scratch.queues.pop_first() else { break };
             self.walk(&key);
         }
     }
 
-    fn touch_semaphore_waiters(&mut self) {
+    /// The queues of items that may wait for a semaphore, whoever waits longest first: nobody waits for ever.
+    fn semaphore_waiters(&self) -> Vec<QueueKey> {
         let config = &self.held.config;
         let waits = |item: &&Arc<Item>| {
             item.buildset.jobs.iter().any(|job| {
                 job.state == JobState::Waiting && !jobs::definition(config, &job.job).semaphores.is_empty()
             })
         };
-        let keys: Vec<QueueKey> = self
-            .held
-            .items
-            .values()
-            .filter(waits)
-            .map(|item| (item.pipeline.clone(), item.queue.clone()))
-            .collect();
-        self.scratch.queues.extend(keys);
+        let waiting = self.held.items.values().filter(waits);
+        let mut seen = BTreeSet::new();
+        let keys = waiting.map(|item| (item.pipeline.clone(), item.queue.clone()));
+        keys.filter(|key| seen.insert(key.clone())).collect()
     }
 
     /// The item for a change of it; notes that it is to be stored.

@@ -28,22 +28,29 @@ pub(super) enum Kind {
 
 impl Gate {
     /// Stores and sends the reports of a kind.
-    pub(super) fn report(&mut self, id: ItemId, kind: Kind) {
-        for report in self.reports_for(id, &kind) {
+    pub(super) fn report(&mut self, id: ItemId, kind: &Kind) {
+        let pipeline = self.held.items.get(&id).and_then(|item| self.held.pipeline(&item.pipeline));
+        if let Some(pipeline) = pipeline.cloned() {
+            self.report_by(&pipeline, id, kind);
+        }
+    }
+
+    /// Stores and sends the reports of a kind as a pipeline makes them that may be gone.
+    pub(super) fn report_by(&mut self, pipeline: &Pipeline, id: ItemId, kind: &Kind) {
+        for report in self.reports_for(pipeline, id, kind) {
             self.scratch.rows.push(GateRow::Report(Box::new(report.clone())));
             self.effect(Effect::Report(Box::new(report)));
         }
     }
 
     /// The reports of a kind, numbered.
-    pub(super) fn reports_for(&mut self, id: ItemId, kind: &Kind) -> Vec<Report> {
+    pub(super) fn reports_for(&mut self, pipeline: &Pipeline, id: ItemId, kind: &Kind) -> Vec<Report> {
         let Some(item) = self.held.items.get(&id).cloned() else { return Vec::new() };
-        let Some(pipeline) = self.held.pipeline(&item.pipeline).cloned() else { return Vec::new() };
-        let actions = self.actions(&pipeline, kind);
+        let actions = self.actions(pipeline, kind);
         if actions.is_empty() {
             return Vec::new();
         }
-        let message = self.message(&pipeline, &item, kind);
+        let message = self.message(pipeline, &item, kind);
         let told = actions.into_iter().flat_map(|action| {
             let about = abouts(&item, &action);
             about.into_iter().map(move |(about, project)| (action.clone(), about, project))
@@ -72,16 +79,14 @@ impl Gate {
         if disabled {
             return match kind {
                 Kind::Start | Kind::Evicted(_) => Vec::new(),
+                Kind::Landed => without_reviews(&reporters.disabled),
                 _ => reporters.disabled.clone(),
             };
         }
         match kind {
             Kind::Start => reporters.start.clone(),
             Kind::Success => reporters.success.clone(),
-            Kind::Landed => {
-                let all = reporters.success.iter();
-                all.filter(|action| !matches!(action, ReportAction::Review { .. })).cloned().collect()
-            }
+            Kind::Landed => without_reviews(&reporters.success),
             Kind::Failure | Kind::DidNotLand(_) | Kind::Evicted(EvictReason::NeedLost { .. }) => {
                 reporters.failure.clone()
             }
@@ -190,6 +195,11 @@ fn is_told(reason: &EvictReason) -> bool {
         | EvictReason::MergedElsewhere
         | EvictReason::Dequeued { .. } => false,
     }
+}
+
+/// What is left to tell when the landing has delivered the reviews.
+fn without_reviews(actions: &[ReportAction]) -> Vec<ReportAction> {
+    actions.iter().filter(|action| !matches!(action, ReportAction::Review { .. })).cloned().collect()
 }
 
 fn without_votes(action: &ReportAction) -> ReportAction {

@@ -119,14 +119,14 @@ impl Snapshot {
         if let MergeState::Failed(_) = item.buildset.state {
             return false;
         }
-        let mut failed =
-            item.buildset.jobs.iter().filter(|job| job.voting && !job.state.is_success()).peekable();
+        let jobs = &item.buildset.jobs;
+        let mut failed = jobs.iter().filter(|job| job.voting && !job.state.is_success()).peekable();
         failed.peek().is_some()
-            && failed.all(|job| match &job.state {
-                JobState::Ended(build) => {
-                    build.result.as_ref().is_some_and(|result| result.class == OutcomeClass::Infrastructure)
-                }
-                state => matches!(state, JobState::Skipped),
+            && failed.all(|job| {
+                let above = |job: &&ItemJob| job.parent.map(|parent| &jobs[parent]);
+                let mut line = std::iter::successors(Some(job), above);
+                let root = line.find(|job| job.state != JobState::Skipped).and_then(|job| job.state.result());
+                root.is_some_and(|result| result.class == OutcomeClass::Infrastructure)
             })
     }
 
@@ -286,15 +286,16 @@ impl Snapshot {
 
 /// Why an item is failing, whatever its needs are.
 pub(super) fn failing_itself(item: &Item) -> Vec<FailReason> {
-    let mut reasons = Vec::new();
     if let MergeState::Failed(failure) = &item.buildset.state {
-        reasons.push(FailReason::Merge(failure.clone()));
+        return vec![FailReason::Merge(failure.clone())];
     }
-    let failed =
-        |job: &&ItemJob| job.voting && matches!(job.state, JobState::Ended(_)) && !job.state.is_success();
-    let jobs: Vec<JobName> = item.buildset.jobs.iter().filter(failed).map(|job| job.job.clone()).collect();
-    if !jobs.is_empty() {
-        reasons.push(FailReason::JobFailed { jobs });
+    let missed = || item.buildset.jobs.iter().filter(|job| job.voting && !job.state.is_success());
+    let named = |job: &ItemJob| job.job.clone();
+    let ended = missed().filter(|job| matches!(job.state, JobState::Ended(_)));
+    let mut jobs: Vec<JobName> = ended.map(named).collect();
+    if jobs.is_empty() {
+        // Below a job that does not vote: it had to pass, and will never run.
+        jobs = missed().filter(|job| job.state == JobState::Skipped).map(named).collect();
     }
-    reasons
+    if jobs.is_empty() { Vec::new() } else { vec![FailReason::JobFailed { jobs }] }
 }

@@ -7,7 +7,7 @@ use assay_engine::gate::config::{
     Config, EventKind, JobDef, JobNode, LandingWay, Manager, MergeMode, Messages, Pipeline, Precedence,
     Project, QueueDef, ReportAction, Reporters, Requirements, Trigger, WindowConfig,
 };
-use assay_engine::gate::ids::{ChangeId, ItemId, Oid, Patchset, Uuid};
+use assay_engine::gate::ids::{ChangeId, ItemId, Oid, Patchset, ProjectName, Uuid};
 use assay_engine::gate::io::{
     Answer, BuildRequest, BuildResult, Command, Effect, Event, Input, LandRequest, LandResult, Merge,
     MergeRequest, Merged, Moved, Report, Tip,
@@ -597,4 +597,163 @@ fn a_refusal_is_not_answered() {
     event.comment = Some(format!("Patch Set 1:\n\n{}", rig.reports[0].message));
     rig.step(Input::Event(Box::new(event))).expect("taken");
     assert_eq!(rig.reports.len(), 1, "it answers itself, for ever");
+}
+
+/// Jobs one below the other: `("build", &["unit"])`.
+fn tree(config: &mut Config, project: &str, parent: &str, children: &[&str]) {
+    let leaf = |job: &&str| JobNode { job: (*job).into(), children: Vec::new() };
+    let node = JobNode { job: parent.into(), children: children.iter().map(leaf).collect() };
+    let project = Arc::make_mut(config.projects.get_mut(&ProjectName::from(project)).expect("a project"));
+    project.pipelines.values_mut().for_each(|jobs| *jobs = vec![node.clone()]);
+}
+
+#[test]
+fn a_required_job_below_one_that_does_not_vote() {
+    let mut config = gate(&[("a", &["build", "unit"])], &[]);
+    tree(&mut config, "a", "build", UNIT);
+    edit_job(&mut config, "build", |job| job.voting = false);
+    let mut rig = Rig::new(config.clone());
+    rig.enqueue(1, "a");
+    rig.end(1, "build", BuildResult::failure());
+    assert!(rig.lands.is_empty(), "it lands, and a job that must pass has never run");
+    assert!(!rig.has(1) && rig.reports.iter().any(|report| report.message.contains("unit : SKIPPED")));
+
+    let mut rig = Rig::new(config);
+    rig.enqueue(1, "a");
+    for _ in 0..3 {
+        rig.end(1, "build", BuildResult::lost("the worker is gone"));
+    }
+    assert!(rig.has(1), "the infrastructure alone puts it out: {:?}", rig.reports);
+}
+
+#[test]
+fn whoever_waits_longest_for_a_semaphore_has_it_next() {
+    let mut config = config(&[("check", Manager::Independent)], &[("a", UNIT)], &[]);
+    edit_job(&mut config, "unit", |job| job.semaphores = BTreeSet::from(["mutex".into()]));
+    let mut rig = Rig::new(config);
+    for number in 1..=12 {
+        rig.enqueue(number, "a");
+    }
+    for number in 1..=12 {
+        let (started, expected) = (rig.builds.len(), rig.of(number).id);
+        assert_eq!(rig.builds[started - 1].item, expected);
+        rig.pass(number);
+    }
+}
+
+#[test]
+fn a_disabled_pipeline_tells_a_success_once() {
+    let mut config = gate(&[("a", UNIT)], &[]);
+    edit_pipeline(&mut config, |pipeline| {
+        pipeline.disable_after = Some(1);
+        pipeline.reporters.disabled = pipeline.reporters.failure.clone();
+    });
+    let mut rig = Rig::new(config);
+    rig.enqueue(1, "a");
+    rig.end(1, "unit", BuildResult::failure());
+    rig.reports.clear();
+    rig.enqueue(2, "a");
+    rig.pass(2);
+    rig.land(2);
+    assert_eq!((rig.lands[0].reports.len(), rig.reports.len()), (1, 0), "{:?}", rig.reports);
+}
+
+#[test]
+fn what_has_landed_is_not_let_in_again_by_a_late_event() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    rig.enqueue(1, "a");
+    rig.pass(1);
+    rig.land(1);
+    let stale = rig.facts(1, "a");
+    rig.comment(stale);
+    assert!(!rig.has(1), "what is in its branch is tested to be landed");
+}
+
+#[test]
+fn a_newer_patchset_takes_the_old_one_out_of_a_gate_even_without_facts() {
+    let mut config = gate(&[("a", UNIT)], &[]);
+    edit_pipeline(&mut config, |pipeline| pipeline.dequeue_on_new_patchset = false);
+    let mut rig = Rig::new(config);
+    rig.enqueue(1, "a");
+    let mut event = Event::new("gerrit".into(), EventKind::PatchsetCreated);
+    event.change = Some(Patchset { change: id(1), patchset: 2 });
+    rig.step(Input::Event(Box::new(event))).expect("taken");
+    assert!(!rig.has(1), "an old patchset goes on to be landed");
+}
+
+#[test]
+fn a_rerun_that_fails_ends_the_use_of_an_old_success() {
+    let mut config = config(&[("one", Manager::Independent), ("two", Manager::Serial)], &[("a", UNIT)], &[]);
+    edit_job(&mut config, "unit", |job| job.hermetic = true);
+    edit_pipeline(&mut config, |pipeline| pipeline.triggers.clear());
+    let mut rig = Rig::new(config);
+    let mut runs = 0;
+    for round in 0..60 {
+        let facts = vec![rig.facts(1, "a")];
+        let patchset = Patchset { change: id(1), patchset: 1 };
+        rig.command(Command::Enqueue { pipeline: "two".into(), patchset, facts }).expect("let in");
+        if !rig.has(1) {
+            continue; // the first result stood for it
+        }
+        runs += 1;
+        let result = if round == 0 { BuildResult::success() } else { BuildResult::failure() };
+        rig.end(1, "unit", result);
+    }
+    // Some reuse, then a sample fails, and everything runs from there on.
+    assert!((40..=42).contains(&runs), "{runs}");
+}
+
+#[test]
+fn needs_that_meet_again_are_looked_at_once() {
+    let mut rig = Rig::new(gate(&[("a", &["unit", "slow"])], &[]));
+    rig.enqueue(1, "a");
+    for number in 2..=70 {
+        let message = (number.max(4) - 3..number).map(|need| format!("Depends-On: https://x/{need}\n"));
+        let facts = ChangeFacts { message: message.collect(), ..rig.facts(number, "a") };
+        rig.comment(facts);
+    }
+    let held = rig.gate.snapshot();
+    assert!(held.failing(&rig.of(70)).is_empty());
+    rig.end(1, "unit", BuildResult::failure());
+    let last = rig.of(70);
+    assert_eq!(rig.gate.held().failing(&last).len(), 1);
+}
+
+#[test]
+fn a_long_series_is_let_in_from_either_end() {
+    for from in [1, 400] {
+        let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+        let mut event = Event::new("gerrit".into(), EventKind::CommentAdded);
+        event.facts = (2..=400).map(|number| rig.child(number, "a", number - 1)).collect();
+        event.facts.push(rig.facts(1, "a"));
+        event.change = Some(Patchset { change: id(from), patchset: 1 });
+        rig.step(Input::Event(Box::new(event))).expect("taken");
+        assert_eq!(rig.queue(), (1..=400).collect::<Vec<u64>>(), "from {from}");
+    }
+}
+
+#[test]
+fn a_pipeline_that_goes_tells_the_authors() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    rig.enqueue(1, "a");
+    rig.configure(config(&[("check", Manager::Independent)], &[("a", UNIT)], &[]));
+    let told: Vec<_> = rig.reports.iter().map(|report| report.message.as_str()).collect();
+    assert!(told.iter().any(|text| text.contains("there is no pipeline gate any more")), "{told:?}");
+}
+
+#[test]
+fn two_gates_land_on_one_branch() {
+    let mut config =
+        config(&[("gate", Manager::Dependent), ("fast", Manager::Dependent)], &[("a", UNIT)], &[]);
+    edit_pipeline(&mut config, |pipeline| pipeline.triggers.clear());
+    let mut rig = Rig::new(config);
+    for (number, pipeline) in [(1, "gate"), (2, "fast")] {
+        let facts = vec![rig.facts(number, "a")];
+        let patchset = Patchset { change: id(number), patchset: 1 };
+        rig.command(Command::Enqueue { pipeline: pipeline.into(), patchset, facts }).expect("let in");
+    }
+    let before = rig.build(1, "unit");
+    rig.pass(2);
+    rig.land(2);
+    assert_ne!(rig.build(1, "unit"), before, "it goes on above a tip that is gone");
 }
