@@ -221,7 +221,10 @@ impl Gate {
 
     fn save_queue(&mut self, key: &QueueKey) {
         let (pipeline, name) = key.clone();
-        let (window, hold) = self.held.queues.get(key).map_or((0, None), |it| (it.window, it.hold.clone()));
+        // Only a gate's window is a memory.
+        let gated = self.held.pipeline(&pipeline).is_some_and(|it| it.manager == config::Manager::Dependent);
+        let queue = self.held.queues.get(key).filter(|queue| gated || queue.hold.is_some());
+        let (window, hold) = queue.map_or((0, None), |queue| (queue.window, queue.hold.clone()));
         let row = rows::QueueRow { pipeline, queue: name, window, hold };
         self.scratch.rows.push(GateRow::Queue(row));
     }
