@@ -90,7 +90,8 @@ impl Gate {
         let Some(item) = self.held.items.get(&id).cloned() else { return };
         match &item.buildset.state {
             MergeState::Asked => self.ask_again(&item),
-            MergeState::Done(_) if self.held.manager(&item) == Manager::Dependent => self.adopt(&item),
+            // Also where nothing stands on it: its builds look at its refs, which must not be collected.
+            MergeState::Done(_) => self.adopt(&item),
             _ => {}
         }
         if let ItemPhase::Landing { request, .. } = &item.phase {

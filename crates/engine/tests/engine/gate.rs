@@ -7,12 +7,12 @@ use assay_engine::gate::config::{
     Config, EventKind, JobDef, JobNode, LandingWay, Manager, MergeMode, Messages, Pipeline, Precedence,
     Project, QueueDef, ReportAction, Reporters, Requirements, Trigger, WindowConfig,
 };
-use assay_engine::gate::ids::{ChangeId, ItemId, Oid, Patchset, ProjectName, Uuid};
+use assay_engine::gate::ids::{ChangeId, ItemId, MergeId, Oid, Patchset, ProjectName, Uuid};
 use assay_engine::gate::io::{
     Answer, BuildRequest, BuildResult, Command, Effect, Event, Input, LandRequest, LandResult, Merge,
-    MergeRequest, Merged, Moved, Report, Tip,
+    MergeFailure, MergeRequest, Merged, Moved, Report, Tip,
 };
-use assay_engine::gate::item::{Item, ItemPhase};
+use assay_engine::gate::item::{Item, ItemPhase, MergeState};
 use assay_engine::gate::pattern::Pattern;
 use assay_engine::gate::reason::Refusal;
 use assay_engine::gate::rows::{GateRow, GateRows};
@@ -120,6 +120,8 @@ struct Rig {
     lands: Vec<LandRequest>,
     reports: Vec<Report>,
     cancelled: Vec<Uuid>,
+    /// States that the merger has to keep.
+    kept: BTreeSet<MergeId>,
     /// Speculative states are made at once.
     merges: bool,
 }
@@ -135,6 +137,7 @@ impl Rig {
             lands: Vec::new(),
             reports: Vec::new(),
             cancelled: Vec::new(),
+            kept: BTreeSet::new(),
             merges: true,
         };
         rig.configure(config);
@@ -152,13 +155,19 @@ impl Rig {
         for effect in step.effects {
             match effect {
                 Effect::Save(row) => drop(self.rows.insert(row.key(), *row)),
+                Effect::Merge(Merge::Adopt { merge, .. }) => drop(self.kept.insert(merge)),
+                Effect::Merge(Merge::Forget(merge)) => {
+                    self.kept.remove(&merge);
+                    self.asked.retain(|request| request.merge != merge);
+                    made.retain(|request: &MergeRequest| request.merge != merge);
+                }
                 Effect::Merge(Merge::Make(request)) if self.merges => made.push(request),
                 Effect::Merge(Merge::Make(request)) => self.asked.push(request),
                 Effect::StartBuild(request) => self.builds.push(*request),
                 Effect::CancelBuild(uuid) => self.cancelled.push(uuid),
                 Effect::Land(request) => self.lands.push(*request),
                 Effect::Report(report) => self.reports.push(*report),
-                Effect::Merge(_) | Effect::Refresh(_) | Effect::Changed(_) => {}
+                Effect::Refresh(_) | Effect::Changed(_) => {}
             }
         }
         let (rebuilt, live) = (Gate::rebuild(self.stored(), SEED).rows(), self.gate.rows());
@@ -196,6 +205,7 @@ impl Rig {
     }
 
     fn restart(&mut self) {
+        self.kept.clear();
         self.gate = Gate::rebuild(self.stored(), SEED);
         self.step(Input::Tick).expect("taken");
     }
@@ -208,6 +218,7 @@ impl Rig {
             base: tip("base"),
             tip: tip(&format!("{}/{}", change.project, change.patchset)),
         });
+        self.kept.insert(request.merge);
         let result = Ok(Merged { moved: moved.collect() });
         self.step(Input::Merged { merge: request.merge, result }).expect("taken");
     }
@@ -835,6 +846,12 @@ impl Rig {
         let holders = alive.iter().filter(|build| !build.job.semaphores.is_empty()).count();
         assert!(holders <= 1, "the mutex is held by {holders}");
         assert_eq!(self.items().len(), held.items.len(), "an item is in no queue");
+        let made = held.items.values().filter(|item| matches!(item.buildset.state, MergeState::Done(_)));
+        let made: BTreeSet<MergeId> = made.map(|item| item.merge_id()).collect();
+        assert!(made.is_subset(&self.kept), "{made:?} are looked at, and {:?} kept", self.kept);
+        let idle =
+            |merge: &&MergeId| !made.contains(merge) && self.asked.iter().all(|own| own.merge != **merge);
+        assert_eq!(self.kept.iter().find(idle), None, "a state that nobody needs is kept");
         for item in held.items.values() {
             let once: BTreeSet<_> = item.buildset.jobs.iter().map(|job| &job.job).collect();
             assert_eq!(once.len(), item.buildset.jobs.len());
@@ -866,7 +883,7 @@ fn parent_of(number: u64) -> Option<u64> {
 
 #[test]
 fn whatever_happens_nothing_hangs_and_the_rows_say_all() {
-    for seed in 0..1_500 {
+    for seed in 0..1_000 {
         let mut dice = Dice(seed);
         let mut rig = Rig::new(some_config(&mut dice));
         let (mut ended, mut landed) = (BTreeSet::new(), BTreeSet::new());
@@ -882,12 +899,27 @@ fn whatever_happens_nothing_hangs_and_the_rows_say_all() {
 }
 
 impl Rig {
-    fn some_facts(&self, number: u64, landed: &BTreeSet<u64>, patchsets: &BTreeMap<u64, u32>) -> ChangeFacts {
+    fn some_facts(
+        &self,
+        dice: &mut Dice,
+        number: u64,
+        landed: &BTreeSet<u64>,
+        patchsets: &BTreeMap<u64, u32>,
+    ) -> ChangeFacts {
         let current = |number: u64| patchsets.get(&number).copied().unwrap_or(1);
         let parent = parent_of(number);
-        let status = if landed.contains(&number) { ChangeStatus::Merged } else { ChangeStatus::New };
+        let status = match (landed.contains(&number), dice.roll(20)) {
+            (true, _) => ChangeStatus::Merged,
+            (false, 0) => ChangeStatus::Abandoned,
+            (false, _) => ChangeStatus::New,
+        };
+        let circle = (number == 7 || number == 8).then(|| format!("Depends-On: https://x/{}", 15 - number));
+        let not_ready = SubmitRecord::Error { why: "no".to_owned() };
+        let ready = if dice.roll(9) == 0 { not_ready } else { SubmitRecord::Ok };
         ChangeFacts {
             current_patchset: current(number),
+            message: circle.unwrap_or_default(),
+            submit_records: vec![ready],
             parents: parent
                 .map(|at| Patchset { change: id(at), patchset: current(at) })
                 .into_iter()
@@ -905,11 +937,23 @@ impl Rig {
         patchsets: &mut BTreeMap<u64, u32>,
     ) {
         let number = 1 + dice.roll(9);
-        match dice.roll(20) {
+        match dice.roll(24) {
+            20 => self.catch_up(dice.roll(2) == 0),
+            21 => {
+                let update =
+                    RefUpdate { project: "a".into(), name: "v1".into(), old: "0".into(), new: "1".into() };
+                drop(self.command(Command::EnqueueRef { pipeline: "check".into(), update }));
+            }
+            22 => {
+                self.now += 600_000_000;
+                self.step(Input::Tick).expect("taken");
+            }
+            23 => self.answer_merger(dice.roll(4)),
             0..=4 => {
                 let mut event = Event::new("gerrit".into(), EventKind::CommentAdded);
-                let all = parent_of(number).into_iter().chain([number]);
-                event.facts = all.map(|number| self.some_facts(number, landed, patchsets)).collect();
+                let other = (number == 7 || number == 8).then(|| 15 - number);
+                let all = parent_of(number).into_iter().chain(other).chain([number]);
+                event.facts = all.map(|number| self.some_facts(dice, number, landed, patchsets)).collect();
                 event.change = event.facts.last().map(ChangeFacts::patchset);
                 self.step(Input::Event(Box::new(event))).expect("taken");
             }
@@ -933,7 +977,7 @@ impl Rig {
             15 => self.restart_and_land_again(),
             16 => {
                 *patchsets.entry(number).or_insert(1) += u32::from(!landed.contains(&number));
-                let facts = self.some_facts(number, landed, patchsets);
+                let facts = self.some_facts(dice, number, landed, patchsets);
                 self.step(Input::Facts(vec![facts])).expect("taken");
             }
             17 => drop(self.command(Command::Promote { pipeline: "gate".into(), changes: vec![id(number)] })),
@@ -942,9 +986,40 @@ impl Rig {
         }
     }
 
+    /// The merger's next answer. Of what stands on a state that it could not make it says nothing.
+    fn answer_merger(&mut self, how: u64) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let request = self.asked.remove(0);
+        let change = request.changes.last().expect("something to merge");
+        let (project, change) = (change.project.clone(), change.patchset.clone());
+        let why = match how {
+            0 => MergeFailure::Conflict { change, paths: vec!["README".to_owned()] },
+            1 => MergeFailure::Infrastructure { project, why: "the disk is full".to_owned() },
+            _ => return self.make(&request),
+        };
+        let mut dropped = BTreeSet::from([request.merge]);
+        self.asked.retain(|other| {
+            let stands = other.ahead.is_some_and(|ahead| dropped.contains(&ahead));
+            !stands || !dropped.insert(other.merge)
+        });
+        self.step(Input::Merged { merge: request.merge, result: Err(why) }).expect("taken");
+    }
+
+    /// The merger answers everything, and from now on at once.
+    fn catch_up(&mut self, merges: bool) {
+        self.merges = false;
+        while merges && !self.asked.is_empty() {
+            self.answer_merger(9);
+        }
+        self.merges = merges;
+    }
+
     /// A landing that was on its way when the server stopped is asked for again.
     fn restart_and_land_again(&mut self) {
         self.lands.clear();
+        self.asked.clear();
         self.restart();
     }
 
@@ -966,6 +1041,7 @@ impl Rig {
     /// From here on everything works.
     fn drain(&mut self, ended: &mut BTreeSet<Uuid>, landed: &mut BTreeSet<u64>) {
         for _ in 0..200 {
+            self.catch_up(true);
             for (pipeline, queue) in self.gate.held().queues.keys().cloned().collect::<Vec<_>>() {
                 let _ = self.command(Command::Release { pipeline, queue });
             }
