@@ -88,6 +88,20 @@ pub struct Arrival {
     pub at: Timestamp,
     /// What.
     pub news: News,
+    /// A patchset that has just been made, if this is about one: what can be fetched before anybody asks for it.
+    #[serde(default)]
+    pub made: Option<MadePatchset>,
+}
+
+/// Where a new patchset is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadePatchset {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its commit.
+    pub revision: Oid,
+    /// Where it is fetched from.
+    pub fetch_ref: String,
 }
 
 /// What happened.

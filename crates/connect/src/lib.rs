@@ -7,7 +7,7 @@ pub mod gerrit;
 pub mod inbox;
 pub mod pace;
 
-pub use inbox::{Arrival, Batch, Cursor, Inbox, InboxError, News, Start, Tips};
+pub use inbox::{Arrival, Batch, Cursor, Inbox, InboxError, MadePatchset, News, Start, Tips};
 
 use assay_engine::gate::io::Report;
 use async_trait::async_trait;

@@ -1,6 +1,7 @@
 //! From Gerrit's words to the gate's.
 
 use super::parse::{ChangeAttr, PatchsetAttr, StreamEvent, SubmitRecordAttr, What};
+use crate::inbox::MadePatchset;
 use assay_engine::gate::change::{
     Account, Approval, ChangeFacts, ChangeStatus, LabelStatus, RefUpdate, SubmitLabel, SubmitRecord,
 };
@@ -94,6 +95,18 @@ pub(super) fn about(
     event.change = Some(Patchset { change: change_id(source, change.number), patchset });
     event.by = by.clone();
     event
+}
+
+/// The patchset that an event tells of, if it is new and the event says where it is.
+pub(super) fn made(event: &StreamEvent) -> Option<MadePatchset> {
+    match &event.what {
+        What::PatchsetCreated { change, patchset, .. } => Some(MadePatchset {
+            project: change.project.as_str().into(),
+            revision: patchset.revision.as_deref()?.into(),
+            fetch_ref: patchset.fetch_ref.clone()?,
+        }),
+        _ => None,
+    }
 }
 
 /// A comment with what was said on the patchset as a whole, which is where triggers look.

@@ -461,7 +461,9 @@ impl GerritSource {
             Meaning::Events(events) => {
                 for one in events {
                     if let Some(key) = self.key_of(event, &one, heard) {
-                        heard.arrivals.extend(self.admit(&key, at, News::Event(Box::new(one))));
+                        let arrival = self.admit(&key, at, News::Event(Box::new(one)));
+                        let made = convert::made(event);
+                        heard.arrivals.extend(arrival.map(|arrival| Arrival { made, ..arrival }));
                     }
                 }
             }
@@ -504,7 +506,7 @@ impl GerritSource {
             return None;
         }
         self.recent.add(key, at);
-        Some(Arrival { key: key.to_text(), at, news })
+        Some(Arrival { key: key.to_text(), at, news, made: None })
     }
 
     /// What arrived before this cannot be found by a look that goes back to `from`.

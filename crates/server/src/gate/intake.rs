@@ -36,6 +36,11 @@ impl Watcher for App {
     }
 }
 
+/// Hears of what arrives before it is stored: what it does with that must do no harm if the event is lost again.
+pub(crate) trait Ears: Send + Sync {
+    fn hear(&self, source: &SourceName, arrival: &Arrival);
+}
+
 /// The inbox and the way from it to the gate.
 pub(crate) struct Intake {
     pub(crate) store: Arc<dyn Store>,
@@ -45,6 +50,7 @@ pub(crate) struct Intake {
     pub(crate) facts: Arc<dyn Facts>,
     pub(crate) pauses: Pauses,
     watcher: Arc<dyn Watcher>,
+    ears: Arc<dyn Ears>,
     stored: mpsc::UnboundedSender<Work>,
     turns: Turns,
 }
@@ -135,11 +141,12 @@ impl Intake {
         facts: Arc<dyn Facts>,
         pauses: Pauses,
         watcher: Arc<dyn Watcher>,
+        ears: Arc<dyn Ears>,
     ) -> (Arc<Self>, Incoming) {
         let (stored, incoming) = mpsc::unbounded_channel();
         let turns = Turns::default();
         (
-            Arc::new(Self { store, epoch, clock, decider, facts, pauses, watcher, stored, turns }),
+            Arc::new(Self { store, epoch, clock, decider, facts, pauses, watcher, ears, stored, turns }),
             Incoming(incoming),
         )
     }
@@ -159,6 +166,9 @@ impl Intake {
                 body,
             }
         };
+        for arrival in arrivals {
+            self.ears.hear(source, arrival);
+        }
         let events: Vec<_> = arrivals.iter().map(event).collect();
         let new = self.store.gate().receive(self.epoch, source, self.clock.now(), &events, cursors).await?;
         for event in new {
@@ -348,6 +358,10 @@ mod tests {
         waiting: Mutex<BTreeMap<SourceName, String>>,
     }
 
+    impl Ears for World {
+        fn hear(&self, _: &SourceName, _: &Arrival) {}
+    }
+
     impl Watcher for World {
         fn note(&self, source: &SourceName, why: Option<String>) {
             let mut waiting = self.waiting.lock().unwrap();
@@ -425,8 +439,15 @@ mod tests {
     fn start(world: &Arc<World>, tasks: &mut JoinSet<()>) -> (Arc<Intake>, CancellationToken) {
         let pauses = Pauses { first: Duration::ZERO, most: Duration::ZERO };
         let at = (world.store.clone(), world.epoch);
-        let (intake, incoming) =
-            Intake::new(at, Arc::new(SystemClock), world.clone(), world.clone(), pauses, world.clone());
+        let (intake, incoming) = Intake::new(
+            at,
+            Arc::new(SystemClock),
+            world.clone(),
+            world.clone(),
+            pauses,
+            world.clone(),
+            world.clone(),
+        );
         let end = CancellationToken::new();
         tasks.spawn(intake.clone().run(incoming, end.clone()));
         (intake, end)
@@ -436,7 +457,7 @@ mod tests {
         let change = ChangeId { source: "gerrit".into(), number };
         let change = Some(Patchset { change, patchset: 1 });
         let news = News::Event(Box::new(Event { change, ..Event::new("gerrit".into(), kind) }));
-        Arrival { key: key.to_owned(), at: SystemClock.now(), news }
+        Arrival { key: key.to_owned(), at: SystemClock.now(), news, made: None }
     }
 
     #[tokio::test]

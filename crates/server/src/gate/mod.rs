@@ -30,6 +30,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod timers;
+mod warm;
 
 pub(crate) use hub::Hub;
 pub(crate) use ports::Consumes;

@@ -1,17 +1,19 @@
 //! The repositories: the merger's machine and the lander's ground.
 
-use super::merger::Machine;
+use super::merger::{Branches, Machine, Wish};
 use super::ports::{Ground, Move, Pushed, Trouble};
 use super::settings::Connection;
+use super::warm;
 use assay_engine::gate::config::{Config, MergeMode};
-use assay_engine::gate::ids::{BranchName, Oid, ProjectName, SourceName, Uuid};
+use assay_engine::gate::ids::{BranchName, MergeId, Oid, ProjectName, SourceName, Uuid};
 use assay_engine::gate::io::{MergeFailure, MergeRequest, Merged, Moved, Tip, ToMerge};
 use assay_engine::gate::snapshot::Snapshot;
+use assay_engine::ids::Timestamp;
 use assay_git::{GerritType, GitError, Message, Mode, PushRefusal, Refspec, Remote, Repos, Signature};
 use assay_proto::clock::Clock;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -24,11 +26,23 @@ const BACK: usize = 1000;
 #[derive(Clone)]
 pub(crate) struct Repositories {
     pub(crate) repos: Repos,
-    connections: Arc<BTreeMap<SourceName, Connection>>,
+    connections: Arc<RwLock<BTreeMap<SourceName, Connection>>>,
     state: Utf8PathBuf,
     /// Where projects come from: by the configuration, or by a change of theirs.
     sources: Arc<Mutex<HashMap<ProjectName, SourceName>>>,
+    fresh: Arc<Mutex<Fresh>>,
 }
+
+/// When the branches of projects were fetched, as long as nothing has moved that we know of.
+#[derive(Default)]
+struct Fresh {
+    fetched: HashMap<ProjectName, Timestamp>,
+    /// Counts what has moved.
+    moves: u64,
+}
+
+/// Branches fetched so long ago are good enough for what began then: for a change, its event and its merge.
+const LATELY: Duration = Duration::from_secs(1);
 
 impl Repositories {
     /// Opens the directory `git` of the data directory.
@@ -37,8 +51,8 @@ impl Repositories {
         connections: BTreeMap<SourceName, Connection>,
     ) -> Result<Self, GitError> {
         let repos = Repos::open(&data.join("git"))?;
-        let (state, sources) = (data.join("gate"), Arc::default());
-        Ok(Self { repos, connections: Arc::new(connections), state, sources })
+        let (state, connections) = (data.join("gate"), Arc::new(RwLock::new(connections)));
+        Ok(Self { repos, connections, state, sources: Arc::default(), fresh: Arc::default() })
     }
 
     /// Notes where the projects of a configuration come from.
@@ -53,11 +67,52 @@ impl Repositories {
         }
     }
 
+    /// True if something configured is about this project.
+    pub(crate) fn knows(&self, project: &ProjectName) -> bool {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).contains_key(project)
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Some branch has moved: those that were fetched before are not as they are now.
+    pub(crate) fn have_moved(&self) {
+        let mut fresh = self.fresh();
+        fresh.moves += 1;
+        fresh.fetched.clear();
+    }
+
     fn note_source(&self, project: &ProjectName, source: &SourceName) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if !sources.contains_key(project) {
             sources.insert(project.clone(), source.clone());
         }
+    }
+
+    /// Where what belongs to connections is kept.
+    pub(crate) fn state(&self) -> &Utf8Path {
+        &self.state
+    }
+
+    fn connection(&self, source: &SourceName) -> Option<Connection> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+    }
+
+    /// Puts other connections in force, for the repositories that are known, too.
+    pub(crate) fn connect(&self, connections: BTreeMap<SourceName, Connection>) {
+        *self.connections.write().unwrap_or_else(PoisonError::into_inner) = connections;
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (project, source) in &sources {
+            let Ok(name) = project.as_str().parse() else { continue };
+            if let (Ok(_), Some(connection)) = (self.repos.path(&name), self.connection(source)) {
+                let remote = remote(source, &connection, &self.state, project);
+                if let Err(error) = self.repos.add(&name, remote) {
+                    tracing::error!(%project, %error, "the repository keeps its old remote");
+                }
+            }
+        }
+        self.have_moved();
     }
 
     /// Makes a project's repository known, if it is not yet.
@@ -68,31 +123,26 @@ impl Repositories {
         }
         let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(project).cloned();
         let source = source.ok_or_else(|| Trouble(format!("nothing is configured for project {project}")))?;
-        let connection = self.connections.get(&source).ok_or_else(|| {
+        let connection = self.connection(&source).ok_or_else(|| {
             Trouble(format!("there is no connection {source} for project {project}; add it to assay.toml"))
         })?;
-        self.repos.add(&name, remote(connection, &self.state, project)).map_err(trouble)?;
+        self.repos.add(&name, remote(&source, &connection, &self.state, project)).map_err(trouble)?;
         Ok(name)
     }
 }
 
 /// Where a project's repository is: as configured, else by SSH as Gerrit serves it.
-fn remote(connection: &Connection, state: &Utf8Path, project: &ProjectName) -> Remote {
+fn remote(source: &SourceName, connection: &Connection, state: &Utf8Path, project: &ProjectName) -> Remote {
     let url = match &connection.git {
         Some(pattern) => pattern.replace("{project}", project.as_str()),
         None => format!("ssh://{}@{}:{}/{project}", connection.user, connection.host, connection.port),
     };
-    let (hosts, strict) = match &connection.known_hosts {
-        Some(file) => (file.clone(), "yes"),
-        None => (state.join("git_known_hosts"), "accept-new"),
-    };
-    let quoted = |path: &Utf8Path| format!("'{}'", path.as_str().replace('\'', "'\\''"));
-    let ssh = format!(
-        "ssh -i {} -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile={} -o StrictHostKeyChecking={strict} \
-         -o ServerAliveInterval=20",
-        quoted(&connection.key),
-        quoted(&hosts),
-    );
+    let mut words = warm::ssh(connection, state);
+    if let Some(socket) = warm::socket(connection, state, source.as_str()) {
+        words.extend(["-o".to_owned(), format!("ControlPath={socket}")]);
+    }
+    let quoted = |word: &String| format!("'{}'", word.replace('\'', "'\\''"));
+    let ssh = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
     Remote { url, env: vec![("GIT_SSH_COMMAND".to_owned(), ssh)] }
 }
 
@@ -128,8 +178,6 @@ pub(crate) struct RepoMachine {
     clock: Arc<dyn Clock>,
     /// Items that the merger need not know of have names too.
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// Why projects could not be fetched when the present group was prepared.
-    failed: HashMap<ProjectName, String>,
 }
 
 impl RepoMachine {
@@ -138,36 +186,35 @@ impl RepoMachine {
         clock: Arc<dyn Clock>,
         snapshot: watch::Receiver<Arc<Snapshot>>,
     ) -> Self {
-        Self { repositories, clock, snapshot, failed: HashMap::new() }
+        Self { repositories, clock, snapshot }
     }
 
-    /// Fetches what the changes of one project need: all of it at once, or, if that fails, one after the other.
-    fn fetch(&mut self, project: &ProjectName, changes: &[&ToMerge], branches: bool) {
-        let name = match self.repositories.project(project) {
-            Ok(name) => name,
-            Err(Trouble(why)) => return drop(self.failed.insert(project.clone(), why)),
-        };
+    /// What has to be fetched for these wishes, and whether the branches are part of it.
+    fn missing(
+        &self,
+        project: &ProjectName,
+        name: &assay_git::ProjectName,
+        wishes: &[Wish],
+    ) -> (BTreeMap<Oid, Refspec>, bool) {
         let repos = &self.repositories.repos;
-        let mut refspecs = Vec::new();
-        for change in changes {
-            let here =
-                change.revision.as_str().parse().is_ok_and(|commit| repos.tip_of(&name, commit).is_ok());
-            if let (false, Ok(refspec)) = (here, Refspec::parse(&change.fetch_ref)) {
-                refspecs.push(refspec);
+        let mut missing = BTreeMap::new();
+        for (revision, fetch_ref) in wishes.iter().flat_map(|wish| &wish.changes) {
+            let here = revision.as_str().parse().is_ok_and(|commit| repos.tip_of(name, commit).is_ok());
+            if let (false, Ok(refspec)) = (here, Refspec::parse(fetch_ref)) {
+                missing.insert(revision.clone(), refspec);
             }
         }
-        if branches {
-            refspecs.push(Refspec::branches());
-        }
-        if refspecs.is_empty() {
-            return;
-        }
-        if let Err(error) = repos.fetch(&name, &refspecs, DEADLINE) {
-            let alone = if branches { repos.fetch(&name, &[Refspec::branches()], DEADLINE) } else { Ok(()) };
-            if alone.is_err() {
-                self.failed.insert(project.clone(), error.to_string());
-            }
-        }
+        let fetched = self.repositories.fresh().fetched.get(project).copied();
+        let age = fetched.map(|at| self.clock.now().micros_since(at));
+        let is_fresh = age.is_some_and(|age| (0..LATELY.as_micros() as i64).contains(&age));
+        // A state that knows nothing of the project needs its branches, too, once.
+        let unknown = || repos.branch_tips(name).map_or(true, |tips| tips.is_empty());
+        let branches = wishes.iter().any(|wish| match wish.branches {
+            Branches::Now => true,
+            Branches::Lately => !is_fresh,
+            Branches::Once => fetched.is_none() && unknown(),
+        });
+        (missing, branches)
     }
 
     fn infrastructure(project: &ProjectName, why: impl std::fmt::Display) -> MergeFailure {
@@ -181,9 +228,6 @@ impl RepoMachine {
     ) -> Result<(assay_git::State, Moved), MergeFailure> {
         let broken = |why: &dyn std::fmt::Display| Self::infrastructure(&change.project, why);
         let project = self.repositories.project(&change.project).map_err(|why| broken(&why))?;
-        if let Some(why) = self.failed.get(&change.project) {
-            return Err(broken(why));
-        }
         let not_allowed = |why: &dyn std::fmt::Display| MergeFailure::NotAllowed {
             change: change.patchset.clone(),
             why: why.to_string(),
@@ -191,9 +235,9 @@ impl RepoMachine {
         let branch: assay_git::BranchName =
             change.branch.as_str().parse().map_err(|why| not_allowed(&why))?;
         let revision = change.revision.as_str().parse().map_err(|why| not_allowed(&why))?;
-        let fetch_ref = change.fetch_ref.parse().map_err(|why| not_allowed(&why))?;
+        let _: assay_git::RefName = change.fetch_ref.parse().map_err(|why| not_allowed(&why))?;
         let repos = &self.repositories.repos;
-        repos.ensure(&project, &fetch_ref, revision, DEADLINE).map_err(|why| broken(&why))?;
+        repos.tip_of(&project, revision).map_err(|why| broken(&why))?;
         let mut below = below.clone();
         if below.tip(&project, &branch).is_none() {
             let tips = repos.branch_tips(&project).map_err(|why| broken(&why))?;
@@ -236,33 +280,54 @@ impl RepoMachine {
 impl Machine for RepoMachine {
     type State = assay_git::State;
 
-    fn prepare(&mut self, requests: &[&MergeRequest]) {
-        self.failed.clear();
-        // What stands on nothing stands on the branches as they are now.
-        let mut projects: BTreeMap<ProjectName, (Vec<&ToMerge>, bool)> = BTreeMap::new();
-        for request in requests {
-            for change in &request.changes {
-                self.repositories.note_source(&change.project, &change.patchset.change.source);
-                let (changes, branches) = projects.entry(change.project.clone()).or_default();
-                changes.push(change);
-                *branches |= request.ahead.is_none() || self.repositories.project(&change.project).is_err();
-            }
+    fn fetch(&self, project: &ProjectName, wishes: &[Wish]) -> HashMap<MergeId, String> {
+        let in_vain = |why: &dyn std::fmt::Display, concerned: &dyn Fn(&Wish) -> bool| {
+            let concerned = wishes.iter().filter(|wish| concerned(wish));
+            concerned.filter_map(|wish| Some((wish.merge?, why.to_string()))).collect::<HashMap<_, _>>()
+        };
+        for wish in wishes {
+            self.repositories.note_source(project, &wish.source);
         }
-        for (project, (changes, branches)) in projects {
-            // A state that knows nothing of the project needs its branches, too, once.
-            let unknown = self.repositories.project(&project).is_ok_and(|name| {
-                self.repositories.repos.branch_tips(&name).map_or(true, |tips| tips.is_empty())
-            });
-            self.fetch(&project, &changes, branches || unknown);
+        let name = match self.repositories.project(project) {
+            Ok(name) => name,
+            Err(why) => return in_vain(&why, &|_| true),
+        };
+        let repos = &self.repositories.repos;
+        let (missing, branches) = self.missing(project, &name, wishes);
+        let (began, moves) = (self.clock.now(), self.repositories.fresh().moves);
+        let of_branches = branches.then(Refspec::branches);
+        let refspecs: Vec<_> = missing.values().cloned().chain(of_branches.clone()).collect();
+        let mut failed = HashMap::new();
+        match refspecs.as_slice() {
+            [] => return failed,
+            all => match repos.fetch(&name, all, DEADLINE) {
+                Ok(()) => {}
+                // A remote that hangs is not asked for one thing after the other.
+                Err(error @ GitError::Timeout { .. }) => return in_vain(&error, &|_| true),
+                // A reference that is gone does not take the others with it.
+                Err(_) => {
+                    if let Some(Err(error)) = of_branches.map(|one| repos.fetch(&name, &[one], DEADLINE)) {
+                        return in_vain(&error, &|_| true);
+                    }
+                    for (revision, refspec) in &missing {
+                        if let Err(error) = repos.fetch(&name, std::slice::from_ref(refspec), DEADLINE) {
+                            let needs = |wish: &Wish| wish.changes.iter().any(|(one, _)| one == revision);
+                            failed.extend(in_vain(&error, &needs));
+                        }
+                    }
+                }
+            },
         }
+        let mut fresh = self.repositories.fresh();
+        if branches && fresh.moves == moves {
+            fresh.fetched.insert(project.clone(), began);
+        }
+        failed
     }
 
-    fn start(&mut self, request: &MergeRequest) -> Result<Self::State, MergeFailure> {
+    fn start(&self, request: &MergeRequest) -> Result<Self::State, MergeFailure> {
         let mut tips = Vec::new();
         for project in request.changes.iter().map(|change| &change.project).collect::<BTreeSet<_>>() {
-            if let Some(why) = self.failed.get(project) {
-                return Err(Self::infrastructure(project, why));
-            }
             let name =
                 self.repositories.project(project).map_err(|why| Self::infrastructure(project, why))?;
             let found = self.repositories.repos.branch_tips(&name);
@@ -273,7 +338,7 @@ impl Machine for RepoMachine {
     }
 
     fn merge(
-        &mut self,
+        &self,
         below: &Self::State,
         request: &MergeRequest,
     ) -> Result<(Self::State, Merged), MergeFailure> {
@@ -287,7 +352,7 @@ impl Machine for RepoMachine {
         Ok((state, Merged { moved }))
     }
 
-    fn adopt(&mut self, below: Option<&Self::State>, merged: &Merged) -> Option<Self::State> {
+    fn adopt(&self, below: Option<&Self::State>, merged: &Merged) -> Option<Self::State> {
         let mut state = below.cloned().unwrap_or_default();
         for moved in &merged.moved {
             let name = self.repositories.project(&moved.project).ok()?;
@@ -302,7 +367,7 @@ impl Machine for RepoMachine {
         Some(state)
     }
 
-    fn publish(&mut self, state: &Self::State, identity: Uuid, merged: &Merged) -> Result<(), MergeFailure> {
+    fn publish(&self, state: &Self::State, identity: Uuid, merged: &Merged) -> Result<(), MergeFailure> {
         let last = merged.moved.last().map_or_else(|| "?".into(), |moved| moved.project.clone());
         let identity = identity.to_string().parse().map_err(|why| Self::infrastructure(&last, why))?;
         // A change that brings nothing moves nothing, and workers look for its ref all the same.
@@ -316,7 +381,7 @@ impl Machine for RepoMachine {
         self.repositories.repos.publish(&state, &identity).map_err(|why| Self::infrastructure(&last, why))
     }
 
-    fn collect(&mut self, keep: &BTreeSet<Uuid>) {
+    fn collect(&self, keep: &BTreeSet<Uuid>) {
         let held = self.snapshot.borrow().clone();
         let live = held.items.values().map(|item| item.buildset.identity).chain(keep.iter().copied());
         let live = live.filter_map(|identity| identity.to_string().parse().ok()).collect();
@@ -361,6 +426,8 @@ impl Repositories {
 impl Ground for Repositories {
     async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble> {
         let (repositories, project, branch) = (self.clone(), project.clone(), branch.clone());
+        // Whoever looks expects a move.
+        self.have_moved();
         blocking(move || repositories.look_now(&project, &branch)).await
     }
 
@@ -406,7 +473,9 @@ impl Ground for Repositories {
         let (repositories, project) = (self.clone(), project.clone());
         blocking(move || {
             let name = repositories.project(&project)?;
-            Ok(match repositories.repos.push(&name, &wanted, DEADLINE) {
+            let pushed = repositories.repos.push(&name, &wanted, DEADLINE);
+            repositories.have_moved();
+            Ok(match pushed {
                 Ok(()) => Pushed::Done,
                 Err(PushRefusal::StaleTip { .. } | PushRefusal::NotFastForward { .. }) => Pushed::Stale,
                 Err(PushRefusal::Rejected { text, .. }) => Pushed::Rejected(text),

@@ -4,29 +4,30 @@ use super::auditor::Auditor;
 use super::connections::Connections;
 use super::decider::Driver;
 use super::hub::Ends;
-use super::intake::Intake;
+use super::intake::{Ears, Intake};
 use super::lander::{Lander, Pauses};
 use super::load::{Loaded, load};
-use super::merger::{self, MergeAnswer};
+use super::merger::{self, MergeAnswer, Wish};
 use super::outbox::Outbox;
 use super::ports::{Decider, Facts, Undecided};
 use super::receipts::Receipts;
 use super::repos::{RepoMachine, Repositories};
-use super::settings::{self, GateSettings, Settings};
+use super::settings::{self, Connection, GateSettings, Settings};
 use super::timers::{self, Timers};
+use super::warm;
 use crate::ServerError;
 use crate::app::App;
 use crate::datadir::DataDir;
 use assay_connect::gerrit::{Gerrit, SourceOptions};
-use assay_connect::{Batch, Cursor, Inbox, InboxError, Source as _, Start, Tips};
-use assay_engine::gate::config::Config;
-use assay_engine::gate::ids::{ItemId, SourceName};
+use assay_connect::{Arrival, Batch, Cursor, Inbox, InboxError, News, Source as _, Start, Tips};
+use assay_engine::gate::config::{Config, EventKind};
+use assay_engine::gate::ids::{ItemId, ProjectName, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
 use assay_formats::diagnostic::Diagnostic;
 use assay_records::receipt::{PublicKey, Signer};
 use assay_store::Epoch;
 use camino::{Utf8Path, Utf8PathBuf};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -111,8 +112,10 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let decider: Arc<dyn Decider> = Arc::new(Driver { engine: app.engine.clone(), store: app.store.clone() });
     let connections = Arc::new(connections);
     let at = (app.store.clone(), epoch);
+    let (wishes, early) = mpsc::unbounded_channel();
+    let ears = Arc::new(Foresight { repositories: repositories.clone(), wishes });
     let (intake, incoming) =
-        Intake::new(at, app.clock.clone(), decider.clone(), connections.clone(), pauses, app.clone());
+        Intake::new(at, app.clock.clone(), decider.clone(), connections.clone(), pauses, app.clone(), ears);
     let news = Arc::new(Notify::new());
     let receipts = Receipts {
         store: app.store.clone(),
@@ -147,7 +150,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let Ends { merges, landings, mut refreshes } = ends;
     let (answers, answers_in) = mpsc::unbounded_channel();
     let machine = RepoMachine::new(repositories.clone(), app.clock.clone(), app.gate.watch());
-    app.tasks.spawn(merger::run(machine, merges, answers, end.clone()));
+    app.tasks.spawn(merger::run(Arc::new(machine), merges, early, answers, end.clone()));
     app.tasks.spawn(answer(decider.clone(), answers_in, end.clone()));
     app.tasks.spawn(intake.clone().run(incoming, end.clone()));
     let asking = intake.clone();
@@ -177,18 +180,23 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     };
     app.tasks.spawn(outbox.run(app.gate.reports.clone(), end.clone()));
     let auditor = Auditor { app: app.clone(), epoch, signer, repositories, wish: audit };
-    app.tasks.spawn(begin(app.clone(), connections, auditor, timers, end));
+    app.tasks.spawn(begin(app.clone(), connections, settings.connections, auditor, timers, end));
 }
 
 /// Puts the configuration in force, and then begins with what needs it.
 async fn begin(
     app: Arc<App>,
     connections: Arc<Connections>,
+    settings: BTreeMap<SourceName, Connection>,
     auditor: Auditor,
     timers: Arc<Notify>,
     end: CancellationToken,
 ) {
     if let Some(loops) = app.gate.loops.get() {
+        for (name, connection) in settings {
+            let state = loops.repositories.state().to_owned();
+            app.tasks.spawn(warm::keep(connection, state, name.to_string(), end.clone()));
+        }
         // What earlier landings need is known whether or not there is a configuration now.
         loops.repositories.learn(&app.gate().config);
         loops.reload().await;
@@ -335,6 +343,25 @@ async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &Lan
     loops.audit.notify_one();
 }
 
+/// Has what an event tells of fetched while the event is stored and its source is asked for facts.
+struct Foresight {
+    repositories: Repositories,
+    wishes: mpsc::UnboundedSender<(ProjectName, Wish)>,
+}
+
+impl Ears for Foresight {
+    fn hear(&self, source: &SourceName, arrival: &Arrival) {
+        if let News::Event(event) = &arrival.news
+            && matches!(event.kind, EventKind::RefUpdated | EventKind::ChangeMerged)
+        {
+            self.repositories.have_moved();
+        }
+        if let Some(made) = arrival.made.as_ref().filter(|made| self.repositories.knows(&made.project)) {
+            drop(self.wishes.send(Wish::early(source.clone(), made.clone())));
+        }
+    }
+}
+
 /// Where a source's events go.
 struct SourceInbox {
     intake: Arc<Intake>,
@@ -360,7 +387,7 @@ async fn listen(
     app: Arc<App>,
     name: SourceName,
     gerrit: Gerrit,
-    projects: BTreeSet<assay_engine::gate::ids::ProjectName>,
+    projects: BTreeSet<ProjectName>,
     end: CancellationToken,
 ) {
     let Some(loops) = app.gate.loops.get() else { return };

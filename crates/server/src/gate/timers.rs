@@ -76,7 +76,7 @@ impl Timers {
                 let timer = Some((project.clone(), text.clone()));
                 let event = Event { timer, ..Event::new(SourceName::from(SOURCE), EventKind::Timer) };
                 let key = format!("{} {text} {project}", at.0);
-                due.push(Arrival { key, at, news: News::Event(Box::new(event)) });
+                due.push(Arrival { key, at, news: News::Event(Box::new(event)), made: None });
             }
         }
         due
