@@ -45,6 +45,11 @@ impl Config {
     pub fn pipeline(&self, name: &PipelineName) -> Option<&Arc<Pipeline>> {
         self.pipelines.iter().find(|pipeline| pipeline.name == *name)
     }
+
+    /// True if a job holds a semaphore while it runs.
+    pub(super) fn needs_semaphore(&self, job: &JobName) -> bool {
+        self.jobs.get(job).is_some_and(|job| !job.semaphores.is_empty())
+    }
 }
 
 /// How a pipeline treats its items.

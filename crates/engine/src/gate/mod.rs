@@ -33,7 +33,7 @@ pub use params::log_path;
 use crate::ids::Timestamp;
 use ids::{BranchName, ChangeId, ItemId, MergeId, Oid, PipelineName, ProjectName, Uuid};
 use io::{Answer, Effect, Input, Merge, Step};
-use item::{Item, JobState, MergeState};
+use item::{Item, ItemJob, JobState, MergeState};
 use reason::Refusal;
 use rows::{EvidenceRow, GateRow};
 use sha2::{Digest, Sha256};
@@ -155,10 +155,7 @@ impl Gate {
     fn settle(&mut self) {
         loop {
             if std::mem::take(&mut self.scratch.semaphore_freed) {
-                for key in self.semaphore_waiters() {
-                    self.scratch.queues.remove(&key);
-                    self.walk(&key);
-                }
+                self.serve_semaphore_waiters();
                 continue;
             }
             let Some(key) = self.scratch.queues.pop_first() else { break };
@@ -166,18 +163,27 @@ impl Gate {
         }
     }
 
-    /// The queues of items that may wait for a semaphore, whoever waits longest first: nobody waits for ever.
-    fn semaphore_waiters(&self) -> Vec<QueueKey> {
-        let config = &self.held.config;
-        let waits = |item: &&Arc<Item>| {
-            item.buildset.jobs.iter().any(|job| {
-                job.state == JobState::Waiting && !jobs::definition(config, &job.job).semaphores.is_empty()
-            })
-        };
-        let waiting = self.held.items.values().filter(waits);
-        let mut seen = BTreeSet::new();
-        let keys = waiting.map(|item| (item.pipeline.clone(), item.queue.clone()));
-        keys.filter(|key| seen.insert(key.clone())).collect()
+    /// Walks the queues of items that can have their semaphores now, whoever waits longest first: nobody waits for
+    /// ever.
+    fn serve_semaphore_waiters(&mut self) {
+        let held = &self.held;
+        let waits = |job: &ItemJob| job.state == JobState::Waiting && held.config.needs_semaphore(&job.job);
+        let waiting = held.items.values().filter(|item| item.buildset.jobs.iter().any(waits));
+        let waiting: Vec<ItemId> = waiting.map(|item| item.id).collect();
+        let mut walked = BTreeSet::new();
+        for id in waiting {
+            let Some(item) = self.held.items.get(&id) else { continue };
+            let key = (item.pipeline.clone(), item.queue.clone());
+            let can_have = |job: &ItemJob| {
+                job.state == JobState::Waiting
+                    && self.held.config.needs_semaphore(&job.job)
+                    && self.held.semaphore_held(&job.job).is_none()
+            };
+            if item.buildset.jobs.iter().any(can_have) && walked.insert(key.clone()) {
+                self.scratch.queues.remove(&key);
+                self.walk(&key);
+            }
+        }
     }
 
     /// The item for a change of it; notes that it is to be stored.
