@@ -1,4 +1,5 @@
-//! Who may do what. Reading is open (role viewer); changing needs the admin token; workers need the worker token.
+//! Who may do what. Reading is open (role viewer); changing needs the admin token, or for what is in the gate the
+//! operator token; workers need the worker token.
 //!
 //! A browser on this machine is a way in for any web page: by a form that posts to loopback, or by a name that is
 //! made to point here (DNS rebinding). So requests without a token must name the server by a loopback name when it
@@ -20,6 +21,8 @@ use std::sync::Arc;
 pub(crate) enum Role {
     /// Look.
     Viewer,
+    /// Move what is in the gate: enqueue, dequeue, promote, autohold.
+    Operator,
     /// Everything that people do.
     Admin,
     /// What workers do.
@@ -30,6 +33,7 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Guard {
     admin: [u8; 32],
+    operator: [u8; 32],
     worker: [u8; 32],
     trust_loopback: bool,
     listens_on_loopback: bool,
@@ -39,6 +43,7 @@ impl Guard {
     pub(crate) fn new(tokens: &Tokens, trust_loopback: bool, bound: SocketAddr) -> Self {
         Self {
             admin: digest(&tokens.admin),
+            operator: digest(&tokens.operator),
             worker: digest(&tokens.worker),
             trust_loopback,
             listens_on_loopback: bound.ip().is_loopback(),
@@ -78,10 +83,11 @@ impl Guard {
     fn by_token(&self, value: &[u8]) -> Result<Role, Fault> {
         let token = value.strip_prefix(b"Bearer ").unwrap_or_default().trim_ascii();
         let given: [u8; 32] = Sha256::digest(token).into();
-        // Both comparisons always, each over all bytes: the time says nothing about the token.
-        match (same(&given, &self.admin), same(&given, &self.worker)) {
-            (true, _) => Ok(Role::Admin),
-            (_, true) => Ok(Role::Worker),
+        // All comparisons always, each over all bytes: the time says nothing about the token.
+        match (same(&given, &self.admin), same(&given, &self.operator), same(&given, &self.worker)) {
+            (true, _, _) => Ok(Role::Admin),
+            (_, true, _) => Ok(Role::Operator),
+            (_, _, true) => Ok(Role::Worker),
             _ => Err(Fault::new(
                 StatusCode::UNAUTHORIZED,
                 "This token is not one of this server's.",
@@ -160,17 +166,38 @@ pub(crate) async fn find_role(
     }
 }
 
-/// Lets only admins change things.
-pub(crate) async fn admins_change(request: Request, next: Next) -> Response {
-    if is_safe(request.method()) || request.extensions().get() == Some(&Role::Admin) {
-        return next.run(request).await;
+/// What operators may change.
+fn is_operated(path: &str) -> bool {
+    let what = path.split_once("/gate/").map_or("", |(_, what)| what);
+    matches!(what, "enqueue" | "enqueue-ref" | "dequeue" | "promote" | "autoholds")
+        || what.starts_with("autoholds/")
+}
+
+/// Why somebody may not do this, if that is so: only admins change things, and operators what is theirs.
+fn may_change(role: Option<Role>, method: &Method, path: &str) -> Result<(), Fault> {
+    let operated = is_operated(path);
+    if is_safe(method) || role == Some(Role::Admin) || (operated && role == Some(Role::Operator)) {
+        return Ok(());
     }
-    Fault::new(
+    let why = if operated {
+        "Changing what is in the gate needs the admin or the operator token."
+    } else {
+        "Changing something needs the admin token."
+    };
+    Err(Fault::new(
         StatusCode::UNAUTHORIZED,
-        "Changing something needs the admin token.",
-        "Send `Authorization: Bearer TOKEN` with the token of tokens/admin in the server's data directory, or start the server with --trust-loopback to try it out.",
-    )
-    .into_response()
+        why,
+        "Send `Authorization: Bearer TOKEN` with the token of tokens/admin in the server's data directory (of tokens/operator for what is in the gate), or start the server with --trust-loopback to try it out.",
+    ))
+}
+
+/// Lets only those change things who may.
+pub(crate) async fn admins_change(request: Request, next: Next) -> Response {
+    let role = request.extensions().get().copied();
+    match may_change(role, request.method(), request.uri().path()) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => fault.into_response(),
+    }
 }
 
 /// Lets only workers in.
@@ -192,6 +219,7 @@ mod tests {
 
     const ADMIN: &str = "aaaa";
     const WORKER: &str = "bbbb";
+    const OPERATOR: &str = "dddd";
 
     fn ask(
         trust: bool,
@@ -200,7 +228,7 @@ mod tests {
         method: &Method,
         fields: &[(&str, &str)],
     ) -> Result<Role, u16> {
-        let tokens = Tokens { admin: ADMIN.into(), worker: WORKER.into() };
+        let tokens = Tokens { admin: ADMIN.into(), worker: WORKER.into(), operator: OPERATOR.into() };
         let guard = Guard::new(&tokens, trust, bound.parse().unwrap());
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -212,7 +240,7 @@ mod tests {
 
     #[test]
     fn roles() {
-        use Role::{Admin, Viewer, Worker};
+        use Role::{Admin, Operator, Viewer, Worker};
         let (get, post) = (&Method::GET, &Method::POST);
         let (local, wide) = ("127.0.0.1:9526", "0.0.0.0:9526");
         let here = ("host", "127.0.0.1:9526");
@@ -240,12 +268,37 @@ mod tests {
             (false, wide, "192.0.2.7", get, vec![("host", "ci.example")], Ok(Viewer)),
             (false, local, "127.0.0.1", post, vec![("authorization", "Bearer aaaa")], Ok(Admin)),
             (false, local, "127.0.0.1", post, vec![("authorization", "Bearer bbbb")], Ok(Worker)),
+            (true, local, "127.0.0.1", post, vec![here, ("authorization", "Bearer dddd")], Ok(Operator)),
             (true, local, "127.0.0.1", post, vec![here, ("authorization", "Bearer cccc")], Err(401)),
             (true, local, "127.0.0.1", get, vec![here, ("authorization", "Bearer ")], Err(401)),
             (true, local, "127.0.0.1", get, vec![here, ("authorization", "aaaa")], Err(401)),
         ];
         for (number, (trust, bound, peer, method, fields, want)) in cases.into_iter().enumerate() {
             assert_eq!(ask(trust, bound, peer, method, &fields), want, "case {number}: {fields:?}");
+        }
+    }
+    #[test]
+    fn operators_change_what_is_in_the_gate_and_nothing_else() {
+        let status = |role, method: &Method, path| {
+            may_change(Some(role), method, path).map_or_else(|fault| fault.status.as_u16(), |()| 200)
+        };
+        for (path, operator) in [
+            ("/gate/enqueue", 200),
+            ("/api/assay/v1/gate/enqueue-ref", 200),
+            ("/gate/dequeue", 200),
+            ("/gate/promote", 200),
+            ("/gate/autoholds", 200),
+            ("/gate/autoholds/7", 200),
+            ("/gate/reload", 401),
+            ("/gate/hold", 401),
+            ("/jobs", 401),
+            ("/jobs/1/cancel", 401),
+        ] {
+            assert_eq!(status(Role::Operator, &Method::POST, path), operator, "{path}");
+            assert_eq!(status(Role::Admin, &Method::POST, path), 200, "{path}");
+            assert_eq!(status(Role::Viewer, &Method::POST, path), 401, "{path}");
+            assert_eq!(status(Role::Worker, &Method::POST, path), 401, "{path}");
+            assert_eq!(status(Role::Viewer, &Method::GET, path), 200, "{path}");
         }
     }
 }

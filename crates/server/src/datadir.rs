@@ -36,10 +36,11 @@ impl ServerFile {
     }
 }
 
-/// The two tokens of a data directory.
+/// The tokens of a data directory.
 #[derive(Clone)]
 pub(crate) struct Tokens {
     pub(crate) admin: String,
+    pub(crate) operator: String,
     pub(crate) worker: String,
 }
 
@@ -72,7 +73,8 @@ impl DataDir {
         let directory = self.path.join("tokens");
         fs::create_dir_all(&directory)
             .map_err(|source| ServerError::Data { path: directory.clone(), source })?;
-        Ok(Tokens { admin: token(&directory.join("admin"))?, worker: token(&directory.join("worker"))? })
+        let token = |name: &str| token(&directory.join(name));
+        Ok(Tokens { admin: token("admin")?, operator: token("operator")?, worker: token("worker")? })
     }
 
     /// Where it is.
@@ -173,7 +175,7 @@ mod tests {
         assert_eq!((&first.admin, &first.worker), (&second.admin, &second.worker));
         assert_ne!(first.admin, first.worker);
         assert_eq!(first.admin.len(), 64);
-        for name in ["admin", "worker"] {
+        for name in ["admin", "operator", "worker"] {
             let mode = fs::metadata(path.join("tokens").join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }

@@ -88,9 +88,14 @@ fn mail(reader: &mut Reader<'_, '_>, node: &Node, source: SourceName) -> Option<
     Some(ReportAction::Mail { source, from, to: to.unwrap_or_default(), subject })
 }
 
+/// What becomes of rows for Zuul's database.
+const SQL_NOTE: &str =
+    "an SQL report writes nothing: builds and buildsets are in Assay's own history, at /jobs/NAME/history and in the API";
+
 fn sql(reader: &mut Reader<'_, '_>, node: &Node, source: SourceName) -> Option<ReportAction> {
     let mut fields = reader.fields(node, "an SQL report")?;
     let score = fields.get("score").and_then(|node| reader.vote(node, "score"));
+    reader.sink.note("sql-report", node.place, SQL_NOTE);
     reader.finish(fields);
     Some(ReportAction::Sql { source, score })
 }

@@ -99,7 +99,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
     let store = Arc::new(Failing { store: inner, failures, stores_nevertheless, commits });
     let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data).unwrap());
     let (engine, inbox) = channel();
-    let tokens = Tokens { admin: "a".into(), worker: "b".into() };
+    let tokens = Tokens { admin: "a".into(), operator: "o".into(), worker: "b".into() };
     let app = Arc::new(App {
         guard: Guard::new(&tokens, false, "127.0.0.1:1".parse().unwrap()),
         store: store.clone(),

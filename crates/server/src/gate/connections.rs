@@ -11,13 +11,17 @@ use assay_engine::gate::config::ReportAction;
 use assay_engine::gate::ids::{ChangeId, Oid, Patchset, SourceName};
 use assay_engine::gate::io::Report;
 use assay_proto::clock::Clock;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// All sources.
-#[derive(Clone, Default)]
-pub(crate) struct Connections(Arc<BTreeMap<SourceName, Gerrit>>);
+/// All sources. Clones are the same sources, also after one of them was replaced.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    gerrits: Arc<RwLock<BTreeMap<SourceName, Gerrit>>>,
+    state: Utf8PathBuf,
+    clock: Arc<dyn Clock>,
+}
 
 impl Connections {
     /// Prepares them; nothing is connected yet. `state` is where keys of hosts are kept that nobody has pinned.
@@ -26,22 +30,31 @@ impl Connections {
         state: &Utf8Path,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, GerritError> {
-        let mut gerrits = BTreeMap::new();
+        let connections = Self { gerrits: Arc::default(), state: state.to_owned(), clock: clock.clone() };
         for (name, connection) in settings {
-            let gerrit = Gerrit::new(options(name, connection, state), clock.clone())?;
-            gerrits.insert(name.clone(), gerrit);
+            connections.replace(name, connection)?;
         }
-        Ok(Self(Arc::new(gerrits)))
+        Ok(connections)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SourceName, &Gerrit)> {
-        self.0.iter()
+    /// Puts a source in the place of the one that has this name.
+    pub(crate) fn replace(&self, name: &SourceName, connection: &Connection) -> Result<Gerrit, GerritError> {
+        let gerrit = Gerrit::new(options(name, connection, &self.state), self.clock.clone())?;
+        let mut gerrits = self.gerrits.write().unwrap_or_else(PoisonError::into_inner);
+        gerrits.insert(name.clone(), gerrit.clone());
+        Ok(gerrit)
     }
 
-    fn get(&self, name: &SourceName) -> Result<&Gerrit, Trouble> {
+    /// Forgets a source.
+    pub(crate) fn remove(&self, name: &SourceName) {
+        self.gerrits.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    fn get(&self, name: &SourceName) -> Result<Gerrit, Trouble> {
         let missing =
             || Trouble(format!("there is no connection {name}; add [connection.{name}] to assay.toml"));
-        self.0.get(name).ok_or_else(missing)
+        let gerrits = self.gerrits.read().unwrap_or_else(PoisonError::into_inner);
+        gerrits.get(name).cloned().ok_or_else(missing)
     }
 }
 

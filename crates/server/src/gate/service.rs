@@ -23,11 +23,13 @@ use assay_connect::{Arrival, Batch, Cursor, Inbox, InboxError, News, Source as _
 use assay_engine::gate::config::{Config, EventKind};
 use assay_engine::gate::ids::{ItemId, ProjectName, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
+use assay_engine::ids::Timestamp;
 use assay_formats::diagnostic::Diagnostic;
 use assay_records::receipt::{PublicKey, Signer};
 use assay_store::Epoch;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -49,7 +51,12 @@ pub(crate) struct Loops {
     app: std::sync::Weak<App>,
     file: Option<Utf8PathBuf>,
     settings: Mutex<GateSettings>,
-    url: String,
+    /// Where the server answers, if the settings do not say.
+    address: String,
+    staging: Arc<AtomicBool>,
+    connections: Connections,
+    /// The sources that are listened to.
+    wired: Mutex<BTreeMap<SourceName, Wired>>,
     decider: Arc<dyn Decider>,
     pub(super) repositories: Repositories,
     pub(super) intake: Arc<Intake>,
@@ -60,6 +67,14 @@ pub(crate) struct Loops {
     landing: Mutex<BTreeSet<ItemId>>,
     /// One reading at a time.
     reading: tokio::sync::Mutex<()>,
+}
+
+/// A source that is listened to.
+struct Wired {
+    connection: Connection,
+    projects: BTreeSet<ProjectName>,
+    end: CancellationToken,
+    gone: tokio::task::JoinHandle<()>,
 }
 
 /// What a reading of the configuration came to.
@@ -110,6 +125,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let Plan { settings, file, connections, repositories, signer, epoch, pauses } = plan;
     let end = app.shutdown.clone();
     let decider: Arc<dyn Decider> = Arc::new(Driver { engine: app.engine.clone(), store: app.store.clone() });
+    let sources = connections.clone();
     let connections = Arc::new(connections);
     let at = (app.store.clone(), epoch);
     let (wishes, early) = mpsc::unbounded_channel();
@@ -127,14 +143,16 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         pauses,
         news,
     };
-    let staging = settings.gate.staging;
-    app.gate.edit().staging = staging;
-    let url = settings.gate.url.clone().unwrap_or_else(|| address.to_owned());
+    app.gate.edit().staging = settings.gate.staging;
+    let staging = Arc::new(AtomicBool::new(settings.gate.staging));
     let loops = Loops {
         app: Arc::downgrade(app),
         file,
         settings: Mutex::new(settings.gate),
-        url,
+        address: address.to_owned(),
+        staging: staging.clone(),
+        connections: sources,
+        wired: Mutex::default(),
         decider: decider.clone(),
         repositories: repositories.clone(),
         intake: intake.clone(),
@@ -167,7 +185,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         }
     });
     let lander = Lander { ground: Arc::new(repositories.clone()), reviews: connections.clone(), pauses };
-    app.tasks.spawn(land(app.clone(), lander, receipts.clone(), landings, staging, end.clone()));
+    app.tasks.spawn(land(app.clone(), lander, receipts.clone(), landings, staging.clone(), end.clone()));
     app.tasks.spawn(receipts.publish(end.clone()));
     let outbox = Outbox {
         store: app.store.clone(),
@@ -180,31 +198,28 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     };
     app.tasks.spawn(outbox.run(app.gate.reports.clone(), end.clone()));
     let auditor = Auditor { app: app.clone(), epoch, signer, repositories, wish: audit };
-    app.tasks.spawn(begin(app.clone(), connections, settings.connections, auditor, timers, end));
+    app.tasks.spawn(begin(app.clone(), settings.connections, auditor, timers, end));
 }
 
 /// Puts the configuration in force, and then begins with what needs it.
 async fn begin(
     app: Arc<App>,
-    connections: Arc<Connections>,
-    settings: BTreeMap<SourceName, Connection>,
+    connections: BTreeMap<SourceName, Connection>,
     auditor: Auditor,
     timers: Arc<Notify>,
     end: CancellationToken,
 ) {
     if let Some(loops) = app.gate.loops.get() {
-        for (name, connection) in settings {
-            let state = loops.repositories.state().to_owned();
-            app.tasks.spawn(warm::keep(connection, state, name.to_string(), end.clone()));
-        }
         // What earlier landings need is known whether or not there is a configuration now.
         loops.repositories.learn(&app.gate().config);
-        loops.reload().await;
+        // Sources are listened to whether or not the configuration is good.
+        if loops.reload().await.hash.is_none()
+            && let Err(why) = loops.connect(&app, &connections)
+        {
+            tracing::error!(why, "a source is not listened to");
+        }
     }
-    let projects: BTreeSet<_> = app.gate().config.projects.keys().cloned().collect();
-    for (name, gerrit) in connections.iter() {
-        app.tasks.spawn(listen(app.clone(), name.clone(), gerrit.clone(), projects.clone(), end.clone()));
-    }
+    app.tasks.spawn(prune(app.clone(), auditor.epoch, end.clone()));
     app.tasks.spawn(keep_time(app.clone(), timers, end.clone()));
     app.tasks.spawn(hear_hangups(app.clone(), end.clone()));
     app.tasks.spawn(auditor.run(end));
@@ -280,7 +295,7 @@ async fn land(
     lander: Lander,
     receipts: Receipts,
     mut requests: mpsc::UnboundedReceiver<LandRequest>,
-    staging: bool,
+    staging: Arc<AtomicBool>,
     end: CancellationToken,
 ) {
     loop {
@@ -294,6 +309,7 @@ async fn land(
             continue;
         }
         let (app, lander, receipts, end) = (app.clone(), lander.clone(), receipts.clone(), end.clone());
+        let staging = staging.load(Ordering::Relaxed);
         app.clone().tasks.spawn(async move {
             tokio::select! {
                 () = end.cancelled() => {}
@@ -411,6 +427,36 @@ async fn listen(
     source.run(&inbox, &end).await;
 }
 
+/// Removes events that were dealt with long ago, now and every hour.
+async fn prune(app: Arc<App>, epoch: Epoch, end: CancellationToken) {
+    const AT_ONCE: u32 = 1000;
+    const PAUSE: Duration = Duration::from_hours(1);
+    const DAY: i64 = 86_400_000_000;
+    loop {
+        let Some(loops) = app.gate.loops.get() else { return };
+        let keep = loops.settings().keep_events;
+        let before = Timestamp(app.clock.now().0 - i64::from(keep.get()) * DAY);
+        let mut removed = 0;
+        loop {
+            let count = app.store.gate().prune_events(epoch, before, AT_ONCE).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "old events cannot be removed; it is tried again");
+                0
+            });
+            removed += count;
+            if count < AT_ONCE || end.is_cancelled() {
+                break;
+            }
+        }
+        if removed > 0 {
+            tracing::info!(removed, days = keep.get(), "old events are removed");
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
 /// Puts due times into the inbox.
 async fn keep_time(app: Arc<App>, changed: Arc<Notify>, end: CancellationToken) {
     let source = SourceName::from(timers::SOURCE);
@@ -458,11 +504,11 @@ impl Loops {
     pub(crate) async fn reload(&self) -> Reloaded {
         let _alone = self.reading.lock().await;
         let Some(app) = self.app.upgrade() else { return Reloaded { hash: None, diagnostics: Vec::new() } };
-        let Loaded { config, mut diagnostics } = self.read().await;
+        let (settings, Loaded { config, mut diagnostics }) = self.read().await;
         let hash = config.as_ref().map(|config| config.hash.clone());
         let mut in_force = false;
         if let Some(config) = config {
-            match self.put_in_force(&app, config).await {
+            match self.put_in_force(&app, config, settings).await {
                 Ok(()) => in_force = true,
                 Err(why) => diagnostics.extend(settings::unreadable(Utf8Path::new("configuration"), &why)),
             }
@@ -480,23 +526,30 @@ impl Loops {
         Reloaded { hash: hash.filter(|_| in_force), diagnostics }
     }
 
-    async fn read(&self) -> Loaded {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(file) = &self.file {
-            match settings::read(file) {
-                // Connections and the mode are the server's as it was started.
-                Ok(read) => {
-                    settings = GateSettings { staging: settings.staging, url: settings.url, ..read.gate }
-                }
-                Err(diagnostics) => return Loaded { config: None, diagnostics },
-            }
-        }
-        let url = self.url.clone();
-        let nothing = Loaded { config: None, diagnostics: Vec::new() };
-        tokio::task::spawn_blocking(move || load(&settings, &url)).await.unwrap_or(nothing)
+    fn settings(&self) -> GateSettings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn put_in_force(&self, app: &App, config: Config) -> Result<(), String> {
+    /// What the files say; without a file for the server, the configuration as the server was started with.
+    async fn read(&self) -> (Option<Settings>, Loaded) {
+        let read = match self.file.as_deref().map(settings::read) {
+            None => None,
+            Some(Ok(read)) => Some(read),
+            Some(Err(diagnostics)) => return (None, Loaded { config: None, diagnostics }),
+        };
+        let gate = read.as_ref().map_or_else(|| self.settings(), |read| read.gate.clone());
+        let url = gate.url.clone().unwrap_or_else(|| self.address.clone());
+        let nothing = Loaded { config: None, diagnostics: Vec::new() };
+        let loaded = tokio::task::spawn_blocking(move || load(&gate, &url)).await.unwrap_or(nothing);
+        (read, loaded)
+    }
+
+    async fn put_in_force(
+        &self,
+        app: &Arc<App>,
+        config: Config,
+        settings: Option<Settings>,
+    ) -> Result<(), String> {
         self.repositories.learn(&config);
         let known = app.gate().config.clone();
         // Nothing is configured and nothing ever was: no reason to store that.
@@ -504,8 +557,53 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
+        if let Some(Settings { connections, gate }) = settings {
+            self.connect(app, &connections)?;
+            self.staging.store(gate.staging, Ordering::Relaxed);
+            app.gate.edit().staging = gate.staging;
+            *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+        }
         self.timers.notify_one();
         self.audit.notify_one();
+        Ok(())
+    }
+
+    /// Listens to these sources: one that is there and the same goes on undisturbed, one that is different or gone ends.
+    fn connect(&self, app: &Arc<App>, wanted: &BTreeMap<SourceName, Connection>) -> Result<(), String> {
+        let mut wired = self.wired.lock().unwrap_or_else(PoisonError::into_inner);
+        let projects: BTreeSet<_> = app.gate().config.projects.keys().cloned().collect();
+        let stays = |name: &SourceName, one: &Wired| {
+            wanted.get(name) == Some(&one.connection) && one.projects == projects
+        };
+        let mut ending: BTreeMap<SourceName, tokio::task::JoinHandle<()>> = BTreeMap::new();
+        for (name, one) in wired.extract_if(.., |name, one| !stays(name, one)) {
+            tracing::info!(source = %name, "no longer listened to as it was");
+            one.end.cancel();
+            self.connections.remove(&name);
+            app.gate.edit().sources.remove(&name);
+            ending.insert(name, one.gone);
+        }
+        self.repositories.connect(wanted.clone());
+        for (name, connection) in wanted {
+            if wired.contains_key(name) {
+                continue;
+            }
+            let gerrit = self.connections.replace(name, connection).map_err(|error| error.to_string())?;
+            let end = app.shutdown.child_token();
+            let before = ending.remove(name);
+            let state = self.repositories.state().to_owned();
+            let warm = warm::keep(connection.clone(), state, name.to_string(), end.clone());
+            let listen = listen(app.clone(), name.clone(), gerrit, projects.clone(), end.clone());
+            let gone = app.tasks.spawn(async move {
+                // Two that read the same source would both move its cursor.
+                if let Some(before) = before {
+                    let _ = before.await;
+                }
+                futures_util::future::join(warm, listen).await;
+            });
+            let (connection, projects) = (connection.clone(), projects.clone());
+            wired.insert(name.clone(), Wired { connection, projects, end, gone });
+        }
         Ok(())
     }
 }

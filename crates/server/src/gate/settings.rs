@@ -4,6 +4,7 @@ use assay_engine::gate::ids::SourceName;
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -24,6 +25,24 @@ pub(crate) struct GateSettings {
     pub(crate) url: Option<String>,
     /// Reporters log instead of sending, and nothing is landed.
     pub(crate) staging: bool,
+    /// For so many days events that were dealt with are kept, for history and what-if.
+    pub(crate) keep_events: Days,
+}
+
+/// A number of days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Days(NonZeroU16);
+
+impl Days {
+    pub(crate) fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl Default for Days {
+    fn default() -> Self {
+        Self(const { NonZeroU16::new(14).expect("it is not zero") })
+    }
 }
 
 /// Where the configuration is.
@@ -61,7 +80,7 @@ pub(crate) struct Connection {
 }
 
 const SECTIONS: &[&str] = &["connection", "gate"];
-const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode"];
+const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
     "driver",
     "host",
@@ -202,6 +221,16 @@ impl Reader<'_> {
         number.unwrap_or_default()
     }
 
+    fn days(&mut self, value: &Value<'_>) -> Days {
+        let number = value.get_ref().as_integer();
+        let days = number.and_then(|number| u16::from_str_radix(number.as_str(), number.radix()).ok());
+        if let Some(days) = days.and_then(NonZeroU16::new) {
+            return Days(days);
+        }
+        self.error("type", value.span().start, "keep-events is a number of days from 1 to 65535");
+        Days::default()
+    }
+
     fn connection(&mut self, at: usize, table: &DeTable<'_>) -> Connection {
         self.keys("key of a connection", table, CONNECTION);
         match self.text(table, "driver").as_deref() {
@@ -291,7 +320,8 @@ impl Reader<'_> {
             let at = table.get("url").map_or(0, |value| value.span().start);
             self.error("url", at, "url begins with http:// or https://");
         }
-        GateSettings { config, url, staging }
+        let keep_events = table.get("keep-events").map_or_else(Days::default, |value| self.days(value));
+        GateSettings { config, url, staging, keep_events }
     }
 }
 
@@ -315,6 +345,7 @@ layout = "layout.yaml"
 noop-joins = true
 url = "http://ci.example.org:8484/"
 mode = "staging"
+keep-events = 30
 "#;
 
     #[test]
@@ -325,6 +356,7 @@ mode = "staging"
         assert_eq!(gerrit.password_file.as_deref(), Some(Utf8Path::new("/run/secrets/gerrit")));
         assert_eq!(settings.gate.url.as_deref(), Some("http://ci.example.org:8484"));
         assert!(settings.gate.staging);
+        assert_eq!((settings.gate.keep_events.get(), Days::default().get()), (30, 14));
         let layout = "/etc/assay/layout.yaml".into();
         let zuul = ConfigSource::Zuul { layout, noop_joins: true, functions: None };
         assert_eq!(settings.gate.config, Some(zuul));
@@ -334,7 +366,7 @@ mode = "staging"
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let text = "[connection.gerrit]\ndriver = \"gerit\"\nhost = \"a\"\nuser = 5\nport = 70000\nkei = \"k\"\n\
-                    git = \"ssh://a/b\"\n[gate]\nconfig = \"a\"\nlayout = \"b\"\nurl = \"ci\"\nmode = \"stage\"\n[gates]\n";
+                    git = \"ssh://a/b\"\n[gate]\nconfig = \"a\"\nlayout = \"b\"\nurl = \"ci\"\nmode = \"stage\"\nkeep-events = 0\n[gates]\n";
         let found = parse(text, Utf8Path::new("assay.toml")).unwrap_err();
         let said: Vec<_> = found.iter().map(ToString::to_string).collect();
         let all = said.join("\n");
@@ -349,6 +381,7 @@ mode = "staging"
             "give config or layout, not both",
             "url begins with http://",
             "\"stage\" is no mode",
+            "keep-events is a number of days",
             "did you mean `gate`?",
         ] {
             assert!(all.contains(expected), "{expected} is not in\n{all}");

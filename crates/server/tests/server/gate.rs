@@ -413,6 +413,50 @@ async fn what_happens_while_gerrit_is_away_is_found_out() {
 }
 
 #[tokio::test]
+async fn what_is_different_is_connected_anew_and_the_rest_goes_on() {
+    let world = World::start("submit").await;
+    let mut worker = world.worker().await;
+    let mut options = Options::new(world.place.join("second")).with(Account::new("zuul"));
+    options.any_key = true;
+    let second = FakeGerrit::start(options).await.unwrap();
+    let file = world.place.join("assay.toml");
+    let first = fs_err::read_to_string(&file).unwrap();
+    let reload = async |text: &str| {
+        fs_err::write(&file, text).unwrap();
+        world.server().ask(reqwest::Method::POST, "/api/assay/v1/gate/reload", None).await
+    };
+    let staging = async || world.server().page("/api/assay/v1/gate").await.1.contains("\"staging\":true");
+
+    let ssh = second.ssh();
+    let more = format!(
+        "[connection.second]\ndriver = \"gerrit\"\nhost = \"{}\"\nport = {}\nuser = \"zuul\"\nkey = \"key\"\n",
+        ssh.ip(),
+        ssh.port()
+    );
+    // The stream of the first must not be made anew, and cannot be.
+    world.gerrit.refuse_logins(true);
+    let (status, body) = reload(&format!("{first}mode = \"staging\"\n{more}")).await;
+    assert_eq!(status, 200, "{body}");
+    second.until_streams(1).await.unwrap();
+    world.gerrit.until_streams(1).await.unwrap();
+    assert!(staging().await, "the mode is the new one");
+    let (status, body) = reload(&format!("{first}\n{}", more.replace("user", "usr"))).await;
+    assert!(status.is_client_error(), "{status} {body}");
+    assert!(staging().await, "a bad file changes nothing");
+    second.until_streams(1).await.unwrap();
+    world.gerrit.refuse_logins(false);
+
+    let (status, body) = reload(&first.replace("host = \"127.0.0.1\"", "host = \"localhost\"")).await;
+    assert_eq!(status, 200, "{body}");
+    second.until_streams(0).await.unwrap();
+    assert!(!staging().await);
+    // Whether it comes before the new connection or after it: it is not lost.
+    let number = world.upload("Moved", "file").await;
+    pass(&mut worker).await;
+    world.until_vote(number, "1").await;
+}
+
+#[tokio::test]
 async fn events_that_come_twice_are_dealt_with_once() {
     let world = World::start("submit").await;
     let mut worker = world.worker().await;

@@ -305,6 +305,10 @@ pub trait GateStore: Send + Sync {
     /// One event.
     async fn event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError>;
 
+    /// Removes events that were dealt with and are older than `before`, the oldest first, at most `limit` at once; how
+    /// many were removed.
+    async fn prune_events(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
+
     /// Puts an event aside that cannot be dealt with.
     async fn park(&self, epoch: Epoch, event: EventId, why: &str) -> Result<(), StoreError>;
 

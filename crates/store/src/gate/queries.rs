@@ -362,6 +362,15 @@ impl<B: Backend> GateStore for Sql<B> {
         self.lead("put an event aside", epoch, Statement::new(sql, [event.0.into(), why.into()])).await
     }
 
+    async fn prune_events(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let sql = "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE state <> 'received' AND received_at < $1 \
+                   ORDER BY id LIMIT $2) RETURNING id";
+        let statement = Statement::new(sql, [before.0.into(), i64::from(limit).into()]);
+        let guard = Some(still_leader(epoch, &Batch::default()));
+        let rows = self.backend.write("remove old events", guard, vec![statement]).await?;
+        Ok(rows.len() as u32)
+    }
+
     async fn events(&self, before_id: Option<EventId>, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
         let sql = format!("SELECT {EVENT_COLUMNS} FROM inbox WHERE id < $1 ORDER BY id DESC LIMIT $2");
         let values = vec![before(before_id.map(|id| id.0)), i64::from(limit).into()];

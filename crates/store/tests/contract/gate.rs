@@ -16,7 +16,7 @@ use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::io::{Effect, Input};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
-use assay_store::{Batch, Delivery, EventState, NewEvent, Store, StoredReceipt, Tried};
+use assay_store::{Batch, Delivery, EventId, EventState, NewEvent, Store, StoredReceipt, Tried};
 use std::sync::Arc;
 
 fn at(seconds: i64) -> Timestamp {
@@ -301,6 +301,41 @@ pub(crate) async fn events_are_received_once(database: &Database) {
     assert!(is_deposed(&deposed), "{deposed:?}");
     assert_eq!(gate.cursors(&source).await.unwrap()["events"], "3");
     assert_eq!(gate.unconsumed().await.unwrap().len(), 3);
+}
+
+pub(crate) async fn old_events_are_removed(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let gate = store.gate();
+    let source = "gerrit".into();
+    let mut ids = Vec::new();
+    for (time, key) in [(1, "handled"), (2, "aside"), (3, "open"), (4, "handled too"), (9, "young")] {
+        ids.push(gate.receive(epoch, &source, at(time), &[event(key, Some(7))], &[]).await.unwrap()[0].id);
+    }
+    let mut batch = Batch::default();
+    for handled in [0, 3, 4] {
+        batch.consumed(ids[handled], "{}".to_owned(), None);
+    }
+    store.commit(epoch, &batch).await.unwrap();
+    gate.park(epoch, ids[1], "it cannot be read").await.unwrap();
+    let left = async || {
+        let events = gate.events_after(EventId(0), 9).await.unwrap();
+        events.into_iter().map(|event| event.dedupe_key).collect::<Vec<_>>()
+    };
+    assert_eq!(gate.prune_events(epoch, at(9), 1).await.unwrap(), 1);
+    assert_eq!(
+        left().await,
+        ["aside", "open", "handled too", "young"],
+        "the oldest first, and no more than asked"
+    );
+    assert_eq!(gate.prune_events(epoch, at(9), 100).await.unwrap(), 2);
+    assert_eq!(left().await, ["open", "young"], "what waits stays, however old it is");
+    assert_eq!(gate.prune_events(epoch, at(9), 100).await.unwrap(), 0);
+    let new = gate.receive(epoch, &source, at(10), &[event("new", None)], &[]).await.unwrap();
+    assert!(new[0].id > ids[4], "no number is given twice");
+    store.acquire_leadership().await.unwrap();
+    assert!(is_deposed(&gate.prune_events(epoch, at(20), 100).await));
+    assert_eq!(left().await, ["open", "young", "new"]);
 }
 
 pub(crate) async fn reports_wait_until_they_are_delivered(database: &Database) {

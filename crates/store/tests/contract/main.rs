@@ -55,6 +55,7 @@ contract!(
     gate::what_the_gate_is_made_of,
     gate::items_and_their_history,
     gate::events_are_received_once,
+    gate::old_events_are_removed,
     gate::reports_wait_until_they_are_delivered,
     gate::receipts,
     gate::builds_lead_to_jobs,
