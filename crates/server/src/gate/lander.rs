@@ -103,18 +103,19 @@ impl Lander {
         if let Some(refusal) = progress.refusal() {
             return Ok(refusal);
         }
-        if !open.is_empty() {
-            for report in reviews_of(request) {
-                match self.reviews.tell(report, true).await {
-                    Told::Done(_) => {}
-                    Told::Later(why) => return Err(Trouble(why)),
-                    Told::Never(why) => {
-                        let first = open.first().map_or(request.members.first(), |landing| Some(*landing));
-                        let end = first.and_then(|landing| progress.end(landing, Where::Refused(why)));
-                        return Ok(end
-                            .or_else(|| progress.refusal())
-                            .unwrap_or_else(|| progress.done(request)));
-                    }
+        // The votes that the submits need come first; with nothing left to submit, they are still owed.
+        for report in reviews_of(request) {
+            match self.reviews.tell(report, true).await {
+                Told::Done(_) => {}
+                Told::Later(why) => return Err(Trouble(why)),
+                Told::Never(why) => {
+                    let Some(landing) = open.iter().find(|landing| subject(landing) == report.about) else {
+                        // What is in its branch stays there, whether its source takes votes on it or not.
+                        tracing::warn!(item = %request.item, about = %report.about, why, "a report of a landing cannot be told");
+                        continue;
+                    };
+                    let end = progress.end(landing, Where::Refused(why));
+                    return Ok(end.or_else(|| progress.refusal()).unwrap_or_else(|| progress.done(request)));
                 }
             }
         }

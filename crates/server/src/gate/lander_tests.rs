@@ -28,6 +28,8 @@ struct Model {
     fail: u32,
     refuse: Option<u64>,
     reject_push: bool,
+    /// Merged changes take no reviews.
+    deaf_when_merged: bool,
 }
 
 #[derive(Clone, Default)]
@@ -170,11 +172,23 @@ impl Reviews for World {
         if let Err(Trouble(why)) = self.moment().await {
             return Told::Later(why);
         }
-        self.with(|model| {
+        let taken = self.with(|model| {
+            let about = |number: &u64| report.about == Subject::Change(patchset(*number));
+            let merged = model
+                .changes
+                .iter()
+                .any(|(number, (status, _))| about(number) && *status == ChangeStatus::Merged);
+            if model.deaf_when_merged && merged {
+                return false;
+            }
             if !model.told.contains(&report.id.1) {
                 model.told.push(report.id.1);
             }
+            true
         });
+        if !taken {
+            return Told::Never("the change is closed".to_owned());
+        }
         if self.lost().await { Told::Later("the connection broke".to_owned()) } else { Told::Done(None) }
     }
 }
@@ -337,6 +351,38 @@ async fn trouble_is_waited_out_and_visible() {
             assert!(noted.len() > 1 && noted[0].is_some() && noted.last() == Some(&None), "{noted:?}");
         }
     }
+}
+
+/// As a person does it who is faster than the lander.
+fn merge_by_hand(model: &mut Model, change: u64, place: &str, tree: &str) {
+    let (project, branch) = place.split_once('/').unwrap();
+    model.branches.get_mut(&(project.to_owned(), branch.to_owned())).unwrap().push(tree.to_owned());
+    model.changes.get_mut(&change).unwrap().0 = ChangeStatus::Merged;
+}
+
+#[tokio::test]
+async fn what_was_merged_by_hand_is_reported_once_all_the_same() {
+    for polls in 1..40 {
+        let world = world(&[("p/b", "0")], &[1]);
+        world.with(|model| merge_by_hand(model, 1, "p/b", "1"));
+        let request = request(LandingWay::Submit, &["1 p/b 0 1"]);
+        cut(land(&world, &request), polls).await;
+        assert_eq!(words(&land(&world, &request).await), "p/b@0+1 landed", "after {polls}");
+        assert_eq!(world.with(|model| (model.told.clone(), model.submits)), (vec![1], 0), "after {polls}");
+    }
+}
+
+#[tokio::test]
+async fn a_vote_that_comes_too_late_does_not_keep_the_rest_from_landing() {
+    let members = ["1 p/b 0 1", "2 q/b 0 2"];
+    let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2]);
+    world.with(|model| {
+        merge_by_hand(model, 1, "p/b", "1");
+        model.deaf_when_merged = true;
+    });
+    let result = land(&world, &request(LandingWay::Submit, &members)).await;
+    assert_eq!(words(&result), "p/b@0+1 q/b@0+2 landed");
+    assert_eq!(world.with(|model| (model.told.len(), model.submits)), (0, 1));
 }
 
 /// Polls a future so many times, then drops it.
