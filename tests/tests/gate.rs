@@ -79,8 +79,30 @@ async fn a_killed_server_lands_what_it_gated() {
     let up = Up::start(&place, &options).await;
     gerrit.until_merged(first).await;
     gerrit.until_merged(second).await;
+    another_configuration(&place, &config).await;
     drop(gerrit);
     up.stop().await;
+}
+
+/// What this server has recorded, replayed: under the same configuration the same comes of it.
+async fn another_configuration(place: &Place, config: &str) {
+    let compared = place.run(&["gate", "whatif", config, "--history", "--json"]).await;
+    let compared = compared.expect(0).json();
+    assert_eq!(compared["recorded"], compared["whatif"]);
+    for (figure, expected) in [("merges", 2), ("failed", 0), ("left", 0)] {
+        assert_eq!(compared["whatif"][figure], expected, "{figure}: {compared}");
+    }
+    let sources = &compared["whatif"]["sources"];
+    assert!(sources["recorded"].as_u64() > Some(0) && sources["assumed"] == 0, "{compared}");
+
+    let other = place.join("other.yaml");
+    fs::write(&other, DUMMIES.replace("gate: [unit]", "gate: [unit, new]") + "  new: {run: make new}\n")
+        .unwrap();
+    let told = place.run(&["gate", "whatif", other.as_str(), "--history", "--workers", "1"]).await;
+    told.expect(0).says("Never recorded: new.").says("Taken for granted:");
+    place.run(&["gate", "whatif", config, "--history", "nowhere.jsonl"]).await.expect(4);
+    fs::write(&other, "pipelines: 3\n").unwrap();
+    place.run(&["gate", "whatif", other.as_str(), "--history"]).await.expect(2);
 }
 
 /// Waits until so many builds of the gate have begun.

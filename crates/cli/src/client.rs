@@ -121,6 +121,19 @@ impl Client {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// What a path gives, as text; `each` hears how many bytes have come.
+    pub(crate) fn text(&self, path: &str, mut each: impl FnMut(usize)) -> Result<String, CliError> {
+        let mut answer = self.send(self.request(Method::GET, path))?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) =
+            self.runtime.block_on(answer.chunk()).map_err(|error| self.unreachable(&error))?
+        {
+            bytes.extend_from_slice(&chunk);
+            each(bytes.len());
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// A stream of a job as it grows, until the job has ended.
     pub(crate) fn follow(&self, job: i64, file: &str, mut each: impl FnMut(&[u8])) -> Result<(), CliError> {
         let path = format!("/api/assay/v1/jobs/{job}/streams/{file}?follow=1");

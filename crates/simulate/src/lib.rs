@@ -21,4 +21,5 @@ pub mod rows;
 pub mod scenario;
 pub mod simulate;
 pub mod time;
+pub mod whatif;
 pub mod world;

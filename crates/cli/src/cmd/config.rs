@@ -54,7 +54,7 @@ impl Config {
 }
 
 /// The `*.yaml` and `*.yml` files of a directory by name, or the file itself.
-fn files(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>, CliError> {
+pub(super) fn files(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>, CliError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

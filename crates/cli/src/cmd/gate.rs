@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Scenarios and simulation.
+/// Scenarios, simulation, and what another configuration would have done.
 #[derive(clap::Subcommand)]
 pub(crate) enum Gate {
     /// Play scenarios on the real engine with a virtual clock (docs/protocols/gate-scenario.md).
@@ -25,6 +25,14 @@ pub(crate) enum Gate {
                             Exit code 1 if an invariant did not hold; the smallest scenario that shows it is printed."
     )]
     Simulate(Simulate),
+    /// Replay what a server recorded under another configuration: merges per hour, waits, machine hours.
+    #[command(
+        after_help = "Examples:\n  assay gate whatif config --history                  of the running server\n  \
+                            assay gate whatif config --history gate.jsonl --workers 20\n  \
+                            assay gate whatif layout.yaml --zuul --history gate.jsonl --json\n\n\
+                            The server's record: GET /api/assay/v1/gate/history (docs/gating.md)."
+    )]
+    Whatif(super::whatif::Whatif),
 }
 
 /// `assay gate play`
@@ -64,6 +72,7 @@ impl Gate {
         match self {
             Self::Play(play) => play.run(common),
             Self::Simulate(simulate) => simulate.run(common),
+            Self::Whatif(whatif) => whatif.run(common),
         }
     }
 }

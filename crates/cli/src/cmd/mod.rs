@@ -14,4 +14,5 @@ pub(crate) mod staging;
 pub(crate) mod test;
 pub(crate) mod up;
 pub(crate) mod verify;
+pub(crate) mod whatif;
 pub(crate) mod worker;
