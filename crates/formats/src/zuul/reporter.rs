@@ -89,8 +89,7 @@ fn mail(reader: &mut Reader<'_, '_>, node: &Node, source: SourceName) -> Option<
 }
 
 /// What becomes of rows for Zuul's database.
-const SQL_NOTE: &str =
-    "an SQL report writes nothing: builds and buildsets are in Assay's own history, at /jobs/NAME/history and in the API";
+const SQL_NOTE: &str = "an SQL report writes nothing: builds and buildsets are in Assay's own history, at /jobs/NAME/history and in the API";
 
 fn sql(reader: &mut Reader<'_, '_>, node: &Node, source: SourceName) -> Option<ReportAction> {
     let mut fields = reader.fields(node, "an SQL report")?;
