@@ -19,6 +19,7 @@ mod sandbox;
 mod serial;
 pub mod settings;
 mod spawner;
+pub mod switch;
 mod vnc;
 
 pub use accel::Accelerator;
