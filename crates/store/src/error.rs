@@ -34,6 +34,12 @@ pub enum StoreError {
         /// Free bytes, or "an unknown number of" where nobody can tell.
         free: String,
     },
+    /// Another row is called the same.
+    #[error("cannot {doing}: there is another one of that name; use another name, or change the other one")]
+    Duplicate {
+        /// What was tried.
+        doing: &'static str,
+    },
     /// The database does not answer or refuses.
     #[error("cannot {doing} in the database: {source}")]
     Database {

@@ -12,6 +12,7 @@ mod codec;
 mod disk;
 mod error;
 mod gate;
+mod knowledge;
 mod postgres;
 mod schema;
 pub mod spool;
@@ -23,6 +24,11 @@ pub use error::StoreError;
 pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
     StoredReceipt, StoredReport, Tried,
+};
+pub use knowledge::{
+    AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId, EntryKind, Group,
+    GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product, SettingsMap,
+    StoredKey, TestSuite, User, UserId, UserRole,
 };
 pub use types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob, Streams};
 
@@ -76,6 +82,9 @@ pub trait Store: Send + Sync {
 
     /// What is kept of the gate besides.
     fn gate(&self) -> &dyn GateStore;
+
+    /// What is kept of people, of what they set up and of what they say.
+    fn knowledge(&self) -> &dyn KnowledgeStore;
 
     /// Closes all connections.
     async fn close(&self);

@@ -198,4 +198,57 @@ pub(crate) const VERSIONS: &[Version] = &[
             "ALTER TABLE leader ADD COLUMN last_event BIGINT NOT NULL DEFAULT 0",
         ],
     },
+    Version {
+        number: 4,
+        statements: &[
+            // The last number that each table's rows had, whatever has been removed since.
+            "CREATE TABLE numbers (
+            name TEXT PRIMARY KEY,
+            last BIGINT NOT NULL
+        )",
+            "INSERT INTO numbers (name, last) VALUES ('users', 0), ('comments', 0), ('audit_events', 0), ('machine', 0), \
+             ('test_suite', 0), ('product', 0), ('job_template', 0), ('group', 0), ('parent_group', 0)",
+            "CREATE TABLE users (
+            id {ID},
+            name TEXT NOT NULL UNIQUE,
+            role TEXT NOT NULL,
+            created_at BIGINT NOT NULL
+        )",
+            // The secret is sealed with a key that is not in the database.
+            "CREATE TABLE api_keys (
+            key TEXT PRIMARY KEY,
+            user_id BIGINT NOT NULL REFERENCES users (id),
+            sealed TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            expires_at BIGINT,
+            last_used_at BIGINT
+        )",
+            // What products are scheduled from; `name` is what makes an entry unique, `body` the entry as JSON.
+            "CREATE TABLE catalog (
+            kind TEXT NOT NULL,
+            id BIGINT NOT NULL,
+            name TEXT NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (kind, id),
+            UNIQUE (kind, name)
+        )",
+            "CREATE TABLE comments (
+            id {ID},
+            target_kind TEXT NOT NULL,
+            target BIGINT NOT NULL,
+            author TEXT NOT NULL,
+            text TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL
+        )",
+            "CREATE INDEX comments_by_target ON comments (target_kind, target, id)",
+            "CREATE TABLE audit_events (
+            id {ID},
+            at BIGINT NOT NULL,
+            author TEXT NOT NULL,
+            event TEXT NOT NULL,
+            data TEXT NOT NULL
+        )",
+        ],
+    },
 ];

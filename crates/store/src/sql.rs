@@ -4,7 +4,7 @@ use crate::codec::{self, Fields};
 use crate::error::StoreError;
 use crate::schema::{VERSION_TABLE, VERSIONS};
 use crate::types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob};
-use crate::{GateStore, Store, gate};
+use crate::{GateStore, KnowledgeStore, Store, gate};
 use assay_engine::ids::{AttemptId, JobId};
 use assay_engine::job::StateWord;
 use assay_engine::rows::{Rows, SETTLED_WINDOW, WorkerRow};
@@ -333,6 +333,10 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     fn gate(&self) -> &dyn GateStore {
+        self
+    }
+
+    fn knowledge(&self) -> &dyn KnowledgeStore {
         self
     }
 

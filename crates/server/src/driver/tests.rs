@@ -73,6 +73,9 @@ impl Store for Failing {
     async fn unclosed(&self) -> Result<Vec<AttemptId>, StoreError> {
         self.store.unclosed().await
     }
+    fn knowledge(&self) -> &dyn assay_store::KnowledgeStore {
+        self.store.knowledge()
+    }
     fn gate(&self) -> &dyn assay_store::GateStore {
         self.store.gate()
     }

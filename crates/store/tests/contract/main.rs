@@ -8,6 +8,7 @@
 mod database;
 mod faults;
 mod gate;
+mod knowledge;
 mod lists;
 mod rows;
 
@@ -58,4 +59,7 @@ contract!(
     gate::reports_wait_until_they_are_delivered,
     gate::receipts,
     gate::builds_lead_to_jobs,
+    knowledge::users_and_their_keys,
+    knowledge::the_catalog,
+    knowledge::comments_and_events,
 );
