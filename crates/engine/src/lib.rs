@@ -6,6 +6,7 @@
 //! [`state::State::rebuild`] makes the same state from [`rows::Rows`].
 #![warn(missing_docs)]
 
+pub mod assets;
 pub mod gate;
 pub mod ids;
 pub mod io;

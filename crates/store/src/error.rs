@@ -115,6 +115,28 @@ pub enum StoreError {
         /// The name, shortened.
         stream: String,
     },
+    /// An upload that nobody began, or that has ended.
+    #[error("there is no upload {upload:?}; it has been completed or given up: begin another one")]
+    NoUpload {
+        /// Its name, shortened.
+        upload: String,
+    },
+    /// A piece of an upload that does not begin where the last one ended.
+    #[error("the upload has {have} bytes, and bytes from {offset} on were sent; send from {have} on")]
+    UploadOffset {
+        /// Bytes that are there: the offset to go on from.
+        have: u64,
+        /// The offset that was sent.
+        offset: u64,
+    },
+    /// An upload of another length than was announced.
+    #[error("the upload has {have} bytes, and {size} were announced; send exactly as many")]
+    UploadSize {
+        /// Bytes that are there, or would be.
+        have: u64,
+        /// Bytes that were announced.
+        size: u64,
+    },
     /// The program is shutting down.
     #[error("the storage task was stopped; the server is shutting down")]
     Stopped,

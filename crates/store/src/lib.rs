@@ -7,6 +7,7 @@
 //! the attempt's row with the next batch → [`spool::Spool::remove`].
 #![warn(missing_docs)]
 
+mod assets;
 pub mod blobs;
 mod codec;
 mod disk;
@@ -20,6 +21,7 @@ mod sql;
 mod sqlite;
 mod types;
 
+pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVersion, JobAsset, Upload};
 pub use error::StoreError;
 pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
@@ -85,6 +87,9 @@ pub trait Store: Send + Sync {
 
     /// What is kept of people, of what they set up and of what they say.
     fn knowledge(&self) -> &dyn KnowledgeStore;
+
+    /// What is kept of assets.
+    fn assets(&self) -> &dyn AssetStore;
 
     /// Closes all connections.
     async fn close(&self);

@@ -251,4 +251,50 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
         ],
     },
+    Version {
+        number: 5,
+        statements: &[
+            "INSERT INTO numbers (name, last) VALUES ('assets', 0)",
+            // Versions of assets: the greatest number of a kind and name is what a job gets. The bytes are a blob.
+            "CREATE TABLE assets (
+            id {ID},
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            size BIGINT NOT NULL,
+            private_of BIGINT,
+            published_by BIGINT,
+            fixed BIGINT NOT NULL,
+            created_at BIGINT NOT NULL,
+            used_at BIGINT
+        )",
+            "CREATE INDEX assets_by_name ON assets (kind, name, id)",
+            "CREATE INDEX assets_by_blob ON assets (sha256)",
+            // Which version a job read under a setting, or published; outlives the version itself.
+            "CREATE TABLE job_assets (
+            job BIGINT NOT NULL,
+            role TEXT NOT NULL,
+            setting TEXT NOT NULL,
+            asset BIGINT NOT NULL,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            size BIGINT NOT NULL,
+            PRIMARY KEY (job, role, setting)
+        )",
+            "CREATE INDEX job_assets_by_asset ON job_assets (asset, job)",
+            // Uploads in progress; how far each has come is the length of its file.
+            "CREATE TABLE asset_uploads (
+            id TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            size BIGINT NOT NULL,
+            sha256 TEXT,
+            private_of BIGINT,
+            job BIGINT,
+            setting TEXT,
+            created_at BIGINT NOT NULL
+        )",
+        ],
+    },
 ];

@@ -340,6 +340,10 @@ impl<B: Backend> Store for Sql<B> {
         self
     }
 
+    fn assets(&self) -> &dyn crate::AssetStore {
+        self
+    }
+
     async fn close(&self) {
         self.backend.close().await;
     }

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a contract test that cannot go on has failed")]
 
+mod assets;
 mod database;
 mod faults;
 mod gate;
@@ -62,4 +63,7 @@ contract!(
     knowledge::users_and_their_keys,
     knowledge::the_catalog,
     knowledge::comments_and_events,
+    assets::versions_are_published_whole,
+    assets::jobs_keep_the_versions_they_began_with,
+    assets::what_a_job_needs_is_not_removed,
 );
