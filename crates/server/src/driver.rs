@@ -370,9 +370,19 @@ impl Driver {
 
 fn refused(refusal: &Refusal) -> Fault {
     let (status, help) = match refusal {
-        Refusal::BadJob { .. } | Refusal::NoJobs => {
-            (StatusCode::BAD_REQUEST, "Correct the settings and post again.")
+        Refusal::BadJob { .. }
+        | Refusal::NoJobs
+        | Refusal::Impossible(_)
+        | Refusal::NoParent { .. }
+        | Refusal::TooLate { .. } => (StatusCode::BAD_REQUEST, "Correct the settings and post again."),
+        Refusal::NoJob { .. } => (StatusCode::NOT_FOUND, "See the list of jobs for those that there are."),
+        Refusal::StillOpen { .. } | Refusal::NotWaiting { .. } => {
+            (StatusCode::CONFLICT, "Look at the job's page for how far it is.")
         }
+        Refusal::Restart(refused) if refused.enforceable() => {
+            (StatusCode::CONFLICT, "See with plan=1 what would be started anew.")
+        }
+        Refusal::Restart(_) => (StatusCode::BAD_REQUEST, "See the list of jobs for those that there are."),
         Refusal::Gate(refusal) => gate_refused(refusal),
         Refusal::NotOpen { .. } => (StatusCode::CONFLICT, "Look at the job's page for how it ended."),
     };
@@ -403,6 +413,14 @@ fn gate_refused(refusal: &assay_engine::gate::reason::Refusal) -> (StatusCode, &
 fn kind_of(input: &Input) -> &'static str {
     match input {
         Input::PostJobs { .. } => "post jobs",
+        Input::PostProduct { .. } => "post product",
+        Input::Restart(_) => "restart",
+        Input::Edit { .. } => "edit job",
+        Input::Obsolete(_) => "obsolete",
+        Input::Release { .. } => "release",
+        Input::ForceResult { .. } => "force result",
+        Input::DeleteJob { .. } => "delete job",
+        Input::Known { then, .. } => kind_of(then),
         Input::CancelJob { .. } => "cancel job",
         Input::Hello { .. } => "hello",
         Input::Disconnected { .. } => "disconnected",

@@ -20,7 +20,7 @@ pub(crate) fn reason_of(job: &StoredJob) -> Option<String> {
             Some(format!("waits for attempt {attempt}{wait}"))
         }
         JobState::Active(active) => {
-            active.cancelled_by.as_ref().map(|by| format!("cancelled by {by}; its worker is stopping it"))
+            active.stopping.as_ref().map(|stopping| format!("{}; its worker is stopping it", stopping.reason))
         }
         JobState::Done(end) | JobState::Cancelled(end) => reason_of_end(end),
     }

@@ -199,6 +199,61 @@ pub(crate) const VERSIONS: &[Version] = &[
         ],
     },
     Version {
+        number: 3,
+        statements: &[
+            // The scenario of a job: what history, matrix and filters ask for.
+            "ALTER TABLE jobs ADD COLUMN distri TEXT",
+            "ALTER TABLE jobs ADD COLUMN version TEXT",
+            "ALTER TABLE jobs ADD COLUMN flavor TEXT",
+            "ALTER TABLE jobs ADD COLUMN arch TEXT",
+            "ALTER TABLE jobs ADD COLUMN test TEXT",
+            "ALTER TABLE jobs ADD COLUMN machine TEXT",
+            "ALTER TABLE jobs ADD COLUMN build TEXT",
+            "ALTER TABLE jobs ADD COLUMN group_id BIGINT",
+            "ALTER TABLE jobs ADD COLUMN run BIGINT",
+            // JSON as the engine has it; NULL for a job that depends on nothing. `job_parents` says the same for walks.
+            "ALTER TABLE jobs ADD COLUMN parents TEXT",
+            "ALTER TABLE jobs ADD COLUMN clone_of BIGINT",
+            "ALTER TABLE jobs ADD COLUMN cloned_as BIGINT",
+            "ALTER TABLE jobs ADD COLUMN retries TEXT",
+            "ALTER TABLE jobs ADD COLUMN hold TEXT",
+            "ALTER TABLE jobs ADD COLUMN wait TEXT",
+            "ALTER TABLE jobs ADD COLUMN blocked_by BIGINT",
+            "UPDATE jobs SET distri = NULLIF({SETTING:DISTRI}, ''), version = NULLIF({SETTING:VERSION}, ''),
+            flavor = NULLIF({SETTING:FLAVOR}, ''), arch = NULLIF({SETTING:ARCH}, ''),
+            test = NULLIF({SETTING:TEST}, ''), machine = NULLIF({SETTING:MACHINE}, ''),
+            build = NULLIF({SETTING:BUILD}, '')",
+            "CREATE INDEX jobs_by_scenario ON jobs (test, distri, version, flavor, arch, machine, id)",
+            "CREATE INDEX jobs_by_build ON jobs (build, id)",
+            "CREATE INDEX jobs_by_group ON jobs (group_id, build, id)",
+            "CREATE INDEX jobs_by_run ON jobs (run, id) WHERE run IS NOT NULL",
+            "CREATE INDEX jobs_by_origin ON jobs (clone_of) WHERE clone_of IS NOT NULL",
+            "CREATE INDEX jobs_by_clone ON jobs (cloned_as) WHERE cloned_as IS NOT NULL",
+            "CREATE TABLE job_parents (
+            job BIGINT NOT NULL,
+            parent BIGINT NOT NULL,
+            relation BIGINT NOT NULL,
+            PRIMARY KEY (job, parent, relation)
+        )",
+            "CREATE INDEX job_parents_by_parent ON job_parents (parent, job)",
+            // Posts of products; `body` is what was asked for and what was left out, as JSON.
+            "CREATE TABLE product_runs (
+            id {ID},
+            distri TEXT,
+            version TEXT,
+            flavor TEXT,
+            arch TEXT,
+            build TEXT,
+            created_at BIGINT NOT NULL,
+            jobs TEXT NOT NULL,
+            obsoleted TEXT NOT NULL,
+            body TEXT NOT NULL
+        )",
+            "CREATE INDEX product_runs_by_build ON product_runs (build, id)",
+            "ALTER TABLE leader ADD COLUMN last_run BIGINT NOT NULL DEFAULT 0",
+        ],
+    },
+    Version {
         number: 4,
         statements: &[
             // The last number that each table's rows had, whatever has been removed since.

@@ -71,7 +71,7 @@ impl State {
         let held = Held { attempt: id, token: row.token };
         let connection = self.workers.get(&row.worker).and_then(|worker| worker.connection);
         let reason = EndReason::CancelIgnored {
-            by: by.to_owned(),
+            by: by.clone(),
             worker: row.worker.clone(),
             after_us: self.timing.cancel_grace_us,
         };
@@ -92,7 +92,7 @@ impl State {
         let retry = (id.number <= self.timing.lost_retries && !is_build)
             .then(|| Retry { attempt: id.number + 1, lost_on: worker.clone() });
         let then = match (self.cancelled_by(id.job), &retry) {
-            (Some(by), _) => AfterLoss::Cancelled { by: by.to_owned() },
+            (Some(by), _) => AfterLoss::Cancelled { by },
             (None, Some(retry)) => AfterLoss::Retried { attempt: retry.attempt },
             (None, None) => AfterLoss::GivenUp { attempts: id.number },
         };

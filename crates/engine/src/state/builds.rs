@@ -72,7 +72,7 @@ impl State {
         match settings {
             Ok(settings) => {
                 let priority = Some(priority(request.precedence));
-                let job = self.make_job(NewJob { settings, priority });
+                let job = self.make_job(NewJob { priority, ..NewJob::new(settings) });
                 self.builds.insert(request.uuid, job);
             }
             Err(reason) => {
@@ -137,7 +137,12 @@ fn result(end: &End) -> BuildResult {
         Outcome::Passed | Outcome::Softfailed => BuildResult::SUCCESS,
         Outcome::Failed => "FAILURE",
         Outcome::TimeoutExceeded => "TIMED_OUT",
-        Outcome::UserCancelled => "ABORTED",
+        Outcome::UserCancelled
+        | Outcome::Obsoleted
+        | Outcome::ParallelFailed
+        | Outcome::ParallelRestarted
+        | Outcome::UserRestarted => "ABORTED",
+        Outcome::Skipped => "SKIPPED",
         Outcome::Incomplete => "LOST",
     };
     BuildResult { word: word.to_owned(), class: end.class, reason: end.text() }
@@ -171,7 +176,7 @@ fn settings(request: &BuildRequest) -> Result<Settings, String> {
     if let Some(hold) = &request.hold {
         pairs.insert("HOLD_WORKSPACE".to_owned(), hold.clone());
     }
-    let setting = |value: String| Setting { value, from: Provenance::Gate };
+    let setting = |value: String| Setting::new(value, Provenance::Gate);
     Ok(Settings(pairs.into_iter().map(|(name, value)| (name, setting(value))).collect()))
 }
 

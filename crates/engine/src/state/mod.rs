@@ -11,9 +11,11 @@ use crate::gate::Gate;
 use crate::gate::ids::Uuid;
 use crate::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
 use crate::io::{Answer, Change, Effect, Input, Message, NewJob, Step, Verdict};
-use crate::job::JobState;
+use crate::job::{JobState, Stopping};
 use crate::reason::{FenceReason, Refusal, WaitReason};
-use crate::rows::{AttemptRow, JobRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
+use crate::rows::{
+    AttemptRow, JobRow, OfflineReason, Retries, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
+};
 use crate::settings::{ClassSet, DEFAULT_PRIORITY};
 use crate::work::{Held, Timing};
 use dispatch::Queue;
@@ -175,6 +177,14 @@ impl State {
             Input::Heartbeat { connection, holds } => self.heartbeat(connection, &holds),
             Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
             Input::Finished { connection, held, report } => self.finished(connection, held, &report),
+            Input::PostProduct { .. }
+            | Input::Restart(_)
+            | Input::Edit { .. }
+            | Input::Obsolete(_)
+            | Input::Release { .. }
+            | Input::ForceResult { .. }
+            | Input::DeleteJob { .. } => return Err(Refusal::NoJobs),
+            Input::Known { then, .. } => return self.take(*then),
             Input::Gate(input) => {
                 return self.gate_input(*input).map(Answer::Gate).map_err(Refusal::Gate);
             }
@@ -283,6 +293,14 @@ impl State {
             priority: job.priority.unwrap_or(DEFAULT_PRIORITY),
             classes: settings.classes(),
             settings: Arc::new(settings),
+            group: job.group,
+            run: None,
+            parents: Vec::new(),
+            clone_of: job.clone_of,
+            cloned_as: None,
+            retries: Retries { left: job.retries, ..Retries::default() },
+            hold: job.hold,
+            wait: None,
             state: JobState::Scheduled { attempt: 1, lost_on: None },
             created_at: self.now,
             started_at: None,
@@ -297,7 +315,7 @@ impl State {
     fn cancel(&mut self, id: JobId, by: &str) -> Result<Answer, Refusal> {
         let by = crate::reason::clean(by);
         let Some(job) = self.jobs.get_mut(&id) else { return Err(Refusal::NotOpen { job: id }) };
-        let Ok(state) = job.state.clone().cancel(&by, self.now) else {
+        let Ok(state) = job.state.clone().stop(Stopping::cancelled(by), self.now) else {
             return Ok(Answer::Cancelling); // it has been cancelled before
         };
         job.state = state;
@@ -350,9 +368,9 @@ impl State {
     }
 
     /// Who cancelled a job that a worker has.
-    fn cancelled_by(&self, id: JobId) -> Option<&str> {
+    fn cancelled_by(&self, id: JobId) -> Option<String> {
         match &self.jobs.get(&id)?.state {
-            JobState::Active(active) => active.cancelled_by.as_deref(),
+            JobState::Active(active) => active.stopping.as_ref().map(Stopping::by),
             _ => None,
         }
     }

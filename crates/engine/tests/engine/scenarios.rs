@@ -196,8 +196,8 @@ impl Story {
                     let pairs = job.split_whitespace().filter_map(|word| word.split_once('='));
                     let priority = pairs.clone().find(|(key, _)| *key == "PRIO");
                     NewJob {
-                        settings: Settings::from_request(pairs.filter(|(key, _)| *key != "PRIO")),
                         priority: priority.map(|(_, number)| number.parse().expect("a number")),
+                        ..NewJob::new(Settings::from_request(pairs.filter(|(key, _)| *key != "PRIO")))
                     }
                 });
                 self.input(Input::PostJobs { jobs: jobs.collect() });

@@ -265,7 +265,7 @@ impl Simulation {
 
     fn post(&mut self, classes: &str, priority: i32, count: usize) {
         let settings = Settings::from_request([("TEST", "t"), ("WORKER_CLASS", classes)]);
-        let job = NewJob { settings, priority: Some(priority) };
+        let job = NewJob { priority: Some(priority), ..NewJob::new(settings) };
         if let Some(Answer::Posted(ids)) = self.input(Input::PostJobs { jobs: vec![job; count] }) {
             self.jobs.extend(ids);
         }

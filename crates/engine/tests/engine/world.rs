@@ -1,11 +1,13 @@
 //! A server around the engine that keeps rows as a database would, and checks after every step what must always hold.
 
-use assay_engine::ids::{AttemptId, ConnectionId, JobId, Timestamp, WorkerName};
+use assay_engine::ids::{AttemptId, ConnectionId, JobId, ProductRunId, Timestamp, WorkerName};
 use assay_engine::io::{Answer, Effect, Input, Message, Verdict};
 use assay_engine::job::{JobState, StateWord};
 use assay_engine::outcome::Outcome;
 use assay_engine::reason::{EndReason, Refusal};
-use assay_engine::rows::{AttemptRow, JobRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
+use assay_engine::rows::{
+    AttemptRow, JobRow, ProductRunRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
+};
 use assay_engine::settings::ClassSet;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
@@ -18,6 +20,7 @@ pub(crate) struct Db {
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
     pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
+    pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
 }
 
 impl Db {
@@ -41,6 +44,8 @@ impl Db {
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
             Row::Queue(row) if row.reason.is_none() => drop(self.queues.remove(&row.classes)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
+            Row::Deleted(job) => drop(self.jobs.remove(&job)),
+            Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Gate(row) => panic!("nothing of this world is gated: {row:?}"),
         }
     }
@@ -55,6 +60,7 @@ impl Db {
             workers: self.workers.values().cloned().collect(),
             queues: self.queues.values().cloned().collect(),
             last_job: self.jobs.keys().last().map_or(0, |id| id.0),
+            last_run: self.runs.keys().last().map_or(0, |id| id.0),
             last_token,
             ..Rows::default()
         }
