@@ -2,11 +2,11 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST jobs` ([`PostJob`] or a list of them; admin) | `201` [`PostedJobs`]; all or nothing |
+//! | `POST jobs` ([`PostJob`] or a list of them; operator) | `201` [`PostedJobs`]; all or nothing |
 //! | `GET jobs?state=&result=&q=&limit=&before=` | [`JobList`], newest first |
 //! | `GET jobs/{id}` | [`Job`] |
 //! | `GET jobs/{id}/wait?timeout=SECONDS` | [`Job`], as soon as it is final or the time is over |
-//! | `POST jobs/{id}/cancel` ([`CancelJob`], may be empty; admin) | [`Job`] |
+//! | `POST jobs/{id}/cancel` ([`CancelJob`], may be empty; operator) | [`Job`] |
 //! | `GET jobs/{id}/steps?attempt=N` | a list of `records::step::Record` |
 //! | `GET jobs/{id}/streams/{file}?attempt=N&follow=1` | the bytes; `Range` is understood; `follow` goes on until the attempt ends |
 //! | `GET blobs/{sha256}` | the bytes |
@@ -20,11 +20,16 @@
 //! | `GET gate/autoholds`, `POST gate/autoholds` ([`gate::NewAutohold`]; admin), `DELETE gate/autoholds/{id}` (admin) | [`gate::AutoholdList`], [`gate::Autohold`], [`gate::Done`] |
 //! | `GET receipts/{item}/{commit}` | the signed envelope |
 //! | `GET receipts/key` | [`gate::ReceiptKey`] |
+//! | `GET users` (admin) | [`people::UserList`] |
+//! | `POST users/{name}` ([`people::ChangeUser`]; admin), `DELETE users/{name}` (admin) | the name |
+//! | `POST keys` ([`people::NewKey`]; admin) | `201` [`people::MadeKey`]: the only answer with the secret |
+//! | `DELETE keys/{key}` (admin) | the key |
 //!
 //! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
 //! [`Stream::file_name`](crate::worker::Stream::file_name).
 
 pub mod gate;
+pub mod people;
 
 use assay_engine::ids::JobId;
 use serde::{Deserialize, Serialize};

@@ -10,24 +10,29 @@
 //! | `git/` | repositories of gated projects, with the speculative states |
 //! | `gate/` | keys of hosts seen at the first connection |
 //! | `keys/receipts` | signs receipts; made at the first start, mode 0600 |
+//! | `keys/secrets` | seals the secrets of API keys in the database; made at the first start, mode 0600 |
 //! | `tokens/admin`, `tokens/worker` | made at the first start, mode 0600 |
 //! | `server.json` | [`ServerFile`]: where the server answers, as long as it runs |
 //! | `lock` | held by the running server |
 //!
 //! The parts: `driver` owns the engine's state and is the only one that decides; `hub` talks with workers
-//! (`docs/protocols/worker.md`); `gate` carries out what the engine's gate wants done; `api` is `/api/assay/v1`; `web` is the pages.
+//! (`docs/protocols/worker.md`); `gate` carries out what the engine's gate wants done; `people` and `catalog` are what is known and set up; `api` is
+//! `/api/assay/v1` and openQA's `/api/v1`; `web` is the pages.
 
 mod api;
 mod app;
 mod auth;
+mod catalog;
 mod datadir;
 mod driver;
 mod fault;
 mod gate;
 mod hub;
 mod live;
+mod people;
 mod present;
 mod record;
+mod remarks;
 mod streams;
 mod web;
 
@@ -46,7 +51,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, put};
 use axum::serve::ListenerExt;
 use camino::Utf8PathBuf;
+use catalog::Library;
 use datadir::DataDir;
+use people::People;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +194,15 @@ pub enum ServerError {
         /// What is wrong.
         why: String,
     },
+    /// The key that secrets are sealed with was edited.
+    #[error(
+        "{path} does not hold a key of 64 hex digits; restore it from a backup, or remove it: a new key is made at the \
+         next start, and every API key has to be made anew"
+    )]
+    BadSeal {
+        /// The file.
+        path: Utf8PathBuf,
+    },
     /// `assay.toml`.
     #[error("the server's configuration is wrong:\n{0}")]
     Config(String),
@@ -233,7 +249,13 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let (engine, inbox) = driver::channel();
     let (hub, ends) = gate::Hub::new();
     let stop = shutdown.child_token();
+    let tasks = TaskTracker::new();
+    let epoch = store.acquire_leadership().await?;
+    let people =
+        People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
     let app = Arc::new(App {
+        people: Arc::new(people),
+        library: Library::load(store.clone(), epoch).await?,
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),
         store: store.clone(),
         blobs,
@@ -247,9 +269,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
         shutdown: stop.clone(),
-        tasks: TaskTracker::new(),
+        tasks,
     });
-    let epoch = store.acquire_leadership().await?;
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
     let rows = driver::seeded(store.load().await?);
     app.sweep_spool().await?;
@@ -362,6 +383,7 @@ fn routes(app: Arc<App>) -> Router {
         .merge(web::router())
         .merge(gate::router())
         .nest("/api/assay/v1", api::router())
+        .nest("/api/v1", api::openqa::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

@@ -8,6 +8,8 @@ pub(crate) mod gate_history;
 pub(crate) mod gate_view;
 mod health;
 mod jobs;
+pub(crate) mod openqa;
+mod people;
 mod range;
 
 use crate::app::App;
@@ -38,10 +40,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/blobs/{sha256}", get(files::blob))
         .route("/workers", get(workers))
         .route("/events", get(events::listen))
-        .merge(gate::router())
+        .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
+        .merge(people::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(axum::middleware::from_fn(auth::admins_change))
+        .layer(axum::middleware::from_fn(auth::operators_change))
 }
 
 /// `GET /api/assay/v1/workers`

@@ -100,6 +100,9 @@ impl Store for Failing {
     async fn unclosed(&self) -> Result<Vec<AttemptId>, StoreError> {
         self.store.unclosed().await
     }
+    fn assets(&self) -> &dyn assay_store::AssetStore {
+        self.store.assets()
+    }
     fn knowledge(&self) -> &dyn assay_store::KnowledgeStore {
         self.store.knowledge()
     }
