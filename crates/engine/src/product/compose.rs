@@ -1,0 +1,301 @@
+//! The settings of one job: who says what, who overrides whom, and what `%PLACEHOLDERS%` become.
+
+use super::catalog::{Catalog, Medium, Origin, SettingsMap, Template};
+use super::files;
+use super::request::Request;
+use crate::settings::{COVERED, MAX_SETTINGS_BYTES, Provenance, Setting, Settings, is_secret_name};
+use std::collections::{BTreeMap, BTreeSet};
+
+const CLASS: &str = "WORKER_CLASS";
+/// What the template, its machine and its group decide, whoever else sets it.
+const DECIDED: [&str; 7] = ["BACKEND", "GROUP_ID", "MACHINE", "NAME", "PRIO", "TEST", "TEST_SUITE_NAME"];
+/// Placeholders within placeholders.
+const MAX_PLACEHOLDERS: usize = 100;
+
+/// A job's settings, and what is worth saying about them.
+pub(super) struct Composed {
+    pub(super) settings: Settings,
+    /// Placeholders that nobody fills in: the setting and the name.
+    pub(super) unset: BTreeSet<(String, String)>,
+    /// Settings where openQA would have chosen another value, because of [`Origin::Scenarios`].
+    pub(super) differs: Vec<String>,
+}
+
+/// The settings of the job that `template` makes. Every error is a sentence.
+pub(super) fn compose(
+    catalog: &Catalog,
+    request: &Request,
+    medium: &Medium,
+    template: &Template,
+) -> Result<Composed, Vec<String>> {
+    let mut errors = Vec::new();
+    let machine = template.machine.as_ref().and_then(|name| {
+        let known = catalog.machines.get(name);
+        if known.is_none() && catalog.origin == Origin::Catalog {
+            errors.push(missing("machine", name, catalog.machines.keys()));
+        }
+        known
+    });
+    let suite = template.suite.as_ref().and_then(|name| {
+        let known = catalog.suites.get(name);
+        if known.is_none() {
+            errors.push(missing("test suite", name, catalog.suites.keys()));
+        }
+        known
+    });
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut layers = Layers::default();
+    layers.add(&catalog.global, &Provenance::Global, &DECIDED);
+    let from_template = Provenance::Template(template.test().to_owned());
+    layers.entity(&medium.settings, Provenance::Product(medium.label()));
+    if let Some(machine) = machine {
+        layers.entity(&machine.settings, Provenance::Machine(machine.name.clone()));
+    }
+    if let Some(suite) = suite {
+        layers.entity(&suite.settings, Provenance::Suite(suite.name.clone()));
+    }
+    layers.entity(&template.settings, from_template.clone());
+    layers.add(&request.settings, &Provenance::Request, &[]);
+    layers.join_classes();
+    if let Some(name) = &template.machine {
+        let from = Provenance::Machine(name.clone());
+        layers.put("MACHINE", name, &from);
+        if let Some(machine) = machine.filter(|machine| !machine.backend.is_empty()) {
+            layers.put("BACKEND", &machine.backend, &from);
+        }
+    }
+    layers.put("TEST", template.test(), &from_template);
+    match &template.suite {
+        Some(name) => layers.put("TEST_SUITE_NAME", name, &Provenance::Suite(name.clone())),
+        None if catalog.origin == Origin::Catalog => layers.put("TEST_SUITE_NAME", "-", &from_template),
+        None => {}
+    }
+    if !template.description.is_empty() {
+        layers.put("JOB_DESCRIPTION", &template.description, &from_template);
+    }
+    let differs = if catalog.origin == Origin::Scenarios { layers.differs() } else { Vec::new() };
+    layers.name_downloads();
+    layers.apply_plus();
+    let mut settings = layers.settings;
+    let unset = expand(&mut settings).map_err(|error| vec![error])?;
+    settings.check().map_err(|error| vec![error.to_string()])?;
+    if let Some(error) = files::bad_output(&settings) {
+        return Err(vec![error]);
+    }
+    Ok(Composed { settings, unset, differs })
+}
+
+fn missing<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k String>) -> String {
+    let hint = super::nearest(name, known.map(String::as_str));
+    format!("the {what} {name} does not exist{hint}; add it, or name another one in the template")
+}
+
+/// Settings while one source after another has its say.
+#[derive(Default)]
+struct Layers {
+    settings: Settings,
+    classes: Vec<(Provenance, String)>,
+}
+
+impl Layers {
+    fn put(&mut self, key: &str, value: &str, from: &Provenance) {
+        let setting = Setting::new(value, from.clone());
+        match self.settings.0.get_mut(key) {
+            Some(place) => {
+                let before = std::mem::replace(place, setting);
+                let now = std::mem::replace(place, Setting::new("", Provenance::Default));
+                *place = now.overriding(before);
+            }
+            None => {
+                self.settings.0.insert(key.to_owned(), setting);
+            }
+        }
+    }
+
+    fn add(&mut self, more: &SettingsMap, from: &Provenance, without: &[&str]) {
+        for (key, value) in more.iter().filter(|(key, _)| !without.contains(&key.as_str())) {
+            self.put(key, value, from);
+        }
+    }
+
+    /// A medium, machine, suite or template: worker classes are gathered, not overridden.
+    fn entity(&mut self, more: &SettingsMap, from: Provenance) {
+        for (key, value) in more {
+            if key == CLASS {
+                self.classes.push((from.clone(), value.clone()));
+            } else if !DECIDED.contains(&key.as_str()) {
+                self.put(key, value, &from);
+            }
+        }
+    }
+
+    /// A job needs all classes that anybody names for it; they win over a posted `WORKER_CLASS`.
+    fn join_classes(&mut self) {
+        let classes = std::mem::take(&mut self.classes);
+        if classes.is_empty() {
+            return;
+        }
+        let words = classes.iter().flat_map(|(_, value)| value.split(',')).map(str::trim);
+        let all: BTreeSet<&str> = words.filter(|class| !class.is_empty()).collect();
+        let joined = all.into_iter().collect::<Vec<_>>().join(",");
+        let mut from: Vec<Provenance> = classes.into_iter().map(|(from, _)| from).collect();
+        let from = if from.len() == 1 { from.remove(0) } else { Provenance::Joined(from) };
+        self.put(CLASS, &joined, &from);
+    }
+
+    /// Where a template has overridden its medium or machine and the value is another one.
+    fn differs(&self) -> Vec<String> {
+        let from_template = |(_, setting): &(&String, &Setting)| {
+            matches!(setting.from, Provenance::Template(_))
+                && setting.over.iter().any(|(from, value)| {
+                    matches!(from, Provenance::Product(_) | Provenance::Machine(_)) && *value != setting.value
+                })
+        };
+        self.settings.0.iter().filter(from_template).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// `ISO_URL` makes `ISO` if nobody else has.
+    fn name_downloads(&mut self) {
+        let mut found = Vec::new();
+        for (key, setting) in &self.settings.0 {
+            let Some((short, unpack)) = files::target(key) else { continue };
+            let Some(name) = files::name_from(&setting.value, unpack) else { continue };
+            let plain = short.strip_prefix('+').unwrap_or(short);
+            if !self.settings.0.contains_key(short) && files::kind_of(plain, &name).is_some() {
+                found.push((short.to_owned(), Setting::new(name, setting.from.clone())));
+            }
+        }
+        self.settings.0.extend(found);
+    }
+
+    /// `+VAR` takes the place of `VAR`, whoever set that.
+    fn apply_plus(&mut self) {
+        let plus: Vec<String> =
+            self.settings.0.range("+".to_owned()..",".to_owned()).map(|(key, _)| key.clone()).collect();
+        for key in plus {
+            let Some(setting) = self.settings.0.remove(&key) else { continue };
+            let name = key[1..].to_owned();
+            let setting = match self.settings.0.remove(&name) {
+                Some(before) => setting.overriding(before),
+                None => setting,
+            };
+            self.settings.0.insert(name, setting);
+        }
+    }
+}
+
+/// Fills in all placeholders. What nobody fills in stays as it is written and is the answer.
+pub(super) fn expand(settings: &mut Settings) -> Result<BTreeSet<(String, String)>, String> {
+    let wanting = settings.0.iter().filter(|(_, setting)| setting.value.contains('%'));
+    let wanting: Vec<String> = wanting.map(|(key, _)| key.clone()).collect();
+    let mut expander = Expander { settings, done: BTreeMap::new(), path: Vec::new(), unset: BTreeSet::new() };
+    for key in &wanting {
+        expander.resolve(key)?;
+    }
+    let Expander { done, unset, .. } = expander;
+    for (key, value) in done {
+        let Some(setting) = settings.0.get_mut(&key) else { continue };
+        if setting.value != value {
+            let raw = std::mem::replace(&mut setting.value, value);
+            setting.over.insert(0, (Provenance::Placeholder, raw));
+        }
+    }
+    Ok(unset)
+}
+
+struct Expander<'s> {
+    settings: &'s Settings,
+    done: BTreeMap<String, String>,
+    path: Vec<&'s str>,
+    unset: BTreeSet<(String, String)>,
+}
+
+impl<'s> Expander<'s> {
+    /// The final value of a setting.
+    fn resolve(&mut self, key: &str) -> Result<Option<String>, String> {
+        if let Some(value) = self.done.get(key) {
+            return Ok(Some(value.clone()));
+        }
+        let Some((key, setting)) = self.settings.0.get_key_value(key) else { return Ok(None) };
+        if !setting.value.contains('%') {
+            return Ok(Some(setting.value.clone()));
+        }
+        if let Some(begin) = self.path.iter().position(|at| at == key) {
+            let mut circle: Vec<&str> = self.path[begin..].to_vec();
+            circle.push(key);
+            let value = if is_secret_name(key) { COVERED } else { &setting.value };
+            return Err(format!(
+                "The key {key} contains a circular reference, its value is {value} ({}); take one of these placeholders out",
+                circle.join(" → ")
+            ));
+        }
+        if self.path.len() >= MAX_PLACEHOLDERS {
+            return Err(format!(
+                "The key {key} is reached through more than {MAX_PLACEHOLDERS} placeholders within each other; write some values out"
+            ));
+        }
+        self.path.push(key);
+        let value = self.fill(key, &setting.value)?;
+        self.path.pop();
+        self.done.insert(key.to_owned(), value.clone());
+        Ok(Some(value))
+    }
+
+    fn fill(&mut self, key: &'s str, raw: &'s str) -> Result<String, String> {
+        let mut out = String::with_capacity(raw.len());
+        let mut rest = raw;
+        while let Some(at) = rest.find('%') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let before = rest.len() - rest.trim_start_matches('%').len();
+            let word = &rest[before..];
+            let end = word.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(word.len());
+            let (name, tail) = word.split_at(end);
+            let after = tail.len() - tail.trim_start_matches('%').len();
+            if name.is_empty() || after == 0 {
+                out.push_str(&rest[..before + end]);
+                rest = tail;
+            } else if before > 1 && after > 1 {
+                // `%%VAR%%` is for whoever reads the value next, with one level less.
+                out.push_str(&rest[1..before + end + after - 1]);
+                rest = &tail[after..];
+            } else {
+                out.push_str(&rest[..before - 1]);
+                match self.resolve(name)? {
+                    Some(value) => out.push_str(&value),
+                    None => {
+                        self.note_unset(key, name);
+                        out.push_str(&rest[before - 1..=before + end]);
+                    }
+                }
+                rest = &tail[1..];
+            }
+            if out.len() > MAX_SETTINGS_BYTES {
+                return Err(format!(
+                    "The key {key} grows beyond {MAX_SETTINGS_BYTES} bytes when its placeholders are filled in; write shorter values"
+                ));
+            }
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    /// Only what looks like the name of a setting: `%20a%20` in an address does not.
+    fn note_unset(&mut self, key: &str, name: &str) {
+        let plain = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        if plain && !name.starts_with(|c: char| c.is_ascii_digit()) {
+            self.unset.insert((key.to_owned(), name.to_owned()));
+        }
+    }
+}
+
+/// The values that a setting is searched by: lists (`VAR[]`) and worker classes count one by one.
+pub fn search_values<'v>(key: &str, value: &'v str) -> Vec<&'v str> {
+    if key == CLASS || key.ends_with("[]") {
+        value.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
+    } else {
+        vec![value]
+    }
+}
