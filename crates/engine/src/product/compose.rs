@@ -263,12 +263,11 @@ impl<'s> Expander<'s> {
                 rest = &tail[after..];
             } else {
                 out.push_str(&rest[..before - 1]);
-                match self.resolve(name)? {
-                    Some(value) => out.push_str(&value),
-                    None => {
-                        self.note_unset(key, name);
-                        out.push_str(&rest[before - 1..=before + end]);
-                    }
+                if let Some(value) = self.resolve(name)? {
+                    out.push_str(&value);
+                } else {
+                    self.note_unset(key, name);
+                    out.push_str(&rest[before - 1..=before + end]);
                 }
                 rest = &tail[1..];
             }

@@ -70,6 +70,10 @@ pub enum Definitions {
 }
 
 /// A post of a product.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of openQA's request, and they do not depend on each other"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Request {
     /// What jobs get, by names in capital letters.

@@ -154,8 +154,8 @@ fn what_wins_in_each_case() {
 
 #[test]
 fn placeholders_that_cannot_be_filled_in() {
-    let bomb: String = (0..40).map(|n| format!("A{n}=%A{m}%%A{m}% ", m = n + 1)).collect();
-    let deep: String = (0..200).map(|n| format!("A{n:03}=%A{:03}% ", n + 1)).collect();
+    let bomb = (0..40).map(|n| format!("A{n}=%A{m}%%A{m}% ", m = n + 1)).collect::<Vec<_>>().concat();
+    let deep = (0..200).map(|n| format!("A{n:03}=%A{:03}% ", n + 1)).collect::<Vec<_>>().concat();
     for (settings, expected) in [
         ("A=%A%", "The key A contains a circular reference, its value is %A% (A → A)"),
         ("A=%B% B=%C% C=x%B%", "The key B contains a circular reference, its value is %C% (B → C → B)"),
@@ -590,7 +590,8 @@ fn a_thousand_jobs_and_long_chains() {
         .collect();
     let plan = post(&catalog(&suites), "HDD_1=x ISO=y");
     assert_eq!((plan.jobs.len(), plan.failed.len()), (1000, 0));
-    let chain: String = (0..5000).map(|n| format!("t{n}: START_AFTER_TEST=t{}\n", n + 1)).collect();
+    let chain =
+        (0..5000).map(|n| format!("t{n}: START_AFTER_TEST=t{}\n", n + 1)).collect::<Vec<_>>().concat();
     let plan = post(&catalog(&format!("{chain}t5000:")), "");
     assert_eq!(names(&plan)[0], "t5000@64bit");
     assert_eq!(plan.jobs.len(), 5001);
