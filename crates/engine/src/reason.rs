@@ -514,7 +514,7 @@ pub enum Refusal {
         job: JobId,
     },
     /// Only what has ended can be dealt with like that.
-    #[error("job {job} has not ended; cancel it first")]
+    #[error("job {job}, or one that began together with it, has not ended; cancel it first")]
     StillOpen {
         /// Which.
         job: JobId,

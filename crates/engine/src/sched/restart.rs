@@ -2,11 +2,13 @@
 //! shown, then carried out in one step.
 
 use crate::ids::{GroupId, JobId};
+use crate::io::NewJob;
 use crate::job::StateWord;
 use crate::outcome::Outcome;
 use crate::reason::Relative;
 use crate::relations::{Parent, ParentRef, Relation};
 use crate::rows::JobRow;
+use crate::settings::{Provenance, Setting, Settings};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -299,7 +301,7 @@ pub enum Refused {
         parent: Relative,
     },
     /// A setting that is none.
-    #[error("{0:?} cannot be set: {1}")]
+    #[error("with these settings {0} is no job: {1}")]
     Setting(String, String),
 }
 
@@ -548,4 +550,34 @@ pub fn parents_of_clone(
     parents.sort_unstable();
     parents.dedup();
     parents
+}
+
+/// The job that takes the place of `row`; its parents are for [`parents_of_clone`].
+pub fn clone_of(row: &JobRow, request: &RestartRequest) -> Result<NewJob, Refused> {
+    let mut settings = Settings::clone(&row.settings);
+    for (key, value) in &request.options.set {
+        let (name, appends) = match key.strip_suffix('+') {
+            Some(name) => (name, true),
+            None => (key.as_str(), false),
+        };
+        let before = settings.0.remove(name);
+        let Some(value) = value else { continue };
+        let value = match &before {
+            Some(before) if appends => format!("{}{value}", before.value),
+            _ => value.clone(),
+        };
+        let setting = Setting::new(value, Provenance::Restart);
+        let setting = match before {
+            Some(before) => setting.overriding(before),
+            None => setting,
+        };
+        settings.0.insert(name.to_owned(), setting);
+    }
+    settings.check().map_err(|problem| Refused::Setting(row.label(), problem.to_string()))?;
+    Ok(NewJob {
+        priority: Some(request.options.priority.unwrap_or(row.priority)),
+        group: request.options.group.unwrap_or(row.group),
+        clone_of: Some(row.id),
+        ..NewJob::new(settings)
+    })
 }

@@ -72,8 +72,10 @@ impl State {
         match settings {
             Ok(settings) => {
                 let priority = Some(priority(request.precedence));
-                let job = self.make_job(NewJob { priority, ..NewJob::new(settings) });
-                self.builds.insert(request.uuid, job);
+                let job = NewJob { priority, ..NewJob::new(settings) };
+                if let Ok([job]) = self.make_jobs(vec![job], None).as_deref() {
+                    self.builds.insert(request.uuid, *job);
+                }
             }
             Err(reason) => {
                 self.news.push(gate::Input::BuildEnded { build: request.uuid, result: refused(reason) });
@@ -105,6 +107,7 @@ impl State {
             for input in std::mem::take(&mut self.news) {
                 let _ = self.gate_input(input);
             }
+            self.settle_fallout();
         }
     }
 
