@@ -24,10 +24,12 @@
 //! | `POST users/{name}` ([`people::ChangeUser`]; admin), `DELETE users/{name}` (admin) | the name |
 //! | `POST keys` ([`people::NewKey`]; admin) | `201` [`people::MadeKey`]: the only answer with the secret |
 //! | `DELETE keys/{key}` (admin) | the key |
+//! | `assets…` | [`assets`] |
 //!
 //! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
 //! [`Stream::file_name`](crate::worker::Stream::file_name).
 
+pub mod assets;
 pub mod gate;
 pub mod people;
 

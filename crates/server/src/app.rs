@@ -42,6 +42,7 @@ pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) spool: Spool,
+    pub(crate) assets: crate::assets::Assets,
     pub(crate) guard: Guard,
     pub(crate) people: Arc<People>,
     pub(crate) library: Library,

@@ -5,6 +5,7 @@
 //! | in the directory | what |
 //! |---|---|
 //! | `assay.db` | the database, unless [`ServerConfig::store_url`] names another |
+//! | `assets/` | images and other files that jobs read and publish |
 //! | `blobs/` | pictures, needles, closed logs, by content |
 //! | `spool/` | logs that still grow |
 //! | `git/` | repositories of gated projects, with the speculative states |
@@ -21,6 +22,7 @@
 
 mod api;
 mod app;
+mod assets;
 mod auth;
 mod catalog;
 mod datadir;
@@ -260,6 +262,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         store: store.clone(),
         blobs,
         spool,
+        assets: assets::Assets::open(&config.data, store.clone())?,
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
@@ -273,6 +276,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     });
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
     let rows = driver::seeded(store.load().await?);
+    app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
         app.take_up(attempt.id).await?;
@@ -281,6 +285,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let state = State::rebuild(rows, config.timing, config.clock.now());
     app.gate.publish(state.gate().snapshot());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
+    app.tasks.spawn(assets::watch(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -378,6 +383,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/ws", get(hub::socket::connect))
         .route("/blobs/{sha256}", put(hub::blobs::put).get(hub::blobs::get))
         .layer(DefaultBodyLimit::disable())
+        .merge(api::assets::worker_router())
         .layer(axum::middleware::from_fn(auth::workers_only));
     Router::new()
         .merge(web::router())

@@ -38,8 +38,6 @@ pub struct AssetFact {
     pub fixed: bool,
     /// A job that has not ended and needs it.
     pub needed_by: Option<JobId>,
-    /// Somebody reads it from the server at this moment, or publishes it again.
-    pub busy: bool,
     /// The newest job of each budget that used it; numbers of [`AssetFacts::budgets`].
     pub users: BTreeMap<usize, JobId>,
 }
@@ -73,8 +71,6 @@ pub enum Why {
     Fixed,
     /// A job that has not ended needs it.
     Needed(JobId),
-    /// It is being read or published.
-    Busy,
     /// It fits into a budget.
     InBudget {
         /// Whose.
@@ -141,7 +137,6 @@ impl fmt::Display for Why {
         match self {
             Self::Fixed => f.write_str("its name is fixed"),
             Self::Needed(job) => write!(f, "job {job} has not ended and needs it"),
-            Self::Busy => f.write_str("it is being read or published"),
             Self::InBudget { group, left } => {
                 write!(f, "within the budget of {group}, which has {} left", gigabytes(*left))
             }
@@ -208,7 +203,7 @@ fn held(asset: &AssetFact) -> Option<Why> {
     if asset.fixed {
         return Some(Why::Fixed);
     }
-    asset.needed_by.map(Why::Needed).or(asset.busy.then_some(Why::Busy))
+    asset.needed_by.map(Why::Needed)
 }
 
 /// Of the budgets that use the asset the one with most room, the first of several.

@@ -1,5 +1,6 @@
 //! `/api/assay/v1`; the objects are `assay_proto::api`.
 
+pub(crate) mod assets;
 mod events;
 mod files;
 mod gate;
@@ -39,6 +40,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/streams/{file}", get(files::stream))
         .route("/blobs/{sha256}", get(files::blob))
         .route("/workers", get(workers))
+        .merge(assets::router())
         .route("/events", get(events::listen))
         .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
         .merge(people::router())

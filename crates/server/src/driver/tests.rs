@@ -130,6 +130,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
     let epoch = inner.acquire_leadership().await.unwrap();
     let (failures, commits) = (AtomicU32::new(0), AtomicU32::new(0));
     let store = Arc::new(Failing { store: inner, failures, stores_nevertheless, commits });
+    let assets = crate::assets::Assets::open(&data, store.clone()).unwrap();
     let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data).unwrap());
     let (engine, inbox) = channel();
     let tokens = Tokens { admin: "a".into(), worker: "b".into() };
@@ -142,6 +143,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         guard: Guard::new(&tokens, false, "127.0.0.1:1".parse().unwrap()),
         store: store.clone(),
         spool: Spool::open(&data, blobs.clone()).unwrap(),
+        assets,
         blobs,
         engine,
         hub: Hub::default(),

@@ -13,7 +13,6 @@ fn asset(id: i64, bytes: u64, users: &[(usize, i64)]) -> AssetFact {
         used_at: NOW.plus_seconds(-id * DAY),
         fixed: false,
         needed_by: None,
-        busy: false,
         users: users.iter().map(|(group, job)| (*group, JobId(*job))).collect(),
     }
 }
@@ -36,7 +35,6 @@ fn assets_within_budgets() {
             AssetFact { needed_by: Some(JobId(99)), ..asset(6, GB, &[(1, 4)]) },
             asset(7, GB, &[]),
             asset(20, GB, &[]),
-            AssetFact { busy: true, ..asset(21, GB, &[]) },
         ],
         untracked: 14,
     };
@@ -57,7 +55,6 @@ fn assets_within_budgets() {
             "6 stays job 99 has not ended and needs it",
             "7 stays no job of a group uses it; it goes in 7 days",
             "20 goes no job of a group has used it for 14 days",
-            "21 stays it is being read or published",
         ]
     );
 }
@@ -119,14 +116,12 @@ fn any_asset() -> impl Strategy<Value = AssetFact> {
         0..30_i64,
         prop::bool::weighted(0.1),
         prop::option::weighted(0.1, 1..100_i64),
-        prop::bool::weighted(0.05),
         prop::collection::btree_map(0..4_usize, 1..100_i64, 0..3),
     )
-        .prop_map(|(size, age, fixed, needed, busy, users)| AssetFact {
+        .prop_map(|(size, age, fixed, needed, users)| AssetFact {
             used_at: NOW.plus_seconds(-age * DAY),
             fixed,
             needed_by: needed.map(JobId),
-            busy,
             users: users.into_iter().map(|(group, job)| (group, JobId(job))).collect(),
             ..asset(0, size, &[])
         })
@@ -149,7 +144,7 @@ proptest! {
         let mut kept: BTreeMap<String, u64> = BTreeMap::new();
         for verdict in &verdicts {
             let fact = verdict.what;
-            if fact.fixed || fact.needed_by.is_some() || fact.busy {
+            if fact.fixed || fact.needed_by.is_some() {
                 prop_assert!(verdict.keep, "{verdict:?}");
             }
             if let Why::InBudget { group, .. } = &verdict.why {
