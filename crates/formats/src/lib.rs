@@ -8,6 +8,7 @@ pub mod assay;
 mod cron;
 pub mod diagnostic;
 mod hash;
+pub mod openqa;
 mod read;
 pub mod yaml;
 pub mod zuul;
