@@ -83,7 +83,10 @@ enum Command {
     Change(cmd::change::Change),
     /// Check that everything on a branch of a clone was tested as it landed.
     Verify(cmd::verify::Verify),
-    /// The key that receipts are signed with.
+    /// Products (media): post a build, or see what a post would make.
+    #[command(subcommand)]
+    Product(cmd::product::Product),
+    /// Keys of people for the API, and the key that receipts are signed with.
     #[command(subcommand)]
     Key(cmd::key::Key),
     /// Fakes of outside systems, to try things out.
@@ -121,6 +124,7 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Pipeline(pipeline) => pipeline.run(&common),
         Command::Change(change) => change.run(&common),
         Command::Verify(verify) => verify.run(&common),
+        Command::Product(product) => product.run(&common),
         Command::Key(key) => key.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Import(import) => import.run(&common),

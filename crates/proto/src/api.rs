@@ -24,6 +24,9 @@
 //! | `POST users/{name}` ([`people::ChangeUser`]; admin), `DELETE users/{name}` (admin) | the name |
 //! | `POST keys` ([`people::NewKey`]; admin) | `201` [`people::MadeKey`]: the only answer with the secret |
 //! | `DELETE keys/{key}` (admin) | the key |
+//! | `POST products` ([`products::PostProduct`]; operator) | `201` [`products::ProductPosted`]; all or nothing |
+//! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
+//! | `GET products?build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
 //! | `assets…` | [`assets`] |
 //!
 //! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
@@ -32,6 +35,7 @@
 pub mod assets;
 pub mod gate;
 pub mod people;
+pub mod products;
 
 use assay_engine::ids::JobId;
 use serde::{Deserialize, Serialize};

@@ -33,6 +33,7 @@ mod hub;
 mod live;
 mod people;
 mod present;
+mod products;
 mod record;
 mod remarks;
 mod streams;
@@ -390,6 +391,7 @@ fn routes(app: Arc<App>) -> Router {
         .merge(gate::router())
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
+        .merge(api::openqa::files::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

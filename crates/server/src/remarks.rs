@@ -1,6 +1,8 @@
 //! What comments say to programs: bugs, labels, flags, tags; and comments as HTML that is safe to show.
 
+use assay_engine::ids::GroupId;
 use assay_engine::outcome::Outcome;
+use assay_engine::product::BuildTag;
 
 /// Trackers that people name by a short word, and where they are.
 const TRACKERS: [(&str, &str); 18] = [
@@ -61,6 +63,23 @@ pub(crate) fn forced(text: &str) -> Option<(Outcome, Option<&str>)> {
             None => (rest, None),
         };
         Some((Outcome::from_openqa(result)?, why.filter(|why| !why.is_empty())))
+    })
+}
+
+/// The build that a comment on a group tags: `tag:[VERSION-]BUILD:TYPE[:what]`, unless it takes the tag away (`-TYPE`).
+pub(crate) fn tag(group: GroupId, text: &str) -> Option<BuildTag> {
+    words(text).find_map(|word| {
+        let (build, kind) = word.strip_prefix("tag:")?.split_once(':')?;
+        if build.is_empty() || kind.is_empty() || kind.starts_with('-') {
+            return None;
+        }
+        let (version, build) = match build.split_once('-') {
+            Some((version, build)) if !version.is_empty() && !build.is_empty() => {
+                (Some(version.to_owned()), build)
+            }
+            _ => (None, build),
+        };
+        Some(BuildTag { group, version, build: build.to_owned() })
     })
 }
 
@@ -135,6 +154,13 @@ mod tests {
         assert_eq!(forced("x\nlabel:force_result:softfailed"), Some((Outcome::Softfailed, None)));
         assert_eq!(forced("label:force_result:splendid"), None);
         assert_eq!(forced("label:linked"), None);
+        let tagged = |text| tag(GroupId(1), text).map(|tag| (tag.version, tag.build));
+        assert_eq!(tagged("tag:0042:important"), Some((None, "0042".to_owned())));
+        assert_eq!(
+            tagged("x tag:43-20261121.n.0:published:why"),
+            Some((Some("43".into()), "20261121.n.0".into()))
+        );
+        assert_eq!((tagged("tag:0042:-important"), tagged("tag::x"), tagged("tag:1")), (None, None, None));
     }
 
     #[test]

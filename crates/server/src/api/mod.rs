@@ -11,6 +11,7 @@ mod health;
 mod jobs;
 pub(crate) mod openqa;
 mod people;
+mod products;
 mod range;
 
 use crate::app::App;
@@ -44,6 +45,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/events", get(events::listen))
         .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
         .merge(people::router())
+        .merge(products::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))

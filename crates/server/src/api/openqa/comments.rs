@@ -136,6 +136,9 @@ async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str)
         created_at: now,
         updated_at: now,
     };
+    if let (CommentTarget::Job(job), Some(forced)) = (target, remarks::forced(text)) {
+        app.force(job, forced, &sender.name).await?;
+    }
     let id = app.store.knowledge().add_comment(app.library.epoch(), &comment).await?.0;
     app.audit(&sender.name, "comment_create", json!({ "id": id }));
     Ok(id)

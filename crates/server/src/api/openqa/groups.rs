@@ -246,6 +246,9 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
+    if app.group_has_jobs(id).await? {
+        return Err(Wrong::new(StatusCode::CONFLICT, format!("Job group {id} is not empty")));
+    }
     let removed = |draft: &mut Draft| -> Result<(), Wrong> {
         draft.catalog.groups.get(&id).ok_or_else(no_group)?;
         let templates = draft.catalog.templates.values().filter(|template| template.group == id);

@@ -3,9 +3,15 @@
 //! One file per family of addresses. What is different on purpose is in `docs/coming-from-openqa.md`.
 
 mod comments;
+pub(crate) mod files;
 mod groups;
+mod isos;
+mod job_view;
+mod jobs;
 mod misc;
 mod params;
+mod post_jobs;
+mod restart;
 mod tables;
 mod templates;
 mod workers;
@@ -34,7 +40,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
         .merge(comments::router())
         .merge(groups::router())
+        .merge(isos::router())
+        .merge(jobs::router())
         .merge(misc::router())
+        .merge(restart::router())
         .merge(tables::router())
         .merge(templates::router())
         .merge(workers::router())

@@ -15,7 +15,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 /// A number that stays the same as long as the worker has its name; workers have no numbers here.
-fn id_of(name: &str, slot: u32) -> i64 {
+pub(super) fn id_of(name: &str, slot: u32) -> i64 {
     let digest = Sha256::digest(format!("{name}\0{slot}"));
     let start: [u8; 4] = [digest[0], digest[1], digest[2], digest[3]];
     i64::from(u32::from_be_bytes(start) & 0x7fff_ffff).max(1)
