@@ -179,7 +179,8 @@ fn quote(text: &str) -> String {
         .iter()
         .all(|dialect| matches!(plain(text, *dialect), Scalar::Text(_)));
     // Words between blanks are plain too.
-    let words = !text.is_empty() && text.split(' ').all(|word| !word.is_empty() && word.chars().all(safe));
+    let word = |word: &str| !word.is_empty() && word != "-" && word.chars().all(safe);
+    let words = !text.is_empty() && text.split(' ').all(word);
     if begins && is_text && words && !text.starts_with("...") {
         return text.to_owned();
     }

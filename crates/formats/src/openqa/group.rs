@@ -85,7 +85,7 @@ impl<'n> Group<'n> {
                 used.insert(alias);
                 let key = medium.key(&arch.key.text);
                 if let Some(known) = known {
-                    known.medium(reader.sink, &key.to_string(), product.key.place);
+                    known.medium(reader.sink, &key, product.key.place);
                 }
                 for node in reader.list(&product.value, &product.key.text) {
                     let none = Defaults::default();
@@ -150,7 +150,7 @@ impl Product {
 
 impl<'n> Defaults<'n> {
     fn read(reader: &mut Reader<'_, '_>, node: &'n Node, known: Option<&Known>) -> Self {
-        let Some(mut fields) = reader.fields(node, "the defaults of an architecture") else {
+        let Some(mut fields) = reader.fields(node, "the default of an architecture") else {
             return Self::default();
         };
         let machines = reader.required(&mut fields, "machine");

@@ -13,7 +13,7 @@ pub mod tables;
 use crate::diagnostic::{Diagnostic, Place, Sink};
 use crate::read::Reader;
 use crate::yaml::{Entry, Kind, Node};
-use assay_engine::product::{Machine, Medium, SettingsMap, Suite, Template};
+use assay_engine::product::{Machine, Medium, MediumKey, SettingsMap, Suite, Template};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -94,8 +94,11 @@ impl Known {
     }
 
     /// Refuses a medium that is not there.
-    fn medium(&self, sink: &mut Sink<'_>, name: &str, place: Place) {
-        Self::check(&self.media, sink, "product", name, place);
+    fn medium(&self, sink: &mut Sink<'_>, key: &MediumKey, place: Place) {
+        // Where a part is missing, that has been said.
+        if ![&key.distri, &key.version, &key.flavor, &key.arch].into_iter().any(String::is_empty) {
+            Self::check(&self.media, sink, "product", &key.to_string(), place);
+        }
     }
 
     fn check(known: &BTreeSet<String>, sink: &mut Sink<'_>, what: &str, name: &str, place: Place) {

@@ -26,7 +26,7 @@ pub fn load(name: &str, text: &str) -> Loaded<Catalog> {
 }
 
 fn read(reader: &mut Reader<'_, '_>, root: &Node, catalog: &mut Catalog) {
-    let Some(mut fields) = reader.fields(root, "scenario definitions") else { return };
+    let Some(mut fields) = reader.fields(root, "a file of scenarios") else { return };
     let products = fields.get("products");
     let machines = fields.get("machines");
     let templates = reader.required(&mut fields, "job_templates");

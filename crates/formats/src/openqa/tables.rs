@@ -180,7 +180,7 @@ pub(super) fn job_template(
         );
     }
     if let Some(known) = known {
-        known.medium(reader.sink, &medium.to_string(), node.place);
+        known.medium(reader.sink, &medium, node.place);
         if let Some(machine) = &machine {
             known.machine(reader.sink, machine, node.place);
         }
