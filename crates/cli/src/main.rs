@@ -75,6 +75,9 @@ enum Command {
     /// Jobs on a server.
     #[command(subcommand)]
     Job(cmd::job::Job),
+    /// Images and other files that jobs read and publish.
+    #[command(subcommand)]
+    Asset(cmd::asset::Asset),
     /// Pipelines of the gate: what is in them, and what to do about it.
     #[command(subcommand)]
     Pipeline(cmd::pipeline::Pipeline),
@@ -121,6 +124,7 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Gate(gate) => gate.run(&common),
         Command::Needle(needle) => needle.run(&common),
         Command::Job(job) => job.run(&common),
+        Command::Asset(asset) => asset.run(&common),
         Command::Pipeline(pipeline) => pipeline.run(&common),
         Command::Change(change) => change.run(&common),
         Command::Verify(verify) => verify.run(&common),

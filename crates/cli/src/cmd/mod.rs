@@ -1,5 +1,6 @@
 //! One file per noun.
 
+pub(crate) mod asset;
 pub(crate) mod change;
 pub(crate) mod config;
 pub(crate) mod doctor;

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use assay_engine::assets::{AssetKey, AssetKind, candidates, reads};
 use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::relations::{Parent, Relation};
 use assay_proto::api::assets::{JobAsset, JobAssets, NewUpload, Removed, UploadState};
 use assay_store::blobs::{OpenBlob, Sha256};
 use assay_store::{
@@ -211,8 +212,9 @@ fn plain(job: &StoredJob) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The jobs whose private assets this one finds under their plain names.
-fn parents(_job: &StoredJob) -> Vec<JobId> {
-    Vec::new()
+fn parents(job: &StoredJob) -> Vec<JobId> {
+    let before = |parent: &&Parent| parent.relation != Relation::Parallel;
+    job.row.parents.iter().filter(before).map(|parent| parent.job).collect()
 }
 
 impl App {

@@ -39,6 +39,8 @@ pub struct MachineOptions {
     /// Directories of the host that QEMU shall find empty, such as those with tokens and keys; not one that
     /// holds the machine's images. Works in namespaces only; what does not exist is passed over.
     pub hide: Vec<Utf8PathBuf>,
+    /// Leave what the guest wrote to its disk where it is, as [`crate::DISK`] in the machine's directory.
+    pub keep_disks: bool,
     /// The networks of the job's cluster by name; the machine is alone in one that is not here.
     pub networks: BTreeMap<String, Switch>,
     /// Different for every machine of a cluster.
@@ -62,6 +64,7 @@ impl Default for MachineOptions {
             observer: None,
             qemu_img: "qemu-img".to_owned(),
             hide: Vec::new(),
+            keep_disks: false,
             networks: BTreeMap::new(),
             number: 0,
             serial_limit: 64 << 20,

@@ -51,7 +51,9 @@ pub(super) async fn start(
     let (accelerator, overlay) = tokio::join!(probe, overlay);
     let overlay = overlay?;
     let mut files = Files([QMP_SOCKET, VNC_SOCKET, SERIAL_SOCKET].map(|name| dir.join(name)).to_vec());
-    files.0.extend(overlay.clone());
+    if !options.keep_disks {
+        files.0.extend(overlay.clone());
+    }
     files.0.extend(spec.cluster_cards().map(|(card, _)| dir.join(network_socket(card))));
     let layout = Layout { accelerator: accelerator.accelerator, overlay, number: options.number };
     let plan = Plan { spec, arguments: spec.arguments(&layout), qemu, dir, accelerator, options };
