@@ -150,7 +150,10 @@ pub(crate) fn code(outcome: Outcome, class: OutcomeClass) -> Code {
         (Outcome::Passed | Outcome::Softfailed, _) => Code::Ok,
         (Outcome::Failed | Outcome::TimeoutExceeded, _) => Code::Negative,
         (Outcome::Incomplete, OutcomeClass::Test) => Code::Usage,
-        _ => Code::Infrastructure,
+        // Outcomes of a server's rules are not those of a run without a server.
+        (Outcome::Incomplete, _) => Code::Infrastructure,
+        (outcome, _) if outcome.is_aborted() => Code::Infrastructure,
+        (_, _) => Code::Negative,
     }
 }
 
