@@ -4,7 +4,7 @@ use super::catalog::{Catalog, Medium, Origin, SettingsMap, Template};
 use super::files;
 use super::request::Request;
 use crate::settings::{COVERED, MAX_SETTINGS_BYTES, Provenance, Setting, Settings, is_secret_name};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 const CLASS: &str = "WORKER_CLASS";
 /// What the template, its machine and its group decide, whoever else sets it.
@@ -46,9 +46,9 @@ pub(super) fn compose(
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut layers = Layers::default();
-    layers.add(&catalog.global, &Provenance::Global, &DECIDED);
     let from_template = Provenance::Template(template.test().to_owned());
+    let mut layers = Layers::default();
+    layers.add(&catalog.global, Provenance::Global, &DECIDED);
     layers.entity(&medium.settings, Provenance::Product(medium.label()));
     if let Some(machine) = machine {
         layers.entity(&machine.settings, Provenance::Machine(machine.name.clone()));
@@ -57,24 +57,20 @@ pub(super) fn compose(
         layers.entity(&suite.settings, Provenance::Suite(suite.name.clone()));
     }
     layers.entity(&template.settings, from_template.clone());
-    layers.add(&request.settings, &Provenance::Request, &[]);
-    layers.join_classes();
+    layers.add(&request.settings, Provenance::Request, &[]);
     if let Some(name) = &template.machine {
         let from = Provenance::Machine(name.clone());
-        layers.put("MACHINE", name, &from);
-        if let Some(machine) = machine.filter(|machine| !machine.backend.is_empty()) {
-            layers.put("BACKEND", &machine.backend, &from);
-        }
+        let backend = machine.map_or("", |machine| &machine.backend);
+        layers.some(&[("MACHINE", name), ("BACKEND", backend)], from);
     }
-    layers.put("TEST", template.test(), &from_template);
+    let no_suite = if catalog.origin == Origin::Catalog { "-" } else { "" };
+    let about = [("TEST", template.test()), ("JOB_DESCRIPTION", template.description.as_str())];
+    layers.some(&about, from_template.clone());
     match &template.suite {
-        Some(name) => layers.put("TEST_SUITE_NAME", name, &Provenance::Suite(name.clone())),
-        None if catalog.origin == Origin::Catalog => layers.put("TEST_SUITE_NAME", "-", &from_template),
-        None => {}
+        Some(name) => layers.some(&[("TEST_SUITE_NAME", name)], Provenance::Suite(name.clone())),
+        None => layers.some(&[("TEST_SUITE_NAME", no_suite)], from_template),
     }
-    if !template.description.is_empty() {
-        layers.put("JOB_DESCRIPTION", &template.description, &from_template);
-    }
+    let mut layers = layers.merge();
     let differs = if catalog.origin == Origin::Scenarios { layers.differs() } else { Vec::new() };
     layers.name_downloads();
     layers.apply_plus();
@@ -92,48 +88,82 @@ fn missing<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k String>) 
     format!("the {what} {name} does not exist{hint}; add it, or name another one in the template")
 }
 
-/// Settings while one source after another has its say.
+/// What one source after another says, the weakest first.
 #[derive(Default)]
-struct Layers {
-    settings: Settings,
-    classes: Vec<(Provenance, String)>,
+struct Layers<'c> {
+    sources: Vec<Provenance>,
+    /// Name, value, and the place of the source.
+    said: Vec<(&'c str, &'c str, usize)>,
+    classes: Vec<(usize, &'c str)>,
 }
 
-impl Layers {
-    fn put(&mut self, key: &str, value: &str, from: &Provenance) {
-        let setting = Setting::new(value, from.clone());
-        match self.settings.0.get_mut(key) {
-            Some(place) => {
-                let before = std::mem::replace(place, setting);
-                let now = std::mem::replace(place, Setting::new("", Provenance::Default));
-                *place = now.overriding(before);
-            }
-            None => {
-                self.settings.0.insert(key.to_owned(), setting);
-            }
-        }
-    }
-
-    fn add(&mut self, more: &SettingsMap, from: &Provenance, without: &[&str]) {
-        for (key, value) in more.iter().filter(|(key, _)| !without.contains(&key.as_str())) {
-            self.put(key, value, from);
-        }
+impl<'c> Layers<'c> {
+    fn add(&mut self, more: &'c SettingsMap, from: Provenance, without: &[&str]) {
+        let source = self.sources.len();
+        self.sources.push(from);
+        let more = more.iter().filter(|(key, _)| !without.contains(&key.as_str()));
+        self.said.extend(more.map(|(key, value)| (key.as_str(), value.as_str(), source)));
     }
 
     /// A medium, machine, suite or template: worker classes are gathered, not overridden.
-    fn entity(&mut self, more: &SettingsMap, from: Provenance) {
+    fn entity(&mut self, more: &'c SettingsMap, from: Provenance) {
+        let source = self.sources.len();
+        self.sources.push(from);
         for (key, value) in more {
             if key == CLASS {
-                self.classes.push((from.clone(), value.clone()));
+                self.classes.push((source, value));
             } else if !DECIDED.contains(&key.as_str()) {
-                self.put(key, value, &from);
+                self.said.push((key, value, source));
             }
         }
     }
 
+    /// A few settings, those that are empty left out.
+    fn some(&mut self, more: &[(&'static str, &'c str)], from: Provenance) {
+        let source = self.sources.len();
+        self.sources.push(from);
+        let more = more.iter().filter(|(_, value)| !value.is_empty());
+        self.said.extend(more.map(|(key, value)| (*key, *value, source)));
+    }
+
+    /// One setting for each name.
+    fn merge(mut self) -> Merged {
+        // Stable: what is said later stays behind what is said before.
+        self.said.sort_by_key(|(key, ..)| *key);
+        let same = self.said.chunk_by(|(one, ..), (next, ..)| one == next);
+        let setting =
+            |(_, value, source): &(&str, &str, usize)| Setting::new(*value, self.sources[*source].clone());
+        let settings = same.filter_map(|said| {
+            let (last, before) = said.split_last()?;
+            let over = before.iter().rev().map(setting).map(|before| (before.from, before.value));
+            Some((last.0.to_owned(), Setting { over: over.collect(), ..setting(last) }))
+        });
+        let settings = Settings(settings.collect());
+        let classes = self.classes.iter();
+        let classes = classes.map(|(source, value)| (self.sources[*source].clone(), (*value).to_owned()));
+        let mut merged = Merged { settings };
+        merged.join_classes(classes.collect());
+        merged
+    }
+}
+
+/// Settings of which all sources have had their say.
+struct Merged {
+    settings: Settings,
+}
+
+impl Merged {
+    fn put(&mut self, key: &str, value: &str, from: Provenance) {
+        let setting = Setting::new(value, from);
+        let setting = match self.settings.0.remove(key) {
+            Some(before) => setting.overriding(before),
+            None => setting,
+        };
+        self.settings.0.insert(key.to_owned(), setting);
+    }
+
     /// A job needs all classes that anybody names for it; they win over a posted `WORKER_CLASS`.
-    fn join_classes(&mut self) {
-        let classes = std::mem::take(&mut self.classes);
+    fn join_classes(&mut self, classes: Vec<(Provenance, String)>) {
         if classes.is_empty() {
             return;
         }
@@ -142,7 +172,7 @@ impl Layers {
         let joined = all.into_iter().collect::<Vec<_>>().join(",");
         let mut from: Vec<Provenance> = classes.into_iter().map(|(from, _)| from).collect();
         let from = if from.len() == 1 { from.remove(0) } else { Provenance::Joined(from) };
-        self.put(CLASS, &joined, &from);
+        self.put(CLASS, &joined, from);
     }
 
     /// Where a template has overridden its medium or machine and the value is another one.
@@ -189,14 +219,16 @@ impl Layers {
 /// Fills in all placeholders. What nobody fills in stays as it is written and is the answer.
 pub(super) fn expand(settings: &mut Settings) -> Result<BTreeSet<(String, String)>, String> {
     let wanting = settings.0.iter().filter(|(_, setting)| setting.value.contains('%'));
-    let wanting: Vec<String> = wanting.map(|(key, _)| key.clone()).collect();
-    let mut expander = Expander { settings, done: BTreeMap::new(), path: Vec::new(), unset: BTreeSet::new() };
-    for key in &wanting {
-        expander.resolve(key)?;
+    let slots: Vec<Slot<'_>> =
+        wanting.map(|(key, setting)| Slot { key, raw: &setting.value, filled: None }).collect();
+    let mut expander = Expander { settings, slots, path: Vec::new(), unset: BTreeSet::new() };
+    for at in 0..expander.slots.len() {
+        expander.resolve(at)?;
     }
-    let Expander { done, unset, .. } = expander;
-    for (key, value) in done {
-        let Some(setting) = settings.0.get_mut(&key) else { continue };
+    let Expander { slots, unset, .. } = expander;
+    let filled: Vec<String> = slots.into_iter().filter_map(|slot| slot.filled).collect();
+    let wanting = settings.0.values_mut().filter(|setting| setting.value.contains('%'));
+    for (setting, value) in wanting.zip(filled) {
         if setting.value != value {
             let raw = std::mem::replace(&mut setting.value, value);
             setting.over.insert(0, (Provenance::Placeholder, raw));
@@ -205,30 +237,36 @@ pub(super) fn expand(settings: &mut Settings) -> Result<BTreeSet<(String, String
     Ok(unset)
 }
 
+/// A value with a percent sign.
+struct Slot<'s> {
+    key: &'s str,
+    raw: &'s str,
+    /// What it becomes, once that is known.
+    filled: Option<String>,
+}
+
 struct Expander<'s> {
     settings: &'s Settings,
-    done: BTreeMap<String, String>,
-    path: Vec<&'s str>,
+    /// In the order of the settings.
+    slots: Vec<Slot<'s>>,
+    /// What is being filled in: each for the sake of the one before it.
+    path: Vec<usize>,
     unset: BTreeSet<(String, String)>,
 }
 
 impl<'s> Expander<'s> {
-    /// The final value of a setting.
-    fn resolve(&mut self, key: &str) -> Result<Option<String>, String> {
-        if let Some(value) = self.done.get(key) {
-            return Ok(Some(value.clone()));
+    fn resolve(&mut self, at: usize) -> Result<(), String> {
+        let Slot { key, raw, filled } = &self.slots[at];
+        if filled.is_some() {
+            return Ok(());
         }
-        let Some((key, setting)) = self.settings.0.get_key_value(key) else { return Ok(None) };
-        if !setting.value.contains('%') {
-            return Ok(Some(setting.value.clone()));
-        }
-        if let Some(begin) = self.path.iter().position(|at| at == key) {
-            let mut circle: Vec<&str> = self.path[begin..].to_vec();
-            circle.push(key);
-            let value = if is_secret_name(key) { COVERED } else { &setting.value };
+        let (key, raw) = (*key, *raw);
+        if let Some(begin) = self.path.iter().position(|before| *before == at) {
+            let circle = self.path[begin..].iter().chain([&at]).map(|at| self.slots[*at].key);
+            let value = if is_secret_name(key) { COVERED } else { raw };
             return Err(format!(
                 "The key {key} contains a circular reference, its value is {value} ({}); take one of these placeholders out",
-                circle.join(" → ")
+                circle.collect::<Vec<_>>().join(" → ")
             ));
         }
         if self.path.len() >= MAX_PLACEHOLDERS {
@@ -236,11 +274,24 @@ impl<'s> Expander<'s> {
                 "The key {key} is reached through more than {MAX_PLACEHOLDERS} placeholders within each other; write some values out"
             ));
         }
-        self.path.push(key);
-        let value = self.fill(key, &setting.value)?;
+        self.path.push(at);
+        let value = self.fill(key, raw)?;
         self.path.pop();
-        self.done.insert(key.to_owned(), value.clone());
-        Ok(Some(value))
+        self.slots[at].filled = Some(value);
+        Ok(())
+    }
+
+    /// Appends the final value of a setting; false if there is none.
+    fn append(&mut self, name: &str, out: &mut String) -> Result<bool, String> {
+        if let Ok(at) = self.slots.binary_search_by(|slot| slot.key.cmp(name)) {
+            self.resolve(at)?;
+            out.push_str(self.slots[at].filled.as_deref().unwrap_or_default());
+        } else if let Some(setting) = self.settings.0.get(name) {
+            out.push_str(&setting.value);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn fill(&mut self, key: &'s str, raw: &'s str) -> Result<String, String> {
@@ -263,9 +314,7 @@ impl<'s> Expander<'s> {
                 rest = &tail[after..];
             } else {
                 out.push_str(&rest[..before - 1]);
-                if let Some(value) = self.resolve(name)? {
-                    out.push_str(&value);
-                } else {
+                if !self.append(name, &mut out)? {
                     self.note_unset(key, name);
                     out.push_str(&rest[before - 1..=before + end]);
                 }
