@@ -197,14 +197,14 @@ fn scenario(
     known: Option<&Known>,
 ) -> Vec<(Template, Place)> {
     let (name, place, body) = match &node.kind {
-        Kind::Map(entries) => match entries.as_slice() {
-            [one] => (&*one.key.text, one.key.place, Some(&one.value)),
-            _ => {
+        Kind::Map(entries) => {
+            let [one] = entries.as_slice() else {
                 let message = "expected one scenario for each `-`; indent what belongs to it further";
                 reader.sink.error("scenario", node.place, message);
                 return Vec::new();
-            }
-        },
+            };
+            (&*one.key.text, one.key.place, Some(&one.value))
+        }
         _ => match reader.name(node, "scenario") {
             Some(name) => (name, node.place, None),
             None => return Vec::new(),
@@ -228,7 +228,7 @@ fn scenario(
         }
         template.settings.extend(settings(reader, fields.get("settings"), Values::Text));
         if let Some(node) = fields.get("description") {
-            template.description = reader.text(node, "description").unwrap_or_default().to_owned();
+            reader.text(node, "description").unwrap_or_default().clone_into(&mut template.description);
         }
         if let Some(node) = fields.get("testsuite") {
             suite = suite_of(reader, node);

@@ -101,7 +101,7 @@ fn template(
     template.priority = fields.get("priority").and_then(|node| number(reader, node, "priority"));
     template.settings = settings(reader, fields.get("settings"), Values::Text);
     if let Some(node) = fields.get("description") {
-        template.description = reader.text(node, "description").unwrap_or_default().to_owned();
+        reader.text(node, "description").unwrap_or_default().clone_into(&mut template.description);
     }
     reader.finish(fields);
     for (machine, place) in &machines {

@@ -223,7 +223,7 @@ fn job_group(reader: &mut Reader<'_, '_>, node: &Node, known: Option<&Known>) ->
 }
 
 /// A value that is not `null`.
-fn some<'n>(node: Option<&'n Arc<Node>>) -> Option<&'n Arc<Node>> {
+fn some(node: Option<&Arc<Node>>) -> Option<&Arc<Node>> {
     node.filter(|node| node.scalar(Dialect::Yaml12) != Some(crate::yaml::Scalar::Null))
 }
 
