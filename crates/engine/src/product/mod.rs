@@ -533,13 +533,12 @@ impl Plan {
 }
 
 impl Request {
-    /// What was posted for the jobs and the product, secrets covered.
+    /// What was posted, flags and filters with it, secrets covered.
     pub fn covered(&self) -> SettingsMap {
-        let all = self.settings.iter().chain(&self.product_only).chain(&self.ignored);
         let cover = |key: &str, value: &str| {
             if is_secret_name(key) { COVERED.to_owned() } else { value.to_owned() }
         };
-        all.map(|(key, value)| (key.clone(), cover(key, value))).collect()
+        self.posted.iter().map(|(key, value)| (key.clone(), cover(key, value))).collect()
     }
 }
 

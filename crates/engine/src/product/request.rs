@@ -76,6 +76,8 @@ pub enum Definitions {
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Request {
+    /// Everything as it was posted, by names in capital letters.
+    pub posted: SettingsMap,
     /// What jobs get, by names in capital letters.
     pub settings: SettingsMap,
     /// What stays with the product: `__X`.
@@ -123,7 +125,7 @@ impl Request {
         if !missing.is_empty() {
             return Err(BadRequest::Missing(missing));
         }
-        let mut request = Self::default();
+        let mut request = Self { posted: all.clone(), ..Self::default() };
         request.take_flags(&mut all)?;
         for (key, value) in all {
             if key.starts_with("__") {

@@ -390,14 +390,12 @@ impl Walk<'_> {
     fn visit(&mut self, id: JobId, role: Role, through: Option<JobId>) {
         let Some(job) = self.facts.get(&id) else { return };
         let standing = job.standing();
-        // With copies that nobody is told of, a job may be copied again.
-        let standing = match (standing, job.outcome) {
-            (Standing::Cloned, Some(outcome)) if self.options.copy_only && role == Role::Root => {
-                if outcome.is_ok() { Standing::Passed } else { Standing::NotPassed }
-            }
-            _ => standing,
-        };
         let mut decision = decision(role, standing);
+        // A copy takes nothing's place, so that it can be made of anything.
+        let copied = role == Role::Root || decision == Decision::Stay(Stay::ClonedBefore);
+        if self.options.copy_only && copied {
+            decision = Decision::Clone;
+        }
         let runs = matches!(standing, Standing::Starting | Standing::Running);
         if decision == Decision::Clone && runs && self.options.skip_aborting_jobs {
             decision = Decision::Stay(Stay::Spared);

@@ -100,11 +100,14 @@ impl State {
         let Some(AttemptRow { worker, host, phase, .. }) = self.attempts.get(&id) else { return };
         // The gate counts the attempts at its builds itself, each of which is a job.
         let is_build = self.jobs.get(&id.job).is_some_and(|job| Self::build_of(job).is_some());
-        let retry = (id.number <= self.timing.lost_retries && !is_build)
+        let alone = self.can_be_tried_again(id.job);
+        let retry = (id.number <= self.timing.lost_retries && !is_build && alone)
             .then(|| Retry { attempt: id.number + 1, lost_on: worker.clone() });
+        let lost = self.jobs.get(&id.job).map_or(0, |job| job.retries.lost);
         let then = match (self.cancelled_by(id.job), &retry) {
             (Some(by), _) => AfterLoss::Cancelled { by },
             (None, Some(retry)) => AfterLoss::Retried { attempt: retry.attempt },
+            (None, None) if !alone && !is_build && lost < self.timing.lost_retries => AfterLoss::Cloned,
             (None, None) => AfterLoss::GivenUp { attempts: id.number },
         };
         let loss = Loss { worker: worker.clone(), host: host.clone(), phase: *phase, how, then };

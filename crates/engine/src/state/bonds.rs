@@ -5,6 +5,7 @@
 //! one of its members starts after has passed. Most jobs are a unit by themselves, of which nothing is kept here.
 
 use super::State;
+use super::fallout::Fallout;
 use crate::ids::JobId;
 use crate::job::JobState;
 use crate::outcome::Outcome;
@@ -306,7 +307,10 @@ impl State {
     pub(super) fn forget_ended(&mut self, id: JobId) {
         let unit = self.bonds.unit(id);
         let members = self.bonds.members(unit);
-        if members.iter().any(|member| self.jobs.contains_key(member)) {
+        let unfelt = |member: &JobId| {
+            self.fallout.iter().any(|f| matches!(f, Fallout::Ended { job, .. } if job == member))
+        };
+        if members.iter().any(|member| self.jobs.contains_key(member) || unfelt(member)) {
             return;
         }
         for member in members {

@@ -45,15 +45,15 @@ impl Clusters {
         self.changed |= !self.kinds.is_empty();
     }
 
-    /// The clusters that wait, in their order by kind.
-    pub(super) fn keys(&self) -> Vec<(i32, JobId)> {
-        self.kinds.values().flat_map(|kind| kind.units.iter().copied()).collect()
+    /// The clusters that could begin.
+    pub(super) fn waiting(&self) -> Vec<JobId> {
+        self.waiting.keys().copied().collect()
     }
 }
 
 impl State {
-    /// How many slots of a worker are kept for clusters.
-    pub(super) fn kept(&self, worker: &WorkerName) -> u32 {
+    /// How many free slots of a worker are kept for clusters that need several at once.
+    pub fn kept(&self, worker: &WorkerName) -> u32 {
         self.clusters.kept.get(worker).copied().unwrap_or(0)
     }
 

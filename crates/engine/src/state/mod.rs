@@ -323,7 +323,7 @@ impl State {
             workers: self.workers.values().map(worker).collect(),
             queues: self.queues.iter().map(queue).collect(),
             relatives: self.ended.values().cloned().collect(),
-            clusters: self.clusters.keys(),
+            clusters: self.clusters.waiting(),
             last_job: self.last_job,
             last_run: self.last_run,
             last_token: self.last_token,
@@ -402,8 +402,8 @@ pub struct Facts {
     pub queues: Vec<QueueFacts>,
     /// Final jobs that are kept for open ones.
     pub relatives: Vec<JobRow>,
-    /// Clusters that could begin, with their priority.
-    pub clusters: Vec<(i32, JobId)>,
+    /// Clusters that could begin.
+    pub clusters: Vec<JobId>,
     /// See [`Rows`].
     pub last_run: i64,
     /// See [`Rows`].
