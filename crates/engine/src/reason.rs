@@ -308,7 +308,7 @@ impl fmt::Display for EndReason {
                 write!(f, "not started, because {parent} has to pass first and is {}", outcome.openqa())
             }
             Self::ParallelFailed { relative, outcome } => {
-                write!(f, "stopped, because {relative} beside it is {}", outcome.openqa())
+                write!(f, "ended, because {relative} beside it is {}", outcome.openqa())
             }
             Self::SlotLost { after } => {
                 write!(f, "not started, because the slot on which it had to follow {after} was lost")

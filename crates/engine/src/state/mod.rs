@@ -16,7 +16,7 @@ use crate::gate::ids::Uuid;
 use crate::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
 use crate::io::{Answer, Change, Effect, Input, Message, Step, Verdict};
 use crate::job::{JobState, Stopping};
-use crate::reason::{FenceReason, Refusal, WaitReason};
+use crate::reason::{EndReason, FenceReason, Refusal, WaitReason};
 use crate::rows::{AttemptRow, JobRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
 use crate::settings::ClassSet;
 use crate::work::{Held, Timing};
@@ -367,7 +367,15 @@ impl State {
         self.effects.push(Effect::Send { connection, message });
     }
 
-    /// Who cancelled a job that a worker has.
+    /// Why a job that a worker has is being stopped.
+    fn stopping(&self, id: JobId) -> Option<&EndReason> {
+        match &self.jobs.get(&id)?.state {
+            JobState::Active(active) => active.stopping.as_ref().map(|stopping| &stopping.reason),
+            _ => None,
+        }
+    }
+
+    /// Who or what stops a job that a worker has.
     fn cancelled_by(&self, id: JobId) -> Option<String> {
         match &self.jobs.get(&id)?.state {
             JobState::Active(active) => active.stopping.as_ref().map(Stopping::by),

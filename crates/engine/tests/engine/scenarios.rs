@@ -36,11 +36,8 @@ const SECOND: i64 = 1_000_000;
 fn posted(text: &str) -> NewJob {
     let pairs: Vec<(&str, &str)> = text.split_whitespace().filter_map(|word| word.split_once('=')).collect();
     let own = |wanted: &str| pairs.iter().find(|(key, _)| *key == wanted).map(|(_, value)| *value);
-    let words = [
-        ("AFTER", Relation::Chained),
-        ("DIRECT", Relation::DirectlyChained),
-        ("WITH", Relation::Parallel),
-    ];
+    let words =
+        [("AFTER", Relation::Chained), ("DIRECT", Relation::DirectlyChained), ("WITH", Relation::Parallel)];
     let mut parents = Vec::new();
     for (word, relation) in words {
         for parent in own(word).into_iter().flat_map(|list| list.split(',')) {

@@ -21,12 +21,15 @@ pub(crate) struct Db {
     pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
+    /// The highest number that a job ever had.
+    last_job: i64,
 }
 
 impl Db {
     fn save(&mut self, row: Row) {
         match row {
             Row::Job(row) => {
+                self.last_job = self.last_job.max(row.id.0);
                 let before = self.jobs.insert(row.id, row.clone());
                 if let Some(before) = before.filter(|before| before.state.is_final()) {
                     let forced =
@@ -68,7 +71,7 @@ impl Db {
             attempts: self.attempts.values().filter(needed).cloned().collect(),
             workers: self.workers.values().cloned().collect(),
             queues: self.queues.values().cloned().collect(),
-            last_job: self.jobs.keys().last().map_or(0, |id| id.0),
+            last_job: self.last_job,
             last_run: self.runs.keys().last().map_or(0, |id| id.0),
             last_token,
             ..Rows::default()
@@ -412,10 +415,16 @@ impl World {
                     _ => false,
                 };
                 assert!(stopped || attempt == end, "I10: job {id} has another end than its last attempt");
-                assert!(!stopped || end.outcome.is_aborted(), "{id} was stopped and is {:?}", end.outcome);
+                let forced = matches!(end.reason, EndReason::Forced { .. });
+                assert!(
+                    !stopped || forced || end.outcome.is_aborted(),
+                    "{id} was stopped and is {:?}",
+                    end.outcome
+                );
             }
             JobState::Cancelled(end) => {
-                assert!(end.outcome.is_aborted(), "{id} never began and is {:?}", end.outcome);
+                let missing = matches!(end.reason, EndReason::NotAvailable { .. } | EndReason::Forced { .. });
+                assert!(missing || end.outcome.is_aborted(), "{id} never began and is {:?}", end.outcome);
                 assert!(last.is_none_or(|row| row.end.is_some()));
             }
         }
