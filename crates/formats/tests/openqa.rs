@@ -414,7 +414,7 @@ proptest! {
     }
 
     #[test]
-    fn data_like_text(text in "(\\{|\\}|\\[|\\]|,|:|=>|'|\"|\\\\|\\\\u12|\\\\x\\{|q\\(|qq|undef|1|-|a| |\n|#|\\$|@|Machines|name|settings){0,40}") {
+    fn data_like_text(text in "(\\{|\\}|\\[|\\]|,|:|\\(|\\)| x |9999|=>|'|\"|\\\\|\\\\u12|\\\\x\\{|q\\(|qq|undef|1|-|a| |\n|#|\\$|@|Machines|name|settings){0,40}") {
         read(&text);
     }
 

@@ -152,6 +152,47 @@ fn what_wins_in_each_case() {
     }
 }
 
+/// What openQA itself has made of the same settings (`tests/product/openqa-settings.pl`, version 4.6 of January 2023).
+#[test]
+fn as_openqa_does() {
+    let cases = include_str!("../../tests/product/openqa-settings.jsonl");
+    let (mut same, mut circles) = (0, 0);
+    for line in cases.lines() {
+        let case: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let layer =
+            |name: &str| -> SettingsMap { serde_json::from_value(case[name].clone()).expect("settings") };
+        let mut all = catalog("install:");
+        all.add_medium(Medium { key: key("1"), settings: layer("product"), ..Medium::default() });
+        let machine = all.machines["64bit"].clone();
+        all.add_machine(Machine { settings: layer("machine"), ..machine });
+        let suite = all.suites["install"].clone();
+        all.add_suite(Suite { settings: layer("suite"), ..suite });
+        all.templates.get_mut(&key("1")).expect("templates")[0].settings = layer("template");
+        let plan = plan(&all, &Request::parse(layer("post")).expect("a request"));
+        assert_eq!(plan.jobs.is_empty(), case["err"] == true, "{line}\n{:?}", plan.failed);
+        let Some(job) = plan.jobs.first() else {
+            circles += 1;
+            continue;
+        };
+        let mut mine = job.settings.plain();
+        for (_, value) in &mut mine {
+            // That version leaves nothing of what nobody sets.
+            for name in ["A", "B", "C", "D", "LONG_NAME"] {
+                *value = value.replace(&format!("%{name}%"), "");
+            }
+        }
+        let mut theirs = layer("out");
+        if let Some(classes) = theirs.get_mut("WORKER_CLASS") {
+            // And it names a class twice that two sources name.
+            let single: BTreeSet<&str> = classes.split(',').collect();
+            *classes = single.into_iter().collect::<Vec<_>>().join(",");
+        }
+        assert_eq!(mine, theirs, "{line}");
+        same += 1;
+    }
+    assert_eq!((same, circles), (90, 20));
+}
+
 #[test]
 fn placeholders_that_cannot_be_filled_in() {
     let bomb = (0..40).map(|n| format!("A{n}=%A{m}%%A{m}% ", m = n + 1)).collect::<Vec<_>>().concat();

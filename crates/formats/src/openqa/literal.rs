@@ -8,6 +8,9 @@ use crate::yaml::{Entry, Key, Kind, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// A text that is written as a repetition.
+const MAX_REPEATED: usize = 64 << 10;
+
 /// Reads the one value of a file. None if it cannot be read; the sink knows why.
 pub(super) fn parse(text: &str, file: u16, sink: &mut Sink<'_>) -> Option<Arc<Node>> {
     if text.len() > MAX_BYTES {
@@ -112,6 +115,7 @@ impl<'t> Parser<'t, '_, '_> {
             Some('{') => self.map(depth)?,
             Some('[') => self.list(depth)?,
             Some('"' | '\'') => self.string(place)?,
+            Some('(') => self.repeated(place)?,
             Some('q') if self.is_quoting() => self.quoted(place)?,
             Some(c) if c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.') => self.word(place)?,
             Some(_) => {
@@ -212,6 +216,33 @@ impl<'t> Parser<'t, '_, '_> {
         Ok(Kind::Scalar { text: text.into(), plain: true })
     }
 
+    /// `("-" x 40)`, as dumps shorten what repeats itself.
+    fn repeated(&mut self, place: Place) -> Step<Kind> {
+        const EXPECTED: &str = "expected `(\"text\" x NUMBER)`; nothing else is computed";
+        self.next();
+        self.skip();
+        let text = match self.peek() {
+            Some('"' | '\'') => self.string(place)?,
+            _ => return self.refuse(place, EXPECTED),
+        };
+        self.skip();
+        let times = if self.take("x") {
+            self.skip();
+            self.bare().parse::<usize>().ok()
+        } else {
+            None
+        };
+        self.skip();
+        let (Kind::Scalar { text, .. }, Some(times), true) = (text, times, self.take(")")) else {
+            return self.refuse(place, EXPECTED);
+        };
+        // No more than a file could have said itself.
+        if text.len().checked_mul(times).is_none_or(|bytes| bytes > MAX_REPEATED) {
+            return self.refuse(place, format!("this would be longer than {MAX_REPEATED} bytes"));
+        }
+        Ok(Kind::Scalar { text: text.repeat(times).into(), plain: false })
+    }
+
     /// `q(` or `qq{`
     fn is_quoting(&self) -> bool {
         let rest = self.rest.trim_start_matches('q');
@@ -301,7 +332,15 @@ impl<'t> Parser<'t, '_, '_> {
             Some('f') => '\u{c}',
             Some('a') => '\u{7}',
             Some('e') => '\u{1b}',
-            Some('0') => '\0',
+            Some(first @ '0'..='7') => {
+                let mut code = u32::from(first) - u32::from('0');
+                for _ in 0..2 {
+                    let Some(digit) = self.peek().and_then(|c| c.to_digit(8)) else { break };
+                    code = code * 8 + digit;
+                    self.next();
+                }
+                char::from_u32(code).unwrap_or('\0')
+            }
             Some('u') => return self.unicode(place),
             Some('x') => {
                 let digits = if self.take("{") {
@@ -398,6 +437,7 @@ mod tests {
                 r"{a=it's \n' b c=[-1 null x (y) z']}",
             ),
             (r#"{ a => "\$x \@y a@ 5\$ \x41\x{e9}" }"#, "{a=$x @y a@ 5$ Aé'}"),
+            (r#"{ a => ("ab" x 3), b => "\0\1\033" }"#, "{a=ababab' b=\0\u{1}\u{1b}'}"),
             (r#"{"a": "$x @y"}"#, "{a=$x @y'}"),
         ] {
             assert_eq!(show(text), expected);
@@ -413,6 +453,8 @@ mod tests {
             ("{\n  a => \"$x\" }", "f:2:9: error: `$` in double quotes"),
             ("{ version => 12-SP3 }", "f:1:14: error: `12-SP3` is neither"),
             ("{ a => system('x') }", "f:1:8: error: `system` is neither"),
+            ("{ a => (\"ab\" . 3) }", "f:1:8: error: expected `(\"text\" x NUMBER)`"),
+            ("{ a => (\"ab\" x 99999999) }", "f:1:8: error: this would be longer"),
             ("{ a => qq(x) }", "f:1:8: error: `qq` is not read"),
             ("{ a 1 }", "f:1:5: error: expected `:` or `=>`"),
             ("{ \"a\": 1 \"b\": 2 }", "f:1:10: error: expected `,` or `}`"),
