@@ -7,6 +7,9 @@
 //! | `GET jobs/{id}` | [`Job`] |
 //! | `GET jobs/{id}/wait?timeout=SECONDS` | [`Job`], as soon as it is final or the time is over |
 //! | `POST jobs/{id}/cancel` ([`CancelJob`], may be empty; operator) | [`Job`] |
+//! | `GET jobs/{id}/restart` | [`restart::Restart`]: what a restart would do |
+//! | `POST jobs/{id}/restart?plan=1` (`engine::sched::restart::RestartOptions`, may be empty; operator), `POST jobs/restart?plan=1` ([`restart::RestartJobs`]; operator) | [`restart::Restart`]; without `plan` it is done |
+//! | `POST jobs/{id}/priority` ([`restart::SetPriority`]; operator) | [`Job`] |
 //! | `GET jobs/{id}/steps?attempt=N` | a list of `records::step::Record` |
 //! | `GET jobs/{id}/streams/{file}?attempt=N&follow=1` | the bytes; `Range` is understood; `follow` goes on until the attempt ends |
 //! | `GET blobs/{sha256}` | the bytes |
@@ -36,6 +39,7 @@ pub mod assets;
 pub mod gate;
 pub mod people;
 pub mod products;
+pub mod restart;
 
 use assay_engine::ids::JobId;
 use serde::{Deserialize, Serialize};
@@ -123,8 +127,14 @@ impl Job {
 pub struct Setting {
     /// The value.
     pub value: String,
-    /// `request` for what was posted, `default` for what Assay filled in.
+    /// `request` for what was posted, `default` for what Assay filled in, `machine` and so on for what a product brings.
     pub from: String,
+    /// Where it comes from, for people, for example `machine uefi`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+    /// What it overrode, the last first: where that came from, and its value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<(String, String)>,
 }
 
 /// How far a running attempt has come.

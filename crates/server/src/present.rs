@@ -77,9 +77,15 @@ impl App {
             priority: row.priority,
             settings: (row.settings.0.iter())
                 .map(|(key, setting)| {
-                    let from = setting.from.word().into();
-                    let value = if is_secret_name(key) { COVERED } else { &setting.value };
-                    (key.clone(), api::Setting { value: value.to_owned(), from })
+                    let shown = |value: &str| if is_secret_name(key) { COVERED } else { value }.to_owned();
+                    let over = setting.over.iter().map(|(from, value)| (from.to_string(), shown(value)));
+                    let told = api::Setting {
+                        value: shown(&setting.value),
+                        from: setting.from.word().into(),
+                        origin: setting.from.to_string(),
+                        over: over.collect(),
+                    };
+                    (key.clone(), told)
                 })
                 .collect(),
             created: rfc3339(row.created_at),

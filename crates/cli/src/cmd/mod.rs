@@ -11,6 +11,7 @@ pub(crate) mod key;
 pub(crate) mod needle;
 pub(crate) mod pipeline;
 pub(crate) mod product;
+pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod staging;
 pub(crate) mod test;

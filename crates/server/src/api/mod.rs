@@ -13,6 +13,7 @@ pub(crate) mod openqa;
 mod people;
 mod products;
 mod range;
+mod restart;
 
 use crate::app::App;
 use crate::auth;
@@ -46,6 +47,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
         .merge(people::router())
         .merge(products::router())
+        .merge(restart::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))
