@@ -11,14 +11,14 @@ mod tests;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::Consumes;
-use assay_engine::ids::{AttemptId, Timestamp};
-use assay_engine::io::{Answer, Change, Effect, Input, Step};
+use assay_engine::ids::{AttemptId, JobId, Timestamp};
+use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
 use assay_engine::reason::Refusal;
 use assay_engine::rows::{Row, Rows};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
-use assay_store::{Batch, Epoch, StoreError, Streams};
+use assay_store::{Batch, Epoch, JobFilter, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
 use std::collections::VecDeque;
@@ -302,9 +302,41 @@ impl Driver {
 
     /// Steps, stores, and lets the world know. After a panic what was not looked at is left in `work`.
     async fn turn(&mut self, state: &mut State, work: &mut VecDeque<Work>) -> Result<(), Trouble> {
+        while !work.is_empty() {
+            self.turn_some(state, work).await?;
+        }
+        Ok(())
+    }
+
+    /// One transaction: all of `work`, or what comes before an input that needs rows of the store.
+    async fn turn_some(&mut self, state: &mut State, work: &mut VecDeque<Work>) -> Result<(), Trouble> {
         let mut group = Group::default();
-        while let Some(work) = work.pop_front() {
-            match work {
+        let mut first = true;
+        while let Some(next) = work.pop_front() {
+            let next = match next {
+                Work::Input { input, answer, consumes } => {
+                    let needs = input.needs(|id| state.job(id).is_some());
+                    if needs.is_empty() {
+                        Work::Input { input, answer, consumes }
+                    } else if !first {
+                        // What it needs may be in what is not stored yet.
+                        work.push_front(Work::Input { input, answer, consumes });
+                        break;
+                    } else {
+                        match self.knowing(input, &needs).await {
+                            Ok(input) => Work::Input { input, answer, consumes },
+                            Err(error) => {
+                                let text = format!("The store cannot be read: {error}.");
+                                let _ = answer.map(|sender| sender.send(Err(Fault::later(text, 2))));
+                                continue;
+                            }
+                        }
+                    }
+                }
+                other @ Work::Closed { .. } => other,
+            };
+            first = false;
+            match next {
                 Work::Input { input, answer, consumes } => {
                     if let Some(connection) = self.suspects.banned(&input) {
                         self.app.hub.refuse(connection, recovery::BANNED, false);
@@ -341,6 +373,22 @@ impl Driver {
         }
         self.release(group);
         Ok(())
+    }
+
+    /// An input with the rows that only the store has.
+    async fn knowing(&self, input: Input, needs: &Needs) -> Result<Input, StoreError> {
+        let clusters: Vec<JobId> = needs.clusters.iter().copied().collect();
+        let mut rows = Vec::new();
+        if !clusters.is_empty() {
+            rows.extend(self.app.store.cluster(&clusters, true).await?.into_iter().map(|job| job.row));
+        }
+        if !needs.jobs.is_empty() {
+            let ids: Vec<JobId> = needs.jobs.iter().copied().collect();
+            let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let filter = JobFilter { ids, limit, ..JobFilter::default() };
+            rows.extend(self.app.store.jobs(&filter).await?.into_iter().map(|job| job.row));
+        }
+        Ok(Input::Known { rows, then: Box::new(input) })
     }
 
     fn release(&self, group: Group) {
