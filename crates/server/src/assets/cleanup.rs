@@ -2,12 +2,13 @@
 
 use super::{Assets, parents, plain};
 use crate::app::App;
+use crate::catalog::Catalog;
 use assay_engine::assets::retention::{self, AssetFact, AssetFacts, Budget, Days};
 use assay_engine::assets::{AssetKey, candidates, reads};
 use assay_engine::ids::JobId;
 use assay_engine::job::StateWord;
 use assay_proto::api::assets::{CleanupReport, CleanupVerdict};
-use assay_store::{AssetVersion, JobFilter, StoreError, StoredJob};
+use assay_store::{AssetId, AssetVersion, JobFilter, StoreError, StoredJob};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,9 @@ const FIRST: Duration = Duration::from_mins(10);
 const UNTRACKED: Days = 14;
 /// How long an upload may take that no job makes.
 const UPLOAD_DAYS: i64 = 3;
+/// What a group's limit is counted in, and what it is unless the group says otherwise.
+const GIGABYTE: u64 = 1 << 30;
+const DEFAULT_GIGABYTES: i64 = 100;
 /// Jobs in one question.
 const PAGE: u32 = 1000;
 
@@ -46,7 +50,8 @@ impl App {
     pub(crate) async fn clean(&self, dry_run: bool) -> Result<CleanupReport, StoreError> {
         let versions = self.assets.rows().assets().await?;
         let open = self.open_jobs().await?;
-        let facts = self.assets.facts(&versions, &open).await?;
+        let budgets = Budgets::of(&self.library.now());
+        let facts = self.assets.facts(&versions, &open, budgets).await?;
         let judged = retention::assets(&facts, self.clock.now());
         let going: BTreeSet<i64> =
             judged.iter().filter(|verdict| !verdict.keep).map(|verdict| verdict.what.id).collect();
@@ -105,7 +110,12 @@ impl App {
 }
 
 impl Assets {
-    async fn facts(&self, versions: &[AssetVersion], open: &[StoredJob]) -> Result<AssetFacts, StoreError> {
+    async fn facts(
+        &self,
+        versions: &[AssetVersion],
+        open: &[StoredJob],
+        budgets: Budgets,
+    ) -> Result<AssetFacts, StoreError> {
         let mut newest: BTreeMap<&AssetKey, &AssetVersion> = BTreeMap::new();
         for version in versions {
             let known = newest.entry(&version.asset).or_insert(version);
@@ -114,13 +124,19 @@ impl Assets {
             }
         }
         let needed = needed_by(open, &newest);
-        let uses = self.rows().asset_uses().await?;
-        let uses: BTreeMap<_, _> = uses.into_iter().map(|used| (used.asset, used)).collect();
-        let budgets: Vec<Budget> = Vec::new();
+        let mut users: BTreeMap<AssetId, BTreeMap<usize, JobId>> = BTreeMap::new();
+        let mut begun = BTreeMap::new();
+        for used in self.rows().asset_uses().await? {
+            if used.open {
+                begun.insert(used.asset, used.job);
+            }
+            if let Some(budget) = used.group.and_then(|group| budgets.of_group.get(&group.0)) {
+                let newest = users.entry(used.asset).or_default().entry(*budget).or_insert(used.job);
+                *newest = used.job.max(*newest);
+            }
+        }
         let fact = |version: &AssetVersion| {
             let is_newest = newest.get(&version.asset).is_some_and(|newest| newest.id == version.id);
-            let used = uses.get(&version.id);
-            let begun = used.filter(|used| used.open).map(|used| used.job);
             let by_name = is_newest.then(|| needed.get(&version.asset).copied()).flatten();
             AssetFact {
                 id: version.id.0,
@@ -128,11 +144,49 @@ impl Assets {
                 bytes: version.blob.size,
                 used_at: version.used_at.unwrap_or(version.created_at).max(version.created_at),
                 fixed: version.fixed && is_newest,
-                needed_by: begun.or(by_name),
-                users: BTreeMap::new(),
+                needed_by: begun.get(&version.id).copied().or(by_name),
+                users: users.get(&version.id).cloned().unwrap_or_default(),
             }
         };
-        Ok(AssetFacts { budgets, assets: versions.iter().map(fact).collect(), untracked: UNTRACKED })
+        Ok(AssetFacts {
+            budgets: budgets.all,
+            assets: versions.iter().map(fact).collect(),
+            untracked: UNTRACKED,
+        })
+    }
+}
+
+/// The budgets of groups: a parent group's for all its groups, if it has one, else a group's own.
+struct Budgets {
+    all: Vec<Budget>,
+    /// The place of each group's.
+    of_group: BTreeMap<i64, usize>,
+}
+
+impl Budgets {
+    fn of(catalog: &Catalog) -> Self {
+        let bytes = |gigabytes: i64| gigabytes.unsigned_abs().saturating_mul(GIGABYTE);
+        let mut found = Self { all: Vec::new(), of_group: BTreeMap::new() };
+        let mut of_parent = BTreeMap::new();
+        for (id, group) in &catalog.groups {
+            let parent = group.parent.and_then(|parent| catalog.parents.get(&parent));
+            let shared = parent.and_then(|parent| Some((parent, parent.properties.size_limit_gb?)));
+            let place = match shared {
+                Some((parent, limit)) => *of_parent.entry(parent.id).or_insert_with(|| {
+                    found
+                        .all
+                        .push(Budget { name: format!("parent group {}", parent.name), bytes: bytes(limit) });
+                    found.all.len() - 1
+                }),
+                None => {
+                    let limit = group.properties.size_limit_gb.unwrap_or(DEFAULT_GIGABYTES);
+                    found.all.push(Budget { name: format!("group {}", group.name), bytes: bytes(limit) });
+                    found.all.len() - 1
+                }
+            };
+            found.of_group.insert(*id, place);
+        }
+        found
     }
 }
 
@@ -149,4 +203,42 @@ fn needed_by(open: &[StoredJob], newest: &BTreeMap<&AssetKey, &AssetVersion>) ->
         }
     }
     needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_store::{Group, GroupProperties, ParentGroup};
+
+    #[test]
+    fn groups_of_a_parent_with_a_limit_share_it() {
+        let mut catalog = Catalog::default();
+        let limit = |size_limit_gb| GroupProperties { size_limit_gb, ..GroupProperties::default() };
+        for (id, size) in [(1, Some(10)), (2, None)] {
+            let parent =
+                ParentGroup { id, name: format!("P{id}"), properties: limit(size), ..ParentGroup::default() };
+            catalog.parents.insert(id, Arc::new(parent));
+        }
+        for (id, parent, size) in [
+            (1, Some(1), Some(5)),
+            (2, Some(1), None),
+            (3, Some(2), Some(7)),
+            (4, None, None),
+            (5, Some(9), Some(0)),
+        ] {
+            let name = format!("G{id}");
+            let group = Group { id, parent, name, properties: limit(size), ..Group::default() };
+            catalog.groups.insert(id, Arc::new(group));
+        }
+        let found = Budgets::of(&catalog);
+        let told = |id: i64| {
+            let budget = &found.all[found.of_group[&id]];
+            format!("{} {}", budget.name, budget.bytes >> 30)
+        };
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(told),
+            ["parent group P1 10", "parent group P1 10", "group G3 7", "group G4 100", "group G5 0"]
+        );
+        assert_eq!(found.all.len(), 4);
+    }
 }

@@ -289,3 +289,47 @@ async fn cleaning_says_why() {
     let upload = format!("{API}/assets/uploads/{}", left["id"].as_str().unwrap());
     assert_eq!(server.get(&upload).await.0, StatusCode::NOT_FOUND, "nobody goes on with it");
 }
+
+#[tokio::test]
+async fn groups_keep_what_their_budget_holds() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let group =
+        |name: &str, gigabytes: u32| format!("/api/v1/job_groups?name={name}&size_limit_gb={gigabytes}");
+    let mut groups = Vec::new();
+    for (name, limit) in [("small", 0), ("large", 10)] {
+        let (status, made) = server.ask(Method::POST, &group(name, limit), None).await;
+        assert!(status.is_success(), "{made}");
+        groups.push(made["id"].as_i64().unwrap());
+    }
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    for (name, group) in [("a.iso", groups[0]), ("b.iso", groups[1])] {
+        server.publish(name, b"bytes").await;
+        let path =
+            format!("/api/v1/jobs?TEST=t&BACKEND=dummy&WORKER_CLASS=dummy&ISO={name}&_GROUP_ID={group}");
+        let (status, posted) = server.ask(Method::POST, &path, None).await;
+        assert!(status.is_success(), "{posted}");
+        let held = worker.expect_assign().await?.held;
+        let job = held.attempt.job;
+        let (_, pinned) = server.as_worker(Method::POST, &format!("/jobs/{job}/assets"), None).await;
+        assert_eq!(pinned["assets"][0]["name"], name);
+        worker.finish(held, assay_engine::outcome::Outcome::Passed, None).await?;
+        server.finished(job.0).await;
+    }
+    let report = server.clean(false).await;
+    let said: Vec<_> = report["verdicts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| (v["what"].as_str().unwrap(), v["why"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("iso/b.iso", "within the budget of group large, which has 10.7 GB left"),
+            ("iso/a.iso", "more than the budget of group small, which has 0.0 GB left"),
+        ]
+    );
+    assert_eq!(server.content("iso/a.iso/content", None).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(server.content("iso/b.iso/content", None).await.0, StatusCode::OK);
+    Ok(())
+}

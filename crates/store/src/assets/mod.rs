@@ -9,7 +9,7 @@ use crate::blobs::{BlobRef, Sha256};
 use crate::error::StoreError;
 use crate::types::Epoch;
 use assay_engine::assets::AssetKey;
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::{GroupId, JobId, Timestamp};
 
 /// A version's number: greater for later ones, over all names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,14 +96,16 @@ pub struct JobAsset {
     pub blob: BlobRef,
 }
 
-/// The newest job that used a version, among those of one group.
+/// The newest job of a group that used a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AssetUse {
     /// The version.
     pub asset: AssetId,
+    /// The group; none for jobs without one.
+    pub group: Option<GroupId>,
     /// The job.
     pub job: JobId,
-    /// A job that used it has not ended.
+    /// A job of the group that used it has not ended.
     pub open: bool,
 }
 
@@ -153,7 +155,7 @@ pub trait AssetStore: Send + Sync {
     /// The jobs that used or made a version, the newest first.
     async fn asset_jobs(&self, asset: AssetId, limit: u32) -> Result<Vec<JobAsset>, StoreError>;
 
-    /// Of every version that a job used: the newest such job, and whether one has not ended.
+    /// Of every version and group: the newest job that used it, and whether one has not ended.
     async fn asset_uses(&self) -> Result<Vec<AssetUse>, StoreError>;
 
     /// Says whether a name is never to be cleaned; false if there is no such asset.

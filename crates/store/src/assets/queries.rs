@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::sql::{Backend, Sql, Statement, Value, still_leader};
 use crate::types::{Batch, Epoch};
 use assay_engine::assets::{AssetKey, AssetKind};
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::{GroupId, JobId, Timestamp};
 
 const ASSET_COLUMNS: &str =
     "id, kind, name, sha256, size, private_of, published_by, fixed, created_at, used_at";
@@ -231,12 +231,14 @@ impl<B: Backend> AssetStore for Sql<B> {
     }
 
     async fn asset_uses(&self) -> Result<Vec<AssetUse>, StoreError> {
-        let sql = "SELECT a.asset, MAX(a.job), CAST(MAX(CASE WHEN j.finished_at IS NULL THEN 1 ELSE 0 END) AS BIGINT) \
-                   FROM job_assets a JOIN jobs j ON j.id = a.job GROUP BY a.asset";
+        let sql = "SELECT a.asset, j.group_id, MAX(a.job), CAST(MAX(CASE WHEN j.finished_at IS NULL THEN 1 ELSE 0 END) AS BIGINT) \
+                   FROM job_assets a JOIN jobs j ON j.id = a.job GROUP BY a.asset, j.group_id \
+                   ORDER BY a.asset, MAX(a.job)";
         let read = |row| {
             let mut fields = Fields::new("job_assets", row);
             Ok(AssetUse {
                 asset: AssetId(fields.int()?),
+                group: fields.optional_int()?.map(GroupId),
                 job: JobId(fields.int()?),
                 open: fields.int()? != 0,
             })

@@ -2,7 +2,7 @@
 
 use crate::database::{Database, Driver, START, is_deposed, test_job};
 use assay_engine::assets::{AssetKey, AssetKind, candidates};
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::io::Input;
 use assay_store::blobs::{BlobRef, Sha256};
 use assay_store::{AssetId, AssetRole, AssetStore, AssetUse, Epoch, StoreError, Upload};
@@ -154,11 +154,29 @@ pub(crate) async fn what_a_job_needs_is_not_removed(database: &Database) {
         assets.pin(epoch, JobId(job), &reads, at(1)).await.unwrap();
     }
     for (job, open) in [(1, true), (2, true)] {
-        assert_eq!(assets.asset_uses().await.unwrap(), [AssetUse { asset: id, job: JobId(2), open }]);
+        assert_eq!(
+            assets.asset_uses().await.unwrap(),
+            [AssetUse { asset: id, group: None, job: JobId(2), open }]
+        );
         assert_eq!(assets.remove_assets(epoch, &[id]).await.unwrap(), []);
         driver.input(Input::CancelJob { job: JobId(job), by: "a".to_owned() }).await;
     }
-    assert_eq!(assets.asset_uses().await.unwrap(), [AssetUse { asset: id, job: JobId(2), open: false }]);
+    assert_eq!(
+        assets.asset_uses().await.unwrap(),
+        [AssetUse { asset: id, group: None, job: JobId(2), open: false }]
+    );
+    // Jobs of groups count apart.
+    let in_group = |group| assay_engine::io::NewJob { group: Some(GroupId(group)), ..test_job("g") };
+    driver.post(vec![in_group(5), in_group(6), in_group(5)]).await;
+    for job in [3, 4, 5] {
+        assets.pin(epoch, JobId(job), &reads, at(2)).await.unwrap();
+    }
+    let of = |group, job, open| AssetUse { asset: id, group, job: JobId(job), open };
+    let uses = [of(None, 2, false), of(Some(GroupId(6)), 4, true), of(Some(GroupId(5)), 5, true)];
+    assert_eq!(assets.asset_uses().await.unwrap(), uses);
+    for job in [3, 4, 5] {
+        driver.input(Input::CancelJob { job: JobId(job), by: "a".to_owned() }).await;
+    }
     assert_eq!(assets.remove_assets(epoch, &[id]).await.unwrap(), [id]);
     let known = assets.job_assets(JobId(1)).await.unwrap();
     assert_eq!((known[0].id, known[0].blob), (id, blob(b"old")), "what a job began with stays known");
