@@ -171,18 +171,17 @@ impl Budgets {
         for (id, group) in &catalog.groups {
             let parent = group.parent.and_then(|parent| catalog.parents.get(&parent));
             let shared = parent.and_then(|parent| Some((parent, parent.properties.size_limit_gb?)));
-            let place = match shared {
-                Some((parent, limit)) => *of_parent.entry(parent.id).or_insert_with(|| {
-                    found
-                        .all
-                        .push(Budget { name: format!("parent group {}", parent.name), bytes: bytes(limit) });
-                    found.all.len() - 1
-                }),
-                None => {
-                    let limit = group.properties.size_limit_gb.unwrap_or(DEFAULT_GIGABYTES);
-                    found.all.push(Budget { name: format!("group {}", group.name), bytes: bytes(limit) });
-                    found.all.len() - 1
-                }
+            let mut add = |name: String, limit| {
+                found.all.push(Budget { name, bytes: bytes(limit) });
+                found.all.len() - 1
+            };
+            let place = if let Some((parent, limit)) = shared {
+                *of_parent
+                    .entry(parent.id)
+                    .or_insert_with(|| add(format!("parent group {}", parent.name), limit))
+            } else {
+                let limit = group.properties.size_limit_gb.unwrap_or(DEFAULT_GIGABYTES);
+                add(format!("group {}", group.name), limit)
             };
             found.of_group.insert(*id, place);
         }

@@ -97,7 +97,7 @@ async fn publish_one(
 
 /// One image of the disk and all that it lies over; the name's ending says of which format.
 async fn flatten(disk: &Utf8Path, image: &Utf8Path, name: &str, compress: bool) -> Result<(), AssetError> {
-    let raw = name.ends_with(".raw") || name.ends_with(".img");
+    let raw = matches!(Utf8Path::new(name).extension(), Some("raw" | "img"));
     let mut command = Command::new("qemu-img");
     command.args(["convert", "-q", "-f", "qcow2", "-O", if raw { "raw" } else { "qcow2" }]);
     if compress && !raw {
