@@ -126,6 +126,8 @@ async fn write_on(
 #[async_trait::async_trait]
 impl Backend for Sqlite {
     const ID: &'static str = "INTEGER PRIMARY KEY";
+    const SETTING: &'static str = "json_extract(settings, '$.KEY.value')";
+    const FIND: &'static str = "instr";
 
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError> {
         let read = async {
@@ -205,10 +207,8 @@ mod tests {
         pragma(&connection, "PRAGMA max_page_count = 1").await; // no more than there are
         let mut state = State::new(Timing::default(), assay_engine::ids::Timestamp(0));
         let settings = Settings::from_request([("TEST", "t".to_owned()), ("X", "x".repeat(200_000))]);
-        let step = state.step(
-            Input::PostJobs { jobs: vec![NewJob { settings, priority: None }] },
-            assay_engine::ids::Timestamp(1),
-        );
+        let step = state
+            .step(Input::PostJobs { jobs: vec![NewJob::new(settings)] }, assay_engine::ids::Timestamp(1));
         let mut batch = Batch::default();
         for effect in step.effects {
             if let assay_engine::io::Effect::Save(row) = effect {

@@ -5,9 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a contract test that cannot go on has failed")]
 
+mod assets;
 mod database;
 mod faults;
 mod gate;
+mod knowledge;
 mod lists;
 mod rows;
 
@@ -59,4 +61,10 @@ contract!(
     gate::reports_wait_until_they_are_delivered,
     gate::receipts,
     gate::builds_lead_to_jobs,
+    knowledge::users_and_their_keys,
+    knowledge::the_catalog,
+    knowledge::comments_and_events,
+    assets::versions_are_published_whole,
+    assets::jobs_keep_the_versions_they_began_with,
+    assets::what_a_job_needs_is_not_removed,
 );
