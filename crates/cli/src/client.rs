@@ -114,6 +114,12 @@ impl Client {
         })
     }
 
+    /// An answer that is text.
+    pub(crate) fn text(&self, path: &str) -> Result<String, CliError> {
+        let answer = self.send(self.request(Method::GET, path))?;
+        self.runtime.block_on(answer.text()).map_err(|error| self.unreachable(&error))
+    }
+
     /// A stream of a job as text.
     pub(crate) fn stream(&self, job: i64, file: &str) -> Result<String, CliError> {
         let answer =

@@ -89,6 +89,9 @@ enum Command {
     /// Products (media): post a build, or see what a post would make.
     #[command(subcommand)]
     Product(cmd::product::Product),
+    /// Templates: machines, products, test suites, and which of them are tested together.
+    #[command(subcommand)]
+    Template(cmd::template::Template),
     /// Keys of people for the API, and the key that receipts are signed with.
     #[command(subcommand)]
     Key(cmd::key::Key),
@@ -128,6 +131,7 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Pipeline(pipeline) => pipeline.run(&common),
         Command::Change(change) => change.run(&common),
         Command::Verify(verify) => verify.run(&common),
+        Command::Template(template) => template.run(&common),
         Command::Product(product) => product.run(&common),
         Command::Key(key) => key.run(&common),
         Command::Config(config) => config.run(&common),

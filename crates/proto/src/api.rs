@@ -27,6 +27,7 @@
 //! | `POST users/{name}` ([`people::ChangeUser`]; admin), `DELETE users/{name}` (admin) | the name |
 //! | `POST keys` ([`people::NewKey`]; admin) | `201` [`people::MadeKey`]: the only answer with the secret |
 //! | `DELETE keys/{key}` (admin) | the key |
+//! | `GET templates`, `POST templates` ([`templates::LoadTemplates`]; admin) | text as `openqa-load-templates` takes it; [`templates::LoadedTemplates`] |
 //! | `POST products` ([`products::PostProduct`]; operator) | `201` [`products::ProductPosted`]; all or nothing |
 //! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
 //! | `GET products?build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
@@ -40,6 +41,7 @@ pub mod gate;
 pub mod people;
 pub mod products;
 pub mod restart;
+pub mod templates;
 
 use assay_engine::ids::JobId;
 use serde::{Deserialize, Serialize};

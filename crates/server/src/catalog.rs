@@ -144,6 +144,13 @@ impl Library {
         Ok(made)
     }
 
+    /// What `edit` would come to. Nothing is changed.
+    pub(crate) async fn preview<T, E>(&self, edit: impl FnOnce(&mut Draft) -> Result<T, E>) -> Result<T, E> {
+        let last = self.changing.lock().await;
+        let catalog = Catalog::clone(&self.now());
+        edit(&mut Draft { catalog, last: last.clone(), changes: Vec::new() })
+    }
+
     /// The term in which this server writes.
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch

@@ -37,6 +37,7 @@ mod products;
 mod record;
 mod remarks;
 mod streams;
+mod templates;
 mod web;
 
 pub use datadir::ServerFile;

@@ -118,19 +118,22 @@ impl Create {
             println!("# A key for {} ({}); it {until}.", made.user, made.role);
             println!("# The secret is not shown again. For ~/.config/openqa/client.conf:");
         }
-        println!("[{}]\nkey = {}\nsecret = {}", section(client.url()), made.key.key, made.secret);
+        for section in sections(client.url()) {
+            println!("[{section}]\nkey = {}\nsecret = {}", made.key.key, made.secret);
+        }
         Ok(Code::Ok)
     }
 }
 
-/// The name of the section that openQA's clients look for: the host.
-fn section(url: &str) -> &str {
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = host.split('/').next().unwrap_or(host);
-    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+/// The names of the sections that clients look for: the host for openQA's own, with its port for the Python client.
+fn sections(url: &str) -> Vec<&str> {
+    let place = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = place.split('/').next().unwrap_or(place);
+    let host = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
-        None => host.split(':').next().unwrap_or(host),
-    }
+        None => place.split(':').next().unwrap_or(place),
+    };
+    if host == place { vec![host] } else { vec![host, place] }
 }
 
 fn list(common: &Common, client: &Client) -> Result<Code, CliError> {
@@ -175,8 +178,8 @@ mod tests {
 
     #[test]
     fn sections_are_hosts() {
-        assert_eq!(section("http://127.0.0.1:9526"), "127.0.0.1");
-        assert_eq!(section("https://openqa.example.com/"), "openqa.example.com");
-        assert_eq!(section("http://[::1]:9526"), "::1");
+        assert_eq!(sections("http://127.0.0.1:9526"), ["127.0.0.1", "127.0.0.1:9526"]);
+        assert_eq!(sections("https://openqa.example.com/"), ["openqa.example.com"]);
+        assert_eq!(sections("http://[::1]:9526"), ["::1", "[::1]:9526"]);
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod product;
 pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod staging;
+pub(crate) mod template;
 pub(crate) mod test;
 pub(crate) mod up;
 pub(crate) mod verify;

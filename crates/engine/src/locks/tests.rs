@@ -37,7 +37,7 @@ fn play(lines: &[(&str, &[&str])]) -> ClusterLocks {
                 LockAnswer::Yes => assert_eq!(answer, "yes", "{line}"),
                 LockAnswer::No => assert_eq!(answer, "no", "{line}"),
                 LockAnswer::Refused { why } => {
-                    assert!(why.contains(answer) && answer.len() > 3, "{line}: {why}")
+                    assert!(why.contains(answer) && answer.len() > 3, "{line}: {why}");
                 }
             }
         }

@@ -29,6 +29,7 @@ pub struct RestartRequest {
 /// openQA's options of a restart, and Assay's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the switches of openQA's API, each by itself")]
 pub struct RestartOptions {
     /// Direct parents are cloned without asking.
     pub force: bool,

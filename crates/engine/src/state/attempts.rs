@@ -49,15 +49,13 @@ impl State {
         let retry = self.retry_elsewhere(held.attempt, &report, &name);
         self.end_attempt(held.attempt, end.clone());
         let (now, reason) = (self.now, end.reason);
-        match retry {
-            Some(_) => {
-                self.change_job(held.attempt.job, Some(name), false, |state| state.lose(retry, reason, now))
-            }
-            None => {
-                let broken =
-                    report.outcome == Outcome::Incomplete && report.class == OutcomeClass::Infrastructure;
-                self.change_job(held.attempt.job, Some(name), broken, |state| state.finish(&report, now));
-            }
+        let job = held.attempt.job;
+        if retry.is_some() {
+            self.change_job(job, Some(name), false, |state| state.lose(retry, reason, now));
+        } else {
+            let broken =
+                report.outcome == Outcome::Incomplete && report.class == OutcomeClass::Infrastructure;
+            self.change_job(job, Some(name), broken, |state| state.finish(&report, now));
         }
         self.send(connection, crate::io::Message::FinishedAck { attempt: held.attempt });
     }

@@ -310,7 +310,8 @@ impl State {
         let unfelt = |member: &JobId| {
             self.fallout.iter().any(|f| matches!(f, Fallout::Ended { job, .. } if job == member))
         };
-        if members.iter().any(|member| self.jobs.contains_key(member) || unfelt(member)) {
+        let bound = members.len() > 1;
+        if members.iter().any(|member| self.jobs.contains_key(member) || (bound && unfelt(member))) {
             return;
         }
         for member in members {

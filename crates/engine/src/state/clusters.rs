@@ -18,8 +18,18 @@ const EXPLAINED: usize = 64;
 #[derive(Debug, Clone, Default)]
 struct Kind {
     units: BTreeSet<(i32, JobId)>,
-    /// The slot that the online workers together do not have; `None` if they suffice.
-    missing: Option<Option<usize>>,
+    pool: Enough,
+}
+
+/// Whether the online workers together have the slots that a kind of cluster wants.
+#[derive(Debug, Clone, Copy, Default)]
+enum Enough {
+    /// To be found out.
+    #[default]
+    Unknown,
+    Yes,
+    /// None is left for the slot at this place.
+    No(usize),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -40,7 +50,7 @@ impl Clusters {
     /// Workers have come or gone: what they suffice for has to be found out anew.
     pub(super) fn pool_has_changed(&mut self) {
         for kind in self.kinds.values_mut() {
-            kind.missing = None;
+            kind.pool = Enough::Unknown;
         }
         self.changed |= !self.kinds.is_empty();
     }
@@ -67,9 +77,10 @@ impl State {
         let demand = Demand { slots, one_host };
         let posted = rows().map(|row| row.created_at).min().unwrap_or(self.now);
         let waits_since = self.now.micros_since(posted);
-        let priority = match self.clusters.overdue.contains(&unit) {
-            true => i32::MIN,
-            false => rows().map(|row| row.priority).min().unwrap_or_default(),
+        let priority = if self.clusters.overdue.contains(&unit) {
+            i32::MIN
+        } else {
+            rows().map(|row| row.priority).min().unwrap_or_default()
         };
         if priority != i32::MIN {
             self.timers.set(Timer::Overdue(unit), (OVERDUE_US - waits_since).max(0));
@@ -144,14 +155,17 @@ impl State {
 
     /// The first slot of a demand that the online workers do not have.
     fn missing_of(&mut self, demand: &Demand) -> Option<usize> {
-        let known = self.clusters.kinds.get(demand).and_then(|kind| kind.missing);
-        known.unwrap_or_else(|| {
-            let missing = self.pool.share_out(demand, Slots::All).iter().position(Option::is_none);
-            if let Some(kind) = self.clusters.kinds.get_mut(demand) {
-                kind.missing = Some(missing);
+        match self.clusters.kinds.get(demand).map_or(Enough::Yes, |kind| kind.pool) {
+            Enough::Yes => None,
+            Enough::No(place) => Some(place),
+            Enough::Unknown => {
+                let missing = self.pool.share_out(demand, Slots::All).iter().position(Option::is_none);
+                if let Some(kind) = self.clusters.kinds.get_mut(demand) {
+                    kind.pool = missing.map_or(Enough::Yes, Enough::No);
+                }
+                missing
             }
-            missing
-        })
+        }
     }
 
     /// Stores why the first clusters of each kind wait, where that has changed.
@@ -177,8 +191,11 @@ impl State {
     pub(super) fn cluster_wait(&self, unit: JobId) -> Option<WaitReason> {
         let (demand, _) = self.clusters.waiting.get(&unit)?;
         let (slots, one_host) = (demand.slots.clone(), demand.one_host);
-        let missing = self.clusters.kinds.get(demand)?.missing.flatten();
-        Some(match missing.and_then(|place| slots.get(place).cloned()) {
+        let missing = match self.clusters.kinds.get(demand)?.pool {
+            Enough::No(place) => slots.get(place).cloned(),
+            Enough::Yes | Enough::Unknown => None,
+        };
+        Some(match missing {
             Some(missing) => WaitReason::NotEnough { slots, missing, one_host },
             None => WaitReason::Together { slots, one_host },
         })

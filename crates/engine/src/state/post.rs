@@ -197,12 +197,10 @@ impl State {
             return Err(Refusal::NotOpen { job: id });
         }
         self.stop(id, Stopping::cancelled(clean(by)));
-        Ok(match self.jobs.contains_key(&id) {
-            true => Answer::Cancelling,
-            false => Answer::Cancelled,
-        })
+        Ok(if self.jobs.contains_key(&id) { Answer::Cancelling } else { Answer::Cancelled })
     }
 
+    #[expect(clippy::option_option, reason = "no new group, none at all, and a group are three things")]
     pub(super) fn edit(
         &mut self,
         id: JobId,

@@ -14,6 +14,7 @@ mod people;
 mod products;
 mod range;
 mod restart;
+mod templates;
 
 use crate::app::App;
 use crate::auth;
@@ -47,6 +48,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
         .merge(people::router())
         .merge(products::router())
+        .merge(templates::router())
         .merge(restart::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))

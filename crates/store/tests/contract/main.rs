@@ -41,6 +41,8 @@ contract!(
     rows::closed_streams_are_kept,
     rows::only_recent_attempts_are_loaded,
     rows::any_text_comes_back_as_it_was,
+    rows::clusters_are_loaded_with_what_they_are_bound_to,
+    rows::a_post_of_a_product_is_whole,
     lists::filters,
     lists::ten_thousand_jobs_in_pages,
     lists::wait_reasons_are_shown,

@@ -2,6 +2,7 @@
 //!
 //! One file per family of addresses. What is different on purpose is in `docs/coming-from-openqa.md`.
 
+mod builds;
 mod comments;
 pub(crate) mod files;
 mod groups;
@@ -12,6 +13,7 @@ mod misc;
 mod params;
 mod post_jobs;
 mod restart;
+mod scheduling;
 mod tables;
 mod templates;
 mod workers;
@@ -38,12 +40,14 @@ pub(crate) fn is_openqa(uri: &Uri) -> bool {
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
+        .merge(builds::router())
         .merge(comments::router())
         .merge(groups::router())
         .merge(isos::router())
         .merge(jobs::router())
         .merge(misc::router())
         .merge(restart::router())
+        .merge(scheduling::router())
         .merge(tables::router())
         .merge(templates::router())
         .merge(workers::router())
