@@ -11,6 +11,7 @@ mod gate_pages;
 mod openqa;
 mod pages;
 mod people;
+mod restart;
 mod safety;
 mod thread;
 mod workers;

@@ -64,8 +64,9 @@ fn by_suffix(params: &Params) -> Wanted {
     Wanted { jobs, suffixed: true }
 }
 
-/// The group that a job asks for; `0` is none.
-fn group(catalog: &Catalog, pairs: &mut Pairs) -> Result<Option<GroupId>, Wrong> {
+/// The group that a job asks for; `0` is none. A clone comes with the group that it had elsewhere: if there is none of
+/// that number here, it has none.
+fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<GroupId>, Wrong> {
     let (id, name) = (pairs.remove("_GROUP_ID"), pairs.remove("_GROUP"));
     match (id.as_deref().map(str::trim), name.as_deref()) {
         (Some("0"), _) | (None | Some(""), None | Some("" | "0")) => Ok(None),
@@ -75,6 +76,7 @@ fn group(catalog: &Catalog, pairs: &mut Pairs) -> Result<Option<GroupId>, Wrong>
         },
         (Some(id), _) => match id.parse::<i64>().ok().filter(|id| catalog.groups.contains_key(id)) {
             Some(id) => Ok(Some(GroupId(id))),
+            None if is_clone => Ok(None),
             None => Err(Wrong::bad(format!("There is no job group {id}"))),
         },
     }
@@ -186,7 +188,7 @@ fn read(catalog: &Catalog, wanted: &Wanted, is_clone: bool) -> Result<Vec<NewJob
             return Err(Wrong::bad(format!("TEST field mandatory{which}")));
         }
         let parents = parents(&mut pairs, &suffixes)?;
-        let group = group(catalog, &mut pairs)?;
+        let group = group(catalog, &mut pairs, is_clone)?;
         let priority = priority(catalog, &mut pairs, group)?;
         let settings = if is_clone { Settings::from_request(pairs) } else { with_catalog(&planning, &pairs) };
         jobs.push(NewJob { priority, group, parents, ..NewJob::new(settings) });

@@ -94,16 +94,14 @@ impl Table {
         }
     }
 
-    /// Groups with templates that use the row.
-    fn users(self, catalog: &Catalog, id: i64) -> Vec<String> {
+    /// The templates that use the row.
+    fn users(self, catalog: &Catalog, id: i64) -> Vec<Arc<assay_store::JobTemplate>> {
         let uses = |template: &&Arc<assay_store::JobTemplate>| match self {
             Self::Machines => template.machine == id,
             Self::TestSuites => template.test_suite == Some(id),
             Self::Products => template.product == id,
         };
-        let users = catalog.templates.values().filter(uses);
-        let names = users.filter_map(|template| Some(catalog.groups.get(&template.group)?.name.clone()));
-        names.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        catalog.templates.values().filter(uses).cloned().collect()
     }
 }
 
@@ -281,10 +279,18 @@ async fn remove(
         if !table.contains(&draft.catalog, id) {
             return Err(Wrong::not_found("Not found"));
         }
+        // Templates of tables go with it, as openqa-load-templates --clean wants; those of a YAML are changed there.
         let users = table.users(&draft.catalog, id);
-        if !users.is_empty() {
-            let error = format!("Groups {} must be updated through the YAML template", users.join(", "));
+        let groups = users.iter().filter_map(|template| draft.catalog.groups.get(&template.group));
+        let by_yaml = groups.filter(|group| group.template.is_some()).map(|group| group.name.clone());
+        let by_yaml: std::collections::BTreeSet<_> = by_yaml.collect();
+        if !by_yaml.is_empty() {
+            let names: Vec<_> = by_yaml.into_iter().collect();
+            let error = format!("Groups {} must be updated through the YAML template", names.join(", "));
             return Err(Wrong::new(StatusCode::BAD_REQUEST, error));
+        }
+        for template in users {
+            draft.remove(EntryKind::JobTemplate, template.id);
         }
         draft.remove(table.kind(), id);
         Ok(())
