@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// What a path gives, as text; `each` hears how many bytes have come.
-    pub(crate) fn text(&self, path: &str, mut each: impl FnMut(usize)) -> Result<String, CliError> {
+    pub(crate) fn download(&self, path: &str, mut each: impl FnMut(usize)) -> Result<String, CliError> {
         let mut answer = self.send(self.request(Method::GET, path))?;
         let mut bytes = Vec::new();
         while let Some(chunk) =

@@ -37,6 +37,7 @@ const GROUP: usize = 256;
 type Asker = oneshot::Sender<Result<Answer, Fault>>;
 
 /// Something for the driver.
+#[expect(clippy::large_enum_variant, reason = "nearly everything that waits is an input")]
 enum Work {
     Input {
         input: Input,

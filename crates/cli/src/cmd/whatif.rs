@@ -122,7 +122,7 @@ impl Whatif {
         let (text, name) = if self.history == RUNNING {
             let client = Client::new(common)?;
             let path = "/api/assay/v1/gate/history";
-            let text = client.text(path, |bytes| tell(format!("{} KiB of the record", bytes / 1024)))?;
+            let text = client.download(path, |bytes| tell(format!("{} KiB of the record", bytes / 1024)))?;
             (text, format!("{}{path}", client.url()))
         } else {
             (read(&self.history)?, self.history.to_string())
