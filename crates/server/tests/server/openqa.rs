@@ -1,7 +1,7 @@
 //! openQA's API, as its clients use it.
 
 use crate::common::{Server, client};
-use crate::people::{Key, with_form};
+use crate::people::{Form, Key, with_form};
 use assay_engine::outcome::Outcome;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ async fn tables_are_written_read_and_found_wrong() {
     assert_eq!((&template["group_name"], &template["prio"]), (&json!("fedora"), &json!(40)));
     assert_eq!(template["test_suite"], json!({"id": 1, "name": "install"}));
 
-    let cases: [(Method, &str, &[(&str, &str)], u16, &str); 9] = [
+    let cases: [(Method, &str, Form<'_>, u16, &str); 9] = [
         (POST, "machines", &[("name", "x")], 400, "Erroneous parameters (backend missing)"),
         (
             POST,

@@ -20,16 +20,19 @@ mod hmac_of {
 
 /// A request with a form as its body.
 pub(crate) fn with_form(request: reqwest::RequestBuilder, form: &[(&str, &str)]) -> reqwest::RequestBuilder {
-    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
     let pairs: Vec<_> =
         form.iter().map(|(key, value)| format!("{}={}", escaped(key), escaped(value))).collect();
     request.header("content-type", "application/x-www-form-urlencoded").body(pairs.join("&"))
 }
 
+/// A form.
+pub(crate) type Form<'a> = &'a [(&'a str, &'a str)];
+
 /// A key of the server.
 pub(crate) struct Key {
     pub(crate) user: String,
-    pub(crate) key: String,
+    pub(crate) public: String,
     pub(crate) secret: String,
 }
 
@@ -39,7 +42,7 @@ impl Key {
         let (status, made) = server.ask(Method::POST, "/api/assay/v1/keys", Some(body)).await;
         assert_eq!(status, StatusCode::CREATED, "{made}");
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        Self { user: text("user"), key: text("key"), secret: text("secret") }
+        Self { user: text("user"), public: text("key"), secret: text("secret") }
     }
 
     /// A request signed at `at`, seconds.
@@ -54,7 +57,7 @@ impl Key {
         client()
             .request(method, server.url(path))
             .header("accept", "json")
-            .header("x-api-key", &self.key)
+            .header("x-api-key", &self.public)
             .header("x-api-microtime", at)
             .header("x-api-hash", hash)
     }
@@ -83,9 +86,9 @@ async fn only_what_was_signed_here_and_now_counts() {
     let server = Server::start().await;
     let key = Key::make(&server, "ann", "operator", Some(1)).await;
     let stranger =
-        Key { secret: "0123456789ABCDEF".to_owned(), key: key.key.clone(), user: "ann".to_owned() };
+        Key { secret: "0123456789ABCDEF".to_owned(), public: key.public.clone(), user: "ann".to_owned() };
     let unknown =
-        Key { secret: key.secret.clone(), key: "0123456789ABCDEF".to_owned(), user: "ann".to_owned() };
+        Key { secret: key.secret.clone(), public: "0123456789ABCDEF".to_owned(), user: "ann".to_owned() };
     let now = BEGINNING / 1_000_000;
     let time = |seconds: i64| (now + seconds).to_string();
     let skewed =
@@ -131,7 +134,7 @@ async fn personal_tokens_and_their_end() {
         }
         request.send().await.unwrap().status().as_u16()
     };
-    let token = format!("{}:{}:{}", key.user, key.key, key.secret);
+    let token = format!("{}:{}:{}", key.user, key.public, key.secret);
     assert_eq!(ask(token.clone(), &[]).await, 200);
     assert_eq!(
         ask(token.clone(), &[("x-forwarded-for", "192.0.2.7")]).await,
@@ -141,8 +144,8 @@ async fn personal_tokens_and_their_end() {
     let by_https = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")];
     assert_eq!(ask(token.clone(), &by_https).await, 200);
     for wrong in [
-        format!("bob:{}:{}", key.key, key.secret),
-        format!("ann:{}:0123456789ABCDEF", key.key),
+        format!("bob:{}:{}", key.public, key.secret),
+        format!("ann:{}:0123456789ABCDEF", key.public),
         format!("ann:0123456789ABCDEF:{}", key.secret),
         "ann::".to_owned(),
     ] {
@@ -150,7 +153,7 @@ async fn personal_tokens_and_their_end() {
     }
     let basic = client()
         .get(server.url("/api/v1/auth"))
-        .basic_auth("ann", Some(format!("{}:{}", key.key, key.secret)));
+        .basic_auth("ann", Some(format!("{}:{}", key.public, key.secret)));
     assert_eq!(basic.send().await.unwrap().status(), StatusCode::OK);
 
     // Keys outlive the process, and nobody reads their secrets from the database.
@@ -160,9 +163,9 @@ async fn personal_tokens_and_their_end() {
     let (status, _) = key.ask(&server, Method::GET, "/api/v1/auth", &[]).await;
     assert_eq!(status, 200);
     let (_, users) = server.get("/api/assay/v1/users").await;
-    assert_eq!(users["users"][0]["keys"][0]["key"], json!(key.key));
+    assert_eq!(users["users"][0]["keys"][0]["key"], json!(key.public));
     assert!(!users.to_string().contains(&key.secret));
-    let (status, _) = server.ask(Method::DELETE, &format!("/api/assay/v1/keys/{}", key.key), None).await;
+    let (status, _) = server.ask(Method::DELETE, &format!("/api/assay/v1/keys/{}", key.public), None).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(key.ask(&server, Method::GET, "/api/v1/auth", &[]).await.0, 403);
 }
@@ -176,7 +179,7 @@ async fn roles() {
     let job = [("TEST", "x"), ("BACKEND", "dummy")];
     let machine = [("name", "64bit"), ("backend", "qemu")];
     let (post, get) = (Method::POST, Method::GET);
-    let cases: [(&Method, &str, &[(&str, &str)], [u16; 3]); 8] = [
+    let cases: [(&Method, &str, Form<'_>, [u16; 3]); 8] = [
         (&get, "/api/v1/jobs", &[], [200, 200, 200]),
         (&post, "/api/v1/jobs", &job, [403, 200, 200]),
         (&post, "/api/v1/jobs/1/comments", &[("text", "hello")], [200, 200, 200]),
@@ -203,11 +206,11 @@ async fn roles() {
     // The same roles in Assay's API.
     let body = json!({"settings": {"TEST": "x", "BACKEND": "dummy"}});
     for (key, want) in [(&viewer, 403), (&operator, 201)] {
-        let token = format!("{}:{}:{}", key.user, key.key, key.secret);
+        let token = format!("{}:{}:{}", key.user, key.public, key.secret);
         let request = client().post(server.url("/api/assay/v1/jobs")).bearer_auth(token).json(&body);
         assert_eq!(request.send().await.unwrap().status().as_u16(), want, "{}", key.user);
     }
-    let token = format!("{}:{}:{}", operator.user, operator.key, operator.secret);
+    let token = format!("{}:{}:{}", operator.user, operator.public, operator.secret);
     let users = client().get(server.url("/api/assay/v1/users")).bearer_auth(token).send().await.unwrap();
     assert_eq!(users.status(), StatusCode::FORBIDDEN);
 }

@@ -141,7 +141,7 @@ async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> 
     let [distri, version, flavor, arch, build] = params.required(names)?.map(|value| Some(value.to_owned()));
     let filter = RunFilter { distri, version, flavor, arch, build, before: None, limit: 1 };
     let runs = app.store.product_runs(&filter).await?;
-    let mut stats: BTreeMap<String, BTreeMap<String, (Vec<i64>, Vec<i64>)>> = BTreeMap::new();
+    let mut stats: BTreeMap<String, BTreeMap<String, Ids>> = BTreeMap::new();
     for run in &runs {
         let mut ids: BTreeMap<JobId, JobId> = run.jobs.iter().map(|job| (*job, *job)).collect();
         for _ in 0..CLONES {
@@ -165,7 +165,7 @@ async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> 
             }
         }
     }
-    let entry = |(ids, mut runs): (Vec<i64>, Vec<i64>)| {
+    let entry = |(ids, mut runs): Ids| {
         runs.dedup();
         json!({"job_ids": ids, "scheduled_product_ids": runs})
     };
@@ -177,6 +177,9 @@ async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> 
         .collect();
     Ok(Json(json!(told)))
 }
+
+/// Jobs, and the posts that made them.
+type Ids = (Vec<i64>, Vec<i64>);
 
 fn of_iso(name: String, open: bool) -> JobFilter {
     let states = StateWord::ALL.into_iter().filter(|state| open != state.is_final()).collect();

@@ -130,7 +130,8 @@ pub(super) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
 fn links(params: &Params, path: &str, (limit, offset): (u32, u32), more: bool) -> HeaderMap {
     let escaped = |text: &str| crate::web::frame::percent_encoded(text);
     let others = params.pairs().iter().filter(|(key, _)| key != "limit" && key != "offset");
-    let others: String = others.map(|(key, value)| format!("{}={}&", escaped(key), escaped(value))).collect();
+    let others: Vec<_> = others.map(|(key, value)| format!("{}={}&", escaped(key), escaped(value))).collect();
+    let others = others.concat();
     let link =
         |rel: &str, offset: u32| format!("<{path}?{others}limit={limit}&offset={offset}>; rel=\"{rel}\"");
     let mut all = vec![link("first", 0)];
@@ -366,9 +367,8 @@ async fn update(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?;
-    let fields = match &params.json {
-        Some(Value::Object(fields)) => fields,
-        _ => return Err(Wrong::bad("Send a JSON object with group_id or priority.")),
+    let Some(Value::Object(fields)) = &params.json else {
+        return Err(Wrong::bad("Send a JSON object with group_id or priority."));
     };
     let unknown: Vec<_> =
         fields.keys().filter(|name| !matches!(name.as_str(), "group_id" | "priority")).collect();

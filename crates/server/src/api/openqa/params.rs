@@ -220,7 +220,7 @@ mod tests {
 
         #[test]
         fn what_is_escaped_comes_back(text in "\\PC{0,40}") {
-            let escaped: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let escaped = text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
             proptest::prop_assert_eq!(unescaped(escaped.as_bytes()), text);
         }
     }

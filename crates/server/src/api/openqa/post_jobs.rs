@@ -117,8 +117,12 @@ fn with_catalog(catalog: &product::Catalog, pairs: &Pairs) -> Settings {
         ..product::Template::default()
     });
     small.add_medium(medium);
-    machine.into_iter().for_each(|machine| small.add_machine(machine));
-    suite.into_iter().for_each(|suite| small.add_suite(suite));
+    if let Some(machine) = machine {
+        small.add_machine(machine);
+    }
+    if let Some(suite) = suite {
+        small.add_suite(suite);
+    }
     match product::plan(&small, &request).jobs.into_iter().next() {
         Some(job) => {
             let mut settings = job.settings;
@@ -217,12 +221,10 @@ pub(super) async fn create(
     for id in &ids {
         app.audit(&operator.0.name, "job_create", json!({ "id": id.0 }));
     }
-    Ok(Json(match (&ids[..], wanted.suffixed) {
-        ([id], false) => json!({ "id": id.0 }),
-        _ => {
-            let suffixes = wanted.jobs.into_iter().map(|(suffix, _)| suffix);
-            let ids = suffixes.zip(&ids).map(|(suffix, id)| (suffix, json!(id.0)));
-            json!({"ids": ids.collect::<Map<_, _>>()})
-        }
-    }))
+    if let ([id], false) = (&ids[..], wanted.suffixed) {
+        return Ok(Json(json!({ "id": id.0 })));
+    }
+    let suffixes = wanted.jobs.into_iter().map(|(suffix, _)| suffix);
+    let ids = suffixes.zip(&ids).map(|(suffix, id)| (suffix, json!(id.0)));
+    Ok(Json(json!({"ids": ids.collect::<Map<_, _>>()})))
 }
