@@ -9,6 +9,7 @@ use assay_engine::sched::restart::RestartOptions;
 use assay_proto::api::restart::{Restart as Answer, RestartJobs};
 use std::collections::BTreeMap;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 #[derive(clap::Args)]
 pub(crate) struct Restart {
     /// Their numbers.
