@@ -215,12 +215,11 @@ async fn the_python_client() {
     let up = Up::start(&place, &[]).await;
     loaded(&place, &up).await;
     let clients = Clients::of(&place, "operator").await;
-    let python = match std::env::var("ASSAY_TEST_PYTHON") {
-        Ok(programs) => programs,
-        Err(_) => {
-            let script = repository().join("scripts/python-for-tests");
-            place.run_command(place.command(script.as_str())).await.expect(0).stdout.trim().to_owned()
-        }
+    let python = if let Ok(programs) = std::env::var("ASSAY_TEST_PYTHON") {
+        programs
+    } else {
+        let script = repository().join("scripts/python-for-tests");
+        place.run_command(place.command(script.as_str())).await.expect(0).stdout.trim().to_owned()
     };
     let script = place.join("script.py");
     fs::write(&script, PYTHON).unwrap();
