@@ -87,8 +87,11 @@ enum Action {
     Restart,
 }
 
-/// Clusters: how many jobs, and who depends on whom. `-` is a chain, `=` a direct one, `|` is parallel.
-const SHAPES: [(usize, &[(usize, char, usize)]); 9] = [
+/// How many jobs, and who depends on whom. `-` is a chain, `=` a direct one, `|` is parallel.
+type Shape = (usize, &'static [(usize, char, usize)]);
+
+/// Clusters.
+const SHAPES: [Shape; 9] = [
     (3, &[(1, '-', 0), (2, '-', 1)]),
     (2, &[(1, '|', 0)]),
     (4, &[(1, '=', 0), (2, '=', 1), (3, '=', 0)]),
@@ -316,7 +319,7 @@ impl Simulation {
             // A direct chain needs the same classes throughout; few workers can take several of the others at once.
             let classes = if classes == 2 && place == 0 && shape == 1 { "tap" } else { "dummy" };
             let test = format!("{shape}{}", char::from(b'a' + place as u8));
-            let spare = if shape % 2 == 0 { "0" } else { "1" };
+            let spare = if shape.is_multiple_of(2) { "0" } else { "1" };
             let settings = Settings::from_request([
                 ("TEST", test.as_str()),
                 ("WORKER_CLASS", classes),

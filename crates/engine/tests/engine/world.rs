@@ -210,8 +210,8 @@ impl World {
                 Relation::DirectlyChained => {
                     assert!(passed, "{id} began before {} had passed", other.id);
                     assert!(id.number == 1, "{id} began twice after {}", other.id);
-                    let slots = self.db.attempts.values().filter(|row| row.id.job == other.id);
-                    assert_eq!(slots.last().map(|row| &row.worker), Some(worker), "{id} is elsewhere");
+                    let mut slots = self.db.attempts.values().filter(|row| row.id.job == other.id);
+                    assert_eq!(slots.next_back().map(|row| &row.worker), Some(worker), "{id} is elsewhere");
                 }
                 Relation::Parallel => {}
             }
@@ -407,12 +407,15 @@ impl World {
             JobState::Done(end) => {
                 let attempt =
                     last.and_then(|row| row.end.as_ref()).expect("a job that is done has an ended attempt");
-                let stopped = match end.reason {
-                    EndReason::Cancelled { .. } | EndReason::CancelIgnored { .. } => true,
-                    EndReason::ParallelFailed { .. } | EndReason::Restarted { .. } => true,
-                    EndReason::Obsoleted { .. } | EndReason::Forced { .. } => true,
-                    _ => false,
-                };
+                let stopped = matches!(
+                    end.reason,
+                    EndReason::Cancelled { .. }
+                        | EndReason::CancelIgnored { .. }
+                        | EndReason::ParallelFailed { .. }
+                        | EndReason::Restarted { .. }
+                        | EndReason::Obsoleted { .. }
+                        | EndReason::Forced { .. }
+                );
                 assert!(stopped || attempt == end, "I10: job {id} has another end than its last attempt");
                 let forced = matches!(end.reason, EndReason::Forced { .. });
                 assert!(
