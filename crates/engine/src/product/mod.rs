@@ -491,14 +491,20 @@ impl Plan {
     }
 
     /// The one input that makes all of it, or nothing. Only for a plan that was not refused.
-    pub fn into_input(self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
-        let mut names: Vec<BTreeSet<String>> = vec![BTreeSet::new(); self.jobs.len()];
-        for PlannedDownload { download, jobs } in self.downloads {
+    pub fn into_input(mut self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
+        self.take_input(request, by, spared)
+    }
+
+    /// The same; what was not made stays in the plan, the jobs and downloads do not.
+    pub fn take_input(&mut self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
+        let planned = std::mem::take(&mut self.jobs);
+        let mut names: Vec<BTreeSet<String>> = vec![BTreeSet::new(); planned.len()];
+        for PlannedDownload { download, jobs } in std::mem::take(&mut self.downloads) {
             for place in jobs {
                 names[place].insert(download.name.clone());
             }
         }
-        let jobs = self.jobs.into_iter().zip(names).map(|(job, names)| {
+        let jobs = planned.into_iter().zip(names).map(|(job, names)| {
             let mut new = NewJob::new(job.settings);
             new.priority = Some(job.priority.value());
             new.group = job.group;
@@ -511,15 +517,15 @@ impl Plan {
             new
         });
         let jobs = jobs.collect();
-        let failed = self.failed.into_iter().map(|failed| RunProblem {
-            job: failed.job,
+        let failed = self.failed.iter().map(|failed| RunProblem {
+            job: failed.job.clone(),
             made: failed.made,
-            problems: failed.problems,
+            problems: failed.problems.clone(),
         });
-        let left_out = self.left_out.into_iter().map(|left| RunProblem {
-            problems: vec![left.sentence()],
-            job: left.job,
+        let left_out = self.left_out.iter().map(|left| RunProblem {
+            job: left.job.clone(),
             made: None,
+            problems: vec![left.sentence()],
         });
         let run = ProductRun {
             settings: request.covered(),
@@ -527,7 +533,7 @@ impl Plan {
             failed: failed.collect(),
             left_out: left_out.collect(),
         };
-        let obsolete = self.old_builds.map(|obsolete| Obsolete { spared, ..obsolete });
+        let obsolete = self.old_builds.take().map(|obsolete| Obsolete { spared, ..obsolete });
         Input::PostProduct { jobs, run, obsolete }
     }
 }
