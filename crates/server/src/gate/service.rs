@@ -336,16 +336,17 @@ async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &Lan
     } else {
         lander.land(request, &note).await
     };
-    if let LandResult::Landed { tips } = &result {
-        // Before the gate hears of it: after that nobody would ask again for the receipt.
-        let mut tries = 0;
-        while let Err(trouble) = receipts.sign(request, tips, &app.gate()).await {
-            tries += 1;
-            tracing::error!(item = %request.item, why = %trouble, "what landed has no receipt yet");
-            note(Some(&trouble.0));
-            tokio::time::sleep(lander.pauses.after(tries)).await;
-        }
-        note(None);
+    // Before the gate hears of it: after that nobody would ask again for the receipt.
+    let mut tries = 0;
+    while let Err(trouble) = receipts.sign(request, &result, &app.gate()).await {
+        tries += 1;
+        tracing::error!(item = %request.item, why = %trouble, "what landed has no receipt yet");
+        note(Some(&trouble.0));
+        tokio::time::sleep(lander.pauses.after(tries)).await;
+    }
+    note(None);
+    if matches!(result, LandResult::Landed { .. }) {
+        lander.tell(request, &note).await;
     }
     tracing::info!(item = %request.item, ?result, "a landing has ended");
     let Some(loops) = app.gate.loops.get() else { return };
