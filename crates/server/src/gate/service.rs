@@ -257,6 +257,11 @@ impl App {
         Some(self.gate.loops.get()?.intake.facts.clone())
     }
 
+    /// Where people push changes for a project's repository; `None` while the server starts.
+    pub(crate) fn git_address(&self, project: &ProjectName) -> Option<String> {
+        self.gate.loops.get()?.repositories.address(project)
+    }
+
     /// The key that receipts are signed with; `None` while the server starts.
     pub(crate) fn receipt_key(&self) -> Option<PublicKey> {
         Some(self.gate.loops.get()?.signer.public_key())
