@@ -278,3 +278,113 @@ async fn a_timer_starts_its_pipeline_on_every_branch() {
     drop(gerrit);
     up.stop().await;
 }
+
+/// From the approval to the published receipt the server is killed once at each of its conversations with Gerrit: a
+/// question that is never answered, or something done whose answer is lost.
+async fn killed_at_every_conversation(way: &str, troubles: [&str; 2]) {
+    let place = Place::new();
+    let ground = Ground::new(&place, way, false).await;
+    let mut up = ground.up().await;
+    let mut changes = Vec::new();
+    let mut met = 0;
+    for skip in 0.. {
+        assert!(skip < 60, "a landing has no end");
+        let made = json!({
+            "project": "docs", "user": "alice", "subject": "One more", "files": {format!("file-{skip}"): "1\n"},
+        });
+        let change = ground.gerrit.fake("upload", made).await["number"].as_u64().unwrap();
+        changes.push(change);
+        let trouble = json!({"point": "ssh:", "trouble": troubles[skip % 2], "skip": skip, "count": 1});
+        ground.gerrit.fake("answers", trouble).await;
+        ground.gerrit.approve(change).await;
+        let ended = asking("the trouble or the end", async || {
+            if ground.gerrit.troubles().await > met {
+                return Some(false);
+            }
+            let url = format!("{}/api/assay/v1/changes/{change}", up.url);
+            let answer = http().get(url).send().await.unwrap();
+            let story: Value = answer.json().await.unwrap_or_default();
+            story["receipts"][0]["published"].is_string().then_some(true)
+        });
+        if ended.await {
+            assert!(skip > 5, "only {skip} conversations: the troubles come too late");
+            break;
+        }
+        met += 1;
+        assert_eq!(up.end_by(Signal::KILL).await, None);
+        ground.gerrit.fake("answers/release", json!({})).await;
+        up = ground.up().await;
+        ground.gerrit.until_merged(change).await;
+        published(&up, change).await;
+    }
+    for change in changes {
+        let told =
+            asking("the review", async || Some(ground.successes(change).await).filter(|told| *told > 0));
+        assert_eq!(told.await, 1, "{way}: change {change} is told once");
+    }
+    let (code, verdict) = ground.verify("docs").await;
+    assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{way}: {verdict}");
+    drop(ground);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_conversation_lands_once_by_submit() {
+    killed_at_every_conversation("submit", ["never", "answer-lost"]).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_conversation_lands_once_by_push() {
+    killed_at_every_conversation("push", ["answer-lost", "never"]).await;
+}
+
+/// Gerrit is away: no events, no logins, no repository. What happened meanwhile is found when it is back.
+#[tokio::test]
+async fn nothing_is_lost_while_gerrit_is_away() {
+    let place = Place::new();
+    let ground = Ground::new(&place, "submit", false).await;
+    let up = ground.up().await;
+    ground.gerrit.until_streams(1).await;
+    ground.gerrit.fake("logins", json!({"refuse": true})).await;
+    ground.gerrit.fake("streams/close", json!({})).await;
+    let (first, _) = ground.upload("tools", None, &[]).await;
+    let (second, _) = ground.upload("docs", None, &[]).await;
+    ground.gerrit.approve(first).await;
+    ground.gerrit.approve(second).await;
+    asking("the trouble shown", async || {
+        let status = place.run(&["pipeline", "status", "--json"]).await;
+        let troubles = status.expect(0).json()["troubles"].to_string();
+        troubles.contains("gerrit").then_some(())
+    })
+    .await;
+    ground.gerrit.fake("logins", json!({"refuse": false})).await;
+    for change in [first, second] {
+        ground.gerrit.until_merged(change).await;
+        published(&up, change).await;
+        assert_eq!(ground.successes(change).await, 1);
+    }
+    drop(ground);
+    up.stop().await;
+}
+
+/// A repository that cannot be fetched keeps its own changes waiting, says so, and keeps nobody else.
+#[tokio::test]
+async fn a_repository_that_cannot_be_fetched_is_waited_for() {
+    let place = Place::new();
+    let ground = Ground::new(&place, "submit", false).await;
+    let up = ground.up().await;
+    ground.gerrit.fake("answers", json!({"point": "ssh:upload-pack", "trouble": "fails"})).await;
+    let (change, _) = ground.upload("tools", None, &[]).await;
+    ground.gerrit.approve(change).await;
+    asking("the reason", async || {
+        let why = place.run(&["change", "why", &change.to_string()]).await;
+        why.stdout.contains("could not be made").then_some(())
+    })
+    .await;
+    assert_eq!(ground.successes(change).await, 0);
+    ground.gerrit.fake("answers/release", json!({})).await;
+    ground.gerrit.until_merged(change).await;
+    published(&up, change).await;
+    drop(ground);
+    up.stop().await;
+}
