@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod gerrit;
+pub mod smtp;
 pub mod worker;
 
 pub use worker::{Assigned, Connection, Refused, ScriptedWorker};

@@ -2,6 +2,7 @@
 //! One that cannot be told now keeps back only what is about the same change.
 
 use super::lander::Pauses;
+use super::mail::Post;
 use super::ports::{Reviews, Told};
 use assay_engine::gate::change::Subject;
 use assay_engine::gate::config::ReportAction;
@@ -26,6 +27,7 @@ pub(crate) struct Outbox {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reviews: Arc<dyn Reviews>,
     pub(crate) pauses: Pauses,
+    pub(crate) post: Post,
     /// Nothing is sent; what would be is logged.
     pub(crate) staging: Arc<AtomicBool>,
     /// Reports that an earlier server may have told without having been able to note it.
@@ -109,9 +111,7 @@ impl Outbox {
             ReportAction::Review { .. } => tokio::time::timeout(DEADLINE, self.reviews.tell(report, look))
                 .await
                 .unwrap_or_else(|_| Told::Later(format!("no answer within {} s", DEADLINE.as_secs()))),
-            ReportAction::Mail { source, .. } => Told::Never(format!(
-                "there is no connection {source} that takes such reports; it is kept here"
-            )),
+            ReportAction::Mail { .. } => self.post.tell(report).await,
             // What Zuul's database is for is in the store of this server already.
             ReportAction::Sql { .. } => Told::Done(Some(
                 "this server's own history has the builds; there is no other database".to_owned(),
@@ -229,6 +229,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             reviews: gerrit.clone(),
             pauses: Pauses { first: Duration::ZERO, most: Duration::ZERO },
+            post: Post::default(),
             staging: Arc::new(AtomicBool::new(staging)),
             doubtful: Arc::default(),
         };
@@ -278,7 +279,7 @@ mod tests {
             ReportAction::Mail { source: "smtp".into(), from: None, to: "a@b".to_owned(), subject: None };
         let stored = deliver(&gerrit, false, vec![report(1, 1, "mail", Some(mail))]).await;
         assert_eq!(stored[0].delivery, Delivery::Undeliverable);
-        assert!(stored[0].last_error.as_deref().is_some_and(|why| why.contains("no connection smtp")));
+        assert!(stored[0].last_error.as_deref().is_some_and(|why| why.contains("add [mail]")));
         let stored = deliver(&gerrit, true, vec![report(1, 1, "staged", None)]).await;
         assert_eq!((stored[0].delivery, stored[0].attempts), (Delivery::Delivered, 1));
         assert!(stored[0].last_error.as_deref().is_some_and(|note| note.contains("staging")));
