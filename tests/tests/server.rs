@@ -333,7 +333,10 @@ async fn the_command_line_tells_the_verdicts() {
     place.run(&[&["job", "wait"], &all[..3]].concat()).await.expect(1);
     let show = place.run(&["job", "show", &ids[2], "--json"]).await.expect(0).json();
     assert_eq!((show["result"].as_str(), show["reason"].as_str()), (Some("failed"), Some("dummy failure")));
-    assert_eq!(show["settings"]["WORKER_CLASS"], json!({ "value": "dummy", "from": "default" }));
+    assert_eq!(
+        show["settings"]["WORKER_CLASS"],
+        json!({ "value": "dummy", "from": "default", "origin": "Assay's default" })
+    );
     let list = place.run(&["job", "list", "--result", "failed", "--json"]).await.expect(0).json();
     assert_eq!(list["jobs"].as_array().unwrap().len(), 1);
     place.run(&["job", "list", "--state", "finished"]).await.expect(2).says("scheduled, assigned");

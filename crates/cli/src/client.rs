@@ -1,8 +1,9 @@
 //! Talks to a server's API.
 
 use crate::Common;
-use crate::exit::CliError;
+use crate::exit::{CliError, Code};
 use crate::paths;
+use assay_proto::api::assets::UPLOAD_OFFSET;
 use camino::Utf8Path;
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
@@ -113,6 +114,12 @@ impl Client {
         })
     }
 
+    /// An answer that is text.
+    pub(crate) fn text(&self, path: &str) -> Result<String, CliError> {
+        let answer = self.send(self.request(Method::GET, path))?;
+        self.runtime.block_on(answer.text()).map_err(|error| self.unreachable(&error))
+    }
+
     /// A stream of a job as text.
     pub(crate) fn stream(&self, job: i64, file: &str) -> Result<String, CliError> {
         let answer =
@@ -122,7 +129,7 @@ impl Client {
     }
 
     /// What a path gives, as text; `each` hears how many bytes have come.
-    pub(crate) fn text(&self, path: &str, mut each: impl FnMut(usize)) -> Result<String, CliError> {
+    pub(crate) fn download(&self, path: &str, mut each: impl FnMut(usize)) -> Result<String, CliError> {
         let mut answer = self.send(self.request(Method::GET, path))?;
         let mut bytes = Vec::new();
         while let Some(chunk) =
@@ -142,6 +149,47 @@ impl Client {
             self.runtime.block_on(answer.chunk()).map_err(|error| self.unreachable(&error))?
         {
             each(&chunk);
+        }
+        Ok(())
+    }
+
+    /// Sends a piece of an upload. A connection that breaks is mended for a while: a piece may be sent twice.
+    pub(crate) fn piece<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<T, CliError> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let request = self.request(Method::PATCH, path).header(UPLOAD_OFFSET, offset).body(bytes.clone());
+            match self.send(request) {
+                Ok(answer) => return self.parse(answer),
+                Err(error) if error.code == Code::Infrastructure && pause < Duration::from_secs(10) => {
+                    self.runtime.block_on(tokio::time::sleep(pause));
+                    pause *= 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Bytes from `offset` on, piece by piece.
+    pub(crate) fn fetch(
+        &self,
+        path: &str,
+        offset: u64,
+        mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), CliError> {
+        let mut request = self.request(Method::GET, path);
+        if offset > 0 {
+            request = request.header(reqwest::header::RANGE, format!("bytes={offset}-"));
+        }
+        let mut answer = self.send(request)?;
+        while let Some(chunk) =
+            self.runtime.block_on(answer.chunk()).map_err(|error| self.unreachable(&error))?
+        {
+            each(&chunk)?;
         }
         Ok(())
     }

@@ -75,6 +75,9 @@ enum Command {
     /// Jobs on a server.
     #[command(subcommand)]
     Job(cmd::job::Job),
+    /// Images and other files that jobs read and publish.
+    #[command(subcommand)]
+    Asset(cmd::asset::Asset),
     /// Pipelines of the gate: what is in them, and what to do about it.
     #[command(subcommand)]
     Pipeline(cmd::pipeline::Pipeline),
@@ -83,7 +86,13 @@ enum Command {
     Change(cmd::change::Change),
     /// Check that everything on a branch of a clone was tested as it landed.
     Verify(cmd::verify::Verify),
-    /// The key that receipts are signed with.
+    /// Products (media): post a build, or see what a post would make.
+    #[command(subcommand)]
+    Product(cmd::product::Product),
+    /// Templates: machines, products, test suites, and which of them are tested together.
+    #[command(subcommand)]
+    Template(cmd::template::Template),
+    /// Keys of people for the API, and the key that receipts are signed with.
     #[command(subcommand)]
     Key(cmd::key::Key),
     /// Fakes of outside systems, to try things out.
@@ -118,9 +127,12 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Gate(gate) => gate.run(&common),
         Command::Needle(needle) => needle.run(&common),
         Command::Job(job) => job.run(&common),
+        Command::Asset(asset) => asset.run(&common),
         Command::Pipeline(pipeline) => pipeline.run(&common),
         Command::Change(change) => change.run(&common),
         Command::Verify(verify) => verify.run(&common),
+        Command::Template(template) => template.run(&common),
+        Command::Product(product) => product.run(&common),
         Command::Key(key) => key.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Import(import) => import.run(&common),

@@ -2,7 +2,7 @@
 
 use crate::Common;
 use crate::exit::CliError;
-use assay_worker::exec::HostOptions;
+use assay_worker::exec::{ASSET_LIMIT, HostOptions};
 use camino::{Utf8Path, Utf8PathBuf};
 
 /// The data directory: `--data`, `$ASSAY_DATA`, `$XDG_DATA_HOME/assay`, `~/.local/share/assay`.
@@ -28,7 +28,8 @@ pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, CliError> {
 /// not below /tmp, where anybody could make the directory first.
 pub(crate) fn host_options(data: &Utf8Path, unsandboxed: bool) -> HostOptions {
     let run = data.join("run").join(std::process::id().to_string());
-    HostOptions { cache: data.join("cache"), run, hide: vec![data.join("tokens")], unsandboxed }
+    let cache = data.join("cache");
+    HostOptions { cache, run, hide: vec![data.join("tokens")], asset_limit: ASSET_LIMIT, unsandboxed }
 }
 
 /// The same for the worker of a pool, which has one worker at a time: so a worker finds what one that was killed has

@@ -1,11 +1,14 @@
 //! What goes into a step and what comes out of it.
 
-use crate::ids::{AttemptId, ConnectionId, JobId, WorkerName};
+use crate::ids::{AttemptId, ConnectionId, GroupId, JobId, ProductRunId, WorkerName};
+use crate::outcome::Outcome;
 use crate::reason::{FenceReason, HelloRefusal, Refusal};
-use crate::rows::Row;
+use crate::relations::{ParentRef, Relation};
+use crate::rows::{Hold, JobRow, ProductRun, Row};
+use crate::sched::restart::{RestartPlan, RestartRequest};
 use crate::settings::{ClassSet, Settings};
 use crate::work::{Held, Phase, Report, WorkPhase};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,59 @@ pub enum Input {
     PostJobs {
         /// The jobs, in the order in which they get their numbers.
         jobs: Vec<NewJob>,
+    },
+    /// A product is posted: its jobs, its own row, and what it makes obsolete, all or nothing.
+    PostProduct {
+        /// The jobs, in the order in which they get their numbers.
+        jobs: Vec<NewJob>,
+        /// What was asked for.
+        run: ProductRun,
+        /// What it takes the place of.
+        obsolete: Option<Obsolete>,
+    },
+    /// Jobs are started anew: clones of them and of what the declared table adds.
+    Restart(RestartRequest),
+    /// The priority of a job that waits, or its group.
+    Edit {
+        /// Which.
+        job: JobId,
+        /// The new priority.
+        priority: Option<i32>,
+        /// The new group; the inner `None` takes it out of its group.
+        group: Option<Option<GroupId>>,
+    },
+    /// What takes the place of open jobs makes them obsolete, without a post of a product.
+    Obsolete(Obsolete),
+    /// What a job was held for is there, or cannot be had.
+    Release {
+        /// Which.
+        job: JobId,
+        /// Why not.
+        failed: Option<String>,
+    },
+    /// A person gives a job that has ended another result.
+    ForceResult {
+        /// Which.
+        job: JobId,
+        /// The result.
+        outcome: Outcome,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// A job that has ended is taken out.
+    DeleteJob {
+        /// Which.
+        job: JobId,
+    },
+    /// An input together with rows that only the store has: those that [`Input::needs`] named. Rows of open jobs do not
+    /// count, for the state knows better.
+    Known {
+        /// The rows as stored.
+        rows: Vec<JobRow>,
+        /// The input.
+        then: Box<Self>,
     },
     /// Somebody cancels a job.
     CancelJob {
@@ -65,13 +121,71 @@ pub enum Input {
     Tick,
 }
 
+/// What an input has to know that is not open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The rows of these jobs.
+    pub jobs: BTreeSet<JobId>,
+    /// The rows of these jobs and of everything related to them.
+    pub clusters: BTreeSet<JobId>,
+}
+
+impl Needs {
+    /// True if the state knows enough.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.clusters.is_empty()
+    }
+}
+
 /// A job to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewJob {
     /// Its settings, without defaults.
     pub settings: Settings,
     /// [`crate::settings::DEFAULT_PRIORITY`] if not given.
     pub priority: Option<i32>,
+    /// The group it belongs to.
+    pub group: Option<GroupId>,
+    /// What it depends on.
+    pub parents: Vec<(Relation, ParentRef)>,
+    /// How often it is started anew by itself when its test does not pass (`RETRY=`).
+    pub retries: u32,
+    /// What has to happen first.
+    pub hold: Option<Hold>,
+    /// The job that it is made from.
+    pub clone_of: Option<JobId>,
+}
+
+impl NewJob {
+    /// A job that depends on nothing; `RETRY=` counts.
+    pub fn new(settings: Settings) -> Self {
+        let retries = crate::settings::retries(&settings);
+        Self { settings, retries, ..Self::default() }
+    }
+}
+
+/// What a new build takes the place of: the open jobs of the same product.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Obsolete {
+    /// Settings that a job must have to be meant: `DISTRI`, `VERSION`, `FLAVOR`, `ARCH`, and `BUILD` if only one build is.
+    pub matching: BTreeMap<String, String>,
+    /// The build that is not meant.
+    pub except_build: Option<String>,
+    /// Jobs that are spared: with comments, or of a tagged build.
+    pub spared: BTreeSet<JobId>,
+    /// Instead of ending them: each gets a higher number as priority, and is ended when that is above `limit`.
+    pub deprioritize: Option<Deprioritize>,
+    /// Who or what, for the reason; a post of a product fills in its number.
+    pub by: String,
+}
+
+/// How old builds step back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deprioritize {
+    /// Added to the priority.
+    pub step: i32,
+    /// The highest number that a priority may get.
+    pub limit: i32,
 }
 
 /// A worker's first message.
@@ -109,6 +223,19 @@ pub enum Answer {
     Done,
     /// The jobs have these numbers.
     Posted(Vec<JobId>),
+    /// The product's jobs.
+    Product {
+        /// The number of the post.
+        run: ProductRunId,
+        /// The jobs made, in order.
+        jobs: Vec<JobId>,
+        /// The jobs that were ended or stepped back for it.
+        obsoleted: Vec<JobId>,
+    },
+    /// What a restart came to.
+    Restarted(RestartPlan),
+    /// These jobs were made obsolete or stepped back.
+    Obsoleted(Vec<JobId>),
     /// The job is cancelled.
     Cancelled,
     /// A worker has the job and has been told to stop it.
@@ -224,4 +351,31 @@ pub enum Verdict {
     Finished,
     /// It does not.
     Fenced(FenceReason),
+}
+
+impl Input {
+    /// The jobs whose stored rows this input needs: those that it names and that are not open.
+    pub fn needs(&self, is_open: impl Fn(JobId) -> bool) -> Needs {
+        let mut needs = Needs::default();
+        let mut parents = |jobs: &[NewJob]| {
+            for (_, parent) in jobs.iter().flat_map(|job| &job.parents) {
+                if let ParentRef::Job(job) = parent
+                    && !is_open(*job)
+                {
+                    needs.jobs.insert(*job);
+                }
+            }
+        };
+        match self {
+            Self::PostJobs { jobs } | Self::PostProduct { jobs, .. } => parents(jobs),
+            Self::Restart(request) => needs.clusters.extend(&request.jobs),
+            Self::ForceResult { job, .. } | Self::DeleteJob { job } | Self::Edit { job, .. }
+                if !is_open(*job) =>
+            {
+                needs.jobs.insert(*job);
+            }
+            _ => {}
+        }
+        needs
+    }
 }

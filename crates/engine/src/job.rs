@@ -34,8 +34,55 @@ pub struct Active {
     pub token: FencingToken,
     /// How far it has come.
     pub phase: Phase,
-    /// Set once it has been cancelled; the worker is stopping it.
-    pub cancelled_by: Option<String>,
+    /// Set once it is to end early; the worker is stopping it.
+    #[serde(alias = "cancelled_by")]
+    pub stopping: Option<Stopping>,
+}
+
+/// How a job will end whose worker is stopping it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredStopping")]
+pub struct Stopping {
+    /// The result.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// Rows of older versions have the name of who cancelled.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredStopping {
+    By(String),
+    Full { outcome: Outcome, reason: EndReason },
+}
+
+impl From<StoredStopping> for Stopping {
+    fn from(stored: StoredStopping) -> Self {
+        match stored {
+            StoredStopping::By(by) => Self::cancelled(by),
+            StoredStopping::Full { outcome, reason } => Self { outcome, reason },
+        }
+    }
+}
+
+impl Stopping {
+    /// A person cancels.
+    pub fn cancelled(by: impl Into<String>) -> Self {
+        Self { outcome: Outcome::UserCancelled, reason: EndReason::Cancelled { by: by.into() } }
+    }
+
+    /// Who or what stops it, as the end of "cancelled by …".
+    pub fn by(&self) -> String {
+        match &self.reason {
+            EndReason::Cancelled { by } => by.clone(),
+            reason => reason.to_string(),
+        }
+    }
+
+    fn end(self, at: Timestamp) -> End {
+        End::with(self.outcome, self.reason, at)
+    }
 }
 
 /// The next try at a job.
@@ -146,7 +193,7 @@ impl JobState {
     /// `done` when its worker has stopped.
     pub fn openqa_state(&self) -> &'static str {
         match self {
-            Self::Active(Active { cancelled_by: Some(_), .. }) => StateWord::Cancelled.word(),
+            Self::Active(Active { stopping: Some(_), .. }) => StateWord::Cancelled.word(),
             other => other.word().word(),
         }
     }
@@ -154,8 +201,8 @@ impl JobState {
     /// The result as openQA's API tells it; `none` until there is one.
     pub fn openqa_result(&self) -> &'static str {
         match self {
-            Self::Scheduled { .. } | Self::Active(Active { cancelled_by: None, .. }) => "none",
-            Self::Active(Active { cancelled_by: Some(_), .. }) => Outcome::UserCancelled.openqa(),
+            Self::Scheduled { .. } | Self::Active(Active { stopping: None, .. }) => "none",
+            Self::Active(Active { stopping: Some(stopping), .. }) => stopping.outcome.openqa(),
             Self::Done(end) | Self::Cancelled(end) => end.outcome.openqa(),
         }
     }
@@ -186,7 +233,7 @@ impl JobState {
     pub fn assign(self, token: FencingToken) -> Result<Self, IllegalTransition> {
         match self {
             Self::Scheduled { attempt, .. } => {
-                Ok(Self::Active(Active { attempt, token, phase: Phase::Assigned, cancelled_by: None }))
+                Ok(Self::Active(Active { attempt, token, phase: Phase::Assigned, stopping: None }))
             }
             other => Err(other.refuse("be assigned")),
         }
@@ -200,15 +247,12 @@ impl JobState {
         }
     }
 
-    /// Somebody cancels it: it ends at once if no worker has it, else the worker has to stop it first.
-    pub fn cancel(self, by: &str, at: Timestamp) -> Result<Self, IllegalTransition> {
+    /// It is to end early: it ends at once if no worker has it, else the worker has to stop it first.
+    pub fn stop(self, stopping: Stopping, at: Timestamp) -> Result<Self, IllegalTransition> {
         match self {
-            Self::Scheduled { .. } => {
-                let reason = EndReason::Cancelled { by: by.to_owned() };
-                Ok(Self::Cancelled(End::with(Outcome::UserCancelled, reason, at)))
-            }
-            Self::Active(active) if active.cancelled_by.is_none() => {
-                Ok(Self::Active(Active { cancelled_by: Some(by.to_owned()), ..active }))
+            Self::Scheduled { .. } => Ok(Self::Cancelled(stopping.end(at))),
+            Self::Active(active) if active.stopping.is_none() => {
+                Ok(Self::Active(Active { stopping: Some(stopping), ..active }))
             }
             other => Err(other.refuse("be cancelled")),
         }
@@ -217,9 +261,7 @@ impl JobState {
     /// Its worker reports the end. What was cancelled ends as cancelled, whatever the worker found.
     pub fn finish(self, report: &Report, at: Timestamp) -> Result<Self, IllegalTransition> {
         match self {
-            Self::Active(Active { cancelled_by: Some(by), .. }) => {
-                Ok(Self::Done(End::with(Outcome::UserCancelled, EndReason::Cancelled { by }, at)))
-            }
+            Self::Active(Active { stopping: Some(stopping), .. }) => Ok(Self::Done(stopping.end(at))),
             Self::Active(_) => {
                 let reason = EndReason::Reported { text: report.reason.clone() };
                 Ok(Self::Done(End { outcome: report.outcome, class: report.class, reason, at }))
@@ -236,15 +278,15 @@ impl JobState {
         at: Timestamp,
     ) -> Result<Self, IllegalTransition> {
         match (self, retry) {
-            (Self::Active(Active { cancelled_by: None, .. }), Some(Retry { attempt, lost_on })) => {
+            (Self::Active(Active { stopping: None, .. }), Some(Retry { attempt, lost_on })) => {
                 Ok(Self::Scheduled { attempt, lost_on: Some(lost_on) })
             }
-            (Self::Active(Active { cancelled_by: Some(by), .. }), _) => {
+            (Self::Active(Active { stopping: Some(stopping), .. }), _) => {
                 let reason = match reason {
                     ignored @ EndReason::CancelIgnored { .. } => ignored,
-                    _ => EndReason::Cancelled { by },
+                    _ => stopping.reason,
                 };
-                Ok(Self::Done(End::with(Outcome::UserCancelled, reason, at)))
+                Ok(Self::Done(End::with(stopping.outcome, reason, at)))
             }
             (Self::Active(_), None) => Ok(Self::Done(End::with(Outcome::Incomplete, reason, at))),
             (other, _) => Err(other.refuse("be lost")),

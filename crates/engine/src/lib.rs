@@ -6,13 +6,18 @@
 //! [`state::State::rebuild`] makes the same state from [`rows::Rows`].
 #![warn(missing_docs)]
 
+pub mod assets;
 pub mod gate;
 pub mod ids;
 pub mod io;
 pub mod job;
+pub mod locks;
 pub mod outcome;
+pub mod product;
 pub mod reason;
+pub mod relations;
 pub mod rows;
+pub mod sched;
 pub mod settings;
 pub mod state;
 pub mod work;

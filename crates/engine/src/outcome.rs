@@ -18,6 +18,16 @@ pub enum Outcome {
     TimeoutExceeded,
     /// A person cancelled it.
     UserCancelled,
+    /// It never began: a job that it depends on did not pass, or it was part of what was started anew.
+    Skipped,
+    /// A newer build took its place.
+    Obsoleted,
+    /// It was stopped because a job beside it did not pass.
+    ParallelFailed,
+    /// It was stopped because a job beside it was started anew.
+    ParallelRestarted,
+    /// It was stopped because a person started it anew.
+    UserRestarted,
 }
 
 /// Who has to look at it.
@@ -36,13 +46,18 @@ pub enum OutcomeClass {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::Passed,
         Self::Softfailed,
         Self::Failed,
         Self::Incomplete,
         Self::TimeoutExceeded,
         Self::UserCancelled,
+        Self::Skipped,
+        Self::Obsoleted,
+        Self::ParallelFailed,
+        Self::ParallelRestarted,
+        Self::UserRestarted,
     ];
 
     /// The outcome that openQA calls `word`.
@@ -56,7 +71,12 @@ impl Outcome {
             Self::Passed | Self::Softfailed | Self::Failed => OutcomeClass::Product,
             Self::TimeoutExceeded => OutcomeClass::Test,
             Self::Incomplete => OutcomeClass::Infrastructure,
-            Self::UserCancelled => OutcomeClass::Policy,
+            Self::UserCancelled
+            | Self::Skipped
+            | Self::Obsoleted
+            | Self::ParallelFailed
+            | Self::ParallelRestarted
+            | Self::UserRestarted => OutcomeClass::Policy,
         }
     }
 
@@ -69,7 +89,17 @@ impl Outcome {
             Self::Incomplete => "incomplete",
             Self::TimeoutExceeded => "timeout_exceeded",
             Self::UserCancelled => "user_cancelled",
+            Self::Skipped => "skipped",
+            Self::Obsoleted => "obsoleted",
+            Self::ParallelFailed => "parallel_failed",
+            Self::ParallelRestarted => "parallel_restarted",
+            Self::UserRestarted => "user_restarted",
         }
+    }
+
+    /// True if somebody or something stopped it or kept it from starting, so that it says nothing of the product.
+    pub fn is_aborted(self) -> bool {
+        self.class() == OutcomeClass::Policy
     }
 
     /// True for passed and softfailed.

@@ -1,6 +1,8 @@
 //! Why a job waits, why it ended, and why something was refused: values that are stored, and sentences for people.
 
 use crate::ids::{AttemptId, JobId, WorkerName};
+use crate::outcome::Outcome;
+use crate::relations::{Impossible, Relation};
 use crate::settings::ClassSet;
 use crate::work::Phase;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,65 @@ pub enum WaitReason {
         /// How many slots the online workers with these classes have.
         slots: u64,
     },
+    /// A job has to end first.
+    Parents {
+        /// The first of those that have to end.
+        first: Relative,
+        /// What this job, or `through`, has to do with it.
+        relation: Relation,
+        /// The job beside this one, or before it on its slot, that waits for it, if that is another one.
+        through: Option<Relative>,
+        /// How many more have to end.
+        more: usize,
+    },
+    /// It follows another on the same slot.
+    Next {
+        /// The job before it.
+        after: Relative,
+    },
+    /// So many slots must be free at once, and are not.
+    Together {
+        /// The classes of each.
+        slots: Vec<ClassSet>,
+        /// All on one host.
+        one_host: bool,
+    },
+    /// All online workers together could not run the cluster.
+    NotEnough {
+        /// The classes of each slot that it needs.
+        slots: Vec<ClassSet>,
+        /// The first that no slot is left for.
+        missing: ClassSet,
+        /// All on one host.
+        one_host: bool,
+    },
+    /// Files are fetched for it.
+    Assets {
+        /// Their names.
+        names: Vec<String>,
+    },
+}
+
+/// Another job, for people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Relative {
+    /// Its number.
+    pub job: JobId,
+    /// For example `install@64bit`.
+    pub label: String,
+}
+
+impl fmt::Display for Relative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.job, self.label)
+    }
+}
+
+/// `2 slots (dummy; dummy,tap) on one host`
+fn slots_told(slots: &[ClassSet], one_host: bool) -> String {
+    let classes: Vec<String> = slots.iter().map(ToString::to_string).collect();
+    let host = if one_host { " on one host" } else { "" };
+    format!("{} slots ({}){host}", slots.len(), classes.join("; "))
 }
 
 impl fmt::Display for WaitReason {
@@ -59,6 +120,40 @@ impl fmt::Display for WaitReason {
                     "all {slots} slots with class {classes} are busy; wait, or start another worker"
                 ),
             },
+            Self::Parents { first, relation, through, more } => {
+                match relation {
+                    Relation::Parallel => write!(f, "waits for {first} to start")?,
+                    Relation::Chained | Relation::DirectlyChained => write!(f, "waits for {first} to pass")?,
+                }
+                match more {
+                    0 => {}
+                    1 => f.write_str(" and for one more job")?,
+                    more => write!(f, " and for {more} more jobs")?,
+                }
+                match through {
+                    Some(through) => write!(f, ", because {through} does"),
+                    None => Ok(()),
+                }
+            }
+            Self::Next { after } => {
+                write!(f, "waits for {after} to pass, and starts directly after it on the same slot")
+            }
+            Self::Together { slots, one_host } => {
+                let told = slots_told(slots, *one_host);
+                write!(
+                    f,
+                    "needs {told} free at once; those that become free are kept for it: wait, or start another worker"
+                )
+            }
+            Self::NotEnough { slots, missing, one_host } => {
+                let told = slots_told(slots, *one_host);
+                write!(
+                    f,
+                    "needs {told} at once, and the online workers do not have them together: nothing is left for {missing}; \
+                     start another worker with that class"
+                )
+            }
+            Self::Assets { names } => write!(f, "waits for its files to be fetched: {}", names.join(", ")),
         }
     }
 }
@@ -87,6 +182,53 @@ pub enum EndReason {
         worker: WorkerName,
         /// How long the worker was given.
         after_us: i64,
+    },
+    /// A job that it starts after did not pass, so it never began.
+    ParentFailed {
+        /// That job.
+        parent: Relative,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A job beside it did not pass.
+    ParallelFailed {
+        /// That job.
+        relative: Relative,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Its slot went away before its turn in a direct chain came.
+    SlotLost {
+        /// The job before it.
+        after: Relative,
+    },
+    /// It was started anew, or belonged to what was.
+    Restarted {
+        /// Who did it.
+        by: String,
+        /// The job that was to be started anew, if it was another one.
+        through: Option<Relative>,
+        /// What takes its place, if anything does.
+        clone: Option<JobId>,
+    },
+    /// Something newer took its place.
+    Obsoleted {
+        /// What: for example `product run 12`.
+        by: String,
+    },
+    /// What it needs cannot be had.
+    NotAvailable {
+        /// What, and why not.
+        what: String,
+    },
+    /// A person has given it another result.
+    Forced {
+        /// Who.
+        by: String,
+        /// What it was.
+        before: Outcome,
+        /// Why.
+        text: String,
     },
 }
 
@@ -142,6 +284,8 @@ pub enum AfterLoss {
         /// By whom.
         by: String,
     },
+    /// It is started anew with the jobs that it began with.
+    Cloned,
 }
 
 fn seconds(us: i64) -> i64 {
@@ -160,6 +304,31 @@ impl fmt::Display for EndReason {
                 "cancelled by {by}; worker {worker} did not stop it within {} s, so it was taken from the worker",
                 seconds(*after_us)
             ),
+            Self::ParentFailed { parent, outcome } => {
+                write!(f, "not started, because {parent} has to pass first and is {}", outcome.openqa())
+            }
+            Self::ParallelFailed { relative, outcome } => {
+                write!(f, "ended, because {relative} beside it is {}", outcome.openqa())
+            }
+            Self::SlotLost { after } => {
+                write!(f, "not started, because the slot on which it had to follow {after} was lost")
+            }
+            Self::Restarted { by, through, clone } => {
+                match through {
+                    Some(through) => write!(f, "ended, because {by} started {through} anew")?,
+                    None => write!(f, "ended, because {by} started it anew")?,
+                }
+                match clone {
+                    Some(clone) => write!(f, "; {clone} takes its place"),
+                    None => Ok(()),
+                }
+            }
+            Self::Obsoleted { by } => write!(f, "obsoleted by {by}"),
+            Self::NotAvailable { what } => write!(f, "not started: {what}"),
+            Self::Forced { by, before, text } => {
+                write!(f, "the result was {} and has been changed by {by}", before.openqa())?;
+                if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
+            }
         }
     }
 }
@@ -184,6 +353,7 @@ impl fmt::Display for Loss {
             AfterLoss::GivenUp { attempts: 1 } => f.write_str("; not retried"),
             AfterLoss::GivenUp { attempts } => write!(f, "; not retried again after {attempts} attempts"),
             AfterLoss::Cancelled { by } => write!(f, "; not retried, because {by} had cancelled the job"),
+            AfterLoss::Cloned => f.write_str("; started anew with its cluster"),
         }
     }
 }
@@ -314,6 +484,50 @@ pub enum Refusal {
     /// The request named no job.
     #[error("the request has no job; post at least one")]
     NoJobs,
+    /// The jobs of a request depend on each other in a way that cannot be.
+    #[error("{0}; no job was created")]
+    Impossible(#[from] Impossible),
+    /// A parent that does not exist.
+    #[error("job {number} of the request depends on job {parent}, which does not exist; no job was created")]
+    NoParent {
+        /// Which, from 1.
+        number: usize,
+        /// The parent.
+        parent: JobId,
+    },
+    /// Beside or directly after a job that is past its beginning.
+    #[error(
+        "job {number} of the request {relation} job {parent}, which has begun already; post both together; no job was created"
+    )]
+    TooLate {
+        /// Which, from 1.
+        number: usize,
+        /// What it wants to be.
+        relation: Relation,
+        /// The parent.
+        parent: JobId,
+    },
+    /// There is no such job.
+    #[error("there is no job {job}")]
+    NoJob {
+        /// Which.
+        job: JobId,
+    },
+    /// Only what has ended can be dealt with like that.
+    #[error("job {job}, or one that began together with it, has not ended; cancel it first")]
+    StillOpen {
+        /// Which.
+        job: JobId,
+    },
+    /// Only while it waits.
+    #[error("job {job} does not wait any more, so its priority means nothing")]
+    NotWaiting {
+        /// Which.
+        job: JobId,
+    },
+    /// A restart that must not be.
+    #[error("{0}")]
+    Restart(#[from] crate::sched::restart::Refused),
     /// The gate's own.
     #[error(transparent)]
     Gate(#[from] crate::gate::reason::Refusal),
@@ -330,7 +544,16 @@ impl EndReason {
     pub fn is_report(&self) -> bool {
         match self {
             Self::Reported { .. } => true,
-            Self::Lost(_) | Self::Cancelled { .. } | Self::CancelIgnored { .. } => false,
+            Self::Lost(_)
+            | Self::Cancelled { .. }
+            | Self::CancelIgnored { .. }
+            | Self::ParentFailed { .. }
+            | Self::ParallelFailed { .. }
+            | Self::SlotLost { .. }
+            | Self::Restarted { .. }
+            | Self::Obsoleted { .. }
+            | Self::NotAvailable { .. }
+            | Self::Forced { .. } => false,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What is stored: facts and decisions. A batch of these rows is committed before anybody hears of them.
 
-use crate::ids::{AttemptId, FencingToken, JobId, Timestamp, WorkerName};
+use crate::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp, WorkerName};
 use crate::job::{End, JobState};
 use crate::reason::WaitReason;
+use crate::relations::Parent;
 use crate::settings::{ClassSet, Settings};
 use crate::work::Phase;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,22 @@ pub struct JobRow {
     pub classes: ClassSet,
     /// Its settings; never change.
     pub settings: Arc<Settings>,
+    /// The group it belongs to.
+    pub group: Option<GroupId>,
+    /// The post of a product that made it.
+    pub run: Option<ProductRunId>,
+    /// What it depends on; never change.
+    pub parents: Vec<Parent>,
+    /// The job that it was made from by a restart.
+    pub clone_of: Option<JobId>,
+    /// The job that a restart made from it.
+    pub cloned_as: Option<JobId>,
+    /// How often it is started anew by itself when it does not pass, and how often that has happened.
+    pub retries: Retries,
+    /// What has to happen first, besides what its parents do.
+    pub hold: Option<Hold>,
+    /// Why it waits, if that is its own reason and not the one of its queue.
+    pub wait: Option<WaitReason>,
     /// Where it is in its life.
     pub state: JobState,
     /// When it was posted.
@@ -29,7 +46,54 @@ pub struct JobRow {
     pub started_at: Option<Timestamp>,
 }
 
+/// Started anew by itself. What failed and what was lost are counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Retries {
+    /// How often it may yet be started anew when its test does not pass (`RETRY=`).
+    pub left: u32,
+    /// How many of its ancestors were started anew because their test did not pass.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed: u32,
+    /// How many of its ancestors were started anew because a worker of their cluster was lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What keeps a job from starting until somebody says that it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "for", rename_all = "snake_case")]
+pub enum Hold {
+    /// Files are fetched for it.
+    Assets {
+        /// Their names.
+        names: Vec<String>,
+    },
+}
+
 impl JobRow {
+    /// For people: the test and the machine, for example `install@64bit`.
+    pub fn label(&self) -> String {
+        let test = self.settings.get("TEST").unwrap_or(&self.name);
+        match self.settings.get("MACHINE") {
+            Some(machine) => format!("{test}@{machine}"),
+            None => test.to_owned(),
+        }
+    }
+
+    /// The job that it waits for, as openQA's API tells it.
+    pub fn blocked_by(&self) -> Option<JobId> {
+        match &self.wait {
+            Some(WaitReason::Parents { first, .. }) => Some(first.job),
+            Some(WaitReason::Next { after }) => Some(after.job),
+            _ => None,
+        }
+    }
+
     /// When it ended.
     pub fn finished_at(&self) -> Option<Timestamp> {
         self.state.end().map(|end| end.at)
@@ -136,11 +200,55 @@ pub struct QueueRow {
     pub reason: Option<WaitReason>,
 }
 
+/// One post of a product: what was asked for, and what came of it. Never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductRunRow {
+    /// Its number.
+    pub id: ProductRunId,
+    /// What was asked for, and why some of it was not made.
+    pub run: ProductRun,
+    /// The jobs that were made, in the order of the request.
+    pub jobs: Vec<JobId>,
+    /// The jobs that were taken out of the queue for it, or stopped.
+    pub obsoleted: Vec<JobId>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// A post of a product as the planner leaves it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ProductRun {
+    /// The request's settings, secrets covered.
+    pub settings: std::collections::BTreeMap<String, String>,
+    /// Who posted it.
+    pub by: String,
+    /// What could not be made as it was meant: the job's name, and what is wrong.
+    pub failed: Vec<RunProblem>,
+    /// What was left out, and why.
+    pub left_out: Vec<RunProblem>,
+}
+
+/// Something that is to be said about a job of a product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunProblem {
+    /// For example `install@64bit`.
+    pub job: String,
+    /// The place of the job among those made, if it was made all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<usize>,
+    /// One sentence each.
+    pub problems: Vec<String>,
+}
+
 /// A row to store in place of the one with the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// A job.
     Job(JobRow),
+    /// A job that is taken out, with its attempts and whatever points at it.
+    Deleted(JobId),
+    /// A post of a product.
+    Run(ProductRunRow),
     /// An attempt.
     Attempt(AttemptRow),
     /// A worker.
@@ -159,6 +267,8 @@ pub const SETTLED_WINDOW: i64 = 1_000;
 pub struct Rows {
     /// Jobs that are not final.
     pub jobs: Vec<JobRow>,
+    /// Final jobs that are bound to one of these by parallel and direct relations, over any number of steps.
+    pub relatives: Vec<JobRow>,
     /// Attempts that have not ended, and those with a token above `last_token - SETTLED_WINDOW`.
     pub attempts: Vec<AttemptRow>,
     /// All workers.
@@ -167,6 +277,8 @@ pub struct Rows {
     pub queues: Vec<QueueRow>,
     /// The highest number that a job ever had; 0 before the first.
     pub last_job: i64,
+    /// The highest number that a post of a product ever had; 0 before the first.
+    pub last_run: i64,
     /// The highest token that was ever handed out; 0 before the first.
     pub last_token: i64,
     /// The gate's rows.

@@ -12,24 +12,77 @@ pub const DEFAULT_PRIORITY: i32 = 50;
 pub const MAX_SETTINGS_BYTES: usize = 256 * 1024;
 
 /// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provenance {
     /// Assay's own default.
     Default,
+    /// The server's configuration, for all jobs.
+    Global,
+    /// A product (medium), by name.
+    Product(String),
+    /// A machine, by name.
+    Machine(String),
+    /// A test suite, by name.
+    Suite(String),
+    /// A job template, by name.
+    Template(String),
+    /// A job group, by name.
+    Group(String),
+    /// Several of these, whose values were joined, as for `WORKER_CLASS`.
+    Joined(Vec<Self>),
     /// The request that posted the job.
     Request,
+    /// The request that started the job anew.
+    Restart,
     /// The gate, whose build the job is.
     Gate,
+    /// The value before its `%PLACEHOLDERS%` were filled in; only ever among what was overridden.
+    Placeholder,
 }
 
 impl Provenance {
-    /// For people.
-    pub fn word(self) -> &'static str {
+    /// The kind in one word, for people and programs.
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Default => "default",
+            Self::Global => "global",
+            Self::Product(_) => "product",
+            Self::Machine(_) => "machine",
+            Self::Suite(_) => "suite",
+            Self::Template(_) => "template",
+            Self::Group(_) => "group",
+            Self::Joined(_) => "joined",
             Self::Request => "request",
+            Self::Restart => "restart",
             Self::Gate => "gate",
+            Self::Placeholder => "placeholder",
+        }
+    }
+}
+
+/// For people, for example `machine uefi` or `the request`.
+impl fmt::Display for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("Assay's default"),
+            Self::Global => f.write_str("the server's configuration"),
+            Self::Product(name)
+            | Self::Machine(name)
+            | Self::Suite(name)
+            | Self::Template(name)
+            | Self::Group(name) => write!(f, "{} {name}", self.word()),
+            Self::Joined(all) => {
+                for (index, one) in all.iter().enumerate() {
+                    let between = if index == 0 { "" } else { " and " };
+                    write!(f, "{between}{one}")?;
+                }
+                Ok(())
+            }
+            Self::Request => f.write_str("the request"),
+            Self::Restart => f.write_str("the restart"),
+            Self::Gate => f.write_str("the gate"),
+            Self::Placeholder => f.write_str("the value before its placeholders were filled in"),
         }
     }
 }
@@ -41,6 +94,35 @@ pub struct Setting {
     pub value: String,
     /// Where it came from.
     pub from: Provenance,
+    /// What it overrode, the last first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<(Provenance, String)>,
+}
+
+impl Setting {
+    /// A value that overrides nothing.
+    pub fn new(value: impl Into<String>, from: Provenance) -> Self {
+        Self { value: value.into(), from, over: Vec::new() }
+    }
+
+    /// This value in place of `before`, which it remembers.
+    #[must_use]
+    pub fn overriding(mut self, before: Self) -> Self {
+        self.over.push((before.from, before.value));
+        self.over.extend(before.over);
+        self
+    }
+
+    /// One sentence for people: `HDD_1 from machine uefi, overridden by the request` is told of the present value.
+    pub fn explain(&self, key: &str) -> String {
+        use fmt::Write as _;
+        let mut text = format!("{key}={} from {}", self.value, self.from);
+        for (index, (from, value)) in self.over.iter().enumerate() {
+            let word = if index == 0 { "; overrides" } else { "," };
+            let _ = write!(text, "{word} {value:?} from {from}");
+        }
+        text
+    }
 }
 
 /// A job's settings by name. As JSON: `{"ISO": {"value": "x.iso", "from": "request"}}`.
@@ -51,7 +133,7 @@ pub struct Settings(pub BTreeMap<String, Setting>);
 impl Settings {
     /// Settings as a request posts them.
     pub fn from_request<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        let setting = |value: V| Setting { value: value.into(), from: Provenance::Request };
+        let setting = |value: V| Setting::new(value, Provenance::Request);
         Self(pairs.into_iter().map(|(key, value)| (key.into(), setting(value))).collect())
     }
 
@@ -74,7 +156,7 @@ impl Settings {
                 Some(own @ ("dummy" | "shell")) => own.to_owned(),
                 _ => format!("qemu_{}", self.get("ARCH").unwrap_or("x86_64")),
             };
-            self.0.insert("WORKER_CLASS".to_owned(), Setting { value: class, from: Provenance::Default });
+            self.0.insert("WORKER_CLASS".to_owned(), Setting::new(class, Provenance::Default));
         }
         self
     }
@@ -178,6 +260,15 @@ impl From<ClassSet> for String {
     fn from(set: ClassSet) -> Self {
         set.to_string()
     }
+}
+
+/// The most that `RETRY=` may ask for.
+const MAX_RETRIES: u32 = 20;
+
+/// How often `RETRY=N` (or `RETRY=N:description`) lets a job be started anew by itself.
+pub fn retries(settings: &Settings) -> u32 {
+    let number = settings.get("RETRY").and_then(|text| text.split(':').next()?.trim().parse().ok());
+    number.unwrap_or(0_u32).min(MAX_RETRIES)
 }
 
 /// Settings with these names are never logged nor shown; only the worker gets their values. openQA's rule.

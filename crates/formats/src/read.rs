@@ -47,6 +47,13 @@ impl<'n> Fields<'n> {
         Some(&self.entries[at])
     }
 
+    /// Lets keys that begin with a dot be, which only carry anchors.
+    pub(crate) fn skip_hidden(&mut self) {
+        for (entry, read) in self.entries.iter().zip(&mut self.read) {
+            *read |= entry.key.text.starts_with('.');
+        }
+    }
+
     /// What has not been read, all of it read from now on.
     pub(crate) fn rest(&mut self) -> Vec<&'n Entry> {
         let rest =

@@ -2,11 +2,14 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST jobs` ([`PostJob`] or a list of them; admin) | `201` [`PostedJobs`]; all or nothing |
+//! | `POST jobs` ([`PostJob`] or a list of them; operator) | `201` [`PostedJobs`]; all or nothing |
 //! | `GET jobs?state=&result=&q=&limit=&before=` | [`JobList`], newest first |
 //! | `GET jobs/{id}` | [`Job`] |
 //! | `GET jobs/{id}/wait?timeout=SECONDS` | [`Job`], as soon as it is final or the time is over |
-//! | `POST jobs/{id}/cancel` ([`CancelJob`], may be empty; admin) | [`Job`] |
+//! | `POST jobs/{id}/cancel` ([`CancelJob`], may be empty; operator) | [`Job`] |
+//! | `GET jobs/{id}/restart` | [`restart::Restart`]: what a restart would do |
+//! | `POST jobs/{id}/restart?plan=1` (`engine::sched::restart::RestartOptions`, may be empty; operator), `POST jobs/restart?plan=1` ([`restart::RestartJobs`]; operator) | [`restart::Restart`]; without `plan` it is done |
+//! | `POST jobs/{id}/priority` ([`restart::SetPriority`]; operator) | [`Job`] |
 //! | `GET jobs/{id}/steps?attempt=N` | a list of `records::step::Record` |
 //! | `GET jobs/{id}/streams/{file}?attempt=N&follow=1` | the bytes; `Range` is understood; `follow` goes on until the attempt ends |
 //! | `GET blobs/{sha256}` | the bytes |
@@ -20,11 +23,25 @@
 //! | `GET gate/autoholds`, `POST gate/autoholds` ([`gate::NewAutohold`]; admin), `DELETE gate/autoholds/{id}` (admin) | [`gate::AutoholdList`], [`gate::Autohold`], [`gate::Done`] |
 //! | `GET receipts/{item}/{commit}` | the signed envelope |
 //! | `GET receipts/key` | [`gate::ReceiptKey`] |
+//! | `GET users` (admin) | [`people::UserList`] |
+//! | `POST users/{name}` ([`people::ChangeUser`]; admin), `DELETE users/{name}` (admin) | the name |
+//! | `POST keys` ([`people::NewKey`]; admin) | `201` [`people::MadeKey`]: the only answer with the secret |
+//! | `DELETE keys/{key}` (admin) | the key |
+//! | `GET templates`, `POST templates` ([`templates::LoadTemplates`]; admin) | text as `openqa-load-templates` takes it; [`templates::LoadedTemplates`] |
+//! | `POST products` ([`products::PostProduct`]; operator) | `201` [`products::ProductPosted`]; all or nothing |
+//! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
+//! | `GET products?build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
+//! | `assets…` | [`assets`] |
 //!
 //! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
 //! [`Stream::file_name`](crate::worker::Stream::file_name).
 
+pub mod assets;
 pub mod gate;
+pub mod people;
+pub mod products;
+pub mod restart;
+pub mod templates;
 
 use assay_engine::ids::JobId;
 use serde::{Deserialize, Serialize};
@@ -112,8 +129,14 @@ impl Job {
 pub struct Setting {
     /// The value.
     pub value: String,
-    /// `request` for what was posted, `default` for what Assay filled in.
+    /// `request` for what was posted, `default` for what Assay filled in, `machine` and so on for what a product brings.
     pub from: String,
+    /// Where it comes from, for people, for example `machine uefi`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+    /// What it overrode, the last first: where that came from, and its value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<(String, String)>,
 }
 
 /// How far a running attempt has come.

@@ -1,9 +1,11 @@
 //! What every part of the server shares.
 
 use crate::auth::Guard;
+use crate::catalog::Library;
 use crate::driver::Engine;
 use crate::hub::Hub;
 use crate::live::LiveAttempts;
+use crate::people::People;
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::AttemptId;
 use assay_proto::api::Event;
@@ -40,7 +42,10 @@ pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) spool: Spool,
+    pub(crate) assets: crate::assets::Assets,
     pub(crate) guard: Guard,
+    pub(crate) people: Arc<People>,
+    pub(crate) library: Library,
     pub(crate) engine: Engine,
     pub(crate) hub: Hub,
     pub(crate) live: LiveAttempts,

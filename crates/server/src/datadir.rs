@@ -1,6 +1,7 @@
 //! The data directory: what is where, who may be in it, and the tokens.
 
 use crate::ServerError;
+use crate::people::Seal;
 use assay_records::receipt::Signer;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -106,6 +107,19 @@ impl DataDir {
         let signer = Signer::from_seed(&seed);
         write_secret(&path, &signer.to_key_file()).map_err(unusable)?;
         Ok(signer)
+    }
+
+    /// The key that secrets in the database are sealed with, made at the first start.
+    pub(crate) fn seal(&self) -> Result<Seal, ServerError> {
+        let path = self.subdirectory("keys")?.join("secrets");
+        let spoilt = || ServerError::BadSeal { path: path.clone() };
+        let text = token(&path).map_err(|error| match error {
+            ServerError::BadToken { .. } => spoilt(),
+            other => other,
+        })?;
+        let mut key = [0; 32];
+        hex::decode_to_slice(text, &mut key).map_err(|_| spoilt())?;
+        Seal::new(&key).ok_or_else(spoilt)
     }
 
     /// Says where the server answers.

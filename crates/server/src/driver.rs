@@ -11,14 +11,14 @@ mod tests;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::Consumes;
-use assay_engine::ids::{AttemptId, Timestamp};
-use assay_engine::io::{Answer, Change, Effect, Input, Step};
+use assay_engine::ids::{AttemptId, JobId, Timestamp};
+use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
 use assay_engine::reason::Refusal;
 use assay_engine::rows::{Row, Rows};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
-use assay_store::{Batch, Epoch, StoreError, Streams};
+use assay_store::{Batch, Epoch, JobFilter, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
 use std::collections::VecDeque;
@@ -37,6 +37,7 @@ const GROUP: usize = 256;
 type Asker = oneshot::Sender<Result<Answer, Fault>>;
 
 /// Something for the driver.
+#[expect(clippy::large_enum_variant, reason = "nearly everything that waits is an input")]
 enum Work {
     Input {
         input: Input,
@@ -302,9 +303,41 @@ impl Driver {
 
     /// Steps, stores, and lets the world know. After a panic what was not looked at is left in `work`.
     async fn turn(&mut self, state: &mut State, work: &mut VecDeque<Work>) -> Result<(), Trouble> {
+        while !work.is_empty() {
+            self.turn_some(state, work).await?;
+        }
+        Ok(())
+    }
+
+    /// One transaction: all of `work`, or what comes before an input that needs rows of the store.
+    async fn turn_some(&mut self, state: &mut State, work: &mut VecDeque<Work>) -> Result<(), Trouble> {
         let mut group = Group::default();
-        while let Some(work) = work.pop_front() {
-            match work {
+        let mut first = true;
+        while let Some(next) = work.pop_front() {
+            let next = match next {
+                Work::Input { input, answer, consumes } => {
+                    let needs = input.needs(|id| state.job(id).is_some());
+                    if needs.is_empty() {
+                        Work::Input { input, answer, consumes }
+                    } else if !first {
+                        // What it needs may be in what is not stored yet.
+                        work.push_front(Work::Input { input, answer, consumes });
+                        break;
+                    } else {
+                        match self.knowing(input, &needs).await {
+                            Ok(input) => Work::Input { input, answer, consumes },
+                            Err(error) => {
+                                let text = format!("The store cannot be read: {error}.");
+                                let _ = answer.map(|sender| sender.send(Err(Fault::later(text, 2))));
+                                continue;
+                            }
+                        }
+                    }
+                }
+                other @ Work::Closed { .. } => other,
+            };
+            first = false;
+            match next {
                 Work::Input { input, answer, consumes } => {
                     if let Some(connection) = self.suspects.banned(&input) {
                         self.app.hub.refuse(connection, recovery::BANNED, false);
@@ -343,6 +376,22 @@ impl Driver {
         Ok(())
     }
 
+    /// An input with the rows that only the store has.
+    async fn knowing(&self, input: Input, needs: &Needs) -> Result<Input, StoreError> {
+        let clusters: Vec<JobId> = needs.clusters.iter().copied().collect();
+        let mut rows = Vec::new();
+        if !clusters.is_empty() {
+            rows.extend(self.app.store.cluster(&clusters, true).await?.into_iter().map(|job| job.row));
+        }
+        if !needs.jobs.is_empty() {
+            let ids: Vec<JobId> = needs.jobs.iter().copied().collect();
+            let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let filter = JobFilter { ids, limit, ..JobFilter::default() };
+            rows.extend(self.app.store.jobs(&filter).await?.into_iter().map(|job| job.row));
+        }
+        Ok(Input::Known { rows, then: Box::new(input) })
+    }
+
     fn release(&self, group: Group) {
         for effect in group.effects {
             match effect {
@@ -370,9 +419,19 @@ impl Driver {
 
 fn refused(refusal: &Refusal) -> Fault {
     let (status, help) = match refusal {
-        Refusal::BadJob { .. } | Refusal::NoJobs => {
-            (StatusCode::BAD_REQUEST, "Correct the settings and post again.")
+        Refusal::BadJob { .. }
+        | Refusal::NoJobs
+        | Refusal::Impossible(_)
+        | Refusal::NoParent { .. }
+        | Refusal::TooLate { .. } => (StatusCode::BAD_REQUEST, "Correct the settings and post again."),
+        Refusal::NoJob { .. } => (StatusCode::NOT_FOUND, "See the list of jobs for those that there are."),
+        Refusal::StillOpen { .. } | Refusal::NotWaiting { .. } => {
+            (StatusCode::CONFLICT, "Look at the job's page for how far it is.")
         }
+        Refusal::Restart(refused) if refused.enforceable() => {
+            (StatusCode::CONFLICT, "See with plan=1 what would be started anew.")
+        }
+        Refusal::Restart(_) => (StatusCode::BAD_REQUEST, "See the list of jobs for those that there are."),
         Refusal::Gate(refusal) => gate_refused(refusal),
         Refusal::NotOpen { .. } => (StatusCode::CONFLICT, "Look at the job's page for how it ended."),
     };
@@ -403,6 +462,14 @@ fn gate_refused(refusal: &assay_engine::gate::reason::Refusal) -> (StatusCode, &
 fn kind_of(input: &Input) -> &'static str {
     match input {
         Input::PostJobs { .. } => "post jobs",
+        Input::PostProduct { .. } => "post product",
+        Input::Restart(_) => "restart",
+        Input::Edit { .. } => "edit job",
+        Input::Obsolete(_) => "obsolete",
+        Input::Release { .. } => "release",
+        Input::ForceResult { .. } => "force result",
+        Input::DeleteJob { .. } => "delete job",
+        Input::Known { then, .. } => kind_of(then),
         Input::CancelJob { .. } => "cancel job",
         Input::Hello { .. } => "hello",
         Input::Disconnected { .. } => "disconnected",

@@ -48,6 +48,13 @@ impl From<StoreError> for Fault {
             StoreError::BadHash { .. } | StoreError::BadStream { .. } => {
                 (StatusCode::BAD_REQUEST, "Correct the address.")
             }
+            StoreError::NoUpload { .. } => (StatusCode::NOT_FOUND, "Begin the upload anew."),
+            StoreError::UploadOffset { .. } => {
+                (StatusCode::CONFLICT, "Ask for the upload's offset, and go on from there.")
+            }
+            StoreError::UploadSize { .. } => {
+                (StatusCode::BAD_REQUEST, "Send as many bytes as were announced.")
+            }
             StoreError::HashMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Send the bytes again."),
             StoreError::Stopped | StoreError::Deposed => {
                 return Self::later(error.to_string(), 5);

@@ -5,30 +5,39 @@
 //! | in the directory | what |
 //! |---|---|
 //! | `assay.db` | the database, unless [`ServerConfig::store_url`] names another |
+//! | `assets/` | images and other files that jobs read and publish |
 //! | `blobs/` | pictures, needles, closed logs, by content |
 //! | `spool/` | logs that still grow |
 //! | `git/` | repositories of gated projects, with the speculative states |
 //! | `gate/` | keys of hosts seen at the first connection |
 //! | `keys/receipts` | signs receipts; made at the first start, mode 0600 |
+//! | `keys/secrets` | seals the secrets of API keys in the database; made at the first start, mode 0600 |
 //! | `tokens/admin`, `tokens/worker` | made at the first start, mode 0600 |
 //! | `server.json` | [`ServerFile`]: where the server answers, as long as it runs |
 //! | `lock` | held by the running server |
 //!
 //! The parts: `driver` owns the engine's state and is the only one that decides; `hub` talks with workers
-//! (`docs/protocols/worker.md`); `gate` carries out what the engine's gate wants done; `api` is `/api/assay/v1`; `web` is the pages.
+//! (`docs/protocols/worker.md`); `gate` carries out what the engine's gate wants done; `people` and `catalog` are what is known and set up; `api` is
+//! `/api/assay/v1` and openQA's `/api/v1`; `web` is the pages.
 
 mod api;
 mod app;
+mod assets;
 mod auth;
+mod catalog;
 mod datadir;
 mod driver;
 mod fault;
 mod gate;
 mod hub;
 mod live;
+mod people;
 mod present;
+mod products;
 mod record;
+mod remarks;
 mod streams;
+mod templates;
 mod web;
 
 pub use datadir::ServerFile;
@@ -46,7 +55,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, put};
 use axum::serve::ListenerExt;
 use camino::Utf8PathBuf;
+use catalog::Library;
 use datadir::DataDir;
+use people::People;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +198,15 @@ pub enum ServerError {
         /// What is wrong.
         why: String,
     },
+    /// The key that secrets are sealed with was edited.
+    #[error(
+        "{path} does not hold a key of 64 hex digits; restore it from a backup, or remove it: a new key is made at the \
+         next start, and every API key has to be made anew"
+    )]
+    BadSeal {
+        /// The file.
+        path: Utf8PathBuf,
+    },
     /// `assay.toml`.
     #[error("the server's configuration is wrong:\n{0}")]
     Config(String),
@@ -233,11 +253,18 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let (engine, inbox) = driver::channel();
     let (hub, ends) = gate::Hub::new();
     let stop = shutdown.child_token();
+    let tasks = TaskTracker::new();
+    let epoch = store.acquire_leadership().await?;
+    let people =
+        People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
     let app = Arc::new(App {
+        people: Arc::new(people),
+        library: Library::load(store.clone(), epoch).await?,
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),
         store: store.clone(),
         blobs,
         spool,
+        assets: assets::Assets::open(&config.data, store.clone())?,
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
@@ -247,11 +274,11 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
         shutdown: stop.clone(),
-        tasks: TaskTracker::new(),
+        tasks,
     });
-    let epoch = store.acquire_leadership().await?;
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
     let rows = driver::seeded(store.load().await?);
+    app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
         app.take_up(attempt.id).await?;
@@ -260,6 +287,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let state = State::rebuild(rows, config.timing, config.clock.now());
     app.gate.publish(state.gate().snapshot());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
+    app.tasks.spawn(assets::watch(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -357,11 +385,14 @@ fn routes(app: Arc<App>) -> Router {
         .route("/ws", get(hub::socket::connect))
         .route("/blobs/{sha256}", put(hub::blobs::put).get(hub::blobs::get))
         .layer(DefaultBodyLimit::disable())
+        .merge(api::assets::worker_router())
         .layer(axum::middleware::from_fn(auth::workers_only));
     Router::new()
         .merge(web::router())
         .merge(gate::router())
         .nest("/api/assay/v1", api::router())
+        .nest("/api/v1", api::openqa::router())
+        .merge(api::openqa::files::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

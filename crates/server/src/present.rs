@@ -20,7 +20,7 @@ pub(crate) fn reason_of(job: &StoredJob) -> Option<String> {
             Some(format!("waits for attempt {attempt}{wait}"))
         }
         JobState::Active(active) => {
-            active.cancelled_by.as_ref().map(|by| format!("cancelled by {by}; its worker is stopping it"))
+            active.stopping.as_ref().map(|stopping| format!("{}; its worker is stopping it", stopping.reason))
         }
         JobState::Done(end) | JobState::Cancelled(end) => reason_of_end(end),
     }
@@ -77,9 +77,15 @@ impl App {
             priority: row.priority,
             settings: (row.settings.0.iter())
                 .map(|(key, setting)| {
-                    let from = setting.from.word().into();
-                    let value = if is_secret_name(key) { COVERED } else { &setting.value };
-                    (key.clone(), api::Setting { value: value.to_owned(), from })
+                    let shown = |value: &str| if is_secret_name(key) { COVERED } else { value }.to_owned();
+                    let over = setting.over.iter().map(|(from, value)| (from.to_string(), shown(value)));
+                    let told = api::Setting {
+                        value: shown(&setting.value),
+                        from: setting.from.word().into(),
+                        origin: setting.from.to_string(),
+                        over: over.collect(),
+                    };
+                    (key.clone(), told)
                 })
                 .collect(),
             created: rfc3339(row.created_at),

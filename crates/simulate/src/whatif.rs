@@ -180,11 +180,14 @@ impl Ord for Due {
 /// Recorded ends: how, and how long it took.
 type Ends = Vec<(BuildResult, i64)>;
 
+/// The same on one tree.
+type OnTree = (Option<Oid>, BuildResult, i64);
+
 /// What is known of how jobs end.
 #[derive(Default)]
 struct Record {
     /// Of a job on a change, one for each tree.
-    on_change: HashMap<(JobName, ChangeId, u32), Vec<(Option<Oid>, BuildResult, i64)>>,
+    on_change: HashMap<(JobName, ChangeId, u32), Vec<OnTree>>,
     of_job: HashMap<JobName, Ends>,
     all: Ends,
 }

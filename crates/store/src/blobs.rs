@@ -138,10 +138,37 @@ impl LocalBlobs {
         Ok(Self { dir, next: AtomicU64::new(0) })
     }
 
-    fn path(&self, sha: Sha256) -> Utf8PathBuf {
+    pub(crate) fn path(&self, sha: Sha256) -> Utf8PathBuf {
         let name = sha.to_string();
         let (shelf, rest) = name.split_at(2);
         self.dir.join(shelf).join(rest)
+    }
+
+    /// Makes a blob of a file of the same disk without copying it; with `announced`, only if it has that hash. The file
+    /// stays until its owner removes it, and must not change any more.
+    pub(crate) async fn adopt(
+        &self,
+        file: &Utf8Path,
+        announced: Option<Sha256>,
+    ) -> Result<BlobRef, StoreError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (dir, file) = (self.dir.clone(), file.to_owned());
+        let tmp = dir.join("tmp").join(number.to_string());
+        disk::blocking(move || {
+            fs::hard_link(&file, &tmp).map_err(|error| disk::file_error(&dir, error))?;
+            let source = fs::File::open(&file).map_err(StoreError::File)?;
+            let (source, hasher) = (Arc::new(source), sha2::Sha256::new());
+            LocalWriter { dir, tmp: Some(tmp), file: source, hasher, size: 0, announced }.adopt_now()
+        })
+        .await
+    }
+
+    /// Removes a blob; one that is not there is no error.
+    pub(crate) async fn remove(&self, sha: Sha256) -> Result<(), StoreError> {
+        match fs::tokio::remove_file(self.path(sha)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::File(error)),
+            _ => Ok(()),
+        }
     }
 
     fn start(&self, announced: Option<Sha256>) -> Result<LocalWriter, StoreError> {
@@ -214,6 +241,20 @@ impl LocalWriter {
         };
         place(&mut self).map_err(|error| disk::file_error(&self.dir, error))?;
         Ok(blob)
+    }
+
+    /// Takes the file that it has as it is.
+    fn adopt_now(mut self) -> Result<BlobRef, StoreError> {
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match (&*self.file).read(&mut buffer).map_err(StoreError::File)? {
+                0 => return self.finish_now(),
+                count => {
+                    self.hasher.update(&buffer[..count]);
+                    self.size += count as u64;
+                }
+            }
+        }
     }
 
     /// Takes all of `file`.

@@ -3,11 +3,11 @@
 
 use crate::error::StoreError;
 use crate::sql::{Statement, Value};
-use crate::types::{StoredAttempt, Streams};
-use assay_engine::ids::{AttemptId, FencingToken, JobId, Timestamp};
-use assay_engine::job::End;
+use crate::types::{JobSummary, StoredAttempt, Streams};
+use assay_engine::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp};
+use assay_engine::job::{End, StateWord};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_engine::rows::{AttemptRow, JobRow, QueueRow, WorkerRow};
+use assay_engine::rows::{AttemptRow, JobRow, ProductRunRow, QueueRow, Retries, WorkerRow};
 use assay_engine::settings::ClassSet;
 use assay_engine::work::Phase;
 use serde::Serialize;
@@ -187,9 +187,16 @@ impl Upsert {
 pub(crate) const JOBS: Upsert = Upsert {
     table: "jobs",
     columns: "id, name, priority, classes, settings, state, detail, outcome, outcome_class, reason, search, \
-              created_at, started_at, finished_at",
+              created_at, started_at, finished_at, distri, version, flavor, arch, test, machine, build, group_id, run, \
+              parents, clone_of, cloned_as, retries, hold, wait, blocked_by",
     key: "id",
     changing: &[
+        "group_id",
+        "cloned_as",
+        "retries",
+        "hold",
+        "wait",
+        "blocked_by",
         "priority",
         "state",
         "detail",
@@ -206,6 +213,7 @@ pub(crate) const JOBS: Upsert = Upsert {
 pub(crate) fn job_values(job: &JobRow) -> Result<Vec<Value>, StoreError> {
     let end = job.state.end();
     let reason = end.and_then(End::text);
+    let main = |key: &str| Value::Text(job.settings.get(key).map(str::to_owned));
     let search = format!("{}\n{}", job.name, reason.as_deref().unwrap_or_default()).to_lowercase();
     Ok(vec![
         job.id.0.into(),
@@ -222,7 +230,27 @@ pub(crate) fn job_values(job: &JobRow) -> Result<Vec<Value>, StoreError> {
         job.created_at.0.into(),
         time(job.started_at),
         time(end.map(|end| end.at)),
+        main("DISTRI"),
+        main("VERSION"),
+        main("FLAVOR"),
+        main("ARCH"),
+        main("TEST"),
+        main("MACHINE"),
+        main("BUILD"),
+        Value::Int(job.group.map(|group| group.0)),
+        Value::Int(job.run.map(|run| run.0)),
+        optional_json("jobs", (!job.parents.is_empty()).then_some(&job.parents))?,
+        Value::Int(job.clone_of.map(|id| id.0)),
+        Value::Int(job.cloned_as.map(|id| id.0)),
+        optional_json("jobs", (job.retries != Retries::default()).then_some(&job.retries))?,
+        optional_json("jobs", job.hold.as_ref())?,
+        optional_json("jobs", job.wait.as_ref())?,
+        Value::Int(job.blocked_by().map(|id| id.0)),
     ])
+}
+
+fn optional_json(table: &'static str, value: Option<&impl Serialize>) -> Result<Value, StoreError> {
+    Ok(Value::Text(value.map(|value| json(table, value)).transpose()?))
 }
 
 pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
@@ -236,6 +264,100 @@ pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
         state: fields.json()?,
         created_at: fields.time()?,
         started_at: fields.optional_time()?,
+        group: fields.optional_int()?.map(GroupId),
+        run: fields.optional_int()?.map(ProductRunId),
+        parents: fields.optional_json()?.unwrap_or_default(),
+        clone_of: fields.optional_int()?.map(JobId),
+        cloned_as: fields.optional_int()?.map(JobId),
+        retries: fields.optional_json()?.unwrap_or_default(),
+        hold: fields.optional_json()?,
+        wait: fields.optional_json()?,
+    })
+}
+
+/// The columns of [`summary`].
+pub(crate) const SUMMARY_COLUMNS: &str = "id, name, distri, version, flavor, arch, test, machine, build, state, outcome, \
+                                          outcome_class, reason, priority, group_id, run, clone_of, cloned_as, blocked_by, \
+                                          created_at, started_at, finished_at";
+
+pub(crate) fn summary(row: Vec<Value>) -> Result<JobSummary, StoreError> {
+    let mut fields = Fields::new("jobs", row);
+    Ok(JobSummary {
+        id: JobId(fields.int()?),
+        name: fields.text()?,
+        distri: fields.optional_text()?,
+        version: fields.optional_text()?,
+        flavor: fields.optional_text()?,
+        arch: fields.optional_text()?,
+        test: fields.optional_text()?,
+        machine: fields.optional_text()?,
+        build: fields.optional_text()?,
+        state: fields.word(StateWord::from_word)?,
+        outcome: fields.optional_word(Outcome::from_openqa)?,
+        class: fields.optional_word(|word| OutcomeClass::ALL.into_iter().find(|c| c.word() == word))?,
+        reason: fields.optional_text()?,
+        priority: fields.unsigned()?,
+        group: fields.optional_int()?.map(GroupId),
+        run: fields.optional_int()?.map(ProductRunId),
+        clone_of: fields.optional_int()?.map(JobId),
+        cloned_as: fields.optional_int()?.map(JobId),
+        blocked_by: fields.optional_int()?.map(JobId),
+        created_at: fields.time()?,
+        started_at: fields.optional_time()?,
+        finished_at: fields.optional_time()?,
+    })
+}
+
+/// What a job depends on, for walks from parent to child.
+pub(crate) const PARENTS: Upsert = Upsert {
+    table: "job_parents",
+    columns: "job, parent, relation",
+    key: "job, parent, relation",
+    changing: &["relation"],
+    same: None,
+};
+
+pub(crate) fn parent_values(job: &JobRow) -> impl Iterator<Item = Vec<Value>> + '_ {
+    let mut seen = std::collections::BTreeSet::new();
+    let once = job.parents.iter().filter(move |parent| seen.insert(**parent));
+    once.map(|parent| vec![job.id.0.into(), parent.job.0.into(), parent.relation.number().into()])
+}
+
+pub(crate) const RUNS: Upsert = Upsert {
+    table: "product_runs",
+    columns: "id, distri, version, flavor, arch, build, created_at, jobs, obsoleted, body",
+    key: "id",
+    changing: &["created_at"],
+    same: Some(("created_at", "product_runs.created_at = excluded.created_at")),
+};
+
+pub(crate) fn run_values(run: &ProductRunRow) -> Result<Vec<Value>, StoreError> {
+    let main = |key: &str| Value::Text(run.run.settings.get(key).cloned());
+    Ok(vec![
+        run.id.0.into(),
+        main("DISTRI"),
+        main("VERSION"),
+        main("FLAVOR"),
+        main("ARCH"),
+        main("BUILD"),
+        run.created_at.0.into(),
+        json("product_runs", &run.jobs)?.into(),
+        json("product_runs", &run.obsoleted)?.into(),
+        json("product_runs", &run.run)?.into(),
+    ])
+}
+
+/// The columns of [`run`].
+pub(crate) const RUN_COLUMNS: &str = "id, created_at, jobs, obsoleted, body";
+
+pub(crate) fn run(row: Vec<Value>) -> Result<ProductRunRow, StoreError> {
+    let mut fields = Fields::new("product_runs", row);
+    Ok(ProductRunRow {
+        id: ProductRunId(fields.int()?),
+        created_at: fields.time()?,
+        jobs: fields.json()?,
+        obsoleted: fields.json()?,
+        run: fields.json()?,
     })
 }
 

@@ -34,6 +34,12 @@ pub enum StoreError {
         /// Free bytes, or "an unknown number of" where nobody can tell.
         free: String,
     },
+    /// Another row is called the same.
+    #[error("cannot {doing}: there is another one of that name; use another name, or change the other one")]
+    Duplicate {
+        /// What was tried.
+        doing: &'static str,
+    },
     /// The database does not answer or refuses.
     #[error("cannot {doing} in the database: {source}")]
     Database {
@@ -108,6 +114,28 @@ pub enum StoreError {
     BadStream {
         /// The name, shortened.
         stream: String,
+    },
+    /// An upload that nobody began, or that has ended.
+    #[error("there is no upload {upload:?}; it has been completed or given up: begin another one")]
+    NoUpload {
+        /// Its name, shortened.
+        upload: String,
+    },
+    /// A piece of an upload that does not begin where the last one ended.
+    #[error("the upload has {have} bytes, and bytes from {offset} on were sent; send from {have} on")]
+    UploadOffset {
+        /// Bytes that are there: the offset to go on from.
+        have: u64,
+        /// The offset that was sent.
+        offset: u64,
+    },
+    /// An upload of another length than was announced.
+    #[error("the upload has {have} bytes, and {size} were announced; send exactly as many")]
+    UploadSize {
+        /// Bytes that are there, or would be.
+        have: u64,
+        /// Bytes that were announced.
+        size: u64,
     },
     /// The program is shutting down.
     #[error("the storage task was stopped; the server is shutting down")]

@@ -7,11 +7,14 @@
 //! the attempt's row with the next batch → [`spool::Spool::remove`].
 #![warn(missing_docs)]
 
+mod assets;
 pub mod blobs;
 mod codec;
 mod disk;
 mod error;
 mod gate;
+mod jobs;
+mod knowledge;
 mod postgres;
 mod schema;
 pub mod spool;
@@ -19,18 +22,28 @@ mod sql;
 mod sqlite;
 mod types;
 
+pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVersion, JobAsset, Upload};
 pub use error::StoreError;
 pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
     StoredReceipt, StoredReport, Tried,
 };
-pub use types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob, Streams};
+pub use knowledge::{
+    AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId, EntryKind, Group,
+    GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product, SettingsMap,
+    StoredKey, TestSuite, User, UserId, UserRole,
+};
+pub use types::{Batch, Epoch, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob, Streams};
 
-use assay_engine::ids::{AttemptId, JobId};
+use assay_engine::ids::{AttemptId, JobId, ProductRunId};
 use assay_engine::job::StateWord;
-use assay_engine::rows::{Rows, WorkerRow};
+use assay_engine::relations::Parent;
+use assay_engine::rows::{ProductRunRow, Rows, WorkerRow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The most jobs that [`Store::cluster`] looks at before it stops.
+pub const CLUSTER_LIMIT: usize = 10_000;
 
 /// What the server keeps in a database. Every method may be called from any task at any time.
 ///
@@ -59,6 +72,26 @@ pub trait Store: Send + Sync {
     /// Jobs, the newest first.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, StoreError>;
 
+    /// Jobs without their settings, the newest first: for lists of thousands.
+    async fn summaries(&self, filter: &JobFilter) -> Result<Vec<JobSummary>, StoreError>;
+
+    /// How many jobs there are that the filter lets through, whatever its limit and offset are.
+    async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError>;
+
+    /// Everything that is related to these jobs by any number of steps from parent to child and back, with the jobs
+    /// themselves, the oldest first; with `clones` also what was made from any of them. Stops looking beyond
+    /// [`CLUSTER_LIMIT`] jobs.
+    async fn cluster(&self, jobs: &[JobId], clones: bool) -> Result<Vec<StoredJob>, StoreError>;
+
+    /// The jobs that depend on one of these.
+    async fn children(&self, jobs: &[JobId]) -> Result<Vec<(JobId, Parent)>, StoreError>;
+
+    /// A post of a product.
+    async fn product_run(&self, id: ProductRunId) -> Result<Option<ProductRunRow>, StoreError>;
+
+    /// Posts of products, the newest first.
+    async fn product_runs(&self, filter: &RunFilter) -> Result<Vec<ProductRunRow>, StoreError>;
+
     /// One job.
     async fn job(&self, id: JobId) -> Result<Option<StoredJob>, StoreError>;
 
@@ -76,6 +109,12 @@ pub trait Store: Send + Sync {
 
     /// What is kept of the gate besides.
     fn gate(&self) -> &dyn GateStore;
+
+    /// What is kept of people, of what they set up and of what they say.
+    fn knowledge(&self) -> &dyn KnowledgeStore;
+
+    /// What is kept of assets.
+    fn assets(&self) -> &dyn AssetStore;
 
     /// Closes all connections.
     async fn close(&self);

@@ -74,6 +74,8 @@ fn values(row: &PgRow) -> Result<Vec<Value>, sqlx::Error> {
 #[async_trait::async_trait]
 impl Backend for Postgres {
     const ID: &'static str = "BIGINT PRIMARY KEY";
+    const SETTING: &'static str = "(settings::json #>> '{KEY,value}')";
+    const FIND: &'static str = "strpos";
 
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError> {
         let read = async {

@@ -198,4 +198,158 @@ pub(crate) const VERSIONS: &[Version] = &[
             "ALTER TABLE leader ADD COLUMN last_event BIGINT NOT NULL DEFAULT 0",
         ],
     },
+    Version {
+        number: 3,
+        statements: &[
+            // The scenario of a job: what history, matrix and filters ask for.
+            "ALTER TABLE jobs ADD COLUMN distri TEXT",
+            "ALTER TABLE jobs ADD COLUMN version TEXT",
+            "ALTER TABLE jobs ADD COLUMN flavor TEXT",
+            "ALTER TABLE jobs ADD COLUMN arch TEXT",
+            "ALTER TABLE jobs ADD COLUMN test TEXT",
+            "ALTER TABLE jobs ADD COLUMN machine TEXT",
+            "ALTER TABLE jobs ADD COLUMN build TEXT",
+            "ALTER TABLE jobs ADD COLUMN group_id BIGINT",
+            "ALTER TABLE jobs ADD COLUMN run BIGINT",
+            // JSON as the engine has it; NULL for a job that depends on nothing. `job_parents` says the same for walks.
+            "ALTER TABLE jobs ADD COLUMN parents TEXT",
+            "ALTER TABLE jobs ADD COLUMN clone_of BIGINT",
+            "ALTER TABLE jobs ADD COLUMN cloned_as BIGINT",
+            "ALTER TABLE jobs ADD COLUMN retries TEXT",
+            "ALTER TABLE jobs ADD COLUMN hold TEXT",
+            "ALTER TABLE jobs ADD COLUMN wait TEXT",
+            "ALTER TABLE jobs ADD COLUMN blocked_by BIGINT",
+            "UPDATE jobs SET distri = NULLIF({SETTING:DISTRI}, ''), version = NULLIF({SETTING:VERSION}, ''),
+            flavor = NULLIF({SETTING:FLAVOR}, ''), arch = NULLIF({SETTING:ARCH}, ''),
+            test = NULLIF({SETTING:TEST}, ''), machine = NULLIF({SETTING:MACHINE}, ''),
+            build = NULLIF({SETTING:BUILD}, '')",
+            "CREATE INDEX jobs_by_scenario ON jobs (test, distri, version, flavor, arch, machine, id)",
+            "CREATE INDEX jobs_by_build ON jobs (build, id)",
+            "CREATE INDEX jobs_by_group ON jobs (group_id, build, id)",
+            "CREATE INDEX jobs_by_run ON jobs (run, id) WHERE run IS NOT NULL",
+            "CREATE INDEX jobs_by_origin ON jobs (clone_of) WHERE clone_of IS NOT NULL",
+            "CREATE INDEX jobs_by_clone ON jobs (cloned_as) WHERE cloned_as IS NOT NULL",
+            "CREATE TABLE job_parents (
+            job BIGINT NOT NULL,
+            parent BIGINT NOT NULL,
+            relation BIGINT NOT NULL,
+            PRIMARY KEY (job, parent, relation)
+        )",
+            "CREATE INDEX job_parents_by_parent ON job_parents (parent, job)",
+            // Posts of products; `body` is what was asked for and what was left out, as JSON.
+            "CREATE TABLE product_runs (
+            id {ID},
+            distri TEXT,
+            version TEXT,
+            flavor TEXT,
+            arch TEXT,
+            build TEXT,
+            created_at BIGINT NOT NULL,
+            jobs TEXT NOT NULL,
+            obsoleted TEXT NOT NULL,
+            body TEXT NOT NULL
+        )",
+            "CREATE INDEX product_runs_by_build ON product_runs (build, id)",
+            "ALTER TABLE leader ADD COLUMN last_run BIGINT NOT NULL DEFAULT 0",
+        ],
+    },
+    Version {
+        number: 4,
+        statements: &[
+            // The last number that each table's rows had, whatever has been removed since.
+            "CREATE TABLE numbers (
+            name TEXT PRIMARY KEY,
+            last BIGINT NOT NULL
+        )",
+            "INSERT INTO numbers (name, last) VALUES ('users', 0), ('comments', 0), ('audit_events', 0), ('machine', 0), \
+             ('test_suite', 0), ('product', 0), ('job_template', 0), ('group', 0), ('parent_group', 0)",
+            "CREATE TABLE users (
+            id {ID},
+            name TEXT NOT NULL UNIQUE,
+            role TEXT NOT NULL,
+            created_at BIGINT NOT NULL
+        )",
+            // The secret is sealed with a key that is not in the database.
+            "CREATE TABLE api_keys (
+            key TEXT PRIMARY KEY,
+            user_id BIGINT NOT NULL REFERENCES users (id),
+            sealed TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            expires_at BIGINT,
+            last_used_at BIGINT
+        )",
+            // What products are scheduled from; `name` is what makes an entry unique, `body` the entry as JSON.
+            "CREATE TABLE catalog (
+            kind TEXT NOT NULL,
+            id BIGINT NOT NULL,
+            name TEXT NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (kind, id),
+            UNIQUE (kind, name)
+        )",
+            "CREATE TABLE comments (
+            id {ID},
+            target_kind TEXT NOT NULL,
+            target BIGINT NOT NULL,
+            author TEXT NOT NULL,
+            text TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL
+        )",
+            "CREATE INDEX comments_by_target ON comments (target_kind, target, id)",
+            "CREATE TABLE audit_events (
+            id {ID},
+            at BIGINT NOT NULL,
+            author TEXT NOT NULL,
+            event TEXT NOT NULL,
+            data TEXT NOT NULL
+        )",
+        ],
+    },
+    Version {
+        number: 5,
+        statements: &[
+            "INSERT INTO numbers (name, last) VALUES ('assets', 0)",
+            // Versions of assets: the greatest number of a kind and name is what a job gets. The bytes are a blob.
+            "CREATE TABLE assets (
+            id {ID},
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            size BIGINT NOT NULL,
+            private_of BIGINT,
+            published_by BIGINT,
+            fixed BIGINT NOT NULL,
+            created_at BIGINT NOT NULL,
+            used_at BIGINT
+        )",
+            "CREATE INDEX assets_by_name ON assets (kind, name, id)",
+            "CREATE INDEX assets_by_blob ON assets (sha256)",
+            // Which version a job read under a setting, or published; outlives the version itself.
+            "CREATE TABLE job_assets (
+            job BIGINT NOT NULL,
+            role TEXT NOT NULL,
+            setting TEXT NOT NULL,
+            asset BIGINT NOT NULL,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            size BIGINT NOT NULL,
+            PRIMARY KEY (job, role, setting)
+        )",
+            "CREATE INDEX job_assets_by_asset ON job_assets (asset, job)",
+            // Uploads in progress; how far each has come is the length of its file.
+            "CREATE TABLE asset_uploads (
+            id TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            size BIGINT NOT NULL,
+            sha256 TEXT,
+            private_of BIGINT,
+            job BIGINT,
+            setting TEXT,
+            created_at BIGINT NOT NULL
+        )",
+        ],
+    },
 ];

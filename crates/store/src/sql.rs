@@ -3,14 +3,14 @@
 use crate::codec::{self, Fields};
 use crate::error::StoreError;
 use crate::schema::{VERSION_TABLE, VERSIONS};
-use crate::types::{Batch, Epoch, JobFilter, StoredAttempt, StoredJob};
-use crate::{GateStore, Store, gate};
-use assay_engine::ids::{AttemptId, JobId};
+use crate::types::{Batch, Epoch, JobFilter, JobSummary, RunFilter, StoredAttempt, StoredJob};
+use crate::{GateStore, KnowledgeStore, Store, gate, jobs};
+use assay_engine::ids::{AttemptId, JobId, ProductRunId};
 use assay_engine::job::StateWord;
-use assay_engine::rows::{Rows, SETTLED_WINDOW, WorkerRow};
+use assay_engine::relations::Parent;
+use assay_engine::rows::{ProductRunRow, Rows, SETTLED_WINDOW, WorkerRow};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 /// A value on its way into or out of a database. The two kinds of NULL are for PostgreSQL, which wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,12 @@ pub(crate) trait Backend: Send + Sync {
     /// What a table has as primary key when that is a number.
     const ID: &'static str;
 
+    /// The value of setting `KEY` in a job's JSON.
+    const SETTING: &'static str;
+
+    /// The function that finds a text in a text: its place from 1, or 0.
+    const FIND: &'static str;
+
     /// Reads.
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError>;
 
@@ -133,7 +139,14 @@ impl<B: Backend> Sql<B> {
     }
 
     fn ddl(sql: &str) -> Statement {
-        Statement::built(sql.replace("{ID}", B::ID), Vec::new())
+        let mut sql = sql.replace("{ID}", B::ID);
+        for key in ["DISTRI", "VERSION", "FLAVOR", "ARCH", "TEST", "MACHINE", "BUILD"] {
+            let place = format!("{{SETTING:{key}}}");
+            if sql.contains(&place) {
+                sql = sql.replace(&place, &B::SETTING.replace("KEY", key));
+            }
+        }
+        Statement::built(sql, Vec::new())
     }
 
     pub(crate) async fn query(
@@ -146,20 +159,23 @@ impl<B: Backend> Sql<B> {
     }
 }
 
-const JOB_COLUMNS: &str = "id, name, priority, classes, settings, detail, created_at, started_at";
+pub(crate) const JOB_COLUMNS: &str = "id, name, priority, classes, settings, detail, created_at, started_at, group_id, \
+                                      run, parents, clone_of, cloned_as, retries, hold, wait";
 const ATTEMPT_COLUMNS: &str = "job, number, token, worker, instance, host, phase, assigned_at, started_at, \
                                finished_at, outcome, outcome_class, reason, streams";
 
 /// The guard of every deciding transaction: it changes the leader's row only while the leader is the leader.
 pub(crate) fn still_leader(epoch: Epoch, batch: &Batch) -> Statement {
     let last_job = batch.jobs.keys().last().map_or(0, |id| id.0);
+    let last_run = batch.runs.keys().last().map_or(0, |id| id.0);
     let last_token = batch.attempts.values().map(|row| row.token.0).max().unwrap_or(0);
     Statement::new(
         "UPDATE leader SET commits = commits + 1, \
          last_job = CASE WHEN last_job < $2 THEN $2 ELSE last_job END, \
          last_token = CASE WHEN last_token < $3 THEN $3 ELSE last_token END, \
          last_item = CASE WHEN last_item < $4 THEN $4 ELSE last_item END, \
-         last_autohold = CASE WHEN last_autohold < $5 THEN $5 ELSE last_autohold END \
+         last_autohold = CASE WHEN last_autohold < $5 THEN $5 ELSE last_autohold END, \
+         last_run = CASE WHEN last_run < $6 THEN $6 ELSE last_run END \
          WHERE id = 1 AND epoch = $1",
         [
             epoch.0.into(),
@@ -167,56 +183,9 @@ pub(crate) fn still_leader(epoch: Epoch, batch: &Batch) -> Statement {
             last_token.into(),
             batch.gate.last_item().into(),
             batch.gate.last_autohold().into(),
+            last_run.into(),
         ],
     )
-}
-
-/// Puts together `SELECT` statements whose conditions vary.
-struct Select {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl Select {
-    fn value(&mut self, value: Value) {
-        self.values.push(value);
-        let _ = write!(self.sql, "${}", self.values.len());
-    }
-
-    fn one_of(&mut self, column: &'static str, words: impl IntoIterator<Item = &'static str>) {
-        let mut before = " IN (";
-        self.sql.push_str(" AND ");
-        self.sql.push_str(column);
-        for word in words {
-            self.sql.push_str(before);
-            self.value(word.into());
-            before = ", ";
-        }
-        self.sql.push(')');
-    }
-}
-
-fn select_jobs(filter: &JobFilter) -> Statement {
-    let sql = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE 1 = 1");
-    let mut select = Select { sql, values: Vec::new() };
-    if !filter.states.is_empty() {
-        select.one_of("state", filter.states.iter().map(|state| state.word()));
-    }
-    if !filter.outcomes.is_empty() {
-        select.one_of("outcome", filter.outcomes.iter().map(|outcome| outcome.openqa()));
-    }
-    if let Some(text) = &filter.text {
-        select.sql.push_str(" AND search LIKE ");
-        select.value(codec::contains_pattern(text).into());
-        select.sql.push_str(" ESCAPE '\\'");
-    }
-    if let Some(before) = filter.before {
-        select.sql.push_str(" AND id < ");
-        select.value(before.0.into());
-    }
-    select.sql.push_str(" ORDER BY id DESC LIMIT ");
-    select.value(i64::from(filter.limit).into());
-    Statement::built(select.sql, select.values)
 }
 
 #[async_trait::async_trait]
@@ -240,6 +209,10 @@ impl<B: Backend> Store for Sql<B> {
         let mut statements = Vec::new();
         let jobs: Result<_, _> = batch.jobs.values().map(codec::job_values).collect();
         statements.extend(codec::JOBS.statements(jobs?));
+        let parents = batch.jobs.values().flat_map(codec::parent_values).collect();
+        statements.extend(codec::PARENTS.statements(parents));
+        let runs: Result<_, _> = batch.runs.values().map(codec::run_values).collect();
+        statements.extend(codec::RUNS.statements(runs?));
         let attempts: Result<_, _> = batch.attempts.values().map(codec::attempt_values).collect();
         statements.extend(codec::ATTEMPTS.statements(attempts?));
         let workers: Result<_, _> = batch.workers.values().map(codec::worker_values).collect();
@@ -252,22 +225,24 @@ impl<B: Backend> Store for Sql<B> {
         }
         statements.extend(gate::job_statements(batch.jobs.values()));
         statements.extend(batch.gate.statements()?);
+        statements.extend(batch.deleted.iter().flat_map(|id| jobs::delete_job(*id)));
         self.backend.write("store a step", Some(still_leader(epoch, batch)), statements).await?;
         Ok(())
     }
 
     async fn load(&self) -> Result<Rows, StoreError> {
         let doing = "load what is open";
-        let sql = "SELECT last_job, last_token FROM leader WHERE id = 1";
+        let sql = "SELECT last_job, last_token, last_run FROM leader WHERE id = 1";
         let mut rows = Rows::default();
         for row in self.query(doing, sql, vec![]).await? {
             let mut fields = Fields::new("leader", row);
-            (rows.last_job, rows.last_token) = (fields.int()?, fields.int()?);
+            (rows.last_job, rows.last_token, rows.last_run) = (fields.int()?, fields.int()?, fields.int()?);
         }
         let sql = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE finished_at IS NULL ORDER BY id");
         for row in self.backend.query(doing, Statement::built(sql, vec![])).await? {
             rows.jobs.push(codec::job(row)?);
         }
+        rows.relatives = self.final_relatives(&rows.jobs).await?;
         // Two queries, each on its own index; attempts that both find are of no consequence if taken once.
         let sql = format!("SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE finished_at IS NULL ORDER BY token");
         for row in self.backend.query(doing, Statement::built(sql, vec![])).await? {
@@ -289,9 +264,40 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, StoreError> {
-        let rows = self.backend.query("list jobs", select_jobs(filter)).await?;
+        let select = jobs::select_jobs(JOB_COLUMNS, filter, B::FIND);
+        let rows = self.backend.query("list jobs", select).await?;
         let jobs: Vec<_> = rows.into_iter().map(codec::job).collect::<Result<_, _>>()?;
         self.with_reasons(jobs).await
+    }
+
+    async fn summaries(&self, filter: &JobFilter) -> Result<Vec<JobSummary>, StoreError> {
+        let select = jobs::select_jobs(codec::SUMMARY_COLUMNS, filter, B::FIND);
+        let rows = self.backend.query("list jobs", select).await?;
+        rows.into_iter().map(codec::summary).collect()
+    }
+
+    async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError> {
+        let rows = self.backend.query("count jobs", jobs::count_jobs(filter, B::FIND)).await?;
+        Ok(u64::try_from(codec::one_number("jobs", &rows)?).unwrap_or(0))
+    }
+
+    async fn cluster(&self, jobs: &[JobId], clones: bool) -> Result<Vec<StoredJob>, StoreError> {
+        let rows = self.cluster_of(jobs, clones).await?;
+        self.with_reasons(rows).await
+    }
+
+    async fn children(&self, jobs: &[JobId]) -> Result<Vec<(JobId, Parent)>, StoreError> {
+        self.children_of(jobs).await
+    }
+
+    async fn product_run(&self, id: ProductRunId) -> Result<Option<ProductRunRow>, StoreError> {
+        let sql = format!("SELECT {} FROM product_runs WHERE id = $1", codec::RUN_COLUMNS);
+        let rows = self.backend.query("read a post of a product", Statement::built(sql, vec![id.0.into()]));
+        rows.await?.into_iter().map(codec::run).next().transpose()
+    }
+
+    async fn product_runs(&self, filter: &RunFilter) -> Result<Vec<ProductRunRow>, StoreError> {
+        self.runs(filter).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<StoredJob>, StoreError> {
@@ -336,6 +342,14 @@ impl<B: Backend> Store for Sql<B> {
         self
     }
 
+    fn knowledge(&self) -> &dyn KnowledgeStore {
+        self
+    }
+
+    fn assets(&self) -> &dyn crate::AssetStore {
+        self
+    }
+
     async fn close(&self) {
         self.backend.close().await;
     }
@@ -355,7 +369,7 @@ impl<B: Backend> Sql<B> {
             }
         }
         let wait = |job: &assay_engine::rows::JobRow| match job.state.word() {
-            StateWord::Scheduled => reasons.get(&job.classes).cloned().flatten(),
+            StateWord::Scheduled => job.wait.clone().or_else(|| reasons.get(&job.classes).cloned().flatten()),
             _ => None,
         };
         Ok(jobs.into_iter().map(|row| StoredJob { wait: wait(&row), row }).collect())

@@ -126,6 +126,8 @@ async fn write_on(
 #[async_trait::async_trait]
 impl Backend for Sqlite {
     const ID: &'static str = "INTEGER PRIMARY KEY";
+    const SETTING: &'static str = "json_extract(settings, '$.KEY.value')";
+    const FIND: &'static str = "instr";
 
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError> {
         let read = async {
@@ -205,10 +207,8 @@ mod tests {
         pragma(&connection, "PRAGMA max_page_count = 1").await; // no more than there are
         let mut state = State::new(Timing::default(), assay_engine::ids::Timestamp(0));
         let settings = Settings::from_request([("TEST", "t".to_owned()), ("X", "x".repeat(200_000))]);
-        let step = state.step(
-            Input::PostJobs { jobs: vec![NewJob { settings, priority: None }] },
-            assay_engine::ids::Timestamp(1),
-        );
+        let step = state
+            .step(Input::PostJobs { jobs: vec![NewJob::new(settings)] }, assay_engine::ids::Timestamp(1));
         let mut batch = Batch::default();
         for effect in step.effects {
             if let assay_engine::io::Effect::Save(row) = effect {
@@ -221,6 +221,47 @@ mod tests {
         assert!(message.contains(dir.path().to_str().unwrap()) && message.contains("make room"), "{message}");
         pragma(&connection, "PRAGMA max_page_count = 100000").await;
         store.commit(epoch, &batch).await.unwrap();
+    }
+
+    /// Rows of the second version are read by this one, and are found by their scenario.
+    #[tokio::test]
+    async fn jobs_of_older_versions_are_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let sqlite = opened(&dir).await;
+        let run = |sql: String| {
+            let writer = sqlite.writer.clone();
+            async move { sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&writer).await.unwrap() }
+        };
+        run(crate::schema::VERSION_TABLE.replace("{ID}", Sqlite::ID)).await;
+        for version in crate::schema::VERSIONS.iter().filter(|version| version.number <= 2) {
+            for statement in version.statements {
+                run(statement.replace("{ID}", Sqlite::ID)).await;
+            }
+            run(format!("INSERT INTO schema_version (version) VALUES ({})", version.number)).await;
+        }
+        let settings = r#"{"BUILD":{"value":"1","from":"request"},"FLAVOR":{"value":"","from":"request"},
+                           "TEST":{"value":"a ''b''","from":"default"}}"#;
+        let detail = r#"{"state":"active","attempt":1,"token":9,"phase":"running","cancelled_by":"alice"}"#;
+        run(format!(
+            "INSERT INTO jobs (id, name, priority, classes, settings, state, detail, search, created_at) \
+             VALUES (7, 'n', 50, 'dummy', '{settings}', 'running', '{detail}', 'n', 5)"
+        ))
+        .await;
+        let store = crate::sql::Sql::migrated(sqlite).await.unwrap();
+        let filter = crate::JobFilter {
+            test: vec!["a 'b'".to_owned()],
+            build: vec!["1".to_owned()],
+            ..crate::JobFilter::default()
+        };
+        let [job] = &store.summaries(&filter).await.unwrap()[..] else { panic!("one job") };
+        assert_eq!((job.id.0, job.flavor.as_deref(), job.group, job.blocked_by), (7, None, None, None));
+        let row = store.job(job.id).await.unwrap().expect("the job").row;
+        assert_eq!((row.parents.len(), row.retries.left, row.clone_of), (0, 0, None));
+        let stopping = match row.state {
+            assay_engine::job::JobState::Active(active) => active.stopping,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stopping, Some(assay_engine::job::Stopping::cancelled("alice")));
     }
 
     #[tokio::test]

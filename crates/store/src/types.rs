@@ -3,13 +3,13 @@
 use crate::blobs::BlobRef;
 use crate::gate::{EventId, GateBatch};
 use assay_engine::gate::rows::GateRow;
-use assay_engine::ids::{AttemptId, JobId, WorkerName};
+use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId, Timestamp, WorkerName};
 use assay_engine::job::StateWord;
-use assay_engine::outcome::Outcome;
+use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::WaitReason;
-use assay_engine::rows::{AttemptRow, JobRow, QueueRow, Row, WorkerRow};
+use assay_engine::rows::{AttemptRow, JobRow, ProductRunRow, QueueRow, Row, WorkerRow};
 use assay_engine::settings::ClassSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A term of leadership. Grows with every change of the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,8 @@ pub type Streams = BTreeMap<String, BlobRef>;
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub(crate) jobs: BTreeMap<JobId, JobRow>,
+    pub(crate) deleted: BTreeSet<JobId>,
+    pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
     pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
@@ -34,6 +36,11 @@ impl Batch {
     pub fn push(&mut self, row: Row) {
         match row {
             Row::Job(row) => drop(self.jobs.insert(row.id, row)),
+            Row::Deleted(job) => {
+                self.jobs.remove(&job);
+                self.deleted.insert(job);
+            }
+            Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Attempt(row) => drop(self.attempts.insert(row.id, row)),
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
@@ -60,6 +67,8 @@ impl Batch {
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
+            && self.deleted.is_empty()
+            && self.runs.is_empty()
             && self.attempts.is_empty()
             && self.workers.is_empty()
             && self.queues.is_empty()
@@ -86,23 +95,160 @@ pub struct StoredAttempt {
     pub streams: Option<Streams>,
 }
 
+/// A job as lists and matrices need it: without settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSummary {
+    /// Its number.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// `DISTRI`.
+    pub distri: Option<String>,
+    /// `VERSION`.
+    pub version: Option<String>,
+    /// `FLAVOR`.
+    pub flavor: Option<String>,
+    /// `ARCH`.
+    pub arch: Option<String>,
+    /// `TEST`.
+    pub test: Option<String>,
+    /// `MACHINE`.
+    pub machine: Option<String>,
+    /// `BUILD`.
+    pub build: Option<String>,
+    /// The state in one word.
+    pub state: StateWord,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Who has to look at it.
+    pub class: Option<OutcomeClass>,
+    /// Why it ended like that.
+    pub reason: Option<String>,
+    /// Lower is earlier.
+    pub priority: i32,
+    /// Its group.
+    pub group: Option<GroupId>,
+    /// The post of a product that made it.
+    pub run: Option<ProductRunId>,
+    /// The job it was made from.
+    pub clone_of: Option<JobId>,
+    /// The job that was made from it.
+    pub cloned_as: Option<JobId>,
+    /// The job it waits for.
+    pub blocked_by: Option<JobId>,
+    /// When it was posted.
+    pub created_at: Timestamp,
+    /// When its machine began to run.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Which of several generations of a job are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that have not been started anew.
+    Current,
+    /// Those that have not been started anew, and those whose clone has not ended yet; none that are obsolete.
+    Relevant,
+}
+
 /// Which jobs to list. Conditions are combined with "and"; empty lists and `None` do not restrict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobFilter {
+    /// With one of these numbers.
+    pub ids: Vec<JobId>,
     /// In one of these states.
     pub states: Vec<StateWord>,
     /// With one of these outcomes.
     pub outcomes: Vec<Outcome>,
+    /// Jobs without an outcome too, if `outcomes` restricts.
+    pub unfinished_too: bool,
     /// This text is in the name or in the reason; capitals do not matter.
     pub text: Option<String>,
+    /// With one of these values of `DISTRI`.
+    pub distri: Vec<String>,
+    /// With one of these values of `VERSION`.
+    pub version: Vec<String>,
+    /// With one of these values of `FLAVOR`.
+    pub flavor: Vec<String>,
+    /// With one of these values of `ARCH`.
+    pub arch: Vec<String>,
+    /// With one of these values of `TEST`.
+    pub test: Vec<String>,
+    /// With one of these values of `MACHINE`.
+    pub machine: Vec<String>,
+    /// With one of these values of `BUILD`.
+    pub build: Vec<String>,
+    /// In one of these groups; `None` stands for jobs without a group.
+    pub groups: Vec<Option<GroupId>>,
+    /// Not in one of these.
+    pub not_groups: Vec<GroupId>,
+    /// Made by this post of a product.
+    pub run: Option<ProductRunId>,
+    /// With all of these settings, whatever else they have.
+    pub settings: Vec<(String, String)>,
+    /// Which generations.
+    pub scope: Scope,
+    /// Of each scenario (`DISTRI VERSION FLAVOR ARCH TEST MACHINE`) only the newest job that fits.
+    pub latest: bool,
     /// With a lower number than this: the next page.
     pub before: Option<JobId>,
+    /// With a higher number than this.
+    pub after: Option<JobId>,
     /// At most so many.
     pub limit: u32,
+    /// So many of the newest are left out.
+    pub offset: u32,
 }
 
 impl Default for JobFilter {
     fn default() -> Self {
-        Self { states: Vec::new(), outcomes: Vec::new(), text: None, before: None, limit: 100 }
+        Self {
+            ids: Vec::new(),
+            states: Vec::new(),
+            outcomes: Vec::new(),
+            unfinished_too: false,
+            text: None,
+            distri: Vec::new(),
+            version: Vec::new(),
+            flavor: Vec::new(),
+            arch: Vec::new(),
+            test: Vec::new(),
+            machine: Vec::new(),
+            build: Vec::new(),
+            groups: Vec::new(),
+            not_groups: Vec::new(),
+            run: None,
+            settings: Vec::new(),
+            scope: Scope::All,
+            latest: false,
+            before: None,
+            after: None,
+            limit: 100,
+            offset: 0,
+        }
     }
+}
+
+/// Which posts of products to list; empty lists and `None` do not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunFilter {
+    /// `DISTRI`.
+    pub distri: Option<String>,
+    /// `VERSION`.
+    pub version: Option<String>,
+    /// `FLAVOR`.
+    pub flavor: Option<String>,
+    /// `ARCH`.
+    pub arch: Option<String>,
+    /// `BUILD`.
+    pub build: Option<String>,
+    /// With a lower number than this: the next page.
+    pub before: Option<ProductRunId>,
+    /// At most so many; 100 if 0.
+    pub limit: u32,
 }

@@ -298,3 +298,84 @@ proptest! {
         });
     }
 }
+
+mod assets {
+    use super::dir;
+    use assay_engine::assets::{AssetKey, AssetKind};
+    use assay_engine::ids::Timestamp;
+    use assay_store::blobs::Sha256;
+    use assay_store::{AssetFiles, StoreError, Upload};
+    use fs_err as fs;
+
+    fn upload(size: u64, sha256: Option<Sha256>) -> Upload {
+        let asset = AssetKey { kind: AssetKind::Iso, name: "a.iso".parse().unwrap() };
+        let id = "0123456789abcdef0123456789abcdef".to_owned();
+        Upload { id, asset, size, sha256, private_of: None, by: None, created_at: Timestamp(0) }
+    }
+
+    #[tokio::test]
+    async fn an_upload_grows_piece_by_piece_across_processes() {
+        let dir = dir();
+        let upload = upload(10, Some(Sha256::of(b"0123456789")));
+        let files = AssetFiles::open(&dir.path).unwrap();
+        files.begin(&upload).await.unwrap();
+        assert_eq!(files.append(&upload, 0, b"0123".to_vec()).await.unwrap(), 4);
+        drop(files);
+        let files = AssetFiles::open(&dir.path).unwrap();
+        assert_eq!(files.length(&upload.id).await.unwrap(), 4);
+        // What was sent twice is taken once.
+        assert_eq!(files.append(&upload, 2, b"23456".to_vec()).await.unwrap(), 7);
+        assert_eq!(files.append(&upload, 0, b"01".to_vec()).await.unwrap(), 7);
+        let gap = files.append(&upload, 8, b"89".to_vec()).await.unwrap_err();
+        assert!(matches!(gap, StoreError::UploadOffset { have: 7, offset: 8 }), "{gap}");
+        let long = files.append(&upload, 7, b"789A".to_vec()).await.unwrap_err();
+        assert!(matches!(long, StoreError::UploadSize { have: 11, size: 10 }), "{long}");
+        let short = files.finish(&upload).await.unwrap_err();
+        assert!(matches!(short, StoreError::UploadSize { have: 7, size: 10 }), "{short}");
+        files.append(&upload, 7, b"789".to_vec()).await.unwrap();
+        // A process that dies between the blob and its row does it again.
+        let blob = files.finish(&upload).await.unwrap();
+        assert_eq!(files.finish(&upload).await.unwrap(), blob);
+        files.abandon(&upload.id).await.unwrap();
+        files.abandon(&upload.id).await.unwrap();
+        let gone = files.length(&upload.id).await.unwrap_err();
+        assert!(matches!(gone, StoreError::NoUpload { .. }), "{gone}");
+        assert_eq!(files.stored().await.unwrap(), [blob.sha256]);
+        assert_eq!(files.get(blob.sha256).await.unwrap().unwrap().size, 10);
+        files.remove(blob.sha256).await.unwrap();
+        files.remove(blob.sha256).await.unwrap();
+        assert!(files.get(blob.sha256).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn bytes_with_another_hash_are_dropped() {
+        let dir = dir();
+        let files = AssetFiles::open(&dir.path).unwrap();
+        let upload = upload(3, Some(Sha256::of(b"abc")));
+        files.begin(&upload).await.unwrap();
+        files.append(&upload, 0, b"abd".to_vec()).await.unwrap();
+        let error = files.finish(&upload).await.unwrap_err();
+        assert!(matches!(error, StoreError::HashMismatch { .. }), "{error}");
+        assert_eq!(files.length(&upload.id).await.unwrap(), 0, "the upload begins anew");
+        assert_eq!(files.stored().await.unwrap(), []);
+        files.append(&upload, 0, b"abc".to_vec()).await.unwrap();
+        files.finish(&upload).await.unwrap();
+        files.sweep(std::slice::from_ref(&upload)).await.unwrap();
+        assert_eq!(files.length(&upload.id).await.unwrap(), 3);
+        files.sweep(&[]).await.unwrap();
+        assert!(files.length(&upload.id).await.is_err(), "nobody knows it any more");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_uploaded() {
+        let dir = dir();
+        let files = AssetFiles::open(&dir.path).unwrap();
+        let huge = files.begin(&upload(u64::MAX / 4, None)).await.unwrap_err();
+        assert!(matches!(huge, StoreError::DiskFull { .. }), "{huge}");
+        let path = Upload { id: "../../../../etc/passwd".to_owned(), ..upload(1, None) };
+        for error in [files.begin(&path).await.unwrap_err(), files.length(&path.id).await.unwrap_err()] {
+            assert!(matches!(error, StoreError::NoUpload { .. }), "{error}");
+        }
+        assert_eq!(fs::read_dir(dir.path.join("assets/uploads")).unwrap().count(), 0);
+    }
+}

@@ -4,6 +4,7 @@ use camino::Utf8PathBuf;
 
 use crate::accel::Accelerator;
 use crate::settings::{BootFrom, MachineSpec};
+use crate::switch::Mac;
 
 /// What was decided outside: where things are. Socket paths are relative to QEMU's working directory,
 /// as the path of a socket may have 107 bytes only.
@@ -13,12 +14,19 @@ pub struct Layout {
     pub accelerator: Accelerator,
     /// The overlay over HDD_1.
     pub overlay: Option<Utf8PathBuf>,
+    /// Different for every machine of a cluster; its cards' addresses are made of it.
+    pub number: u16,
 }
 
 pub(crate) const QMP_SOCKET: &str = "qmp.sock";
 pub(crate) const VNC_SOCKET: &str = "vnc.sock";
 pub(crate) const SERIAL_SOCKET: &str = "serial0.sock";
 pub(crate) const CD_DEVICE: &str = "cd0";
+
+/// Where the frames of a card in a network of the cluster go through.
+pub(crate) fn network_socket(card: usize) -> String {
+    format!("net{card}.sock")
+}
 
 /// Graphics cards that take the preferred resolution as properties.
 const WITH_EDID: &[&str] =
@@ -51,7 +59,7 @@ impl MachineSpec {
         args.control();
         self.screen_and_input(&mut args);
         self.disks(layout, &mut args);
-        self.network(&mut args);
+        self.network(layout, &mut args);
         args.option("-object", "rng-random,id=rng0,filename=/dev/urandom");
         args.option("-device", "virtio-rng-pci,rng=rng0");
         for (name, value) in [("-kernel", &self.kernel), ("-initrd", &self.initrd)] {
@@ -107,17 +115,35 @@ impl MachineSpec {
         }
     }
 
-    fn network(&self, args: &mut Args) {
-        let Some(model) = &self.nic else { return };
-        // Restricted: an address by DHCP, and nothing beyond.
-        args.option("-netdev", "user,id=net0,restrict=on");
-        let boot = match self.boot_from {
-            Some(BootFrom::Network) => ",bootindex=0",
-            // No network boot program, which would cost its start.
-            _ => ",romfile=",
-        };
-        args.option("-device", &format!("{model},netdev=net0,mac=52:54:00:12:34:56{boot}"));
+    fn network(&self, layout: &Layout, args: &mut Args) {
+        for (number, nic) in self.nics.iter().enumerate() {
+            let netdev = match &nic.network {
+                // Restricted: an address by DHCP, and nothing beyond.
+                None => format!("user,id=net{number},restrict=on"),
+                Some(_) => format!(
+                    "stream,id=net{number},server=off,addr.type=unix,addr.path={}",
+                    network_socket(number)
+                ),
+            };
+            args.option("-netdev", &netdev);
+            let boot = match self.boot_from {
+                Some(BootFrom::Network) if number == 0 => ",bootindex=0",
+                // No network boot program, which would cost its start.
+                _ => ",romfile=",
+            };
+            let mac = nic.mac.unwrap_or(match &nic.network {
+                None => Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+                Some(_) => Mac(mac_of(layout.number, number)),
+            });
+            args.option("-device", &format!("{},netdev=net{number},mac={mac}{boot}", nic.model));
+        }
     }
+}
+
+/// The address of a card in a network of its cluster: 52:54:00 is QEMU's own range.
+fn mac_of(machine: u16, card: usize) -> [u8; 6] {
+    let [high, low] = machine.to_be_bytes();
+    [0x52, 0x54, 0, high, low, u8::try_from(card).unwrap_or(u8::MAX)]
 }
 
 struct Args(Vec<String>);
@@ -170,7 +196,7 @@ mod tests {
     fn iso_under_tcg() {
         let mut spec = spec(&[]);
         spec.iso = Some("/images/a,b.iso".into());
-        let layout = Layout { accelerator: Accelerator::Tcg, overlay: None };
+        let layout = Layout { accelerator: Accelerator::Tcg, overlay: None, number: 258 };
         assert_eq!(
             shown(&spec.arguments(&layout)),
             "-no-user-config
@@ -216,7 +242,8 @@ mod tests {
         spec.kernel = Some("/boot/linux".into());
         spec.initrd = Some("/boot/initrd.gz".into());
         spec.append = Some("console=ttyS0 quiet".to_owned());
-        let layout = Layout { accelerator: Accelerator::Kvm, overlay: Some("/run/m/hdd_1.qcow2".into()) };
+        let layout =
+            Layout { accelerator: Accelerator::Kvm, overlay: Some("/run/m/hdd_1.qcow2".into()), number: 258 };
         let shown = shown(&spec.arguments(&layout));
         for line in [
             "-machine q35\n-accel kvm\n-cpu host\n-smp 2",
@@ -230,10 +257,28 @@ mod tests {
     }
 
     #[test]
+    fn a_card_in_each_network_of_the_cluster() {
+        let spec =
+            spec(&[("NICTYPE", "tap"), ("NETWORKS", "fixed, storage"), ("NICMAC", "52:54:00:00:00:07")]);
+        let shown =
+            shown(&spec.arguments(&Layout { accelerator: Accelerator::Tcg, overlay: None, number: 258 }));
+        for line in [
+            "-netdev stream,id=net0,server=off,addr.type=unix,addr.path=net0.sock
+-device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:07,romfile=",
+            "-netdev stream,id=net1,server=off,addr.type=unix,addr.path=net1.sock
+-device virtio-net-pci,netdev=net1,mac=52:54:00:01:02:01,romfile=",
+        ] {
+            assert!(shown.contains(line), "{line} in\n{shown}");
+        }
+    }
+
+    #[test]
     fn boot_from_the_network_keeps_the_boot_program() {
-        let shown = shown(
-            &spec(&[("BOOTFROM", "n")]).arguments(&Layout { accelerator: Accelerator::Tcg, overlay: None }),
-        );
+        let shown = shown(&spec(&[("BOOTFROM", "n")]).arguments(&Layout {
+            accelerator: Accelerator::Tcg,
+            overlay: None,
+            number: 258,
+        }));
         assert!(shown.contains("mac=52:54:00:12:34:56,bootindex=0"), "{shown}");
     }
 }

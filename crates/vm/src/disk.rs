@@ -9,6 +9,9 @@ use crate::qcow2::{self, Image};
 /// Most images that may lie over each other.
 const MOST_LAYERS: usize = 32;
 
+/// The name of the file in the machine's directory that takes the changes to its disk: qcow2 over the image.
+pub const DISK: &str = "hdd_1.qcow2";
+
 /// Creates `dir/hdd_1.qcow2`, which takes the changes to `image`.
 pub(crate) async fn overlay(
     qemu_img: &str,
@@ -16,7 +19,7 @@ pub(crate) async fn overlay(
     dir: &Utf8Path,
 ) -> Result<Utf8PathBuf, MachineError> {
     let format = format_of(image)?;
-    let path = dir.join("hdd_1.qcow2");
+    let path = dir.join(DISK);
     let output = Command::new(qemu_img)
         .args(["create", "-q", "-f", "qcow2", "-F", format, "-b", image.as_str(), path.as_str()])
         .kill_on_drop(true)

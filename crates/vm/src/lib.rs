@@ -19,10 +19,12 @@ mod sandbox;
 mod serial;
 pub mod settings;
 mod spawner;
+pub mod switch;
 mod vnc;
 
 pub use accel::Accelerator;
 pub use cmdline::Layout;
+pub use disk::DISK;
 pub use error::{Class, MachineError};
 pub use frames::{Demand, Frame, FrameObserver, FrameSource, Rect};
 pub use input::TypingPace;

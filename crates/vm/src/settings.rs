@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::switch::Mac;
+
 /// A variable that the machine understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable {
@@ -47,7 +49,19 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "NICTYPE",
         "user",
-        "Network: only user, QEMU's own network, cut off from the host and the world.",
+        "Network: user, QEMU's own network, cut off from the host and the world; tap (or vde): networks of the \
+         job's cluster, by a switch inside the workers.",
+    ),
+    variable(
+        "NETWORKS",
+        "fixed",
+        "With NICTYPE=tap: names of the cluster's networks, separated by commas; one card for each.",
+    ),
+    variable(
+        "NICMAC",
+        "",
+        "Hardware addresses of the cards, separated by commas; without it 52:54:00:12:34:56 for NICTYPE=user, else \
+         addresses that are different within the cluster.",
     ),
     variable(
         "NICMODEL",
@@ -103,6 +117,25 @@ const UNSUPPORTED: &[&str] = &[
     "ISO_2",
     "ISO_3",
 ];
+
+/// The most cards of one machine.
+const MOST_NICS: usize = 8;
+
+/// A network card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// NICMODEL, a QEMU device.
+    pub model: String,
+    /// The network of the cluster that it is in; none for QEMU's own.
+    pub network: Option<String>,
+    /// NICMAC, if given.
+    pub mac: Option<Mac>,
+}
+
+/// The parts of a list, without spaces around and without empty ones.
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
 
 /// One setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,8 +205,8 @@ pub struct MachineSpec {
     pub append: Option<String>,
     /// BOOTFROM.
     pub boot_from: Option<BootFrom>,
-    /// NICMODEL; none for no card.
-    pub nic: Option<String>,
+    /// The network cards; none for NICMODEL=none.
+    pub nics: Vec<Nic>,
     /// QEMU_VIDEO_DEVICE or QEMUVGA.
     pub video: String,
     /// XRES, in pixels.
@@ -189,6 +222,11 @@ pub struct MachineSpec {
 }
 
 impl MachineSpec {
+    /// The cards that are in a network of the cluster: their numbers and the networks' names.
+    pub(crate) fn cluster_cards(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.nics.iter().enumerate().filter_map(|(card, nic)| Some((card, nic.network.as_deref()?)))
+    }
+
     /// Reads the variables of [`VARIABLES`]; others are none of the machine's business. Relative paths
     /// start at `base`. Files are looked at: they must be there, readable and not empty.
     pub fn from_settings(
@@ -214,7 +252,7 @@ impl MachineSpec {
             initrd: read.file("INITRD"),
             append: read.given("APPEND").map(str::to_owned),
             boot_from: read.boot_from(),
-            nic: read.nic(),
+            nics: read.nics(),
             video: read.video(),
             xres: read.number("XRES", 320, 8192, "pixels"),
             yres: read.number("YRES", 200, 4096, "pixels"),
@@ -335,14 +373,40 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn nic(&mut self) -> Option<String> {
-        if self.text("NICTYPE") != "user" {
-            self.problem("NICTYPE", "only user is possible; tap and vde networks are not supported yet.");
+    fn nics(&mut self) -> Vec<Nic> {
+        let networks: Vec<Option<String>> = match self.text("NICTYPE").as_str() {
+            "user" => vec![None],
+            "tap" | "vde" => words(&self.text("NETWORKS")).map(|name| Some(name.to_owned())).collect(),
+            _ => {
+                self.problem(
+                    "NICTYPE",
+                    "expected user, or tap or vde for the networks of the job's cluster.",
+                );
+                return Vec::new();
+            }
+        };
+        if networks.is_empty() || networks.len() > MOST_NICS {
+            self.problem("NETWORKS", "expected one to eight names, separated by commas.");
+        }
+        let given = self.text("NICMAC");
+        let macs: Vec<Option<Mac>> = words(&given).map(|word| word.parse().ok()).collect();
+        if macs.iter().any(Option::is_none) || macs.len() > networks.len() {
+            self.problem(
+                "NICMAC",
+                "expected an address like 52:54:00:12:34:56 for each card, separated by commas.",
+            );
         }
         let model = self.text("NICMODEL");
         // openQA's name for it leaves the bus out.
         let model = if model == "virtio-net" { "virtio-net-pci".to_owned() } else { model };
-        (model != "none").then_some(model)
+        if model == "none" {
+            return Vec::new();
+        }
+        let card = |(number, network): (usize, Option<String>)| {
+            let mac = macs.get(number).copied().flatten();
+            Nic { model: model.clone(), network, mac }
+        };
+        networks.into_iter().enumerate().map(card).collect()
     }
 
     fn video(&mut self) -> String {
@@ -376,7 +440,7 @@ impl<'a> Reader<'a> {
         let without_kernel = !given("KERNEL");
         let no_disk = spec.boot_from == Some(BootFrom::Disk) && !given("HDD_1");
         let no_cd = spec.boot_from == Some(BootFrom::Cdrom) && !given("ISO");
-        let no_card = spec.boot_from == Some(BootFrom::Network) && spec.nic.is_none();
+        let no_card = spec.boot_from == Some(BootFrom::Network) && spec.nics.is_empty();
         for name in ["INITRD", "APPEND"] {
             if without_kernel && self.given(name).is_some() {
                 self.problem(name, "it has no effect without KERNEL; set KERNEL or remove it.");
@@ -429,7 +493,7 @@ mod tests {
                 ("XRES", "-3"),
                 ("QEMU_NO_KVM", "yes"),
                 ("BOOTFROM", "floppy"),
-                ("NICTYPE", "tap"),
+                ("NICTYPE", "bridge"),
                 ("QEMUVGA", "ega"),
                 ("UEFI", "1"),
             ],
@@ -453,7 +517,8 @@ mod tests {
                     "KERNEL=vmlinuz: there is no file {base}/vmlinuz. Give the path of an existing image, absolute or relative to the job's directory."
                 ),
                 "BOOTFROM=floppy: expected c (disk), d (cdrom) or n (network).".to_owned(),
-                "NICTYPE=tap: only user is possible; tap and vde networks are not supported yet.".to_owned(),
+                "NICTYPE=bridge: expected user, or tap or vde for the networks of the job's cluster."
+                    .to_owned(),
                 "QEMUVGA=ega: expected std, virtio, qxl or cirrus; name other devices in QEMU_VIDEO_DEVICE."
                     .to_owned(),
                 "XRES=-3: expected a whole number of pixels from 320 to 8192, for instance 1024.".to_owned(),

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
+use assay_proto::api::restart::SetPriority;
 use assay_proto::api::{CancelJob, Job as ApiJob, JobList, PostJob, PostedJobs};
 use assay_worker::suite::default_settings;
 use camino::Utf8Path;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-const API: &str = "/api/assay/v1";
+pub(super) const API: &str = "/api/assay/v1";
 
 /// Jobs on a server.
 #[derive(clap::Subcommand)]
@@ -32,6 +33,33 @@ pub(crate) enum Job {
     Show {
         /// Its number.
         job: i64,
+        /// Say of each setting where it comes from and what it overrode.
+        #[arg(long)]
+        explain: bool,
+    },
+    /// Say why a job waits, or why it ended as it did.
+    Why {
+        /// Its number.
+        job: i64,
+    },
+    /// Start jobs anew: clones of them and of what the policy adds.
+    #[command(
+        after_help = "Examples:\n  assay job restart 12 --plan\n  assay job restart 12 13 --set QEMURAM=4096\n  \
+                            assay job restart 12 --force --skip-children"
+    )]
+    Restart(super::restart::Restart),
+    /// Copy a job with other settings; the job itself does not change.
+    #[command(
+        after_help = "Examples:\n  assay job clone 12 QEMURAM=4096 TEST+=-big\n  assay job clone 12 DEBUG="
+    )]
+    Clone(super::restart::Clone),
+    /// Change the priority of a job that waits; lower is earlier.
+    Prio {
+        /// Its number.
+        job: i64,
+        /// The new priority.
+        #[arg(allow_negative_numbers = true)]
+        priority: i32,
     },
     /// Print a job's log.
     #[command(after_help = "Examples:\n  assay job log 12 --follow\n  assay job log 12 --file serial0.txt")]
@@ -98,15 +126,24 @@ pub(crate) struct Wait {
 
 /// Answers of the server with its address, so that paths become links.
 #[derive(Serialize)]
-struct At<'a, T: Serialize> {
-    server: &'a str,
+pub(super) struct At<'a, T: Serialize> {
+    pub(super) server: &'a str,
     #[serde(flatten)]
-    answer: T,
+    pub(super) answer: T,
 }
 
 #[derive(Serialize)]
 struct Jobs {
     jobs: Vec<ApiJob>,
+}
+
+/// Why a job is where it is.
+#[derive(Serialize)]
+struct Why {
+    job: i64,
+    state: String,
+    result: String,
+    reason: Option<String>,
 }
 
 impl Job {
@@ -115,12 +152,39 @@ impl Job {
         match self {
             Self::Post(post) => post.run(common, &client),
             Self::List(list) => list.run(common, &client),
-            Self::Show { job } => {
+            Self::Show { job, explain } => {
                 let job: ApiJob = client.get(&format!("{API}/jobs/{job}"))?;
                 if common.json {
                     ui::print_json(&At { server: client.url(), answer: job });
                 } else {
-                    show(&client, &job);
+                    show(&client, &job, explain);
+                }
+                Ok(Code::Ok)
+            }
+            Self::Why { job } => {
+                let job: ApiJob = client.get(&format!("{API}/jobs/{job}"))?;
+                if common.json {
+                    let why = Why { job: job.id.0, state: job.state, result: job.result, reason: job.reason };
+                    ui::print_json(&At { server: client.url(), answer: why });
+                } else {
+                    let reason = job.reason.as_deref().unwrap_or("there is nothing to say");
+                    println!(
+                        "job {} is {}: {reason}",
+                        job.id,
+                        if job.is_final() { &job.result } else { &job.state }
+                    );
+                }
+                Ok(Code::Ok)
+            }
+            Self::Restart(restart) => restart.run(common, &client),
+            Self::Clone(clone) => clone.run(common, &client),
+            Self::Prio { job, priority } => {
+                let path = format!("{API}/jobs/{job}/priority");
+                let job: ApiJob = client.post(&path, &SetPriority { priority })?;
+                if common.json {
+                    ui::print_json(&At { server: client.url(), answer: &job });
+                } else {
+                    println!("job {} has priority {}", job.id, job.priority);
                 }
                 Ok(Code::Ok)
             }
@@ -330,7 +394,7 @@ fn took(job: &ApiJob) -> String {
     }
 }
 
-fn show(client: &Client, job: &ApiJob) {
+fn show(client: &Client, job: &ApiJob, explain: bool) {
     println!("job {}  {}", job.id, job.name);
     println!("{}{}", client.url(), job.url);
     println!("state    {}", job.state);
@@ -343,10 +407,13 @@ fn show(client: &Client, job: &ApiJob) {
     if !job.attempts.is_empty() {
         println!("\n{}", attempts(job));
     }
-    let settings = job
-        .settings
-        .iter()
-        .map(|(name, setting)| vec![name.clone(), setting.value.clone(), setting.from.clone()]);
+    let settings = job.settings.iter().map(|(name, setting)| {
+        let mut from = if explain { setting.origin.clone() } else { setting.from.clone() };
+        for (origin, value) in setting.over.iter().filter(|_| explain) {
+            from = format!("{from}, over {value:?} from {origin}");
+        }
+        vec![name.clone(), setting.value.clone(), from]
+    });
     println!("\n{}", ui::table(&["SETTING", "VALUE", "FROM"], settings));
 }
 

@@ -1,28 +1,185 @@
-//! `assay key …`: the key that receipts are signed with.
+//! `assay key …`: keys that people sign requests with, and the key that receipts are signed with.
 
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::ReceiptKey;
+use assay_proto::api::people::{MadeKey, NewKey, UserList};
+use serde_json::Value;
+
+const API: &str = "/api/assay/v1";
 
 /// Keys of the server.
 #[derive(clap::Subcommand)]
 pub(crate) enum Key {
+    /// Make a key for somebody, for openQA's clients and for Assay's API. Its secret is shown once.
+    #[command(
+        after_help = "Examples:\n  assay key create --user ann --role operator\n  assay key create --user ci --role operator --expires 30d\n  \
+                      assay key create --user ann                 another key for the same user\n  \
+                      assay key create --user ci --role operator --quiet >>~/.config/openqa/client.conf"
+    )]
+    Create(Create),
+    /// List users and their keys; secrets are not shown.
+    List,
+    /// Revoke a key: from now on it is refused.
+    #[command(after_help = "Example:\n  assay key revoke 1234567890ABCDEF")]
+    Revoke {
+        /// The key, as `assay key list` shows it.
+        key: String,
+    },
     /// Print the public key of receipts as a line for a trust file.
     #[command(after_help = "Example:\n  assay key show >trust && assay verify . master --trust trust")]
     Show,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct Create {
+    /// Whose key; the user is made if there is none of that name (default: the role's name).
+    #[arg(long)]
+    user: Option<String>,
+    /// What a new user may do: viewer, operator (post, restart, cancel, comment) or admin (everything).
+    #[arg(long, value_parser = ["viewer", "operator", "admin"])]
+    role: Option<String>,
+    /// After how long it is refused: 365d, 12w, or never.
+    #[arg(long, default_value = "365d", value_parser = days)]
+    expires: Days,
+    /// Print only the section for client.conf.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// How long a key lives; none is without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Days(Option<u32>);
+
+fn days(text: &str) -> Result<Days, String> {
+    if text == "never" {
+        return Ok(Days(None));
+    }
+    let times = |number: &str, by: u32| number.parse::<u32>().ok().and_then(|number| number.checked_mul(by));
+    let found = match (text.strip_suffix('d'), text.strip_suffix('w')) {
+        (Some(number), _) => times(number, 1),
+        (_, Some(number)) => times(number, 7),
+        _ => None,
+    };
+    found
+        .filter(|days| *days > 0)
+        .map(|days| Days(Some(days)))
+        .ok_or_else(|| "write a number of days or weeks, such as 365d or 12w, or never".to_owned())
+}
+
 impl Key {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
-        let Self::Show = self;
         let client = Client::new(common)?;
-        let key: ReceiptKey = client.get("/api/assay/v1/receipts/key")?;
+        match self {
+            Self::Create(create) => create.run(common, &client),
+            Self::List => list(common, &client),
+            Self::Revoke { key } => {
+                let plain = key.chars().all(|c| c.is_ascii_alphanumeric());
+                if !plain || key.is_empty() {
+                    return Err(CliError::usage(format!("{key:?} is no key; `assay key list` shows them")));
+                }
+                let answer: Value = client.delete(&format!("{API}/keys/{key}"))?;
+                if common.json {
+                    ui::print_json(&answer);
+                } else {
+                    println!("key {key} is revoked");
+                }
+                Ok(Code::Ok)
+            }
+            Self::Show => {
+                let key: ReceiptKey = client.get(&format!("{API}/receipts/key"))?;
+                if common.json {
+                    ui::print_json(&key);
+                } else {
+                    println!("{}", key.trust);
+                }
+                Ok(Code::Ok)
+            }
+        }
+    }
+}
+
+impl Create {
+    fn run(self, common: &Common, client: &Client) -> Result<Code, CliError> {
+        let user = self.user.or_else(|| self.role.clone()).unwrap_or_else(|| "operator".to_owned());
+        let new = NewKey { user, role: self.role, expires_days: self.expires.0 };
+        let made: MadeKey = client.post(&format!("{API}/keys"), &new)?;
         if common.json {
-            ui::print_json(&key);
-        } else {
-            println!("{}", key.trust);
+            ui::print_json(&made);
+            return Ok(Code::Ok);
+        }
+        if !self.quiet {
+            let until = made
+                .key
+                .expires
+                .as_deref()
+                .map_or_else(|| "never expires".to_owned(), |at| format!("expires {at}"));
+            println!("# A key for {} ({}); it {until}.", made.user, made.role);
+            println!("# The secret is not shown again. For ~/.config/openqa/client.conf:");
+        }
+        for section in sections(client.url()) {
+            println!("[{section}]\nkey = {}\nsecret = {}", made.key.key, made.secret);
         }
         Ok(Code::Ok)
+    }
+}
+
+/// The names of the sections that clients look for: the host for openQA's own, with its port for the Python client.
+fn sections(url: &str) -> Vec<&str> {
+    let place = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = place.split('/').next().unwrap_or(place);
+    let host = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => place.split(':').next().unwrap_or(place),
+    };
+    if host == place { vec![host] } else { vec![host, place] }
+}
+
+fn list(common: &Common, client: &Client) -> Result<Code, CliError> {
+    let list: UserList = client.get(&format!("{API}/users"))?;
+    if common.json {
+        ui::print_json(&list);
+        return Ok(Code::Ok);
+    }
+    let mut rows = Vec::new();
+    for user in list.users {
+        if user.keys.is_empty() {
+            rows.push(vec![user.name.clone(), user.role.clone(), "none".to_owned()]);
+        }
+        for key in user.keys {
+            let expires = match (key.expired, key.expires) {
+                (true, _) => "expired".to_owned(),
+                (false, Some(at)) => at,
+                (false, None) => "never".to_owned(),
+            };
+            let used = key.last_used.unwrap_or_else(|| "never".to_owned());
+            rows.push(vec![user.name.clone(), user.role.clone(), key.key, expires, used]);
+        }
+    }
+    println!("{}", ui::table(&["user", "role", "key", "expires", "last used"], rows));
+    Ok(Code::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_of_keys() {
+        assert_eq!(
+            (days("365d"), days("2w"), days("never")),
+            (Ok(Days(Some(365))), Ok(Days(Some(14))), Ok(Days(None)))
+        );
+        for text in ["", "d", "0d", "-1d", "1y", "365", "99999999999d", "999999999w"] {
+            assert!(days(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sections_are_hosts() {
+        assert_eq!(sections("http://127.0.0.1:9526"), ["127.0.0.1", "127.0.0.1:9526"]);
+        assert_eq!(sections("https://openqa.example.com/"), ["openqa.example.com"]);
+        assert_eq!(sections("http://[::1]:9526"), ["::1", "[::1]:9526"]);
     }
 }

@@ -1,5 +1,6 @@
 //! One file per noun.
 
+pub(crate) mod asset;
 pub(crate) mod change;
 pub(crate) mod config;
 pub(crate) mod doctor;
@@ -9,8 +10,11 @@ pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod needle;
 pub(crate) mod pipeline;
+pub(crate) mod product;
+pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod staging;
+pub(crate) mod template;
 pub(crate) mod test;
 pub(crate) mod up;
 pub(crate) mod verify;

@@ -150,7 +150,10 @@ pub(crate) fn code(outcome: Outcome, class: OutcomeClass) -> Code {
         (Outcome::Passed | Outcome::Softfailed, _) => Code::Ok,
         (Outcome::Failed | Outcome::TimeoutExceeded, _) => Code::Negative,
         (Outcome::Incomplete, OutcomeClass::Test) => Code::Usage,
-        (Outcome::Incomplete | Outcome::UserCancelled, _) => Code::Infrastructure,
+        // Outcomes of a server's rules are not those of a run without a server.
+        (Outcome::Incomplete, _) => Code::Infrastructure,
+        (outcome, _) if outcome.is_aborted() => Code::Infrastructure,
+        (_, _) => Code::Negative,
     }
 }
 
@@ -177,6 +180,7 @@ async fn execute(
         stop: stop.subscribe(),
         tap: ScreenTap::default(),
         began,
+        assets: None,
         host: Arc::new(host),
     };
     let mut progress = Progress::new(out, ui::can_draw() && !common.json && common.verbose == 0);

@@ -27,8 +27,8 @@ pub(crate) struct Whatif {
     #[arg(long, requires = "zuul")]
     noop_joins: bool,
     /// The record; without FILE that of the running server.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, required = true)]
-    history: Option<Option<Utf8PathBuf>>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = RUNNING, required = true)]
+    history: Utf8PathBuf,
     /// How many builds run at once (default: as many as there are).
     #[arg(long)]
     workers: Option<usize>,
@@ -36,6 +36,9 @@ pub(crate) struct Whatif {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
+
+/// In the place of a file: the server's own record.
+const RUNNING: &str = "-";
 
 #[derive(Serialize)]
 struct Compared {
@@ -116,14 +119,13 @@ impl Whatif {
     }
 
     fn read_history(&self, common: &Common, tell: &dyn Fn(String)) -> Result<History, CliError> {
-        let (text, name) = match self.history.as_ref().and_then(Option::as_ref) {
-            Some(file) => (read(file)?, file.to_string()),
-            None => {
-                let client = Client::new(common)?;
-                let path = "/api/assay/v1/gate/history";
-                let text = client.text(path, |bytes| tell(format!("{} KiB of the record", bytes / 1024)))?;
-                (text, format!("{}{path}", client.url()))
-            }
+        let (text, name) = if self.history == RUNNING {
+            let client = Client::new(common)?;
+            let path = "/api/assay/v1/gate/history";
+            let text = client.download(path, |bytes| tell(format!("{} KiB of the record", bytes / 1024)))?;
+            (text, format!("{}{path}", client.url()))
+        } else {
+            (read(&self.history)?, self.history.to_string())
         };
         let history = whatif::parse(&text, &name).map_err(|error| {
             CliError::usage(format!("{error}; expected what GET /api/assay/v1/gate/history gives"))
@@ -142,11 +144,14 @@ fn hours(history: &History) -> f64 {
     }
 }
 
+/// A figure's name, and how it is written.
+type Figure<'a> = (&'a str, &'a dyn Fn(&Figures) -> String);
+
 fn show(compared: &Compared, config: &Utf8Path) {
     let Recorded { events, builds, hours } = &compared.history;
     println!("{events} events and {builds} builds of {hours:.1} hours\n");
     let wait = |us: Option<i64>| us.map_or("-".to_owned(), |us| ui::duration(us.max(0) as u64));
-    let rows: [(&str, &dyn Fn(&Figures) -> String); 9] = [
+    let rows: [Figure<'_>; 9] = [
         ("merged", &|it| it.merges.to_string()),
         ("merges per hour", &|it| format!("{:.2}", it.merges_per_hour)),
         ("wait in the gate, P50", &|it| wait(it.wait_p50_us)),

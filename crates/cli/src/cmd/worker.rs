@@ -3,6 +3,7 @@
 use crate::cmd::run::Interrupts;
 use crate::exit::{CliError, Code};
 use crate::{Common, paths};
+use assay_worker::exec::HostOptions;
 use assay_worker::link::{self, ServerAddress, WorkerConfig, WorkerError};
 use camino::Utf8PathBuf;
 use fs_err as fs;
@@ -35,6 +36,9 @@ pub(crate) struct Worker {
     /// Where attempts are kept while they run (default: worker/ in the data directory).
     #[arg(long, value_name = "DIR")]
     pool: Option<Utf8PathBuf>,
+    /// Gigabytes of assets that this host keeps; what is used least recently goes first.
+    #[arg(long, value_name = "GB", default_value_t = 50)]
+    asset_cache: u64,
     /// Run external test programs without a sandbox where none can be had.
     #[arg(long)]
     unsandboxed: bool,
@@ -104,7 +108,10 @@ impl Worker {
                 .map(|class| class.trim().to_owned())
                 .filter(|class| !class.is_empty())
                 .collect(),
-            host_options: Arc::new(paths::worker_host_options(data, &pool, self.unsandboxed)),
+            host_options: Arc::new(HostOptions {
+                asset_limit: self.asset_cache.saturating_mul(1_000_000_000),
+                ..paths::worker_host_options(data, &pool, self.unsandboxed)
+            }),
             pool,
             give_up,
         })

@@ -2,11 +2,12 @@
 
 use super::timers::Timer;
 use super::{Settled, State};
-use crate::ids::{AttemptId, ConnectionId, JobId};
+use crate::ids::{AttemptId, ConnectionId, JobId, WorkerName};
 use crate::io::{Change, Effect};
 use crate::job::{End, JobState, Retry};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, OutcomeClass};
 use crate::reason::{AfterLoss, EndReason, FenceReason, Loss, LostHow, clean};
+use crate::relations::Relation;
 use crate::rows::{AttemptRow, Row};
 use crate::work::{Held, Phase, Report};
 
@@ -45,9 +46,17 @@ impl State {
             reason: EndReason::Reported { text: report.reason.clone() },
             at: self.now,
         };
-        self.end_attempt(held.attempt, end);
-        let now = self.now;
-        self.change_job(held.attempt.job, |state| state.finish(&report, now));
+        let retry = self.retry_elsewhere(held.attempt, &report, &name);
+        self.end_attempt(held.attempt, end.clone());
+        let (now, reason) = (self.now, end.reason);
+        let job = held.attempt.job;
+        if retry.is_some() {
+            self.change_job(job, Some(name), false, |state| state.lose(retry, reason, now));
+        } else {
+            let broken =
+                report.outcome == Outcome::Incomplete && report.class == OutcomeClass::Infrastructure;
+            self.change_job(job, Some(name), broken, |state| state.finish(&report, now));
+        }
         self.send(connection, crate::io::Message::FinishedAck { attempt: held.attempt });
     }
 
@@ -71,14 +80,14 @@ impl State {
         let held = Held { attempt: id, token: row.token };
         let connection = self.workers.get(&row.worker).and_then(|worker| worker.connection);
         let reason = EndReason::CancelIgnored {
-            by: by.to_owned(),
+            by: by.clone(),
             worker: row.worker.clone(),
             after_us: self.timing.cancel_grace_us,
         };
         let end = End::with(Outcome::UserCancelled, reason.clone(), self.now);
         self.end_attempt(id, end);
         let now = self.now;
-        self.change_job(id.job, |state| state.lose(None, reason, now));
+        self.change_job(id.job, None, false, |state| state.lose(None, reason, now));
         if let Some(connection) = connection {
             self.send_fenced(connection, held, FenceReason::Ended { attempt: id });
         }
@@ -89,18 +98,21 @@ impl State {
         let Some(AttemptRow { worker, host, phase, .. }) = self.attempts.get(&id) else { return };
         // The gate counts the attempts at its builds itself, each of which is a job.
         let is_build = self.jobs.get(&id.job).is_some_and(|job| Self::build_of(job).is_some());
-        let retry = (id.number <= self.timing.lost_retries && !is_build)
+        let alone = self.can_be_tried_again(id.job);
+        let retry = (id.number <= self.timing.lost_retries && !is_build && alone)
             .then(|| Retry { attempt: id.number + 1, lost_on: worker.clone() });
+        let lost = self.jobs.get(&id.job).map_or(0, |job| job.retries.lost);
         let then = match (self.cancelled_by(id.job), &retry) {
-            (Some(by), _) => AfterLoss::Cancelled { by: by.to_owned() },
+            (Some(by), _) => AfterLoss::Cancelled { by },
             (None, Some(retry)) => AfterLoss::Retried { attempt: retry.attempt },
+            (None, None) if !alone && !is_build && lost < self.timing.lost_retries => AfterLoss::Cloned,
             (None, None) => AfterLoss::GivenUp { attempts: id.number },
         };
         let loss = Loss { worker: worker.clone(), host: host.clone(), phase: *phase, how, then };
         let reason = EndReason::Lost(loss);
         self.end_attempt(id, End::with(Outcome::Incomplete, reason.clone(), self.now));
         let now = self.now;
-        self.change_job(id.job, |state| state.lose(retry, reason, now));
+        self.change_job(id.job, None, true, |state| state.lose(retry, reason, now));
     }
 
     /// Ends an attempt for good and frees its slot.
@@ -121,23 +133,49 @@ impl State {
         self.effects.push(Effect::AttemptEnded(id));
     }
 
-    /// Takes a job on by a transition that its attempt's end calls for: into the queue again, or out of the books.
+    /// True if a job may begin again by itself: nothing began beside it, and nothing came directly before it.
+    fn can_be_tried_again(&self, id: JobId) -> bool {
+        let parallel = |(relation, _): &(Relation, JobId)| *relation == Relation::Parallel;
+        let tight = |row: &crate::rows::JobRow| {
+            row.parents
+                .iter()
+                .any(|parent| parent.relation != Relation::Chained && self.row(parent.job).is_some())
+        };
+        !self.bonds.is_bound(id)
+            || !(self.jobs.get(&id).is_some_and(tight) || self.children(id).iter().any(parallel))
+    }
+
+    /// The next try of a job whose worker says that the machinery failed, if another worker could do better.
+    fn retry_elsewhere(&self, id: AttemptId, report: &Report, worker: &WorkerName) -> Option<Retry> {
+        let broken = report.outcome == Outcome::Incomplete && report.class == OutcomeClass::Infrastructure;
+        let job = self.jobs.get(&id.job)?;
+        let may = broken
+            && id.number <= self.timing.lost_retries
+            && self.cancelled_by(id.job).is_none()
+            && Self::build_of(job).is_none()
+            && self.can_be_tried_again(id.job)
+            && self.pool.another_offers(&job.classes, worker);
+        may.then(|| Retry { attempt: id.number + 1, lost_on: worker.clone() })
+    }
+
+    /// Takes a job on by a transition that its attempt's end calls for: into the queue again, or out of the books. `slot`
+    /// is where it leaves a slot, and `broken` says that the machinery failed.
     fn change_job(
         &mut self,
         id: JobId,
+        slot: Option<WorkerName>,
+        broken: bool,
         transition: impl FnOnce(JobState) -> Result<JobState, crate::job::IllegalTransition>,
     ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Ok(state) = transition(job.state.clone()) else { return };
         job.state = state;
-        if let JobState::Scheduled { .. } = job.state {
+        if job.state.end().is_some() {
+            self.retire(id, slot, broken);
+        } else {
             job.started_at = None;
-            let row = job.clone();
-            self.enqueue(&row);
-        }
-        self.save_job(id);
-        if self.jobs.get(&id).is_some_and(|job| job.state.is_final()) {
-            self.jobs.remove(&id);
+            self.save_job(id);
+            self.settle(self.bonds.unit(id));
         }
     }
 }

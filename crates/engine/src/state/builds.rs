@@ -72,8 +72,10 @@ impl State {
         match settings {
             Ok(settings) => {
                 let priority = Some(priority(request.precedence));
-                let job = self.make_job(NewJob { settings, priority });
-                self.builds.insert(request.uuid, job);
+                let job = NewJob { priority, ..NewJob::new(settings) };
+                if let Ok([job]) = self.make_jobs(vec![job], None).as_deref() {
+                    self.builds.insert(request.uuid, *job);
+                }
             }
             Err(reason) => {
                 self.news.push(gate::Input::BuildEnded { build: request.uuid, result: refused(reason) });
@@ -105,6 +107,7 @@ impl State {
             for input in std::mem::take(&mut self.news) {
                 let _ = self.gate_input(input);
             }
+            self.settle_fallout();
         }
     }
 
@@ -137,7 +140,12 @@ fn result(end: &End) -> BuildResult {
         Outcome::Passed | Outcome::Softfailed => BuildResult::SUCCESS,
         Outcome::Failed => "FAILURE",
         Outcome::TimeoutExceeded => "TIMED_OUT",
-        Outcome::UserCancelled => "ABORTED",
+        Outcome::UserCancelled
+        | Outcome::Obsoleted
+        | Outcome::ParallelFailed
+        | Outcome::ParallelRestarted
+        | Outcome::UserRestarted => "ABORTED",
+        Outcome::Skipped => "SKIPPED",
         Outcome::Incomplete => "LOST",
     };
     BuildResult { word: word.to_owned(), class: end.class, reason: end.text() }
@@ -171,7 +179,7 @@ fn settings(request: &BuildRequest) -> Result<Settings, String> {
     if let Some(hold) = &request.hold {
         pairs.insert("HOLD_WORKSPACE".to_owned(), hold.clone());
     }
-    let setting = |value: String| Setting { value, from: Provenance::Gate };
+    let setting = |value: String| Setting::new(value, Provenance::Gate);
     Ok(Settings(pairs.into_iter().map(|(name, value)| (name, setting(value))).collect()))
 }
 

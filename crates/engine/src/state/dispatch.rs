@@ -8,7 +8,7 @@ use crate::ids::{AttemptId, FencingToken, JobId, WorkerName};
 use crate::io::{Change, Effect, Message};
 use crate::job::JobState;
 use crate::reason::WaitReason;
-use crate::rows::{AttemptRow, JobRow, QueueRow, Row};
+use crate::rows::{AttemptRow, QueueRow, Row};
 use crate::settings::ClassSet;
 use crate::work::{Held, Phase};
 use std::collections::BTreeSet;
@@ -30,7 +30,8 @@ impl Queue {
 }
 
 impl State {
-    pub(super) fn enqueue(&mut self, job: &JobRow) {
+    pub(super) fn enqueue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
         let pool = &self.pool;
         let queue = self
             .queues
@@ -40,10 +41,16 @@ impl State {
         self.grown_queues.insert(job.classes.clone());
     }
 
-    pub(super) fn dequeue(&mut self, classes: &ClassSet, key: (i32, JobId)) {
-        if let Some(queue) = self.queues.get_mut(classes) {
-            queue.jobs.remove(&key);
-            self.doubtful_reasons.insert(classes.clone());
+    /// Takes a unit out of the queue that it is in, if it is in one.
+    pub(super) fn unqueue(&mut self, unit: JobId) {
+        self.dequeue_cluster(unit);
+        for id in self.bonds.members(unit) {
+            let Some(job) = self.jobs.get(&id) else { continue };
+            if let Some(queue) = self.queues.get_mut(&job.classes)
+                && queue.jobs.remove(&(job.priority, id))
+            {
+                self.doubtful_reasons.insert(job.classes.clone());
+            }
         }
     }
 
@@ -52,17 +59,21 @@ impl State {
         let Some(worker) = self.workers.get(name) else { return };
         let new = worker.connection.map(|_| Offer {
             classes: worker.row.classes.clone(),
+            host: worker.row.host.clone(),
             slots: worker.row.slots,
-            load: u32::try_from(worker.attempts.len()).unwrap_or(u32::MAX),
+            load: u32::try_from(worker.attempts.len()).unwrap_or(u32::MAX).saturating_add(self.kept(name)),
         });
         let old = self.pool.place(name, new.clone());
         if self.pool.has_room(name) {
             self.roomy_workers.insert(name.clone());
         }
-        let size = |offer: &Option<Offer>| offer.as_ref().map(|o| (o.classes.clone(), o.slots));
+        let size = |offer: &Option<Offer>| {
+            offer.as_ref().map(|offer| (offer.classes.clone(), offer.slots, offer.host.clone()))
+        };
         if size(&old) == size(&new) {
             return;
         }
+        self.clusters.pool_has_changed();
         for (classes, queue) in &mut self.queues {
             let slots = |offer: &Option<Offer>| match offer {
                 Some(offer) if offer.classes.offers(classes) => u64::from(offer.slots),
@@ -75,49 +86,73 @@ impl State {
 
     /// Gives work to whoever has got room and room to whatever has come, then says why the rest waits.
     pub(super) fn dispatch(&mut self) {
-        while let Some(worker) = self.roomy_workers.pop_first() {
-            while self.pool.has_room(&worker)
-                && let Some((classes, job)) = self.first_job_for(&worker)
-                && self.assign_first(&classes, job)
-            {}
-        }
-        while let Some(classes) = self.grown_queues.pop_first() {
-            while let Some((_, job)) = self.queues.get(&classes).and_then(|queue| queue.jobs.first().copied())
-                && self.assign_first(&classes, job)
-            {}
-            self.doubtful_reasons.insert(classes);
-        }
+        self.dispatch_clusters();
+        self.dispatch_singles(None);
         // Assigning makes workers fuller, never roomier, so nothing has come up meanwhile.
         self.roomy_workers.clear();
+        for classes in std::mem::take(&mut self.grown_queues) {
+            self.doubtful_reasons.insert(classes);
+        }
         while let Some(classes) = self.doubtful_reasons.pop_first() {
             self.explain(classes);
         }
     }
 
-    fn first_job_for(&self, worker: &WorkerName) -> Option<(ClassSet, JobId)> {
+    /// Gives the slots that are free to the jobs at the head of the queues; only to those before `bound`, if there is one.
+    pub(super) fn dispatch_singles(&mut self, bound: Option<(i32, JobId)>) {
+        let comes = |head: (i32, JobId)| bound.is_none_or(|bound| head < bound);
+        for worker in self.roomy_workers.clone() {
+            while self.pool.has_room(&worker)
+                && let Some((classes, head)) = self.first_job_for(&worker)
+                && comes(head)
+                && self.assign_first(&classes, head.1)
+            {}
+        }
+        for classes in self.grown_queues.clone() {
+            while let Some(head) = self.queues.get(&classes).and_then(|queue| queue.jobs.first().copied())
+                && comes(head)
+                && self.assign_first(&classes, head.1)
+            {}
+        }
+    }
+
+    fn first_job_for(&self, worker: &WorkerName) -> Option<(ClassSet, (i32, JobId))> {
         let offer = self.pool.offer(worker)?;
         let fitting = self.queues.iter().filter(|(classes, _)| offer.classes.offers(classes));
         let heads = fitting.filter_map(|(classes, queue)| Some((queue.jobs.first()?, classes)));
-        heads.min_by_key(|(head, _)| **head).map(|((_, job), classes)| (classes.clone(), *job))
+        heads.min_by_key(|(head, _)| **head).map(|(head, classes)| (classes.clone(), *head))
     }
 
     /// Hands the first job of a queue to the best worker for it; false if there is none.
     fn assign_first(&mut self, classes: &ClassSet, id: JobId) -> bool {
         let Some(job) = self.jobs.get(&id) else { return false };
-        let JobState::Scheduled { attempt, lost_on } = &job.state else { return false };
+        let JobState::Scheduled { lost_on, .. } = &job.state else { return false };
         let Some(worker) = self.pool.find(classes, lost_on.as_ref()) else { return false };
+        self.assign(id, &worker)
+    }
+
+    /// Hands a job to a worker that has room.
+    pub(super) fn assign(&mut self, id: JobId, worker: &WorkerName) -> bool {
+        let Some(job) = self.jobs.get(&id) else { return false };
+        let JobState::Scheduled { attempt, .. } = &job.state else { return false };
         let attempt = AttemptId { job: id, number: *attempt };
         let token = FencingToken(self.last_token + 1);
         let Ok(assigned) = job.state.clone().assign(token) else { return false };
-        let key = (job.priority, id);
         self.last_token = token.0;
         self.forget_settled();
-        self.dequeue(classes, key);
+        let bound = self.bonds.is_bound(id);
+        self.unqueue(self.bonds.unit(id));
         if let Some(job) = self.jobs.get_mut(&id) {
             job.state = assigned;
+            job.wait = None;
         }
         self.save_job(id);
-        self.hand_out(attempt, token, &worker);
+        self.hand_out(attempt, token, worker);
+        if bound {
+            for member in self.open_members(self.bonds.unit(id)) {
+                self.note_wait(member);
+            }
+        }
         true
     }
 

@@ -1,25 +1,31 @@
 //! The state machine: one input at a time, what it leads to, and when to look again.
 
 mod attempts;
+mod bonds;
 mod builds;
+mod clusters;
 mod dispatch;
+mod fallout;
 mod pool;
+mod post;
 mod timers;
 mod workers;
 
 use crate::gate::Gate;
 use crate::gate::ids::Uuid;
 use crate::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
-use crate::io::{Answer, Change, Effect, Input, Message, NewJob, Step, Verdict};
-use crate::job::JobState;
-use crate::reason::{FenceReason, Refusal, WaitReason};
+use crate::io::{Answer, Change, Effect, Input, Message, Step, Verdict};
+use crate::job::{JobState, Stopping};
+use crate::reason::{EndReason, FenceReason, Refusal, WaitReason};
 use crate::rows::{AttemptRow, JobRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
-use crate::settings::{ClassSet, DEFAULT_PRIORITY};
+use crate::settings::ClassSet;
 use crate::work::{Held, Timing};
+use bonds::Bonds;
+use clusters::Clusters;
 use dispatch::Queue;
+use fallout::Fallout;
 use pool::Pool;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use timers::{Timer, Timers};
 
 /// A worker, and what it has.
@@ -47,13 +53,18 @@ pub struct State {
     now: Timestamp,
     timers: Timers,
     jobs: BTreeMap<JobId, JobRow>,
+    /// Final jobs of units that have open members.
+    ended: BTreeMap<JobId, JobRow>,
+    bonds: Bonds,
     attempts: BTreeMap<AttemptId, AttemptRow>,
     settled: BTreeMap<FencingToken, Settled>,
     workers: BTreeMap<WorkerName, Worker>,
     connections: BTreeMap<ConnectionId, WorkerName>,
     queues: BTreeMap<ClassSet, Queue>,
+    clusters: Clusters,
     pool: Pool,
     last_job: i64,
+    last_run: i64,
     last_token: i64,
     gate: Gate,
     /// The open jobs that are builds of the gate.
@@ -68,6 +79,12 @@ pub struct State {
     roomy_workers: BTreeSet<WorkerName>,
     grown_queues: BTreeSet<ClassSet>,
     doubtful_reasons: BTreeSet<ClassSet>,
+    /// Rows of final jobs that came with the input.
+    known: BTreeMap<JobId, JobRow>,
+    /// Jobs that are being made, which are stored when they are complete.
+    unsaved: BTreeSet<JobId>,
+    /// What other jobs have yet to feel.
+    fallout: VecDeque<Fallout>,
     /// What the step in progress leads to.
     effects: Vec<Effect>,
     changes: BTreeSet<Change>,
@@ -88,13 +105,17 @@ impl State {
             now,
             timers: Timers::new(now),
             jobs: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            bonds: Bonds::default(),
             attempts: BTreeMap::new(),
             settled: BTreeMap::new(),
             workers: BTreeMap::new(),
             connections: BTreeMap::new(),
             queues: BTreeMap::new(),
+            clusters: Clusters::default(),
             pool: Pool::default(),
             last_job: rows.last_job,
+            last_run: rows.last_run,
             last_token: rows.last_token,
             gate: Gate::rebuild(rows.gate, rows.seed),
             builds: BTreeMap::new(),
@@ -104,6 +125,9 @@ impl State {
             roomy_workers: BTreeSet::new(),
             grown_queues: BTreeSet::new(),
             doubtful_reasons: BTreeSet::new(),
+            known: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
+            fallout: VecDeque::new(),
             effects: Vec::new(),
             changes: BTreeSet::new(),
         };
@@ -118,22 +142,42 @@ impl State {
             state.queues.insert(row.classes.clone(), Queue::stored(row.reason));
             state.doubtful_reasons.insert(row.classes);
         }
-        for row in rows.jobs {
-            if let JobState::Scheduled { .. } = row.state {
-                let queue = state.queues.entry(row.classes.clone()).or_default();
-                queue.jobs.insert((row.priority, row.id));
-                state.doubtful_reasons.insert(row.classes.clone());
-            }
-            if let Some(uuid) = Self::build_of(&row) {
-                state.builds.insert(uuid, row.id);
-            }
-            state.jobs.insert(row.id, row);
-        }
+        state.rebuild_jobs(rows.jobs, rows.relatives);
         for row in rows.attempts {
             state.rebuild_attempt(row);
         }
         state.forget_settled();
         state
+    }
+
+    fn rebuild_jobs(&mut self, jobs: Vec<JobRow>, relatives: Vec<JobRow>) {
+        let mut units = BTreeSet::new();
+        for row in &jobs {
+            if let Some(uuid) = Self::build_of(row) {
+                self.builds.insert(uuid, row.id);
+            }
+            units.insert(row.id);
+        }
+        for row in jobs.iter().chain(&relatives) {
+            self.bonds.bind(row.id, &row.parents);
+        }
+        self.jobs = jobs.into_iter().map(|row| (row.id, row)).collect();
+        self.ended = relatives.into_iter().map(|row| (row.id, row)).collect();
+        let units: BTreeSet<JobId> = units.into_iter().map(|id| self.bonds.unit(id)).collect();
+        // Reasons are as stored until the first tick.
+        self.unsaved = self.jobs.keys().copied().collect();
+        for unit in units {
+            let waits: Vec<_> =
+                self.open_members(unit).into_iter().map(|id| (id, self.jobs[&id].wait.clone())).collect();
+            self.find_blockers(unit);
+            self.settle(unit);
+            for (id, wait) in waits {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.wait = wait;
+                }
+            }
+        }
+        self.unsaved.clear();
     }
 
     fn rebuild_attempt(&mut self, row: AttemptRow) {
@@ -158,8 +202,10 @@ impl State {
         self.timers.observe(now, self.timing.lease_us / 2);
         self.now = self.now.max(now);
         let answer = self.take(input);
+        self.settle_fallout();
         self.tell_gate();
         self.dispatch();
+        self.known.clear();
         let changes = std::mem::take(&mut self.changes);
         let mut effects = std::mem::take(&mut self.effects);
         effects.extend(changes.into_iter().map(Effect::Notify));
@@ -175,6 +221,23 @@ impl State {
             Input::Heartbeat { connection, holds } => self.heartbeat(connection, &holds),
             Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
             Input::Finished { connection, held, report } => self.finished(connection, held, &report),
+            Input::PostProduct { jobs, run, obsolete } => return self.post_product(jobs, run, obsolete),
+            Input::Restart(request) => return self.restart(&request),
+            Input::Edit { job, priority, group } => return self.edit(job, priority, group),
+            Input::Obsolete(obsolete) => {
+                let last = JobId(self.last_job);
+                return Ok(Answer::Obsoleted(self.make_obsolete(&obsolete, last)));
+            }
+            Input::Release { job, failed } => return self.release(job, failed),
+            Input::ForceResult { job, outcome, by, reason } => {
+                return self.force_result(job, outcome, &by, &reason);
+            }
+            Input::DeleteJob { job } => return self.delete(job),
+            Input::Known { rows, then } => {
+                let rows = rows.into_iter().filter(|row| row.state.end().is_some());
+                self.known = rows.map(|row| (row.id, row)).collect();
+                return self.take(*then);
+            }
             Input::Gate(input) => {
                 return self.gate_input(*input).map(Answer::Gate).map_err(Refusal::Gate);
             }
@@ -213,7 +276,9 @@ impl State {
     pub fn wait_reason(&self, id: JobId) -> Option<&WaitReason> {
         let job = self.jobs.get(&id)?;
         match job.state {
-            JobState::Scheduled { .. } => self.queues.get(&job.classes)?.reason.as_ref(),
+            JobState::Scheduled { .. } => {
+                job.wait.as_ref().or_else(|| self.queues.get(&job.classes)?.reason.as_ref())
+            }
             _ => None,
         }
     }
@@ -257,61 +322,13 @@ impl State {
             settled: self.settled.iter().map(|(token, s)| (*token, s.attempt, s.reported)).collect(),
             workers: self.workers.values().map(worker).collect(),
             queues: self.queues.iter().map(queue).collect(),
+            relatives: self.ended.values().cloned().collect(),
+            clusters: self.clusters.waiting(),
             last_job: self.last_job,
+            last_run: self.last_run,
             last_token: self.last_token,
             gate: self.gate.rows(),
         }
-    }
-
-    fn post(&mut self, jobs: Vec<NewJob>) -> Result<Answer, Refusal> {
-        if jobs.is_empty() {
-            return Err(Refusal::NoJobs);
-        }
-        for (index, job) in jobs.iter().enumerate() {
-            job.settings.check().map_err(|problem| Refusal::BadJob { number: index + 1, problem })?;
-        }
-        let ids = jobs.into_iter().map(|job| self.make_job(job)).collect();
-        Ok(Answer::Posted(ids))
-    }
-
-    fn make_job(&mut self, job: NewJob) -> JobId {
-        self.last_job += 1;
-        let settings = job.settings.with_defaults();
-        let row = JobRow {
-            id: JobId(self.last_job),
-            name: settings.job_name(),
-            priority: job.priority.unwrap_or(DEFAULT_PRIORITY),
-            classes: settings.classes(),
-            settings: Arc::new(settings),
-            state: JobState::Scheduled { attempt: 1, lost_on: None },
-            created_at: self.now,
-            started_at: None,
-        };
-        let id = row.id;
-        self.enqueue(&row);
-        self.jobs.insert(id, row);
-        self.save_job(id);
-        id
-    }
-
-    fn cancel(&mut self, id: JobId, by: &str) -> Result<Answer, Refusal> {
-        let by = crate::reason::clean(by);
-        let Some(job) = self.jobs.get_mut(&id) else { return Err(Refusal::NotOpen { job: id }) };
-        let Ok(state) = job.state.clone().cancel(&by, self.now) else {
-            return Ok(Answer::Cancelling); // it has been cancelled before
-        };
-        job.state = state;
-        let Some(attempt) = job.active_attempt() else {
-            let (key, classes) = ((job.priority, id), job.classes.clone());
-            self.dequeue(&classes, key);
-            self.save_job(id);
-            self.jobs.remove(&id);
-            return Ok(Answer::Cancelled);
-        };
-        self.save_job(id);
-        self.timers.set(Timer::Cancel(attempt), self.timing.cancel_grace_us);
-        self.send_cancel(attempt);
-        Ok(Answer::Cancelling)
     }
 
     fn tick(&mut self) {
@@ -329,6 +346,7 @@ impl State {
                 Timer::Silence(worker) => self.silent(&worker),
                 Timer::Cancel(attempt) => self.cancel_ignored(attempt),
                 Timer::Lease(attempt) => self.lease_ended(attempt, overdue_us),
+                Timer::Overdue(unit) => self.overdue(unit),
             }
         }
     }
@@ -349,10 +367,18 @@ impl State {
         self.effects.push(Effect::Send { connection, message });
     }
 
-    /// Who cancelled a job that a worker has.
-    fn cancelled_by(&self, id: JobId) -> Option<&str> {
+    /// Why a job that a worker has is being stopped.
+    fn stopping(&self, id: JobId) -> Option<&EndReason> {
         match &self.jobs.get(&id)?.state {
-            JobState::Active(active) => active.cancelled_by.as_deref(),
+            JobState::Active(active) => active.stopping.as_ref().map(|stopping| &stopping.reason),
+            _ => None,
+        }
+    }
+
+    /// Who or what stops a job that a worker has.
+    fn cancelled_by(&self, id: JobId) -> Option<String> {
+        match &self.jobs.get(&id)?.state {
+            JobState::Active(active) => active.stopping.as_ref().map(Stopping::by),
             _ => None,
         }
     }
@@ -382,6 +408,12 @@ pub struct Facts {
     pub workers: Vec<WorkerFacts>,
     /// Queues.
     pub queues: Vec<QueueFacts>,
+    /// Final jobs that are kept for open ones.
+    pub relatives: Vec<JobRow>,
+    /// Clusters that could begin.
+    pub clusters: Vec<JobId>,
+    /// See [`Rows`].
+    pub last_run: i64,
     /// See [`Rows`].
     pub last_job: i64,
     /// See [`Rows`].

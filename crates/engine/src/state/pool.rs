@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offer {
     pub(super) classes: ClassSet,
+    pub(super) host: String,
     pub(super) slots: u32,
-    /// How many slots are taken.
+    /// How many slots are taken, or kept for a cluster.
     pub(super) load: u32,
 }
 
@@ -17,6 +18,24 @@ impl Offer {
     fn has_room(&self) -> bool {
         self.load < self.slots
     }
+}
+
+/// What is wanted at once: a slot for each of these.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Demand {
+    /// In order.
+    pub(super) slots: Vec<ClassSet>,
+    /// All on one host.
+    pub(super) one_host: bool,
+}
+
+/// Which slots are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slots {
+    /// Those that are free.
+    Free,
+    /// All of the online workers.
+    All,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -84,6 +103,50 @@ impl Pool {
         last_resort
     }
 
+    /// A worker for each slot of a demand, as far as there are enough: as many as possible.
+    pub(super) fn share_out(&self, demand: &Demand, slots: Slots) -> Vec<Option<WorkerName>> {
+        let mut candidates: BTreeMap<&ClassSet, Vec<(&WorkerName, &Offer)>> = BTreeMap::new();
+        for classes in &demand.slots {
+            candidates.entry(classes).or_insert_with(|| self.candidates(classes, slots));
+        }
+        if !demand.one_host {
+            return Sharing::of(&demand.slots, &candidates, slots, None).done();
+        }
+        let hosts: BTreeSet<&str> =
+            candidates.values().flatten().map(|(_, offer)| offer.host.as_str()).collect();
+        let shared = hosts.into_iter().map(|host| {
+            let shared = Sharing::of(&demand.slots, &candidates, slots, Some(host)).done();
+            (shared.iter().flatten().count(), shared)
+        });
+        // The first host of those where most is possible.
+        let best = shared.reduce(|best, other| if other.0 > best.0 { other } else { best });
+        best.map_or_else(|| vec![None; demand.slots.len()], |(_, shared)| shared)
+    }
+
+    fn candidates(&self, needed: &ClassSet, slots: Slots) -> Vec<(&WorkerName, &Offer)> {
+        let offer = |name| {
+            let offer = self.offers.get_key_value(name)?;
+            offer.1.classes.offers(needed).then_some(offer)
+        };
+        match slots {
+            Slots::Free => {
+                let rooms: Option<Vec<_>> = needed.iter().map(|class| self.room.get(class)).collect();
+                let rarest = rooms.unwrap_or_default().into_iter().min_by_key(|workers| workers.len());
+                rarest.into_iter().flatten().filter_map(|(_, name)| offer(name)).collect()
+            }
+            Slots::All => {
+                let online: Option<Vec<_>> = needed.iter().map(|class| self.online.get(class)).collect();
+                let rarest = online.unwrap_or_default().into_iter().min_by_key(|workers| workers.len());
+                rarest.into_iter().flatten().filter_map(offer).collect()
+            }
+        }
+    }
+
+    /// True if a worker other than `worker` is online and offers all of `needed`.
+    pub(super) fn another_offers(&self, needed: &ClassSet, worker: &WorkerName) -> bool {
+        self.candidates(needed, Slots::All).into_iter().any(|(name, _)| name != worker)
+    }
+
     /// How many slots the online workers have that offer all of `needed`.
     pub(super) fn slots(&self, needed: &ClassSet) -> u64 {
         let all = self.offers.values().filter(|offer| offer.classes.offers(needed));
@@ -96,6 +159,68 @@ impl Pool {
         let likeness = |class: &&String| (strsim::jaro_winkler(class, missing) * 1000.0) as u32;
         let nearest = self.online.keys().max_by_key(likeness).filter(|class| likeness(class) >= 700);
         Some((missing, nearest.map(String::as_str)))
+    }
+}
+
+/// Slots given to workers one after the other; who came first moves on if that makes room.
+struct Sharing<'a> {
+    wanted: &'a [ClassSet],
+    candidates: &'a BTreeMap<&'a ClassSet, Vec<(&'a WorkerName, &'a Offer)>>,
+    slots: Slots,
+    host: Option<&'a str>,
+    taken: BTreeMap<&'a WorkerName, Vec<usize>>,
+}
+
+impl<'a> Sharing<'a> {
+    fn of(
+        wanted: &'a [ClassSet],
+        candidates: &'a BTreeMap<&'a ClassSet, Vec<(&'a WorkerName, &'a Offer)>>,
+        slots: Slots,
+        host: Option<&'a str>,
+    ) -> Self {
+        let mut sharing = Self { wanted, candidates, slots, host, taken: BTreeMap::new() };
+        for place in 0..wanted.len() {
+            sharing.seat(place, &mut BTreeSet::new());
+        }
+        sharing
+    }
+
+    fn seat(&mut self, place: usize, tried: &mut BTreeSet<&'a WorkerName>) -> bool {
+        let Some(candidates) = self.candidates.get(&self.wanted[place]) else { return false };
+        for (name, offer) in candidates {
+            let elsewhere = self.host.is_some_and(|host| host != offer.host);
+            if elsewhere || !tried.insert(name) {
+                continue;
+            }
+            let capacity = match self.slots {
+                Slots::Free => offer.slots.saturating_sub(offer.load),
+                Slots::All => offer.slots,
+            } as usize;
+            let seated = self.taken.entry(name).or_default();
+            if seated.len() < capacity {
+                seated.push(place);
+                return true;
+            }
+            for (index, other) in seated.clone().into_iter().enumerate() {
+                if self.wanted[other] != self.wanted[place] && self.seat(other, tried) {
+                    if let Some(seated) = self.taken.get_mut(name) {
+                        seated[index] = place;
+                    }
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn done(self) -> Vec<Option<WorkerName>> {
+        let mut shared = vec![None; self.wanted.len()];
+        for (name, places) in self.taken {
+            for place in places {
+                shared[place] = Some(name.clone());
+            }
+        }
+        shared
     }
 }
 

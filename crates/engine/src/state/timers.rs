@@ -1,6 +1,6 @@
 //! When something is due. A pause or a jump of the clock is not held against anybody.
 
-use crate::ids::{AttemptId, Timestamp, WorkerName};
+use crate::ids::{AttemptId, JobId, Timestamp, WorkerName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is due. The order is the one in which things due in one tick are dealt with: a worker that is silent goes
@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Cancel(AttemptId),
     /// A lease ends.
     Lease(AttemptId),
+    /// A cluster has waited so long that it comes first.
+    Overdue(JobId),
 }
 
 #[derive(Debug, Clone, Default)]

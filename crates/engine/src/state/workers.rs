@@ -177,10 +177,10 @@ impl State {
     }
 
     pub(super) fn send_cancel(&mut self, id: AttemptId) {
-        let (Some(row), Some(by)) = (self.attempts.get(&id), self.cancelled_by(id.job)) else { return };
+        let (Some(row), Some(reason)) = (self.attempts.get(&id), self.stopping(id.job)) else { return };
         let message = Message::Cancel {
             held: Held { attempt: id, token: row.token },
-            reason: format!("cancelled by {by}"),
+            reason: reason.to_string(),
             superseded: self.is_pointless(id.job),
         };
         if let Some(connection) = self.workers.get(&row.worker).and_then(|worker| worker.connection) {

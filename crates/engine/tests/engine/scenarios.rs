@@ -12,13 +12,17 @@
 //! | `pass SECONDS [beating W …] [without ATTEMPT]` | time passes, with heartbeats every 3 s |
 //! | `stop SECONDS` | the server's process stands still |
 //! | `restart` | the server dies and comes back |
+//! | `restart JOB … [OPTION …] [K=V …]` | starts jobs anew; with `plan`, says what would happen |
+//! | `prio`, `obsolete K=V …`, `release`, `force`, `delete` | the other inputs about jobs |
 //! | `show` | all jobs, attempts and workers |
 
 use crate::world::{Out, World};
 use assay_engine::ids::{AttemptId, ConnectionId, JobId, WorkerName};
-use assay_engine::io::{Hello, Input, Message, NewJob, Verdict};
+use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Obsolete, Verdict};
 use assay_engine::outcome::Outcome;
-use assay_engine::rows::WorkerStatus;
+use assay_engine::relations::{ParentRef, Relation};
+use assay_engine::rows::{Hold, WorkerStatus};
+use assay_engine::sched::restart::RestartRequest;
 use assay_engine::settings::{ClassSet, Settings};
 use assay_engine::work::{Held, Report, Timing, WorkPhase};
 use camino::Utf8Path;
@@ -26,6 +30,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 const SECOND: i64 = 1_000_000;
+
+/// One job of a request. `AFTER=`, `DIRECT=` and `WITH=` are its parents: a place in the request from 1, or `#JOB`;
+/// `HOLD=FILE` makes it wait for a file.
+fn posted(text: &str) -> NewJob {
+    let pairs: Vec<(&str, &str)> = text.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+    let own = |wanted: &str| pairs.iter().find(|(key, _)| *key == wanted).map(|(_, value)| *value);
+    let words =
+        [("AFTER", Relation::Chained), ("DIRECT", Relation::DirectlyChained), ("WITH", Relation::Parallel)];
+    let mut parents = Vec::new();
+    for (word, relation) in words {
+        for parent in own(word).into_iter().flat_map(|list| list.split(',')) {
+            let number = |text: &str| text.parse::<i64>().expect("a number");
+            parents.push(match parent.strip_prefix('#') {
+                Some(job) => (relation, ParentRef::Job(JobId(number(job)))),
+                None => (relation, ParentRef::Posted(number(parent) as usize - 1)),
+            });
+        }
+    }
+    let settings = pairs.iter().filter(|(key, _)| !["PRIO", "AFTER", "DIRECT", "WITH", "HOLD"].contains(key));
+    NewJob {
+        priority: own("PRIO").map(|number| number.parse().expect("a number")),
+        parents,
+        hold: own("HOLD").map(|file| Hold::Assets { names: vec![file.to_owned()] }),
+        ..NewJob::new(Settings::from_request(settings.copied()))
+    }
+}
 
 struct Story {
     world: World,
@@ -65,7 +95,7 @@ impl Story {
     fn input(&mut self, input: Input) {
         let (answer, out) = self.world.input(input);
         match answer {
-            Ok(assay_engine::io::Answer::Done) => {}
+            Ok(Answer::Done) => {}
             Ok(answer) => self.say(format_args!("= {answer:?}")),
             Err(refusal) => self.say(format_args!("! {refusal}")),
         }
@@ -192,19 +222,38 @@ impl Story {
         let connection = |this: &Self| this.connections.get(words[1]).copied().unwrap_or(ConnectionId(0));
         match words[0] {
             "post" => {
-                let jobs = command["post".len()..].split(';').map(|job| {
-                    let pairs = job.split_whitespace().filter_map(|word| word.split_once('='));
-                    let priority = pairs.clone().find(|(key, _)| *key == "PRIO");
-                    NewJob {
-                        settings: Settings::from_request(pairs.filter(|(key, _)| *key != "PRIO")),
-                        priority: priority.map(|(_, number)| number.parse().expect("a number")),
-                    }
-                });
+                let jobs = command["post".len()..].split(';').map(posted);
                 self.input(Input::PostJobs { jobs: jobs.collect() });
             }
             "cancel" => {
                 let job = JobId(words[1].parse().expect("a job"));
                 self.input(Input::CancelJob { job, by: words[3].to_owned() });
+            }
+            "restart" if words.len() > 1 => self.start_anew(&words[1..]),
+            "prio" => {
+                let job = JobId(words[1].parse().expect("a job"));
+                let priority = Some(words[2].parse().expect("a number"));
+                self.input(Input::Edit { job, priority, group: None });
+            }
+            "obsolete" => {
+                let matching = words[1..].iter().filter_map(|word| word.split_once('='));
+                let matching = matching.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+                self.input(Input::Obsolete(Obsolete { matching, by: "x".to_owned(), ..Obsolete::default() }));
+            }
+            "release" => {
+                let job = JobId(words[1].parse().expect("a job"));
+                let failed = Some(words[2..].join(" ")).filter(|text| !text.is_empty());
+                self.input(Input::Release { job, failed });
+            }
+            "force" => {
+                let job = JobId(words[1].parse().expect("a job"));
+                let outcome = Outcome::from_openqa(words[2]).expect("an outcome");
+                let (by, reason) = (words[3].to_owned(), words[4..].join(" "));
+                self.input(Input::ForceResult { job, outcome, by, reason });
+            }
+            "delete" => {
+                let job = JobId(words[1].parse().expect("a job"));
+                self.input(Input::DeleteJob { job });
             }
             "hello" => self.hello(&words[1..]),
             "bye" => {
@@ -250,6 +299,50 @@ impl Story {
             "show" => self.show(),
             other => panic!("no command {other}"),
         }
+    }
+
+    /// `restart JOB… [force] [skip_children] … [K=V …]`, `plan` for a plan only.
+    fn start_anew(&mut self, words: &[&str]) {
+        let mut request = RestartRequest { by: "alice".to_owned(), ..RestartRequest::default() };
+        for word in words {
+            let options = &mut request.options;
+            match (*word, word.parse(), word.split_once('=')) {
+                (_, Ok(job), _) => request.jobs.push(JobId(job)),
+                (_, _, Some((key, value))) => {
+                    let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+                    options.set.insert(key.to_owned(), value);
+                }
+                ("plan", ..) => request.plan_only = true,
+                ("force", ..) => options.force = true,
+                ("skip_aborting_jobs", ..) => options.skip_aborting_jobs = true,
+                ("skip_parents", ..) => options.skip_parents = true,
+                ("skip_children", ..) => options.skip_children = true,
+                ("skip_ok_result_children", ..) => options.skip_ok_result_children = true,
+                ("copy_only", ..) => options.copy_only = true,
+                (other, ..) => panic!("no option {other}"),
+            }
+        }
+        let (answer, out) = self.world.input(Input::Restart(request));
+        match answer {
+            Ok(Answer::Restarted(plan)) => {
+                for clone in &plan.clones {
+                    let number = clone.clone.map_or("a clone".to_owned(), |id| id.to_string());
+                    self.say(format_args!("= {} -> {number}, because {}", clone.job, clone.why()));
+                }
+                for stay in &plan.stays {
+                    self.say(format_args!("= {} stays: {}", stay.job, stay.why));
+                }
+                for end in &plan.ends {
+                    self.say(format_args!("= {} ends: {}", end.job, end.outcome.openqa()));
+                }
+                for (old, new) in &plan.exists {
+                    self.say(format_args!("= {old} is {new} by now"));
+                }
+            }
+            Ok(answer) => panic!("a restart gives {answer:?}"),
+            Err(refusal) => self.say(format_args!("! {refusal}")),
+        }
+        self.tell(out);
     }
 
     fn show(&mut self) {

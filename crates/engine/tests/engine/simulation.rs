@@ -3,8 +3,10 @@
 
 use crate::world::{Out, World};
 use assay_engine::ids::{ConnectionId, JobId, WorkerName};
-use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Verdict};
+use assay_engine::io::{Answer, Deprioritize, Hello, Input, Message, NewJob, Obsolete, Verdict};
 use assay_engine::outcome::Outcome;
+use assay_engine::relations::{ParentRef, Relation};
+use assay_engine::sched::restart::{RestartOptions, RestartRequest};
 use assay_engine::settings::{ClassSet, Settings};
 use assay_engine::work::{Held, Report, Timing, WorkPhase};
 use proptest::prelude::*;
@@ -19,8 +21,26 @@ enum Action {
         priority: i32,
         count: usize,
     },
+    PostCluster {
+        shape: usize,
+        classes: usize,
+        retries: u32,
+        after: Option<usize>,
+    },
     Cancel {
         job: usize,
+    },
+    /// Starts a job anew, with the options whose bits are set.
+    StartAnew {
+        job: usize,
+        options: u32,
+    },
+    Priority {
+        job: usize,
+        priority: i32,
+    },
+    Obsolete {
+        limit: Option<i32>,
     },
     Connect {
         worker: usize,
@@ -67,6 +87,22 @@ enum Action {
     Restart,
 }
 
+/// How many jobs, and who depends on whom. `-` is a chain, `=` a direct one, `|` is parallel.
+type Shape = (usize, &'static [(usize, char, usize)]);
+
+/// Clusters.
+const SHAPES: [Shape; 9] = [
+    (3, &[(1, '-', 0), (2, '-', 1)]),
+    (2, &[(1, '|', 0)]),
+    (4, &[(1, '=', 0), (2, '=', 1), (3, '=', 0)]),
+    (3, &[(2, '-', 0), (2, '-', 1)]),
+    (4, &[(1, '|', 0), (2, '|', 0), (3, '-', 1)]),
+    (3, &[(1, '|', 0), (2, '=', 1)]),
+    (5, &[(1, '-', 0), (2, '|', 1), (3, '=', 2), (4, '-', 3)]),
+    (4, &[(1, '=', 0), (3, '-', 2), (1, '-', 2), (2, '-', 3)]),
+    (4, &[(1, '|', 0), (2, '-', 0), (3, '|', 2), (3, '-', 1)]),
+];
+
 const CLASSES: [&str; 4] = ["dummy", "qemu_x86_64", "dummy,qemu_x86_64", "tap"];
 /// Name, slots, classes.
 const WORKERS: [(&str, u32, &str); 3] =
@@ -77,7 +113,12 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         3 => (0..CLASSES.len(), 0..3_i32, 1..4_usize)
             .prop_map(|(classes, priority, count)| Action::Post { classes, priority, count }),
+        3 => (0..SHAPES.len(), 0..3_usize, 0..2_u32, prop::option::of(any::<usize>()))
+            .prop_map(|(shape, classes, retries, after)| Action::PostCluster { shape, classes, retries, after }),
         1 => any::<usize>().prop_map(|job| Action::Cancel { job }),
+        2 => (any::<usize>(), 0..64_u32).prop_map(|(job, options)| Action::StartAnew { job, options }),
+        1 => (any::<usize>(), 0..3_i32).prop_map(|(job, priority)| Action::Priority { job, priority }),
+        1 => prop::option::of(1..60_i32).prop_map(|limit| Action::Obsolete { limit }),
         4 => worker.clone().prop_map(|worker| Action::Connect { worker }),
         1 => (worker.clone(), any::<bool>()).prop_map(|(worker, heard)| Action::Break { worker, heard }),
         1 => (worker.clone(), any::<bool>()).prop_map(|(worker, heard)| Action::Kill { worker, heard }),
@@ -265,9 +306,67 @@ impl Simulation {
 
     fn post(&mut self, classes: &str, priority: i32, count: usize) {
         let settings = Settings::from_request([("TEST", "t"), ("WORKER_CLASS", classes)]);
-        let job = NewJob { settings, priority: Some(priority) };
+        let job = NewJob { priority: Some(priority), ..NewJob::new(settings) };
         if let Some(Answer::Posted(ids)) = self.input(Input::PostJobs { jobs: vec![job; count] }) {
             self.jobs.extend(ids);
+        }
+    }
+
+    fn post_cluster(&mut self, shape: usize, classes: usize, retries: u32, after: Option<usize>) {
+        let (count, edges) = SHAPES[shape];
+        let after = after.and_then(|after| self.jobs.get(after % self.jobs.len().max(1)).copied());
+        let job = |place: usize| {
+            // A direct chain needs the same classes throughout; few workers can take several of the others at once.
+            let classes = if classes == 2 && place == 0 && shape == 1 { "tap" } else { "dummy" };
+            let test = format!("{shape}{}", char::from(b'a' + place as u8));
+            let spare = if shape.is_multiple_of(2) { "0" } else { "1" };
+            let settings = Settings::from_request([
+                ("TEST", test.as_str()),
+                ("WORKER_CLASS", classes),
+                ("PARALLEL_CANCEL_WHOLE_CLUSTER", spare),
+                ("PARALLEL_ONE_HOST_ONLY", spare),
+            ]);
+            let own = edges.iter().filter(|(child, ..)| *child == place);
+            let relation = |word: char| match word {
+                '-' => Relation::Chained,
+                '=' => Relation::DirectlyChained,
+                _ => Relation::Parallel,
+            };
+            let mut parents: Vec<_> =
+                own.map(|(_, word, parent)| (relation(*word), ParentRef::Posted(*parent))).collect();
+            parents.extend(after.filter(|_| place == 0).map(|job| (Relation::Chained, ParentRef::Job(job))));
+            NewJob { retries, parents, ..NewJob::new(settings) }
+        };
+        let jobs = (0..count).map(job).collect();
+        if let Some(Answer::Posted(ids)) = self.input(Input::PostJobs { jobs }) {
+            self.jobs.extend(ids);
+        }
+    }
+
+    fn start_anew(&mut self, job: JobId, bits: u32) {
+        let bit = |place: u32| bits & (1 << place) != 0;
+        let options = RestartOptions {
+            force: bit(0),
+            skip_aborting_jobs: bit(1),
+            skip_parents: bit(2),
+            skip_children: bit(3),
+            skip_ok_result_children: bit(4),
+            copy_only: bit(5) && bit(3),
+            ..RestartOptions::default()
+        };
+        let request = RestartRequest { jobs: vec![job], options, by: "x".to_owned(), plan_only: true };
+        let planned = self.input(Input::Restart(request.clone()));
+        let done = self.input(Input::Restart(RestartRequest { plan_only: false, ..request.clone() }));
+        let (Some(Answer::Restarted(plan)), Some(Answer::Restarted(mut done))) = (planned, done) else {
+            return;
+        };
+        let clones: Vec<JobId> = done.clones.iter_mut().filter_map(|clone| clone.clone.take()).collect();
+        assert_eq!(plan, done, "what is shown is what is done");
+        self.jobs.extend(&clones);
+        if !request.options.copy_only {
+            let again = self.input(Input::Restart(RestartRequest { plan_only: false, ..request }));
+            let Some(Answer::Restarted(again)) = again else { panic!("the second time is refused") };
+            assert!(again.clones.is_empty(), "the second time makes {:?}", again.clones);
         }
     }
 
@@ -278,6 +377,24 @@ impl Simulation {
                 if let Some(job) = self.jobs.get(job % self.jobs.len().max(1)).copied() {
                     self.input(Input::CancelJob { job, by: "somebody".to_owned() });
                 }
+            }
+            Action::PostCluster { shape, classes, retries, after } => {
+                self.post_cluster(shape, classes, retries, after);
+            }
+            Action::StartAnew { job, options } => {
+                if let Some(job) = self.jobs.get(job % self.jobs.len().max(1)).copied() {
+                    self.start_anew(job, options);
+                }
+            }
+            Action::Priority { job, priority } => {
+                if let Some(job) = self.jobs.get(job % self.jobs.len().max(1)).copied() {
+                    self.input(Input::Edit { job, priority: Some(priority), group: Some(None) });
+                }
+            }
+            Action::Obsolete { limit } => {
+                let deprioritize = limit.map(|limit| Deprioritize { step: 10, limit });
+                let matching = [("TEST".to_owned(), "0b".to_owned())].into();
+                self.input(Input::Obsolete(Obsolete { matching, deprioritize, ..Obsolete::default() }));
             }
             Action::Connect { worker } => self.connect(worker),
             Action::Break { worker, heard } => self.disconnect(worker, heard),
@@ -325,7 +442,7 @@ impl Simulation {
 
     /// No more faults: workers connect, obey, work and beat. Then every job must end, and soon.
     fn settle(&mut self) {
-        for _ in 0..200 {
+        for _ in 0..600 {
             if self.world.db.jobs.values().all(|job| job.state.is_final()) {
                 return;
             }

@@ -3,7 +3,7 @@
 use crate::world::World;
 use assay_engine::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
 use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Verdict};
-use assay_engine::job::{Active, End, JobState, Retry, StateWord};
+use assay_engine::job::{Active, End, JobState, Retry, StateWord, Stopping};
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::{AfterLoss, BadJob, EndReason, FenceReason, Loss, LostHow, Refusal, WaitReason};
 use assay_engine::settings::{ClassSet, MAX_SETTINGS_BYTES, Provenance, Setting, Settings};
@@ -19,8 +19,8 @@ fn report(outcome: Outcome, reason: Option<&str>) -> Report {
 
 fn every_state() -> Vec<JobState> {
     let active = |phase, cancelled_by: Option<&str>| {
-        let cancelled_by = cancelled_by.map(str::to_owned);
-        JobState::Active(Active { attempt: 1, token: FencingToken(9), phase, cancelled_by })
+        let stopping = cancelled_by.map(Stopping::cancelled);
+        JobState::Active(Active { attempt: 1, token: FencingToken(9), phase, stopping })
     };
     let end = || End::with(Outcome::UserCancelled, EndReason::Cancelled { by: "a".to_owned() }, Timestamp(5));
     let mut states = vec![JobState::Scheduled { attempt: 1, lost_on: None }];
@@ -52,7 +52,7 @@ fn transitions() {
             state.openqa_result(),
             word(state.clone().assign(FencingToken(1))),
             word(state.clone().advance(Phase::Running)),
-            word(state.clone().cancel("b", at)),
+            word(state.clone().stop(Stopping::cancelled("b"), at)),
             word(state.clone().finish(&report(Outcome::Passed, None), at)),
             word(state.clone().lose(retry(), lost(), at)),
             word(state.clone().lose(None, lost(), at)),
@@ -136,7 +136,7 @@ fn stored_json() {
         texts,
         [
             r#"{"state":"scheduled","attempt":1,"lost_on":null}"#,
-            r#"{"state":"active","attempt":1,"token":9,"phase":"assigned","cancelled_by":null}"#,
+            r#"{"state":"active","attempt":1,"token":9,"phase":"assigned","stopping":null}"#,
             r#"{"state":"done","outcome":"incomplete","class":"infrastructure","reason":{"why":"lost","worker":"a:1","host":"h","phase":"setup","how":{"how":"silent","for_us":15000000},"then":{"then":"given_up","attempts":2}},"at":3}"#,
             r#"{"why":"no_worker_online"}"#,
             r#"{"why":"all_busy","classes":"dummy,tap","slots":2}"#,
@@ -145,6 +145,13 @@ fn stored_json() {
     );
     assert_eq!(serde_json::from_str::<JobState>(&texts[2]).unwrap(), JobState::Done(end));
     assert_eq!(serde_json::from_str::<JobState>(&texts[1]).unwrap(), assigned);
+    // As the first version wrote it.
+    for (by, stopping) in [("null", None), ("\"alice\"", Some(Stopping::cancelled("alice")))] {
+        let old =
+            format!(r#"{{"state":"active","attempt":1,"token":9,"phase":"running","cancelled_by":{by}}}"#);
+        let active = Active { attempt: 1, token: FencingToken(9), phase: Phase::Running, stopping };
+        assert_eq!(serde_json::from_str::<JobState>(&old).unwrap(), JobState::Active(active));
+    }
 }
 
 #[test]
@@ -159,7 +166,7 @@ fn names_of_jobs() {
 fn default_classes() {
     let classes = |pairs: &[(&str, &str)]| {
         let settings = Settings::from_request(pairs.iter().copied()).with_defaults();
-        (settings.classes().to_string(), settings.0["WORKER_CLASS"].from)
+        (settings.classes().to_string(), settings.0["WORKER_CLASS"].from.clone())
     };
     assert_eq!(classes(&[]), ("qemu_x86_64".to_owned(), Provenance::Default));
     assert_eq!(classes(&[("ARCH", "aarch64")]), ("qemu_aarch64".to_owned(), Provenance::Default));
@@ -216,7 +223,7 @@ fn hello(world: &mut World, name: &str, connection: u64, slots: u32) -> Vec<(Con
 
 fn post(world: &mut World, count: usize) -> Vec<(ConnectionId, Message)> {
     let settings = Settings::from_request([("TEST", "t"), ("BACKEND", "dummy")]);
-    world.input(Input::PostJobs { jobs: vec![NewJob { settings, priority: None }; count] }).1.sent
+    world.input(Input::PostJobs { jobs: vec![NewJob::new(settings); count] }).1.sent
 }
 
 fn assigned(sent: &[(ConnectionId, Message)]) -> Vec<(u64, Held)> {
@@ -300,8 +307,8 @@ fn what_cannot_be_done_is_refused() {
     assert_eq!(world.input(cancel(1)).0, Err(Refusal::NotOpen { job: JobId(1) }));
     post(&mut world, 1);
     assert_eq!(world.input(cancel(1)).0, Ok(Answer::Cancelled));
-    let good = NewJob { settings: Settings::from_request([("TEST", "t")]), priority: None };
-    let bad = NewJob { settings: Settings::default(), priority: None };
+    let good = NewJob::new(Settings::from_request([("TEST", "t")]));
+    let bad = NewJob::new(Settings::default());
     let (answer, _) = world.input(Input::PostJobs { jobs: vec![good, bad] });
     assert_eq!(answer, Err(Refusal::BadJob { number: 2, problem: BadJob::NoTest }));
     assert_eq!(world.db.jobs.len(), 1, "all or nothing");
@@ -320,7 +327,7 @@ fn nothing_to_wait_for_means_no_deadline() {
 #[test]
 fn values_keep_their_provenance() {
     let settings = Settings::from_request([("TEST", "t")]).with_defaults();
-    assert_eq!(settings.0["TEST"], Setting { value: "t".to_owned(), from: Provenance::Request });
+    assert_eq!(settings.0["TEST"], Setting::new("t", Provenance::Request));
     assert_eq!(settings.plain()["WORKER_CLASS"], "qemu_x86_64");
     assert_eq!(Settings::from_request([("A", "")]).get("A"), None, "empty is unset");
 }

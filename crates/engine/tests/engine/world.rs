@@ -1,11 +1,13 @@
 //! A server around the engine that keeps rows as a database would, and checks after every step what must always hold.
 
-use assay_engine::ids::{AttemptId, ConnectionId, JobId, Timestamp, WorkerName};
+use assay_engine::ids::{AttemptId, ConnectionId, JobId, ProductRunId, Timestamp, WorkerName};
 use assay_engine::io::{Answer, Effect, Input, Message, Verdict};
-use assay_engine::job::{JobState, StateWord};
-use assay_engine::outcome::Outcome;
+use assay_engine::job::{End, JobState, StateWord};
 use assay_engine::reason::{EndReason, Refusal};
-use assay_engine::rows::{AttemptRow, JobRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
+use assay_engine::relations::Relation;
+use assay_engine::rows::{
+    AttemptRow, JobRow, ProductRunRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
+};
 use assay_engine::settings::ClassSet;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
@@ -18,15 +20,27 @@ pub(crate) struct Db {
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
     pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
+    pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
+    /// The highest number that a job ever had.
+    last_job: i64,
 }
 
 impl Db {
     fn save(&mut self, row: Row) {
         match row {
             Row::Job(row) => {
+                self.last_job = self.last_job.max(row.id.0);
                 let before = self.jobs.insert(row.id, row.clone());
-                let was_final = before.is_some_and(|before| before.state.is_final());
-                assert!(!was_final, "I9: job {} was final and changed to {:?}", row.id, row.state);
+                if let Some(before) = before.filter(|before| before.state.is_final()) {
+                    let forced =
+                        matches!(row.state.end(), Some(End { reason: EndReason::Forced { .. }, .. }));
+                    let same = JobRow { cloned_as: row.cloned_as, group: row.group, ..before.clone() };
+                    assert!(forced || same == row, "I9: job {} was final and changed to {row:?}", row.id);
+                    assert!(
+                        before.cloned_as.is_none() || before.cloned_as == row.cloned_as,
+                        "I12: two clones"
+                    );
+                }
             }
             Row::Attempt(row) => {
                 let before = self.attempts.insert(row.id, row.clone());
@@ -41,6 +55,8 @@ impl Db {
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
             Row::Queue(row) if row.reason.is_none() => drop(self.queues.remove(&row.classes)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
+            Row::Deleted(job) => drop(self.jobs.remove(&job)),
+            Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Gate(row) => panic!("nothing of this world is gated: {row:?}"),
         }
     }
@@ -51,13 +67,34 @@ impl Db {
         let needed = |row: &&AttemptRow| row.end.is_none() || row.token.0 > last_token - SETTLED_WINDOW;
         Rows {
             jobs: self.jobs.values().filter(|job| !job.state.is_final()).cloned().collect(),
+            relatives: self.relatives(),
             attempts: self.attempts.values().filter(needed).cloned().collect(),
             workers: self.workers.values().cloned().collect(),
             queues: self.queues.values().cloned().collect(),
-            last_job: self.jobs.keys().last().map_or(0, |id| id.0),
+            last_job: self.last_job,
+            last_run: self.runs.keys().last().map_or(0, |id| id.0),
             last_token,
             ..Rows::default()
         }
+    }
+
+    /// Final jobs that are bound to open ones.
+    fn relatives(&self) -> Vec<JobRow> {
+        let open = self.jobs.values().filter(|job| !job.state.is_final());
+        let mut seen: BTreeSet<JobId> = open.map(|job| job.id).collect();
+        let mut next: Vec<JobId> = seen.iter().copied().collect();
+        let bound = |row: &JobRow| -> Vec<JobId> {
+            row.parents.iter().filter(|p| p.relation != Relation::Chained).map(|p| p.job).collect()
+        };
+        while let Some(id) = next.pop() {
+            let Some(row) = self.jobs.get(&id) else { continue };
+            let children = self.jobs.values().filter(|row| bound(row).contains(&id)).map(|row| row.id);
+            next.extend(
+                bound(row).into_iter().chain(children).filter(|id| seen.insert(*id)).collect::<Vec<_>>(),
+            );
+        }
+        let all = seen.iter().filter_map(|id| self.jobs.get(id));
+        all.filter(|job| job.state.is_final()).cloned().collect()
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = &AttemptRow> {
@@ -100,6 +137,7 @@ impl World {
     pub(crate) fn input(&mut self, input: Input) -> (Result<Answer, Refusal>, Out) {
         self.note_signs(&input);
         let is_tick = matches!(input, Input::Tick);
+        let input = self.with_known(input);
         let step = self.state.step(input, self.now);
         let mut out = Out::default();
         let mut ended = BTreeSet::new();
@@ -126,6 +164,7 @@ impl World {
         }
         for new in running.difference(&running_before) {
             self.check_new_attempt(*new);
+            self.check_relations(*new);
             self.signs.insert(*new, self.now);
         }
         self.signs.retain(|attempt, _| running.contains(attempt));
@@ -134,6 +173,73 @@ impl World {
             self.check_leases();
         }
         (step.answer, out)
+    }
+
+    /// As the server does: with the rows that only the store has.
+    fn with_known(&self, input: Input) -> Input {
+        let needs = input.needs(|id| self.state.job(id).is_some());
+        if needs.is_empty() {
+            return input;
+        }
+        let mut rows: BTreeSet<JobId> = needs.jobs;
+        let mut next: Vec<JobId> = needs.clusters.into_iter().collect();
+        while let Some(id) = next.pop() {
+            if let Some(row) = self.db.jobs.get(&id)
+                && rows.insert(id)
+            {
+                next.extend(row.parents.iter().map(|parent| parent.job));
+                next.extend(row.cloned_as);
+                let children = self.db.jobs.values();
+                next.extend(children.filter(|job| job.parents.iter().any(|p| p.job == id)).map(|job| job.id));
+            }
+        }
+        let rows = rows.iter().filter_map(|id| self.db.jobs.get(id).cloned()).collect();
+        Input::Known { rows, then: Box::new(input) }
+    }
+
+    /// What begins may begin: everything before it has passed, a direct parent has just left the slot, and everything
+    /// beside it begins in the same step.
+    fn check_relations(&self, id: AttemptId) {
+        let row = &self.db.jobs[&id.job];
+        let worker = &self.db.attempts[&id].worker;
+        for parent in &row.parents {
+            let Some(other) = self.db.jobs.get(&parent.job) else { continue };
+            let passed = other.state.end().is_some_and(|end| end.outcome.is_ok());
+            match parent.relation {
+                Relation::Chained => assert!(passed, "{id} began before {} had passed", other.id),
+                Relation::DirectlyChained => {
+                    assert!(passed, "{id} began before {} had passed", other.id);
+                    assert!(id.number == 1, "{id} began twice after {}", other.id);
+                    let mut slots = self.db.attempts.values().filter(|row| row.id.job == other.id);
+                    assert_eq!(slots.next_back().map(|row| &row.worker), Some(worker), "{id} is elsewhere");
+                }
+                Relation::Parallel => {}
+            }
+        }
+        for other in self.beside(id.job) {
+            let other = &self.db.jobs[&other];
+            let begins = other.active_attempt().is_some_and(|attempt| {
+                self.db.attempts[&attempt].assigned_at == self.db.attempts[&id].assigned_at
+            });
+            // With PARALLEL_CANCEL_WHOLE_CLUSTER=0 the rest begins without one that was cancelled.
+            assert!(begins || other.state.is_final(), "{id} began without {}", other.id);
+        }
+    }
+
+    /// The jobs that run in parallel with one, over any number of steps.
+    fn beside(&self, id: JobId) -> BTreeSet<JobId> {
+        let mut seen = BTreeSet::from([id]);
+        let mut next = vec![id];
+        let parallel = |row: &JobRow| -> Vec<JobId> {
+            row.parents.iter().filter(|p| p.relation == Relation::Parallel).map(|p| p.job).collect()
+        };
+        while let Some(id) = next.pop() {
+            let children = self.db.jobs.values().filter(|row| parallel(row).contains(&id)).map(|row| row.id);
+            let related = parallel(&self.db.jobs[&id]).into_iter().chain(children);
+            next.extend(related.filter(|id| seen.insert(*id)).collect::<Vec<_>>());
+        }
+        seen.remove(&id);
+        seen
     }
 
     /// Lets time pass as the server does: with a tick whenever one is due.
@@ -239,7 +345,14 @@ impl World {
 
     fn check(&self) {
         let rebuilt = State::rebuild(self.db.rows(), self.timing, self.now);
-        assert_eq!(rebuilt.facts(), self.state.facts(), "I28: rebuilt is not live");
+        let (rebuilt, live) = (rebuilt.facts(), self.state.facts());
+        for (rebuilt, live) in rebuilt.jobs.iter().zip(&live.jobs) {
+            assert_eq!(rebuilt, live, "I28: rebuilt is not live");
+        }
+        assert_eq!((&rebuilt.queues, &rebuilt.clusters), (&live.queues, &live.clusters), "I28: queues");
+        let ids = |rows: &[JobRow]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(&rebuilt.relatives), ids(&live.relatives), "I28: what is kept");
+        assert_eq!(rebuilt, live, "I28: rebuilt is not live");
         for job in self.db.jobs.values() {
             self.check_job(job);
         }
@@ -271,9 +384,18 @@ impl World {
         match &job.state {
             JobState::Scheduled { attempt, .. } => {
                 assert!(self.state.wait_reason(id).is_some(), "job {id} waits without a reason");
-                assert!(self.db.queues.contains_key(&job.classes), "the reason of job {id} is not stored");
+                let stored = job.wait.is_some() || self.db.queues.contains_key(&job.classes);
+                assert!(stored, "the reason of job {id} is not stored");
+                for parent in job.parents.iter().filter(|parent| parent.relation != Relation::Parallel) {
+                    let end = self.db.jobs.get(&parent.job).and_then(|row| row.state.end());
+                    assert!(
+                        end.is_none_or(|end| end.outcome.is_ok()),
+                        "{id} waits for ever for {}",
+                        parent.job
+                    );
+                }
                 assert_eq!(last.map_or(0, |row| row.id.number) + 1, *attempt);
-                for (name, room) in self.room() {
+                for (name, room) in self.room().into_iter().filter(|_| job.wait.is_none()) {
                     let fits = self.db.workers[&name].classes.offers(&job.classes);
                     assert!(!(fits && room > 0), "job {id} waits while {name} has room");
                 }
@@ -285,18 +407,31 @@ impl World {
             JobState::Done(end) => {
                 let attempt =
                     last.and_then(|row| row.end.as_ref()).expect("a job that is done has an ended attempt");
-                let cancelled =
-                    matches!(end.reason, EndReason::Cancelled { .. } | EndReason::CancelIgnored { .. });
-                assert_eq!(
-                    cancelled,
-                    end.outcome == Outcome::UserCancelled || attempt.outcome != end.outcome
+                let stopped = matches!(
+                    end.reason,
+                    EndReason::Cancelled { .. }
+                        | EndReason::CancelIgnored { .. }
+                        | EndReason::ParallelFailed { .. }
+                        | EndReason::Restarted { .. }
+                        | EndReason::Obsoleted { .. }
+                        | EndReason::Forced { .. }
                 );
-                assert!(cancelled || attempt == end, "I10: job {id} has another end than its last attempt");
+                assert!(stopped || attempt == end, "I10: job {id} has another end than its last attempt");
+                let forced = matches!(end.reason, EndReason::Forced { .. });
+                assert!(
+                    !stopped || forced || end.outcome.is_aborted(),
+                    "{id} was stopped and is {:?}",
+                    end.outcome
+                );
             }
             JobState::Cancelled(end) => {
-                assert_eq!(end.outcome, Outcome::UserCancelled);
+                let missing = matches!(end.reason, EndReason::NotAvailable { .. } | EndReason::Forced { .. });
+                assert!(missing || end.outcome.is_aborted(), "{id} never began and is {:?}", end.outcome);
                 assert!(last.is_none_or(|row| row.end.is_some()));
             }
+        }
+        if let Some(clone) = job.cloned_as.and_then(|clone| self.db.jobs.get(&clone)) {
+            assert_eq!(clone.clone_of, Some(id), "I12: {} is not the clone of {id}", clone.id);
         }
     }
 
@@ -308,7 +443,9 @@ impl World {
             let worker = &self.db.workers[name];
             if let WorkerStatus::Online { .. } = worker.status {
                 let taken = self.db.running().filter(|row| row.worker == *name).count();
-                room.insert(name.clone(), (worker.slots as usize).saturating_sub(taken));
+                let taken = taken + self.state.kept(name) as usize;
+                assert!(taken <= worker.slots as usize, "{name} keeps more slots than it has");
+                room.insert(name.clone(), worker.slots as usize - taken);
             }
         }
         room

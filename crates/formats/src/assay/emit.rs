@@ -5,7 +5,7 @@ use crate::yaml::scalar::{Scalar, plain};
 use std::fmt::Write as _;
 
 /// What is written.
-pub(super) enum Yaml {
+pub(crate) enum Yaml {
     /// Text, quoted where it needs to be.
     Text(String),
     /// A number or truth value, as it is.
@@ -21,22 +21,22 @@ const MAX_KEY: usize = 1000;
 
 impl Yaml {
     /// Of anything that is shown as text.
-    pub(super) fn text(text: impl ToString) -> Self {
+    pub(crate) fn text(text: impl ToString) -> Self {
         Self::Text(text.to_string())
     }
 
     /// Of a number or truth value.
-    pub(super) fn word(value: impl ToString) -> Self {
+    pub(crate) fn word(value: impl ToString) -> Self {
         Self::Word(value.to_string())
     }
 
     /// One text as it is, several as a list.
-    pub(super) fn texts(texts: impl IntoIterator<Item = impl ToString>) -> Self {
+    pub(crate) fn texts(texts: impl IntoIterator<Item = impl ToString>) -> Self {
         Self::List(texts.into_iter().map(Self::text).collect())
     }
 
     /// The document.
-    pub(super) fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let mut out = String::new();
         self.block(0, &mut out);
         out
@@ -179,7 +179,8 @@ fn quote(text: &str) -> String {
         .iter()
         .all(|dialect| matches!(plain(text, *dialect), Scalar::Text(_)));
     // Words between blanks are plain too.
-    let words = !text.is_empty() && text.split(' ').all(|word| !word.is_empty() && word.chars().all(safe));
+    let word = |word: &str| !word.is_empty() && word != "-" && word.chars().all(safe);
+    let words = !text.is_empty() && text.split(' ').all(word);
     if begins && is_text && words && !text.starts_with("...") {
         return text.to_owned();
     }

@@ -3,7 +3,7 @@
 //! A configuration is a set of files with the sections `pipelines`, `queues`, `templates`, `projects`, `jobs`,
 //! `semaphores` and `landing`. The prose is `docs/gating.md`.
 
-mod emit;
+pub(crate) mod emit;
 mod job;
 mod pipeline;
 mod quantity;

@@ -34,7 +34,7 @@ pub(super) async fn post(
 ) -> Result<(StatusCode, Json<PostedJobs>), Fault> {
     let jobs = read_jobs(&body)?
         .into_iter()
-        .map(|job| NewJob { settings: Settings::from_request(job.settings), priority: job.priority });
+        .map(|job| NewJob { priority: job.priority, ..NewJob::new(Settings::from_request(job.settings)) });
     match app.engine.ask(Input::PostJobs { jobs: jobs.collect() }).await? {
         Answer::Posted(ids) => {
             let posted = |id: JobId| PostedJob { id, url: format!("/jobs/{id}") };

@@ -1,5 +1,6 @@
 //! `/api/assay/v1`; the objects are `assay_proto::api`.
 
+pub(crate) mod assets;
 mod events;
 mod files;
 mod gate;
@@ -8,7 +9,12 @@ pub(crate) mod gate_history;
 pub(crate) mod gate_view;
 mod health;
 mod jobs;
+pub(crate) mod openqa;
+mod people;
+mod products;
 mod range;
+mod restart;
+mod templates;
 
 use crate::app::App;
 use crate::auth;
@@ -37,11 +43,16 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/streams/{file}", get(files::stream))
         .route("/blobs/{sha256}", get(files::blob))
         .route("/workers", get(workers))
+        .merge(assets::router())
         .route("/events", get(events::listen))
-        .merge(gate::router())
+        .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
+        .merge(people::router())
+        .merge(products::router())
+        .merge(templates::router())
+        .merge(restart::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(axum::middleware::from_fn(auth::admins_change))
+        .layer(axum::middleware::from_fn(auth::operators_change))
 }
 
 /// `GET /api/assay/v1/workers`

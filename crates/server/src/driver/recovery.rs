@@ -69,7 +69,15 @@ impl Suspects {
             Input::Phase { held, .. } => Some(Subject::Phase(held.attempt)),
             Input::Finished { held, .. } => Some(Subject::Finished(held.attempt)),
             Input::Tick => Some(Subject::Tick),
+            Input::Known { then, .. } => Self::subject(then),
             Input::PostJobs { .. }
+            | Input::PostProduct { .. }
+            | Input::Restart(_)
+            | Input::Edit { .. }
+            | Input::Obsolete(_)
+            | Input::Release { .. }
+            | Input::ForceResult { .. }
+            | Input::DeleteJob { .. }
             | Input::CancelJob { .. }
             | Input::Disconnected { .. }
             | Input::Gate(_) => None,
@@ -102,7 +110,18 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Heartbeat { connection, .. }
         | Input::Phase { connection, .. }
         | Input::Finished { connection, .. } => Some(*connection),
-        Input::PostJobs { .. } | Input::CancelJob { .. } | Input::Gate(_) | Input::Tick => None,
+        Input::Known { then, .. } => connection_of(then),
+        Input::PostJobs { .. }
+        | Input::PostProduct { .. }
+        | Input::Restart(_)
+        | Input::Edit { .. }
+        | Input::Obsolete(_)
+        | Input::Release { .. }
+        | Input::ForceResult { .. }
+        | Input::DeleteJob { .. }
+        | Input::CancelJob { .. }
+        | Input::Gate(_)
+        | Input::Tick => None,
     }
 }
 

@@ -58,6 +58,33 @@ impl Store for Failing {
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, StoreError> {
         self.store.jobs(filter).await
     }
+    async fn summaries(&self, filter: &JobFilter) -> Result<Vec<assay_store::JobSummary>, StoreError> {
+        self.store.summaries(filter).await
+    }
+    async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError> {
+        self.store.count(filter).await
+    }
+    async fn cluster(&self, jobs: &[JobId], clones: bool) -> Result<Vec<StoredJob>, StoreError> {
+        self.store.cluster(jobs, clones).await
+    }
+    async fn children(
+        &self,
+        jobs: &[JobId],
+    ) -> Result<Vec<(JobId, assay_engine::relations::Parent)>, StoreError> {
+        self.store.children(jobs).await
+    }
+    async fn product_run(
+        &self,
+        id: assay_engine::ids::ProductRunId,
+    ) -> Result<Option<assay_engine::rows::ProductRunRow>, StoreError> {
+        self.store.product_run(id).await
+    }
+    async fn product_runs(
+        &self,
+        filter: &assay_store::RunFilter,
+    ) -> Result<Vec<assay_engine::rows::ProductRunRow>, StoreError> {
+        self.store.product_runs(filter).await
+    }
     async fn job(&self, id: JobId) -> Result<Option<StoredJob>, StoreError> {
         self.store.job(id).await
     }
@@ -72,6 +99,12 @@ impl Store for Failing {
     }
     async fn unclosed(&self) -> Result<Vec<AttemptId>, StoreError> {
         self.store.unclosed().await
+    }
+    fn assets(&self) -> &dyn assay_store::AssetStore {
+        self.store.assets()
+    }
+    fn knowledge(&self) -> &dyn assay_store::KnowledgeStore {
+        self.store.knowledge()
     }
     fn gate(&self) -> &dyn assay_store::GateStore {
         self.store.gate()
@@ -97,13 +130,20 @@ async fn bench(stores_nevertheless: bool) -> Bench {
     let epoch = inner.acquire_leadership().await.unwrap();
     let (failures, commits) = (AtomicU32::new(0), AtomicU32::new(0));
     let store = Arc::new(Failing { store: inner, failures, stores_nevertheless, commits });
+    let assets = crate::assets::Assets::open(&data, store.clone()).unwrap();
     let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data).unwrap());
     let (engine, inbox) = channel();
     let tokens = Tokens { admin: "a".into(), operator: "o".into(), worker: "b".into() };
+    let seal = crate::people::Seal::new(&[1; 32]).unwrap();
+    let (clock, tasks) = (Arc::new(SystemClock), TaskTracker::new());
+    let people = crate::people::People::load(store.clone(), epoch, seal, clock, tasks.clone()).await.unwrap();
     let app = Arc::new(App {
+        people: Arc::new(people),
+        library: crate::catalog::Library::load(store.clone(), epoch).await.unwrap(),
         guard: Guard::new(&tokens, false, "127.0.0.1:1".parse().unwrap()),
         store: store.clone(),
         spool: Spool::open(&data, blobs.clone()).unwrap(),
+        assets,
         blobs,
         engine,
         hub: Hub::default(),
@@ -114,7 +154,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         events: broadcast::Sender::new(64),
         clock: Arc::new(SystemClock),
         shutdown: CancellationToken::new(),
-        tasks: TaskTracker::new(),
+        tasks,
     });
     Bench { app, store, inbox: Some(inbox), epoch, _dir: dir }
 }
@@ -129,7 +169,7 @@ impl Bench {
 
     async fn post(&self, test: &str) -> Result<Answer, Fault> {
         let settings = Settings::from_request([("TEST", test.to_owned())]);
-        self.app.engine.ask(Input::PostJobs { jobs: vec![NewJob { settings, priority: None }] }).await
+        self.app.engine.ask(Input::PostJobs { jobs: vec![NewJob::new(settings)] }).await
     }
 
     async fn stop(&self, driver: tokio::task::JoinHandle<Ended>) -> Ended {
@@ -310,7 +350,7 @@ async fn a_stream_that_was_closed_after_its_row_was_read_is_read_from_its_blob()
     let bench = bench(false).await;
     let (mut state, mut batch) = (State::new(Timing::default(), bench.app.clock.now()), Batch::default());
     let settings = Settings::from_request([("TEST", "a".to_owned()), ("WORKER_CLASS", "x".to_owned())]);
-    let post = Input::PostJobs { jobs: vec![NewJob { settings, priority: None }] };
+    let post = Input::PostJobs { jobs: vec![NewJob::new(settings)] };
     for input in [hello(1, "w1"), post] {
         for effect in state.step(input, bench.app.clock.now()).effects {
             if let Effect::Save(row) = effect {

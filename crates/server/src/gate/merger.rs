@@ -545,7 +545,9 @@ mod tests {
             make_of("hangs", 5, None, "e"),
             Merge::Forget(id(5)),
         ];
-        group.into_iter().for_each(|merge| ask.send(merge).expect("it runs"));
+        for merge in group {
+            ask.send(merge).expect("it runs");
+        }
         tasks.spawn(run(machine.clone(), requests, early, answers, CancellationToken::new()));
         let mut next = async || shown(told.recv().await.expect("it runs"));
         assert_eq!((next().await, next().await), ("3=base+c".to_owned(), "4=base+c+d".to_owned()));

@@ -74,7 +74,7 @@ pub(crate) struct Badge {
 impl askama::filters::HtmlSafe for Badge {}
 
 /// Word, what people read, and the symbol as an SVG path in a 24 by 24 box.
-const KINDS: [(&str, &str, &str); 26] = [
+const KINDS: [(&str, &str, &str); 30] = [
     ("passed", "passed", "M5 13l4 4 10-11"),
     ("ok", "ok", "M5 13l4 4 10-11"),
     ("softfailed", "softfailed", "M4 12c3-5 6-5 8 0s5 5 8 0"),
@@ -85,6 +85,10 @@ const KINDS: [(&str, &str, &str); 26] = [
     ("timeout_exceeded", "timeout exceeded", "M12 3a9 9 0 1 0 .010 0M12 7v5l3 2"),
     ("user_cancelled", "cancelled", "M12 3a9 9 0 1 0 .010 0M6 6l12 12"),
     ("cancelled", "cancelled", "M12 3a9 9 0 1 0 .010 0M6 6l12 12"),
+    ("obsoleted", "obsolete", "M5 4h9l5 5v11H5zM9 13h6"),
+    ("parallel_failed", "stopped: parallel job failed", "M8 5v14M16 5v14"),
+    ("parallel_restarted", "stopped: parallel job restarted", "M8 5v14M16 5v14"),
+    ("user_restarted", "restarted", "M12 4a8 8 0 1 1-7.500 5M4 4v5h5"),
     ("skipped", "skipped", "M5 6l7 6-7 6M14 6l6 6-6 6"),
     ("none", "not run", "M6 12h12"),
     ("unknown", "looked", "M3 12c4-7 14-7 18 0-4 7-14 7-18 0M12 10a2 2 0 1 0 .010 0"),

@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod api;
+mod assets;
 mod common;
 mod faults;
 mod gate;
 mod gate_pages;
+mod openqa;
 mod pages;
+mod people;
+mod restart;
 mod safety;
 mod thread;
 mod workers;

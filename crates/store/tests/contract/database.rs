@@ -169,7 +169,7 @@ impl Driver {
 
 pub(crate) fn job(pairs: &[(&str, &str)]) -> NewJob {
     let settings = pairs.iter().copied().chain([("BACKEND", "dummy")]);
-    NewJob { settings: Settings::from_request(settings), priority: None }
+    NewJob::new(Settings::from_request(settings))
 }
 
 pub(crate) fn test_job(test: &str) -> NewJob {

@@ -5,9 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a contract test that cannot go on has failed")]
 
+mod assets;
 mod database;
 mod faults;
 mod gate;
+mod knowledge;
 mod lists;
 mod rows;
 
@@ -39,6 +41,8 @@ contract!(
     rows::closed_streams_are_kept,
     rows::only_recent_attempts_are_loaded,
     rows::any_text_comes_back_as_it_was,
+    rows::clusters_are_loaded_with_what_they_are_bound_to,
+    rows::a_post_of_a_product_is_whole,
     lists::filters,
     lists::ten_thousand_jobs_in_pages,
     lists::wait_reasons_are_shown,
@@ -59,4 +63,10 @@ contract!(
     gate::reports_wait_until_they_are_delivered,
     gate::receipts,
     gate::builds_lead_to_jobs,
+    knowledge::users_and_their_keys,
+    knowledge::the_catalog,
+    knowledge::comments_and_events,
+    assets::versions_are_published_whole,
+    assets::jobs_keep_the_versions_they_began_with,
+    assets::what_a_job_needs_is_not_removed,
 );

@@ -3,6 +3,7 @@
 mod start;
 mod supervise;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -23,6 +24,7 @@ use crate::qmp::{Qmp, QmpError};
 use crate::sandbox::Isolation;
 use crate::serial::SerialLog;
 use crate::settings::MachineSpec;
+use crate::switch::Switch;
 use crate::vnc::Screen;
 
 /// What the host gives to a machine.
@@ -37,6 +39,12 @@ pub struct MachineOptions {
     /// Directories of the host that QEMU shall find empty, such as those with tokens and keys; not one that
     /// holds the machine's images. Works in namespaces only; what does not exist is passed over.
     pub hide: Vec<Utf8PathBuf>,
+    /// Leave what the guest wrote to its disk where it is, as [`crate::DISK`] in the machine's directory.
+    pub keep_disks: bool,
+    /// The networks of the job's cluster by name; the machine is alone in one that is not here.
+    pub networks: BTreeMap<String, Switch>,
+    /// Different for every machine of a cluster.
+    pub number: u16,
     /// Most bytes of the serial log on disk.
     pub serial_limit: u64,
     /// How long QEMU may take until the guest's processor runs.
@@ -56,6 +64,9 @@ impl Default for MachineOptions {
             observer: None,
             qemu_img: "qemu-img".to_owned(),
             hide: Vec::new(),
+            keep_disks: false,
+            networks: BTreeMap::new(),
+            number: 0,
             serial_limit: 64 << 20,
             start_deadline: Duration::from_secs(30),
             call_deadline: Duration::from_secs(20),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::supervise::{Stderr, Supervisor, in_words};
 use super::{Facts, Files, Machine, MachineOptions};
 use crate::accel::{self, Choice};
-use crate::cmdline::{Layout, QMP_SOCKET, SERIAL_SOCKET, VNC_SOCKET};
+use crate::cmdline::{Layout, QMP_SOCKET, SERIAL_SOCKET, VNC_SOCKET, network_socket};
 use crate::disk;
 use crate::error::MachineError;
 use crate::input;
@@ -51,8 +51,11 @@ pub(super) async fn start(
     let (accelerator, overlay) = tokio::join!(probe, overlay);
     let overlay = overlay?;
     let mut files = Files([QMP_SOCKET, VNC_SOCKET, SERIAL_SOCKET].map(|name| dir.join(name)).to_vec());
-    files.0.extend(overlay.clone());
-    let layout = Layout { accelerator: accelerator.accelerator, overlay };
+    if !options.keep_disks {
+        files.0.extend(overlay.clone());
+    }
+    files.0.extend(spec.cluster_cards().map(|(card, _)| dir.join(network_socket(card))));
+    let layout = Layout { accelerator: accelerator.accelerator, overlay, number: options.number };
     let plan = Plan { spec, arguments: spec.arguments(&layout), qemu, dir, accelerator, options };
     let isolation = Host::this().best();
     let mut booted = plan.boot(&isolation).await;
@@ -80,10 +83,12 @@ struct Doors {
     dir: File,
     qmp: UnixListener,
     serial: UnixListener,
+    /// For each card in a network of the cluster, and the network's name.
+    cards: Vec<(UnixListener, String)>,
 }
 
 impl Doors {
-    fn open(dir: &Utf8Path) -> std::io::Result<Self> {
+    fn open(dir: &Utf8Path, spec: &MachineSpec) -> std::io::Result<Self> {
         let handle = File::open(dir)?;
         for name in [QMP_SOCKET, SERIAL_SOCKET, VNC_SOCKET] {
             // Left by a machine that was killed.
@@ -91,7 +96,13 @@ impl Doors {
         }
         let qmp = UnixListener::bind(Self::path(&handle, QMP_SOCKET))?;
         let serial = UnixListener::bind(Self::path(&handle, SERIAL_SOCKET))?;
-        Ok(Self { dir: handle, qmp, serial })
+        let mut cards = Vec::new();
+        for (card, network) in spec.cluster_cards() {
+            let name = network_socket(card);
+            let _ = fs_err::remove_file(dir.join(&name));
+            cards.push((UnixListener::bind(Self::path(&handle, &name))?, network.to_owned()));
+        }
+        Ok(Self { dir: handle, qmp, serial, cards })
     }
 
     fn path(dir: &File, name: &str) -> String {
@@ -114,7 +125,7 @@ struct Links {
 impl Plan<'_> {
     async fn boot(&self, isolation: &Isolation) -> Result<Machine, MachineError> {
         let cannot = |e| MachineError::io(format!("the machine's directory {} cannot be used", self.dir), e);
-        let doors = Doors::open(&self.dir).map_err(cannot)?;
+        let doors = Doors::open(&self.dir, self.spec).map_err(cannot)?;
         let (serial, serial_writer) =
             SerialLog::create(&self.dir.join("serial0.txt"), self.options.serial_limit).map_err(cannot)?;
         let mut command = Host::this().command(isolation, &self.qemu, &self.dir, &self.options.hide)?;
@@ -188,8 +199,24 @@ impl Plan<'_> {
         Ok(machine)
     }
 
+    /// Plugs a card into its network; what QEMU says when its end breaks is known elsewhere.
+    fn plug(&self, stream: UnixStream, network: &str, tasks: &mut JoinSet<()>) {
+        let switch = self.options.networks.get(network).cloned().unwrap_or_default();
+        let network = network.to_owned();
+        let port = switch.plug();
+        tasks.spawn(async move {
+            if let Err(error) = port.carry(stream).await {
+                tracing::warn!(network, %error, "a network card has lost its network");
+            }
+        });
+    }
+
     async fn connect(&self, doors: &Doors, epoch: Instant, tasks: &mut JoinSet<()>) -> Result<Links, Broken> {
         let link = |e: &dyn ToString| Broken::Link(e.to_string());
+        for (card, network) in &doors.cards {
+            let (stream, _) = card.accept().await.map_err(|e| link(&e))?;
+            self.plug(stream, network, tasks);
+        }
         let (qmp, _) = doors.qmp.accept().await.map_err(|e| link(&e))?;
         let (serial, _) = doors.serial.accept().await.map_err(|e| link(&e))?;
         let pid = qmp.peer_cred().ok().and_then(|c| c.pid()).and_then(|pid| u32::try_from(pid).ok());

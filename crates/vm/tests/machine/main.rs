@@ -9,5 +9,6 @@ mod faults;
 mod grub;
 #[cfg(test)]
 mod guests;
+mod network;
 #[cfg(test)]
 mod process;

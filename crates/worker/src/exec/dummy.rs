@@ -31,9 +31,14 @@ pub async fn run(attempt: &Attempt) -> Report {
         Outcome::Passed => (StepResult::Ok, ModuleResult::Passed),
         Outcome::Softfailed => (StepResult::Softfail, ModuleResult::Softfailed),
         Outcome::Failed => (StepResult::Fail, ModuleResult::Failed),
-        Outcome::Incomplete | Outcome::TimeoutExceeded | Outcome::UserCancelled => {
-            (StepResult::Unknown, ModuleResult::Cancelled)
-        }
+        Outcome::Incomplete
+        | Outcome::TimeoutExceeded
+        | Outcome::UserCancelled
+        | Outcome::Skipped
+        | Outcome::Obsoleted
+        | Outcome::ParallelFailed
+        | Outcome::ParallelRestarted
+        | Outcome::UserRestarted => (StepResult::Unknown, ModuleResult::Cancelled),
     };
     record(attempt, &Record::Step(Box::new(note(attempt, step, &report))));
     let at_us = attempt.elapsed_us();

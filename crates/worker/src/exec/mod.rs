@@ -6,6 +6,7 @@ pub mod vm;
 
 pub use assay_engine::settings::is_secret_name;
 
+use crate::assets::Door;
 use crate::attempt::AttemptDir;
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_proto::worker::Report;
@@ -56,9 +57,14 @@ pub struct Attempt {
     pub tap: ScreenTap,
     /// When the attempt began.
     pub began: Instant,
+    /// The way to the server's assets; none without a server.
+    pub assets: Option<Door>,
     /// The host's part.
     pub host: Arc<HostOptions>,
 }
+
+/// The usual [`HostOptions::asset_limit`]: openQA's, 50 GB.
+pub const ASSET_LIMIT: u64 = 50_000_000_000;
 
 /// What the host decides for every attempt.
 #[derive(Debug, Clone)]
@@ -69,6 +75,8 @@ pub struct HostOptions {
     pub run: Utf8PathBuf,
     /// Directories that a machine's QEMU must not see: tokens.
     pub hide: Vec<Utf8PathBuf>,
+    /// Bytes of assets that the host keeps, beside those that are in use.
+    pub asset_limit: u64,
     /// Run external test programs without a sandbox where none can be had.
     pub unsandboxed: bool,
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod upload;
 
+use crate::assets::Door;
 use crate::attempt::{AttemptDir, remove_tree};
 use crate::exec::{self, Attempt, HostOptions, ScreenTap, Stop};
 use crate::lock;
@@ -35,7 +36,7 @@ pub enum ServerAddress {
 
 impl ServerAddress {
     /// The address now.
-    fn resolve(&self) -> Result<String, String> {
+    pub(crate) fn resolve(&self) -> Result<String, String> {
         match self {
             Self::Fixed(url) => Ok(url.trim_end_matches('/').to_owned()),
             Self::File(path) => {
@@ -215,9 +216,11 @@ impl Hands {
             AttemptDir::create(&path, false).unwrap_or_else(|error| AttemptDir::unusable(&path, &error));
         let stop = watch::Sender::new(None);
         let tap = ScreenTap::default();
+        let door = Door::new(held.attempt.job, self.config.server.clone(), &self.config.token);
         let attempt = Attempt {
             number: held.attempt.number,
             settings,
+            assets: door.ok(),
             dir: dir.clone(),
             stop: stop.subscribe(),
             tap: tap.clone(),

@@ -84,6 +84,7 @@ impl Bench {
             cache: data.join("cache"),
             run: data.join("run"),
             hide: vec![data.join("tokens")],
+            asset_limit: assay_worker::exec::ASSET_LIMIT,
             unsandboxed: false,
         };
         Attempt {
@@ -93,6 +94,7 @@ impl Bench {
             stop: self.stop.subscribe(),
             tap: ScreenTap::default(),
             began: self.began,
+            assets: None,
             host: Arc::new(host),
         }
     }

@@ -111,6 +111,12 @@ impl Server {
         next
     }
 
+    /// What its clock says.
+    pub(crate) fn clock_micros(&self) -> i64 {
+        use assay_proto::clock::Clock as _;
+        self.clock.now().0
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.handle.url)
     }

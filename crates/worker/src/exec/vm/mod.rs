@@ -11,6 +11,7 @@ mod setup;
 mod wait;
 
 use super::{Attempt, infrastructure};
+use crate::assets;
 use assay_engine::settings::is_secret_name;
 use assay_proto::worker::{Report, WorkPhase};
 use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
@@ -31,7 +32,7 @@ pub(super) async fn run(attempt: &Attempt) -> Report {
         Err(report) => return report,
     };
     let setup = tokio::select! {
-        setup = setup::prepare(attempt) => setup,
+        setup = async { setup::prepare(attempt, assets::fetch(attempt).await?).await } => setup,
         stop = attempt.stopped() => return super::stopped(&stop),
         () = tokio::time::sleep(limit) => return setup::too_slow(limit),
     };
@@ -66,6 +67,7 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
         cache_dir: Some(attempt.host.cache.clone()),
         observer: Some(observer),
         hide: attempt.host.hide.clone(),
+        keep_disks: true,
         ..MachineOptions::default()
     };
     let started = tokio::select! {
@@ -84,9 +86,11 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
     }
     recorder.environment(facts);
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
+    let settings = setup.settings.clone();
+    let disks = setup.spec.hdd.iter().map(|_| (1, dir.0.join(assay_vm::DISK))).collect();
     let report = drive(attempt, setup, machine, recorder).await;
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
-    report
+    assets::publish(attempt, &settings, &disks, &dir.0, report).await
 }
 
 /// Runs the modules with everything around them that watches and records.

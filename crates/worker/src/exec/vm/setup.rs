@@ -1,7 +1,9 @@
 //! From a job's settings to something that can be started: tests, needles, machine.
 
+use crate::assets::Fetched;
 use crate::exec::{Attempt, infrastructure, usage};
 use crate::suite::{self, NeedleStore};
+use assay_engine::assets::publications;
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_proto::diagnostic::Diagnostic;
 use assay_proto::worker::Report;
@@ -23,12 +25,13 @@ pub(super) struct Setup {
     pub(super) max_job_time: Duration,
     fingerprint: String,
     casedir: Utf8PathBuf,
+    assets: Fetched,
 }
 
 /// Reads tests, needles and settings, and checks them all, before anything is started.
-pub(super) async fn prepare(attempt: &Attempt) -> Result<Setup, Report> {
+pub(super) async fn prepare(attempt: &Attempt, assets: Fetched) -> Result<Setup, Report> {
     let attempt = attempt.clone();
-    let work = move || prepare_blocking(&attempt);
+    let work = move || prepare_blocking(&attempt, assets);
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(infrastructure(format!("set-up failed: {error}"))))
@@ -40,7 +43,7 @@ pub(super) fn too_slow(limit: Duration) -> Report {
     Report { outcome: Outcome::TimeoutExceeded, class: OutcomeClass::Infrastructure, reason: Some(reason) }
 }
 
-fn prepare_blocking(attempt: &Attempt) -> Result<Setup, Report> {
+fn prepare_blocking(attempt: &Attempt, assets: Fetched) -> Result<Setup, Report> {
     let casedir = casedir(&attempt.settings)?;
     let mut settings = suite::default_settings(&casedir).map_err(|finding| refused(attempt, &[finding]))?;
     settings.extend(attempt.settings.clone());
@@ -58,8 +61,9 @@ fn prepare_blocking(attempt: &Attempt) -> Result<Setup, Report> {
     }
     let fingerprint =
         suite::fingerprint(&casedir).map_err(|error| usage(format!("the tests cannot be read: {error}")))?;
-    let spec =
-        MachineSpec::from_settings(&settings, &casedir).map_err(|problems| usage(problems.to_string()))?;
+    let spec = MachineSpec::from_settings(&assets.located(&settings), &casedir)
+        .map_err(|problems| usage(problems.to_string()))?;
+    publications(&settings).map_err(|error| usage(error.to_string()))?;
     let merged = Attempt { settings: settings.clone(), ..attempt.clone() };
     let scale = merged.number_setting("TIMEOUT_SCALE", 1.0)?;
     let max_job_time =
@@ -76,6 +80,7 @@ fn prepare_blocking(attempt: &Attempt) -> Result<Setup, Report> {
         max_job_time,
         fingerprint,
         casedir,
+        assets,
     })
 }
 
@@ -127,6 +132,7 @@ impl Setup {
             ("tests".to_owned(), format!("{} (sha256 {})", self.casedir, self.fingerprint)),
             ("assay".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ];
+        facts.extend(self.assets.facts.iter().cloned());
         let machine = machine.facts();
         let isolation = match &machine.isolation {
             Isolation::Namespaces => "own network, process and IPC namespaces".to_owned(),

@@ -1,18 +1,27 @@
-//! Who may do what. Reading is open (role viewer); changing needs the admin token, or for what is in the gate the
-//! operator token; workers need the worker token.
+//! Who may do what. Reading is open (role viewer); operators work with jobs and with what is in the gate; admins change
+//! what there is; workers need the worker token. People have a key each, with which they sign as openQA's clients do or
+//! which they send as a token; the admin and the operator token of the data directory are for whoever runs the server.
 //!
 //! A browser on this machine is a way in for any web page: by a form that posts to loopback, or by a name that is
 //! made to point here (DNS rebinding). So requests without a token must name the server by a loopback name when it
 //! listens on loopback, and none that changes something may come from another site.
 
+pub(crate) mod signature;
+
+use crate::api::openqa;
 use crate::app::App;
 use crate::datadir::Tokens;
 use crate::fault::Fault;
-use axum::extract::{ConnectInfo, Request, State};
+use crate::people::{People, Person};
+use assay_store::UserRole;
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
 use sha2::{Digest, Sha256};
+use signature::{Refused, Signature};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -21,12 +30,56 @@ use std::sync::Arc;
 pub(crate) enum Role {
     /// Look.
     Viewer,
-    /// Move what is in the gate: enqueue, dequeue, promote, autohold.
+    /// Post, restart, cancel, comment; move what is in the gate: enqueue, dequeue, promote, autohold.
     Operator,
     /// Everything that people do.
     Admin,
     /// What workers do.
     Worker,
+}
+
+impl From<UserRole> for Role {
+    fn from(role: UserRole) -> Self {
+        match role {
+            UserRole::Viewer => Self::Viewer,
+            UserRole::Operator => Self::Operator,
+            UserRole::Admin => Self::Admin,
+        }
+    }
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sender {
+    pub(crate) role: Role,
+    /// Their name; empty if nobody knows.
+    pub(crate) name: String,
+    /// Why the signature that came along does not count.
+    pub(crate) refused: Option<Refused>,
+}
+
+impl Sender {
+    fn is_operator(&self) -> bool {
+        matches!(self.role, Role::Operator | Role::Admin)
+    }
+
+    /// Refused in words of Assay's API.
+    fn fault(&self, needed: &str) -> Fault {
+        let (status, why) = match (self.refused, self.name.as_str()) {
+            (Some(refused), _) => {
+                (StatusCode::FORBIDDEN, format!("This request is refused: {}.", refused.text()))
+            }
+            (None, "") => (StatusCode::UNAUTHORIZED, format!("This needs the role {needed}.")),
+            (None, name) => {
+                (StatusCode::FORBIDDEN, format!("This needs the role {needed}, which {name} does not have."))
+            }
+        };
+        Fault::new(
+            status,
+            why,
+            "Send `Authorization: Bearer TOKEN` with the token of tokens/admin in the server's data directory or with USER:KEY:SECRET of `assay key create`, or start the server with --trust-loopback to try it out.",
+        )
+    }
 }
 
 /// Decides about requests.
@@ -97,6 +150,66 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// Who sent a request, or why it is refused whatever it wants.
+    fn sender(
+        &self,
+        people: &Arc<People>,
+        peer: IpAddr,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Sender, Fault> {
+        let known = |person: Person| Sender { role: person.role.into(), name: person.name, refused: None };
+        if let Some(token) = personal_token(headers) {
+            let person =
+                if is_private(peer, headers) { people.bearer(&token) } else { Err(Refused::NotPrivate) };
+            return person.map(known).map_err(|refused| {
+                let help =
+                    "Send USER:KEY:SECRET of a key that has not expired, by HTTPS or from this machine.";
+                Fault::new(StatusCode::FORBIDDEN, refused.text(), help)
+            });
+        }
+        let refused = match Signature::of(headers).map(|signature| people.signer(&signature, uri)) {
+            Some(Ok(person)) => return Ok(known(person)),
+            Some(Err(refused)) => Some(refused),
+            None => None,
+        };
+        let found = self.role(peer, method, uri, headers)?;
+        // Somebody who signs wants to be that somebody, or nobody.
+        let by_token = headers.contains_key(header::AUTHORIZATION);
+        let role = if refused.is_some() && !by_token { Role::Viewer } else { found };
+        let name = match role {
+            Role::Admin => "admin",
+            Role::Operator => "operator",
+            Role::Viewer | Role::Worker => "",
+        };
+        Ok(Sender { role, name: name.to_owned(), refused: refused.filter(|_| !by_token) })
+    }
+}
+
+/// `user:key:secret` of the Authorization header; `None` if that says something else, such as what a proxy asked for.
+fn personal_token(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    let token = match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => rest.trim().to_owned(),
+        "basic" => {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
+            String::from_utf8(bytes).ok()?
+        }
+        _ => return None,
+    };
+    (token.matches(':').count() == 2).then_some(token)
+}
+
+/// Nobody on the way can read it: from this machine, or by a proxy here that was spoken to by HTTPS.
+fn is_private(peer: IpAddr, headers: &HeaderMap) -> bool {
+    let by_proxy = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    let https = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
+    peer.to_canonical().is_loopback() && (https || !by_proxy)
+}
+
 /// What a proxy adds: the sender is somewhere else, whatever the address says.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
@@ -150,59 +263,81 @@ fn same(left: &[u8; 32], right: &[u8; 32]) -> bool {
     left.iter().zip(right).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 
-/// Finds every request's [`Role`] and refuses those that have none.
+/// Finds every request's [`Sender`] and refuses those that have none.
 pub(crate) async fn find_role(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match app.guard.role(peer.ip(), request.method(), request.uri(), request.headers()) {
-        Ok(role) => {
-            request.extensions_mut().insert(role);
+    let found = app.guard.sender(&app.people, peer.ip(), request.method(), request.uri(), request.headers());
+    match found {
+        Ok(sender) => {
+            request.extensions_mut().insert(sender);
             next.run(request).await
         }
+        Err(fault) if openqa::is_openqa(request.uri()) => openqa::Wrong::from(fault).into_response(),
         Err(fault) => fault.into_response(),
     }
 }
 
-/// What operators may change.
+fn sender_of(request: &Request) -> Option<&Sender> {
+    request.extensions().get()
+}
+
+/// Lets only operators change things.
+pub(crate) async fn operators_change(request: Request, next: Next) -> Response {
+    match sender_of(&request) {
+        _ if is_safe(request.method()) => next.run(request).await,
+        Some(sender) if !sender.is_operator() => sender.fault("operator").into_response(),
+        _ => next.run(request).await,
+    }
+}
+
+/// What of the gate operators may change.
 fn is_operated(path: &str) -> bool {
     let what = path.split_once("/gate/").map_or("", |(_, what)| what);
     matches!(what, "enqueue" | "enqueue-ref" | "dequeue" | "promote" | "autoholds")
         || what.starts_with("autoholds/")
 }
 
-/// Why somebody may not do this, if that is so: only admins change things, and operators what is theirs.
-fn may_change(role: Option<Role>, method: &Method, path: &str) -> Result<(), Fault> {
+/// Why the sender may not do this, if that is so: only admins change the gate, and operators what is theirs.
+fn may_change(sender: Option<&Sender>, method: &Method, path: &str) -> Result<(), Fault> {
     let operated = is_operated(path);
-    if is_safe(method) || role == Some(Role::Admin) || (operated && role == Some(Role::Operator)) {
-        return Ok(());
+    match sender {
+        _ if is_safe(method) => Ok(()),
+        Some(sender) if operated && !sender.is_operator() => Err(sender.fault("operator")),
+        Some(sender) if !operated && sender.role != Role::Admin => Err(sender.fault("admin")),
+        _ => Ok(()),
     }
-    let why = if operated {
-        "Changing what is in the gate needs the admin or the operator token."
-    } else {
-        "Changing something needs the admin token."
-    };
-    Err(Fault::new(
-        StatusCode::UNAUTHORIZED,
-        why,
-        "Send `Authorization: Bearer TOKEN` with the token of tokens/admin in the server's data directory (of tokens/operator for what is in the gate), or start the server with --trust-loopback to try it out.",
-    ))
 }
 
-/// Lets only those change things who may.
+/// Lets only those change the gate who may.
 pub(crate) async fn admins_change(request: Request, next: Next) -> Response {
-    let role = request.extensions().get().copied();
-    match may_change(role, request.method(), request.uri().path()) {
+    match may_change(sender_of(&request), request.method(), request.uri().path()) {
         Ok(()) => next.run(request).await,
         Err(fault) => fault.into_response(),
     }
 }
 
+/// An admin sent the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin(pub(crate) Sender);
+
+impl<S: Sync> FromRequestParts<S> for Admin {
+    type Rejection = Fault;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fault> {
+        match parts.extensions.get::<Sender>() {
+            Some(sender) if sender.role == Role::Admin => Ok(Self(sender.clone())),
+            Some(sender) => Err(sender.fault("admin")),
+            None => Err(Sender { role: Role::Viewer, name: String::new(), refused: None }.fault("admin")),
+        }
+    }
+}
+
 /// Lets only workers in.
 pub(crate) async fn workers_only(request: Request, next: Next) -> Response {
-    if request.extensions().get() == Some(&Role::Worker) {
+    if sender_of(&request).is_some_and(|sender| sender.role == Role::Worker) {
         return next.run(request).await;
     }
     Fault::new(
@@ -277,10 +412,12 @@ mod tests {
             assert_eq!(ask(trust, bound, peer, method, &fields), want, "case {number}: {fields:?}");
         }
     }
+
     #[test]
     fn operators_change_what_is_in_the_gate_and_nothing_else() {
         let status = |role, method: &Method, path| {
-            may_change(Some(role), method, path).map_or_else(|fault| fault.status.as_u16(), |()| 200)
+            let sender = Sender { role, name: String::new(), refused: None };
+            may_change(Some(&sender), method, path).map_or_else(|fault| fault.status.as_u16(), |()| 200)
         };
         for (path, operator) in [
             ("/gate/enqueue", 200),
@@ -291,8 +428,6 @@ mod tests {
             ("/gate/autoholds/7", 200),
             ("/gate/reload", 401),
             ("/gate/hold", 401),
-            ("/jobs", 401),
-            ("/jobs/1/cancel", 401),
         ] {
             assert_eq!(status(Role::Operator, &Method::POST, path), operator, "{path}");
             assert_eq!(status(Role::Admin, &Method::POST, path), 200, "{path}");

@@ -1,0 +1,76 @@
+//! `assay template …`: what products are scheduled from, as files.
+
+use crate::client::Client;
+use crate::exit::{CliError, Code};
+use crate::{Common, ui};
+use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateFile};
+use camino::Utf8PathBuf;
+use fs_err as fs;
+
+const API: &str = "/api/assay/v1/templates";
+
+/// Templates: machines, products, test suites, and which of them are tested together.
+#[derive(clap::Subcommand)]
+pub(crate) enum Template {
+    /// Put files into the server's catalog: all of it, or nothing. What is there of the same name is changed.
+    #[command(
+        after_help = "Examples:\n  assay template load templates.json             as openqa-load-templates takes it, JSON or Perl's data\n  \
+                      assay template load templates.fif.json templates-updates.fif.json\n  \
+                      assay template load --group 'Fedora 43' fedora-43.yaml    the YAML of a job group"
+    )]
+    Load(Files),
+    /// Say what is wrong with files, and what loading them would change. Nothing is changed.
+    Check(Files),
+    /// Print the whole catalog as `openqa-load-templates` takes it.
+    #[command(after_help = "Example:\n  assay template dump >templates.json")]
+    Dump,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Files {
+    /// The files.
+    #[arg(required = true)]
+    files: Vec<Utf8PathBuf>,
+    /// The group of a YAML file (default: the file's name), or of all templates of Fedora's format (default: Fedora's rules).
+    #[arg(long)]
+    group: Option<String>,
+}
+
+impl Template {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let client = Client::new(common)?;
+        match self {
+            Self::Load(files) => files.send(common, &client, false),
+            Self::Check(files) => files.send(common, &client, true),
+            Self::Dump => {
+                println!("{}", client.text(API)?.trim_end());
+                Ok(Code::Ok)
+            }
+        }
+    }
+}
+
+impl Files {
+    fn send(self, common: &Common, client: &Client, check: bool) -> Result<Code, CliError> {
+        let mut files = Vec::new();
+        for path in &self.files {
+            let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => CliError::not_found(format!("there is no file {path}")),
+                _ => CliError::usage(format!("{path} cannot be read: {error}")),
+            })?;
+            files.push(TemplateFile { name: path.to_string(), text });
+        }
+        let loaded: LoadedTemplates = client.post(API, &LoadTemplates { files, group: self.group, check })?;
+        if common.json {
+            ui::print_json(&loaded);
+            return Ok(Code::Ok);
+        }
+        for warning in &loaded.warnings {
+            eprintln!("{warning}");
+        }
+        let LoadedTemplates { made, changed, same, .. } = loaded;
+        let would = if check { "would be " } else { "" };
+        println!("{made} {would}new, {changed} {would}changed, {same} as they were");
+        Ok(Code::Ok)
+    }
+}

@@ -1,0 +1,203 @@
+//! Units with several starters: all begin in one step, or none does. The first cluster of its kind keeps the slots that
+//! become free for it until it has all it needs, if the workers that are online suffice at all.
+
+use super::State;
+use super::pool::{Demand, Slots};
+use super::timers::Timer;
+use crate::ids::{JobId, WorkerName};
+use crate::reason::WaitReason;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A cluster that has waited so long since it was posted comes before everything else.
+const OVERDUE_US: i64 = 15 * 60 * 1_000_000;
+
+/// Of so many clusters of a kind the stored reason is kept up to date; the others follow when they get nearer.
+const EXPLAINED: usize = 64;
+
+/// Clusters that wait for the same slots.
+#[derive(Debug, Clone, Default)]
+struct Kind {
+    units: BTreeSet<(i32, JobId)>,
+    pool: Enough,
+}
+
+/// Whether the online workers together have the slots that a kind of cluster wants.
+#[derive(Debug, Clone, Copy, Default)]
+enum Enough {
+    /// To be found out.
+    #[default]
+    Unknown,
+    Yes,
+    /// None is left for the slot at this place.
+    No(usize),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clusters {
+    kinds: BTreeMap<Demand, Kind>,
+    /// The kind and the key of each cluster.
+    waiting: BTreeMap<JobId, (Demand, (i32, JobId))>,
+    /// The starters in the order of the demand's slots.
+    starters: BTreeMap<JobId, Vec<JobId>>,
+    overdue: BTreeSet<JobId>,
+    /// Slots that are kept for a cluster.
+    kept: BTreeMap<WorkerName, u32>,
+    /// Something is different since the slots were last shared out.
+    changed: bool,
+}
+
+impl Clusters {
+    /// Workers have come or gone: what they suffice for has to be found out anew.
+    pub(super) fn pool_has_changed(&mut self) {
+        for kind in self.kinds.values_mut() {
+            kind.pool = Enough::Unknown;
+        }
+        self.changed |= !self.kinds.is_empty();
+    }
+
+    /// The clusters that could begin.
+    pub(super) fn waiting(&self) -> Vec<JobId> {
+        self.waiting.keys().copied().collect()
+    }
+}
+
+impl State {
+    /// How many free slots of a worker are kept for clusters that need several at once.
+    pub fn kept(&self, worker: &WorkerName) -> u32 {
+        self.clusters.kept.get(worker).copied().unwrap_or(0)
+    }
+
+    pub(super) fn enqueue_cluster(&mut self, unit: JobId, mut starters: Vec<JobId>) {
+        let classes = |id: &JobId| self.jobs.get(id).map(|row| row.classes.clone()).unwrap_or_default();
+        starters.sort_by_key(|id| (classes(id), *id));
+        let slots = starters.iter().map(classes).collect();
+        let rows = || starters.iter().filter_map(|id| self.jobs.get(id));
+        let one_host =
+            rows().any(|row| row.settings.get("PARALLEL_ONE_HOST_ONLY").is_some_and(|value| value != "0"));
+        let demand = Demand { slots, one_host };
+        let posted = rows().map(|row| row.created_at).min().unwrap_or(self.now);
+        let waits_since = self.now.micros_since(posted);
+        let priority = if self.clusters.overdue.contains(&unit) {
+            i32::MIN
+        } else {
+            rows().map(|row| row.priority).min().unwrap_or_default()
+        };
+        if priority != i32::MIN {
+            self.timers.set(Timer::Overdue(unit), (OVERDUE_US - waits_since).max(0));
+        }
+        let key = (priority, unit);
+        self.clusters.kinds.entry(demand.clone()).or_default().units.insert(key);
+        self.clusters.waiting.insert(unit, (demand, key));
+        self.clusters.starters.insert(unit, starters);
+        self.clusters.changed = true;
+    }
+
+    pub(super) fn dequeue_cluster(&mut self, unit: JobId) {
+        let Some((demand, key)) = self.clusters.waiting.remove(&unit) else { return };
+        self.clusters.starters.remove(&unit);
+        self.timers.clear(&Timer::Overdue(unit));
+        if let Some(kind) = self.clusters.kinds.get_mut(&demand) {
+            kind.units.remove(&key);
+            if kind.units.is_empty() {
+                self.clusters.kinds.remove(&demand);
+            }
+        }
+        self.clusters.changed = true;
+    }
+
+    pub(super) fn overdue(&mut self, unit: JobId) {
+        if self.clusters.waiting.contains_key(&unit) {
+            self.clusters.overdue.insert(unit);
+            self.settle(unit);
+        }
+    }
+
+    /// Shares out the free slots between clusters and single jobs in their order.
+    pub(super) fn dispatch_clusters(&mut self) {
+        let quiet = self.roomy_workers.is_empty() && self.grown_queues.is_empty() && !self.clusters.changed;
+        if quiet || (self.clusters.kinds.is_empty() && self.clusters.kept.is_empty()) {
+            self.clusters.changed = false;
+            return;
+        }
+        for worker in std::mem::take(&mut self.clusters.kept).into_keys() {
+            self.place(&worker);
+        }
+        let head = |(demand, kind): (&Demand, &Kind)| Some((*kind.units.first()?, demand.clone()));
+        let mut heads: BTreeSet<((i32, JobId), Demand)> =
+            self.clusters.kinds.iter().filter_map(head).collect();
+        while let Some((key, demand)) = heads.pop_first() {
+            self.dispatch_singles(Some(key));
+            let shared = self.pool.share_out(&demand, Slots::Free);
+            if shared.iter().all(Option::is_some) {
+                self.begin(key.1, &shared);
+                let next = self.clusters.kinds.get(&demand).and_then(|kind| kind.units.first().copied());
+                heads.extend(next.map(|next| (next, demand)));
+            } else if self.missing_of(&demand).is_none() {
+                for worker in shared.into_iter().flatten() {
+                    *self.clusters.kept.entry(worker.clone()).or_default() += 1;
+                    self.place(&worker);
+                }
+            }
+        }
+        self.explain_clusters();
+        self.clusters.changed = false;
+    }
+
+    /// All starters of a unit are handed out.
+    fn begin(&mut self, unit: JobId, workers: &[Option<WorkerName>]) {
+        let starters = self.clusters.starters.get(&unit).cloned().unwrap_or_default();
+        self.dequeue_cluster(unit);
+        self.clusters.overdue.remove(&unit);
+        for (starter, worker) in starters.into_iter().zip(workers.iter().flatten()) {
+            self.assign(starter, worker);
+        }
+    }
+
+    /// The first slot of a demand that the online workers do not have.
+    fn missing_of(&mut self, demand: &Demand) -> Option<usize> {
+        match self.clusters.kinds.get(demand).map_or(Enough::Yes, |kind| kind.pool) {
+            Enough::Yes => None,
+            Enough::No(place) => Some(place),
+            Enough::Unknown => {
+                let missing = self.pool.share_out(demand, Slots::All).iter().position(Option::is_none);
+                if let Some(kind) = self.clusters.kinds.get_mut(demand) {
+                    kind.pool = missing.map_or(Enough::Yes, Enough::No);
+                }
+                missing
+            }
+        }
+    }
+
+    /// Stores why the first clusters of each kind wait, where that has changed.
+    fn explain_clusters(&mut self) {
+        let kinds: Vec<(Demand, Vec<JobId>)> = self
+            .clusters
+            .kinds
+            .iter()
+            .map(|(demand, kind)| {
+                (demand.clone(), kind.units.iter().take(EXPLAINED).map(|(_, id)| *id).collect())
+            })
+            .collect();
+        for (demand, units) in kinds {
+            self.missing_of(&demand);
+            let starters = units.iter().filter_map(|unit| self.clusters.starters.get(unit)).flatten();
+            for starter in starters.copied().collect::<Vec<_>>() {
+                self.note_wait(starter);
+            }
+        }
+    }
+
+    /// Why the starters of a unit wait that could begin.
+    pub(super) fn cluster_wait(&self, unit: JobId) -> Option<WaitReason> {
+        let (demand, _) = self.clusters.waiting.get(&unit)?;
+        let (slots, one_host) = (demand.slots.clone(), demand.one_host);
+        let missing = match self.clusters.kinds.get(demand)?.pool {
+            Enough::No(place) => slots.get(place).cloned(),
+            Enough::Yes | Enough::Unknown => None,
+        };
+        Some(match missing {
+            Some(missing) => WaitReason::NotEnough { slots, missing, one_host },
+            None => WaitReason::Together { slots, one_host },
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! Users and the keys they sign requests with. All of it is for admins.
+
+use serde::{Deserialize, Serialize};
+
+/// A key to be made. The user is made too if there is none of that name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// Whose it is.
+    pub user: String,
+    /// `viewer`, `operator` or `admin`; for a new user `operator` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// After so many days it is refused; never if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_days: Option<u32>,
+}
+
+/// A key that was just made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeKey {
+    /// The key.
+    #[serde(flatten)]
+    pub key: ApiKey,
+    /// Its secret; it is not shown again.
+    pub secret: String,
+    /// Whose it is.
+    pub user: String,
+    /// What that user may do.
+    pub role: String,
+}
+
+/// A key without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// The public half.
+    pub key: String,
+    /// When it was made.
+    pub created: String,
+    /// From when on it is refused.
+    pub expires: Option<String>,
+    /// It is refused now.
+    pub expired: bool,
+    /// When it was last used, to the minute.
+    pub last_used: Option<String>,
+}
+
+/// Another role for a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeUser {
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+}
+
+/// Somebody who may sign requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// Since when they are known.
+    pub created: String,
+    /// Their keys, the oldest first.
+    pub keys: Vec<ApiKey>,
+}
+
+/// Answer to `GET users`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserList {
+    /// By name.
+    pub users: Vec<User>,
+}

@@ -1,0 +1,65 @@
+//! Posts of products: what they come to, and what was posted before.
+
+use super::PostedJob;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A product to be posted, or only planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostProduct {
+    /// Settings and flags: `DISTRI`, `VERSION`, `FLAVOR`, `ARCH`, `BUILD`, `_OBSOLETE`, …
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Something that is to be said about a job: why it was not made, or what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// For example `install@64bit`.
+    pub job: String,
+    /// One sentence each.
+    pub why: Vec<String>,
+}
+
+/// What a post came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductPosted {
+    /// The number of the post.
+    pub id: i64,
+    /// The jobs, parents first.
+    pub jobs: Vec<PostedJob>,
+    /// What could not be made, or not as it was meant.
+    pub failed: Vec<Remark>,
+    /// What was not asked for.
+    pub left_out: Vec<Remark>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// A post in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductRun {
+    /// Its number.
+    pub id: i64,
+    /// When.
+    pub posted: String,
+    /// Who.
+    pub by: String,
+    /// What was asked for, secrets covered.
+    pub settings: BTreeMap<String, String>,
+    /// The jobs that were made.
+    pub jobs: Vec<i64>,
+    /// The jobs that it took the place of.
+    pub obsoleted: Vec<i64>,
+    /// What could not be made, or not as it was meant.
+    pub failed: Vec<Remark>,
+    /// What was not asked for.
+    pub left_out: Vec<Remark>,
+}
+
+/// Answer to `GET products`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductRuns {
+    /// The newest first.
+    pub products: Vec<ProductRun>,
+}

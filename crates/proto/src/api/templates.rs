@@ -1,0 +1,40 @@
+//! Templates from files.
+
+use serde::{Deserialize, Serialize};
+
+/// A file with templates, in any of openQA's formats or Fedora's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateFile {
+    /// Its name, for messages; that of a group's YAML names the group.
+    pub name: String,
+    /// What stands in it.
+    pub text: String,
+}
+
+/// Files to be loaded together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadTemplates {
+    /// The files; later ones of Fedora's format lie over earlier ones.
+    pub files: Vec<TemplateFile>,
+    /// The group of a YAML file, or of all templates of Fedora's format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Only say what is wrong and what would be changed.
+    #[serde(default)]
+    pub check: bool,
+}
+
+/// What loading came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedTemplates {
+    /// New entries.
+    pub made: usize,
+    /// Entries that were there and are different now.
+    pub changed: usize,
+    /// Entries that were there as they should be.
+    pub same: usize,
+    /// What is worth knowing.
+    pub warnings: Vec<String>,
+}

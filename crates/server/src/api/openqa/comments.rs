@@ -1,0 +1,243 @@
+//! Comments on jobs, groups and parent groups.
+
+use super::params::Params;
+use super::{Admin, Operator, Person, Wrong, number};
+use crate::app::App;
+use crate::auth::{Role, Sender};
+use crate::remarks;
+use assay_engine::ids::JobId;
+use assay_store::{Comment, CommentId, CommentTarget};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The longest comment, bytes.
+const MAX_TEXT: usize = 64 * 1024;
+
+/// What is commented.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Job,
+    Group,
+    ParentGroup,
+}
+
+pub(super) fn router() -> Router<Arc<App>> {
+    let mut router = Router::new().route("/comments", post(create_many).delete(remove_many));
+    for (path, kind) in [
+        ("/jobs/{id}/comments", Kind::Job),
+        ("/groups/{id}/comments", Kind::Group),
+        ("/parent_groups/{id}/comments", Kind::ParentGroup),
+    ] {
+        router = router
+            .route(
+                path,
+                get(move |app, id| list(kind, app, id))
+                    .post(move |person, app, id, params| create(kind, person, app, id, params)),
+            )
+            .route(
+                &format!("{path}/{{comment}}"),
+                get(move |app, ids| show(kind, app, ids))
+                    .put(move |person, app, ids, params| update(kind, person, app, ids, params))
+                    .delete(move |admin, app, ids| remove(kind, admin, app, ids)),
+            );
+    }
+    router
+}
+
+async fn target(app: &App, kind: Kind, id: &str) -> Result<CommentTarget, Wrong> {
+    let id = number(id)?;
+    let catalog = app.library.now();
+    match kind {
+        Kind::Job => {
+            app.store
+                .job(JobId(id))
+                .await?
+                .ok_or_else(|| Wrong::not_found(format!("Job {id} does not exist")))?;
+            Ok(CommentTarget::Job(JobId(id)))
+        }
+        Kind::Group if catalog.groups.contains_key(&id) => Ok(CommentTarget::Group(id)),
+        Kind::ParentGroup if catalog.parents.contains_key(&id) => Ok(CommentTarget::ParentGroup(id)),
+        Kind::Group => Err(Wrong::not_found(format!("Job group {id} does not exist"))),
+        Kind::ParentGroup => Err(Wrong::not_found(format!("Parent group {id} does not exist"))),
+    }
+}
+
+fn shown(comment: &Comment) -> Value {
+    let time = |at: assay_engine::ids::Timestamp| {
+        let at = jiff::Timestamp::from_microsecond(at.0).unwrap_or_default();
+        at.strftime("%Y-%m-%d %H:%M:%S +0000").to_string()
+    };
+    json!({
+        "id": comment.id.0,
+        "text": comment.text,
+        "renderedMarkdown": remarks::html(&comment.text),
+        "bugrefs": remarks::bugrefs(&comment.text),
+        "created": time(comment.created_at),
+        "updated": time(comment.updated_at),
+        "userName": comment.author,
+    })
+}
+
+fn text_of(params: &Params) -> Result<&str, Wrong> {
+    let text = params.get("text").ok_or_else(|| Wrong::parameters(&["text"], &[]))?;
+    if text.trim().is_empty() || text.contains('\0') {
+        return Err(Wrong::parameters(&[], &["text"]));
+    }
+    if text.len() > MAX_TEXT {
+        let error = format!("The comment has {} bytes; at most {MAX_TEXT} are allowed", text.len());
+        return Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, error));
+    }
+    Ok(text)
+}
+
+async fn list(kind: Kind, State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+    let target = target(&app, kind, &id).await?;
+    Ok(Json(app.store.knowledge().comments(target).await?.iter().map(shown).collect()))
+}
+
+/// The comment, if it is about what the address says.
+async fn found(app: &App, kind: Kind, (id, comment): (&str, &str)) -> Result<Comment, Wrong> {
+    let target = target(app, kind, id).await?;
+    let absent = || Wrong::not_found(format!("Comment {comment} does not exist"));
+    let number: i64 = comment.parse().map_err(|_| absent())?;
+    let found = app.store.knowledge().comment(CommentId(number)).await?;
+    found.filter(|comment| comment.target == target).ok_or_else(absent)
+}
+
+async fn show(
+    kind: Kind,
+    State(app): State<Arc<App>>,
+    Path((id, comment)): Path<(String, String)>,
+) -> Result<Json<Value>, Wrong> {
+    Ok(Json(shown(&found(&app, kind, (&id, &comment)).await?)))
+}
+
+/// Who may give a result by a comment.
+fn may_say(sender: &Sender, text: &str) -> Result<(), Wrong> {
+    let forces = remarks::forced(text).is_some();
+    if forces && !matches!(sender.role, Role::Operator | Role::Admin) {
+        return Err(Wrong::new(StatusCode::FORBIDDEN, "Operator level required to force a result"));
+    }
+    Ok(())
+}
+
+async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str) -> Result<i64, Wrong> {
+    may_say(sender, text)?;
+    let now = app.clock.now();
+    let comment = Comment {
+        id: CommentId(0),
+        target,
+        author: sender.name.clone(),
+        text: text.to_owned(),
+        created_at: now,
+        updated_at: now,
+    };
+    if let (CommentTarget::Job(job), Some(forced)) = (target, remarks::forced(text)) {
+        app.force(job, forced, &sender.name).await?;
+    }
+    let id = app.store.knowledge().add_comment(app.library.epoch(), &comment).await?.0;
+    app.audit(&sender.name, "comment_create", json!({ "id": id }));
+    Ok(id)
+}
+
+async fn create(
+    kind: Kind,
+    person: Person,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let target = target(&app, kind, &id).await?;
+    let id = add(&app, &person.0, target, text_of(&params)?).await?;
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn update(
+    kind: Kind,
+    person: Person,
+    State(app): State<Arc<App>>,
+    Path((id, comment)): Path<(String, String)>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let before = found(&app, kind, (&id, &comment)).await?;
+    let text = text_of(&params)?;
+    if before.author != person.0.name {
+        return Err(Wrong::new(StatusCode::FORBIDDEN, "Forbidden (must be author)"));
+    }
+    may_say(&person.0, text)?;
+    let (epoch, now) = (app.library.epoch(), app.clock.now());
+    app.store.knowledge().edit_comment(epoch, before.id, text, now).await?;
+    app.audit(&person.0.name, "comment_update", json!({ "id": before.id.0 }));
+    Ok(Json(json!({ "id": before.id.0 })))
+}
+
+async fn remove(
+    kind: Kind,
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path((id, comment)): Path<(String, String)>,
+) -> Result<Json<Value>, Wrong> {
+    let before = found(&app, kind, (&id, &comment)).await?;
+    removable(&before)?;
+    app.store.knowledge().remove_comments(app.library.epoch(), &[before.id]).await?;
+    app.audit(&admin.0.name, "comment_delete", json!({ "id": before.id.0 }));
+    Ok(Json(json!({ "id": before.id.0 })))
+}
+
+/// What gave a result stays: it says why the result is what it is.
+fn removable(comment: &Comment) -> Result<(), Wrong> {
+    if matches!(comment.target, CommentTarget::Job(_)) && remarks::forced(&comment.text).is_some() {
+        return Err(Wrong::bad("Comment which forced a result cannot be deleted"));
+    }
+    Ok(())
+}
+
+/// `POST comments`: one text for several jobs.
+async fn create_many(
+    person: Operator,
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let text = text_of(&params)?;
+    let jobs = params.list("job_id");
+    if jobs.is_empty() {
+        return Err(Wrong::parameters(&["job_id"], &[]));
+    }
+    let mut targets = Vec::new();
+    for job in &jobs {
+        targets.push(target(&app, Kind::Job, job).await?);
+    }
+    let mut created = Vec::new();
+    for target in targets {
+        let CommentTarget::Job(job) = target else { continue };
+        created.push(json!({"id": add(&app, &person.0, target, text).await?, "job_id": job.0}));
+    }
+    Ok(Json(json!({"created": created, "failed": []})))
+}
+
+/// `DELETE comments`: several at once, all or none.
+async fn remove_many(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let mut ids = Vec::new();
+    for id in params.list("id") {
+        let absent = || Wrong::not_found(format!("Comment {id} does not exist"));
+        let id = CommentId(id.parse().map_err(|_| absent())?);
+        removable(&app.store.knowledge().comment(id).await?.ok_or_else(absent)?)?;
+        ids.push(id);
+    }
+    if ids.is_empty() {
+        return Err(Wrong::parameters(&["id"], &[]));
+    }
+    app.store.knowledge().remove_comments(app.library.epoch(), &ids).await?;
+    for id in &ids {
+        app.audit(&admin.0.name, "comment_delete", json!({ "id": id.0 }));
+    }
+    Ok(Json(json!({ "deleted": ids.len() })))
+}

@@ -1,0 +1,341 @@
+//! Job groups and parent groups.
+
+use super::params::Params;
+use super::{Admin, Wrong, number};
+use crate::app::App;
+use crate::catalog::{Catalog, Draft};
+use assay_store::{CatalogRow, EntryKind, Group, GroupProperties, ParentGroup};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// What a group says that nobody says anything about.
+const DEFAULTS: [(&str, i64); 11] = [
+    ("size_limit_gb", 100),
+    ("keep_logs_in_days", 30),
+    ("keep_important_logs_in_days", 120),
+    ("keep_results_in_days", 365),
+    ("keep_important_results_in_days", 0),
+    ("keep_jobs_in_days", 730),
+    ("keep_important_jobs_in_days", 0),
+    ("default_priority", 50),
+    ("build_version_sort", 1),
+    ("carry_over_bugrefs", 1),
+    ("ignore_on_dashboard", 0),
+];
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/job_groups", get(list).post(create))
+        .route("/job_groups/{id}", get(show).put(update).post(update).delete(remove))
+        .route("/parent_groups", get(list_parents).post(create_parent))
+        .route(
+            "/parent_groups/{id}",
+            get(show_parent).put(update_parent).post(update_parent).delete(remove_parent),
+        )
+}
+
+fn fields(properties: &GroupProperties) -> Map<String, Value> {
+    match serde_json::to_value(properties) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// A group with what it, its parent or the defaults say.
+pub(super) fn group(catalog: &Catalog, group: &Group) -> Value {
+    let parent = group.parent.and_then(|id| catalog.parents.get(&id));
+    let inherited = parent.map(|parent| fields(&parent.properties)).unwrap_or_default();
+    let mut shown = fields(&group.properties);
+    for (name, value) in &mut shown {
+        // The size of assets is not inherited.
+        if value.is_null() && name != "size_limit_gb" {
+            *value = inherited.get(name).cloned().unwrap_or_default();
+        }
+        if value.is_null() {
+            *value = DEFAULTS.iter().find(|(known, _)| known == name).map(|(_, value)| *value).into();
+        }
+    }
+    shown.insert("id".to_owned(), json!(group.id));
+    shown.insert("name".to_owned(), json!(group.name));
+    shown.insert("parent_id".to_owned(), json!(group.parent));
+    shown.insert("description".to_owned(), json!(group.description));
+    shown.insert("sort_order".to_owned(), json!(group.sort_order));
+    shown.insert("template".to_owned(), json!(group.template));
+    Value::Object(shown)
+}
+
+fn parent_group(parent: &ParentGroup) -> Value {
+    let mut shown = Map::new();
+    for (name, value) in fields(&parent.properties) {
+        let inheritable =
+            name.starts_with("keep_") || matches!(name.as_str(), "default_priority" | "carry_over_bugrefs");
+        let value = match (value, DEFAULTS.iter().find(|(known, _)| *known == name)) {
+            (Value::Null, Some((_, default))) => json!(default),
+            (value, _) => value,
+        };
+        let name = if inheritable && name != "default_priority" { format!("default_{name}") } else { name };
+        shown.insert(name, value);
+    }
+    shown.insert("id".to_owned(), json!(parent.id));
+    shown.insert("name".to_owned(), json!(parent.name));
+    shown.insert("description".to_owned(), json!(parent.description));
+    shown.insert("sort_order".to_owned(), json!(parent.sort_order));
+    Value::Object(shown)
+}
+
+/// What a request says about a group's properties, in place of what was said before.
+fn properties(params: &Params, before: &GroupProperties) -> Result<GroupProperties, Wrong> {
+    let mut said = fields(before);
+    let mut invalid = Vec::new();
+    for (name, value) in &mut said {
+        let given = params.get(name).or_else(|| params.get(&format!("default_{name}")));
+        match given.map(str::trim) {
+            None => {}
+            Some("") => *value = Value::Null,
+            Some(text) => match text.parse::<i64>() {
+                Ok(number) => *value = json!(number),
+                Err(_) => invalid.push(name.clone()),
+            },
+        }
+    }
+    if !invalid.is_empty() {
+        return Err(Wrong::parameters(&[], &invalid.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+    let properties: GroupProperties =
+        serde_json::from_value(Value::Object(said)).map_err(|error| Wrong::bad(error.to_string()))?;
+    ages(&properties)?;
+    Ok(properties)
+}
+
+/// Logs go before results, and results before jobs; 0 is for ever.
+fn ages(properties: &GroupProperties) -> Result<(), Wrong> {
+    let age = |days: Option<i64>| days.map(|days| if days == 0 { i64::MAX } else { days });
+    let pairs = [
+        ("keep_logs_in_days", properties.keep_logs_in_days, properties.keep_results_in_days),
+        ("keep_results_in_days", properties.keep_results_in_days, properties.keep_jobs_in_days),
+        (
+            "keep_important_logs_in_days",
+            properties.keep_important_logs_in_days,
+            properties.keep_important_results_in_days,
+        ),
+        (
+            "keep_important_results_in_days",
+            properties.keep_important_results_in_days,
+            properties.keep_important_jobs_in_days,
+        ),
+    ];
+    for (name, days, longer) in pairs {
+        if let (Some(days), Some(longer)) = (age(days), age(longer))
+            && days > longer
+        {
+            return Err(Wrong::bad(format!(
+                "Erroneous parameters ({name} invalid): logs are kept no longer than results, and results no longer than jobs"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn name_of(params: &Params) -> Result<&str, Wrong> {
+    let [name] = params.required(["name"])?;
+    let name = name.trim();
+    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+        return Err(Wrong::parameters(&[], &["name"]));
+    }
+    Ok(name)
+}
+
+/// openQA's clients look at `already_exists`.
+fn taken(error: Wrong, what: &str, name: &str) -> Wrong {
+    if error.status() != StatusCode::CONFLICT {
+        return error;
+    }
+    Wrong::new(StatusCode::CONFLICT, format!("There is a {what} {name:?} already."))
+        .with("already_exists", true)
+}
+
+async fn list(State(app): State<Arc<App>>) -> Json<Value> {
+    let catalog = app.library.now();
+    Json(catalog.groups.values().map(|one| group(&catalog, one)).collect())
+}
+
+async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+    let catalog = app.library.now();
+    let found = catalog.groups.get(&number(&id)?).ok_or_else(no_group)?;
+    Ok(Json(json!([group(&catalog, found)])))
+}
+
+pub(super) fn no_group() -> Wrong {
+    Wrong::not_found("Group does not exist")
+}
+
+fn parent_of(params: &Params, catalog: &Catalog) -> Result<Option<i64>, Wrong> {
+    match params.number::<i64>("parent_id")? {
+        Some(parent) if !catalog.parents.contains_key(&parent) => Err(Wrong::parameters(&[], &["parent_id"])),
+        parent => Ok(parent),
+    }
+}
+
+async fn create(admin: Admin, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+    let name = name_of(&params)?;
+    let made = |draft: &mut Draft| -> Result<i64, Wrong> {
+        let group = Group {
+            id: draft.new_id(EntryKind::Group),
+            parent: parent_of(&params, &draft.catalog)?,
+            name: name.to_owned(),
+            description: params.given("description").map(str::to_owned),
+            sort_order: params.number("sort_order")?,
+            template: None,
+            properties: properties(&params, &GroupProperties::default())?,
+        };
+        let id = group.id;
+        draft.put(CatalogRow::Group(group));
+        Ok(id)
+    };
+    let id = app.library.change(made).await.map_err(|error| taken(error, "job group", name))?;
+    app.audit(&admin.0.name, "jobgroup_create", json!({"id": id, "name": name}));
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn update(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    let changed = |draft: &mut Draft| -> Result<(), Wrong> {
+        let before = draft.catalog.groups.get(&id).ok_or_else(no_group)?.clone();
+        let name =
+            if params.get("name").is_some() { name_of(&params)?.to_owned() } else { before.name.clone() };
+        let parent = match params.get("parent_id") {
+            None => before.parent,
+            Some(_) => parent_of(&params, &draft.catalog)?,
+        };
+        let properties = properties(&params, &before.properties)?;
+        let description = match params.get("description") {
+            None => before.description.clone(),
+            Some(text) => Some(text.to_owned()).filter(|text| !text.is_empty()),
+        };
+        let sort_order = params.number("sort_order")?.or(before.sort_order);
+        let template = before.template.clone();
+        draft.put(CatalogRow::Group(Group {
+            id,
+            parent,
+            name,
+            description,
+            sort_order,
+            template,
+            properties,
+        }));
+        Ok(())
+    };
+    let name = params.get("name").unwrap_or_default();
+    app.library.change(changed).await.map_err(|error| taken(error, "job group", name))?;
+    app.audit(&admin.0.name, "jobgroup_update", json!({ "id": id }));
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn remove(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    if app.group_has_jobs(id).await? {
+        return Err(Wrong::new(StatusCode::CONFLICT, format!("Job group {id} is not empty")));
+    }
+    let removed = |draft: &mut Draft| -> Result<(), Wrong> {
+        draft.catalog.groups.get(&id).ok_or_else(no_group)?;
+        let templates = draft.catalog.templates.values().filter(|template| template.group == id);
+        for template in templates.map(|template| template.id).collect::<Vec<_>>() {
+            draft.remove(EntryKind::JobTemplate, template);
+        }
+        draft.remove(EntryKind::Group, id);
+        Ok(())
+    };
+    app.library.change(removed).await?;
+    app.audit(&admin.0.name, "jobgroup_delete", json!({ "id": id }));
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn list_parents(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(app.library.now().parents.values().map(|parent| parent_group(parent)).collect())
+}
+
+async fn show_parent(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+    let catalog = app.library.now();
+    let parent = catalog.parents.get(&number(&id)?).ok_or_else(no_group)?;
+    Ok(Json(json!([parent_group(parent)])))
+}
+
+async fn create_parent(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let name = name_of(&params)?;
+    let made = |draft: &mut Draft| -> Result<i64, Wrong> {
+        let id = draft.new_id(EntryKind::ParentGroup);
+        draft.put(CatalogRow::ParentGroup(ParentGroup {
+            id,
+            name: name.to_owned(),
+            description: params.given("description").map(str::to_owned),
+            sort_order: params.number("sort_order")?,
+            properties: properties(&params, &GroupProperties::default())?,
+        }));
+        Ok(id)
+    };
+    let id = app.library.change(made).await.map_err(|error| taken(error, "parent group", name))?;
+    app.audit(&admin.0.name, "jobgroup_create", json!({"parent_group": id, "name": name}));
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn update_parent(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    let changed = |draft: &mut Draft| -> Result<(), Wrong> {
+        let before = draft.catalog.parents.get(&id).ok_or_else(no_group)?.clone();
+        let name =
+            if params.get("name").is_some() { name_of(&params)?.to_owned() } else { before.name.clone() };
+        draft.put(CatalogRow::ParentGroup(ParentGroup {
+            id,
+            name,
+            description: params.get("description").map(str::to_owned).or_else(|| before.description.clone()),
+            sort_order: params.number("sort_order")?.or(before.sort_order),
+            properties: properties(&params, &before.properties)?,
+        }));
+        Ok(())
+    };
+    let name = params.get("name").unwrap_or_default();
+    app.library.change(changed).await.map_err(|error| taken(error, "parent group", name))?;
+    app.audit(&admin.0.name, "jobgroup_update", json!({ "parent_group": id }));
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn remove_parent(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    let removed = |draft: &mut Draft| -> Result<(), Wrong> {
+        draft.catalog.parents.get(&id).ok_or_else(no_group)?;
+        if draft.catalog.groups.values().any(|group| group.parent == Some(id)) {
+            return Err(Wrong::new(StatusCode::CONFLICT, format!("Parent group {id} is not empty")));
+        }
+        draft.remove(EntryKind::ParentGroup, id);
+        Ok(())
+    };
+    app.library.change(removed).await?;
+    app.audit(&admin.0.name, "jobgroup_delete", json!({ "parent_group": id }));
+    Ok(Json(json!({ "id": id })))
+}

@@ -1,0 +1,222 @@
+//! Posts of products: `isos`.
+
+use super::params::Params;
+use super::{Admin, Operator, Wrong, number};
+use crate::app::App;
+use crate::products::Posted;
+use assay_engine::ids::{JobId, ProductRunId};
+use assay_engine::io::Input;
+use assay_engine::job::StateWord;
+use assay_engine::product::{Plan, Refused, Request};
+use assay_engine::rows::ProductRunRow;
+use assay_store::{JobFilter, RunFilter};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Jobs of one ISO that are cancelled or removed at once.
+const MOST: u32 = 10_000;
+/// How many clones are followed from a job to the one that counts.
+const CLONES: usize = 50;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/isos", post(create))
+        .route("/isos/job_stats", get(job_stats))
+        .route("/isos/{id}", get(show).delete(remove))
+        .route("/isos/{id}/cancel", post(cancel))
+}
+
+/// Parameters that are not settings.
+const RESERVED: [&str; 2] = ["async", "scheduled_product_clone_id"];
+
+/// Slashes that clients have escaped once more than needed.
+pub(super) fn restored(value: &str) -> String {
+    value.replace("%2F", "/").replace("%2f", "/")
+}
+
+fn refused(plan: &Plan, refused: &Refused) -> Response {
+    let status = match refused {
+        // As in openQA, whose clients post many media and go on where there is nothing to do.
+        Refused::NoProduct { .. } => StatusCode::OK,
+        Refused::NoTemplates { .. } => StatusCode::NOT_FOUND,
+        Refused::NoGroup { .. } | Refused::NoJobs => StatusCode::BAD_REQUEST,
+    };
+    let failed: BTreeMap<_, _> = plan.failed.iter().map(|one| (one.job.as_str(), &one.problems)).collect();
+    let body = json!({"error": refused.to_string(), "count": 0, "ids": [], "failed": failed});
+    (status, Json(body)).into_response()
+}
+
+fn failures(posted: &Posted) -> Value {
+    let one = |failed: &assay_engine::product::Failed| match failed.made.and_then(|at| posted.jobs.get(at)) {
+        Some(id) => json!({"job_id": id.0, "job_name": failed.job, "error_messages": failed.problems}),
+        None => json!({"job_name": failed.job, "error_messages": failed.problems}),
+    };
+    posted.plan.failed.iter().map(one).collect()
+}
+
+async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Response, Wrong> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    if let Some(earlier) = params.number::<i64>("scheduled_product_clone_id")? {
+        let run = app.store.product_run(ProductRunId(earlier)).await?;
+        let run =
+            run.ok_or_else(|| Wrong::not_found("Scheduled product to clone settings from does not exist."))?;
+        pairs.extend(run.run.settings);
+    }
+    let given = params.pairs().iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
+    pairs.extend(given.map(|(key, value)| (key.to_uppercase(), restored(value))));
+    let request = Request::parse(pairs).map_err(|bad| Wrong::bad(bad.to_string()))?;
+    let name = &operator.0.name;
+    let posted = match app.post_product(&request, name).await? {
+        Ok(posted) => posted,
+        Err(plan) => {
+            return Ok(match &plan.refused {
+                Some(why) => self::refused(&plan, why),
+                None => Wrong::bad("Nothing was made.").into_response(),
+            });
+        }
+    };
+    app.audit(name, "iso_create", json!({"scheduled_product_id": posted.run.0}));
+    let id = posted.run.0;
+    if params.flag("async") {
+        // It is done already; the numbers are for clients that ask for its end.
+        return Ok(
+            Json(json!({"gru_task_id": id, "minion_job_id": id, "scheduled_product_id": id})).into_response()
+        );
+    }
+    let ids: Vec<_> = posted.jobs.iter().map(|job| job.0).collect();
+    let answer = json!({
+        "scheduled_product_id": id, "count": ids.len(), "ids": ids, "failed": failures(&posted),
+        "notes": posted.plan.notes,
+    });
+    Ok(Json(answer).into_response())
+}
+
+/// A post as openQA tells it.
+pub(super) fn shown(run: &ProductRunRow) -> Value {
+    let setting = |key: &str| run.run.settings.get(key).cloned();
+    let failed = run.run.failed.iter().map(|problem| {
+        let made = problem.made.and_then(|at| run.jobs.get(at)).map(|job| job.0);
+        json!({"job_name": problem.job, "job_id": made, "error_messages": problem.problems})
+    });
+    json!({
+        "id": run.id.0,
+        "distri": setting("DISTRI"), "version": setting("VERSION"), "flavor": setting("FLAVOR"),
+        "arch": setting("ARCH"), "build": setting("BUILD"), "iso": setting("ISO"),
+        "status": "scheduled",
+        "settings": run.run.settings,
+        "user": run.run.by,
+        "t_created": super::at(run.created_at),
+        "t_updated": super::at(run.created_at),
+        "results": {
+            "successful_job_ids": run.jobs.iter().map(|job| job.0).collect::<Vec<_>>(),
+            "failed_job_info": failed.collect::<Vec<_>>(),
+        },
+    })
+}
+
+async fn show(
+    _: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let run = app.store.product_run(ProductRunId(number(&id)?)).await?;
+    let run = run.ok_or_else(|| Wrong::not_found("Scheduled product does not exist."))?;
+    let mut shown = shown(&run);
+    if params.flag("include_job_ids") {
+        shown["job_ids"] = run.jobs.iter().map(|job| job.0).collect();
+    }
+    Ok(Json(shown))
+}
+
+/// How the jobs of the newest post stand; of a job that was started anew its newest clone counts.
+async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+    let names = ["distri", "version", "flavor", "arch", "build"];
+    let [distri, version, flavor, arch, build] = params.required(names)?.map(|value| Some(value.to_owned()));
+    let filter = RunFilter { distri, version, flavor, arch, build, before: None, limit: 1 };
+    let runs = app.store.product_runs(&filter).await?;
+    let mut stats: BTreeMap<String, BTreeMap<String, Ids>> = BTreeMap::new();
+    for run in &runs {
+        let mut ids: BTreeMap<JobId, JobId> = run.jobs.iter().map(|job| (*job, *job)).collect();
+        for _ in 0..CLONES {
+            let filter =
+                JobFilter { ids: ids.values().copied().collect(), limit: MOST, ..JobFilter::default() };
+            let found = app.store.summaries(&filter).await?;
+            let next: BTreeMap<_, _> =
+                found.iter().filter_map(|job| Some((job.id, job.cloned_as?))).collect();
+            if next.is_empty() {
+                for job in found {
+                    let result = job.outcome.map_or("none", |outcome| outcome.openqa());
+                    let of_state = stats.entry(job.state.word().to_owned()).or_default();
+                    let entry = of_state.entry(result.to_owned()).or_default();
+                    entry.0.push(job.id.0);
+                    entry.1.push(run.id.0);
+                }
+                break;
+            }
+            for newest in ids.values_mut() {
+                *newest = next.get(newest).copied().unwrap_or(*newest);
+            }
+        }
+    }
+    let entry = |(ids, mut runs): Ids| {
+        runs.dedup();
+        json!({"job_ids": ids, "scheduled_product_ids": runs})
+    };
+    let told: BTreeMap<_, BTreeMap<_, _>> = stats
+        .into_iter()
+        .map(|(state, results)| {
+            (state, results.into_iter().map(|(result, ids)| (result, entry(ids))).collect())
+        })
+        .collect();
+    Ok(Json(json!(told)))
+}
+
+/// Jobs, and the posts that made them.
+type Ids = (Vec<i64>, Vec<i64>);
+
+fn of_iso(name: String, open: bool) -> JobFilter {
+    let states = StateWord::ALL.into_iter().filter(|state| open != state.is_final()).collect();
+    JobFilter { settings: vec![("ISO".to_owned(), name)], states, limit: MOST, ..JobFilter::default() }
+}
+
+async fn cancel_all(app: &App, name: &str, by: &str) -> Result<usize, Wrong> {
+    let jobs = app.store.summaries(&of_iso(name.to_owned(), true)).await?;
+    let mut cancelled = 0;
+    for job in jobs {
+        // Meanwhile it may have ended by itself.
+        cancelled +=
+            usize::from(app.engine.ask(Input::CancelJob { job: job.id, by: by.to_owned() }).await.is_ok());
+    }
+    Ok(cancelled)
+}
+
+async fn cancel(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    let cancelled = cancel_all(&app, &name, &operator.0.name).await?;
+    app.audit(&operator.0.name, "iso_cancel", json!({ "iso": name }));
+    Ok(Json(json!({ "result": cancelled })))
+}
+
+async fn remove(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    cancel_all(&app, &name, &admin.0.name).await?;
+    let mut removed = 0;
+    for job in app.store.summaries(&of_iso(name.clone(), false)).await? {
+        removed += usize::from(app.engine.ask(Input::DeleteJob { job: job.id }).await.is_ok());
+    }
+    app.audit(&admin.0.name, "iso_delete", json!({ "iso": name }));
+    Ok(Json(json!({ "count": removed })))
+}

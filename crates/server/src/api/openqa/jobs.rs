@@ -1,0 +1,427 @@
+//! Jobs: list, one, post, cancel, priority, result, removal.
+
+use super::job_view::{self, Relatives};
+use super::params::Params;
+use super::{Operator, Wrong, number};
+use crate::app::App;
+use crate::auth::{Role, Sender};
+use assay_engine::ids::{GroupId, JobId};
+use assay_engine::io::{Answer, Input};
+use assay_engine::job::StateWord;
+use assay_engine::outcome::Outcome;
+use assay_store::{JobFilter, Scope, StoredJob};
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Jobs in one answer, usually and at most.
+const ROWS: (u32, u32) = (1_000, 10_000);
+/// Jobs in an overview.
+const OVERVIEW: u32 = 10_000;
+/// How many of the newest jobs are looked through for a value in a list.
+const WINDOW: u32 = 20_000;
+/// How many jobs with all their settings are read at once.
+const PIECE: u32 = 1_000;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/jobs", get(list).post(super::post_jobs::create))
+        .route("/jobs/overview", get(overview))
+        .route("/jobs/cancel", post(cancel_many))
+        .route("/jobs/{id}", get(show).put(update).delete(remove))
+        .route("/jobs/{id}/details", get(details))
+        .route("/jobs/{id}/cancel", post(cancel))
+        .route("/jobs/{id}/prio", post(prio))
+        .route("/jobs/{id}/set_done", post(set_done))
+        .route("/experimental/jobs/{id}/status", get(status))
+        .route("/job_settings/jobs", get(by_setting))
+        .route("/job_groups/{id}/jobs", get(of_group))
+}
+
+pub(super) fn no_job() -> Wrong {
+    Wrong::not_found("Job does not exist")
+}
+
+/// The job of an address.
+pub(super) async fn found(app: &App, id: &str) -> Result<StoredJob, Wrong> {
+    let id: i64 = id.parse().map_err(|_| no_job())?;
+    app.store.job(JobId(id)).await?.ok_or_else(no_job)
+}
+
+fn texts(params: &Params, name: &str) -> Vec<String> {
+    params.list(name).into_iter().map(str::to_owned).collect()
+}
+
+/// What a request asks of jobs. All words that mean nothing are said at once.
+pub(super) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
+    let mut invalid = Vec::new();
+    let mut filter = JobFilter::default();
+    for word in params.list("state") {
+        match StateWord::from_word(word) {
+            Some(state) => filter.states.push(state),
+            None => invalid.push("state"),
+        }
+    }
+    for word in params.list("result") {
+        match (word, Outcome::from_openqa(word)) {
+            ("none", _) => filter.unfinished_too = true,
+            (_, Some(outcome)) => filter.outcomes.push(outcome),
+            (_, None) => invalid.push("result"),
+        }
+    }
+    for id in params.list("ids") {
+        match id.parse() {
+            Ok(id) => filter.ids.push(JobId(id)),
+            Err(_) => invalid.push("ids"),
+        }
+    }
+    for (name, into) in [("groupid", true), ("not_groupid", false)] {
+        for id in params.list(name) {
+            match id.parse::<i64>() {
+                Ok(0) if into => filter.groups.push(None),
+                Ok(id) if into => filter.groups.push(Some(GroupId(id))),
+                Ok(id) => filter.not_groups.push(GroupId(id)),
+                Err(_) => invalid.push(name),
+            }
+        }
+    }
+    match params.given("scope") {
+        None => {}
+        Some("current") => filter.scope = Scope::Current,
+        Some("relevant") => filter.scope = Scope::Relevant,
+        Some(_) => invalid.push("scope"),
+    }
+    if !invalid.is_empty() {
+        invalid.dedup();
+        return Err(Wrong::parameters(&[], &invalid));
+    }
+    if let Some(name) = params.given("group") {
+        let catalog = app.library.now();
+        let named = catalog.groups.values().filter(|group| group.name == name);
+        filter.groups.extend(named.map(|group| Some(GroupId(group.id))));
+        if filter.groups.is_empty() {
+            filter.groups.push(Some(GroupId(-1)));
+        }
+    }
+    filter.distri = texts(params, "distri");
+    filter.version = texts(params, "version");
+    filter.flavor = texts(params, "flavor");
+    filter.arch = texts(params, "arch");
+    filter.test = texts(params, "test");
+    filter.machine = texts(params, "machine");
+    filter.build = texts(params, "build");
+    for (name, key) in [("iso", "ISO"), ("hdd_1", "HDD_1"), ("worker_class", "WORKER_CLASS")] {
+        filter.settings.extend(params.given(name).map(|value| (key.to_owned(), value.to_owned())));
+    }
+    for pair in params.all("job_setting") {
+        let (key, value) = pair.split_once('=').ok_or_else(|| Wrong::parameters(&[], &["job_setting"]))?;
+        filter.settings.push((key.to_owned(), value.to_owned()));
+    }
+    filter.latest = params.flag("latest");
+    filter.before = params.number("before")?.map(JobId);
+    filter.after = params.number("after")?.map(JobId);
+    Ok(filter)
+}
+
+/// `Link` headers of a list: the first page, the one before, the next.
+fn links(params: &Params, path: &str, (limit, offset): (u32, u32), more: bool) -> HeaderMap {
+    let escaped = |text: &str| crate::web::frame::percent_encoded(text);
+    let others = params.pairs().iter().filter(|(key, _)| key != "limit" && key != "offset");
+    let others: Vec<_> = others.map(|(key, value)| format!("{}={}&", escaped(key), escaped(value))).collect();
+    let others = others.concat();
+    let link =
+        |rel: &str, offset: u32| format!("<{path}?{others}limit={limit}&offset={offset}>; rel=\"{rel}\"");
+    let mut all = vec![link("first", 0)];
+    if offset > 0 {
+        all.push(link("prev", offset.saturating_sub(limit)));
+    }
+    if more {
+        all.push(link("next", offset + limit));
+    }
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+        headers.insert(header::LINK, value);
+    }
+    headers
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    params: Params,
+) -> Result<(HeaderMap, Json<Value>), Wrong> {
+    let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
+    // One more than asked for tells whether there are more.
+    let filter = JobFilter { limit: limit + 1, offset, ..filter(&app, &params)? };
+    let mut jobs = app.store.jobs(&filter).await?;
+    let more = jobs.len() > limit as usize;
+    jobs.truncate(limit as usize);
+    jobs.reverse();
+    let mut relatives = Relatives::of(&app, &jobs).await?;
+    relatives.unredacted = params.flag("unredacted") && may_see_secrets(&sender);
+    let told: Vec<_> = jobs.iter().map(|job| relatives.job(job)).collect();
+    let headers = links(&params, "/api/v1/jobs", (limit, offset), more);
+    Ok((headers, Json(json!({ "jobs": told }))))
+}
+
+fn may_see_secrets(sender: &Sender) -> bool {
+    matches!(sender.role, Role::Operator | Role::Admin)
+}
+
+/// The job that took the place of this one, at the end of all clones.
+async fn followed(app: &App, job: StoredJob, params: &Params) -> Result<StoredJob, Wrong> {
+    let mut job = job;
+    if params.flag("follow") {
+        while let Some(next) = job.row.cloned_as.filter(|next| *next > job.row.id) {
+            job = app.store.job(next).await?.ok_or_else(no_job)?;
+        }
+    }
+    Ok(job)
+}
+
+async fn told(
+    app: &App,
+    sender: &Sender,
+    id: &str,
+    params: &Params,
+    with_details: bool,
+) -> Result<Json<Value>, Wrong> {
+    let job = followed(app, found(app, id).await?, params).await?;
+    let jobs = [job];
+    let mut relatives = Relatives::of(app, &jobs).await?;
+    relatives.unredacted = params.flag("unredacted") && may_see_secrets(sender);
+    let mut told = relatives.job(&jobs[0]);
+    if params.flag("check_assets") {
+        told["missing_assets"] = json!(app.missing_assets(&jobs[0]).await?);
+    }
+    let attempts = app.store.attempts(jobs[0].row.id).await?;
+    let Some(attempt) = attempts.last() else {
+        told["modules"] = json!([]);
+        if with_details {
+            for name in ["testresults", "logs", "ulogs"] {
+                told[name] = json!([]);
+            }
+        }
+        return Ok(Json(json!({ "job": told })));
+    };
+    let run = job_view::run_of(app, attempt).await?;
+    told["modules"] = run.modules.iter().map(job_view::module).collect();
+    told["assigned_worker_id"] = json!(super::workers::id_of(attempt.row.worker.as_str(), 1));
+    if with_details {
+        told["testresults"] = run.modules.iter().map(job_view::details).collect();
+        let mut logs: Vec<_> = app.sizes(attempt).await?.into_keys().collect();
+        logs.push("vars.json".to_owned());
+        told["logs"] = json!(logs);
+        told["ulogs"] = run.artifacts.iter().map(|file| super::files::flat(&file.path)).collect();
+    }
+    Ok(Json(json!({ "job": told })))
+}
+
+async fn show(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    told(&app, &sender, &id, &params, false).await
+}
+
+async fn details(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    told(&app, &sender, &id, &params, true).await
+}
+
+async fn status(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let job = followed(&app, found(&app, &id).await?, &params).await?;
+    Ok(Json(json!({
+        "id": job.row.id.0,
+        "state": job.row.state.openqa_state(),
+        "result": job.row.state.openqa_result(),
+        "blocked_by_id": job.row.blocked_by().map(|id| id.0),
+    })))
+}
+
+/// The newest job of each scenario; without a build those of the newest build.
+async fn overview(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+    let mut filter = JobFilter { limit: 1, ..filter(&app, &params)? };
+    let narrow = !filter.distri.is_empty() || !filter.version.is_empty() || !filter.groups.is_empty();
+    if filter.build.is_empty() && narrow {
+        filter.build.extend(app.store.summaries(&filter).await?.into_iter().filter_map(|job| job.build));
+    }
+    let filter = JobFilter { latest: true, limit: OVERVIEW, ..filter };
+    let mut jobs = app.store.summaries(&filter).await?;
+    jobs.reverse();
+    Ok(Json(jobs.iter().map(|job| json!({"id": job.id.0, "name": job.name})).collect()))
+}
+
+async fn of_group(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    if !app.library.now().groups.contains_key(&id) {
+        return Err(super::groups::no_group());
+    }
+    let filter = JobFilter { groups: vec![Some(GroupId(id))], limit: u32::MAX, ..JobFilter::default() };
+    let mut ids: Vec<_> = app.store.summaries(&filter).await?.iter().map(|job| job.id.0).collect();
+    ids.reverse();
+    Ok(Json(json!({ "ids": ids })))
+}
+
+/// Jobs with a setting of that value, or with that value in its comma list.
+async fn by_setting(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+    let [key] = params.required(["key"])?;
+    if let Some(value) = params.get("value") {
+        let settings = vec![(key.to_owned(), value.to_owned())];
+        let filter = JobFilter { settings, limit: WINDOW, ..JobFilter::default() };
+        let ids: Vec<_> = app.store.summaries(&filter).await?.iter().map(|job| job.id.0).collect();
+        return Ok(Json(json!({ "jobs": ids })));
+    }
+    let wanted = params.given("list_value").ok_or_else(|| Wrong::parameters(&["value"], &[]))?;
+    let holds = |job: &StoredJob| {
+        job.row.settings.get(key).is_some_and(|value| value.split(',').any(|one| one.trim() == wanted))
+    };
+    let (mut ids, mut before, mut seen) = (Vec::new(), None, 0);
+    while seen < WINDOW {
+        let jobs = app.store.jobs(&JobFilter { before, limit: PIECE, ..JobFilter::default() }).await?;
+        ids.extend(jobs.iter().filter(|job| holds(job)).map(|job| job.row.id.0));
+        seen += PIECE;
+        before = jobs.last().map(|job| job.row.id);
+        if jobs.len() < PIECE as usize {
+            break;
+        }
+    }
+    Ok(Json(json!({ "jobs": ids })))
+}
+
+async fn cancel(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let job = found(&app, &id).await?;
+    let mut cancelled = 0;
+    if !job.row.state.is_final() {
+        let by = match params.given("reason") {
+            Some(reason) => format!("{} ({reason})", operator.0.name),
+            None => operator.0.name.clone(),
+        };
+        let by = by.chars().filter(|c| !c.is_control()).take(300).collect();
+        app.engine.ask(Input::CancelJob { job: job.row.id, by }).await?;
+        app.audit(&operator.0.name, "job_cancel", json!({ "id": job.row.id.0 }));
+        cancelled = 1;
+    }
+    Ok(Json(json!({ "result": cancelled })))
+}
+
+/// Cancels all open jobs with these settings; at least one setting has to be given.
+async fn cancel_many(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let given = params.pairs().iter().filter(|(_, value)| !value.is_empty());
+    let settings: Vec<_> = given.map(|(key, value)| (key.to_uppercase(), value.clone())).collect();
+    if settings.is_empty() {
+        return Err(Wrong::bad("Say by settings which jobs are meant; without any it would be all of them."));
+    }
+    let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
+    let filter = JobFilter { settings, states, limit: ROWS.1, ..JobFilter::default() };
+    let mut cancelled = 0;
+    for job in app.store.summaries(&filter).await? {
+        let input = Input::CancelJob { job: job.id, by: operator.0.name.clone() };
+        // Meanwhile it may have ended by itself.
+        cancelled += usize::from(app.engine.ask(input).await.is_ok());
+    }
+    app.audit(&operator.0.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+    Ok(Json(json!({ "result": cancelled })))
+}
+
+async fn prio(
+    _: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let job = found(&app, &id).await?;
+    params.required(["prio"])?;
+    let priority = params.number::<i32>("prio")?;
+    app.engine.ask(Input::Edit { job: job.row.id, priority, group: None }).await?;
+    Ok(Json(json!({ "result": 1 })))
+}
+
+/// `PUT jobs/N`: the priority and the group, as JSON.
+async fn update(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let job = found(&app, &id).await?;
+    let Some(Value::Object(fields)) = &params.json else {
+        return Err(Wrong::bad("Send a JSON object with group_id or priority."));
+    };
+    let unknown: Vec<_> =
+        fields.keys().filter(|name| !matches!(name.as_str(), "group_id" | "priority")).collect();
+    if let Some(name) = unknown.first() {
+        let error = format!("Column {name} cannot be set; group_id and priority can, settings never change");
+        return Err(Wrong::bad(error));
+    }
+    let priority = params.number::<i32>("priority")?;
+    let group = match fields.get("group_id") {
+        None => None,
+        Some(Value::Null) => Some(None),
+        Some(_) => {
+            let id = params.number::<i64>("group_id")?.unwrap_or(0);
+            if id != 0 && !app.library.now().groups.contains_key(&id) {
+                return Err(super::groups::no_group());
+            }
+            Some((id != 0).then_some(GroupId(id)))
+        }
+    };
+    app.engine.ask(Input::Edit { job: job.row.id, priority, group }).await?;
+    app.audit(&operator.0.name, "job_update", json!({ "id": job.row.id.0 }));
+    Ok(Json(json!({ "job_id": job.row.id.0 })))
+}
+
+/// Gives a job that has ended another result. Jobs that a worker has end by what their worker says.
+async fn set_done(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let job = found(&app, &id).await?;
+    let [word] = params.required(["result"])?;
+    let outcome = Outcome::from_openqa(word).ok_or_else(|| Wrong::parameters(&[], &["result"]))?;
+    let reason = params.given("reason").unwrap_or_default();
+    app.force(job.row.id, (outcome, Some(reason)), &operator.0.name).await?;
+    app.audit(&operator.0.name, "job_done", json!({"id": job.row.id.0, "result": word}));
+    Ok(Json(json!({"result": word, "reason": reason})))
+}
+
+async fn remove(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    let job = found(&app, &id).await?;
+    match app.engine.ask(Input::DeleteJob { job: job.row.id }).await? {
+        Answer::Done => {}
+        other => {
+            tracing::error!(answer = ?other, "the engine gave an answer to another question");
+            return Err(Wrong::new(StatusCode::INTERNAL_SERVER_ERROR, "The engine gave a strange answer."));
+        }
+    }
+    app.audit(&operator.0.name, "job_delete", json!({ "id": job.row.id.0 }));
+    Ok(Json(json!({ "result": 1 })))
+}

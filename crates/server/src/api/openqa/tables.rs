@@ -1,0 +1,301 @@
+//! Machines, test suites and products (media): one shape, three tables.
+
+use super::params::Params;
+use super::{Admin, Wrong, number};
+use crate::app::App;
+use crate::catalog::{Catalog, Draft};
+use assay_store::{CatalogRow, EntryKind, Machine, Product, SettingsMap, TestSuite};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Rows in one answer, usually and at most.
+const ROWS: (u32, u32) = (10_000, 100_000);
+
+/// One of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Machines,
+    TestSuites,
+    Products,
+}
+
+pub(super) fn router() -> Router<Arc<App>> {
+    let mut router = Router::new();
+    for (path, table) in
+        [("/machines", Table::Machines), ("/test_suites", Table::TestSuites), ("/products", Table::Products)]
+    {
+        let one = format!("{path}/{{id}}");
+        router = router
+            .route(
+                path,
+                get(move |app, params| async move { list(table, app, params) })
+                    .post(move |admin, app, params| create(table, admin, app, params)),
+            )
+            .route(
+                &one,
+                get(move |app, id| async move { show(table, app, id) })
+                    .put(move |admin, app, id, params| update(table, admin, app, id, params))
+                    .post(move |admin, app, id, params| update(table, admin, app, id, params))
+                    .delete(move |admin, app, id| remove(table, admin, app, id)),
+            );
+    }
+    router
+}
+
+/// Settings as openQA lists them.
+pub(super) fn listed(settings: &SettingsMap) -> Value {
+    settings.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
+}
+
+impl Table {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Machines => "Machines",
+            Self::TestSuites => "TestSuites",
+            Self::Products => "Products",
+        }
+    }
+
+    fn kind(self) -> EntryKind {
+        match self {
+            Self::Machines => EntryKind::Machine,
+            Self::TestSuites => EntryKind::TestSuite,
+            Self::Products => EntryKind::Product,
+        }
+    }
+
+    /// What has to be said of a row, what tells it from all others first, and what may be said.
+    fn columns(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::Machines => (&["name", "backend"], &["description"]),
+            Self::TestSuites => (&["name"], &["description"]),
+            Self::Products => (&["distri", "version", "arch", "flavor"], &["name", "description"]),
+        }
+    }
+
+    fn rows(self, catalog: &Catalog) -> Vec<Value> {
+        match self {
+            Self::Machines => catalog.machines.values().map(|row| machine(row)).collect(),
+            Self::TestSuites => catalog.suites.values().map(|row| suite(row)).collect(),
+            Self::Products => catalog.products.values().map(|row| product(row)).collect(),
+        }
+    }
+
+    fn contains(self, catalog: &Catalog, id: i64) -> bool {
+        match self {
+            Self::Machines => catalog.machines.contains_key(&id),
+            Self::TestSuites => catalog.suites.contains_key(&id),
+            Self::Products => catalog.products.contains_key(&id),
+        }
+    }
+
+    /// The templates that use the row.
+    fn users(self, catalog: &Catalog, id: i64) -> Vec<Arc<assay_store::JobTemplate>> {
+        let uses = |template: &&Arc<assay_store::JobTemplate>| match self {
+            Self::Machines => template.machine == id,
+            Self::TestSuites => template.test_suite == Some(id),
+            Self::Products => template.product == id,
+        };
+        catalog.templates.values().filter(uses).cloned().collect()
+    }
+}
+
+fn described(mut row: Value, description: Option<&String>, settings: &SettingsMap) -> Value {
+    if let Some(description) = description {
+        row["description"] = json!(description);
+    }
+    row["settings"] = listed(settings);
+    row
+}
+
+fn machine(row: &Machine) -> Value {
+    described(json!({"id": row.id, "name": row.name, "backend": row.backend}), None, &row.settings)
+}
+
+fn suite(row: &TestSuite) -> Value {
+    described(json!({"id": row.id, "name": row.name}), row.description.as_ref(), &row.settings)
+}
+
+fn product(row: &Product) -> Value {
+    let columns = json!({
+        "id": row.id, "name": row.name, "distri": row.distri, "version": row.version, "arch": row.arch,
+        "flavor": row.flavor,
+    });
+    described(columns, row.description.as_ref(), &row.settings)
+}
+
+fn list(table: Table, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+    let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
+    let wanted = |row: &Value| {
+        let (required, _) = table.columns();
+        required.iter().all(|name| params.get(name).is_none_or(|value| row[name] == value))
+    };
+    let rows = table.rows(&app.library.now()).into_iter().filter(wanted);
+    let rows: Vec<_> = rows.skip(offset as usize).take(limit as usize).collect();
+    Ok(Json(json!({ table.title(): rows })))
+}
+
+fn show(table: Table, State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    let row = table.rows(&app.library.now()).into_iter().find(|row| row["id"] == id);
+    let row = row.ok_or_else(|| Wrong::not_found("Not found"))?;
+    Ok(Json(json!({ table.title(): [row] })))
+}
+
+/// Settings of a request: `settings[KEY]=VALUE`, or in JSON an object or a list of `{key, value}`.
+pub(super) fn settings(params: &Params) -> Result<SettingsMap, Wrong> {
+    let mut settings = params.bracketed("settings");
+    match params.json.as_ref().map(|json| &json["settings"]) {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(fields)) => {
+            for (key, value) in fields {
+                settings.insert(key.clone(), setting(key, value)?);
+            }
+        }
+        Some(Value::Array(list)) => {
+            for one in list {
+                let key = one["key"].as_str().ok_or_else(|| Wrong::parameters(&[], &["settings"]))?;
+                settings.insert(key.to_owned(), setting(key, &one["value"])?);
+            }
+        }
+        Some(_) => return Err(Wrong::parameters(&[], &["settings"])),
+    }
+    let bad =
+        |key: &str| key.is_empty() || key.contains(|c: char| c.is_whitespace() || c.is_control() || c == '=');
+    if let Some((key, _)) = settings.iter().find(|(key, value)| bad(key) || value.contains('\0')) {
+        return Err(Wrong::bad(format!("Setting {key:?} has a name or a value that is not allowed.")));
+    }
+    Ok(settings)
+}
+
+fn setting(key: &str, value: &Value) -> Result<String, Wrong> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(Wrong::bad(format!("Setting {key:?} is not a text."))),
+    }
+}
+
+/// What a request says of a row. All that is wrong with it is said at once.
+fn read(table: Table, params: &Params) -> Result<(BTreeMap<&'static str, String>, SettingsMap), Wrong> {
+    let (required, optional) = table.columns();
+    let missing: Vec<_> = required.iter().copied().filter(|name| params.given(name).is_none()).collect();
+    if !missing.is_empty() {
+        return Err(Wrong::parameters(&missing, &[]));
+    }
+    let mut columns = BTreeMap::new();
+    for name in required.iter().chain(optional) {
+        if let Some(value) = params.get(name) {
+            let too_long = value.len() > 64 * 1024 || (*name != "description" && value.len() > 255);
+            if too_long || value.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+                return Err(Wrong::parameters(&[], &[*name]));
+            }
+            columns.insert(*name, value.to_owned());
+        }
+    }
+    Ok((columns, settings(params)?))
+}
+
+fn put(
+    table: Table,
+    draft: &mut Draft,
+    id: i64,
+    columns: BTreeMap<&'static str, String>,
+    settings: SettingsMap,
+) {
+    let text = |name: &str| columns.get(name).cloned().unwrap_or_default();
+    let description = columns.get("description").cloned();
+    draft.put(match table {
+        Table::Machines => {
+            CatalogRow::Machine(Machine { id, name: text("name"), backend: text("backend"), settings })
+        }
+        Table::TestSuites => {
+            CatalogRow::TestSuite(TestSuite { id, name: text("name"), description, settings })
+        }
+        Table::Products => CatalogRow::Product(Product {
+            id,
+            name: text("name"),
+            distri: text("distri"),
+            version: text("version"),
+            arch: text("arch"),
+            flavor: text("flavor"),
+            description,
+            settings,
+        }),
+    });
+}
+
+async fn create(
+    table: Table,
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let (columns, settings) = read(table, &params)?;
+    let made = |draft: &mut Draft| -> Result<i64, Wrong> {
+        let id = draft.new_id(table.kind());
+        put(table, draft, id, columns, settings);
+        Ok(id)
+    };
+    let id = app.library.change(made).await?;
+    app.audit(&admin.0.name, "table_create", json!({"table": table.title(), "id": id}));
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn update(
+    table: Table,
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    let (columns, settings) = read(table, &params)?;
+    let changed = |draft: &mut Draft| -> Result<(), Wrong> {
+        if !table.contains(&draft.catalog, id) {
+            return Err(Wrong::not_found("Not found"));
+        }
+        put(table, draft, id, columns, settings);
+        Ok(())
+    };
+    app.library.change(changed).await?;
+    app.audit(&admin.0.name, "table_update", json!({"table": table.title(), "id": id}));
+    Ok(Json(json!({ "result": 1, "id": id })))
+}
+
+async fn remove(
+    table: Table,
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    let removed = |draft: &mut Draft| -> Result<(), Wrong> {
+        if !table.contains(&draft.catalog, id) {
+            return Err(Wrong::not_found("Not found"));
+        }
+        // Templates of tables go with it, as openqa-load-templates --clean wants; those of a YAML are changed there.
+        let users = table.users(&draft.catalog, id);
+        let groups = users.iter().filter_map(|template| draft.catalog.groups.get(&template.group));
+        let by_yaml = groups.filter(|group| group.template.is_some()).map(|group| group.name.clone());
+        let by_yaml: std::collections::BTreeSet<_> = by_yaml.collect();
+        if !by_yaml.is_empty() {
+            let names: Vec<_> = by_yaml.into_iter().collect();
+            let error = format!("Groups {} must be updated through the YAML template", names.join(", "));
+            return Err(Wrong::new(StatusCode::BAD_REQUEST, error));
+        }
+        for template in users {
+            draft.remove(EntryKind::JobTemplate, template.id);
+        }
+        draft.remove(table.kind(), id);
+        Ok(())
+    };
+    app.library.change(removed).await?;
+    app.audit(&admin.0.name, "table_delete", json!({"table": table.title(), "id": id}));
+    Ok(Json(json!({ "result": 1 })))
+}

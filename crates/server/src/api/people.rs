@@ -1,0 +1,121 @@
+//! Users and their keys. Admins only: also the list says who may do what.
+
+use crate::app::App;
+use crate::auth::Admin;
+use crate::fault::Fault;
+use crate::web::frame::rfc3339;
+use assay_engine::ids::Timestamp;
+use assay_proto::api::people::{ApiKey, ChangeUser, MadeKey, NewKey, User, UserList};
+use assay_store::{StoredKey, UserRole};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::sync::Arc;
+
+/// The longest life of a key, days.
+const MAX_DAYS: u32 = 36_500;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/users", get(list))
+        .route("/users/{name}", delete(remove_user).post(change_user))
+        .route("/keys", post(add_key))
+        .route("/keys/{key}", delete(remove_key))
+}
+
+fn read<T: DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
+    serde_json::from_slice(body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
+}
+
+fn role(word: &str) -> Result<UserRole, Fault> {
+    UserRole::from_word(word)
+        .ok_or_else(|| Fault::bad(format!("{word:?} is no role."), "Use viewer, operator or admin."))
+}
+
+fn shown(key: &StoredKey, now: Timestamp) -> ApiKey {
+    ApiKey {
+        key: key.key.clone(),
+        created: rfc3339(key.created_at),
+        expires: key.expires_at.map(rfc3339),
+        expired: key.expires_at.is_some_and(|expires| expires <= now),
+        last_used: key.last_used_at.map(rfc3339),
+    }
+}
+
+async fn list(_: Admin, State(app): State<Arc<App>>) -> Json<UserList> {
+    let now = app.clock.now();
+    let user = |(user, keys): (assay_store::User, Vec<StoredKey>)| User {
+        name: user.name,
+        role: user.role.word().to_owned(),
+        created: rfc3339(user.created_at),
+        keys: keys.iter().map(|key| shown(key, now)).collect(),
+    };
+    Json(UserList { users: app.people.list().into_iter().map(user).collect() })
+}
+
+async fn add_key(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<MadeKey>), Fault> {
+    let new: NewKey = read(&body, r#"Send {"user": "ann", "role": "operator", "expires_days": 365}."#)?;
+    if new.expires_days.is_some_and(|days| days == 0 || days > MAX_DAYS) {
+        return Err(Fault::bad(
+            "The key would not live.",
+            "Give 1 to 36500 days, or none for a key without end.",
+        ));
+    }
+    let role = new.role.as_deref().map(role).transpose()?;
+    let expires = |days: u32| app.clock.now().plus_seconds(i64::from(days) * 24 * 3600);
+    let made = app.people.add_key(&new.user, role, new.expires_days.map(expires)).await?;
+    app.audit(&admin.0.name, "user_update", json!({"user": new.user, "key": made.stored.key}));
+    let key = shown(&made.stored, app.clock.now());
+    let answer =
+        MadeKey { key, secret: made.secret, user: made.user.name, role: made.user.role.word().to_owned() };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+async fn remove_key(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(key): Path<String>,
+) -> Result<Json<serde_json::Value>, Fault> {
+    if !app.people.remove_key(&key).await? {
+        return Err(Fault::not_found(format!("There is no key {key:?}."), "See `assay key list`."));
+    }
+    app.audit(&admin.0.name, "user_update", json!({ "revoked": key }));
+    Ok(Json(json!({ "revoked": key })))
+}
+
+fn no_user(name: &str) -> Fault {
+    Fault::not_found(format!("There is no user {name:?}."), "See `assay key list`.")
+}
+
+async fn change_user(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<serde_json::Value>, Fault> {
+    let change: ChangeUser = read(&body, r#"Send {"role": "operator"}."#)?;
+    let user = app.people.set_role(&name, role(&change.role)?).await?.ok_or_else(|| no_user(&name))?;
+    app.audit(&admin.0.name, "user_update", json!({"user": name, "role": change.role}));
+    Ok(Json(json!({"name": user.name, "role": user.role.word()})))
+}
+
+async fn remove_user(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<serde_json::Value>, Fault> {
+    if !app.people.remove_user(&name).await? {
+        return Err(no_user(&name));
+    }
+    app.audit(&admin.0.name, "user_deleted", json!({ "name": name }));
+    Ok(Json(json!({ "removed": name })))
+}

@@ -1,0 +1,137 @@
+//! Posts of products: post, plan, list.
+
+use crate::app::App;
+use crate::auth::Sender;
+use crate::fault::Fault;
+use crate::web::frame::rfc3339;
+use assay_engine::ids::ProductRunId;
+use assay_engine::product::{Plan, Refused, Request};
+use assay_engine::rows::{ProductRunRow, RunProblem};
+use assay_proto::api::PostedJob;
+use assay_proto::api::products::{PostProduct, ProductPosted, ProductRun, ProductRuns, Remark};
+use assay_store::RunFilter;
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Posts in one answer.
+const MOST: u32 = 500;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/products", get(list).post(create))
+        .route("/products/plan", post(plan))
+        .route("/products/{id}", get(show))
+}
+
+fn read(body: &[u8]) -> Result<Request, Fault> {
+    const HELP: &str =
+        r#"Send {"settings": {"DISTRI": "fedora", "VERSION": "43", "FLAVOR": "…", "ARCH": "x86_64", …}}."#;
+    let post: PostProduct = serde_json::from_slice(body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), HELP))?;
+    Request::parse(post.settings).map_err(|bad| {
+        let text = bad.to_string();
+        Fault::bad(text[..1].to_uppercase() + &text[1..] + ".", HELP)
+    })
+}
+
+fn refused(refused: &Refused) -> Fault {
+    let status = match refused {
+        Refused::NoProduct { .. } | Refused::NoTemplates { .. } | Refused::NoGroup { .. } => {
+            StatusCode::NOT_FOUND
+        }
+        Refused::NoJobs => StatusCode::BAD_REQUEST,
+    };
+    let text = refused.to_string();
+    Fault::new(
+        status,
+        text[..1].to_uppercase() + &text[1..] + ".",
+        "See `assay product plan` for what would be made.",
+    )
+}
+
+/// What a post would come to: nothing is stored.
+async fn plan(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Plan>, Fault> {
+    Ok(Json(app.plan_product(&read(&body)?)))
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<ProductPosted>), Fault> {
+    let request = read(&body)?;
+    let posted = match app.post_product(&request, &sender.name).await? {
+        Ok(posted) => posted,
+        Err(plan) => {
+            return Err(plan.refused.as_ref().map_or_else(|| Fault::bad("Nothing was made.", ""), refused));
+        }
+    };
+    app.audit(&sender.name, "iso_create", json!({ "scheduled_product_id": posted.run.0 }));
+    let job = |id: assay_engine::ids::JobId| PostedJob { id, url: format!("/jobs/{id}") };
+    let left =
+        posted.plan.left_out.iter().map(|left| Remark { job: left.job.clone(), why: vec![left.sentence()] });
+    let failed =
+        posted.plan.failed.iter().map(|one| Remark { job: one.job.clone(), why: one.problems.clone() });
+    Ok((
+        StatusCode::CREATED,
+        Json(ProductPosted {
+            id: posted.run.0,
+            jobs: posted.jobs.iter().copied().map(job).collect(),
+            failed: failed.collect(),
+            left_out: left.collect(),
+            notes: posted.plan.notes.clone(),
+        }),
+    ))
+}
+
+fn remark(problem: &RunProblem) -> Remark {
+    Remark { job: problem.job.clone(), why: problem.problems.clone() }
+}
+
+fn shown(row: &ProductRunRow) -> ProductRun {
+    ProductRun {
+        id: row.id.0,
+        posted: rfc3339(row.created_at),
+        by: row.run.by.clone(),
+        settings: row.run.settings.clone(),
+        jobs: row.jobs.iter().map(|job| job.0).collect(),
+        obsoleted: row.obsoleted.iter().map(|job| job.0).collect(),
+        failed: row.run.failed.iter().map(remark).collect(),
+        left_out: row.run.left_out.iter().map(remark).collect(),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ListQuery {
+    build: Option<String>,
+    before: Option<i64>,
+    limit: Option<u32>,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<ProductRuns>, Fault> {
+    let filter = RunFilter {
+        build: query.build,
+        before: query.before.map(ProductRunId),
+        limit: query.limit.unwrap_or(50).clamp(1, MOST),
+        ..RunFilter::default()
+    };
+    let runs = app.store.product_runs(&filter).await?;
+    Ok(Json(ProductRuns { products: runs.iter().map(shown).collect() }))
+}
+
+async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ProductRun>, Fault> {
+    let absent =
+        || Fault::not_found(format!("There is no post of a product {id:?}."), "See `assay product list`.");
+    let number = id.parse().map_err(|_| absent())?;
+    let run = app.store.product_run(ProductRunId(number)).await?.ok_or_else(absent)?;
+    Ok(Json(shown(&run)))
+}

@@ -1,0 +1,180 @@
+//! Posting products: from the catalog and a request to one input of the engine.
+
+use crate::app::App;
+use crate::catalog::Catalog;
+use crate::fault::Fault;
+use assay_engine::ids::{GroupId, JobId, ProductRunId};
+use assay_engine::io::{Answer, Input, Obsolete};
+use assay_engine::job::StateWord;
+use assay_engine::product::{self, MediumKey, OpenJob, Plan, Request};
+use assay_store::{CommentTarget, JobFilter, JobSummary};
+use axum::http::StatusCode;
+use std::collections::BTreeSet;
+
+/// The most open jobs that a post looks at as old builds.
+const MOST_OLD: u32 = 100_000;
+
+/// What came of a post.
+pub(crate) struct Posted {
+    pub(crate) run: ProductRunId,
+    pub(crate) jobs: Vec<JobId>,
+    /// As it was carried out.
+    pub(crate) plan: Plan,
+}
+
+/// The catalog as the planner wants it.
+pub(crate) fn for_planning(catalog: &Catalog) -> product::Catalog {
+    let mut planned = product::Catalog::default();
+    for row in catalog.machines.values() {
+        planned.add_machine(product::Machine {
+            name: row.name.clone(),
+            backend: row.backend.clone(),
+            settings: row.settings.clone(),
+            priority: None,
+        });
+    }
+    for row in catalog.suites.values() {
+        planned.add_suite(product::Suite {
+            name: row.name.clone(),
+            description: row.description.clone().unwrap_or_default(),
+            settings: row.settings.clone(),
+        });
+    }
+    for row in catalog.products.values() {
+        planned.add_medium(product::Medium {
+            key: medium_key(row),
+            name: row.name.clone(),
+            settings: row.settings.clone(),
+        });
+    }
+    for row in catalog.groups.values() {
+        let parent = row.parent.and_then(|id| catalog.parents.get(&id));
+        let inherited = parent.and_then(|parent| parent.properties.default_priority);
+        let priority = row.properties.default_priority.or(inherited);
+        planned.groups.insert(
+            GroupId(row.id),
+            product::Group {
+                name: row.name.clone(),
+                parent: parent.map(|parent| parent.name.clone()),
+                description: row.description.clone().unwrap_or_default(),
+                default_priority: priority.map(|priority| priority as i32),
+            },
+        );
+    }
+    for row in catalog.templates.values() {
+        let Some(medium) = catalog.products.get(&row.product) else { continue };
+        planned.add_template(product::Template {
+            name: row.name.clone(),
+            medium: medium_key(medium),
+            machine: catalog.machines.get(&row.machine).map(|machine| machine.name.clone()),
+            suite: row.test_suite.and_then(|id| catalog.suites.get(&id)).map(|suite| suite.name.clone()),
+            group: Some(GroupId(row.group)),
+            priority: row.prio,
+            description: row.description.clone().unwrap_or_default(),
+            settings: row.settings.clone(),
+        });
+    }
+    planned
+}
+
+fn medium_key(row: &assay_store::Product) -> MediumKey {
+    MediumKey {
+        distri: row.distri.clone(),
+        version: row.version.clone(),
+        flavor: row.flavor.clone(),
+        arch: row.arch.clone(),
+    }
+}
+
+fn open(job: &JobSummary, commented: bool) -> OpenJob {
+    let main = [
+        ("DISTRI", &job.distri),
+        ("VERSION", &job.version),
+        ("FLAVOR", &job.flavor),
+        ("ARCH", &job.arch),
+        ("TEST", &job.test),
+        ("MACHINE", &job.machine),
+        ("BUILD", &job.build),
+    ];
+    let settings = main.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+    OpenJob { job: job.id, settings: settings.collect(), group: job.group, priority: job.priority, commented }
+}
+
+impl App {
+    /// What a post would come to now.
+    pub(crate) fn plan_product(&self, request: &Request) -> Plan {
+        product::plan(&for_planning(&self.library.now()), request)
+    }
+
+    /// Posts a product: everything, or nothing. A plan that is refused is the error.
+    pub(crate) async fn post_product(
+        &self,
+        request: &Request,
+        by: &str,
+    ) -> Result<Result<Posted, Plan>, Fault> {
+        let plan = self.plan_product(request);
+        if plan.refused.is_some() {
+            return Ok(Err(plan));
+        }
+        let spared = match &plan.old_builds {
+            Some(obsolete) => self.spared(obsolete).await?,
+            None => BTreeSet::new(),
+        };
+        match self.engine.ask(plan.clone().into_input(request, by, spared)).await? {
+            Answer::Product { run, jobs, .. } => Ok(Ok(Posted { run, jobs, plan })),
+            other => {
+                tracing::error!(answer = ?other, "the engine gave an answer to another question");
+                let error = "The engine gave a strange answer.";
+                Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error, "Report it as a bug."))
+            }
+        }
+    }
+
+    /// Jobs of old builds that stay: somebody has commented on them, or tagged their build.
+    async fn spared(&self, obsolete: &Obsolete) -> Result<BTreeSet<JobId>, Fault> {
+        let of = |key: &str| obsolete.matching.get(key).cloned().into_iter().collect::<Vec<_>>();
+        let filter = JobFilter {
+            states: StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect(),
+            distri: of("DISTRI"),
+            version: of("VERSION"),
+            flavor: of("FLAVOR"),
+            arch: of("ARCH"),
+            build: of("BUILD"),
+            limit: MOST_OLD,
+            ..JobFilter::default()
+        };
+        let jobs = self.store.summaries(&filter).await?;
+        let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+        let mut commented = BTreeSet::new();
+        for comment in self.store.knowledge().comments_of_jobs(&ids).await? {
+            if let CommentTarget::Job(job) = comment.target {
+                commented.insert(job);
+            }
+        }
+        let mut tags = BTreeSet::new();
+        for group in jobs.iter().filter_map(|job| job.group).collect::<BTreeSet<_>>() {
+            let comments = self.store.knowledge().comments(CommentTarget::Group(group.0)).await?;
+            tags.extend(comments.iter().filter_map(|comment| crate::remarks::tag(group, &comment.text)));
+        }
+        let stays =
+            |job: &&JobSummary| product::spared(&open(job, commented.contains(&job.id)), &tags).is_some();
+        Ok(jobs.iter().filter(stays).map(|job| job.id).collect())
+    }
+
+    /// Whether a group has jobs.
+    pub(crate) async fn group_has_jobs(&self, group: i64) -> Result<bool, Fault> {
+        let filter = JobFilter { groups: vec![Some(GroupId(group))], limit: 1, ..JobFilter::default() };
+        Ok(!self.store.summaries(&filter).await?.is_empty())
+    }
+
+    /// A person gives a job another result; jobs that have not ended keep theirs.
+    pub(crate) async fn force(
+        &self,
+        job: JobId,
+        (outcome, why): (assay_engine::outcome::Outcome, Option<&str>),
+        by: &str,
+    ) -> Result<(), Fault> {
+        let reason = why.unwrap_or_default().to_owned();
+        self.engine.ask(Input::ForceResult { job, outcome, by: by.to_owned(), reason }).await.map(drop)
+    }
+}

@@ -1,0 +1,232 @@
+//! Templates from files: what a file says, put into the catalog.
+
+use crate::catalog::{Catalog, Draft};
+use crate::products::for_planning;
+use assay_engine::product::Template;
+use assay_formats::openqa::{Changes, Known};
+use assay_store::{CatalogRow, EntryKind, Group, JobTemplate, Machine, Product, TestSuite};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the catalog has, for files that name it.
+pub(crate) fn known(catalog: &Catalog) -> Known {
+    let media = for_planning(catalog).media.into_keys().map(|key| key.to_string()).collect();
+    Known {
+        machines: catalog.machines.values().map(|row| row.name.clone()).collect(),
+        suites: catalog.suites.values().map(|row| row.name.clone()).collect(),
+        media,
+    }
+}
+
+fn identity(row: &JobTemplate) -> (i64, i64, Option<i64>, String) {
+    (row.product, row.machine, row.test_suite, row.name.clone())
+}
+
+/// The template as a row without a number, or what of it there is not.
+fn row_of(catalog: &Catalog, group: i64, template: &Template) -> Result<JobTemplate, String> {
+    let key = &template.medium;
+    let product = catalog.product_like(&key.distri, &key.version, &key.arch, &key.flavor);
+    let machine = template.machine.as_deref().and_then(|name| catalog.machine_named(name));
+    let suite = template.suite.as_deref().map(|name| catalog.suite_named(name).map(|suite| suite.id));
+    let (Some(product), Some(machine), None | Some(Some(_))) = (product, machine, suite) else {
+        return Err(format!("{}: there is no such product, machine or test suite", template.test()));
+    };
+    Ok(JobTemplate {
+        id: 0,
+        group,
+        product: product.id,
+        machine: machine.id,
+        test_suite: suite.flatten(),
+        name: template.name.clone(),
+        prio: template.priority,
+        description: Some(template.description.clone()).filter(|text| !text.is_empty()),
+        settings: template.settings.clone(),
+    })
+}
+
+/// Puts these templates in the place of those that the group has. One that says the same keeps its number.
+pub(crate) fn replace(
+    draft: &mut Draft,
+    group: &Group,
+    templates: &[Template],
+) -> Result<Vec<i64>, Vec<String>> {
+    let rows = templates.iter().map(|template| row_of(&draft.catalog, group.id, template));
+    let (mut wanted, mut wrong) = (Vec::new(), Vec::new());
+    for row in rows {
+        match row {
+            Ok(row) => wanted.push(row),
+            Err(why) => wrong.push(why),
+        }
+    }
+    let mut there: BTreeMap<_, Arc<JobTemplate>> =
+        draft.catalog.templates.values().map(|row| (identity(row), row.clone())).collect();
+    for row in &wanted {
+        if let Some(other) = there.get(&identity(row)).filter(|other| other.group != group.id) {
+            let name = draft.catalog.groups.get(&other.group).map_or("?", |group| group.name.as_str());
+            wrong.push(format!(
+                "{:?} is for the same product and machine in group {name:?} already",
+                row.name
+            ));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let kept: Vec<_> = wanted.iter().filter_map(|row| there.remove(&identity(row))).collect();
+    let ids: BTreeMap<_, _> = kept.iter().map(|row| (identity(row), row.id)).collect();
+    for row in there.into_values().filter(|row| row.group == group.id) {
+        draft.remove(EntryKind::JobTemplate, row.id);
+    }
+    let mut made = Vec::new();
+    for row in wanted {
+        let id = ids.get(&identity(&row)).copied().unwrap_or_else(|| draft.new_id(EntryKind::JobTemplate));
+        made.push(id);
+        draft.put(CatalogRow::JobTemplate(JobTemplate { id, ..row }));
+    }
+    Ok(made)
+}
+
+/// What putting a file into the catalog came to.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) made: usize,
+    pub(crate) changed: usize,
+    pub(crate) same: usize,
+}
+
+impl Counts {
+    /// Puts a row in place unless it is there already as it should be.
+    fn put(&mut self, draft: &mut Draft, before: Option<CatalogRow>, row: CatalogRow) {
+        match before {
+            Some(before) if before == row => self.same += 1,
+            Some(_) => {
+                self.changed += 1;
+                draft.put(row);
+            }
+            None => {
+                self.made += 1;
+                draft.put(row);
+            }
+        }
+    }
+}
+
+/// Puts everything that a file says into the catalog; what is there of the same name is changed.
+pub(crate) fn load(draft: &mut Draft, changes: &Changes) -> Result<Counts, Vec<String>> {
+    let mut counts = Counts::default();
+    for machine in &changes.machines {
+        let before = draft.catalog.machine_named(&machine.name).cloned();
+        let id = before.as_ref().map_or_else(|| draft.new_id(EntryKind::Machine), |row| row.id);
+        let (name, backend, settings) =
+            (machine.name.clone(), machine.backend.clone(), machine.settings.clone());
+        let before = before.map(|row| CatalogRow::Machine(Machine::clone(&row)));
+        counts.put(draft, before, CatalogRow::Machine(Machine { id, name, backend, settings }));
+    }
+    for suite in &changes.suites {
+        let before = draft.catalog.suite_named(&suite.name).cloned();
+        let id = before.as_ref().map_or_else(|| draft.new_id(EntryKind::TestSuite), |row| row.id);
+        let description = Some(suite.description.clone()).filter(|text| !text.is_empty());
+        let row = TestSuite { id, name: suite.name.clone(), description, settings: suite.settings.clone() };
+        let before = before.map(|row| CatalogRow::TestSuite(TestSuite::clone(&row)));
+        counts.put(draft, before, CatalogRow::TestSuite(row));
+    }
+    for medium in &changes.media {
+        let key = &medium.key;
+        let before = draft.catalog.product_like(&key.distri, &key.version, &key.arch, &key.flavor).cloned();
+        let id = before.as_ref().map_or_else(|| draft.new_id(EntryKind::Product), |row| row.id);
+        let row = Product {
+            id,
+            name: medium.name.clone(),
+            distri: key.distri.clone(),
+            version: key.version.clone(),
+            arch: key.arch.clone(),
+            flavor: key.flavor.clone(),
+            description: before.as_ref().and_then(|row| row.description.clone()),
+            settings: medium.settings.clone(),
+        };
+        let before = before.map(|row| CatalogRow::Product(Product::clone(&row)));
+        counts.put(draft, before, CatalogRow::Product(row));
+    }
+    load_templates(draft, changes, &mut counts)?;
+    Ok(counts)
+}
+
+/// The group of that name, made if there is none.
+fn group_named(draft: &mut Draft, name: &str) -> Group {
+    if let Some(group) = draft.catalog.group_named(name) {
+        return Group::clone(group);
+    }
+    let group = Group { id: draft.new_id(EntryKind::Group), name: name.to_owned(), ..Group::default() };
+    draft.put(CatalogRow::Group(group.clone()));
+    group
+}
+
+fn load_templates(draft: &mut Draft, changes: &Changes, counts: &mut Counts) -> Result<(), Vec<String>> {
+    let mut wrong = Vec::new();
+    let mut there: BTreeMap<_, JobTemplate> =
+        draft.catalog.templates.values().map(|row| (identity(row), JobTemplate::clone(row))).collect();
+    for grouped in &changes.templates {
+        let group = group_named(draft, &grouped.group);
+        if group.template.is_some() {
+            wrong.push(format!("group {:?} has its templates as YAML; load that instead", group.name));
+            continue;
+        }
+        match row_of(&draft.catalog, group.id, &grouped.template) {
+            Ok(row) => {
+                let before = there.get(&identity(&row)).cloned();
+                let id = before.as_ref().map_or_else(|| draft.new_id(EntryKind::JobTemplate), |row| row.id);
+                let row = JobTemplate { id, ..row };
+                there.insert(identity(&row), row.clone());
+                counts.put(draft, before.map(CatalogRow::JobTemplate), CatalogRow::JobTemplate(row));
+            }
+            Err(why) => wrong.push(why),
+        }
+    }
+    for file in &changes.groups {
+        let group = Group { template: Some(file.text.clone()), ..group_named(draft, &file.name) };
+        match replace(draft, &group, &file.templates) {
+            Ok(ids) => {
+                counts.changed += ids.len();
+                draft.put(CatalogRow::Group(group));
+            }
+            Err(findings) => wrong.extend(findings),
+        }
+    }
+    wrong.dedup();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+/// Everything that the catalog has, as a file says it.
+pub(crate) fn all(catalog: &Catalog) -> Changes {
+    let planned = for_planning(catalog);
+    let mut changes = Changes {
+        machines: planned.machines.into_values().collect(),
+        media: planned.media.into_values().collect(),
+        suites: planned.suites.into_values().collect(),
+        ..Changes::default()
+    };
+    let with_yaml: BTreeMap<i64, &Arc<Group>> = catalog
+        .groups
+        .values()
+        .filter(|group| group.template.is_some())
+        .map(|group| (group.id, group))
+        .collect();
+    let mut of_yaml: BTreeMap<i64, Vec<Template>> = BTreeMap::new();
+    for template in planned.templates.into_values().flatten() {
+        let Some(group) = template.group.map(|group| group.0) else { continue };
+        if with_yaml.contains_key(&group) {
+            of_yaml.entry(group).or_default().push(Template { group: None, ..template });
+        } else if let Some(named) = catalog.groups.get(&group) {
+            let template = Template { group: None, ..template };
+            changes.templates.push(assay_formats::openqa::Grouped { group: named.name.clone(), template });
+        }
+    }
+    for (id, group) in with_yaml {
+        changes.groups.push(assay_formats::openqa::GroupFile {
+            name: group.name.clone(),
+            text: group.template.clone().unwrap_or_default(),
+            templates: of_yaml.remove(&id).unwrap_or_default(),
+        });
+    }
+    changes
+}

@@ -1,0 +1,216 @@
+//! Keys, signatures and roles.
+
+use crate::common::{BEGINNING, Server, client};
+use hmac_of::signature;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// openQA's signature, made here by hand: another hand than the server's.
+mod hmac_of {
+    use sha1::{Digest as _, Sha1};
+
+    pub(crate) fn signature(secret: &str, message: &str) -> String {
+        let mut key = [0; 64];
+        key[..secret.len()].copy_from_slice(secret.as_bytes());
+        let pad = |with: u8| key.map(|byte| byte ^ with);
+        let inner = Sha1::new().chain_update(pad(0x36)).chain_update(message).finalize();
+        hex::encode(Sha1::new().chain_update(pad(0x5c)).chain_update(inner).finalize())
+    }
+}
+
+/// A request with a form as its body.
+pub(crate) fn with_form(request: reqwest::RequestBuilder, form: &[(&str, &str)]) -> reqwest::RequestBuilder {
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
+    let pairs: Vec<_> =
+        form.iter().map(|(key, value)| format!("{}={}", escaped(key), escaped(value))).collect();
+    request.header("content-type", "application/x-www-form-urlencoded").body(pairs.join("&"))
+}
+
+/// A form.
+pub(crate) type Form<'a> = &'a [(&'a str, &'a str)];
+
+/// A key of the server.
+pub(crate) struct Key {
+    pub(crate) user: String,
+    pub(crate) public: String,
+    pub(crate) secret: String,
+}
+
+impl Key {
+    pub(crate) async fn make(server: &Server, user: &str, role: &str, days: Option<u32>) -> Self {
+        let body = json!({"user": user, "role": role, "expires_days": days});
+        let (status, made) = server.ask(Method::POST, "/api/assay/v1/keys", Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        Self { user: text("user"), public: text("key"), secret: text("secret") }
+    }
+
+    /// A request signed at `at`, seconds.
+    pub(crate) fn signed(
+        &self,
+        server: &Server,
+        method: Method,
+        path: &str,
+        at: &str,
+    ) -> reqwest::RequestBuilder {
+        let hash = signature(&self.secret, &format!("{path}{at}"));
+        client()
+            .request(method, server.url(path))
+            .header("accept", "json")
+            .header("x-api-key", &self.public)
+            .header("x-api-microtime", at)
+            .header("x-api-hash", hash)
+    }
+
+    /// The answer to a request signed now, with a form as its body.
+    pub(crate) async fn ask(
+        &self,
+        server: &Server,
+        method: Method,
+        path: &str,
+        form: &[(&str, &str)],
+    ) -> (u16, Value) {
+        let now = (server.clock_micros() / 1_000_000).to_string();
+        let mut request = self.signed(server, method, path, &now);
+        if !form.is_empty() {
+            request = with_form(request, form);
+        }
+        let answer = request.send().await.unwrap();
+        let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+}
+
+#[tokio::test]
+async fn only_what_was_signed_here_and_now_counts() {
+    let server = Server::start().await;
+    let key = Key::make(&server, "ann", "operator", Some(1)).await;
+    let stranger =
+        Key { secret: "0123456789ABCDEF".to_owned(), public: key.public.clone(), user: "ann".to_owned() };
+    let unknown =
+        Key { secret: key.secret.clone(), public: "0123456789ABCDEF".to_owned(), user: "ann".to_owned() };
+    let now = BEGINNING / 1_000_000;
+    let time = |seconds: i64| (now + seconds).to_string();
+    let skewed =
+        "timestamp mismatch - check whether clocks on the local host and the web UI host are in sync";
+    let cases = [
+        (&key, time(0), 200, "ok"),
+        (&key, format!("{now}.25"), 200, "ok"),
+        (&key, time(299), 200, "ok"),
+        (&key, time(-299), 200, "ok"),
+        (&key, time(301), 403, skewed),
+        (&key, time(-301), 403, skewed),
+        (&stranger, time(0), 403, "invalid signature"),
+        (&unknown, time(0), 403, "api key unknown"),
+    ];
+    for (key, time, status, error) in cases {
+        let answer = key.signed(&server, Method::GET, "/api/v1/auth", &time).send().await.unwrap();
+        let (got, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+        let said = serde_json::from_str::<Value>(&text)
+            .map_or(text, |body| body["error"].as_str().unwrap().to_owned());
+        assert_eq!((got, said.as_str()), (status, error), "{time}");
+    }
+    let none = client().get(server.url("/api/v1/auth")).send().await.unwrap();
+    assert_eq!(
+        (none.status().as_u16(), none.json::<Value>().await.unwrap()),
+        (403, json!({"error": "no api key"}))
+    );
+    let public = stranger.signed(&server, Method::GET, "/api/v1/jobs", &time(0)).send().await.unwrap();
+    assert_eq!(public.status(), StatusCode::OK, "reading is open");
+
+    server.pass(24 * 3600).await;
+    let (status, body) = key.ask(&server, Method::GET, "/api/v1/auth", &[]).await;
+    assert_eq!((status, body), (403, json!({"error": "api key expired"})));
+}
+
+#[tokio::test]
+async fn personal_tokens_and_their_end() {
+    let server = Server::start().await;
+    let key = Key::make(&server, "ann", "operator", None).await;
+    let ask = async |token: String, more: &[(&str, &str)]| {
+        let mut request = client().get(server.url("/api/v1/auth")).bearer_auth(token);
+        for (name, value) in more {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    let token = format!("{}:{}:{}", key.user, key.public, key.secret);
+    assert_eq!(ask(token.clone(), &[]).await, 200);
+    assert_eq!(
+        ask(token.clone(), &[("x-forwarded-for", "192.0.2.7")]).await,
+        403,
+        "by a proxy without HTTPS"
+    );
+    let by_https = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")];
+    assert_eq!(ask(token.clone(), &by_https).await, 200);
+    for wrong in [
+        format!("bob:{}:{}", key.public, key.secret),
+        format!("ann:{}:0123456789ABCDEF", key.public),
+        format!("ann:0123456789ABCDEF:{}", key.secret),
+        "ann::".to_owned(),
+    ] {
+        assert_eq!(ask(wrong.clone(), &[]).await, 403, "{wrong}");
+    }
+    let basic = client()
+        .get(server.url("/api/v1/auth"))
+        .basic_auth("ann", Some(format!("{}:{}", key.public, key.secret)));
+    assert_eq!(basic.send().await.unwrap().status(), StatusCode::OK);
+
+    // Keys outlive the process, and nobody reads their secrets from the database.
+    let server = server.stop_and_restart().await;
+    let database = fs_err::read(server.dir.join("assay.db")).unwrap();
+    assert!(!database.windows(16).any(|bytes| bytes == key.secret.as_bytes()));
+    let (status, _) = key.ask(&server, Method::GET, "/api/v1/auth", &[]).await;
+    assert_eq!(status, 200);
+    let (_, users) = server.get("/api/assay/v1/users").await;
+    assert_eq!(users["users"][0]["keys"][0]["key"], json!(key.public));
+    assert!(!users.to_string().contains(&key.secret));
+    let (status, _) = server.ask(Method::DELETE, &format!("/api/assay/v1/keys/{}", key.public), None).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(key.ask(&server, Method::GET, "/api/v1/auth", &[]).await.0, 403);
+}
+
+#[tokio::test]
+async fn roles() {
+    let server = Server::start().await;
+    let viewer = Key::make(&server, "v", "viewer", None).await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    let job = [("TEST", "x"), ("BACKEND", "dummy")];
+    let machine = [("name", "64bit"), ("backend", "qemu")];
+    let (post, get) = (Method::POST, Method::GET);
+    let cases: [(&Method, &str, Form<'_>, [u16; 3]); 8] = [
+        (&get, "/api/v1/jobs", &[], [200, 200, 200]),
+        (&post, "/api/v1/jobs", &job, [403, 200, 200]),
+        (&post, "/api/v1/jobs/1/comments", &[("text", "hello")], [200, 200, 200]),
+        (&post, "/api/v1/jobs/1/cancel", &[], [403, 200, 200]),
+        (&post, "/api/v1/machines", &machine, [403, 403, 200]),
+        (&post, "/api/v1/job_groups", &[("name", "g")], [403, 403, 200]),
+        (&Method::DELETE, "/api/v1/jobs/1/comments/1", &[], [403, 403, 200]),
+        (&get, "/api/v1/isos/1", &[], [403, 404, 404]),
+    ];
+    for (method, path, form, want) in cases {
+        for (key, want) in [&viewer, &operator, &admin].into_iter().zip(want) {
+            if path.contains("comments") && want == 200 && key.user == "v" {
+                // The viewer comes first, before there is a job.
+                continue;
+            }
+            let (status, body) = key.ask(&server, method.clone(), path, form).await;
+            assert_eq!(status, want, "{} {method} {path}: {body}", key.user);
+        }
+    }
+    let (_, body) = operator.ask(&server, Method::POST, "/api/v1/machines", &machine).await;
+    assert_eq!(body, json!({"error": "Administrator level required"}));
+    let (_, body) = viewer.ask(&server, Method::POST, "/api/v1/jobs", &job).await;
+    assert_eq!(body, json!({"error": "Operator level required"}));
+    // The same roles in Assay's API.
+    let body = json!({"settings": {"TEST": "x", "BACKEND": "dummy"}});
+    for (key, want) in [(&viewer, 403), (&operator, 201)] {
+        let token = format!("{}:{}:{}", key.user, key.public, key.secret);
+        let request = client().post(server.url("/api/assay/v1/jobs")).bearer_auth(token).json(&body);
+        assert_eq!(request.send().await.unwrap().status().as_u16(), want, "{}", key.user);
+    }
+    let token = format!("{}:{}:{}", operator.user, operator.public, operator.secret);
+    let users = client().get(server.url("/api/assay/v1/users")).bearer_auth(token).send().await.unwrap();
+    assert_eq!(users.status(), StatusCode::FORBIDDEN);
+}

@@ -1,0 +1,206 @@
+//! What people know and set up: users and their keys, the catalog that products are scheduled from, comments, what was
+//! posted, and who did what.
+//!
+//! None of it is the engine's: a step that depends on it carries in its input what it needs.
+
+mod catalog;
+mod queries;
+
+pub use catalog::{
+    CatalogChange, CatalogRow, EntryId, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup,
+    Product, SettingsMap, TestSuite,
+};
+
+use crate::error::StoreError;
+use crate::types::Epoch;
+use assay_engine::ids::{JobId, Timestamp};
+use std::collections::BTreeMap;
+
+/// What somebody may do; each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UserRole {
+    /// Look.
+    Viewer,
+    /// Post, restart, cancel, comment.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl UserRole {
+    /// Every role, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// The word that is stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role that `word` names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.word() == word)
+    }
+}
+
+/// A user's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(pub i64);
+
+/// Somebody who may sign requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The number.
+    pub id: UserId,
+    /// The name, unique.
+    pub name: String,
+    /// What they may do.
+    pub role: UserRole,
+    /// Since when they are known.
+    pub created_at: Timestamp,
+}
+
+/// A key for signing requests. The secret is sealed by the server: the database alone does not give it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// The public half.
+    pub key: String,
+    /// Whose it is.
+    pub user: UserId,
+    /// The sealed secret.
+    pub sealed: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, roughly.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// What a comment is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CommentTarget {
+    /// A job.
+    Job(JobId),
+    /// A job group.
+    Group(i64),
+    /// A parent group.
+    ParentGroup(i64),
+}
+
+/// A comment's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommentId(pub i64);
+
+/// A comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comment {
+    /// The number.
+    pub id: CommentId,
+    /// What it is about.
+    pub target: CommentTarget,
+    /// Who wrote it.
+    pub author: String,
+    /// Markdown.
+    pub text: String,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Something that somebody did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Grows with every event; 0 before it is stored.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who; empty for the server itself.
+    pub user: String,
+    /// openQA's word for it, for example `iso_create`.
+    pub event: String,
+    /// More about it, as JSON.
+    pub data: String,
+}
+
+/// People: those who are known, and their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct People {
+    /// By number.
+    pub users: Vec<User>,
+    /// By age.
+    pub keys: Vec<StoredKey>,
+}
+
+/// What is stored of people, of what they set up and of what they say.
+///
+/// Whoever writes must lead, as in [`crate::Store::commit`].
+#[async_trait::async_trait]
+pub trait KnowledgeStore: Send + Sync {
+    /// Everybody, with all keys.
+    async fn people(&self) -> Result<People, StoreError>;
+
+    /// A new user. [`StoreError::Duplicate`] if there is one of that name.
+    async fn add_user(
+        &self,
+        epoch: Epoch,
+        name: &str,
+        role: UserRole,
+        at: Timestamp,
+    ) -> Result<UserId, StoreError>;
+
+    /// Another role for a user.
+    async fn set_role(&self, epoch: Epoch, user: UserId, role: UserRole) -> Result<(), StoreError>;
+
+    /// Forgets a user and their keys; what they did stays.
+    async fn remove_user(&self, epoch: Epoch, user: UserId) -> Result<(), StoreError>;
+
+    /// A new key.
+    async fn add_key(&self, epoch: Epoch, key: &StoredKey) -> Result<(), StoreError>;
+
+    /// A key was used.
+    async fn key_used(&self, epoch: Epoch, key: &str, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Revokes a key; false if there is none.
+    async fn remove_key(&self, epoch: Epoch, key: &str) -> Result<bool, StoreError>;
+
+    /// The whole catalog, by kind and number, and the last number that each kind ever had.
+    async fn catalog(&self) -> Result<(Vec<CatalogRow>, BTreeMap<EntryKind, i64>), StoreError>;
+
+    /// Changes the catalog: all of it, or nothing. [`StoreError::Duplicate`] if two entries would be called the same.
+    async fn change_catalog(&self, epoch: Epoch, changes: &[CatalogChange]) -> Result<(), StoreError>;
+
+    /// A new comment; its number is made here, the one given does not count.
+    async fn add_comment(&self, epoch: Epoch, comment: &Comment) -> Result<CommentId, StoreError>;
+
+    /// Another text for a comment.
+    async fn edit_comment(
+        &self,
+        epoch: Epoch,
+        comment: CommentId,
+        text: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Removes comments.
+    async fn remove_comments(&self, epoch: Epoch, comments: &[CommentId]) -> Result<(), StoreError>;
+
+    /// One comment.
+    async fn comment(&self, comment: CommentId) -> Result<Option<Comment>, StoreError>;
+
+    /// What was said about something, the first first.
+    async fn comments(&self, target: CommentTarget) -> Result<Vec<Comment>, StoreError>;
+
+    /// What was said about any of these jobs, the first first.
+    async fn comments_of_jobs(&self, jobs: &[JobId]) -> Result<Vec<Comment>, StoreError>;
+
+    /// Somebody did something.
+    async fn audit(&self, epoch: Epoch, event: &AuditEvent) -> Result<(), StoreError>;
+
+    /// What was done, the newest first, from before `before` on.
+    async fn audit_events(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEvent>, StoreError>;
+}

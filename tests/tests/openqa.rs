@@ -1,0 +1,230 @@
+//! openQA's own clients on an Assay server: Debian's `openqa-client`, and `openqa_client` from PyPI.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use assay_tests::{Ended, Place, Up, repository};
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use serde_json::{Value, json};
+
+/// Machines, suites, a product and templates, as `openqa-load-templates` takes them.
+fn templates() -> Value {
+    let product = json!({"arch": "x86_64", "distri": "fedora", "flavor": "universal", "version": "*"});
+    let template = |suite: &str, prio: i64| {
+        json!({
+            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": prio, "product": product,
+            "test_suite": {"name": suite},
+        })
+    };
+    let settings = |key: &str, value: &str| json!([{"key": key, "value": value}]);
+    json!({
+        "Machines": [{"name": "64bit", "backend": "dummy", "settings": settings("WORKER_CLASS", "dummy")}],
+        "TestSuites": [
+            {"name": "install", "settings": settings("NOTE", "x y~z+%2B")},
+            {"name": "update", "settings": settings("START_AFTER_TEST", "install")},
+        ],
+        "Products": [{
+            "name": "", "distri": "fedora", "version": "*", "flavor": "universal", "arch": "x86_64",
+            "settings": settings("MEDIUM", "1"),
+        }],
+        "JobTemplates": [template("install", 40), template("update", 50)],
+    })
+}
+
+/// Where openQA's clients find their key.
+struct Clients<'a> {
+    place: &'a Place,
+    conf: Utf8PathBuf,
+}
+
+impl<'a> Clients<'a> {
+    /// With a new key of this role for the server of the place.
+    async fn of(place: &'a Place, role: &str) -> Self {
+        let made = place.run(&["key", "create", "--role", role, "--quiet"]).await;
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        let conf = place.join(&format!("{role}.conf"));
+        let home = place.join("home/.config/openqa");
+        for dir in [&conf, &home] {
+            fs::create_dir_all(dir).unwrap();
+            fs::write(dir.join("client.conf"), &made.stdout).unwrap();
+        }
+        Self { place, conf }
+    }
+
+    async fn run(&self, program: &str, arguments: &[&str]) -> Ended {
+        let mut command = self.place.command(program);
+        command.args(arguments).env("OPENQA_CONFIG", self.conf.as_str());
+        self.place.run_command(command).await
+    }
+
+    async fn must(&self, program: &str, arguments: &[&str]) -> String {
+        let ended = self.run(program, arguments).await;
+        assert_eq!(ended.code, Some(0), "{program} {arguments:?}: {}\n{}", ended.stdout, ended.stderr);
+        ended.stdout
+    }
+
+    /// `openqa-cli api`.
+    async fn api(&self, up: &Up<'_>, arguments: &[&str]) -> Value {
+        let text = self.must("openqa-cli", &[&["api", "--host", &up.url], arguments].concat()).await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    async fn load_templates(&self, up: &Up<'_>, file: &str) {
+        self.must("openqa-load-templates", &["--host", &up.url, file]).await;
+    }
+}
+
+const PRODUCT: [&str; 4] = ["DISTRI=fedora", "VERSION=43", "FLAVOR=universal", "ARCH=x86_64"];
+
+async fn loaded(place: &Place, up: &Up<'_>) {
+    let file = place.join("templates.json");
+    fs::write(&file, templates().to_string()).unwrap();
+    Clients::of(place, "admin").await.load_templates(up, file.as_str()).await;
+}
+
+#[tokio::test]
+async fn a_team_works_with_its_own_clients() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    loaded(&place, &up).await;
+    let clients = Clients::of(&place, "operator").await;
+
+    let old = "/usr/share/openqa/script/client";
+    let posted = clients
+        .must(old, &[&["--host", &up.url, "isos", "post", "BUILD=1", "SAID=a b~c"], &PRODUCT[..]].concat())
+        .await;
+    assert!(posted.contains("ids => [1, 2]"), "{posted}");
+    let posted =
+        clients.api(&up, &[&["-X", "POST", "isos", "BUILD=2", "SAID=é/: +"], &PRODUCT[..]].concat()).await;
+    assert_eq!(
+        (&posted["count"], &posted["ids"], &posted["failed"]),
+        (&json!(2), &json!([3, 4]), &json!([]))
+    );
+    for job in 1..=4 {
+        assert_eq!(up.wait(job).await.result, "passed");
+    }
+    let job = clients.api(&up, &["jobs/4"]).await["job"].clone();
+    assert_eq!((&job["result"], &job["parents"]["Chained"]), (&json!("passed"), &json!([3])));
+    assert_eq!((&job["settings"]["SAID"], &job["settings"]["MEDIUM"]), (&json!("é/: +"), &json!("1")));
+    let first = clients.api(&up, &["jobs/1"]).await["job"].clone();
+    assert_eq!((&first["settings"]["NOTE"], &first["priority"]), (&json!("x y~z+%2B"), &json!(40)));
+    let list = clients.api(&up, &["jobs", "latest=1", "test=update"]).await;
+    assert_eq!(list["jobs"].as_array().unwrap().len(), 1);
+
+    let refused =
+        clients.run("openqa-cli", &["api", "--host", &up.url, "-X", "POST", "machines", "name=x"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stdout.contains("Administrator level required"), "{}", refused.stdout);
+    let refused =
+        clients.run("openqa-cli", &["api", "--host", &up.url, "-X", "POST", "isos", "FLAVOR=x"]).await;
+    assert!(refused.stdout.contains("DISTRI, VERSION, ARCH"), "{}", refused.stdout);
+
+    let archive = place.join("archive");
+    clients.must("openqa-cli", &["archive", "--host", &up.url, "2", archive.as_str()]).await;
+    let log = fs::read_to_string(archive.join("testresults/autoinst-log.txt")).unwrap();
+    assert!(log.contains("dummy attempt ends"), "{log}");
+    let vars: Value =
+        serde_json::from_slice(&fs::read(archive.join("testresults/vars.json")).unwrap()).unwrap();
+    assert_eq!(vars["TEST"], "update");
+    assert!(archive.join("testresults/details-dummy.json").exists());
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn templates_come_back_as_they_were() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    loaded(&place, &up).await;
+    let clients = Clients::of(&place, "admin").await;
+    let tables = ["Machines", "TestSuites", "Products", "JobTemplates"];
+    let dump = async || {
+        let text = clients
+            .must("openqa-dump-templates", &[&["--host", &up.url, "--json", "--full"], &tables[..]].concat())
+            .await;
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let first = dump().await;
+    assert_eq!(first["TestSuites"], templates()["TestSuites"]);
+    assert_eq!(first["Machines"], templates()["Machines"]);
+    assert_eq!(first["JobTemplates"].as_array().unwrap().len(), 2);
+    let groups = clients.must("openqa-dump-templates", &["--host", &up.url, "--json", "JobGroups"]).await;
+    assert!(groups.contains("start") || groups.contains("update"), "{groups}");
+    let file = place.join("dump.json");
+    fs::write(&file, first.to_string()).unwrap();
+    let again = clients.must("openqa-load-templates", &["--host", &up.url, "--clean", file.as_str()]).await;
+    assert!(again.contains("JobTemplates => { added => 2, of => 2 }"), "{again}");
+    assert_eq!(dump().await, first);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_are_cloned_within_a_server_and_to_another() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let (up, other) = (Up::start(&place, &[]).await, Up::start(&elsewhere, &[]).await);
+    loaded(&place, &up).await;
+    let clients = Clients::of(&place, "operator").await;
+    clients.api(&up, &[&["-X", "POST", "isos", "BUILD=1"], &PRODUCT[..]].concat()).await;
+    for job in [1, 2] {
+        assert_eq!(up.wait(job).await.result, "passed");
+    }
+    let from = format!("{}/tests/2", up.url);
+    let within =
+        clients.must("openqa-clone-job", &["--within-instance", &from, "SAID=again", "TEST+=-clone"]).await;
+    assert_eq!(within.lines().filter(|line| line.starts_with("Created job")).count(), 2, "{within}");
+    let there = Clients::of(&elsewhere, "operator").await;
+    let arguments = ["--skip-download", "--from", &up.url, "--host", &other.url, "2", "_GROUP=0"];
+    let between = there.must("openqa-clone-job", &arguments).await;
+    assert_eq!(between.lines().filter(|line| line.starts_with("Created job")).count(), 2, "{between}");
+    let list = there.api(&other, &["jobs"]).await;
+    let jobs = list["jobs"].as_array().unwrap();
+    let update = jobs.iter().find(|job| job["test"] == "update").unwrap();
+    let install = jobs.iter().find(|job| job["test"] == "install").unwrap();
+    assert_eq!(update["parents"]["Chained"], json!([install["id"]]));
+    assert_eq!(update["settings"]["CLONED_FROM"], json!(from));
+    for id in [1, 2] {
+        assert_eq!(other.wait(id).await.result, "passed");
+    }
+    for id in [3, 4] {
+        assert_eq!(up.wait(id).await.result, "passed");
+    }
+    up.stop().await;
+    other.stop().await;
+}
+
+const PYTHON: &str = r#"
+import json, sys
+from openqa_client.client import OpenQA_Client
+from openqa_client.exceptions import RequestError
+client = OpenQA_Client(server=sys.argv[1], retries=0)
+product = {"DISTRI": "fedora", "VERSION": "43", "FLAVOR": "universal", "ARCH": "x86_64", "BUILD": "py~1", "SAID": "é/:+ z"}
+posted = client.openqa_request("POST", "isos", product)
+jobs = client.get_jobs(build="py~1")
+by_id = client.get_jobs(jobs=posted["ids"])
+said = client.openqa_request("GET", "jobs/%d" % posted["ids"][0])["job"]["settings"]["SAID"]
+try:
+    client.openqa_request("POST", "machines", {"name": "q", "backend": "q"})
+    refused = None
+except RequestError as error:
+    refused = error.status_code
+yaml = client.openqa_request("GET", "job_templates_scheduling")
+print(json.dumps([posted["ids"], [j["id"] for j in jobs], len(by_id), said, refused, sorted(yaml)]))
+"#;
+
+#[tokio::test]
+async fn the_python_client() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    loaded(&place, &up).await;
+    let clients = Clients::of(&place, "operator").await;
+    let python = if let Ok(programs) = std::env::var("ASSAY_TEST_PYTHON") {
+        programs
+    } else {
+        let script = repository().join("scripts/python-for-tests");
+        place.run_command(place.command(script.as_str())).await.expect(0).stdout.trim().to_owned()
+    };
+    let script = place.join("script.py");
+    fs::write(&script, PYTHON).unwrap();
+    let said = clients.must(&format!("{python}/python"), &[script.as_str(), &up.url]).await;
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said, json!([[1, 2], [1, 2], 2, "é/:+ z", 403, ["fedora"]]));
+    up.stop().await;
+}
