@@ -1,6 +1,7 @@
 //! A mail server that takes what comes, or refuses it as it is told. Plain SMTP, as within a host.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,8 @@ struct Shared {
     mails: watch::Sender<Vec<Mail>>,
     /// Answers to the next recipients instead of 250.
     refusals: Mutex<Vec<String>>,
+    /// Whoever comes is hung up on.
+    down: AtomicBool,
 }
 
 impl SmtpSink {
@@ -43,6 +46,9 @@ impl SmtpSink {
         task.spawn(async move {
             let mut talks = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                if serving.down.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let shared = serving.clone();
                 talks.spawn(async move { drop(talk(stream, &shared).await) });
             }
@@ -58,6 +64,11 @@ impl SmtpSink {
     /// What was delivered.
     pub fn mails(&self) -> Vec<Mail> {
         self.shared.mails.borrow().clone()
+    }
+
+    /// Hangs up on whoever comes, or no longer does.
+    pub fn set_down(&self, down: bool) {
+        self.shared.down.store(down, Ordering::SeqCst);
     }
 
     /// Answers the next recipient with this line, for example `450 4.2.0 later`.

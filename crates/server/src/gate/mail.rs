@@ -7,6 +7,7 @@ use assay_engine::gate::io::Report;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Mailboxes};
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::response::Category;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -40,10 +41,15 @@ impl Post {
         };
         match transport.send(message).await {
             Ok(_) => Told::Done(None),
-            Err(error) if error.is_permanent() => Told::Never(format!("the mail server refuses it: {error}")),
+            Err(error) if is_final(&error) => Told::Never(format!("the mail server refuses it: {error}")),
             Err(error) => Told::Later(format!("the mail server {}: {error}", settings.server)),
         }
     }
+}
+
+/// True if no later try can go better: it is refused for good, and not for want of a login, which people can correct.
+fn is_final(error: &lettre::transport::smtp::Error) -> bool {
+    error.is_permanent() && error.status().is_none_or(|code| code.category != Category::Unspecified3)
 }
 
 fn message(settings: &MailSettings, report: &Report) -> Result<Message, String> {
@@ -66,7 +72,10 @@ fn message(settings: &MailSettings, report: &Report) -> Result<Message, String> 
     for recipient in recipients {
         message = message.to(recipient);
     }
-    message.body(report.message.clone()).map_err(|why| format!("the mail cannot be made: {why}"))
+    // The end of the mail is the end of its last line.
+    message
+        .body(report.message.trim_end_matches('\n').to_owned())
+        .map_err(|why| format!("the mail cannot be made: {why}"))
 }
 
 fn transport(settings: &MailSettings) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
@@ -146,6 +155,10 @@ mod tests {
         sink.refuse_next("550 5.1.1 nobody");
         assert!(
             matches!(post.tell(&report("a@example.org")).await, Told::Never(why) if why.contains("nobody"))
+        );
+        sink.refuse_next("535 5.7.8 who are you");
+        assert!(
+            matches!(post.tell(&report("a@example.org")).await, Told::Later(why) if why.contains("who are"))
         );
         let torn = post.tell(&report("no address")).await;
         assert!(matches!(&torn, Told::Never(why) if why.contains("no address")), "{torn:?}");

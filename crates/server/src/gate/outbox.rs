@@ -156,10 +156,12 @@ fn target(report: &Report) -> Target {
 #[cfg(test)]
 mod tests {
     use super::super::ports::{Standing, Submitted, Trouble};
+    use super::super::settings::{MailSettings, MailTls};
     use super::*;
     use assay_engine::gate::ids::{ChangeId, Oid, Patchset};
     use assay_engine::gate::rows::GateRow;
-    use assay_proto::clock::SystemClock;
+    use assay_fakes::smtp::SmtpSink;
+    use assay_proto::clock::{ManualClock, SystemClock};
     use assay_store::{Batch, Delivery};
     use std::sync::Mutex;
 
@@ -270,6 +272,84 @@ mod tests {
         assert_eq!(told.len(), 3, "the one whose answer was lost is not told again: {told:?}");
         assert!(stored[0].attempts >= 4 && stored.iter().all(|one| one.delivery == Delivery::Delivered));
         assert!(*gerrit.looks.lock().unwrap() >= 3, "whoever tries again looks first");
+    }
+
+    /// The time between two looks of the next test; no pause is longer.
+    const STEP: i64 = 30_000_000;
+
+    #[tokio::test]
+    async fn a_mail_server_that_is_down_for_an_hour_gets_all_in_order_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let store = assay_store::open(&format!("sqlite:{}", path.to_str().unwrap())).await.unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        let sink = SmtpSink::start().await.unwrap();
+        sink.set_down(true);
+        let post = Post::default();
+        post.set(Some(MailSettings {
+            server: sink.address().ip().to_string(),
+            port: sink.address().port(),
+            tls: MailTls::None,
+            from: "assay@example.org".to_owned(),
+            login: None,
+        }));
+        let clock = Arc::new(ManualClock::new(Timestamp(1)));
+        let mail = |item, change, message| {
+            let to = "a@example.org".to_owned();
+            let action = ReportAction::Mail { source: "smtp".into(), from: None, to, subject: None };
+            report(item, change, message, Some(action))
+        };
+        let mut batch = Batch::default();
+        for row in [mail(1, 1, "first"), mail(2, 1, "second"), mail(3, 2, "other")] {
+            batch.push_gate(row);
+        }
+        store.commit(epoch, &batch).await.unwrap();
+        let outbox = Outbox {
+            store: store.clone(),
+            epoch,
+            clock: clock.clone(),
+            reviews: Arc::new(Gerrit::default()),
+            pauses: Pauses::default(),
+            post,
+            staging: Arc::default(),
+            doubtful: Arc::default(),
+        };
+        let (news, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(outbox.run(news.clone(), end.clone()));
+        let until = |done: fn(&[StoredReport], u32) -> bool, turn: u32| {
+            let store = store.clone();
+            let wait = async move {
+                while !done(&store.gate().undelivered().await.unwrap(), turn) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), wait)
+        };
+        for turn in 1..=120 {
+            let tried = |left: &[StoredReport], turn| {
+                left.len() == 3
+                    && left[1].attempts == 0
+                    && [&left[0], &left[2]].iter().all(|one| one.attempts >= turn)
+            };
+            until(tried, turn).await.expect("both first ones are tried in each half minute, and no other");
+            clock.advance(STEP);
+            news.notify_one();
+        }
+        sink.set_down(false);
+        let all_told = async {
+            while !store.gate().undelivered().await.unwrap().is_empty() {
+                clock.advance(STEP);
+                news.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_told).await.expect("the server is back");
+        end.cancel();
+        let texts: Vec<_> = sink.mails().into_iter().map(|mail| mail.text).collect();
+        let place = |body: &str| texts.iter().position(|text| text.contains(body)).expect(body);
+        assert!(texts.len() == 3 && place("\n\nfirst") < place("\n\nsecond"), "{texts:?}");
+        place("\n\nother");
     }
 
     #[tokio::test]
