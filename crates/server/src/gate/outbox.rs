@@ -182,6 +182,9 @@ mod tests {
         async fn submit(&self, _: &Patchset, _: &Oid) -> Submitted {
             Submitted::Refused("not asked".to_owned())
         }
+        async fn stands(&self, _: &Report) -> Result<bool, Trouble> {
+            Err(Trouble("not asked".to_owned()))
+        }
         async fn tell(&self, report: &Report, look: bool) -> Told {
             let said = format!("{} {}", report.about, report.message);
             let mut told = self.told.lock().unwrap();

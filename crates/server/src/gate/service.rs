@@ -257,6 +257,11 @@ impl App {
         Some(self.gate.loops.get()?.intake.facts.clone())
     }
 
+    /// Where people push changes for a project's repository; `None` while the server starts.
+    pub(crate) fn git_address(&self, project: &ProjectName) -> Option<String> {
+        self.gate.loops.get()?.repositories.address(project)
+    }
+
     /// The key that receipts are signed with; `None` while the server starts.
     pub(crate) fn receipt_key(&self) -> Option<PublicKey> {
         Some(self.gate.loops.get()?.signer.public_key())
@@ -336,16 +341,17 @@ async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &Lan
     } else {
         lander.land(request, &note).await
     };
-    if let LandResult::Landed { tips } = &result {
-        // Before the gate hears of it: after that nobody would ask again for the receipt.
-        let mut tries = 0;
-        while let Err(trouble) = receipts.sign(request, tips, &app.gate()).await {
-            tries += 1;
-            tracing::error!(item = %request.item, why = %trouble, "what landed has no receipt yet");
-            note(Some(&trouble.0));
-            tokio::time::sleep(lander.pauses.after(tries)).await;
-        }
-        note(None);
+    // Before the gate hears of it: after that nobody would ask again for the receipt.
+    let mut tries = 0;
+    while let Err(trouble) = receipts.sign(request, &result, &app.gate()).await {
+        tries += 1;
+        tracing::error!(item = %request.item, why = %trouble, "what landed has no receipt yet");
+        note(Some(&trouble.0));
+        tokio::time::sleep(lander.pauses.after(tries)).await;
+    }
+    note(None);
+    if matches!(result, LandResult::Landed { .. }) {
+        lander.tell(request, &note).await;
     }
     tracing::info!(item = %request.item, ?result, "a landing has ended");
     let Some(loops) = app.gate.loops.get() else { return };
