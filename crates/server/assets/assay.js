@@ -77,7 +77,8 @@
     if (fetching) { again = true; return; }
     fetching = true;
     try {
-      const wait = lastFetch + 400 - performance.now();
+      // Pages that cost more are fetched less often.
+      const wait = lastFetch + Math.max(400, ...$$("[data-pace]").map((part) => Number(part.dataset.pace))) - performance.now();
       if (wait > 0) await new Promise((done) => setTimeout(done, wait));
       lastFetch = performance.now();
       const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" } });
@@ -298,7 +299,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.body.append(viewer);
     skew = Number(document.body.dataset.now) / 1000 - Date.now() / 1000;
-    for (const select of $$(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
+    for (const select of $$(".filters select, .filters input[type=checkbox]")) select.addEventListener("change", () => select.form.requestSubmit());
     prepare();
     tick();
     setInterval(tick, 1000);

@@ -71,7 +71,10 @@ impl Fields {
         known(&word).ok_or_else(|| self.broken(format_args!("{word:?} is no word that Assay knows")))
     }
 
-    fn optional_word<T>(&mut self, known: impl Fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+    pub(crate) fn optional_word<T>(
+        &mut self,
+        known: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
         let Some(word) = self.optional_text()? else { return Ok(None) };
         match known(&word) {
             Some(value) => Ok(Some(value)),

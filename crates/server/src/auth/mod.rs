@@ -59,7 +59,17 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    fn is_operator(&self) -> bool {
+    /// Somebody with a name.
+    pub(crate) fn must_be_known(&self) -> Result<(), Fault> {
+        if self.name.is_empty() || self.refused.is_some() { Err(self.fault("viewer")) } else { Ok(()) }
+    }
+
+    /// Somebody who may work with jobs.
+    pub(crate) fn must_be_operator(&self) -> Result<(), Fault> {
+        if self.is_operator() { Ok(()) } else { Err(self.fault("operator")) }
+    }
+
+    pub(crate) fn is_operator(&self) -> bool {
         matches!(self.role, Role::Operator | Role::Admin)
     }
 

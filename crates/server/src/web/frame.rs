@@ -19,6 +19,7 @@ pub(crate) struct Frame {
     /// Where the page hears of changes; `None` if it does not change.
     pub(crate) events: Option<String>,
     pub(crate) now_ms: i64,
+    pub(crate) builds: bool,
     pub(crate) home: bool,
     pub(crate) gate: bool,
     pub(crate) version: &'static str,
@@ -29,6 +30,7 @@ impl Frame {
         Self {
             events: None,
             now_ms: now.0 / 1000,
+            builds: false,
             home: false,
             gate: false,
             version: env!("CARGO_PKG_VERSION"),

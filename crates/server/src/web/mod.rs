@@ -1,10 +1,13 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
 mod cards;
+mod comments;
 pub(crate) mod frame;
 mod gate;
+mod groups;
 mod index;
 mod job;
+mod matrix;
 mod published;
 mod screen;
 mod step;
@@ -23,9 +26,10 @@ use std::sync::Arc;
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route("/", get(index::page))
-        .route("/jobs", get(|| async { Redirect::permanent("/") }))
-        .route("/tests", get(|| async { Redirect::permanent("/") }))
+        .route("/tests", get(index::page))
+        .route("/jobs", get(|| async { Redirect::permanent("/tests") }))
+        .merge(groups::router())
+        .merge(matrix::router())
         .route("/jobs/{id}", get(job::page))
         .route("/jobs/{id}/steps/{module}/{number}", get(step::page))
         .route("/jobs/{id}/live.png-stream", get(screen::watch))

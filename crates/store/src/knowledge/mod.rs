@@ -198,6 +198,13 @@ pub trait KnowledgeStore: Send + Sync {
     /// What was said about any of these jobs, the first first.
     async fn comments_of_jobs(&self, jobs: &[JobId]) -> Result<Vec<Comment>, StoreError>;
 
+    /// What was said about everything of one kind from the first number to the last, the first first.
+    async fn comments_within(
+        &self,
+        first: CommentTarget,
+        last: CommentTarget,
+    ) -> Result<Vec<Comment>, StoreError>;
+
     /// What was done, in this order.
     async fn audit(&self, epoch: Epoch, events: &[AuditEvent]) -> Result<(), StoreError>;
 

@@ -322,6 +322,19 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         Ok(found)
     }
 
+    async fn comments_within(
+        &self,
+        first: CommentTarget,
+        last: CommentTarget,
+    ) -> Result<Vec<Comment>, StoreError> {
+        let ((kind, first), (_, last)) = (first.parts(), last.parts());
+        let sql = format!(
+            "SELECT {COMMENT_COLUMNS} FROM comments WHERE target_kind = $1 AND target BETWEEN $2 AND $3 ORDER BY id"
+        );
+        let statement = Statement::built(sql, vec![kind.into(), first.into(), last.into()]);
+        list(self.backend.query("list comments", statement).await?, comment)
+    }
+
     async fn audit(&self, epoch: Epoch, events: &[AuditEvent]) -> Result<(), StoreError> {
         let mut statements = Vec::new();
         for some in events.chunks(EVENTS_AT_ONCE) {
