@@ -352,4 +352,17 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
         ],
     },
+    Version {
+        number: 6,
+        statements: &[
+            // What lets a browser in: only a hash of it is here.
+            "CREATE TABLE tickets (
+            hash TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            user_id BIGINT NOT NULL REFERENCES users (id),
+            created_at BIGINT NOT NULL,
+            expires_at BIGINT NOT NULL
+        )",
+        ],
+    },
 ];
