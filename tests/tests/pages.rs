@@ -208,7 +208,7 @@ async fn by_keyboard(browser: &Browser) {
     browser.press(&[keys::ESCAPE]).await;
     browser.until("!document.querySelector('dialog[open]')").await;
     browser.press(&[keys::ESCAPE]).await;
-    browser.until("location.pathname === '/'").await;
+    browser.until("location.pathname === '/tests'").await;
 }
 
 #[tokio::test]

@@ -300,6 +300,7 @@
     document.body.append(viewer);
     skew = Number(document.body.dataset.now) / 1000 - Date.now() / 1000;
     for (const select of $$(".filters select, .filters input[type=checkbox]")) select.addEventListener("change", () => select.form.requestSubmit());
+    for (const box of $$("form[data-plan] input")) box.addEventListener("change", () => box.form.requestSubmit($(".plan", box.form)));
     prepare();
     tick();
     setInterval(tick, 1000);
