@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// The most jobs of a drawing: those nearest to the job it is about.
 const MOST: usize = 60;
 /// Sizes, in pixels.
-const BOX: (i64, i64) = (212, 46);
+const BOX: (i64, i64) = (226, 46);
 const GAP: (i64, i64) = (58, 16);
 const EDGE: i64 = 10;
 /// Characters of a name in a box.

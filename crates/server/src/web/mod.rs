@@ -1,6 +1,7 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
 mod cards;
+mod catalog;
 mod cluster;
 mod comments;
 pub(crate) mod frame;
@@ -33,6 +34,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/jobs", get(|| async { Redirect::permanent("/tests") }))
         .merge(groups::router())
         .merge(matrix::router())
+        .merge(catalog::router())
         .route("/jobs/{id}", get(job::page))
         .route("/jobs/{id}/steps/{module}/{number}", get(step::page))
         .route("/jobs/{id}/restart", get(restart::page).post(restart::post))
