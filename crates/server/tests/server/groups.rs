@@ -297,7 +297,7 @@ async fn a_restart_is_agreed_to_before_it_is_done() {
         &[
             "2 jobs started anew",
             "it was asked for",
-            "it starts after job",
+            "it starts after 1 (parent)",
             &format!("assay job restart {parent}<"),
         ],
     );
