@@ -79,6 +79,11 @@ pub trait Store: Send + Sync {
     /// Jobs without their settings, the newest first: for lists of thousands.
     async fn summaries(&self, filter: &JobFilter) -> Result<Vec<JobSummary>, StoreError>;
 
+    /// The numbers of jobs, the newest first.
+    async fn ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, StoreError> {
+        Ok(self.summaries(filter).await?.into_iter().map(|job| job.id).collect())
+    }
+
     /// How many jobs there are that the filter lets through, whatever its limit and offset are.
     async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError>;
 

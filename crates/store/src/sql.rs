@@ -278,6 +278,11 @@ impl<B: Backend> Store for Sql<B> {
         rows.into_iter().map(codec::summary).collect()
     }
 
+    async fn ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, StoreError> {
+        let rows = self.backend.query("list jobs", jobs::select_jobs("id", filter, B::FIND)).await?;
+        rows.into_iter().map(|row| Ok(JobId(Fields::new("jobs", row).int()?))).collect()
+    }
+
     async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError> {
         let rows = self.backend.query("count jobs", jobs::count_jobs(filter, B::FIND)).await?;
         Ok(u64::try_from(codec::one_number("jobs", &rows)?).unwrap_or(0))

@@ -161,6 +161,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         hub: Hub::default(),
         live: LiveAttempts::default(),
         closers: Closers::default(),
+        told: crate::told::Told::default(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),

@@ -205,8 +205,8 @@ pub trait KnowledgeStore: Send + Sync {
         last: CommentTarget,
     ) -> Result<Vec<Comment>, StoreError>;
 
-    /// Somebody did something.
-    async fn audit(&self, epoch: Epoch, event: &AuditEvent) -> Result<(), StoreError>;
+    /// What was done, in this order.
+    async fn audit(&self, epoch: Epoch, events: &[AuditEvent]) -> Result<(), StoreError>;
 
     /// What was done, the newest first, from before `before` on.
     async fn audit_events(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEvent>, StoreError>;

@@ -107,6 +107,9 @@ fn event(row: Vec<Value>) -> Result<AuditEvent, StoreError> {
     })
 }
 
+/// How many events go into one statement.
+const EVENTS_AT_ONCE: usize = 32;
+
 /// The next number of `table`. In the same transaction `(SELECT last FROM numbers WHERE name = …)` is that number; two
 /// transactions wait for each other here.
 fn count(table: &'static str) -> Statement {
@@ -332,18 +335,30 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         list(self.backend.query("list comments", statement).await?, comment)
     }
 
-    async fn audit(&self, epoch: Epoch, event: &AuditEvent) -> Result<(), StoreError> {
-        let insert = Statement::new(
-            "INSERT INTO audit_events (id, at, author, event, data) \
-             VALUES ((SELECT last FROM numbers WHERE name = 'audit_events'), $1, $2, $3, $4)",
-            [
-                event.at.0.into(),
-                event.user.as_str().into(),
-                event.event.as_str().into(),
-                event.data.as_str().into(),
-            ],
-        );
-        self.know("note what was done", epoch, vec![count("audit_events"), insert]).await.map(drop)
+    async fn audit(&self, epoch: Epoch, events: &[AuditEvent]) -> Result<(), StoreError> {
+        let mut statements = Vec::new();
+        for some in events.chunks(EVENTS_AT_ONCE) {
+            let number = "UPDATE numbers SET last = last + $1 WHERE name = 'audit_events'";
+            let count = i64::try_from(some.len()).unwrap_or(i64::MAX);
+            statements.push(Statement::new(number, [count.into()]));
+            let (mut rows, mut values) = (Vec::new(), Vec::new());
+            for (event, later) in some.iter().zip((0..count).rev()) {
+                let at = values.len();
+                rows.push(format!(
+                    "((SELECT last FROM numbers WHERE name = 'audit_events') - {later}, ${}, ${}, ${}, ${})",
+                    at + 1,
+                    at + 2,
+                    at + 3,
+                    at + 4
+                ));
+                values.push(event.at.0.into());
+                values.extend([&event.user, &event.event, &event.data].map(|text| text.as_str().into()));
+            }
+            let sql =
+                format!("INSERT INTO audit_events (id, at, author, event, data) VALUES {}", rows.join(", "));
+            statements.push(Statement::built(sql, values));
+        }
+        self.know("note what was done", epoch, statements).await.map(drop)
     }
 
     async fn audit_events(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {

@@ -198,11 +198,13 @@ pub(crate) async fn comments_and_events(database: &Database) {
     assert_eq!(know.comment(ids[3]).await.unwrap(), None);
     assert!(know.add_comment(epoch, &say(eight, "later")).await.unwrap() > ids[4]);
 
-    for (number, event) in ["iso_create", "job_cancel", "user_login"].into_iter().enumerate() {
+    let event = |number: usize, event: &str| {
         let data = "{\"id\": 1}".to_owned();
         let (at, user) = (at(number as i64), if number == 0 { "" } else { "ann" }.to_owned());
-        know.audit(epoch, &AuditEvent { id: 0, at, user, event: event.to_owned(), data }).await.unwrap();
-    }
+        AuditEvent { id: 0, at, user, event: event.to_owned(), data }
+    };
+    know.audit(epoch, &[event(0, "iso_create")]).await.unwrap();
+    know.audit(epoch, &[event(1, "job_cancel"), event(2, "user_login")]).await.unwrap();
     let events = know.audit_events(None, 2).await.unwrap();
     assert_eq!(
         events.iter().map(|event| event.event.as_str()).collect::<Vec<_>>(),
@@ -210,4 +212,9 @@ pub(crate) async fn comments_and_events(database: &Database) {
     );
     let events = know.audit_events(Some(events[1].id), 9).await.unwrap();
     assert_eq!((events.len(), events[0].user.as_str(), events[0].at), (1, "", at(0)));
+    let many: Vec<_> = (3..80).map(|number| event(number, &format!("e{number}"))).collect();
+    know.audit(epoch, &many).await.unwrap();
+    let events = know.audit_events(None, 99).await.unwrap();
+    let in_order = events.windows(2).all(|pair| pair[0].id == pair[1].id + 1 && pair[0].at > pair[1].at);
+    assert!(in_order && events.len() == 80, "{events:?}");
 }
