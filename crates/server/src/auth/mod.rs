@@ -99,6 +99,11 @@ impl Sender {
         if self.is_operator() { Ok(()) } else { Err(self.fault("operator")) }
     }
 
+    /// Somebody who may do everything.
+    pub(crate) fn must_be_admin(&self) -> Result<(), Fault> {
+        if self.role == Role::Admin { Ok(()) } else { Err(self.fault("admin")) }
+    }
+
     pub(crate) fn is_operator(&self) -> bool {
         matches!(self.role, Role::Operator | Role::Admin)
     }
