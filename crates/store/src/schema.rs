@@ -365,4 +365,14 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
         ],
     },
+    Version {
+        number: 7,
+        statements: &[
+            // Mutexes and barriers of a cluster whose jobs run, as the engine has them, in JSON.
+            "CREATE TABLE cluster_locks (
+            cluster BIGINT PRIMARY KEY,
+            body TEXT NOT NULL
+        )",
+        ],
+    },
 ];
