@@ -256,3 +256,139 @@ async fn groups_tell_their_builds_and_what_is_said() {
     let answer = anonymous.get(server.url("/?state=finished")).send().await.unwrap();
     assert_eq!(answer.headers()["location"], "/tests?state=finished");
 }
+
+/// Sends a form of a page as admin.
+async fn send(server: &Server, path: &str, form: &str) -> (StatusCode, String, String) {
+    let request = crate::common::client()
+        .post(server.url(path))
+        .bearer_auth(&server.handle.admin_token)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form.to_owned());
+    let answer = request.send().await.unwrap();
+    let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+    (answer.status(), location.unwrap_or_default(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_restart_is_agreed_to_before_it_is_done() {
+    let server = Server::start().await;
+    let form =
+        "TEST:1=parent&TEST:2=child&_START_AFTER:2=1&BACKEND=dummy&WORKER_CLASS=none&NOTE=%3Cscript%3E";
+    let (status, _, body) = send(&server, "/api/v1/jobs", form).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let (parent, child) = (told["ids"]["1"].as_i64().unwrap(), told["ids"]["2"].as_i64().unwrap());
+    let (_, page) = server.page(&format!("/jobs/{child}")).await;
+    has(
+        &page,
+        &[
+            "Dependencies",
+            "child starts after parent",
+            "no other job of this scenario",
+            "<td>&#60;script&#62;</td>",
+        ],
+    );
+    server.ask(Method::POST, &format!("/api/assay/v1/jobs/{parent}/cancel"), None).await;
+
+    let path = format!("/jobs/{parent}/restart");
+    let (_, page) = server.page(&path).await;
+    has(
+        &page,
+        &[
+            "2 jobs started anew",
+            "it was asked for",
+            "it starts after 1 (parent)",
+            &format!("assay job restart {parent}<"),
+        ],
+    );
+    assert!(!page.contains("class=\"primary\""), "who is not an operator sees the plan only");
+    let (_, page) = server.page(&format!("{path}?skip_children=1&set=A%3D%22%3Cb")).await;
+    has(&page, &["1 job started anew", "assay job restart 1 --skip-children --set &#39;A=&#34;&#60;b&#39;<"]);
+    let (_, page) = server.page(&format!("{path}?set=nonsense")).await;
+    has(&page, &["is no setting"]);
+    let agreed = format!("seen={parent},{child}&priority=7");
+    let anonymous =
+        crate::common::client().post(server.url(&path)).body(agreed.clone()).send().await.unwrap();
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
+
+    // What was agreed to is not what would be done.
+    let (status, _, page) = send(&server, &path, &format!("seen={parent}")).await;
+    assert_eq!(status, StatusCode::OK);
+    has(&page, &["Meanwhile something has changed", "class=\"primary\""]);
+    let (status, location, _) = send(&server, &path, &agreed).await;
+    assert_eq!((status, location.as_str()), (StatusCode::SEE_OTHER, "/jobs/3"));
+    assert_eq!(server.job(3).await.priority, 7);
+    let (_, page) = server.page(&format!("/jobs/{parent}")).await;
+    has(&page, &["Cloned as", "<a href=\"/jobs/3\">#3</a>"]);
+    // Pressed twice, it is done once, and leads to the same job.
+    let (_, page) = server.page(&path).await;
+    has(&page, &["Nothing is started anew", "it was started anew before, as"]);
+    let (status, location, _) = send(&server, &path, "seen=").await;
+    assert_eq!((status, location.as_str()), (StatusCode::SEE_OTHER, "/jobs/3"));
+    let (_, list) = server.get("/api/v1/jobs").await;
+    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(4));
+}
+
+const TEMPLATES: &str = "products:\n  d:\n    distri: d\n    version: '1'\n    flavor: f\ndefaults:\n  x86_64:\n    machine: m\n    priority: 40\nscenarios:\n  x86_64:\n    d:\n    - boot:\n        settings:\n          NOTE: '<script>'\n          _SECRET_X: opensesame\n";
+
+#[tokio::test]
+async fn templates_are_checked_and_saved() {
+    let server = Server::start().await;
+    let row = |more: serde_json::Value| {
+        let mut body = json!({"name": "m", "backend": "dummy", "settings": {"_SECRET_Y": "opensesame", "Q": "<script>"}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let product = json!({"distri": "d", "version": "1", "flavor": "f", "arch": "x86_64"});
+    for (path, body) in [
+        ("machines", row(json!({}))),
+        ("test_suites", row(json!({"name": "boot", "description": "<script>"}))),
+        ("products", row(product)),
+        ("job_groups", json!({"name": "nightly"})),
+    ] {
+        let (status, body) = server.ask(Method::POST, &format!("/api/v1/{path}"), Some(body)).await;
+        assert!(status.is_success(), "{path}: {body}");
+    }
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let path = "/admin/job_templates/1";
+    let check = async |text: &str| {
+        let (status, _, body) =
+            send(&server, &format!("{path}/check"), &format!("template={}", escaped(text))).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()
+    };
+    let good = check(TEMPLATES).await;
+    assert_eq!((good["templates"].as_i64(), good["findings"].as_array().map(Vec::len)), (Some(1), Some(0)));
+    let bad = check(&TEMPLATES.replace("machine: m", "machine: n").replace("- boot", "- boost")).await;
+    let lines: Vec<_> =
+        bad["findings"].as_array().unwrap().iter().map(|one| one["line"].as_i64().unwrap()).collect();
+    assert_eq!((bad["templates"].is_null(), lines), (true, vec![8, 13]), "{bad}");
+
+    let save = |reference: &str, text: &str| {
+        format!("schema=JobTemplates-01.yaml&reference={}&template={}", escaped(reference), escaped(text))
+    };
+    let (_, page) = server.page(path).await;
+    let before = page.split("name=\"reference\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let before = before.replace("&#10;", "\n").replace("&#39;", "'");
+    let (status, location, page) = send(&server, path, &save(&before, TEMPLATES)).await;
+    assert_eq!(
+        (status, location.as_str()),
+        (StatusCode::SEE_OTHER, "/admin/job_templates/1?saved=1"),
+        "{page}"
+    );
+    let (status, _, page) = send(&server, path, &save(&before, "products: {}\nscenarios: {}\n")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    has(&page, &["Template was modified"]);
+    let (_, page) = server.page(path).await;
+    has(&page, &["<strong>boot</strong>", "d 1 f x86_64", "NOTE=&#60;script&#62;", "readonly"]);
+    for path in [path, "/admin/machines", "/admin/test_suites", "/admin/products", "/admin/job_templates"] {
+        let (status, page) = server.page(path).await;
+        let settings = page.split("id=\"rows\"").last().unwrap();
+        assert!(!page.contains("<script>") && !settings.contains("opensesame"), "{path}");
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+    let (_, page) = server.page("/admin/machines?q=nothing").await;
+    has(&page, &["None fits"]);
+    let answer = crate::common::client().post(server.url(path)).body(save("", "")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}

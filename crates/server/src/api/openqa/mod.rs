@@ -13,7 +13,7 @@ mod misc;
 pub(crate) mod params;
 mod post_jobs;
 mod restart;
-mod scheduling;
+pub(crate) mod scheduling;
 mod tables;
 mod templates;
 mod workers;

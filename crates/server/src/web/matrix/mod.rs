@@ -183,10 +183,13 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         Some((group.name.clone(), group.id))
     };
     let product = [&filter.distri, &filter.version].map(|values| values.join(" or ")).join(" ");
-    let build =
-        if filter.build.is_empty() { String::new() } else { format!("build {}", filter.build.join(" or ")) };
-    let title: Vec<_> =
-        [product.trim().to_owned(), build].into_iter().filter(|part| !part.is_empty()).collect();
+    let (product, builds) = (product.trim().to_owned(), filter.build.join(" or "));
+    let title = match (product.is_empty(), builds.is_empty()) {
+        (true, true) => "All jobs".to_owned(),
+        (true, false) => format!("Build {builds}"),
+        (false, true) => product,
+        (false, false) => format!("{product} · build {builds}"),
+    };
     let mut frame = Frame::new(app.clock.now());
     frame.builds = true;
     frame.events = Some("/api/assay/v1/events".into());
@@ -197,7 +200,7 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
     ];
     Ok(MatrixPage {
         frame,
-        title: if title.is_empty() { "All jobs".into() } else { title.join(" · ") },
+        title,
         groups: filter.groups.iter().filter_map(group).collect(),
         counts: builds::counts(&matrix.counts, &address),
         total: matrix.counts.total(),
