@@ -12,6 +12,7 @@ mod index;
 mod job;
 pub(crate) mod login;
 mod matrix;
+mod oidc;
 mod published;
 mod restart;
 mod screen;
@@ -44,6 +45,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
         .merge(gate::router())
         .merge(login::router())
+        .merge(oidc::router())
         .route("/assets/{name}", get(frame::asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))
         .fallback(elsewhere)
