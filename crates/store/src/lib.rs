@@ -29,9 +29,9 @@ pub use gate::{
     StoredReceipt, StoredReport, Tried,
 };
 pub use knowledge::{
-    AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId, EntryKind, Group,
-    GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product, SettingsMap,
-    StoredKey, TestSuite, User, UserId, UserRole,
+    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
+    EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product,
+    SettingsMap, StoredKey, TestSuite, User, UserId, UserRole,
 };
 pub use types::{Batch, Epoch, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob, Streams};
 
