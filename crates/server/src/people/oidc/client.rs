@@ -82,7 +82,13 @@ impl<'c> AsyncHttpClient<'c> for Caller {
                 return Err(NoAnswer { why, sent: false });
             }
             let late = |_| NoAnswer { why: format!("nothing came within {:?}", self.deadline), sent: true };
-            tokio::time::timeout(self.deadline, self.http.send(request)).await.map_err(late)?
+            let answer =
+                tokio::time::timeout(self.deadline, self.http.send(request)).await.map_err(late)??;
+            // What a broken provider, or the proxy before it, has for a body is not worth reading.
+            if answer.status().is_server_error() {
+                return Err(NoAnswer { why: format!("it says {}", answer.status()), sent: true });
+            }
+            Ok(answer)
         })
     }
 }
