@@ -64,6 +64,19 @@ impl Gerrit {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// How many requests have met a trouble.
+    pub async fn troubles(&self) -> u64 {
+        let answer = self.http.get(format!("{}/fake/troubles", self.url)).send().await.unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// Waits until so many streams of events are open.
+    pub async fn until_streams(&self, count: u64) {
+        let answer =
+            self.http.get(format!("{}/fake/streams?at_least={count}", self.url)).send().await.unwrap();
+        assert!(answer.status().is_success());
+    }
+
     /// A change with one file, on the branch as it is; its number.
     pub async fn upload(&self, subject: &str, file: &str, content: &str) -> u64 {
         let made = self

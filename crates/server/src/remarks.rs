@@ -83,6 +83,31 @@ pub(crate) fn tag(group: GroupId, text: &str) -> Option<BuildTag> {
     })
 }
 
+/// What a tag calls its build: `BUILD` and `important: why` of `tag:BUILD:important:why`. The build may have its version
+/// before it, which only those can tell apart who know what builds there are: both may have a dash.
+pub(crate) fn tag_label(text: &str) -> Option<(&str, String)> {
+    let (build, said) = words(text).find_map(|word| word.strip_prefix("tag:")?.split_once(':'))?;
+    let (kind, why) = said.split_once(':').unwrap_or((said, ""));
+    let label = if why.is_empty() { kind.to_owned() } else { format!("{kind}: {why}") };
+    Some((build, label)).filter(|_| !build.is_empty() && !kind.is_empty())
+}
+
+/// What a comment calls what it is about: the words behind `label:`, each once, in order.
+pub(crate) fn labels(text: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    for label in words(text).filter_map(|word| word.strip_prefix("label:")) {
+        if !label.is_empty() && !found.contains(&label) {
+            found.push(label);
+        }
+    }
+    found
+}
+
+/// Where a bug is.
+pub(crate) fn bug_address(bugref: &str) -> Option<String> {
+    is_bugref(bugref).then(|| address(bugref)).flatten()
+}
+
 fn escaped(text: &str, html: &mut String) {
     for c in text.chars() {
         match c {
@@ -161,6 +186,11 @@ mod tests {
             Some((Some("43".into()), "20261121.n.0".into()))
         );
         assert_eq!((tagged("tag:0042:-important"), tagged("tag::x"), tagged("tag:1")), (None, None, None));
+        assert_eq!(tag_label("x tag:a-1:published:GM"), Some(("a-1", "published: GM".to_owned())));
+        assert_eq!(tag_label("tag:1:important"), Some(("1", "important".to_owned())));
+        assert_eq!((tag_label("tag:1:"), tag_label("tag::x"), tag_label("tag:1")), (None, None, None));
+        assert_eq!(labels("label:a (label:b) label: label:a"), ["a", "b"]);
+        assert_eq!(bug_address("rhbz#9").as_deref(), Some("https://bugzilla.redhat.com/show_bug.cgi?id=9"));
     }
 
     #[test]

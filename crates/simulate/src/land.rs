@@ -6,7 +6,7 @@ use crate::world::World;
 use assay_engine::gate::change::ChangeStatus;
 use assay_engine::gate::config::{EventKind, LandingWay, ReportAction};
 use assay_engine::gate::ids::{Oid, Patchset};
-use assay_engine::gate::io::{Input, LandRequest, LandResult, Landing, Tip};
+use assay_engine::gate::io::{InBranch, Input, LandRequest, LandResult, Landing, Tip};
 
 /// A branch that a landing moves.
 struct Target {
@@ -121,17 +121,27 @@ impl World {
     }
 
     fn refusal(&self, request: &LandRequest, member: &Landing, why: String) -> LandResult {
-        let landed: Vec<Patchset> = request
-            .members
-            .iter()
-            .filter(|member| self.is_in(member))
-            .map(|member| member.patchset.clone())
-            .collect();
+        let landed = self.those_in(request);
         if landed.is_empty() {
             LandResult::Refused { why }
         } else {
             LandResult::Partial { landed, refused: member.patchset.clone(), why }
         }
+    }
+
+    /// The members that are in their branches.
+    fn those_in(&self, request: &LandRequest) -> Vec<InBranch> {
+        let members = request.members.iter().filter(|member| self.is_in(member));
+        let place = |member: &Landing| InBranch {
+            patchset: member.patchset.clone(),
+            project: member.project.clone(),
+            branch: member.branch.clone(),
+            tip: self
+                .merged_tips
+                .get(&member.patchset.change.number)
+                .map_or_else(|| member.tested.clone(), |(_, tip)| tip.clone()),
+        };
+        members.map(place).collect()
     }
 
     fn targets(&mut self, request: &LandRequest) -> Vec<Target> {
@@ -164,7 +174,12 @@ impl World {
             let found = tip.unwrap_or_else(|| real.tip.clone());
             if found.tree != target.tested.tree {
                 let (project, branch) = (real.project.clone(), real.name.clone());
-                return LandResult::TreeMismatch { project, branch, found };
+                let mut landed = self.those_in(request);
+                landed.retain(|one| {
+                    let own = request.members.iter().find(|member| member.patchset == one.patchset);
+                    own.is_some_and(|own| own.tested.tree == one.tip.tree)
+                });
+                return LandResult::TreeMismatch { project, branch, found, landed };
             }
         }
         let tip = |world: &Self, member: &Landing| {

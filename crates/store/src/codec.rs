@@ -71,7 +71,10 @@ impl Fields {
         known(&word).ok_or_else(|| self.broken(format_args!("{word:?} is no word that Assay knows")))
     }
 
-    fn optional_word<T>(&mut self, known: impl Fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+    pub(crate) fn optional_word<T>(
+        &mut self,
+        known: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
         let Some(word) = self.optional_text()? else { return Ok(None) };
         match known(&word) {
             Some(value) => Ok(Some(value)),
@@ -141,18 +144,19 @@ pub(crate) struct Upsert {
     pub(crate) same: Option<(&'static str, &'static str)>,
 }
 
-/// How many rows go into one statement when there are many. Only two numbers, so that statements stay prepared.
-const ROWS_AT_ONCE: usize = 32;
+/// How many rows go into one statement. Only few numbers, so that statements stay prepared.
+const ROWS_AT_ONCE: [usize; 3] = [32, 4, 1];
 
 impl Upsert {
     /// The statements that store `rows`, whose keys differ.
     pub(crate) fn statements(&self, rows: Vec<Vec<Value>>) -> Vec<Statement> {
         let mut statements = Vec::new();
         let mut rows = rows.into_iter();
-        while rows.len() >= ROWS_AT_ONCE {
-            statements.push(self.statement(rows.by_ref().take(ROWS_AT_ONCE).collect()));
+        for size in ROWS_AT_ONCE {
+            while rows.len() >= size {
+                statements.push(self.statement(rows.by_ref().take(size).collect()));
+            }
         }
-        statements.extend(rows.map(|row| self.statement(vec![row])));
         statements
     }
 

@@ -147,6 +147,44 @@ pub struct JobSummary {
     pub finished_at: Option<Timestamp>,
 }
 
+/// A build that a group has jobs of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupBuild {
+    /// The group.
+    pub group: GroupId,
+    /// `VERSION` of its newest job.
+    pub version: Option<String>,
+    /// `BUILD`.
+    pub build: String,
+    /// Its newest job.
+    pub newest: JobId,
+    /// Its oldest job.
+    pub oldest: JobId,
+}
+
+/// How many jobs of a build are in one state; of each scenario only the newest job counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildTally {
+    /// The group.
+    pub group: GroupId,
+    /// `DISTRI`.
+    pub distri: Option<String>,
+    /// `VERSION`.
+    pub version: Option<String>,
+    /// `BUILD`.
+    pub build: String,
+    /// The state in one word.
+    pub state: StateWord,
+    /// How they ended.
+    pub outcome: Option<Outcome>,
+    /// How many.
+    pub jobs: u64,
+    /// How many of them somebody has commented.
+    pub remarked: u64,
+    /// When the newest of them was posted.
+    pub newest_at: Timestamp,
+}
+
 /// Which of several generations of a job are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {

@@ -12,6 +12,7 @@ pub(crate) mod needle;
 pub(crate) mod pipeline;
 pub(crate) mod product;
 pub(crate) mod restart;
+mod reverts;
 pub(crate) mod run;
 pub(crate) mod staging;
 pub(crate) mod template;

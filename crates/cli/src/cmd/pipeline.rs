@@ -1,11 +1,12 @@
 //! `assay pipeline …`: what is in the gate's pipelines, and what operators do about it.
 
+use super::reverts;
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::{
     Autohold, AutoholdList, BuildStatus, ConfigReload, Dequeue, Done, Enqueue, EnqueueRef, GateStatus,
-    HoldQueue, ItemStatus, NewAutohold, PipelineStatus, Promote, QueueStatus,
+    HoldQueue, ItemStatus, NewAutohold, PipelineStatus, Promote, QueueStatus, Reverts,
 };
 use serde::Serialize;
 use std::io::Write as _;
@@ -97,6 +98,23 @@ pub(crate) enum Pipeline {
         /// The queue; needed only if there are several.
         queue: Option<String>,
     },
+    /// The commands that revert what landed when another part of the same landing was refused.
+    ///
+    /// Prints a shell script that clones each repository, reverts what landed there and pushes the reverts for review. Run
+    /// twice it updates the same changes.
+    #[command(
+        after_help = "Examples:\n  assay pipeline reverts gate integrated\n  assay pipeline reverts gate | sh\n  assay pipeline reverts gate --git 'https://review.example.org/a/{project}' | sh"
+    )]
+    Reverts {
+        /// The pipeline.
+        pipeline: String,
+        /// The queue; needed only if there are several.
+        queue: Option<String>,
+        /// Where the repositories are, with {project} for the project (default: the connection's host by SSH, with the
+        /// login of your SSH configuration).
+        #[arg(long, value_name = "URL")]
+        git: Option<String>,
+    },
     /// Keep the workspaces of the next failures of a job.
     #[command(subcommand)]
     Autohold(AutoholdCommand),
@@ -163,6 +181,16 @@ impl Pipeline {
             }
             Self::Release { pipeline, queue } => {
                 done(common, &client.post(&at("release"), &HoldQueue { pipeline, queue, reason: None })?);
+            }
+            Self::Reverts { pipeline, queue, git } => {
+                let queue = queue.map(|queue| format!("&queue={}", encoded(&queue))).unwrap_or_default();
+                let path = format!("{API}/gate/reverts?pipeline={}{queue}", encoded(&pipeline));
+                let found: Reverts = client.get(&path)?;
+                if common.json {
+                    ui::print_json(&found);
+                } else {
+                    put(&reverts::script(&found, git.as_deref())?);
+                }
             }
             Self::Autohold(command) => command.run(common, &client, at)?,
             Self::Reload => {

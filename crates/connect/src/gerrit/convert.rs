@@ -202,7 +202,7 @@ pub fn facts(
     })
 }
 
-fn approval(vote: &super::parse::ApprovalAttr) -> Approval {
+pub(super) fn approval(vote: &super::parse::ApprovalAttr) -> Approval {
     Approval {
         label: vote.label.clone(),
         value: vote.value,

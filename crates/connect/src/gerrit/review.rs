@@ -100,6 +100,19 @@ impl Gerrit {
         }))
     }
 
+    /// The votes by our login that a patchset has now, while it is the current one.
+    pub async fn own_votes(&self, number: u64, patchset: u32) -> Result<Vec<(String, i32)>, GerritError> {
+        let rows = self.shared.rows(&format!("change:{number}"), Detail::Facts).await?;
+        let us = self.shared.login();
+        let current =
+            rows.iter().filter(|row| row.number == number).filter_map(|row| row.current_patchset.as_ref());
+        let votes =
+            current.filter(|current| current.number == patchset).flat_map(|current| &current.approvals);
+        let ours =
+            votes.map(convert::approval).filter(|vote| us.is_none() || vote.by.username.as_deref() == us);
+        Ok(ours.filter_map(|vote| Some((vote.label?, vote.value))).collect())
+    }
+
     /// Asks Gerrit to merge this very revision, and looks what became of it.
     pub async fn submit(&self, number: u64, patchset: u32, revision: &Oid) -> SubmitOutcome {
         let result = self.shared.submit(number, patchset, revision).await;

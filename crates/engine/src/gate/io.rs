@@ -230,16 +230,31 @@ pub enum LandResult {
         branch: BranchName,
         /// Where it stands.
         found: Tip,
+        /// Those that are in as they were tested.
+        landed: Vec<InBranch>,
     },
     /// Some members are in, one is refused.
     Partial {
         /// Those that are in.
-        landed: Vec<Patchset>,
+        landed: Vec<InBranch>,
         /// The one that is not.
         refused: Patchset,
         /// What the source said.
         why: String,
     },
+}
+
+/// A change that is in its branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InBranch {
+    /// Which.
+    pub patchset: Patchset,
+    /// The project.
+    pub project: ProjectName,
+    /// The branch.
+    pub branch: BranchName,
+    /// The branch's tip right after it went in.
+    pub tip: Tip,
 }
 
 /// What an operator can want.

@@ -87,7 +87,7 @@ impl Gate {
                 self.note_result(&item, false);
                 self.leave(id, ItemOutcome::Failed, vec![FailReason::DidNotLand { why }]);
             }
-            LandResult::TreeMismatch { project, branch, found } => {
+            LandResult::TreeMismatch { project, branch, found, landed: _ } => {
                 let found = found.commit.to_string();
                 for member in &request.members {
                     self.satisfy(&member.patchset);
@@ -100,11 +100,14 @@ impl Gate {
                 self.evict(id, EvictReason::TreeMismatch { project, branch, found });
             }
             LandResult::Partial { landed, refused, why } => {
+                let commits = landed;
+                let landed: Vec<_> = commits.iter().map(|one| one.patchset.clone()).collect();
                 for patchset in &landed {
                     self.satisfy(patchset);
                 }
                 let hold = HoldReason::Partial {
                     landed: landed.clone(),
+                    commits,
                     refused: refused.clone(),
                     why: why.clone(),
                 };

@@ -3,7 +3,7 @@
 use super::ids::{
     BranchName, ChangeId, ItemId, JobName, Patchset, PipelineName, ProjectName, QueueName, SemaphoreName,
 };
-use super::io::MergeFailure;
+use super::io::{InBranch, MergeFailure};
 use crate::ids::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -393,12 +393,15 @@ pub enum HoldReason {
     },
     /// Half of a cycle landed.
     #[error(
-        "{refused} was refused after {} had landed: {why}; revert what landed or merge the rest, then release the queue",
+        "{refused} was refused after {} had landed: {why}; revert what landed (assay pipeline reverts) or merge the rest, then release the queue",
         landed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     Partial {
         /// Those in their branches.
         landed: Vec<Patchset>,
+        /// The same with the commits to revert, in the order in which they went in.
+        #[serde(default)]
+        commits: Vec<InBranch>,
         /// The one that is not.
         refused: Patchset,
         /// What the source said.

@@ -1029,7 +1029,7 @@ impl Rig {
         let result = match how {
             0 => LandResult::BaseMoved { project, branch, found },
             1 => LandResult::Refused { why: "no".to_owned() },
-            2 => LandResult::TreeMismatch { project, branch, found },
+            2 => LandResult::TreeMismatch { project, branch, found, landed: Vec::new() },
             _ => LandResult::Landed { tips: request.members.iter().map(|it| it.tested.clone()).collect() },
         };
         if how > 1 {

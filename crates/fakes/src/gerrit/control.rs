@@ -36,6 +36,7 @@ async fn act(handle: &Handle, asked: &Asked) -> anyhow::Result<Value> {
     if asked.method == Method::GET {
         return match path.as_slice() {
             ["events"] => Ok(handle.events().into()),
+            ["troubles"] => Ok(handle.troubles().into()),
             ["streams"] => {
                 // Answers when so many are open.
                 let least = asked.number(&["at_least"]).unwrap_or(0);
@@ -69,7 +70,8 @@ async fn act(handle: &Handle, asked: &Asked) -> anyhow::Result<Value> {
                 other => bail!("\"trouble\" is slow, never, fails or answer-lost, not {other}"),
             };
             let count = input["count"].as_u64().map(usize::try_from).transpose()?;
-            handle.trouble(text(&input, "point")?, trouble, count);
+            let skip = usize::try_from(input["skip"].as_u64().unwrap_or(0))?;
+            handle.trouble_later(text(&input, "point")?, trouble, skip, count);
         }
         ["answers", "release"] => handle.release_answers(),
         ["logins"] => handle.refuse_logins(input["refuse"].as_bool().context("\"refuse\" is missing")?),

@@ -23,6 +23,8 @@ pub enum Trouble {
 struct Waiting {
     point: String,
     trouble: Trouble,
+    /// So many requests go through first.
+    skip: usize,
     left: Option<usize>,
 }
 
@@ -72,7 +74,12 @@ impl Faults {
 
     /// The next `count` requests (or all) whose point begins with `point` meet this.
     pub(crate) fn answer(&self, point: &str, trouble: Trouble, count: Option<usize>) {
-        self.inner().waiting.push(Waiting { point: point.to_owned(), trouble, left: count });
+        self.answer_later(point, trouble, 0, count);
+    }
+
+    /// The same for those that come after `skip` others.
+    pub(crate) fn answer_later(&self, point: &str, trouble: Trouble, skip: usize, count: Option<usize>) {
+        self.inner().waiting.push(Waiting { point: point.to_owned(), trouble, skip, left: count });
     }
 
     /// Lets slow answers go and forgets all troubles with answers.
@@ -85,6 +92,10 @@ impl Faults {
         let mut inner = self.inner();
         let at = inner.waiting.iter().position(|waiting| point.starts_with(&waiting.point))?;
         let waiting = &mut inner.waiting[at];
+        if waiting.skip > 0 {
+            waiting.skip -= 1;
+            return None;
+        }
         let trouble = waiting.trouble;
         waiting.left = waiting.left.map(|left| left.saturating_sub(1));
         if waiting.left == Some(0) {

@@ -227,6 +227,16 @@ impl Handle {
         self.core.faults.answer(point, trouble, count);
     }
 
+    /// The same for a request that comes after `skip` others of that point.
+    pub fn trouble_later(&self, point: &str, trouble: Trouble, skip: usize, count: Option<usize>) {
+        self.core.faults.answer_later(point, trouble, skip, count);
+    }
+
+    /// How many requests have met a trouble, from the beginning on.
+    pub fn troubles(&self) -> usize {
+        *self.core.faults.watch().borrow()
+    }
+
     /// Lets slow answers go and ends all troubles with answers.
     pub fn release_answers(&self) {
         self.core.faults.release();

@@ -314,6 +314,34 @@ pub struct HoldQueue {
     pub reason: Option<String>,
 }
 
+/// What of a held queue's last landing is in its branches, to be reverted; answer to `GET gate/reverts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverts {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The queue.
+    pub queue: String,
+    /// Why it is held.
+    pub why: String,
+    /// The commits, in the order in which they went in.
+    pub commits: Vec<Revert>,
+}
+
+/// A commit to be reverted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revert {
+    /// The change that went in with it: `N,PS`.
+    pub change: String,
+    /// The project.
+    pub project: String,
+    /// The branch.
+    pub branch: String,
+    /// The commit.
+    pub commit: String,
+    /// The repository's address for people, without a login; none if its connection is gone.
+    pub git: Option<String>,
+}
+
 /// `POST gate/autoholds`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,7 @@ use crate::fault::Fault;
 use assay_engine::gate::change::RefUpdate;
 use assay_engine::gate::ids::{ChangeId, Oid, Patchset, PipelineName, QueueName, SourceName};
 use assay_engine::gate::io::{self, Command};
+use assay_engine::gate::reason::HoldReason;
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::io::{Answer, Input};
 use assay_proto::api::gate as api;
@@ -29,6 +30,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/gate/promote", post(promote))
         .route("/gate/hold", post(hold))
         .route("/gate/release", post(release))
+        .route("/gate/reverts", get(reverts))
         .route("/gate/reload", post(reload))
         .route("/gate/autoholds", get(autoholds).post(add_autohold))
         .route("/gate/autoholds/{id}", delete(delete_autohold))
@@ -252,6 +254,44 @@ async fn release(
     let (pipeline, queue) = queue_of(&app.gate(), &wanted)?;
     command(&app, Command::Release { pipeline, queue: queue.clone() }, by).await?;
     Ok(done(format!("queue {queue} lands again"), None))
+}
+
+#[derive(Debug, Deserialize)]
+struct Queue {
+    pipeline: String,
+    queue: Option<String>,
+}
+
+/// `GET gate/reverts?pipeline=gate&queue=integrated`
+async fn reverts(
+    State(app): State<Arc<App>>,
+    Query(Queue { pipeline, queue }): Query<Queue>,
+) -> Result<Json<api::Reverts>, Fault> {
+    let snapshot = app.gate();
+    let wanted = api::HoldQueue { pipeline, queue, reason: None };
+    let key = queue_of(&snapshot, &wanted)?;
+    let held = snapshot.queues.get(&key).and_then(|queue| queue.hold.as_ref());
+    let Some((reason @ HoldReason::Partial { commits, .. }, _)) = held else {
+        let help = "Reverts are offered while a queue is held because a part of a landing was refused; \
+                    `assay pipeline status` says what is held and why.";
+        return Err(Fault::not_found(
+            format!("Nothing landed in part in queue {} of {}.", key.1, key.0),
+            help,
+        ));
+    };
+    let commits = commits.iter().map(|one| api::Revert {
+        change: one.patchset.to_string(),
+        project: one.project.to_string(),
+        branch: one.branch.to_string(),
+        commit: one.tip.commit.to_string(),
+        git: app.git_address(&one.project),
+    });
+    Ok(Json(api::Reverts {
+        pipeline: key.0.to_string(),
+        queue: key.1.to_string(),
+        why: reason.to_string(),
+        commits: commits.collect(),
+    }))
 }
 
 /// `POST gate/reload`

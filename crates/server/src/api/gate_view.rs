@@ -3,9 +3,10 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::web::frame::rfc3339;
+use assay_connect::gerrit::{Health, Link};
 use assay_engine::gate::config::Manager;
 use assay_engine::gate::history;
-use assay_engine::gate::ids::{ItemId, JobName};
+use assay_engine::gate::ids::{ItemId, JobName, SourceName};
 use assay_engine::gate::item::{Build, Item, ItemJob, ItemOutcome, ItemPhase, JobState};
 use assay_engine::gate::log_path;
 use assay_engine::gate::reason::FailReason;
@@ -67,6 +68,9 @@ pub(crate) fn status(app: &App, only: Option<&str>) -> Result<api::GateStatus, F
 pub(crate) fn troubles(app: &App) -> Vec<String> {
     let status = app.gate.status();
     let mut troubles: Vec<String> = app.trouble().into_iter().collect();
+    for (source, health) in &status.sources {
+        troubles.extend(source_troubles(source, &health.borrow()));
+    }
     let waiting = status.waiting.iter();
     troubles.extend(waiting.map(|(source, why)| format!("events of {source} wait: {why}")));
     let landings = status.landings.iter();
@@ -88,6 +92,23 @@ pub(crate) fn troubles(app: &App) -> Vec<String> {
             "the configuration has {count} {problems}, so the one before stays in force; `assay config check` names them"
         ));
     }
+    troubles
+}
+
+/// What is wrong with a source of events. A first try that goes on is nothing wrong.
+fn source_troubles(source: &SourceName, health: &Health) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if let Link::Down { since, why, tries } = &health.link
+        && *tries > 0
+    {
+        let since = rfc3339(*since);
+        troubles.push(format!(
+            "{source} has not been reached since {since}: {why}; what happens there meanwhile is looked up when it is back"
+        ));
+    }
+    let look = health.look_trouble.iter().map(|why| format!("events of {source} cannot be looked up: {why}"));
+    let inbox = health.inbox_trouble.iter().map(|why| format!("events of {source} cannot be stored: {why}"));
+    troubles.extend(look.chain(inbox));
     troubles
 }
 

@@ -160,6 +160,7 @@ impl Driver {
                 Ok((rows, unclosed)) => {
                     let state = State::rebuild(super::seeded(rows), self.timing, self.now());
                     self.app.gate.publish(state.gate().snapshot());
+                    self.app.told.forget();
                     self.app.set_trouble(None);
                     // A commit in doubt may have ended attempts and changed jobs without anybody having been told.
                     for attempt in unclosed {

@@ -6,7 +6,7 @@ use assay_connect::gerrit::{
     Gerrit, GerritError, GerritOptions, HostKeys, RestLogin, RestOptions, SshOptions, SubmitOutcome,
 };
 use assay_connect::{Delivery, Reporter as _};
-use assay_engine::gate::change::ChangeFacts;
+use assay_engine::gate::change::{ChangeFacts, Subject};
 use assay_engine::gate::config::ReportAction;
 use assay_engine::gate::ids::{ChangeId, Oid, Patchset, SourceName};
 use assay_engine::gate::io::Report;
@@ -112,6 +112,17 @@ impl Reviews for Connections {
             SubmitOutcome::Refused(why) => Submitted::Refused(why),
             SubmitOutcome::InDoubt(why) => Submitted::InDoubt(why),
         }
+    }
+
+    async fn stands(&self, report: &Report) -> Result<bool, Trouble> {
+        let (Subject::Change(patchset), ReportAction::Review { source, labels, .. }) =
+            (&report.about, &report.action)
+        else {
+            return Ok(true);
+        };
+        let votes = self.get(source)?.own_votes(patchset.change.number, patchset.patchset).await;
+        let votes = votes.map_err(|error| Trouble(error.to_string()))?;
+        Ok(labels.iter().all(|wanted| votes.contains(wanted)))
     }
 
     async fn tell(&self, report: &Report, look: bool) -> Told {

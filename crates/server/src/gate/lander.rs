@@ -7,7 +7,7 @@ use super::ports::{Ground, Move, Pushed, Reviews, Submitted, Told, Trouble};
 use assay_engine::gate::change::{ChangeStatus, Subject};
 use assay_engine::gate::config::{LandingWay, ReportAction};
 use assay_engine::gate::ids::{BranchName, Patchset, ProjectName};
-use assay_engine::gate::io::{LandRequest, LandResult, Landing, Report, Tip};
+use assay_engine::gate::io::{InBranch, LandRequest, LandResult, Landing, Report, Tip};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,8 +83,35 @@ impl Lander {
         }
     }
 
+    /// Tells the votes that go with a push, however long it takes: they come after what they speak of is in its branch
+    /// and has its receipt. A submit has needed them, so they are told.
+    pub(crate) async fn tell(&self, request: &LandRequest, note: &(dyn Fn(Option<&str>) + Sync)) {
+        if request.way != LandingWay::Push {
+            return;
+        }
+        for report in reviews_of(request) {
+            let mut tries = 0;
+            loop {
+                match self.reviews.tell(report, true).await {
+                    Told::Done(_) => break,
+                    Told::Never(why) => {
+                        tracing::warn!(item = %request.item, about = %report.about, why, "a report of a landing cannot be told");
+                        break;
+                    }
+                    Told::Later(why) => {
+                        tracing::warn!(item = %request.item, why, "what landed cannot be reported now; it is tried again");
+                        note(Some(&why));
+                        tries += 1;
+                        tokio::time::sleep(self.pauses.after(tries)).await;
+                    }
+                }
+            }
+        }
+        note(None);
+    }
+
     async fn submit(&self, request: &LandRequest) -> Result<LandResult, Trouble> {
-        let mut progress = Progress::new(request);
+        let mut progress = Progress::default();
         // Everything is looked at before anything is done.
         let mut branches = BTreeSet::new();
         let mut open = Vec::new();
@@ -135,7 +162,7 @@ impl Lander {
     /// Submits a member that was open a moment ago. Never answers [`Where::Open`] unless that is to be looked at again.
     ///
     /// A report of another pipeline about the same change may have come between our vote and the submit, or between a
-    /// crash and now, and taken the vote's place: a refusal counts when it is repeated right after the vote.
+    /// crash and now, and taken the vote's place: a refusal counts while the votes stand. Else they are given again.
     async fn submit_one(&self, landing: &Landing, request: &LandRequest) -> Result<Where, Trouble> {
         let mut voted_again = false;
         loop {
@@ -147,14 +174,20 @@ impl Lander {
                 Submitted::Done => return self.look(landing, true).await,
                 Submitted::InDoubt(why) => return Err(Trouble(why)),
                 Submitted::Refused(why) if voted_again => {
-                    return Ok(match self.look(landing, true).await? {
-                        Where::Open => Where::Refused(why),
-                        other => other,
-                    });
+                    return self.look_after_refusal(landing, why).await;
                 }
-                Submitted::Refused(_) => {
-                    voted_again = true;
+                Submitted::Refused(why) => {
+                    let mut gone = Vec::new();
                     for report in reviews_of(request).filter(|report| report.about == subject(landing)) {
+                        if !self.reviews.stands(report).await? {
+                            gone.push(report);
+                        }
+                    }
+                    if gone.is_empty() {
+                        return self.look_after_refusal(landing, why).await;
+                    }
+                    voted_again = true;
+                    for report in gone {
                         if let Told::Later(why) = self.reviews.tell(report, false).await {
                             return Err(Trouble(why));
                         }
@@ -162,6 +195,14 @@ impl Lander {
                 }
             }
         }
+    }
+
+    /// A refusal may mean that it is merged already, or moved.
+    async fn look_after_refusal(&self, landing: &Landing, why: String) -> Result<Where, Trouble> {
+        Ok(match self.look(landing, true).await? {
+            Where::Open => Where::Refused(why),
+            other => other,
+        })
     }
 
     /// How far a member is, by what its source says and where its branch stands.
@@ -190,7 +231,7 @@ impl Lander {
     }
 
     async fn push(&self, request: &LandRequest) -> Result<LandResult, Trouble> {
-        let mut progress = Progress::new(request);
+        let mut progress = Progress::default();
         let groups = by_project(&request.members);
         let mut open = Vec::new();
         for group in &groups {
@@ -221,11 +262,6 @@ impl Lander {
             match self.look_at_group(group).await? {
                 Group::Landed => progress.landed.extend(group.iter().map(|one| (*one, one.tested.clone()))),
                 _ => return Err(Trouble(format!("{} does not show what was pushed yet", first.project))),
-            }
-        }
-        for report in reviews_of(request) {
-            if let Told::Later(why) = self.reviews.tell(report, true).await {
-                return Err(Trouble(why));
             }
         }
         Ok(progress.done(request))
@@ -265,21 +301,28 @@ enum Group<'a> {
 }
 
 /// What has come of a request so far.
+#[derive(Default)]
 struct Progress<'a> {
     landed: Vec<(&'a Landing, Tip)>,
     refused: Option<(&'a Landing, Where)>,
 }
 
 impl<'a> Progress<'a> {
-    fn new(_: &'a LandRequest) -> Self {
-        Self { landed: Vec::new(), refused: None }
+    fn those_in(&self) -> Vec<InBranch> {
+        let place = |(landing, tip): &(&Landing, Tip)| InBranch {
+            patchset: landing.patchset.clone(),
+            project: landing.project.clone(),
+            branch: landing.branch.clone(),
+            tip: tip.clone(),
+        };
+        self.landed.iter().map(place).collect()
     }
 
     /// Notes why a member is not landed; the end, if that is one whatever the others are.
     fn end(&mut self, landing: &'a Landing, place: Where) -> Option<LandResult> {
         if let Where::Mismatch(found) = place {
             let (project, branch) = (landing.project.clone(), landing.branch.clone());
-            return Some(LandResult::TreeMismatch { project, branch, found });
+            return Some(LandResult::TreeMismatch { project, branch, found, landed: self.those_in() });
         }
         self.refused.get_or_insert((landing, place));
         None
@@ -296,7 +339,7 @@ impl<'a> Progress<'a> {
             });
         }
         Some(LandResult::Partial {
-            landed: self.landed.iter().map(|(landing, _)| landing.patchset.clone()).collect(),
+            landed: self.those_in(),
             refused: landing.patchset.clone(),
             why: why_not(place, &project, &branch),
         })

@@ -17,6 +17,9 @@ struct Model {
     branches: BTreeMap<(String, String), Vec<String>>,
     changes: BTreeMap<u64, (ChangeStatus, u32)>,
     told: Vec<u32>,
+    tellings: u32,
+    /// Another pipeline's vote has taken the place of ours when the next submit comes.
+    outvoted: bool,
     submits: u32,
     /// Before the next submit somebody else pushes this tree.
     foreign: Option<String>,
@@ -146,6 +149,9 @@ impl Reviews for World {
             if model.refuse == Some(number) {
                 return Submitted::Refused("the rule says no".to_owned());
             }
+            if model.outvoted {
+                return Submitted::Refused("Verified is needed".to_owned());
+            }
             if model.changes[&number].0 == ChangeStatus::Merged {
                 return Submitted::Refused("change is merged".to_owned());
             }
@@ -168,7 +174,12 @@ impl Reviews for World {
         if self.lost().await { Submitted::InDoubt("the connection broke".to_owned()) } else { submitted }
     }
 
-    async fn tell(&self, report: &Report, _: bool) -> Told {
+    async fn stands(&self, _: &Report) -> Result<bool, Trouble> {
+        self.moment().await?;
+        Ok(self.with(|model| !model.outvoted))
+    }
+
+    async fn tell(&self, report: &Report, look: bool) -> Told {
         if let Err(Trouble(why)) = self.moment().await {
             return Told::Later(why);
         }
@@ -181,8 +192,13 @@ impl Reviews for World {
             if model.deaf_when_merged && merged {
                 return false;
             }
-            if !model.told.contains(&report.id.1) {
+            let told = model.told.contains(&report.id.1);
+            if !told {
                 model.told.push(report.id.1);
+            }
+            if !(told && look) {
+                model.tellings += 1;
+                model.outvoted &= model.tellings < 2;
             }
             true
         });
@@ -248,8 +264,14 @@ fn lander(world: &World) -> Lander {
     Lander { ground: Arc::new(world.clone()), reviews: Arc::new(world.clone()), pauses }
 }
 
+/// As the service does it, which signs in between.
 async fn land(world: &World, request: &LandRequest) -> LandResult {
-    lander(world).land(request, &|_| {}).await
+    let lander = lander(world);
+    let result = lander.land(request, &|_| {}).await;
+    if matches!(result, LandResult::Landed { .. }) {
+        lander.tell(request, &|_| {}).await;
+    }
+    result
 }
 
 fn words(result: &LandResult) -> String {
@@ -264,7 +286,11 @@ fn words(result: &LandResult) -> String {
         LandResult::Partial { landed, refused, why } => {
             format!(
                 "partial {} not {refused}: {why}",
-                landed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+                landed
+                    .iter()
+                    .map(|one| format!("{} as {}", one.patchset, one.tip.commit))
+                    .collect::<Vec<_>>()
+                    .join(" ")
             )
         }
     }
@@ -330,7 +356,7 @@ async fn half_of_a_cycle_is_named() {
         world.with(|model| {
             model.branches.get_mut(&("q".to_owned(), "b".to_owned())).unwrap().push("f".to_owned());
         });
-        let expected = "partial 1,1 not 2,1: q b stands at q/b@0+f, where nobody tested it";
+        let expected = "partial 1,1 as p/b@0+1 not 2,1: q b stands at q/b@0+f, where nobody tested it";
         assert_eq!(words(&land(&world, &both).await), expected, "{way:?}");
     }
 }
@@ -351,6 +377,44 @@ async fn trouble_is_waited_out_and_visible() {
             assert!(noted.len() > 1 && noted[0].is_some() && noted.last() == Some(&None), "{noted:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_refused_submit_is_voted_on_again_only_when_the_vote_is_gone() {
+    let asked = request(LandingWay::Submit, &["1 p/b 0 1"]);
+    let refused = world(&[("p/b", "0")], &[1]);
+    refused.with(|model| model.refuse = Some(1));
+    assert_eq!(words(&land(&refused, &asked).await), "refused: the rule says no");
+    assert_eq!(refused.with(|model| model.tellings), 1, "the vote stands; nobody is told twice");
+
+    let outvoted = world(&[("p/b", "0")], &[1]);
+    outvoted.with(|model| model.outvoted = true);
+    assert_eq!(words(&land(&outvoted, &asked).await), "p/b@0+1 landed");
+    assert_eq!(outvoted.with(|model| model.tellings), 2);
+}
+
+#[tokio::test]
+async fn what_is_in_before_a_mismatch_is_named() {
+    let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2]);
+    let both = request(LandingWay::Submit, &["1 p/b 0 1", "2 q/b 0 2"]);
+    assert_eq!(words(&land(&world, &request(LandingWay::Submit, &["1 p/b 0 1"])).await), "p/b@0+1 landed");
+    world.with(|model| model.wrong = Some("other".to_owned()));
+    let LandResult::TreeMismatch { found, landed, .. } = land(&world, &both).await else { panic!() };
+    assert_eq!(found.tree.as_str(), "other");
+    assert_eq!(landed.iter().map(|one| one.patchset.change.number).collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test]
+async fn a_push_is_done_before_its_review_can_be_told() {
+    let world = world(&[("p/b", "0")], &[1]);
+    let request = request(LandingWay::Push, &["1 p/b 0 1"]);
+    let lander = lander(&world);
+    let result = lander.land(&request, &|_| {}).await;
+    assert_eq!((words(&result).as_str(), world.with(|model| model.tellings)), ("p/b@0+1 landed", 0));
+    world.with(|model| model.fail = 3);
+    let noted = Mutex::new(Vec::new());
+    lander.tell(&request, &|why| noted.lock().unwrap().push(why.map(str::to_owned))).await;
+    assert_eq!((world.with(|model| model.tellings), noted.into_inner().unwrap().len()), (1, 4));
 }
 
 /// As a person does it who is faster than the lander.

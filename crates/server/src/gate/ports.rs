@@ -130,6 +130,9 @@ pub(crate) trait Reviews: Send + Sync {
     /// Asks for this very revision to be merged.
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted;
 
+    /// True if the votes of a report are there now, by our hand.
+    async fn stands(&self, report: &Report) -> Result<bool, Trouble>;
+
     /// Tells a report. With `look`, it may have been told already, and then is not told again.
     async fn tell(&self, report: &Report, look: bool) -> Told;
 }

@@ -6,7 +6,7 @@ use super::repos::Repositories;
 use assay_engine::gate::change::ChangeFacts;
 use assay_engine::gate::config::LandingWay;
 use assay_engine::gate::ids::{BranchName, Oid, ProjectName};
-use assay_engine::gate::io::{LandRequest, Landing, Tip};
+use assay_engine::gate::io::{LandRequest, LandResult, Landing, Tip};
 use assay_engine::gate::item::{Build, Item, ItemChange, ItemJob, ItemPhase, JobState};
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::Timestamp;
@@ -41,33 +41,43 @@ pub(crate) struct Receipts {
     pub(crate) news: Arc<Notify>,
 }
 
-/// Where a branch was moved to by a request: from its first member's base to its last member's tip.
+/// What a request was to do with a branch: to move it from its first member's base to its last member's tested tree.
 struct Landed<'a> {
     first: &'a Landing,
     last: &'a Landing,
-    tip: Tip,
+    /// Where the branch was moved to, if all its members are in: with some of them it has a tree that nobody tested.
+    tip: Option<Tip>,
 }
 
 impl Receipts {
-    /// Signs for what has landed and stores it. May be repeated: what is stored stays.
+    /// Signs for what has landed and stores it: for the branches of a request that are as they were tested, whatever has
+    /// become of its others. May be repeated: what is stored stays.
     pub(crate) async fn sign(
         &self,
         request: &LandRequest,
-        tips: &[Tip],
+        result: &LandResult,
         held: &Snapshot,
     ) -> Result<(), Trouble> {
+        let landed = by_branch(&request.members, result);
+        if landed.iter().all(|one| one.tip.is_none()) {
+            return Ok(());
+        }
         let trouble = |error: assay_store::StoreError| Trouble(error.to_string());
         let item = self.store.gate().item(request.item).await.map_err(trouble)?;
         let item = item.ok_or_else(|| Trouble(format!("item {} is not in the store", request.item)))?;
-        let landed = by_branch(&request.members, tips);
         for one in &landed {
-            let receipt = self.receipt(request, &item, one, &landed, held).await?;
+            let Some(tip) = &one.tip else { continue };
+            // A change that adds nothing has moved nothing.
+            if tip.commit == one.first.base.commit {
+                continue;
+            }
+            let receipt = self.receipt(request, &item, (one, tip), &landed, held).await?;
             let body =
                 String::from_utf8(receipt.sign(&self.signer)).map_err(|error| Trouble(error.to_string()))?;
             let stored = StoredReceipt {
                 project: one.last.project.clone(),
                 branch: one.last.branch.clone(),
-                commit: one.tip.commit.clone(),
+                commit: tip.commit.clone(),
                 item: request.item,
                 body,
                 signed_at: self.clock.now(),
@@ -85,11 +95,11 @@ impl Receipts {
         &self,
         request: &LandRequest,
         item: &Item,
-        landed: &Landed<'_>,
+        (landed, tip): (&Landed<'_>, &Tip),
         all: &[Landed<'_>],
         held: &Snapshot,
     ) -> Result<Receipt, Trouble> {
-        let Landed { first, last, tip } = landed;
+        let Landed { first, last, .. } = landed;
         let predecessor = match request.way {
             LandingWay::Push => first.base.clone(),
             LandingWay::Submit => {
@@ -241,14 +251,21 @@ impl Receipts {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-fn by_branch<'a>(members: &'a [Landing], tips: &[Tip]) -> Vec<Landed<'a>> {
+fn by_branch<'a>(members: &'a [Landing], result: &LandResult) -> Vec<Landed<'a>> {
     let mut landed: Vec<Landed<'a>> = Vec::new();
-    for (landing, tip) in members.iter().zip(tips) {
+    for (index, landing) in members.iter().enumerate() {
+        let tip = match result {
+            LandResult::Landed { tips } => tips.get(index),
+            LandResult::TreeMismatch { landed, .. } | LandResult::Partial { landed, .. } => {
+                landed.iter().find(|one| one.patchset == landing.patchset).map(|one| &one.tip)
+            }
+            LandResult::BaseMoved { .. } | LandResult::Refused { .. } => None,
+        };
         let same =
             |one: &&mut Landed<'a>| one.last.project == landing.project && one.last.branch == landing.branch;
         match landed.iter_mut().find(same) {
-            Some(one) => (one.last, one.tip) = (landing, tip.clone()),
-            None => landed.push(Landed { first: landing, last: landing, tip: tip.clone() }),
+            Some(one) => (one.last, one.tip) = (landing, tip.filter(|_| one.tip.is_some()).cloned()),
+            None => landed.push(Landed { first: landing, last: landing, tip: tip.cloned() }),
         }
     }
     landed
@@ -279,7 +296,7 @@ fn member(landed: &Landed<'_>) -> Result<Member, Trouble> {
         project: landed.last.project.to_string(),
         branch: landed.last.branch.to_string(),
         tested: point(&landed.last.tested)?,
-        landed: Some(point(&landed.tip)?),
+        landed: landed.tip.as_ref().map(point).transpose()?,
     })
 }
 

@@ -99,6 +99,13 @@ impl Repositories {
         self.connections.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
 
+    /// Where people push changes for a project's repository: at the host that reviews them.
+    pub(crate) fn address(&self, project: &ProjectName) -> Option<String> {
+        let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(project).cloned()?;
+        let Connection { host, port, .. } = self.connection(&source)?;
+        Some(format!("ssh://{host}:{port}/{project}"))
+    }
+
     /// Puts other connections in force, for the repositories that are known, too.
     pub(crate) fn connect(&self, connections: BTreeMap<SourceName, Connection>) {
         *self.connections.write().unwrap_or_else(PoisonError::into_inner) = connections;

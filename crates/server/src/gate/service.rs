@@ -7,6 +7,7 @@ use super::hub::Ends;
 use super::intake::{Ears, Intake};
 use super::lander::{Lander, Pauses};
 use super::load::{Loaded, load};
+use super::mail::Post;
 use super::merger::{self, MergeAnswer, Wish};
 use super::outbox::Outbox;
 use super::ports::{Decider, Facts, Undecided};
@@ -54,6 +55,7 @@ pub(crate) struct Loops {
     /// Where the server answers, if the settings do not say.
     address: String,
     staging: Arc<AtomicBool>,
+    post: Post,
     connections: Connections,
     /// The sources that are listened to.
     wired: Mutex<BTreeMap<SourceName, Wired>>,
@@ -145,12 +147,15 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     };
     app.gate.edit().staging = settings.gate.staging;
     let staging = Arc::new(AtomicBool::new(settings.gate.staging));
+    let post = Post::default();
+    post.set(settings.mail);
     let loops = Loops {
         app: Arc::downgrade(app),
         file,
         settings: Mutex::new(settings.gate),
         address: address.to_owned(),
         staging: staging.clone(),
+        post: post.clone(),
         connections: sources,
         wired: Mutex::default(),
         decider: decider.clone(),
@@ -193,6 +198,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         clock: app.clock.clone(),
         reviews: connections.clone(),
         pauses,
+        post,
         staging,
         doubtful: Arc::default(),
     };
@@ -255,6 +261,11 @@ impl App {
     /// What sources say of changes; `None` while the server starts.
     pub(crate) fn sources(&self) -> Option<Arc<dyn Facts>> {
         Some(self.gate.loops.get()?.intake.facts.clone())
+    }
+
+    /// Where people push changes for a project's repository; `None` while the server starts.
+    pub(crate) fn git_address(&self, project: &ProjectName) -> Option<String> {
+        self.gate.loops.get()?.repositories.address(project)
     }
 
     /// The key that receipts are signed with; `None` while the server starts.
@@ -336,16 +347,17 @@ async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &Lan
     } else {
         lander.land(request, &note).await
     };
-    if let LandResult::Landed { tips } = &result {
-        // Before the gate hears of it: after that nobody would ask again for the receipt.
-        let mut tries = 0;
-        while let Err(trouble) = receipts.sign(request, tips, &app.gate()).await {
-            tries += 1;
-            tracing::error!(item = %request.item, why = %trouble, "what landed has no receipt yet");
-            note(Some(&trouble.0));
-            tokio::time::sleep(lander.pauses.after(tries)).await;
-        }
-        note(None);
+    // Before the gate hears of it: after that nobody would ask again for the receipt.
+    let mut tries = 0;
+    while let Err(trouble) = receipts.sign(request, &result, &app.gate()).await {
+        tries += 1;
+        tracing::error!(item = %request.item, why = %trouble, "what landed has no receipt yet");
+        note(Some(&trouble.0));
+        tokio::time::sleep(lander.pauses.after(tries)).await;
+    }
+    note(None);
+    if matches!(result, LandResult::Landed { .. }) {
+        lander.tell(request, &note).await;
     }
     tracing::info!(item = %request.item, ?result, "a landing has ended");
     let Some(loops) = app.gate.loops.get() else { return };
@@ -557,8 +569,9 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate }) = settings {
+        if let Some(Settings { connections, gate, mail }) = settings {
             self.connect(app, &connections)?;
+            self.post.set(mail);
             self.staging.store(gate.staging, Ordering::Relaxed);
             app.gate.edit().staging = gate.staging;
             *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = gate;

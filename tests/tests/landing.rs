@@ -1,0 +1,389 @@
+//! Landing: what must go in together goes in together, whatever happens in between. The real binary, a Gerrit, git.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use assay_tests::gate::Gerrit;
+use assay_tests::{Place, Signal, Up, asking, http};
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use serde_json::{Value, json};
+
+/// Two repositories that land together; jobs pass at once.
+const CONFIG: &str = r"
+landing: WAY
+queues:
+  - {name: integrated, projects: [tools, docs], allow-cycles: true}
+pipelines:
+  - template: gate
+    trigger:
+      - {event: comment-added, approval: {Workflow: 1}}
+    require: {open: true, current-patchset: true, approval: [{Workflow: 1}, {Code-Review: 2}]}
+    success: [{review: {Verified: 2}, submit: true}]
+    failure: [{review: {Verified: -2}}]
+projects:
+  tools: {merge-mode: merge-if-necessary, gate: [unit]}
+  docs: {merge-mode: merge-if-necessary, gate: [unit]}
+jobs:
+  unit:
+    imported: true
+    env: {BACKEND: dummy}
+";
+
+/// A Gerrit with both projects, a server before it, and two changes that need each other.
+struct Ground<'a> {
+    place: &'a Place,
+    gerrit: Gerrit,
+    options: Vec<String>,
+    tools: u64,
+    docs: u64,
+}
+
+impl<'a> Ground<'a> {
+    async fn new(place: &'a Place, way: &str, by_rest: bool) -> Self {
+        let dir = place.join("config");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("gate.yaml"), CONFIG.replace("WAY", way)).unwrap();
+        let gerrit = Gerrit::start(place, dir.as_str()).await;
+        gerrit.fake("project", json!({"name": "docs"})).await;
+        let toml = place.join("assay.toml");
+        if by_rest {
+            fs::write(place.join("password"), "assay\n").unwrap();
+            let rest = format!("key = \"id\"\nurl = {:?}\npassword-file = \"password\"\n", gerrit.url);
+            let text = fs::read_to_string(&toml).unwrap().replace("key = \"id\"\n", &rest);
+            fs::write(&toml, text).unwrap();
+        }
+        let options = ["--config", toml.as_str(), "--slots", "2"].map(str::to_owned).to_vec();
+        Self { place, gerrit, options, tools: 0, docs: 0 }
+    }
+
+    async fn up(&self) -> Up<'a> {
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        Up::start(self.place, &options).await
+    }
+
+    async fn upload(&self, project: &str, version_of: Option<u64>, footers: &[String]) -> (u64, String) {
+        let made = json!({
+            "project": project, "user": "alice", "subject": format!("A change of {project}"), "footers": footers,
+            "files": {"new": "1\n"}, "version_of": version_of,
+        });
+        let made = self.gerrit.fake("upload", made).await;
+        (made["number"].as_u64().unwrap(), made["change_id"].as_str().unwrap().to_owned())
+    }
+
+    /// Uploads and approves both.
+    async fn cycle(&mut self) {
+        let (tools, tools_id) = self.upload("tools", None, &[]).await;
+        let (docs, docs_id) = self.upload("docs", None, &[format!("Depends-On: {tools_id}")]).await;
+        self.upload("tools", Some(tools), &[format!("Depends-On: {docs_id}")]).await;
+        (self.tools, self.docs) = (tools, docs);
+        self.gerrit.approve(tools).await;
+        self.gerrit.approve(docs).await;
+    }
+
+    async fn status(&self, change: u64) -> String {
+        self.gerrit.change(change).await["status"].as_str().unwrap().to_owned()
+    }
+
+    /// So many messages of a change speak of success.
+    async fn successes(&self, change: u64) -> usize {
+        let change = self.gerrit.change(change).await;
+        let messages = change["messages"].as_array().unwrap();
+        let says = |message: &&Value| message["message"].as_str().unwrap().contains("Build succeeded");
+        messages.iter().filter(says).count()
+    }
+
+    /// Clones a project and verifies its branch with nothing but the key.
+    async fn verify(&self, project: &str) -> (Option<i32>, Value) {
+        let key = self.place.run(&["key", "show"]).await;
+        key.expect(0);
+        let trust = self.place.join("trust");
+        fs::write(&trust, &key.stdout).unwrap();
+        let clone = self.clone_of(project).await;
+        let receipts = "refs/assay/receipts:refs/assay/receipts";
+        let fetched = self.git(&["-C", clone.as_str(), "fetch", "-q", "origin", receipts]).await;
+        let root = self.git(&["-C", clone.as_str(), "rev-list", "--max-parents=0", "HEAD"]).await.1;
+        assert_eq!(fetched.0, Some(0), "{project} has receipts");
+        let args =
+            ["verify", clone.as_str(), "master", "--trust", trust.as_str(), "--since", &root, "--json"];
+        let ended = self.place.run(&args).await;
+        (ended.code, serde_json::from_str(&ended.stdout).unwrap_or_default())
+    }
+
+    async fn clone_of(&self, project: &str) -> Utf8PathBuf {
+        let clone = self.place.join(&format!("clone-of-{project}"));
+        let _ = fs::remove_dir_all(&clone);
+        let url = format!("{}/{project}", self.gerrit.url);
+        assert_eq!(self.git(&["clone", "-q", &url, clone.as_str()]).await.0, Some(0));
+        clone
+    }
+
+    async fn git(&self, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = self.place.command("git");
+        command.args(args);
+        let ended = self.place.run_command(command).await;
+        (ended.code, ended.stdout.trim().to_owned())
+    }
+}
+
+/// Waits until a landed change's receipt is in its repository.
+async fn published(up: &Up<'_>, change: u64) {
+    asking("a published receipt", async || {
+        let url = format!("{}/api/assay/v1/changes/{change}", up.url);
+        let story: Value = http().get(url).send().await.unwrap().json().await.unwrap();
+        story["receipts"][0]["published"].is_string().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_repositories_land_together_in_both_ways() {
+    for (way, by_rest) in [("submit", false), ("push", false), ("submit", true)] {
+        let place = Place::new();
+        let mut ground = Ground::new(&place, way, by_rest).await;
+        let up = ground.up().await;
+        ground.cycle().await;
+        for (change, project) in [(ground.tools, "tools"), (ground.docs, "docs")] {
+            ground.gerrit.until_merged(change).await;
+            published(&up, change).await;
+            let (code, verdict) = ground.verify(project).await;
+            assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{way}: {verdict}");
+            assert_eq!(verdict["covered"][0]["way"], way, "{verdict}");
+            let told = asking("the review", async || {
+                let told = ground.successes(change).await;
+                (told > 0).then_some(told)
+            });
+            assert_eq!(told.await, 1, "{way} {project}");
+        }
+        drop(ground);
+        up.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_midway_is_named_and_can_be_reverted() {
+    let place = Place::new();
+    let mut ground = Ground::new(&place, "submit", false).await;
+    let up = ground.up().await;
+    let refused = json!({"project": "docs", "trouble": "refused", "text": "the release team says no"});
+    ground.gerrit.fake("submit", refused).await;
+    ground.cycle().await;
+
+    let held = asking("a held queue", async || {
+        let status = place.run(&["pipeline", "status", "gate", "--json"]).await;
+        let queue = status.expect(0).json()["pipelines"][0]["queues"][0].clone();
+        queue["hold"].is_object().then_some(queue)
+    })
+    .await;
+    let text = held["hold"]["text"].as_str().unwrap();
+    let (tools, docs) = (ground.tools, ground.docs);
+    for part in [format!("{docs},1 was refused after {tools},2 had landed"), "the release team".to_owned()] {
+        assert!(text.contains(&part), "{text}");
+    }
+    assert_eq!((ground.status(tools).await, ground.status(docs).await), ("MERGED".into(), "NEW".into()));
+    assert_eq!(ground.successes(docs).await, 1, "the vote that stood was not given again");
+    place.run(&["change", "show", &docs.to_string()]).await.expect(0).says("had landed");
+    // What landed is as it was tested, and has its receipt; what did not has none.
+    published(&up, tools).await;
+    let (code, verdict) = ground.verify("tools").await;
+    assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{verdict}");
+
+    let git = format!("{}/a/{{project}}", ground.gerrit.url.replace("http://", "http://alice:alice@"));
+    for run in 1..=2 {
+        let script = place.run(&["pipeline", "reverts", "gate", "--git", &git]).await;
+        let file = place.join("revert.sh");
+        fs::write(&file, &script.expect(0).stdout).unwrap();
+        let mut command = place.command("sh");
+        command.arg(file.as_str());
+        for who in ["AUTHOR", "COMMITTER"] {
+            command
+                .env(format!("GIT_{who}_NAME"), "Alice")
+                .env(format!("GIT_{who}_EMAIL"), "alice@example.org");
+        }
+        let ended = place.run_command(command).await;
+        // Gerrit refuses a patchset that is the same as the one it has, and that is right.
+        assert!(ended.code == Some(0) || run == 2, "{}", ended.stderr);
+    }
+    let revert = docs + 1;
+    let found = ground.gerrit.change(revert).await;
+    assert_eq!(
+        (&found["subject"], &found["project"]),
+        (&"Revert \"A change of tools\"".into(), &"tools".into())
+    );
+    let asked = http().get(format!("{}/a/changes/{}/detail", ground.gerrit.url, revert + 1));
+    let asked = asked.basic_auth("alice", Some("alice")).send().await.unwrap();
+    assert_eq!(asked.status(), 404, "the second run made no other change");
+
+    // Nothing lands while it is held; then the revert goes through the gate like any other change.
+    ground.gerrit.approve(revert).await;
+    place.run(&["pipeline", "release", "gate", "integrated"]).await.expect(0);
+    ground.gerrit.until_merged(revert).await;
+    published(&up, revert).await;
+    let (code, verdict) = ground.verify("tools").await;
+    assert_eq!((code, verdict["covered"].as_array().unwrap().len()), (Some(0), 2), "{verdict}");
+    let clone = ground.clone_of("tools").await;
+    assert!(!clone.join("new").exists(), "the change is reverted");
+    place.run(&["pipeline", "reverts", "gate", "integrated"]).await.expect(4);
+    drop(ground);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_midway_completes_the_landing() {
+    let place = Place::new();
+    let mut ground = Ground::new(&place, "submit", true).await;
+    let mut up = ground.up().await;
+    // The second submit is never answered, and never done.
+    let second = json!({"point": "http:POST /changes/2/revisions", "trouble": "never"});
+    ground.gerrit.fake("answers", second).await;
+    ground.cycle().await;
+    ground.gerrit.until_merged(ground.tools).await;
+    assert_eq!(up.end_by(Signal::KILL).await, None);
+    assert_eq!(ground.status(ground.docs).await, "NEW");
+    ground.gerrit.fake("answers/release", json!({})).await;
+
+    let up = ground.up().await;
+    ground.gerrit.until_merged(ground.docs).await;
+    for (change, project) in [(ground.tools, "tools"), (ground.docs, "docs")] {
+        published(&up, change).await;
+        let (code, verdict) = ground.verify(project).await;
+        assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{verdict}");
+        assert_eq!(ground.successes(change).await, 1, "{project}");
+    }
+    drop(ground);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_timer_starts_its_pipeline_on_every_branch() {
+    let place = Place::new();
+    let dir = place.join("config");
+    fs::create_dir(&dir).unwrap();
+    let periodic = CONFIG.replace("WAY", "submit").replace(
+        "  - template: gate",
+        "  - {name: periodic, manager: independent, trigger: {time: '* * * * * *'}}\n  - template: gate",
+    );
+    let periodic = periodic.replace("gate: [unit]}\n  docs", "gate: [unit], periodic: [unit]}\n  docs");
+    fs::write(dir.join("gate.yaml"), periodic).unwrap();
+    let gerrit = Gerrit::start(&place, dir.as_str()).await;
+    gerrit.fake("project", json!({"name": "docs"})).await;
+    let toml = place.join("assay.toml");
+    let up = Up::start(&place, &["--config", toml.as_str()]).await;
+    let builds = asking("a build of the timer's pipeline", async || {
+        let url = format!("{}/jobs/unit/history", up.url);
+        let answer = http().get(url).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        text.contains("periodic").then_some(text)
+    });
+    let builds = builds.await;
+    assert!(builds.contains("tools") && !builds.contains("docs"), "{builds}");
+    drop(gerrit);
+    up.stop().await;
+}
+
+/// From the approval to the published receipt the server is killed once at each of its conversations with Gerrit: a
+/// question that is never answered, or something done whose answer is lost.
+async fn killed_at_every_conversation(way: &str, troubles: [&str; 2]) {
+    let place = Place::new();
+    let ground = Ground::new(&place, way, false).await;
+    let mut up = ground.up().await;
+    let mut changes = Vec::new();
+    for skip in 0_usize.. {
+        assert!(skip < 60, "a landing has no end");
+        let made = json!({
+            "project": "docs", "user": "alice", "subject": "One more", "files": {format!("file-{skip}"): "1\n"},
+        });
+        let change = ground.gerrit.fake("upload", made).await["number"].as_u64().unwrap();
+        changes.push(change);
+        let trouble = json!({"point": "ssh:", "trouble": troubles[skip % 2], "skip": skip, "count": 1});
+        ground.gerrit.fake("answers", trouble).await;
+        ground.gerrit.approve(change).await;
+        let ended = asking("the trouble or the end", async || {
+            // Every turn before this one has met one.
+            if ground.gerrit.troubles().await > skip as u64 {
+                return Some(false);
+            }
+            let url = format!("{}/api/assay/v1/changes/{change}", up.url);
+            let answer = http().get(url).send().await.unwrap();
+            let story: Value = answer.json().await.unwrap_or_default();
+            story["receipts"][0]["published"].is_string().then_some(true)
+        });
+        if ended.await {
+            assert!(skip > 5, "only {skip} conversations: the troubles come too late");
+            break;
+        }
+        assert_eq!(up.end_by(Signal::KILL).await, None);
+        ground.gerrit.fake("answers/release", json!({})).await;
+        up = ground.up().await;
+        ground.gerrit.until_merged(change).await;
+        published(&up, change).await;
+    }
+    for change in changes {
+        let told =
+            asking("the review", async || Some(ground.successes(change).await).filter(|told| *told > 0));
+        assert_eq!(told.await, 1, "{way}: change {change} is told once");
+    }
+    let (code, verdict) = ground.verify("docs").await;
+    assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{way}: {verdict}");
+    drop(ground);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_conversation_lands_once_by_submit() {
+    killed_at_every_conversation("submit", ["never", "answer-lost"]).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_conversation_lands_once_by_push() {
+    killed_at_every_conversation("push", ["answer-lost", "never"]).await;
+}
+
+/// Gerrit is away: no events, no logins, no repository. What happened meanwhile is found when it is back.
+#[tokio::test]
+async fn nothing_is_lost_while_gerrit_is_away() {
+    let place = Place::new();
+    let ground = Ground::new(&place, "submit", false).await;
+    let up = ground.up().await;
+    ground.gerrit.until_streams(1).await;
+    ground.gerrit.fake("logins", json!({"refuse": true})).await;
+    ground.gerrit.fake("streams/close", json!({})).await;
+    let (first, _) = ground.upload("tools", None, &[]).await;
+    let (second, _) = ground.upload("docs", None, &[]).await;
+    ground.gerrit.approve(first).await;
+    ground.gerrit.approve(second).await;
+    asking("the trouble shown", async || {
+        let status = place.run(&["pipeline", "status", "--json"]).await;
+        let troubles = status.expect(0).json()["troubles"].to_string();
+        troubles.contains("gerrit").then_some(())
+    })
+    .await;
+    ground.gerrit.fake("logins", json!({"refuse": false})).await;
+    for change in [first, second] {
+        ground.gerrit.until_merged(change).await;
+        published(&up, change).await;
+        assert_eq!(ground.successes(change).await, 1);
+    }
+    drop(ground);
+    up.stop().await;
+}
+
+/// A repository that cannot be fetched keeps its own changes waiting, says so, and keeps nobody else.
+#[tokio::test]
+async fn a_repository_that_cannot_be_fetched_is_waited_for() {
+    let place = Place::new();
+    let ground = Ground::new(&place, "submit", false).await;
+    let up = ground.up().await;
+    ground.gerrit.fake("answers", json!({"point": "ssh:upload-pack", "trouble": "fails"})).await;
+    let (change, _) = ground.upload("tools", None, &[]).await;
+    ground.gerrit.approve(change).await;
+    asking("the reason", async || {
+        let why = place.run(&["change", "why", &change.to_string()]).await;
+        why.stdout.contains("could not be made").then_some(())
+    })
+    .await;
+    assert_eq!(ground.successes(change).await, 0);
+    ground.gerrit.fake("answers/release", json!({})).await;
+    ground.gerrit.until_merged(change).await;
+    published(&up, change).await;
+    drop(ground);
+    up.stop().await;
+}
