@@ -46,7 +46,7 @@ impl Touched {
             }
             Row::Attempt(row) => drop(self.jobs.insert(row.id.job)),
             // Jobs that wait say why, and parents name their children.
-            Row::Queue(_) | Row::Deleted(_) => self.all = true,
+            Row::Queue(_) | Row::Deleted(_) | Row::Locks(_) => self.all = true,
             Row::Run(_) | Row::Worker(_) | Row::Gate(_) => {}
         }
     }
