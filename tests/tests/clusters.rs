@@ -31,6 +31,15 @@ fn cluster(place: &Place) -> Option<Suite> {
     Some(suite.vars(&settings))
 }
 
+/// For a form: every byte but letters and digits as `%XX`.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte.is_ascii_alphanumeric() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
 /// Posts a server and a client beside it, as openQA's clients do.
 async fn post(up: &Up<'_>, suite: &Suite) -> (i64, i64) {
     let mut form = Vec::new();
@@ -41,7 +50,10 @@ async fn post(up: &Up<'_>, suite: &Suite) -> (i64, i64) {
         form.push((format!("APPEND:{number}"), format!("console=ttyS0 quiet addr=10.0.0.{number}")));
     }
     form.push(("_PARALLEL:2".to_owned(), "1".to_owned()));
-    let answer = up.request(Method::POST, "/api/v1/jobs").form(&form).send().await.unwrap();
+    let form: Vec<String> =
+        form.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
+    let request = up.request(Method::POST, "/api/v1/jobs").body(form.join("&"));
+    let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
     let text = answer.text().await.unwrap();
     let posted: Value = serde_json::from_str(&text).unwrap_or_default();
     let id = |number: &str| posted["ids"][number].as_i64().unwrap_or_else(|| panic!("{text}"));
