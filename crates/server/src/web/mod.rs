@@ -1,11 +1,19 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
 mod cards;
+mod catalog;
+mod cluster;
+mod comments;
 pub(crate) mod frame;
 mod gate;
+mod groups;
+mod history;
 mod index;
 mod job;
+pub(crate) mod login;
+mod matrix;
 mod published;
+mod restart;
 mod screen;
 mod step;
 
@@ -17,20 +25,25 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use frame::Frame;
 use std::sync::Arc;
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route("/", get(index::page))
-        .route("/jobs", get(|| async { Redirect::permanent("/") }))
-        .route("/tests", get(|| async { Redirect::permanent("/") }))
+        .route("/tests", get(index::page))
+        .route("/jobs", get(|| async { Redirect::permanent("/tests") }))
+        .merge(groups::router())
+        .merge(matrix::router())
+        .merge(catalog::router())
         .route("/jobs/{id}", get(job::page))
         .route("/jobs/{id}/steps/{module}/{number}", get(step::page))
+        .route("/jobs/{id}/restart", get(restart::page).post(restart::post))
+        .route("/jobs/{id}/comments", post(job::comment))
         .route("/jobs/{id}/live.png-stream", get(screen::watch))
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
         .merge(gate::router())
+        .merge(login::router())
         .route("/assets/{name}", get(frame::asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))
         .fallback(elsewhere)

@@ -58,7 +58,7 @@ fn texts(params: &Params, name: &str) -> Vec<String> {
 }
 
 /// What a request asks of jobs. All words that mean nothing are said at once.
-pub(super) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
+pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
     let mut invalid = Vec::new();
     let mut filter = JobFilter::default();
     for word in params.list("state") {
