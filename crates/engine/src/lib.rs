@@ -20,4 +20,5 @@ pub mod rows;
 pub mod sched;
 pub mod settings;
 pub mod state;
+pub mod talk;
 pub mod work;

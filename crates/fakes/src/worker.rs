@@ -239,7 +239,7 @@ impl Connection {
     /// Waits for an attempt.
     pub async fn expect_assign(&mut self) -> anyhow::Result<Assigned> {
         self.expect("assign", |message| match message {
-            ToWorker::Assign { held, job, name, settings } => {
+            ToWorker::Assign { held, job, name, settings, place: _ } => {
                 Some(Assigned { held: *held, job: *job, name: name.clone(), settings: settings.clone() })
             }
             _ => None,

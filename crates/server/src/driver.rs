@@ -483,6 +483,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Heartbeat { .. } => "heartbeat",
         Input::Phase { .. } => "phase",
         Input::Finished { .. } => "finished",
+        Input::Ask { .. } => "ask",
         Input::Gate(_) => "gate",
         Input::Tick => "tick",
     }

@@ -7,7 +7,7 @@ use crate::types::{JobSummary, StoredAttempt, Streams};
 use assay_engine::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp};
 use assay_engine::job::{End, StateWord};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_engine::rows::{AttemptRow, JobRow, ProductRunRow, QueueRow, Retries, WorkerRow};
+use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Retries, WorkerRow};
 use assay_engine::settings::ClassSet;
 use assay_engine::work::Phase;
 use serde::Serialize;
@@ -477,4 +477,21 @@ pub(crate) fn save_queue(queue: &QueueRow) -> Result<Statement, StoreError> {
 pub(crate) fn queue(row: Vec<Value>) -> Result<QueueRow, StoreError> {
     let mut fields = Fields::new("queues", row);
     Ok(QueueRow { classes: ClassSet::parse(&fields.text()?), reason: Some(fields.json()?) })
+}
+
+pub(crate) fn save_locks(row: &LocksRow) -> Result<Statement, StoreError> {
+    let cluster = row.cluster.0;
+    let Some(locks) = &row.locks else {
+        return Ok(Statement::new("DELETE FROM cluster_locks WHERE cluster = $1", [cluster.into()]));
+    };
+    Ok(Statement::new(
+        "INSERT INTO cluster_locks (cluster, body) VALUES ($1, $2) \
+         ON CONFLICT (cluster) DO UPDATE SET body = excluded.body",
+        [cluster.into(), json("cluster_locks", locks)?.into()],
+    ))
+}
+
+pub(crate) fn locks(row: Vec<Value>) -> Result<LocksRow, StoreError> {
+    let mut fields = Fields::new("cluster_locks", row);
+    Ok(LocksRow { cluster: JobId(fields.int()?), locks: Some(fields.json()?) })
 }

@@ -32,7 +32,7 @@ pub use gate::{
 pub use knowledge::{
     AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId, EntryKind, Group,
     GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product, SettingsMap,
-    StoredKey, TestSuite, User, UserId, UserRole,
+    StoredKey, TestSuite, Ticket, TicketKind, Tickets, User, UserId, UserRole,
 };
 pub use types::{
     Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,

@@ -222,6 +222,9 @@ impl<B: Backend> Store for Sql<B> {
         for queue in batch.queues.values() {
             statements.push(codec::save_queue(queue)?);
         }
+        for locks in batch.locks.values() {
+            statements.push(codec::save_locks(locks)?);
+        }
         for (attempt, streams) in &batch.streams {
             statements.push(codec::save_streams(*attempt, streams)?);
         }
@@ -260,6 +263,11 @@ impl<B: Backend> Store for Sql<B> {
         rows.workers = self.workers().await?;
         for row in self.query(doing, "SELECT classes, reason FROM queues", vec![]).await? {
             rows.queues.push(codec::queue(row)?);
+        }
+        for row in
+            self.query(doing, "SELECT cluster, body FROM cluster_locks ORDER BY cluster", vec![]).await?
+        {
+            rows.locks.push(codec::locks(row)?);
         }
         rows.gate = self.load_gate().await?;
         Ok(rows)

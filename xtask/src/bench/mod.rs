@@ -16,6 +16,7 @@ mod product;
 pub(crate) mod scheduling;
 mod scratch;
 mod server;
+pub(crate) mod step;
 
 use crate::tools;
 use anyhow::{Context, Result, bail};

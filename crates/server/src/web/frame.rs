@@ -1,5 +1,6 @@
 //! What every page has: the frame, the assets, the icons, and how times and sizes are written.
 
+use crate::auth::Viewer;
 use askama::Template;
 use assay_engine::ids::Timestamp;
 use axum::extract::{Path, Query};
@@ -23,6 +24,8 @@ pub(crate) struct Frame {
     pub(crate) home: bool,
     pub(crate) gate: bool,
     pub(crate) version: &'static str,
+    /// Who looks at it.
+    pub(crate) person: Option<String>,
 }
 
 impl Frame {
@@ -34,6 +37,7 @@ impl Frame {
             home: false,
             gate: false,
             version: env!("CARGO_PKG_VERSION"),
+            person: Viewer::here().map(|viewer| viewer.name),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryKind, KnowledgeStore,
-    People, StoredKey, User, UserId, UserRole,
+    People, StoredKey, Ticket, TicketKind, Tickets, User, UserId, UserRole,
 };
 use crate::codec::{Fields, json, one_number, time};
 use crate::error::StoreError;
@@ -35,6 +35,17 @@ fn key(row: Vec<Value>) -> Result<StoredKey, StoreError> {
         created_at: fields.time()?,
         expires_at: fields.optional_time()?,
         last_used_at: fields.optional_time()?,
+    })
+}
+
+fn ticket(row: Vec<Value>) -> Result<Ticket, StoreError> {
+    let mut fields = Fields::new("tickets", row);
+    Ok(Ticket {
+        hash: fields.text()?,
+        kind: fields.word(TicketKind::from_word)?,
+        user: UserId(fields.int()?),
+        created_at: fields.time()?,
+        expires_at: fields.time()?,
     })
 }
 
@@ -169,7 +180,9 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         let sql = "SELECT key, user_id, sealed, created_at, expires_at, last_used_at FROM api_keys \
                    ORDER BY created_at, key";
         let keys = list(self.query(doing, sql, vec![]).await?, key)?;
-        Ok(People { users, keys })
+        let sql = "SELECT hash, kind, user_id, created_at, expires_at FROM tickets ORDER BY created_at, hash";
+        let tickets = list(self.query(doing, sql, vec![]).await?, ticket)?;
+        Ok(People { users, keys, tickets })
     }
 
     async fn add_user(
@@ -196,8 +209,39 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
 
     async fn remove_user(&self, epoch: Epoch, user: UserId) -> Result<(), StoreError> {
         let keys = Statement::new("DELETE FROM api_keys WHERE user_id = $1", [user.0.into()]);
+        let tickets = Statement::new("DELETE FROM tickets WHERE user_id = $1", [user.0.into()]);
         let users = Statement::new("DELETE FROM users WHERE id = $1", [user.0.into()]);
-        self.know("remove a user", epoch, vec![keys, users]).await.map(drop)
+        self.know("remove a user", epoch, vec![keys, tickets, users]).await.map(drop)
+    }
+
+    async fn add_ticket(&self, epoch: Epoch, ticket: &Ticket) -> Result<(), StoreError> {
+        let insert = Statement::new(
+            "INSERT INTO tickets (hash, kind, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)",
+            [
+                ticket.hash.as_str().into(),
+                ticket.kind.word().into(),
+                ticket.user.0.into(),
+                ticket.created_at.0.into(),
+                ticket.expires_at.0.into(),
+            ],
+        );
+        self.know("add a ticket", epoch, vec![insert]).await.map(drop)
+    }
+
+    async fn remove_ticket(&self, epoch: Epoch, hash: &str) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM tickets WHERE hash = $1 RETURNING user_id";
+        let rows = self.know("remove a ticket", epoch, vec![Statement::new(sql, [hash.into()])]).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn remove_tickets(&self, epoch: Epoch, which: Tickets) -> Result<(), StoreError> {
+        let statement = match which {
+            Tickets::Of(user) => Statement::new("DELETE FROM tickets WHERE user_id = $1", [user.0.into()]),
+            Tickets::ExpiredBy(at) => {
+                Statement::new("DELETE FROM tickets WHERE expires_at <= $1", [at.0.into()])
+            }
+        };
+        self.know("remove tickets", epoch, vec![statement]).await.map(drop)
     }
 
     async fn add_key(&self, epoch: Epoch, key: &StoredKey) -> Result<(), StoreError> {

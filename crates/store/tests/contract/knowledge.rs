@@ -5,7 +5,7 @@ use assay_engine::ids::{JobId, Timestamp};
 use assay_store::{
     AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId, EntryKind, Group,
     GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap, StoreError, StoredKey,
-    TestSuite, UserRole,
+    TestSuite, Ticket, TicketKind, Tickets, UserRole,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -44,6 +44,24 @@ pub(crate) async fn users_and_their_keys(database: &Database) {
     people.key_used(epoch, "K2", at(5)).await.unwrap();
     assert!(people.remove_key(epoch, "K1").await.unwrap());
     assert!(!people.remove_key(epoch, "K1").await.unwrap());
+    let ticket = |hash: &str, kind, user, until| Ticket {
+        hash: hash.to_owned(),
+        kind,
+        user,
+        created_at: at(3),
+        expires_at: at(until),
+    };
+    let (setup, session) = (TicketKind::Setup, TicketKind::Session);
+    for (hash, kind, user, until) in
+        [("a", setup, ann, 9), ("b", session, ann, 5), ("c", session, ann, 9), ("d", session, bob, 9)]
+    {
+        people.add_ticket(epoch, &ticket(hash, kind, user, until)).await.unwrap();
+    }
+    assert!(people.remove_ticket(epoch, "a").await.unwrap(), "the first who uses it");
+    assert!(!people.remove_ticket(epoch, "a").await.unwrap(), "nobody else");
+    people.remove_tickets(epoch, Tickets::ExpiredBy(at(5))).await.unwrap();
+    assert_eq!(people.people().await.unwrap().tickets.len(), 2);
+    people.remove_tickets(epoch, Tickets::Of(bob)).await.unwrap();
 
     let store = database.open().await;
     let known = store.knowledge().people().await.unwrap();
@@ -54,11 +72,13 @@ pub(crate) async fn users_and_their_keys(database: &Database) {
         known.keys,
         [StoredKey { last_used_at: Some(at(5)), ..key("K2", ann, None) }, key("K3", bob, None)]
     );
+    assert_eq!(known.tickets, [ticket("c", session, ann, 9)]);
     store.knowledge().remove_user(epoch, ann).await.unwrap();
     let carol = store.knowledge().add_user(epoch, "carol", UserRole::Viewer, at(9)).await.unwrap();
     assert!(carol > bob, "numbers are not used again");
     let known = store.knowledge().people().await.unwrap();
     assert_eq!(known.keys, [key("K3", bob, None)]);
+    assert_eq!(known.tickets, [], "they go with their user");
 
     store.acquire_leadership().await.unwrap();
     assert!(is_deposed(&store.knowledge().add_user(epoch, "late", UserRole::Admin, at(9)).await));
