@@ -1,13 +1,18 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
+mod assets;
+mod audit;
 mod cards;
 pub(crate) mod frame;
 mod gate;
 mod index;
+mod investigate;
 mod job;
+mod needles;
 mod published;
 mod screen;
 mod step;
+mod workers;
 
 use crate::app::App;
 use crate::fault::{Fault, PageFault};
@@ -31,6 +36,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/live.png-stream", get(screen::watch))
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
         .merge(gate::router())
+        .merge(investigate::router())
+        .merge(needles::router())
+        .merge(workers::router())
+        .merge(audit::router())
+        .merge(assets::router())
         .route("/assets/{name}", get(frame::asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))
         .fallback(elsewhere)
