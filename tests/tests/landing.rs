@@ -286,8 +286,7 @@ async fn killed_at_every_conversation(way: &str, troubles: [&str; 2]) {
     let ground = Ground::new(&place, way, false).await;
     let mut up = ground.up().await;
     let mut changes = Vec::new();
-    let mut met = 0;
-    for skip in 0.. {
+    for skip in 0_usize.. {
         assert!(skip < 60, "a landing has no end");
         let made = json!({
             "project": "docs", "user": "alice", "subject": "One more", "files": {format!("file-{skip}"): "1\n"},
@@ -298,7 +297,8 @@ async fn killed_at_every_conversation(way: &str, troubles: [&str; 2]) {
         ground.gerrit.fake("answers", trouble).await;
         ground.gerrit.approve(change).await;
         let ended = asking("the trouble or the end", async || {
-            if ground.gerrit.troubles().await > met {
+            // Every turn before this one has met one.
+            if ground.gerrit.troubles().await > skip as u64 {
                 return Some(false);
             }
             let url = format!("{}/api/assay/v1/changes/{change}", up.url);
@@ -310,7 +310,6 @@ async fn killed_at_every_conversation(way: &str, troubles: [&str; 2]) {
             assert!(skip > 5, "only {skip} conversations: the troubles come too late");
             break;
         }
-        met += 1;
         assert_eq!(up.end_by(Signal::KILL).await, None);
         ground.gerrit.fake("answers/release", json!({})).await;
         up = ground.up().await;

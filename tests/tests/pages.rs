@@ -208,7 +208,7 @@ async fn by_keyboard(browser: &Browser) {
     browser.press(&[keys::ESCAPE]).await;
     browser.until("!document.querySelector('dialog[open]')").await;
     browser.press(&[keys::ESCAPE]).await;
-    browser.until("location.pathname === '/'").await;
+    browser.until("location.pathname === '/tests'").await;
 }
 
 #[tokio::test]
@@ -379,6 +379,153 @@ async fn the_gate_can_be_read_without_javascript() {
     assert!(said.contains("2001,2") && said.contains("job") && !said.contains("502001"), "{said}");
     browser.click("li.item a.id").await;
     browser.until("document.querySelector('#events')").await;
+    browser.quit().await;
+    up.stop().await;
+}
+
+/// A group with two builds of a suite and its child, for two architectures; the last build's child fails.
+async fn builds(up: &Up<'_>) {
+    let call = async |path: &str, body: serde_json::Value| {
+        let answer = up.request(Method::POST, path).json(&body).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {text}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let parent = call("/api/v1/parent_groups", json!({"name": "Everything"})).await;
+    call("/api/v1/job_groups", json!({"name": "Nightly", "parent_id": parent["id"]})).await;
+    for (build, child) in [("20261120.n.0", "passed"), ("20261121.n.0", "failed")] {
+        for arch in ["x86_64", "aarch64"] {
+            let body = json!({
+                "DISTRI": "demo", "VERSION": "43", "FLAVOR": "dvd", "ARCH": arch, "BUILD": build, "MACHINE": "64bit",
+                "BACKEND": "dummy", "_GROUP_ID": "1", "TEST:1": "install", "TEST:2": "update",
+                "DUMMY_RESULT:2": child, "_START_AFTER:2": "1",
+            });
+            let made = call("/api/v1/jobs", body).await;
+            up.wait(made["ids"]["2"].as_i64().unwrap()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_team_reads_its_builds_and_starts_a_job_anew() {
+    let place = Place::new();
+    let up = Up::start(&place, &["--trust-loopback"]).await;
+    builds(&up).await;
+    let browser = Browser::start(&place, true).await;
+    browser.resize(1400, 900).await;
+    browser.open(&up.url).await;
+    let shown = browser.text("#group-1").await;
+    assert!(shown.contains("Nightly") && shown.contains("43 · 20261121.n.0"), "{shown}");
+    let newest = browser.text("#group-1 .builds li").await;
+    assert!(
+        newest.contains("20261121.n.0") && !newest.contains("all passed"),
+        "the newest is first: {newest}"
+    );
+    fits(&browser, "dashboard").await;
+    light_and_dark(&browser, "dashboard").await;
+    browser.resize(1400, 900).await;
+
+    // From a build to its matrix, to its failures, to one of them.
+    browser.click("#group-1 .builds a.id").await;
+    browser.until("document.querySelectorAll('#matrix a.cell').length === 4").await;
+    assert_eq!(browser.eval("document.querySelectorAll('#matrix thead tr + tr th').length").await, 2);
+    fits(&browser, "matrix").await;
+    light_and_dark(&browser, "matrix").await;
+    browser.resize(1400, 900).await;
+    browser.click("#chips a.k-failed").await;
+    browser.until("document.querySelectorAll('#matrix a.cell').length === 2").await;
+    browser.click("#matrix a.cell").await;
+    browser.until("document.querySelectorAll('#dependencies a.node').length === 2").await;
+    assert!(browser.text("#previous").await.contains("20261120.n.0"), "the build before is shown");
+    assert!(browser.text("#settings").await.contains("the request"), "settings say where they come from");
+
+    // A comment is text, and a mark in the matrix.
+    let text = "rhbz#42 label:flaky <script>window.hacked = 1</script>";
+    browser.eval(&format!("document.querySelector('#text').value = {}", json!(text))).await;
+    browser.click(".say button").await;
+    browser.until("location.hash === '#comment-1'").await;
+    assert!(browser.text("#comment-1").await.contains("<script>window.hacked"));
+    assert_eq!(browser.eval("window.hacked ?? null").await, json!(null));
+    fits(&browser, "job-of-a-build").await;
+    light_and_dark(&browser, "job-of-a-build").await;
+    browser.resize(1400, 900).await;
+
+    // The plan is shown, changes with what is asked for, and is carried out.
+    let job = browser.eval("location.pathname").await.as_str().unwrap().to_owned();
+    browser
+        .open(&format!(
+            "{}{}",
+            up.url,
+            browser
+                .eval("document.querySelector('#dependencies a.node').getAttribute('href')")
+                .await
+                .as_str()
+                .unwrap()
+        ))
+        .await;
+    browser.click("#restart-link").await;
+    browser.until("document.querySelector('#plan')?.innerText.includes('2 jobs started anew')").await;
+    browser.click("input[name=skip_children]").await;
+    browser.until("location.search.includes('skip_children=1')").await;
+    browser.until("document.querySelector('#plan')?.innerText.includes('1 job started anew')").await;
+    assert!(browser.text("#command").await.contains("--skip-children"));
+    browser.click("input[name=skip_children]").await;
+    browser.until("document.querySelector('#plan')?.innerText.includes('2 jobs started anew')").await;
+    fits(&browser, "restart").await;
+    light_and_dark(&browser, "restart").await;
+    browser.resize(1400, 900).await;
+    browser.click("button.primary").await;
+    browser.until("document.querySelector('#head dl')?.innerText.includes('Clone of')").await;
+    browser.open(&format!("{}{job}", up.url)).await;
+    assert!(browser.text("#head").await.contains("Cloned as"));
+    no_complaints(&browser).await;
+    browser.quit().await;
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn templates_are_checked_as_one_types() {
+    let place = Place::new();
+    let up = Up::start(&place, &["--trust-loopback"]).await;
+    let product = json!({"distri": "d", "version": "1", "flavor": "f", "arch": "x86_64"});
+    for (path, body) in [
+        ("machines", json!({"name": "m", "backend": "dummy"})),
+        ("test_suites", json!({"name": "boot"})),
+        ("products", product),
+        ("job_groups", json!({"name": "Nightly"})),
+    ] {
+        let answer = up.request(Method::POST, &format!("/api/v1/{path}")).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}");
+    }
+    let browser = Browser::start(&place, true).await;
+    browser.resize(1400, 900).await;
+    browser.open(&format!("{}/admin/job_templates/1", up.url)).await;
+    let write = async |text: &str| {
+        let script = format!(
+            "(() => {{ const y = document.querySelector('#yaml'); y.value = {}; y.dispatchEvent(new Event('input')); }})()",
+            json!(text)
+        );
+        browser.eval(&script).await;
+    };
+    let good = "products:\n  d: {distri: d, version: '1', flavor: f}\nscenarios:\n  x86_64:\n    d:\n    - boot: {machine: m}\n";
+    write(&good.replace("- boot", "- bot")).await;
+    browser.until("document.querySelector('#findings li')?.innerText.includes('line 6')").await;
+    assert!(browser.text("#findings").await.contains("did you mean boot?"));
+    assert_eq!(browser.eval("document.querySelector('#save').disabled").await, true);
+    browser.click("#findings a[data-line]").await;
+    let chosen = browser
+        .eval("(y => y.value.slice(y.selectionStart, y.selectionEnd))(document.querySelector('#yaml'))")
+        .await;
+    assert_eq!(chosen, "    - bot: {machine: m}");
+    fits(&browser, "templates").await;
+    light_and_dark(&browser, "templates").await;
+    browser.resize(1400, 900).await;
+    write(good).await;
+    browser.until("document.querySelector('#verdict').innerText.includes('1 template')").await;
+    browser.click("#save").await;
+    browser.until("location.search === '?saved=1'").await;
+    assert!(browser.text("#rows").await.contains("d 1 f x86_64"));
+    no_complaints(&browser).await;
     browser.quit().await;
     up.stop().await;
 }

@@ -63,8 +63,8 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "xtask",
-        may: &[GIT],
-        why: "chores must build when the product does not; merges are measured in process",
+        may: &[ENGINE, GIT],
+        why: "chores must build when the product does not; decisions and merges are measured in process",
     },
 ];
 

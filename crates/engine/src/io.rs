@@ -7,6 +7,7 @@ use crate::relations::{ParentRef, Relation};
 use crate::rows::{Hold, JobRow, ProductRun, Row};
 use crate::sched::restart::{RestartPlan, RestartRequest};
 use crate::settings::{ClassSet, Settings};
+use crate::talk::{Place, Question, Reply};
 use crate::work::{Held, Phase, Report, WorkPhase};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,6 +115,17 @@ pub enum Input {
         held: Held,
         /// How.
         report: Report,
+    },
+    /// The test of an attempt asks something about its cluster. Asked again with its number, it has the same answer.
+    Ask {
+        /// From which connection.
+        connection: ConnectionId,
+        /// Which attempt.
+        held: Held,
+        /// The question's number, growing with each of the attempt.
+        ask: u64,
+        /// What.
+        question: Question,
     },
     /// For the gate.
     Gate(Box<crate::gate::io::Input>),
@@ -306,6 +318,17 @@ pub enum Message {
         name: String,
         /// The job's settings.
         settings: BTreeMap<String, String>,
+        /// Where it is among the jobs beside it.
+        place: Place,
+    },
+    /// The answer to what the test of an attempt asked.
+    Answer {
+        /// The attempt.
+        held: Held,
+        /// The question's number.
+        ask: u64,
+        /// The answer.
+        reply: Reply,
     },
     /// Stop this.
     Cancel {
@@ -337,6 +360,8 @@ pub struct HoldVerdict {
     pub held: Held,
     /// What.
     pub verdict: Verdict,
+    /// Where its job is among the jobs beside it.
+    pub place: Place,
 }
 
 /// Whether a worker's word about an attempt counts.
@@ -369,6 +394,9 @@ impl Input {
         match self {
             Self::PostJobs { jobs } | Self::PostProduct { jobs, .. } => parents(jobs),
             Self::Restart(request) => needs.clusters.extend(&request.jobs),
+            Self::Ask { question: Question::JobInfo { job }, .. } if !is_open(*job) => {
+                needs.jobs.insert(*job);
+            }
             Self::ForceResult { job, .. } | Self::DeleteJob { job } | Self::Edit { job, .. }
                 if !is_open(*job) =>
             {

@@ -21,4 +21,5 @@ pub mod rows;
 pub mod sched;
 pub mod settings;
 pub mod state;
+pub mod talk;
 pub mod work;

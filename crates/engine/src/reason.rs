@@ -70,6 +70,38 @@ pub enum WaitReason {
         /// Their names.
         names: Vec<String>,
     },
+    /// It runs, and its test waits for a lock that no job of its cluster has made.
+    NoLock {
+        /// `mutex` or `barrier`.
+        lock: String,
+        /// The lock's name.
+        name: String,
+    },
+    /// It runs, and its test waits for a mutex.
+    Mutex {
+        /// The mutex's name.
+        name: String,
+        /// Who has it.
+        held_by: Relative,
+    },
+    /// It runs, and its test waits at a barrier.
+    Barrier {
+        /// The barrier's name.
+        name: String,
+        /// How many have come.
+        come: u32,
+        /// How many have to.
+        tasks: u32,
+    },
+    /// It runs, and its test waits for its children.
+    Children {
+        /// The first of those that it waits for.
+        first: Relative,
+        /// How many more.
+        more: usize,
+        /// To start, not to end.
+        to_start: bool,
+    },
 }
 
 /// Another job, for people.
@@ -154,6 +186,24 @@ impl fmt::Display for WaitReason {
                 )
             }
             Self::Assets { names } => write!(f, "waits for its files to be fetched: {}", names.join(", ")),
+            Self::NoLock { lock, name } => {
+                write!(f, "its test waits for {lock} {name}, which no job of its cluster has made yet")
+            }
+            Self::Mutex { name, held_by } => {
+                write!(f, "its test waits for mutex {name}, held by job {held_by}")
+            }
+            Self::Barrier { name, come, tasks } => {
+                write!(f, "its test waits at barrier {name}: {come} of {tasks} jobs have come")
+            }
+            Self::Children { first, more, to_start } => {
+                let what = if *to_start { "start" } else { "end" };
+                write!(f, "its test waits for job {first} to {what}")?;
+                match more {
+                    0 => Ok(()),
+                    1 => f.write_str(" and for one more child"),
+                    more => write!(f, " and for {more} more children"),
+                }
+            }
         }
     }
 }

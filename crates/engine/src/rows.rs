@@ -2,6 +2,7 @@
 
 use crate::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp, WorkerName};
 use crate::job::{End, JobState};
+use crate::locks::{ClusterId, ClusterLocks};
 use crate::reason::WaitReason;
 use crate::relations::Parent;
 use crate::settings::{ClassSet, Settings};
@@ -200,6 +201,15 @@ pub struct QueueRow {
     pub reason: Option<WaitReason>,
 }
 
+/// The locks of a cluster. Without any the row can go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocksRow {
+    /// Whose.
+    pub cluster: ClusterId,
+    /// The locks.
+    pub locks: Option<ClusterLocks>,
+}
+
 /// One post of a product: what was asked for, and what came of it. Never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductRunRow {
@@ -255,6 +265,8 @@ pub enum Row {
     Worker(WorkerRow),
     /// A queue.
     Queue(QueueRow),
+    /// A cluster's locks.
+    Locks(LocksRow),
     /// Something of the gate.
     Gate(Box<crate::gate::rows::GateRow>),
 }
@@ -275,6 +287,8 @@ pub struct Rows {
     pub workers: Vec<WorkerRow>,
     /// All queues with a reason.
     pub queues: Vec<QueueRow>,
+    /// The locks of all clusters.
+    pub locks: Vec<LocksRow>,
     /// The highest number that a job ever had; 0 before the first.
     pub last_job: i64,
     /// The highest number that a post of a product ever had; 0 before the first.

@@ -77,6 +77,8 @@ pub struct Connection {
     pub verdicts: Vec<HoldVerdict>,
     /// Milliseconds.
     pub lease_ms: u64,
+    /// How often the server wants to hear from it.
+    pub beat_every: Duration,
 }
 
 impl ScriptedWorker {
@@ -116,8 +118,9 @@ impl ScriptedWorker {
         };
         connection.send(&self.hello(holds)).await?;
         match connection.receive().await? {
-            ToWorker::Welcome { lease_ms, holds, .. } => {
+            ToWorker::Welcome { lease_ms, heartbeat_ms, holds } => {
                 (connection.lease_ms, connection.verdicts) = (lease_ms, holds);
+                connection.beat_every = Duration::from_millis(heartbeat_ms.max(1));
                 Ok(Ok(connection))
             }
             ToWorker::Refused { reason, retry } => Ok(Err(Refused::Message { reason, retry })),
@@ -147,7 +150,9 @@ impl ScriptedWorker {
         request.headers_mut().insert(http::header::AUTHORIZATION, format!("Bearer {}", self.token).parse()?);
         match tokio::time::timeout(DEADLINE, tokio_tungstenite::connect_async(request)).await? {
             Ok((socket, _)) => {
-                Ok(Ok(Connection { socket, waiting: VecDeque::new(), verdicts: Vec::new(), lease_ms: 0 }))
+                let beat_every = Duration::from_secs(1);
+                let (waiting, verdicts) = (VecDeque::new(), Vec::new());
+                Ok(Ok(Connection { socket, waiting, verdicts, lease_ms: 0, beat_every }))
             }
             Err(tungstenite::Error::Http(response)) => Ok(Err(Refused::Status(response.status().as_u16()))),
             Err(error) => Err(error.into()),
@@ -190,11 +195,13 @@ impl Connection {
     }
 
     async fn next_message(&mut self) -> anyhow::Result<Option<ToWorker>> {
+        tokio::time::timeout(DEADLINE, self.next()).await.context("no message came in time")?
+    }
+
+    /// The next message, however long it takes; `None` if the connection ends. May be given up at any time.
+    pub async fn next(&mut self) -> anyhow::Result<Option<ToWorker>> {
         loop {
-            let next = tokio::time::timeout(DEADLINE, self.socket.next())
-                .await
-                .context("no message came in time")?;
-            match next {
+            match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(Some(serde_json::from_str(&text)?)),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Binary(_) | Message::Frame(_))) => bail!("the server sent a binary message"),
@@ -232,7 +239,7 @@ impl Connection {
     /// Waits for an attempt.
     pub async fn expect_assign(&mut self) -> anyhow::Result<Assigned> {
         self.expect("assign", |message| match message {
-            ToWorker::Assign { held, job, name, settings } => {
+            ToWorker::Assign { held, job, name, settings, place: _ } => {
                 Some(Assigned { held: *held, job: *job, name: name.clone(), settings: settings.clone() })
             }
             _ => None,

@@ -3,6 +3,9 @@
 //! Starlark makes these requests in memory; a program in another language sends them as JSON lines over a pipe.
 //! Names and defaults follow openQA's testapi. Times are seconds.
 
+pub use assay_engine::ids::JobId;
+pub use assay_engine::locks::LockOp;
+pub use assay_engine::talk::JobInState;
 use assay_records::number::{float, optional_float};
 use assay_records::step::StepResult;
 pub use assay_records::step::{AreaHit, ModuleFlags, NeedleHit, Source};
@@ -368,6 +371,42 @@ pub enum Request {
     FreezeVm {},
     /// Lets them go on.
     ResumeVm {},
+    /// Makes, takes, waits for or gives back a mutex or a barrier of the job's cluster. Answers a boolean.
+    Lock {
+        /// What: `{"op": "mutex_lock", "name": "x"}`.
+        lock: LockOp,
+        /// Seconds to wait at most; without it until nothing can come of it any more.
+        #[serde(default, deserialize_with = "optional_float")]
+        timeout: Option<f64>,
+    },
+    /// The jobs that run in parallel with this one as its children. Answers objects with `id` and `state`.
+    GetChildren {},
+    /// Those of them that are in a state.
+    GetChildrenByState {
+        /// `scheduled`, `running` or `done`.
+        state: String,
+    },
+    /// The jobs that this one runs in parallel with as their child. Answers objects with `id` and `state`.
+    GetParents {},
+    /// Facts of a job. Answers an object with `id`, `name`, `test`, `state`, `result` and `settings`.
+    GetJobInfo {
+        /// The job's number.
+        job: i64,
+    },
+    /// This job's number; null without a server.
+    GetCurrentJobId {},
+    /// Waits until each child has ended.
+    WaitForChildren {
+        /// Seconds to wait at most; without it as long as the job may run.
+        #[serde(default, deserialize_with = "optional_float")]
+        timeout: Option<f64>,
+    },
+    /// Waits until no child has yet to start.
+    WaitForChildrenToStart {
+        /// As for `wait_for_children`.
+        #[serde(default, deserialize_with = "optional_float")]
+        timeout: Option<f64>,
+    },
 }
 
 fn one() -> u32 {

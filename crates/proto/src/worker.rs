@@ -4,6 +4,7 @@
 //! endings by token, so that everything a worker says may be said again after a lost connection.
 
 use assay_engine::ids::{AttemptId, JobId};
+pub use assay_engine::talk::{JobInState, JobInfo, Place, Question, Reply};
 pub use assay_engine::work::{Held, Report, WorkPhase};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ pub const PROTOCOL: u32 = 1;
 
 /// The most bytes of a stream in one message, before base64.
 pub const MAX_CHUNK: usize = 64 * 1024;
+
+/// The longest frame of a network in a binary message, without the four bytes of its channel before it.
+pub const MAX_FRAME: usize = 4096 + 65536;
 
 /// From the worker to the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +70,30 @@ pub enum ToServer {
         held: Held,
         /// A PNG, base64.
         png: String,
+    },
+    /// The attempt's test asks something. After a reconnection what has no answer yet is asked again with its number.
+    Ask {
+        /// Which attempt.
+        held: Held,
+        /// The question's number, growing with each of the attempt.
+        ask: u64,
+        /// What.
+        question: Question,
+    },
+    /// From now on this connection takes part in a network of a cluster of which it holds a job. Frames go in binary
+    /// messages both ways: the channel as four bytes, big-endian, then the frame. Frames may be lost.
+    Plug {
+        /// The cluster.
+        cluster: JobId,
+        /// The network's name.
+        network: String,
+        /// The worker's number for it.
+        channel: u32,
+    },
+    /// No more.
+    Unplug {
+        /// See `plug`.
+        channel: u32,
     },
     /// The attempt has ended; all its streams have been sent and all its blobs uploaded.
     Finished {
@@ -138,6 +166,17 @@ pub enum ToWorker {
         name: String,
         /// The job's settings.
         settings: BTreeMap<String, String>,
+        /// Where the job is among those that run in parallel with it.
+        place: Place,
+    },
+    /// The answer to a question; may come twice.
+    Answer {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// The question's number.
+        ask: u64,
+        /// The answer.
+        reply: Reply,
     },
     /// Stop this attempt; send what there is and then `finished`.
     Cancel {

@@ -442,6 +442,87 @@ class Machine:
         """Lets the machine's processors go on."""
         self._ask("resume_vm")
 
+    # Jobs beside this one
+
+    def _lock(self, name: str, op: str, timeout: Optional[float] = None, **args: Any) -> bool:
+        given = {key: value for key, value in args.items() if value is not None}
+        return bool(self._ask(op, "lock", lock={"op": op, "name": name, **given}, timeout=timeout))
+
+    def mutex_create(self, name: str) -> None:
+        """Makes a mutex that nobody holds yet."""
+        self._lock(name, "mutex_create")
+
+    def mutex_lock(self, name: str, job: Optional[int] = None, timeout: Optional[float] = None) -> None:
+        """Waits until the mutex is there and free, and takes it; ``job`` means only one that this job has made."""
+        self._lock(name, "mutex_lock", timeout, where=job)
+
+    def mutex_try_lock(self, name: str, job: Optional[int] = None) -> bool:
+        """Takes the mutex if it is there and free; says whether."""
+        return self._lock(name, "mutex_try_lock", where=job)
+
+    def mutex_unlock(self, name: str) -> None:
+        """Gives the mutex back."""
+        self._lock(name, "mutex_unlock")
+
+    def mutex_wait(self, name: str, job: Optional[int] = None, timeout: Optional[float] = None) -> None:
+        """Waits until the mutex is there and free, and leaves it so."""
+        self._lock(name, "mutex_wait", timeout, where=job)
+
+    def barrier_create(self, name: str, tasks: int) -> None:
+        """Makes a barrier that so many jobs have to come to."""
+        self._lock(name, "barrier_create", tasks=tasks)
+
+    def barrier_wait(
+        self,
+        name: str,
+        job: Optional[int] = None,
+        check_dead_job: bool = False,
+        timeout: Optional[float] = None,
+    ) -> None:
+        """Waits until the barrier is there and all have come; with ``check_dead_job`` fails once one of the jobs has ended."""
+        self._lock(name, "barrier_wait", timeout, where=job, check_dead_job=check_dead_job)
+
+    def barrier_try_wait(self, name: str) -> bool:
+        """Passes the barrier if this is the last that it waits for; says whether."""
+        return self._lock(name, "barrier_try_wait")
+
+    def barrier_destroy(self, name: str) -> None:
+        """Removes the barrier."""
+        self._lock(name, "barrier_destroy")
+
+    def get_children(self) -> Dict[int, str]:
+        """The jobs that run in parallel with this one as its children: their states by number."""
+        return {job["id"]: job["state"] for job in self._ask("get_children")}
+
+    def get_children_by_state(self, state: str) -> List[int]:
+        """The numbers of those children that are ``scheduled``, ``running`` or ``done``."""
+        return [job["id"] for job in self._ask("get_children_by_state", state=state)]
+
+    def get_parents(self) -> List[int]:
+        """The numbers of the jobs that this one runs in parallel with as their child."""
+        return [job["id"] for job in self._ask("get_parents")]
+
+    def get_job_info(self, job: int) -> Dict[str, Any]:
+        """A job's ``id``, ``name``, ``test``, ``state``, ``result`` and ``settings``."""
+        return dict(self._ask("get_job_info", job=job))
+
+    def get_job_autoinst_vars(self, job: int) -> Dict[str, str]:
+        """A job's settings, secrets left out."""
+        return dict(self._ask("get_job_autoinst_vars", "get_job_info", job=job)["settings"])
+
+    def wait_for_children(self, timeout: Optional[float] = None) -> None:
+        """Waits until each child has ended."""
+        self._ask("wait_for_children", timeout=timeout)
+
+    def wait_for_children_to_start(self, timeout: Optional[float] = None) -> None:
+        """Waits until no child has yet to start."""
+        self._ask("wait_for_children_to_start", timeout=timeout)
+
+    def get_current_job_id(self) -> Optional[int]:
+        """This job's number; ``None`` in a run without a server."""
+        number = self._ask("get_current_job_id")
+        return None if number is None else int(number)
+
     # Flow
 
     def fail(self, message: str) -> None:

@@ -77,7 +77,8 @@
     if (fetching) { again = true; return; }
     fetching = true;
     try {
-      const wait = lastFetch + 400 - performance.now();
+      // Pages that cost more are fetched less often.
+      const wait = lastFetch + Math.max(400, ...$$("[data-pace]").map((part) => Number(part.dataset.pace))) - performance.now();
       if (wait > 0) await new Promise((done) => setTimeout(done, wait));
       lastFetch = performance.now();
       const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" } });
@@ -295,10 +296,57 @@
       move();
     }
   }
+  // ---- templates: checked as one types
+  function editor() {
+    const form = $("form#templates"), text = $("#yaml"), numbers = $("#numbers");
+    if (!form) return;
+    const count = () => {
+      const lines = text.value.split("\n").length;
+      if (numbers.childElementCount !== 0 || numbers.dataset.lines !== String(lines)) {
+        numbers.dataset.lines = lines;
+        numbers.textContent = Array.from({ length: lines }, (_, line) => line + 1).join("\n");
+      }
+      numbers.scrollTop = text.scrollTop;
+    };
+    let timer, asked = 0;
+    async function check() {
+      const mine = ++asked;
+      const body = new URLSearchParams({ template: text.value });
+      const answer = await fetch(form.dataset.check, { method: "POST", body }).catch(() => null);
+      if (mine !== asked) return;
+      const said = answer?.ok ? await answer.json() : { findings: [], templates: null };
+      $("#findings ol").replaceChildren(...said.findings.map((finding) => {
+        const item = document.createElement("li"), link = document.createElement("a");
+        item.className = finding.severity === "error" ? "k-failed" : "k-softfailed";
+        link.href = "#yaml";
+        link.dataset.line = finding.line;
+        link.textContent = `line ${finding.line}`;
+        item.append(link, ` ${finding.message}${finding.nearest ? `; did you mean ${finding.nearest}?` : ""}`);
+        return item;
+      }));
+      $("#save").disabled = said.templates === null;
+      $("#verdict").textContent = !answer?.ok ? "It could not be checked." : said.templates === null ? ""
+        : `It makes ${said.templates} template${said.templates === 1 ? "" : "s"}.`;
+    }
+    text.addEventListener("input", () => { count(); if (form.dataset.check) { clearTimeout(timer); timer = setTimeout(check, 250); } });
+    text.addEventListener("scroll", count);
+    $("#findings").addEventListener("click", (event) => {
+      const line = Number(event.target.closest("a[data-line]")?.dataset.line);
+      if (!line) return;
+      event.preventDefault();
+      const before = text.value.split("\n").slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+      text.focus();
+      text.setSelectionRange(before, before + (text.value.split("\n")[line - 1] ?? "").length);
+      text.scrollTop = Math.max(0, (line - 6) * parseFloat(getComputedStyle(text).lineHeight));
+    });
+    count();
+  }
   document.addEventListener("DOMContentLoaded", () => {
     document.body.append(viewer);
     skew = Number(document.body.dataset.now) / 1000 - Date.now() / 1000;
-    for (const select of $$(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
+    for (const select of $$(".filters select, .filters input[type=checkbox]")) select.addEventListener("change", () => select.form.requestSubmit());
+    for (const box of $$("form[data-plan] input")) box.addEventListener("change", () => box.form.requestSubmit($(".plan", box.form)));
+    editor();
     prepare();
     tick();
     setInterval(tick, 1000);

@@ -50,6 +50,7 @@ pub(crate) struct App {
     pub(crate) hub: Hub,
     pub(crate) live: LiveAttempts,
     pub(crate) closers: Closers,
+    pub(crate) told: crate::told::Told,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
     /// Why nothing is decided now; see [`App::trouble`].

@@ -7,7 +7,8 @@ use assay_store::{
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Everything, by kind and number.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +103,9 @@ impl Draft {
     }
 }
 
+/// How long what was done may wait for more of the kind before it is stored.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// The catalog and the way to change it.
 pub(crate) struct Library {
     store: Arc<dyn Store>,
@@ -109,6 +113,8 @@ pub(crate) struct Library {
     now: RwLock<Arc<Catalog>>,
     /// One change at a time; the last numbers given out.
     changing: tokio::sync::Mutex<BTreeMap<EntryKind, i64>>,
+    /// What was done and is not stored yet.
+    noted: Mutex<Vec<AuditEvent>>,
 }
 
 impl Library {
@@ -119,7 +125,8 @@ impl Library {
             catalog.put(row);
         }
         let now = RwLock::new(Arc::new(catalog));
-        Ok(Self { store, epoch, now, changing: tokio::sync::Mutex::new(last) })
+        let changing = tokio::sync::Mutex::new(last);
+        Ok(Self { store, epoch, now, changing, noted: Mutex::default() })
     }
 
     /// As it is now.
@@ -158,21 +165,34 @@ impl Library {
 }
 
 impl App {
-    /// Notes who did what, beside the request.
+    /// Notes who did what, beside the request: what comes within a moment is stored at once.
     pub(crate) fn audit(self: &Arc<Self>, user: &str, event: &str, data: Value) {
-        let (app, event) = (
-            self.clone(),
-            AuditEvent {
-                id: 0,
-                at: self.clock.now(),
-                user: user.to_owned(),
-                event: event.to_owned(),
-                data: data.to_string(),
-            },
-        );
+        let event = AuditEvent {
+            id: 0,
+            at: self.clock.now(),
+            user: user.to_owned(),
+            event: event.to_owned(),
+            data: data.to_string(),
+        };
+        let noted = || self.library.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = {
+            let mut noted = noted();
+            noted.push(event);
+            noted.len() == 1
+        };
+        if !first {
+            return; // the first one's task takes it along
+        }
+        let app = self.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = app.store.knowledge().audit(app.library.epoch(), &event).await {
-                tracing::warn!(%error, event = event.event, "who did what was not noted");
+            tokio::select! {
+                () = app.shutdown.cancelled() => {}
+                () = tokio::time::sleep(MOMENT) => {}
+            }
+            let events =
+                std::mem::take(&mut *app.library.noted.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Err(error) = app.store.knowledge().audit(app.library.epoch(), &events).await {
+                tracing::warn!(%error, events = events.len(), "who did what was not noted");
             }
         });
     }

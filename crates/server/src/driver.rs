@@ -11,6 +11,7 @@ mod tests;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::Consumes;
+use crate::told::Touched;
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
 use assay_engine::reason::Refusal;
@@ -133,6 +134,7 @@ struct Group {
     effects: Vec<Effect>,
     answers: Vec<(Asker, Result<Answer, Refusal>)>,
     closed: Vec<oneshot::Sender<()>>,
+    touched: Touched,
     /// Something of the gate is different.
     gate: bool,
 }
@@ -143,6 +145,7 @@ impl Group {
             match effect {
                 Effect::Save(row) => {
                     self.gate |= matches!(*row, Row::Gate(_));
+                    self.touched.row(&row);
                     self.batch.push(*row);
                 }
                 other => {
@@ -358,12 +361,16 @@ impl Driver {
                 }
                 Work::Closed { attempt, streams, stored } => {
                     group.batch.push_streams(attempt, streams);
+                    group.touched.job(attempt.job);
                     group.closed.push(stored);
                 }
             }
         }
         if !group.batch.is_empty() {
-            if let Err(error) = self.app.store.commit(self.epoch, &group.batch).await {
+            self.app.told.changes(&group.touched);
+            let stored = self.app.store.commit(self.epoch, &group.batch).await;
+            self.app.told.changed();
+            if let Err(error) = stored {
                 group.fail(&error.to_string());
                 return Err(Trouble::from(error));
             }
@@ -476,6 +483,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Heartbeat { .. } => "heartbeat",
         Input::Phase { .. } => "phase",
         Input::Finished { .. } => "finished",
+        Input::Ask { .. } => "ask",
         Input::Gate(_) => "gate",
         Input::Tick => "tick",
     }

@@ -40,6 +40,7 @@ mod record;
 mod remarks;
 mod streams;
 mod templates;
+mod told;
 mod web;
 
 pub use datadir::ServerFile;
@@ -271,6 +272,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
         closers: app::Closers::default(),
+        told: told::Told::default(),
         gate: hub,
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),

@@ -19,9 +19,10 @@ pub(crate) fn reason_of(job: &StoredJob) -> Option<String> {
             let wait = job.wait.as_ref().map(|wait| format!(": {wait}")).unwrap_or_default();
             Some(format!("waits for attempt {attempt}{wait}"))
         }
-        JobState::Active(active) => {
-            active.stopping.as_ref().map(|stopping| format!("{}; its worker is stopping it", stopping.reason))
-        }
+        JobState::Active(active) => match &active.stopping {
+            Some(stopping) => Some(format!("{}; its worker is stopping it", stopping.reason)),
+            None => job.row.wait.as_ref().map(ToString::to_string),
+        },
         JobState::Done(end) | JobState::Cancelled(end) => reason_of_end(end),
     }
 }

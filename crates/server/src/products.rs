@@ -27,26 +27,13 @@ pub(crate) struct Posted {
 pub(crate) fn for_planning(catalog: &Catalog) -> product::Catalog {
     let mut planned = product::Catalog::default();
     for row in catalog.machines.values() {
-        planned.add_machine(product::Machine {
-            name: row.name.clone(),
-            backend: row.backend.clone(),
-            settings: row.settings.clone(),
-            priority: None,
-        });
+        planned.add_machine(machine(row));
     }
     for row in catalog.suites.values() {
-        planned.add_suite(product::Suite {
-            name: row.name.clone(),
-            description: row.description.clone().unwrap_or_default(),
-            settings: row.settings.clone(),
-        });
+        planned.add_suite(suite(row));
     }
     for row in catalog.products.values() {
-        planned.add_medium(product::Medium {
-            key: medium_key(row),
-            name: row.name.clone(),
-            settings: row.settings.clone(),
-        });
+        planned.add_medium(medium(row));
     }
     for row in catalog.groups.values() {
         let parent = row.parent.and_then(|id| catalog.parents.get(&id));
@@ -78,7 +65,32 @@ pub(crate) fn for_planning(catalog: &Catalog) -> product::Catalog {
     planned
 }
 
-fn medium_key(row: &assay_store::Product) -> MediumKey {
+/// A machine as the planner wants it.
+pub(crate) fn machine(row: &assay_store::Machine) -> product::Machine {
+    product::Machine {
+        name: row.name.clone(),
+        backend: row.backend.clone(),
+        settings: row.settings.clone(),
+        priority: None,
+    }
+}
+
+/// A suite as the planner wants it.
+pub(crate) fn suite(row: &assay_store::TestSuite) -> product::Suite {
+    product::Suite {
+        name: row.name.clone(),
+        description: row.description.clone().unwrap_or_default(),
+        settings: row.settings.clone(),
+    }
+}
+
+/// A product as the planner wants it.
+pub(crate) fn medium(row: &assay_store::Product) -> product::Medium {
+    product::Medium { key: medium_key(row), name: row.name.clone(), settings: row.settings.clone() }
+}
+
+/// What makes a product unique.
+pub(crate) fn medium_key(row: &assay_store::Product) -> MediumKey {
     MediumKey {
         distri: row.distri.clone(),
         version: row.version.clone(),
@@ -113,7 +125,7 @@ impl App {
         request: &Request,
         by: &str,
     ) -> Result<Result<Posted, Plan>, Fault> {
-        let plan = self.plan_product(request);
+        let mut plan = self.plan_product(request);
         if plan.refused.is_some() {
             return Ok(Err(plan));
         }
@@ -121,7 +133,7 @@ impl App {
             Some(obsolete) => self.spared(obsolete).await?,
             None => BTreeSet::new(),
         };
-        match self.engine.ask(plan.clone().into_input(request, by, spared)).await? {
+        match self.engine.ask(plan.take_input(request, by, spared)).await? {
             Answer::Product { run, jobs, .. } => Ok(Ok(Posted { run, jobs, plan })),
             other => {
                 tracing::error!(answer = ?other, "the engine gave an answer to another question");

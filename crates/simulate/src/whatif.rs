@@ -56,6 +56,9 @@ pub struct RecordedBuild {
     /// The item's own changes; empty for refs and timers.
     #[serde(default)]
     pub changes: Vec<Patchset>,
+    /// Those below them that were not in their branches yet.
+    #[serde(default)]
+    pub ahead: Vec<Patchset>,
     /// The tree that was tested.
     #[serde(default)]
     pub tree: Option<Oid>,
@@ -132,9 +135,9 @@ pub struct Figures {
 /// How many builds ended as they did for which reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Sources {
-    /// The job was recorded on the change, always with one result.
+    /// The job was recorded on the very tree, by the changes in it, or on others of the change always with one result.
     pub recorded: usize,
-    /// It was recorded on the change with different results on different trees; one of them was taken.
+    /// It was recorded on other trees of the change with different results; that of the likest tree was taken.
     pub recorded_by_tree: usize,
     /// It was recorded, but not on the change: one of its recorded ends was drawn.
     pub sampled: usize,
@@ -180,13 +183,25 @@ impl Ord for Due {
 /// Recorded ends: how, and how long it took.
 type Ends = Vec<(BuildResult, i64)>;
 
-/// The same on one tree.
-type OnTree = (Option<Oid>, BuildResult, i64);
+/// How a job ended on one tree.
+#[derive(Clone)]
+struct OnTree {
+    tree: Option<Oid>,
+    /// The changes in it that were not in their branches yet, without the own ones.
+    ahead: BTreeSet<Patchset>,
+    result: BuildResult,
+    took: i64,
+}
+
+/// That of the trees with exactly these changes, or else the one that differs from it by the fewest.
+fn likest<'r>(known: &'r [OnTree], ahead: &BTreeSet<Patchset>) -> Option<&'r OnTree> {
+    known.iter().min_by_key(|one| one.ahead.symmetric_difference(ahead).count())
+}
 
 /// What is known of how jobs end.
 #[derive(Default)]
 struct Record {
-    /// Of a job on a change, one for each tree.
+    /// Of a job on a change, the last one for each tree.
     on_change: HashMap<(JobName, ChangeId, u32), Vec<OnTree>>,
     of_job: HashMap<JobName, Ends>,
     all: Ends,
@@ -203,9 +218,13 @@ impl Record {
             if let Some(own) = build.changes.last() {
                 let key = (build.job.clone(), own.change.clone(), own.patchset);
                 let known = record.on_change.entry(key).or_default();
-                if !known.iter().any(|(tree, _, _)| *tree == build.tree) {
-                    known.push((build.tree.clone(), result.clone(), took));
-                }
+                known.retain(|one| one.tree != build.tree || one.tree.is_none());
+                known.push(OnTree {
+                    tree: build.tree.clone(),
+                    ahead: build.ahead.iter().cloned().collect(),
+                    result: result.clone(),
+                    took,
+                });
             }
             record.of_job.entry(build.job.clone()).or_default().push((result.clone(), took));
             record.all.push((result.clone(), took));
@@ -217,7 +236,31 @@ impl Record {
 struct Running {
     job: JobName,
     own: Option<Patchset>,
+    /// The changes below its own.
+    ahead: BTreeSet<Patchset>,
     since: Option<Timestamp>,
+    /// How it will end, once it has begun.
+    end: Option<(BuildResult, Basis)>,
+}
+
+/// Where the end of a build comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    Recorded,
+    RecordedByTree,
+    Sampled,
+    Assumed,
+}
+
+impl Sources {
+    fn count(&mut self, from: Basis) {
+        *match from {
+            Basis::Recorded => &mut self.recorded,
+            Basis::RecordedByTree => &mut self.recorded_by_tree,
+            Basis::Sampled => &mut self.sampled,
+            Basis::Assumed => &mut self.assumed,
+        } += 1;
+    }
 }
 
 struct Replay<'h> {
@@ -232,8 +275,8 @@ struct Replay<'h> {
     busy: usize,
     queued: BTreeSet<(assay_engine::gate::config::Precedence, u64, Uuid)>,
     builds: HashMap<Uuid, Running>,
-    /// How often a job has run on a patchset.
-    runs: HashMap<(JobName, ChangeId, u32), usize>,
+    /// How often a job that was never recorded on a patchset has run on it.
+    runs: HashMap<(JobName, ChangeId, u32), u64>,
     states: HashMap<MergeId, BTreeMap<(ProjectName, BranchName), Tip>>,
     tips: BTreeMap<(ProjectName, BranchName), Tip>,
     /// The latest facts of each change, as recorded.
@@ -446,8 +489,12 @@ impl Replay<'_> {
     }
 
     fn start(&mut self, request: &BuildRequest) {
-        let own = request.changes.last().cloned();
-        self.builds.insert(request.uuid, Running { job: request.job.name.clone(), own, since: None });
+        let (own, ahead) = match request.changes.split_last() {
+            Some((own, ahead)) => (Some(own.clone()), ahead.iter().cloned().collect()),
+            None => (None, BTreeSet::new()),
+        };
+        let job = request.job.name.clone();
+        self.builds.insert(request.uuid, Running { job, own, ahead, since: None, end: None });
         self.order += 1;
         self.queued.insert((request.precedence, self.order, request.uuid));
         self.dispatch();
@@ -457,52 +504,51 @@ impl Replay<'_> {
         while self.slots.is_none_or(|slots| self.busy < slots) {
             let Some((_, _, uuid)) = self.queued.pop_first() else { break };
             let since = Timestamp(self.now.0 + START_US);
-            let Some(build) = self.builds.get_mut(&uuid) else { continue };
-            build.since = Some(since);
-            let (job, own) = (build.job.clone(), build.own.clone());
+            let Some(mut build) = self.builds.remove(&uuid) else { continue };
+            let (result, took, from) = self.end_of(&build);
+            (build.since, build.end) = (Some(since), Some((result, from)));
+            self.builds.insert(uuid, build);
             self.busy += 1;
             self.figures.builds += 1;
-            let took = self.end_of(&job, own.as_ref(), false).1;
             self.at(since, Happens::Input(Box::new(Input::BuildStarted { build: uuid })));
             self.at(Timestamp(since.0 + took), Happens::BuildEnds(uuid));
         }
     }
 
-    /// How this run of a job ends and how long it takes; `counts` once it has.
-    fn end_of(&mut self, job: &JobName, own: Option<&Patchset>, counts: bool) -> (BuildResult, i64) {
-        let key = own.map(|own| (job.clone(), own.change.clone(), own.patchset));
-        let run = key.as_ref().map_or(0, |key| self.runs.get(key).copied().unwrap_or(0));
-        if counts && let Some(key) = &key {
-            *self.runs.entry(key.clone()).or_default() += 1;
+    /// How this run of a job ends, how long it takes, and how that is known.
+    fn end_of(&mut self, build: &Running) -> (BuildResult, i64, Basis) {
+        let Running { job, own, ahead, .. } = build;
+        let key = own.as_ref().map(|own| (job.clone(), own.change.clone(), own.patchset));
+        if let Some(known) = key.as_ref().and_then(|key| self.record.on_change.get(key))
+            && let Some(likest) = likest(known, ahead)
+        {
+            let agreed = known.iter().all(|one| one.result.word == likest.result.word);
+            let from = if agreed || likest.ahead == *ahead { Basis::Recorded } else { Basis::RecordedByTree };
+            return (likest.result.clone(), likest.took, from);
         }
-        let mut told = self.figures.sources;
-        let known = key.as_ref().and_then(|key| self.record.on_change.get(key));
-        let draw = mix(self.seed, mix(crate::chance::hash(1, job.as_str().as_bytes()), run as u64))
-            ^ own.map_or(0, |own| mix(own.change.number, u64::from(own.patchset)));
+        let run = key.map_or(0, |key| {
+            let runs = self.runs.entry(key).or_default();
+            *runs += 1;
+            *runs
+        });
+        let draw = mix(self.seed, mix(crate::chance::hash(1, job.as_str().as_bytes()), run))
+            ^ own.as_ref().map_or(0, |own| mix(own.change.number, u64::from(own.patchset)));
         let pick = |ends: &Ends| ends.get((draw % ends.len().max(1) as u64) as usize).cloned();
-        let end = if let Some(known) = known {
-            let agreed = known.iter().all(|(_, result, _)| result.word == known[0].1.word);
-            *(if agreed { &mut told.recorded } else { &mut told.recorded_by_tree }) += 1;
-            let (_, result, took) = &known[run % known.len()];
-            (result.clone(), *took)
-        } else if let Some(end) = self.record.of_job.get(job).and_then(pick) {
-            told.sampled += 1;
-            end
-        } else {
-            told.assumed += 1;
-            pick(&self.record.all).unwrap_or_else(|| (BuildResult::success(), UNKNOWN_JOB_US))
-        };
-        if counts {
-            self.figures.sources = told;
+        if let Some((result, took)) = self.record.of_job.get(job).and_then(pick) {
+            return (result, took, Basis::Sampled);
         }
-        end
+        let (result, took) =
+            pick(&self.record.all).unwrap_or_else(|| (BuildResult::success(), UNKNOWN_JOB_US));
+        (result, took, Basis::Assumed)
     }
 
     fn build_ends(&mut self, uuid: Uuid) {
         let Some(build) = self.builds.remove(&uuid) else { return };
         self.free(&build);
-        let (result, _) = self.end_of(&build.job, build.own.as_ref(), true);
-        self.feed(Input::BuildEnded { build: uuid, result });
+        if let Some((result, from)) = build.end {
+            self.figures.sources.count(from);
+            self.feed(Input::BuildEnded { build: uuid, result });
+        }
         self.dispatch();
     }
 
@@ -519,7 +565,7 @@ impl Replay<'_> {
 
     fn free(&mut self, build: &Running) {
         self.busy = self.busy.saturating_sub(1);
-        self.machine_us += build.since.map_or(0, |since| self.now.micros_since(since));
+        self.machine_us += build.since.map_or(0, |since| self.now.micros_since(since).max(0)); // cancelled before a worker had begun
     }
 
     fn land(&mut self, request: &LandRequest) {
@@ -656,12 +702,50 @@ mod tests {
     }
 
     #[test]
+    fn a_result_is_that_of_the_likest_tree() {
+        let change = |number| Patchset { change: Gerrit::new("gerrit".into()).id(number), patchset: 1 };
+        let build = |tree: &str, ahead: &[u64], word: &str| RecordedBuild {
+            job: "unit".into(),
+            pipeline: "gate".into(),
+            changes: vec![change(9)],
+            ahead: ahead.iter().map(|number| change(*number)).collect(),
+            tree: Some(tree.into()),
+            started_at: Some(Timestamp(0)),
+            ended_at: Some(Timestamp(7)),
+            result: Some(BuildResult { word: word.to_owned(), ..BuildResult::success() }),
+        };
+        let builds =
+            [build("a", &[], "SUCCESS"), build("b", &[1], "FAILURE"), build("c", &[1, 2], "FAILURE")];
+        let record = Record::new(&builds);
+        let known = &record.on_change[&("unit".into(), change(9).change, 1)];
+        for (ahead, tree) in [(&[][..], "a"), (&[1], "b"), (&[2, 1], "c"), (&[3], "a"), (&[1, 2, 3], "c")] {
+            let ahead: BTreeSet<_> = ahead.iter().map(|number| change(*number)).collect();
+            assert_eq!(
+                likest(known, &ahead).and_then(|one| one.tree.clone()),
+                Some(tree.into()),
+                "{ahead:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_never_ran_is_assumed_and_told() {
         let history = parse(&history(), "history").expect("a history");
         let config = config("", "[unit, slow]");
         let figures = replay(&history, &config, None, 1);
         assert_eq!(unknown_jobs(&history, &config), ["slow".into()]);
         assert!(figures.sources.assumed >= 10 && figures.sources.recorded >= 10, "{figures:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_the_reader(text in ".{0,200}", cut in 0_usize..4000, with in ".{0,3}") {
+            let _ = parse(&text, "h");
+            let mut good = history();
+            let at = (0..=cut.min(good.len())).rev().find(|at| good.is_char_boundary(*at)).unwrap_or(0);
+            good.insert_str(at, &with);
+            let _ = parse(&good, "h");
+        }
     }
 
     #[test]

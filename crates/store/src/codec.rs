@@ -7,7 +7,7 @@ use crate::types::{JobSummary, StoredAttempt, Streams};
 use assay_engine::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp};
 use assay_engine::job::{End, StateWord};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_engine::rows::{AttemptRow, JobRow, ProductRunRow, QueueRow, Retries, WorkerRow};
+use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Retries, WorkerRow};
 use assay_engine::settings::ClassSet;
 use assay_engine::work::Phase;
 use serde::Serialize;
@@ -71,7 +71,10 @@ impl Fields {
         known(&word).ok_or_else(|| self.broken(format_args!("{word:?} is no word that Assay knows")))
     }
 
-    fn optional_word<T>(&mut self, known: impl Fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+    pub(crate) fn optional_word<T>(
+        &mut self,
+        known: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
         let Some(word) = self.optional_text()? else { return Ok(None) };
         match known(&word) {
             Some(value) => Ok(Some(value)),
@@ -141,18 +144,19 @@ pub(crate) struct Upsert {
     pub(crate) same: Option<(&'static str, &'static str)>,
 }
 
-/// How many rows go into one statement when there are many. Only two numbers, so that statements stay prepared.
-const ROWS_AT_ONCE: usize = 32;
+/// How many rows go into one statement. Only few numbers, so that statements stay prepared.
+const ROWS_AT_ONCE: [usize; 3] = [32, 4, 1];
 
 impl Upsert {
     /// The statements that store `rows`, whose keys differ.
     pub(crate) fn statements(&self, rows: Vec<Vec<Value>>) -> Vec<Statement> {
         let mut statements = Vec::new();
         let mut rows = rows.into_iter();
-        while rows.len() >= ROWS_AT_ONCE {
-            statements.push(self.statement(rows.by_ref().take(ROWS_AT_ONCE).collect()));
+        for size in ROWS_AT_ONCE {
+            while rows.len() >= size {
+                statements.push(self.statement(rows.by_ref().take(size).collect()));
+            }
         }
-        statements.extend(rows.map(|row| self.statement(vec![row])));
         statements
     }
 
@@ -473,4 +477,21 @@ pub(crate) fn save_queue(queue: &QueueRow) -> Result<Statement, StoreError> {
 pub(crate) fn queue(row: Vec<Value>) -> Result<QueueRow, StoreError> {
     let mut fields = Fields::new("queues", row);
     Ok(QueueRow { classes: ClassSet::parse(&fields.text()?), reason: Some(fields.json()?) })
+}
+
+pub(crate) fn save_locks(row: &LocksRow) -> Result<Statement, StoreError> {
+    let cluster = row.cluster.0;
+    let Some(locks) = &row.locks else {
+        return Ok(Statement::new("DELETE FROM cluster_locks WHERE cluster = $1", [cluster.into()]));
+    };
+    Ok(Statement::new(
+        "INSERT INTO cluster_locks (cluster, body) VALUES ($1, $2) \
+         ON CONFLICT (cluster) DO UPDATE SET body = excluded.body",
+        [cluster.into(), json("cluster_locks", locks)?.into()],
+    ))
+}
+
+pub(crate) fn locks(row: Vec<Value>) -> Result<LocksRow, StoreError> {
+    let mut fields = Fields::new("cluster_locks", row);
+    Ok(LocksRow { cluster: JobId(fields.int()?), locks: Some(fields.json()?) })
 }

@@ -12,17 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Puts together `SELECT` statements whose conditions vary.
-struct Select {
-    sql: String,
+pub(crate) struct Select {
+    pub(crate) sql: String,
     values: Vec<Value>,
 }
 
 impl Select {
-    fn new(sql: String) -> Self {
+    pub(crate) fn new(sql: String) -> Self {
         Self { sql, values: Vec::new() }
     }
 
-    fn value(&mut self, value: Value) {
+    pub(crate) fn value(&mut self, value: Value) {
         self.values.push(value);
         let _ = write!(self.sql, "${}", self.values.len());
     }
@@ -34,7 +34,7 @@ impl Select {
     }
 
     /// `column IN (…)`, without an `AND`.
-    fn one_of(&mut self, column: &str, values: impl IntoIterator<Item = Value>) {
+    pub(crate) fn one_of(&mut self, column: &str, values: impl IntoIterator<Item = Value>) {
         let mut before = " IN (";
         self.sql.push_str(column);
         for value in values {
@@ -53,7 +53,7 @@ impl Select {
         }
     }
 
-    fn statement(self) -> Statement {
+    pub(crate) fn statement(self) -> Statement {
         Statement::built(self.sql, self.values)
     }
 }

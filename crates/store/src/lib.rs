@@ -9,6 +9,7 @@
 
 mod assets;
 pub mod blobs;
+mod builds;
 mod codec;
 mod disk;
 mod error;
@@ -31,11 +32,14 @@ pub use gate::{
 pub use knowledge::{
     AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
     EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product,
-    SettingsMap, StoredKey, TestSuite, User, UserId, UserRole,
+    SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets, User, UserId, UserRole,
 };
-pub use types::{Batch, Epoch, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob, Streams};
+pub use types::{
+    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,
+    Streams,
+};
 
-use assay_engine::ids::{AttemptId, JobId, ProductRunId};
+use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId};
 use assay_engine::job::StateWord;
 use assay_engine::relations::Parent;
 use assay_engine::rows::{ProductRunRow, Rows, WorkerRow};
@@ -75,8 +79,19 @@ pub trait Store: Send + Sync {
     /// Jobs without their settings, the newest first: for lists of thousands.
     async fn summaries(&self, filter: &JobFilter) -> Result<Vec<JobSummary>, StoreError>;
 
+    /// The numbers of jobs, the newest first.
+    async fn ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, StoreError> {
+        Ok(self.summaries(filter).await?.into_iter().map(|job| job.id).collect())
+    }
+
     /// How many jobs there are that the filter lets through, whatever its limit and offset are.
     async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError>;
+
+    /// The builds of these groups, of all groups if none is named.
+    async fn group_builds(&self, groups: &[GroupId]) -> Result<Vec<GroupBuild>, StoreError>;
+
+    /// What became of builds.
+    async fn tallies(&self, builds: &[(GroupId, String)]) -> Result<Vec<BuildTally>, StoreError>;
 
     /// Everything that is related to these jobs by any number of steps from parent to child and back, with the jobs
     /// themselves, the oldest first; with `clones` also what was made from any of them. Stops looking beyond

@@ -352,4 +352,27 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
         ],
     },
+    Version {
+        number: 6,
+        statements: &[
+            // What lets a browser in: only a hash of it is here.
+            "CREATE TABLE tickets (
+            hash TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            user_id BIGINT NOT NULL REFERENCES users (id),
+            created_at BIGINT NOT NULL,
+            expires_at BIGINT NOT NULL
+        )",
+        ],
+    },
+    Version {
+        number: 7,
+        statements: &[
+            // Mutexes and barriers of a cluster whose jobs run, as the engine has them, in JSON.
+            "CREATE TABLE cluster_locks (
+            cluster BIGINT PRIMARY KEY,
+            body TEXT NOT NULL
+        )",
+        ],
+    },
 ];

@@ -3,9 +3,11 @@
 use crate::codec::{self, Fields};
 use crate::error::StoreError;
 use crate::schema::{VERSION_TABLE, VERSIONS};
-use crate::types::{Batch, Epoch, JobFilter, JobSummary, RunFilter, StoredAttempt, StoredJob};
-use crate::{GateStore, KnowledgeStore, Store, gate, jobs};
-use assay_engine::ids::{AttemptId, JobId, ProductRunId};
+use crate::types::{
+    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, StoredAttempt, StoredJob,
+};
+use crate::{GateStore, KnowledgeStore, Store, builds, gate, jobs};
+use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId};
 use assay_engine::job::StateWord;
 use assay_engine::relations::Parent;
 use assay_engine::rows::{ProductRunRow, Rows, SETTLED_WINDOW, WorkerRow};
@@ -220,6 +222,9 @@ impl<B: Backend> Store for Sql<B> {
         for queue in batch.queues.values() {
             statements.push(codec::save_queue(queue)?);
         }
+        for locks in batch.locks.values() {
+            statements.push(codec::save_locks(locks)?);
+        }
         for (attempt, streams) in &batch.streams {
             statements.push(codec::save_streams(*attempt, streams)?);
         }
@@ -259,6 +264,11 @@ impl<B: Backend> Store for Sql<B> {
         for row in self.query(doing, "SELECT classes, reason FROM queues", vec![]).await? {
             rows.queues.push(codec::queue(row)?);
         }
+        for row in
+            self.query(doing, "SELECT cluster, body FROM cluster_locks ORDER BY cluster", vec![]).await?
+        {
+            rows.locks.push(codec::locks(row)?);
+        }
         rows.gate = self.load_gate().await?;
         Ok(rows)
     }
@@ -276,9 +286,27 @@ impl<B: Backend> Store for Sql<B> {
         rows.into_iter().map(codec::summary).collect()
     }
 
+    async fn ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, StoreError> {
+        let rows = self.backend.query("list jobs", jobs::select_jobs("id", filter, B::FIND)).await?;
+        rows.into_iter().map(|row| Ok(JobId(Fields::new("jobs", row).int()?))).collect()
+    }
+
     async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError> {
         let rows = self.backend.query("count jobs", jobs::count_jobs(filter, B::FIND)).await?;
         Ok(u64::try_from(codec::one_number("jobs", &rows)?).unwrap_or(0))
+    }
+
+    async fn group_builds(&self, groups: &[GroupId]) -> Result<Vec<GroupBuild>, StoreError> {
+        let rows = self.backend.query("list builds", builds::of_groups(groups)).await?;
+        rows.into_iter().map(builds::group_build).collect()
+    }
+
+    async fn tallies(&self, builds: &[(GroupId, String)]) -> Result<Vec<BuildTally>, StoreError> {
+        if builds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.backend.query("count the jobs of builds", builds::tallies(builds)).await?;
+        rows.into_iter().map(builds::tally).collect()
     }
 
     async fn cluster(&self, jobs: &[JobId], clones: bool) -> Result<Vec<StoredJob>, StoreError> {

@@ -32,7 +32,8 @@ impl Sqlite {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .pragma("cache_size", "-1024") // KiB
-            .statement_cache_capacity(32)
+            .pragma("wal_autocheckpoint", "4096") // pages: 16 MiB, so that few commits pay for moving it
+            .statement_cache_capacity(64)
             .disable_statement_logging();
         let readers = options.clone().pragma("query_only", "on");
         let writer = SqlitePoolOptions::new()
@@ -40,11 +41,15 @@ impl Sqlite {
             .acquire_timeout(BUSY * 4)
             .idle_timeout(None)
             .max_lifetime(None)
+            .test_before_acquire(false) // it is a thread of this process, and asking it costs as much as a small query
             .connect_with(options)
             .await
             .map_err(|source| open_error(&path, source))?;
-        let readers =
-            SqlitePoolOptions::new().max_connections(2).acquire_timeout(BUSY * 4).connect_lazy_with(readers);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(BUSY * 4)
+            .test_before_acquire(false)
+            .connect_lazy_with(readers);
         Ok(Self { path, writer, readers })
     }
 

@@ -7,7 +7,7 @@ use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId, Timestamp, Work
 use assay_engine::job::StateWord;
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::WaitReason;
-use assay_engine::rows::{AttemptRow, JobRow, ProductRunRow, QueueRow, Row, WorkerRow};
+use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, WorkerRow};
 use assay_engine::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +27,7 @@ pub struct Batch {
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
     pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
+    pub(crate) locks: BTreeMap<JobId, LocksRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
 }
@@ -44,6 +45,7 @@ impl Batch {
             Row::Attempt(row) => drop(self.attempts.insert(row.id, row)),
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
+            Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
             Row::Gate(row) => self.push_gate(*row),
         }
     }
@@ -72,6 +74,7 @@ impl Batch {
             && self.attempts.is_empty()
             && self.workers.is_empty()
             && self.queues.is_empty()
+            && self.locks.is_empty()
             && self.streams.is_empty()
             && self.gate.is_empty()
     }
@@ -142,6 +145,44 @@ pub struct JobSummary {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// A build that a group has jobs of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupBuild {
+    /// The group.
+    pub group: GroupId,
+    /// `VERSION` of its newest job.
+    pub version: Option<String>,
+    /// `BUILD`.
+    pub build: String,
+    /// Its newest job.
+    pub newest: JobId,
+    /// Its oldest job.
+    pub oldest: JobId,
+}
+
+/// How many jobs of a build are in one state; of each scenario only the newest job counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildTally {
+    /// The group.
+    pub group: GroupId,
+    /// `DISTRI`.
+    pub distri: Option<String>,
+    /// `VERSION`.
+    pub version: Option<String>,
+    /// `BUILD`.
+    pub build: String,
+    /// The state in one word.
+    pub state: StateWord,
+    /// How they ended.
+    pub outcome: Option<Outcome>,
+    /// How many.
+    pub jobs: u64,
+    /// How many of them somebody has commented.
+    pub remarked: u64,
+    /// When the newest of them was posted.
+    pub newest_at: Timestamp,
 }
 
 /// Which of several generations of a job are meant.

@@ -4,10 +4,13 @@
 //! - [`assets`]: images and other files that jobs read and publish.
 //! - [`exec`]: what carries an attempt out (`vm`, `shell`, `dummy`).
 //! - [`link`]: the conversation with the server: leases, uploads, resume.
+//! - [`questions`], [`networks`]: the way to the jobs beside one, by words and by frames.
 
 pub mod assets;
 pub mod attempt;
 pub mod exec;
 pub mod link;
 pub mod lock;
+pub mod networks;
+pub mod questions;
 pub mod suite;

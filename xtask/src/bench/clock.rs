@@ -18,6 +18,12 @@ pub(super) fn sleep(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// How long this thread has had a processor: what others do on the machine is not in it.
+pub(super) fn processor() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// A fixed rate: a turn that took longer than its time is not made up for.
 pub(super) struct Pace {
     next: Instant,

@@ -10,21 +10,34 @@ pub(super) enum Unit {
     Milliseconds,
     /// Of 10^6 bytes.
     Megabytes,
+    /// The more the better; of all others the less the better.
+    PerSecond,
+    /// As above.
+    PerMinute,
 }
 
 impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::Seconds => format!("{value:.2} s"),
+            Self::Milliseconds if value.abs() < 0.01 => format!("{:.2} ms", value * 1e3),
             Self::Milliseconds => format!("{:.0} ms", value * 1e3),
             Self::Megabytes => format!("{value:.0} MB"),
+            Self::PerSecond => format!("{value:.0}/s"),
+            Self::PerMinute => format!("{value:.0}/min"),
         }
+    }
+
+    fn is_rate(self) -> bool {
+        matches!(self, Self::PerSecond | Self::PerMinute)
     }
 
     fn json(self) -> &'static str {
         match self {
             Self::Seconds | Self::Milliseconds => "s",
             Self::Megabytes => "MB",
+            Self::PerSecond => "1/s",
+            Self::PerMinute => "1/min",
         }
     }
 }
@@ -52,7 +65,7 @@ pub(super) struct Figure {
     unit: Unit,
     pub(super) seen: f64,
     samples: Vec<f64>,
-    /// At most this.
+    /// At most this; of rates at least this.
     reach: Option<f64>,
     peers: Vec<Peer>,
 }
@@ -92,7 +105,8 @@ impl Figure {
     }
 
     pub(super) fn reached(&self) -> bool {
-        self.reach.is_none_or(|reach| self.seen <= reach)
+        self.reach
+            .is_none_or(|reach| if self.unit.is_rate() { self.seen >= reach } else { self.seen <= reach })
     }
 }
 
@@ -135,7 +149,10 @@ pub(super) fn table(figures: &[Figure], notes: &[String]) -> String {
         );
         rows.push([
             figure.what.to_owned(),
-            figure.reach.map_or_else(|| "-".into(), |reach| format!("<= {}", unit.show(reach))),
+            figure.reach.map_or_else(
+                || "-".into(),
+                |reach| format!("{} {}", if unit.is_rate() { ">=" } else { "<=" }, unit.show(reach)),
+            ),
             unit.show(figure.seen),
             spread,
             peers.collect::<Vec<_>>().join("; "),
@@ -208,5 +225,8 @@ mod tests {
         assert!(!worst.reached());
         let mean = Figure::mean("delay", Unit::Milliseconds, vec![0.08, 0.01], 0.05, Vec::new());
         assert!(mean.reached() && table(&[mean], &[]).contains("| 45 ms "));
+        let rate = |seen| Figure::of("rate", Unit::PerSecond, vec![seen], Some(1500.0), Vec::new());
+        assert!(rate(1600.0).reached() && !rate(1400.0).reached());
+        assert!(table(&[rate(1600.0)], &[]).contains("| >= 1500/s | 1600/s "));
     }
 }

@@ -299,14 +299,14 @@ impl World {
     }
 }
 
-fn start(product: &Product, data: &Utf8Path, name: &str, words: &[&str]) -> Result<Tree> {
+pub(super) fn start(product: &Product, data: &Utf8Path, name: &str, words: &[&str]) -> Result<Tree> {
     fs_err::create_dir_all(data)?;
     let log = fs_err::File::create(data.join(format!("{name}.log")))?.into_file();
     Tree::start(product.command(data, words).stdout(Stdio::null()).stderr(Stdio::from(log)))
 }
 
 /// A file that a program writes when it is ready.
-fn read(path: &Utf8Path) -> Result<String> {
+pub(super) fn read(path: &Utf8Path) -> Result<String> {
     let deadline = clock::now() + PATIENCE;
     let mut pace = Pace::new(Duration::from_millis(20));
     while clock::now() < deadline {

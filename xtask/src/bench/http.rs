@@ -1,8 +1,8 @@
-//! As much of HTTP as a benchmark needs: one request for each connection, answers in JSON.
+//! As much of HTTP as a benchmark needs: answers in JSON of one request for each connection, and connections that stay.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -36,4 +36,73 @@ pub(super) fn ask(address: &str, path: &str, body: Option<&Value>) -> Result<Val
         bail!("{method} {path}: {status}: {}", body.trim());
     }
     serde_json::from_str(body).with_context(|| format!("{path} answered {body:?}"))
+}
+
+/// A connection that stays, as browsers and clients have one, with a token.
+pub(super) struct Client {
+    stream: BufReader<TcpStream>,
+    address: String,
+    token: String,
+}
+
+impl Client {
+    pub(super) fn new(address: &str, token: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream), address: address.to_owned(), token: token.to_owned() })
+    }
+
+    /// The body of what is at `path`.
+    pub(super) fn get(&mut self, path: &str) -> Result<Vec<u8>> {
+        self.ask("GET", path, "")
+    }
+
+    /// Sends `form`, which is escaped already.
+    pub(super) fn post(&mut self, path: &str, form: &str) -> Result<Value> {
+        let body = self.ask("POST", path, form)?;
+        serde_json::from_slice(&body).with_context(|| format!("{path} answered no JSON"))
+    }
+
+    fn ask(&mut self, method: &str, path: &str, form: &str) -> Result<Vec<u8>> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            self.address,
+            self.token,
+            form.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let mut line = String::new();
+        let mut next = |stream: &mut BufReader<TcpStream>| -> Result<String> {
+            line.clear();
+            stream.read_line(&mut line)?;
+            Ok(line.trim_end().to_owned())
+        };
+        let status = next(&mut self.stream)?;
+        let (mut length, mut chunked) = (0, false);
+        loop {
+            let header = next(&mut self.stream)?.to_ascii_lowercase();
+            match header.split_once(':') {
+                Some(("content-length", value)) => length = value.trim().parse()?,
+                Some(("transfer-encoding", _)) => chunked = true,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        while chunked {
+            let size = usize::from_str_radix(&next(&mut self.stream)?, 16).context("a chunk's size")?;
+            let from = body.len();
+            body.resize(from + size, 0);
+            self.stream.read_exact(&mut body[from..])?;
+            next(&mut self.stream)?;
+            chunked = size > 0;
+        }
+        if status.split(' ').nth(1).is_none_or(|status| !status.starts_with('2')) {
+            bail!("{method} {path}: {status}: {}", String::from_utf8_lossy(&body).trim());
+        }
+        Ok(body)
+    }
 }

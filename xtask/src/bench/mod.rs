@@ -13,8 +13,10 @@ mod minimal;
 mod monitor;
 mod proc;
 mod product;
+pub(crate) mod scheduling;
 mod scratch;
 mod server;
+pub(crate) mod step;
 
 use crate::tools;
 use anyhow::{Context, Result, bail};

@@ -41,6 +41,11 @@ impl Product {
         self.scratch.path(&format!("{name}-{}", clock::unix_us()))
     }
 
+    /// The same in memory, where the disk takes no time.
+    pub(super) fn fresh_in_memory(&self, name: &str) -> Utf8PathBuf {
+        self.scratch.in_memory(&format!("{name}-{}", clock::unix_us()))
+    }
+
     pub(super) fn command(&self, data: &Utf8Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.env_remove("ASSAY_SERVER").env_remove("ASSAY_TOKEN").env("ASSAY_DATA", data);

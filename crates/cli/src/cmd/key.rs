@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::ReceiptKey;
-use assay_proto::api::people::{MadeKey, NewKey, UserList};
+use assay_proto::api::people::{MadeKey, NewKey, NewSetupToken, SetupToken, UserList};
 use serde_json::Value;
 
 const API: &str = "/api/assay/v1";
@@ -26,6 +26,26 @@ pub(crate) enum Key {
     Revoke {
         /// The key, as `assay key list` shows it.
         key: String,
+    },
+    /// Make a token with which somebody signs in on the pages, once. It is shown once.
+    #[command(
+        after_help = "Examples:\n  assay key setup-token ann --role admin\n  assay key setup-token bob --expires-hours 2"
+    )]
+    SetupToken {
+        /// Who; the user is made if there is none of that name.
+        user: String,
+        /// What a new user may do (default: operator).
+        #[arg(long, value_parser = ["viewer", "operator", "admin"])]
+        role: Option<String>,
+        /// After so many hours it is refused.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
+        expires_hours: u32,
+    },
+    /// Sign somebody out of all browsers, and take back setup tokens that were not used.
+    #[command(after_help = "Example:\n  assay key sign-out ann")]
+    SignOut {
+        /// Who.
+        user: String,
     },
     /// Print the public key of receipts as a line for a trust file.
     #[command(after_help = "Example:\n  assay key show >trust && assay verify . master --trust trust")]
@@ -84,6 +104,31 @@ impl Key {
                     ui::print_json(&answer);
                 } else {
                     println!("key {key} is revoked");
+                }
+                Ok(Code::Ok)
+            }
+            Self::SetupToken { user, role, expires_hours } => {
+                let new = NewSetupToken { user, role, expires_hours: Some(expires_hours) };
+                let made: SetupToken = client.post(&format!("{API}/setup-tokens"), &new)?;
+                if common.json {
+                    ui::print_json(&made);
+                } else {
+                    let SetupToken { token, user, role, expires } = made;
+                    println!(
+                        "{user} ({role}) signs in at {}/login with this token, once, before {expires}:",
+                        client.url()
+                    );
+                    println!("{token}");
+                }
+                Ok(Code::Ok)
+            }
+            Self::SignOut { user } => {
+                let path = format!("{API}/users/{}/sessions", super::pipeline::encoded(&user));
+                let answer: Value = client.delete(&path)?;
+                if common.json {
+                    ui::print_json(&answer);
+                } else {
+                    println!("{user} is signed out everywhere");
                 }
                 Ok(Code::Ok)
             }

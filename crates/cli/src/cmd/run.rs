@@ -181,6 +181,7 @@ async fn execute(
         tap: ScreenTap::default(),
         began,
         assets: None,
+        cluster: None,
         host: Arc::new(host),
     };
     let mut progress = Progress::new(out, ui::can_draw() && !common.json && common.verbose == 0);

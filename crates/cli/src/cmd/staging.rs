@@ -1,8 +1,9 @@
 //! `assay staging`: the outside world as fakes behind real protocols, to try a configuration without touching anything.
 
-use crate::Common;
 use crate::cmd::run::Interrupts;
 use crate::exit::{CliError, Code};
+use crate::{Common, client, paths, ui};
+use assay_fakes::crew::Crew;
 use assay_fakes::gerrit::model::SubmitType;
 use assay_fakes::gerrit::{Account, Options, ServeOptions, serve};
 use camino::Utf8PathBuf;
@@ -14,6 +15,36 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum Staging {
     /// A Gerrit: SSH, git and REST on loopback, with labels, submit rules and switches for what can go wrong.
     Gerrit(Gerrit),
+    /// Workers by the hundred that pass whatever they are given.
+    Workers(Workers),
+}
+
+/// Connect workers to a server, each with one slot, that pass at once whatever job they are given.
+///
+/// To see how a server bears a load. They say as one line of JSON how many jobs they had, and within which time.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  assay staging workers --count 1000 --class crew
+                          assay staging workers --count 20 --jobs 500 --server http://127.0.0.1:8484 --token-file worker.token")]
+pub(crate) struct Workers {
+    /// How many.
+    #[arg(long, default_value_t = 100)]
+    count: usize,
+    /// What they offer to jobs, as WORKER_CLASS.
+    #[arg(long, default_value = "crew")]
+    class: String,
+    /// Go when they have done so many jobs (default: at Ctrl-C).
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<u64>,
+    /// The server (default: the one that uses the data directory).
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// File with the worker token (default: tokens/worker in the data directory).
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<Utf8PathBuf>,
+    /// Write the number of workers to this file when all are connected.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<Utf8PathBuf>,
 }
 
 /// Start a Gerrit that is good enough for git-review, for Zuul and for Assay.
@@ -48,10 +79,51 @@ pub(crate) struct Gerrit {
 }
 
 impl Staging {
-    pub(crate) fn run(self, _common: &Common) -> Result<Code, CliError> {
-        let Self::Gerrit(gerrit) = self;
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(gerrit.serve())
+        match self {
+            Self::Gerrit(gerrit) => runtime.block_on(gerrit.serve()),
+            Self::Workers(workers) => runtime.block_on(workers.work(common)),
+        }
+    }
+}
+
+impl Workers {
+    async fn work(self, common: &Common) -> Result<Code, CliError> {
+        let data = paths::data_dir(common)?;
+        let token_file = self.token_file.unwrap_or_else(|| data.join("tokens/worker"));
+        let token = fs::read_to_string(&token_file)
+            .map_err(|error| CliError::usage(format!("the worker token cannot be read: {error}")))?;
+        let server = match self.server {
+            Some(server) => server,
+            None => client::server_url(&data)?,
+        };
+        let crew = Crew {
+            server: server.trim_end_matches('/').to_owned(),
+            token: token.trim().to_owned(),
+            count: self.count,
+            class: self.class,
+            jobs: self.jobs,
+        };
+        let cancel = CancellationToken::new();
+        let mut signals = Interrupts::new()?;
+        let ready = || {
+            let said = self.ready_file.map(|file| fs::write(file, format!("{}\n", self.count)));
+            if let Some(Err(error)) = said {
+                eprintln!("assay: {error}");
+            }
+        };
+        let mut working = std::pin::pin!(crew.work(cancel.clone(), ready));
+        let tally = tokio::select! {
+            tally = &mut working => tally,
+            () = signals.next() => {
+                cancel.cancel();
+                working.await
+            }
+        };
+        let tally = tally.map_err(|error| CliError::infrastructure(format!("{error:#}")))?;
+        ui::print_json(&tally);
+        Ok(Code::Ok)
     }
 }
 

@@ -451,6 +451,7 @@ impl Gate {
         Buildset {
             number,
             identity: self.uuid(&format!("buildset {id} {number}")),
+            on: None,
             state: MergeState::Waiting,
             merge_tries: 0,
             jobs: Vec::new(),

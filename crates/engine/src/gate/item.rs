@@ -73,6 +73,9 @@ pub struct Buildset {
     pub number: u32,
     /// The name of its refs.
     pub identity: Uuid,
+    /// The state that it was merged on, if an item was ahead then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<MergeId>,
     /// Its speculative state.
     pub state: MergeState,
     /// How often the infrastructure failed to make it.

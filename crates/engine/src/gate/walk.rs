@@ -231,6 +231,7 @@ impl Gate {
         self.merger_has.insert(merge);
         self.effect(Effect::Merge(Merge::Make(request)));
         if let Some(item) = self.edit(item.id) {
+            item.buildset.on = ahead;
             item.buildset.state = MergeState::Asked;
         }
     }

@@ -143,6 +143,28 @@ pub struct Told {
     pub answer: LockAnswer,
 }
 
+/// What keeps a job from passing a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It is not there.
+    Missing {
+        /// `mutex` or `barrier`.
+        kind: &'static str,
+    },
+    /// Another job has the mutex.
+    Held {
+        /// Which.
+        by: JobId,
+    },
+    /// Too few have come to the barrier.
+    Few {
+        /// How many have.
+        come: u32,
+        /// How many have to.
+        tasks: u32,
+    },
+}
+
 /// A lock as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -187,9 +209,20 @@ pub struct ClusterLocks {
     answered: BTreeMap<JobId, (u64, LockAnswer)>,
     ended: BTreeSet<JobId>,
     waiting: BTreeMap<JobId, (u64, LockOp)>,
+    /// Locks that went with their maker, and who that was.
+    #[serde(default)]
+    gone: BTreeMap<String, JobId>,
+    /// The jobs of the cluster and their names for people; empty if nobody has said.
+    #[serde(default)]
+    members: BTreeMap<JobId, String>,
 }
 
 impl ClusterLocks {
+    /// Who belongs to the cluster, and their names for people.
+    pub fn know(&mut self, members: BTreeMap<JobId, String>) {
+        self.members = members;
+    }
+
     /// A job asks; its questions have growing numbers. Says who is answered now, this job or others.
     pub fn ask(&mut self, job: JobId, ask: u64, op: LockOp) -> Vec<Told> {
         if let Some((last, answer)) = self.answered.get(&job)
@@ -206,11 +239,40 @@ impl ClusterLocks {
         self.settle(job)
     }
 
+    /// A job waits no more for the answer to its question `given_up`. If that was answered meanwhile, that is the answer.
+    pub fn give_up(&mut self, job: JobId, ask: u64, given_up: u64) -> Told {
+        let answer = match self.answered.get(&job) {
+            Some((last, answer)) if *last == given_up || *last >= ask => answer.clone(),
+            _ => LockAnswer::No,
+        };
+        self.leave(job);
+        self.answered.insert(job, (ask, answer.clone()));
+        Told { job, ask, answer }
+    }
+
+    /// What keeps a job from going on, and the name of the lock that it waits for.
+    pub fn obstacle(&self, job: JobId) -> Option<(&str, Obstacle)> {
+        let (_, op) = self.waiting.get(&job)?;
+        let kind = if matches!(op, LockOp::BarrierWait { .. }) { "barrier" } else { "mutex" };
+        let lock =
+            self.locks.get(op.name()).filter(|lock| op.owner().is_none_or(|owner| owner == lock.owner()));
+        let obstacle = match lock {
+            Some(Lock::Mutex { held_by: Some(by), .. }) => Obstacle::Held { by: *by },
+            Some(Lock::Barrier { here, tasks, .. }) => {
+                Obstacle::Few { come: u32::try_from(here.len()).unwrap_or(u32::MAX), tasks: *tasks }
+            }
+            Some(Lock::Mutex { held_by: None, .. }) | None => Obstacle::Missing { kind },
+        };
+        Some((op.name(), obstacle))
+    }
+
     /// A job has ended: what it made and held is gone.
     pub fn ended(&mut self, job: JobId) -> Vec<Told> {
         self.leave(job);
         self.answered.remove(&job);
         self.ended.insert(job);
+        let owned = self.locks.iter().filter(|(_, lock)| lock.owner() == job);
+        self.gone.extend(owned.map(|(name, _)| (name.clone(), job)));
         self.locks.retain(|_, lock| lock.owner() != job);
         for lock in self.locks.values_mut() {
             if let Lock::Mutex { held_by, .. } = lock
@@ -298,6 +360,13 @@ impl ClusterLocks {
             LockOp::BarrierDestroy { name } => self.destroy(name),
             op => match self.pass(job, op) {
                 Attempt::Wait if !op.waits() => LockAnswer::No,
+                Attempt::Wait if self.is_alone(job) => {
+                    let others = match self.members.len() {
+                        1 => "no other job runs beside this one",
+                        _ => "every other job of the cluster has ended",
+                    };
+                    refused(format!("nothing would ever come of {}: {others}", op.name()))
+                }
                 other => return other,
             },
         };
@@ -309,13 +378,16 @@ impl ClusterLocks {
             return refused(format!("the name of a lock has 1 to {LONGEST_NAME} bytes"));
         }
         match self.locks.get(name) {
-            Some(old) => {
-                refused(format!("there is a {} {name} already, made by job {}", old.kind(), old.owner()))
-            }
+            Some(old) => refused(format!(
+                "there is a {} {name} already, made by job {}",
+                old.kind(),
+                self.who(old.owner())
+            )),
             None if self.locks.len() >= MOST_LOCKS => {
                 refused(format!("a cluster has {MOST_LOCKS} locks at most; destroy one"))
             }
             None => {
+                self.gone.remove(name);
                 self.locks.insert(name.to_owned(), lock);
                 LockAnswer::Yes
             }
@@ -324,15 +396,15 @@ impl ClusterLocks {
 
     fn unlock(&mut self, job: JobId, name: &str) -> LockAnswer {
         match self.locks.get_mut(name) {
-            Some(Lock::Mutex { held_by, .. }) if *held_by == Some(job) => {
+            Some(Lock::Mutex { held_by, .. }) if held_by.is_none_or(|holder| holder == job) => {
                 *held_by = None;
                 LockAnswer::Yes
             }
-            Some(Lock::Mutex { held_by: None, .. }) => LockAnswer::Yes,
             Some(Lock::Mutex { held_by: Some(other), .. }) => {
-                refused(format!("mutex {name} is held by job {other}, which has to unlock it"))
+                let other = *other;
+                refused(format!("mutex {name} is held by job {}, which has to unlock it", self.who(other)))
             }
-            Some(Lock::Barrier { .. }) => refused(format!("{name} is a barrier, not a mutex")),
+            Some(_) => refused(format!("{name} is a barrier, not a mutex")),
             None => refused(format!("there is no mutex {name}")),
         }
     }
@@ -394,11 +466,27 @@ impl ClusterLocks {
     fn hopeless(&self, op: &LockOp) -> Option<String> {
         let name = op.name();
         if let Some(owner) = op.owner().filter(|owner| self.ended.contains(owner)) {
-            return Some(format!("job {owner}, which was to make {name}, has ended"));
+            return Some(format!("job {}, which was to make {name}, has ended", self.who(owner)));
+        }
+        if let Some(maker) = self.gone.get(name).filter(|_| !self.locks.contains_key(name)) {
+            return Some(format!("job {}, which had made {name}, has ended", self.who(*maker)));
         }
         let LockOp::BarrierWait { check_dead_job: true, .. } = op else { return None };
         let dead = self.ended.first()?;
-        Some(format!("job {dead} of the cluster has ended; barrier {name} would never fill"))
+        Some(format!("job {} of the cluster has ended; barrier {name} would never fill", self.who(*dead)))
+    }
+
+    /// `12 (support_server)`
+    fn who(&self, job: JobId) -> String {
+        match self.members.get(&job) {
+            Some(label) if !label.is_empty() => format!("{job} ({label})"),
+            _ => job.to_string(),
+        }
+    }
+
+    fn is_alone(&self, job: JobId) -> bool {
+        let others = self.members.keys().filter(|member| **member != job);
+        !self.members.is_empty() && others.into_iter().all(|member| self.ended.contains(member))
     }
 }
 

@@ -87,6 +87,7 @@ fn what_a_job_made_and_held_ends_with_it() {
         ("1 lock c", &["1:yes"]),
         ("3 lock c", &[]),
         ("1 ends", &["3:yes"]),
+        ("2 lock a", &["2:job 1, which had made a, has ended"]),
     ]);
     assert_eq!(locks.locks().keys().collect::<Vec<_>>(), ["c"]);
 }

@@ -29,6 +29,7 @@ impl State {
         let row = row.clone();
         self.save(Row::Attempt(row));
         self.save_job(id.job);
+        self.tell_parents(id.job);
     }
 
     pub(super) fn finished(&mut self, connection: ConnectionId, held: Held, report: &Report) {
@@ -174,6 +175,7 @@ impl State {
             self.retire(id, slot, broken);
         } else {
             job.started_at = None;
+            self.silence(id);
             self.save_job(id);
             self.settle(self.bonds.unit(id));
         }

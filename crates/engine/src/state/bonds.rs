@@ -188,8 +188,10 @@ impl State {
     /// Why a job waits, if that is not the reason of its queue.
     fn own_wait(&self, id: JobId) -> Option<WaitReason> {
         let row = self.jobs.get(&id)?;
-        if !matches!(row.state, JobState::Scheduled { .. }) {
-            return None;
+        match row.state {
+            JobState::Scheduled { .. } => {}
+            JobState::Active(_) => return self.talk_wait(id),
+            JobState::Done(_) | JobState::Cancelled(_) => return None,
         }
         if let Some(Hold::Assets { names }) = &row.hold {
             return Some(WaitReason::Assets { names: names.clone() });

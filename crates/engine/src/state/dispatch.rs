@@ -184,6 +184,7 @@ impl State {
             held: Held { attempt: id, token: row.token },
             name: job.name.clone(),
             settings: job.settings.plain(),
+            place: self.place_of(id.job),
         };
         if let Some(connection) = self.workers.get(&row.worker).and_then(|worker| worker.connection) {
             self.effects.push(Effect::Send { connection, message });

@@ -63,6 +63,8 @@ impl State {
         if let Some(row) = self.jobs.remove(&id) {
             self.ended.insert(id, row);
             self.fallout.push_back(Fallout::Ended { job: id, slot, broken });
+            self.silence(id);
+            self.tell_parents(id);
         }
     }
 

@@ -8,6 +8,7 @@ mod dispatch;
 mod fallout;
 mod pool;
 mod post;
+mod talk;
 mod timers;
 mod workers;
 
@@ -17,7 +18,9 @@ use crate::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, Worker
 use crate::io::{Answer, Change, Effect, Input, Message, Step, Verdict};
 use crate::job::{JobState, Stopping};
 use crate::reason::{EndReason, FenceReason, Refusal, WaitReason};
-use crate::rows::{AttemptRow, JobRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus};
+use crate::rows::{
+    AttemptRow, JobRow, LocksRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
+};
 use crate::settings::ClassSet;
 use crate::work::{Held, Timing};
 use bonds::Bonds;
@@ -26,6 +29,7 @@ use dispatch::Queue;
 use fallout::Fallout;
 use pool::Pool;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use talk::Talk;
 use timers::{Timer, Timers};
 
 /// A worker, and what it has.
@@ -63,6 +67,7 @@ pub struct State {
     queues: BTreeMap<ClassSet, Queue>,
     clusters: Clusters,
     pool: Pool,
+    talk: Talk,
     last_job: i64,
     last_run: i64,
     last_token: i64,
@@ -114,6 +119,7 @@ impl State {
             queues: BTreeMap::new(),
             clusters: Clusters::default(),
             pool: Pool::default(),
+            talk: Talk::default(),
             last_job: rows.last_job,
             last_run: rows.last_run,
             last_token: rows.last_token,
@@ -141,6 +147,9 @@ impl State {
         for row in rows.queues {
             state.queues.insert(row.classes.clone(), Queue::stored(row.reason));
             state.doubtful_reasons.insert(row.classes);
+        }
+        for LocksRow { cluster, locks } in rows.locks {
+            state.talk.locks.extend(locks.map(|locks| (cluster, locks)));
         }
         state.rebuild_jobs(rows.jobs, rows.relatives);
         for row in rows.attempts {
@@ -221,6 +230,7 @@ impl State {
             Input::Heartbeat { connection, holds } => self.heartbeat(connection, &holds),
             Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
             Input::Finished { connection, held, report } => self.finished(connection, held, &report),
+            Input::Ask { connection, held, ask, question } => self.ask(connection, held, ask, question),
             Input::PostProduct { jobs, run, obsolete } => return self.post_product(jobs, run, obsolete),
             Input::Restart(request) => return self.restart(&request),
             Input::Edit { job, priority, group } => return self.edit(job, priority, group),
@@ -272,14 +282,15 @@ impl State {
         self.jobs.values()
     }
 
-    /// Why an open job does not run; `None` if it runs or is not open.
+    /// Why an open job does not run, or what its test waits for; `None` if it goes on or is not open.
     pub fn wait_reason(&self, id: JobId) -> Option<&WaitReason> {
         let job = self.jobs.get(&id)?;
         match job.state {
             JobState::Scheduled { .. } => {
                 job.wait.as_ref().or_else(|| self.queues.get(&job.classes)?.reason.as_ref())
             }
-            _ => None,
+            JobState::Active(_) => job.wait.as_ref(),
+            JobState::Done(_) | JobState::Cancelled(_) => None,
         }
     }
 
@@ -324,6 +335,7 @@ impl State {
             queues: self.queues.iter().map(queue).collect(),
             relatives: self.ended.values().cloned().collect(),
             clusters: self.clusters.waiting(),
+            locks: self.talk.locks.clone(),
             last_job: self.last_job,
             last_run: self.last_run,
             last_token: self.last_token,
@@ -412,6 +424,8 @@ pub struct Facts {
     pub relatives: Vec<JobRow>,
     /// Clusters that could begin.
     pub clusters: Vec<JobId>,
+    /// Locks by cluster.
+    pub locks: BTreeMap<JobId, crate::locks::ClusterLocks>,
     /// See [`Rows`].
     pub last_run: i64,
     /// See [`Rows`].

@@ -28,7 +28,7 @@ impl State {
                 holds: verdicts.clone(),
             },
         );
-        for HoldVerdict { held, verdict } in verdicts {
+        for HoldVerdict { held, verdict, .. } in verdicts {
             match verdict {
                 Verdict::GoOn { .. } => self.resume(held),
                 Verdict::Finished => self.send(connection, Message::FinishedAck { attempt: held.attempt }),
@@ -68,7 +68,11 @@ impl State {
     }
 
     fn verdicts(&self, hello: &Hello) -> Vec<HoldVerdict> {
-        let judge = |held: &Held| HoldVerdict { held: *held, verdict: self.verdict_for(&hello.name, held) };
+        let judge = |held: &Held| HoldVerdict {
+            held: *held,
+            verdict: self.verdict_for(&hello.name, held),
+            place: self.place_of(held.attempt.job),
+        };
         hello.holds.iter().map(judge).collect()
     }
 

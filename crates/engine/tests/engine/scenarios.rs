@@ -14,16 +14,19 @@
 //! | `restart` | the server dies and comes back |
 //! | `restart JOB … [OPTION …] [K=V …]` | starts jobs anew; with `plan`, says what would happen |
 //! | `prio`, `obsolete K=V …`, `release`, `force`, `delete` | the other inputs about jobs |
+//! | `ask W ATTEMPT NUMBER QUESTION …` | its test asks: `create`, `lock`, `unlock`, `barrier`, `meet`, `children` … |
 //! | `show` | all jobs, attempts and workers |
 
 use crate::world::{Out, World};
 use assay_engine::ids::{AttemptId, ConnectionId, JobId, WorkerName};
 use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Obsolete, Verdict};
+use assay_engine::locks::LockOp;
 use assay_engine::outcome::Outcome;
 use assay_engine::relations::{ParentRef, Relation};
 use assay_engine::rows::{Hold, WorkerStatus};
 use assay_engine::sched::restart::RestartRequest;
 use assay_engine::settings::{ClassSet, Settings};
+use assay_engine::talk::Question;
 use assay_engine::work::{Held, Report, Timing, WorkPhase};
 use camino::Utf8Path;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +138,20 @@ impl Story {
                 line
             }
             Message::Refused(refusal) => format!("refused (retry: {}): {refusal}", refusal.retry()),
-            Message::Assign { held, name, settings } => {
+            Message::Answer { held, ask, reply } => {
+                let reply = serde_json::to_value(&reply).expect("JSON");
+                let words: Vec<String> = reply
+                    .as_object()
+                    .expect("an object")
+                    .iter()
+                    .map(|(key, value)| match value.as_str() {
+                        Some(text) if key == "reply" || key == "why" => text.to_owned(),
+                        _ => value.to_string(),
+                    })
+                    .collect();
+                format!("answer {} to {ask}: {}", held.attempt, words.join(" "))
+            }
+            Message::Assign { held, name, settings, place: _ } => {
                 holds.insert(held);
                 let class = &settings["WORKER_CLASS"];
                 format!("assign {} {name} token {} [{class}]", held.attempt, held.token.0)
@@ -190,7 +206,8 @@ impl Story {
     /// An attempt as a worker knows it, even if it does not hold it any more.
     fn held(&self, attempt: &str) -> Held {
         let attempt: AttemptId = attempt.parse().expect("an attempt");
-        Held { attempt, token: self.world.db.attempts[&attempt].token }
+        let row = self.world.db.attempts.get(&attempt);
+        Held { attempt, token: row.unwrap_or_else(|| panic!("no attempt {attempt}:\n{}", self.text)).token }
     }
 
     fn pass(&mut self, words: &[&str]) {
@@ -283,6 +300,16 @@ impl Story {
                 let input =
                     Input::Finished { connection: connection(self), held: self.held(words[2]), report };
                 self.input(input);
+            }
+            "ask" => {
+                let ask = words[3].parse().expect("a number");
+                let question = question(&words[4..]);
+                self.input(Input::Ask {
+                    connection: connection(self),
+                    held: self.held(words[2]),
+                    ask,
+                    question,
+                });
             }
             "pass" => self.pass(&words[1..]),
             "stop" => {
@@ -420,4 +447,26 @@ fn stories() {
     }
     assert!(count >= 5, "only {count} scenarios found in {dir}");
     assert!(differ.is_empty(), "different from what is written down:\n{}", differ.join("\n"));
+}
+
+/// What a test asks, in a few words.
+fn question(words: &[&str]) -> Question {
+    let name = words.get(1).copied().unwrap_or_default().to_owned();
+    let number = |at: usize| words[at].parse().expect("a number");
+    let lock = |lock| Question::Lock { lock };
+    match words[0] {
+        "create" => lock(LockOp::MutexCreate { name }),
+        "lock" => lock(LockOp::MutexLock { name, owner: None }),
+        "unlock" => lock(LockOp::MutexUnlock { name }),
+        "barrier" => lock(LockOp::BarrierCreate { name, tasks: words[2].parse().expect("a number") }),
+        "meet" => lock(LockOp::BarrierWait { name, owner: None, check_dead_job: false }),
+        "give_up" => Question::GiveUp { waits_for: words[1].parse().expect("a number") },
+        "children" => Question::Children {},
+        "children_in" => Question::ChildrenInState { state: name },
+        "parents" => Question::Parents {},
+        "info" => Question::JobInfo { job: JobId(number(1)) },
+        "wait_children" => Question::WaitForChildren {},
+        "wait_start" => Question::WaitForChildrenToStart {},
+        other => panic!("no question {other}"),
+    }
 }

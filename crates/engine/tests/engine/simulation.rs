@@ -190,6 +190,7 @@ impl Process {
                 }
             }
             Message::Fenced { held, .. } => drop(self.runs.remove(&held)),
+            Message::Answer { .. } => {}
             Message::FinishedAck { attempt } => self.runs.retain(|held, _| held.attempt != attempt),
         }
     }

@@ -6,7 +6,7 @@ use assay_engine::job::{End, JobState, StateWord};
 use assay_engine::reason::{EndReason, Refusal};
 use assay_engine::relations::Relation;
 use assay_engine::rows::{
-    AttemptRow, JobRow, ProductRunRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
+    AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
 };
 use assay_engine::settings::ClassSet;
 use assay_engine::state::State;
@@ -21,6 +21,7 @@ pub(crate) struct Db {
     pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
+    pub(crate) locks: BTreeMap<JobId, LocksRow>,
     /// The highest number that a job ever had.
     last_job: i64,
 }
@@ -56,6 +57,8 @@ impl Db {
             Row::Queue(row) if row.reason.is_none() => drop(self.queues.remove(&row.classes)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Deleted(job) => drop(self.jobs.remove(&job)),
+            Row::Locks(row) if row.locks.is_none() => drop(self.locks.remove(&row.cluster)),
+            Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
             Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Gate(row) => panic!("nothing of this world is gated: {row:?}"),
         }
@@ -71,6 +74,7 @@ impl Db {
             attempts: self.attempts.values().filter(needed).cloned().collect(),
             workers: self.workers.values().cloned().collect(),
             queues: self.queues.values().cloned().collect(),
+            locks: self.locks.values().cloned().collect(),
             last_job: self.last_job,
             last_run: self.runs.keys().last().map_or(0, |id| id.0),
             last_token,

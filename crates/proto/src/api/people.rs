@@ -72,3 +72,30 @@ pub struct UserList {
     /// By name.
     pub users: Vec<User>,
 }
+
+/// `POST setup-tokens`: lets somebody sign in once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSetupToken {
+    /// Who; the user is made if there is none of that name.
+    pub user: String,
+    /// What a new user may do (default: operator).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// After so many hours it is refused (default: 24).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_hours: Option<u32>,
+}
+
+/// Answer to `POST setup-tokens`; the token is never shown again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupToken {
+    /// What is typed at `/login`.
+    pub token: String,
+    /// Who signs in with it.
+    pub user: String,
+    /// What they may do.
+    pub role: String,
+    /// When it expires.
+    pub expires: String,
+}

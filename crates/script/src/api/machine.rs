@@ -29,7 +29,12 @@ impl fmt::Display for Machine {
 }
 
 starlark_simple_value!(Machine);
-starlark::methods_static!(MACHINE_METHODS = machine_methods);
+starlark::methods_static!(MACHINE_METHODS = all_methods);
+
+fn all_methods(builder: &mut MethodsBuilder) {
+    machine_methods(builder);
+    super::cluster::cluster_methods(builder);
+}
 
 #[starlark_value(type = "Machine")]
 impl<'v> StarlarkValue<'v> for Machine {
@@ -57,7 +62,7 @@ fn click(
 }
 
 /// Makes a request whose answer does not matter.
-fn tell(
+pub(super) fn tell(
     eval: &Evaluator<'_, '_, '_>,
     name: &str,
     request: Result<Request, CallError>,
@@ -67,7 +72,7 @@ fn tell(
 }
 
 /// Makes a request that is answered by yes or no.
-fn yes_no(
+pub(super) fn yes_no(
     eval: &Evaluator<'_, '_, '_>,
     name: &str,
     request: Result<Request, CallError>,

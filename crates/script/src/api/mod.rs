@@ -12,6 +12,7 @@
 )]
 
 mod args;
+mod cluster;
 mod flow;
 mod globals;
 mod machine;

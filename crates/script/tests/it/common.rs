@@ -103,6 +103,12 @@ fn usual(request: &Request) -> Value {
         | Request::WaitStillScreen(_)
         | Request::AssertStillScreen(_)
         | Request::CheckShutdown { .. } => Value::Bool(true),
+        Request::Lock { .. } => Value::Bool(true),
+        Request::GetChildren {} | Request::GetChildrenByState { .. } | Request::GetParents {} => {
+            json!([{"id": 2, "state": "running"}, {"id": 3, "state": "done"}])
+        }
+        Request::GetJobInfo { job } => json!({"id": job, "name": "client", "settings": {"TEST": "client"}}),
+        Request::GetCurrentJobId {} => json!(1),
         Request::WaitSerial { .. } => "text up to the match".into(),
         _ => Value::Null,
     }

@@ -17,7 +17,7 @@ fn calls() -> Vec<(String, String)> {
 
 fn example(name: &str, param: &str) -> &'static str {
     match (name, param) {
-        (_, "x" | "y" | "n") => "1",
+        (_, "x" | "y" | "n" | "tasks" | "job") => "1",
         (_, "condition") => "True",
         (_, "function") => "lambda: True",
         ("power", "action") => "\"off\"",

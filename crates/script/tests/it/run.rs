@@ -48,7 +48,15 @@ fn every_call_is_in_the_goldens() {
     let names = reference.lines().filter_map(|line| line.strip_prefix("| `t.")?.split('(').next());
     let bodies = concat!(include_str!("../bodies/short.star"), include_str!("../bodies/long.star"));
     let missing: Vec<&str> = names.filter(|name| bodies.matches(&format!("t.{name}(")).count() < 2).collect();
-    let without_arguments = ["save_screenshot", "eject_cd", "freeze_vm", "resume_vm"];
+    let without_arguments = [
+        "save_screenshot",
+        "eject_cd",
+        "freeze_vm",
+        "resume_vm",
+        "get_children",
+        "get_parents",
+        "get_current_job_id",
+    ];
     let missing: Vec<&&str> = missing.iter().filter(|name| !without_arguments.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

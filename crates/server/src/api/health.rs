@@ -48,6 +48,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fau
             "Commits on gated branches that no receipt covers.",
             uncovered as u64,
         ),
+        (
+            "assay_cluster_frames_lost",
+            "Frames between machines of clusters that a worker did not read in time.",
+            app.hub.frames_lost(),
+        ),
     ];
     for (name, help, value) in gauges {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");

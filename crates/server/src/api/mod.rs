@@ -14,7 +14,7 @@ pub(crate) mod openqa;
 mod people;
 mod products;
 mod range;
-mod restart;
+pub(crate) mod restart;
 mod templates;
 
 use crate::app::App;

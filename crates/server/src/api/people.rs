@@ -5,7 +5,9 @@ use crate::auth::Admin;
 use crate::fault::Fault;
 use crate::web::frame::rfc3339;
 use assay_engine::ids::Timestamp;
-use assay_proto::api::people::{ApiKey, ChangeUser, MadeKey, NewKey, User, UserList};
+use assay_proto::api::people::{
+    ApiKey, ChangeUser, MadeKey, NewKey, NewSetupToken, SetupToken, User, UserList,
+};
 use assay_store::{StoredKey, UserRole};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -18,11 +20,16 @@ use std::sync::Arc;
 
 /// The longest life of a key, days.
 const MAX_DAYS: u32 = 36_500;
+/// The life of a setup token, hours.
+const DEFAULT_HOURS: u32 = 24;
+const MAX_HOURS: u32 = 24 * 30;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/users", get(list))
         .route("/users/{name}", delete(remove_user).post(change_user))
+        .route("/users/{name}/sessions", delete(end_sessions))
+        .route("/setup-tokens", post(invite))
         .route("/keys", post(add_key))
         .route("/keys/{key}", delete(remove_key))
 }
@@ -78,6 +85,45 @@ async fn add_key(
     let answer =
         MadeKey { key, secret: made.secret, user: made.user.name, role: made.user.role.word().to_owned() };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+async fn invite(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<SetupToken>), Fault> {
+    let help = r#"Send {"user": "ann", "role": "operator", "expires_hours": 24}."#;
+    let new: NewSetupToken = read(&body, help)?;
+    let hours = new.expires_hours.unwrap_or(DEFAULT_HOURS);
+    if hours == 0 || hours > MAX_HOURS {
+        return Err(Fault::bad("The token would not live.", format!("Give 1 to {MAX_HOURS} hours.")));
+    }
+    let role = new.role.as_deref().map(role).transpose()?;
+    let made = app.people.invite(&new.user, role, i64::from(hours) * 3600).await?;
+    app.audit(
+        &admin.0.name,
+        "user_update",
+        json!({"user": new.user, "setup_token_until": rfc3339(made.expires_at)}),
+    );
+    let answer = SetupToken {
+        token: made.secret,
+        user: made.user.name,
+        role: made.user.role.word().to_owned(),
+        expires: rfc3339(made.expires_at),
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+async fn end_sessions(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<serde_json::Value>, Fault> {
+    if !app.people.end_sessions(&name).await? {
+        return Err(no_user(&name));
+    }
+    app.audit(&admin.0.name, "user_update", json!({ "signed_out": name }));
+    Ok(Json(json!({ "signed_out": name })))
 }
 
 async fn remove_key(

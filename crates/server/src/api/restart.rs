@@ -49,7 +49,8 @@ fn read<T: DeserializeOwned + Default>(body: &[u8], help: &str) -> Result<T, Fau
 
 const OPTIONS_HELP: &str = r#"Send nothing, or options such as {"force": true, "set": {"KEY": "VALUE"}}."#;
 
-async fn ask(
+/// The plan of a restart, or what carrying it out came to.
+pub(crate) async fn ask(
     app: &App,
     jobs: Vec<JobId>,
     options: RestartOptions,

@@ -12,7 +12,7 @@ use crate::api::openqa;
 use crate::app::App;
 use crate::datadir::Tokens;
 use crate::fault::Fault;
-use crate::people::{People, Person};
+use crate::people::{People, Person, session};
 use assay_store::UserRole;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -48,6 +48,36 @@ impl From<UserRole> for Role {
     }
 }
 
+tokio::task_local! {
+    /// Who looks at the page that is being made; for the head that all pages have.
+    static VIEWER: Viewer;
+}
+
+/// Who looks at a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Viewer {
+    /// Empty if nobody knows.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+}
+
+impl Viewer {
+    /// Whoever the request at hand came from.
+    pub(crate) fn here() -> Option<Self> {
+        VIEWER.try_with(Clone::clone).ok().filter(|viewer| !viewer.name.is_empty())
+    }
+
+    /// The role's word.
+    pub(crate) fn word(&self) -> &'static str {
+        match self.role {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+            Role::Worker => "worker",
+        }
+    }
+}
+
 /// Who sent a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sender {
@@ -59,7 +89,22 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    fn is_operator(&self) -> bool {
+    /// Somebody with a name.
+    pub(crate) fn must_be_known(&self) -> Result<(), Fault> {
+        if self.name.is_empty() || self.refused.is_some() { Err(self.fault("viewer")) } else { Ok(()) }
+    }
+
+    /// Somebody who may work with jobs.
+    pub(crate) fn must_be_operator(&self) -> Result<(), Fault> {
+        if self.is_operator() { Ok(()) } else { Err(self.fault("operator")) }
+    }
+
+    /// Somebody who may do everything.
+    pub(crate) fn must_be_admin(&self) -> Result<(), Fault> {
+        if self.role == Role::Admin { Ok(()) } else { Err(self.fault("admin")) }
+    }
+
+    pub(crate) fn is_operator(&self) -> bool {
         matches!(self.role, Role::Operator | Role::Admin)
     }
 
@@ -176,6 +221,15 @@ impl Guard {
             None => None,
         };
         let found = self.role(peer, method, uri, headers)?;
+        if refused.is_none()
+            && !headers.contains_key(header::AUTHORIZATION)
+            && let Some(person) = session::cookie_of(headers).and_then(|cookie| people.session(cookie))
+        {
+            if !is_safe(method) {
+                own_page(headers)?;
+            }
+            return Ok(known(person));
+        }
         // Somebody who signs wants to be that somebody, or nobody.
         let by_token = headers.contains_key(header::AUTHORIZATION);
         let role = if refused.is_some() && !by_token { Role::Viewer } else { found };
@@ -236,6 +290,16 @@ fn same_site(headers: &HeaderMap, host: Option<&str>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Refuses to change something for a browser that does not say which page wants it: all that know `SameSite` do.
+fn own_page(headers: &HeaderMap) -> Result<(), Fault> {
+    // What they say has been compared by `same_site`.
+    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+        return Ok(());
+    }
+    let why = "This browser does not say which page it comes from.";
+    Err(Fault::new(StatusCode::FORBIDDEN, why, "Use a browser of this decade, the command line, or a token."))
+}
+
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
@@ -273,8 +337,9 @@ pub(crate) async fn find_role(
     let found = app.guard.sender(&app.people, peer.ip(), request.method(), request.uri(), request.headers());
     match found {
         Ok(sender) => {
+            let viewer = Viewer { name: sender.name.clone(), role: sender.role };
             request.extensions_mut().insert(sender);
-            next.run(request).await
+            VIEWER.scope(viewer, next.run(request)).await
         }
         Err(fault) if openqa::is_openqa(request.uri()) => openqa::Wrong::from(fault).into_response(),
         Err(fault) => fault.into_response(),

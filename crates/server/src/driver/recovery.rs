@@ -47,6 +47,7 @@ pub(super) enum Subject {
     Heartbeat(Vec<AttemptId>),
     Phase(AttemptId),
     Finished(AttemptId),
+    Ask(AttemptId),
     Tick,
 }
 
@@ -68,6 +69,7 @@ impl Suspects {
             }
             Input::Phase { held, .. } => Some(Subject::Phase(held.attempt)),
             Input::Finished { held, .. } => Some(Subject::Finished(held.attempt)),
+            Input::Ask { held, .. } => Some(Subject::Ask(held.attempt)),
             Input::Tick => Some(Subject::Tick),
             Input::Known { then, .. } => Self::subject(then),
             Input::PostJobs { .. }
@@ -109,6 +111,7 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Disconnected { connection }
         | Input::Heartbeat { connection, .. }
         | Input::Phase { connection, .. }
+        | Input::Ask { connection, .. }
         | Input::Finished { connection, .. } => Some(*connection),
         Input::Known { then, .. } => connection_of(then),
         Input::PostJobs { .. }
@@ -157,6 +160,7 @@ impl Driver {
                 Ok((rows, unclosed)) => {
                     let state = State::rebuild(super::seeded(rows), self.timing, self.now());
                     self.app.gate.publish(state.gate().snapshot());
+                    self.app.told.forget();
                     self.app.set_trouble(None);
                     // A commit in doubt may have ended attempts and changed jobs without anybody having been told.
                     for attempt in unclosed {

@@ -64,6 +64,18 @@ impl Store for Failing {
     async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError> {
         self.store.count(filter).await
     }
+    async fn group_builds(
+        &self,
+        groups: &[assay_engine::ids::GroupId],
+    ) -> Result<Vec<assay_store::GroupBuild>, StoreError> {
+        self.store.group_builds(groups).await
+    }
+    async fn tallies(
+        &self,
+        builds: &[(assay_engine::ids::GroupId, String)],
+    ) -> Result<Vec<assay_store::BuildTally>, StoreError> {
+        self.store.tallies(builds).await
+    }
     async fn cluster(&self, jobs: &[JobId], clones: bool) -> Result<Vec<StoredJob>, StoreError> {
         self.store.cluster(jobs, clones).await
     }
@@ -149,6 +161,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         hub: Hub::default(),
         live: LiveAttempts::default(),
         closers: Closers::default(),
+        told: crate::told::Told::default(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),

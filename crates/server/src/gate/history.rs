@@ -6,13 +6,15 @@
 //! ```text
 //! {"config": {"hash": "…", "pipelines": […], …}}
 //! {"at_us": 1795219200000000, "event": {"source": "gerrit", "kind": "patchset-created", …}}
-//! {"at_us": 1795219260000000, "build": {"uuid": "…", "job": "unit", "changes": [{"change": …, "patchset": 2}], "tree": "…", "result": {…}, …}}
+//! {"at_us": 1795219260000000, "build": {"uuid": "…", "job": "unit", "changes": [{"change": …, "patchset": 2}], "ahead": […], "tree": "…", "result": {…}, …}}
 //! ```
+//!
+//! `changes` are the item's own, `ahead` those below them in the tested state that were not in their branches yet.
 
 use crate::app::App;
 use assay_connect::News;
-use assay_engine::gate::ids::{ItemId, Uuid};
-use assay_engine::gate::item::Item;
+use assay_engine::gate::ids::{ItemId, MergeId, Patchset, Uuid};
+use assay_engine::gate::item::{Item, ItemChange};
 use assay_engine::ids::Timestamp;
 use assay_store::{EventId, EventState, StoreError, StoredBuild, StoredEvent};
 use axum::Router;
@@ -23,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
 use serde_json::{Value, json};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -71,22 +74,70 @@ async fn page(app: &App, place: Place) -> Result<Option<(String, Place)>, StoreE
         Place::Builds(ended, uuid) => {
             let builds = gate.builds_after((ended, uuid), PAGE).await?;
             let last = builds.last().map(|last| Place::Builds(last.ended_at.unwrap_or(ended), last.uuid));
-            let items = items_of(app, &builds).await?;
-            Ok(last.map(|next| (text(builds.iter().map(|build| build_line(build, &items))), next)))
+            let mut tested = Tested::default();
+            let mut lines = Vec::new();
+            for build in &builds {
+                lines.push(build_line(build, &tested.of(app, (build.item, build.buildset)).await?));
+            }
+            Ok(last.map(|next| (text(lines.into_iter()), next)))
         }
     }
 }
 
-/// The items of these builds, as far as they are still there.
-async fn items_of(app: &App, builds: &[StoredBuild]) -> Result<BTreeMap<ItemId, Arc<Item>>, StoreError> {
-    let ids: BTreeSet<ItemId> = builds.iter().map(|build| build.item).collect();
-    let mut items = BTreeMap::new();
-    for id in ids {
-        if let Some(item) = app.store.gate().item(id).await? {
-            items.insert(id, item);
+/// What was tested by the builds of a page, as far as it is still there.
+#[derive(Default)]
+struct Tested {
+    items: BTreeMap<ItemId, Option<Arc<Item>>>,
+    on: BTreeMap<ItemId, BTreeMap<u32, Option<MergeId>>>,
+}
+
+/// The item's own changes, and those below them.
+#[derive(Default)]
+struct Changes {
+    own: Vec<Patchset>,
+    ahead: Vec<Patchset>,
+}
+
+impl Tested {
+    async fn of(&mut self, app: &App, (item, buildset): (ItemId, u32)) -> Result<Changes, StoreError> {
+        let Some(found) = self.item(app, item).await? else { return Ok(Changes::default()) };
+        let patchsets = |changes: &[ItemChange]| -> Vec<Patchset> {
+            changes.iter().map(|change| change.merge.patchset.clone()).collect()
+        };
+        let mut ahead = Vec::new();
+        let mut on = self.on(app, MergeId { item, buildset }).await?;
+        // A state cannot stand on itself; a damaged store could say so.
+        let mut seen = BTreeSet::new();
+        while let Some(below) = on.filter(|below| seen.insert(*below)) {
+            if let Some(item) = self.item(app, below.item).await? {
+                ahead.push(patchsets(&item.changes));
+            }
+            on = self.on(app, below).await?;
         }
+        ahead.reverse();
+        ahead.push(patchsets(&found.below));
+        Ok(Changes { own: patchsets(&found.changes), ahead: ahead.concat() })
     }
-    Ok(items)
+
+    async fn item(&mut self, app: &App, id: ItemId) -> Result<Option<Arc<Item>>, StoreError> {
+        if let Some(known) = self.items.get(&id) {
+            return Ok(known.clone());
+        }
+        let item = app.store.gate().item(id).await?;
+        self.items.insert(id, item.clone());
+        Ok(item)
+    }
+
+    async fn on(&mut self, app: &App, state: MergeId) -> Result<Option<MergeId>, StoreError> {
+        let sets = match self.on.entry(state.item) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let sets = app.store.gate().buildsets(state.item).await?;
+                place.insert(sets.into_iter().map(|set| (set.number, set.on)).collect())
+            }
+        };
+        Ok(sets.get(&state.buildset).copied().flatten())
+    }
 }
 
 fn text(lines: impl Iterator<Item = Value>) -> String {
@@ -102,10 +153,7 @@ fn event_line(event: &StoredEvent) -> Option<Value> {
     }
 }
 
-fn build_line(build: &StoredBuild, items: &BTreeMap<ItemId, Arc<Item>>) -> Value {
-    let item = items.get(&build.item);
-    let changes: Vec<_> =
-        item.iter().flat_map(|item| &item.changes).map(|change| &change.merge.patchset).collect();
+fn build_line(build: &StoredBuild, tested: &Changes) -> Value {
     json!({
         "at_us": build.ended_at.map(|at| at.0),
         "build": {
@@ -113,7 +161,8 @@ fn build_line(build: &StoredBuild, items: &BTreeMap<ItemId, Arc<Item>>) -> Value
             "item": build.item,
             "buildset": build.buildset,
             "job": build.job,
-            "changes": changes,
+            "changes": tested.own,
+            "ahead": tested.ahead,
             "project": build.project,
             "pipeline": build.pipeline,
             "branch": build.branch,

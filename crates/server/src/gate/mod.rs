@@ -19,6 +19,7 @@ mod lander;
 mod lander_tests;
 mod load;
 mod logs;
+mod mail;
 mod merger;
 mod outbox;
 mod ports;

@@ -2,6 +2,7 @@
 //! One that cannot be told now keeps back only what is about the same change.
 
 use super::lander::Pauses;
+use super::mail::Post;
 use super::ports::{Reviews, Told};
 use assay_engine::gate::change::Subject;
 use assay_engine::gate::config::ReportAction;
@@ -26,6 +27,7 @@ pub(crate) struct Outbox {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reviews: Arc<dyn Reviews>,
     pub(crate) pauses: Pauses,
+    pub(crate) post: Post,
     /// Nothing is sent; what would be is logged.
     pub(crate) staging: Arc<AtomicBool>,
     /// Reports that an earlier server may have told without having been able to note it.
@@ -109,9 +111,7 @@ impl Outbox {
             ReportAction::Review { .. } => tokio::time::timeout(DEADLINE, self.reviews.tell(report, look))
                 .await
                 .unwrap_or_else(|_| Told::Later(format!("no answer within {} s", DEADLINE.as_secs()))),
-            ReportAction::Mail { source, .. } => Told::Never(format!(
-                "there is no connection {source} that takes such reports; it is kept here"
-            )),
+            ReportAction::Mail { .. } => self.post.tell(report).await,
             // What Zuul's database is for is in the store of this server already.
             ReportAction::Sql { .. } => Told::Done(Some(
                 "this server's own history has the builds; there is no other database".to_owned(),
@@ -156,10 +156,12 @@ fn target(report: &Report) -> Target {
 #[cfg(test)]
 mod tests {
     use super::super::ports::{Standing, Submitted, Trouble};
+    use super::super::settings::{MailSettings, MailTls};
     use super::*;
     use assay_engine::gate::ids::{ChangeId, Oid, Patchset};
     use assay_engine::gate::rows::GateRow;
-    use assay_proto::clock::SystemClock;
+    use assay_fakes::smtp::SmtpSink;
+    use assay_proto::clock::{ManualClock, SystemClock};
     use assay_store::{Batch, Delivery};
     use std::sync::Mutex;
 
@@ -221,8 +223,14 @@ mod tests {
         }))
     }
 
+    /// In memory where that can be: a disk that others keep busy takes seconds for each of hundreds of commits.
+    fn quick_dir() -> tempfile::TempDir {
+        let memory = camino::Utf8Path::new("/dev/shm");
+        if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+    }
+
     async fn deliver(gerrit: &Arc<Gerrit>, staging: bool, rows: Vec<GateRow>) -> Vec<StoredReport> {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = quick_dir();
         let path = dir.path().join("x.db");
         let store = assay_store::open(&format!("sqlite:{}", path.to_str().unwrap())).await.unwrap();
         let epoch = store.acquire_leadership().await.unwrap();
@@ -232,6 +240,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             reviews: gerrit.clone(),
             pauses: Pauses { first: Duration::ZERO, most: Duration::ZERO },
+            post: Post::default(),
             staging: Arc::new(AtomicBool::new(staging)),
             doubtful: Arc::default(),
         };
@@ -274,6 +283,84 @@ mod tests {
         assert!(*gerrit.looks.lock().unwrap() >= 3, "whoever tries again looks first");
     }
 
+    /// The time between two looks of the next test; no pause is longer.
+    const STEP: i64 = 30_000_000;
+
+    #[tokio::test]
+    async fn a_mail_server_that_is_down_for_an_hour_gets_all_in_order_and_once() {
+        let dir = quick_dir();
+        let path = dir.path().join("x.db");
+        let store = assay_store::open(&format!("sqlite:{}", path.to_str().unwrap())).await.unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        let sink = SmtpSink::start().await.unwrap();
+        sink.set_down(true);
+        let post = Post::default();
+        post.set(Some(MailSettings {
+            server: sink.address().ip().to_string(),
+            port: sink.address().port(),
+            tls: MailTls::None,
+            from: "assay@example.org".to_owned(),
+            login: None,
+        }));
+        let clock = Arc::new(ManualClock::new(Timestamp(1)));
+        let mail = |item, change, message| {
+            let to = "a@example.org".to_owned();
+            let action = ReportAction::Mail { source: "smtp".into(), from: None, to, subject: None };
+            report(item, change, message, Some(action))
+        };
+        let mut batch = Batch::default();
+        for row in [mail(1, 1, "first"), mail(2, 1, "second"), mail(3, 2, "other")] {
+            batch.push_gate(row);
+        }
+        store.commit(epoch, &batch).await.unwrap();
+        let outbox = Outbox {
+            store: store.clone(),
+            epoch,
+            clock: clock.clone(),
+            reviews: Arc::new(Gerrit::default()),
+            pauses: Pauses::default(),
+            post,
+            staging: Arc::default(),
+            doubtful: Arc::default(),
+        };
+        let (news, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(outbox.run(news.clone(), end.clone()));
+        let until = |done: fn(&[StoredReport], u32) -> bool, turn: u32| {
+            let store = store.clone();
+            let wait = async move {
+                while !done(&store.gate().undelivered().await.unwrap(), turn) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), wait)
+        };
+        for turn in 1..=120 {
+            let tried = |left: &[StoredReport], turn| {
+                left.len() == 3
+                    && left[1].attempts == 0
+                    && [&left[0], &left[2]].iter().all(|one| one.attempts >= turn)
+            };
+            until(tried, turn).await.expect("both first ones are tried in each half minute, and no other");
+            clock.advance(STEP);
+            news.notify_one();
+        }
+        sink.set_down(false);
+        let all_told = async {
+            while !store.gate().undelivered().await.unwrap().is_empty() {
+                clock.advance(STEP);
+                news.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_told).await.expect("the server is back");
+        end.cancel();
+        let texts: Vec<_> = sink.mails().into_iter().map(|mail| mail.text).collect();
+        let place = |body: &str| texts.iter().position(|text| text.contains(body)).expect(body);
+        assert!(texts.len() == 3 && place("\n\nfirst") < place("\n\nsecond"), "{texts:?}");
+        place("\n\nother");
+    }
+
     #[tokio::test]
     async fn what_nobody_takes_and_what_staging_keeps_is_visible() {
         let gerrit = Arc::new(Gerrit::default());
@@ -281,7 +368,7 @@ mod tests {
             ReportAction::Mail { source: "smtp".into(), from: None, to: "a@b".to_owned(), subject: None };
         let stored = deliver(&gerrit, false, vec![report(1, 1, "mail", Some(mail))]).await;
         assert_eq!(stored[0].delivery, Delivery::Undeliverable);
-        assert!(stored[0].last_error.as_deref().is_some_and(|why| why.contains("no connection smtp")));
+        assert!(stored[0].last_error.as_deref().is_some_and(|why| why.contains("add [mail]")));
         let stored = deliver(&gerrit, true, vec![report(1, 1, "staged", None)]).await;
         assert_eq!((stored[0].delivery, stored[0].attempts), (Delivery::Delivered, 1));
         assert!(stored[0].last_error.as_deref().is_some_and(|note| note.contains("staging")));

@@ -7,6 +7,7 @@ use super::hub::Ends;
 use super::intake::{Ears, Intake};
 use super::lander::{Lander, Pauses};
 use super::load::{Loaded, load};
+use super::mail::Post;
 use super::merger::{self, MergeAnswer, Wish};
 use super::outbox::Outbox;
 use super::ports::{Decider, Facts, Undecided};
@@ -54,6 +55,7 @@ pub(crate) struct Loops {
     /// Where the server answers, if the settings do not say.
     address: String,
     staging: Arc<AtomicBool>,
+    post: Post,
     connections: Connections,
     /// The sources that are listened to.
     wired: Mutex<BTreeMap<SourceName, Wired>>,
@@ -145,12 +147,15 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     };
     app.gate.edit().staging = settings.gate.staging;
     let staging = Arc::new(AtomicBool::new(settings.gate.staging));
+    let post = Post::default();
+    post.set(settings.mail);
     let loops = Loops {
         app: Arc::downgrade(app),
         file,
         settings: Mutex::new(settings.gate),
         address: address.to_owned(),
         staging: staging.clone(),
+        post: post.clone(),
         connections: sources,
         wired: Mutex::default(),
         decider: decider.clone(),
@@ -193,6 +198,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         clock: app.clock.clone(),
         reviews: connections.clone(),
         pauses,
+        post,
         staging,
         doubtful: Arc::default(),
     };
@@ -563,8 +569,9 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate }) = settings {
+        if let Some(Settings { connections, gate, mail }) = settings {
             self.connect(app, &connections)?;
+            self.post.set(mail);
             self.staging.store(gate.staging, Ordering::Relaxed);
             app.gate.edit().staging = gate.staging;
             *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = gate;

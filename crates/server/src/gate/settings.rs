@@ -14,6 +14,29 @@ pub(crate) struct Settings {
     /// Sources by name.
     pub(crate) connections: BTreeMap<SourceName, Connection>,
     pub(crate) gate: GateSettings,
+    /// How reports by mail are sent.
+    pub(crate) mail: Option<MailSettings>,
+}
+
+/// The section `[mail]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MailSettings {
+    pub(crate) server: String,
+    pub(crate) port: u16,
+    pub(crate) tls: MailTls,
+    /// The sender of reports that name none.
+    pub(crate) from: String,
+    /// A name, and the file with its password.
+    pub(crate) login: Option<(String, Utf8PathBuf)>,
+}
+
+/// How a conversation with the mail server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MailTls {
+    None,
+    StartTls,
+    /// From the first byte.
+    Always,
 }
 
 /// The section `[gate]`.
@@ -79,7 +102,8 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] = &["connection", "gate"];
+const SECTIONS: &[&str] = &["connection", "gate", "mail"];
+const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
     "driver",
@@ -176,6 +200,9 @@ impl Reader<'_> {
         if let Some(gate) = self.table(root, "gate") {
             settings.gate = self.gate(gate);
         }
+        if let (Some(mail), Some(value)) = (self.table(root, "mail"), root.get("mail")) {
+            settings.mail = Some(self.mail(value.span().start, mail));
+        }
         settings
     }
 
@@ -270,6 +297,41 @@ impl Reader<'_> {
         connection
     }
 
+    fn mail(&mut self, at: usize, table: &DeTable<'_>) -> MailSettings {
+        self.keys("key of [mail]", table, MAIL);
+        for key in ["server", "from"].into_iter().filter(|key| !table.contains_key(*key)) {
+            self.error("missing", at, format!("[mail] has no {key}"));
+        }
+        let (tls, usual) = match self.text(table, "tls").as_deref() {
+            None | Some("starttls") => (MailTls::StartTls, 587),
+            Some("always") => (MailTls::Always, 465),
+            Some("none") => (MailTls::None, 25),
+            Some(other) => {
+                let message = format!("tls is \"starttls\", \"always\" or \"none\", not {other:?}");
+                self.error("tls", at, message);
+                (MailTls::StartTls, 587)
+            }
+        };
+        let login = match (self.text(table, "user"), self.path(table, "password-file")) {
+            (Some(user), Some(file)) => Some((user, file)),
+            (None, None) => None,
+            _ => {
+                self.error("login", at, "user and password-file belong together");
+                None
+            }
+        };
+        if login.is_some() && tls == MailTls::None {
+            self.error("tls", at, "a password is not sent without TLS");
+        }
+        MailSettings {
+            server: self.text(table, "server").unwrap_or_default(),
+            port: table.get("port").map_or(usual, |value| self.port(value)),
+            tls,
+            from: self.text(table, "from").unwrap_or_default(),
+            login,
+        }
+    }
+
     fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<String> {
         let Some(value) = table.get(key) else { return Vec::new() };
         let texts = value.get_ref().as_array().map(|array| {
@@ -346,6 +408,12 @@ noop-joins = true
 url = "http://ci.example.org:8484/"
 mode = "staging"
 keep-events = 30
+
+[mail]
+server = "mail.example.org"
+from = "ci@example.org"
+user = "ci"
+password-file = "keys/mail"
 "#;
 
     #[test]
@@ -356,6 +424,9 @@ keep-events = 30
         assert_eq!(gerrit.password_file.as_deref(), Some(Utf8Path::new("/run/secrets/gerrit")));
         assert_eq!(settings.gate.url.as_deref(), Some("http://ci.example.org:8484"));
         assert!(settings.gate.staging);
+        let mail = settings.mail.unwrap();
+        assert_eq!((mail.port, mail.tls), (587, MailTls::StartTls));
+        assert_eq!(mail.login, Some(("ci".to_owned(), "/etc/assay/keys/mail".into())));
         assert_eq!((settings.gate.keep_events.get(), Days::default().get()), (30, 14));
         let layout = "/etc/assay/layout.yaml".into();
         let zuul = ConfigSource::Zuul { layout, noop_joins: true, functions: None };
@@ -366,7 +437,7 @@ keep-events = 30
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let text = "[connection.gerrit]\ndriver = \"gerit\"\nhost = \"a\"\nuser = 5\nport = 70000\nkei = \"k\"\n\
-                    git = \"ssh://a/b\"\n[gate]\nconfig = \"a\"\nlayout = \"b\"\nurl = \"ci\"\nmode = \"stage\"\nkeep-events = 0\n[gates]\n";
+                    git = \"ssh://a/b\"\n[gate]\nconfig = \"a\"\nlayout = \"b\"\nurl = \"ci\"\nmode = \"stage\"\nkeep-events = 0\n[mail]\ntls = \"none\"\nuser = \"u\"\npassword-file = \"p\"\n[gates]\n";
         let found = parse(text, Utf8Path::new("assay.toml")).unwrap_err();
         let said: Vec<_> = found.iter().map(ToString::to_string).collect();
         let all = said.join("\n");
@@ -382,6 +453,9 @@ keep-events = 30
             "url begins with http://",
             "\"stage\" is no mode",
             "keep-events is a number of days",
+            "[mail] has no server",
+            "[mail] has no from",
+            "a password is not sent without TLS",
             "did you mean `gate`?",
         ] {
             assert!(all.contains(expected), "{expected} is not in\n{all}");

@@ -1,13 +1,15 @@
 //! What is said on one worker connection, without the socket.
 
+use super::relay::Line;
 use crate::app::App;
 use crate::live::Live;
 use assay_engine::ids::{AttemptId, ConnectionId, JobId, WorkerName};
 use assay_engine::io::{self, Input, Verdict};
+use assay_engine::locks::ClusterId;
 use assay_engine::reason::FenceReason;
 use assay_engine::settings::ClassSet;
 use assay_proto::api::Event;
-use assay_proto::worker::{Held, HoldVerdict, MAX_CHUNK, PROTOCOL, Stream, ToServer, ToWorker};
+use assay_proto::worker::{Held, HoldVerdict, MAX_CHUNK, MAX_FRAME, PROTOCOL, Stream, ToServer, ToWorker};
 use assay_store::StoreError;
 use assay_store::spool::Append;
 use base64::Engine as _;
@@ -89,17 +91,21 @@ pub(super) struct Conversation {
     /// What `appends` belongs to, in the same order.
     labels: Vec<(Held, Stream)>,
     collected: usize,
+    /// Its part in the networks of clusters.
+    line: Line,
 }
 
 struct Holding {
     held: Held,
+    cluster: ClusterId,
     /// The worker has been asked for pictures.
     watched: bool,
 }
 
 impl Conversation {
-    pub(super) fn new(app: Arc<App>, id: ConnectionId) -> Self {
-        Self { app, id, holds: BTreeMap::new(), appends: Vec::new(), labels: Vec::new(), collected: 0 }
+    pub(super) fn new(app: Arc<App>, id: ConnectionId, line: Line) -> Self {
+        let holds = BTreeMap::new();
+        Self { app, id, holds, appends: Vec::new(), labels: Vec::new(), collected: 0, line }
     }
 
     /// The engine has something for the worker.
@@ -107,9 +113,10 @@ impl Conversation {
         let message = match message {
             io::Message::Welcome { lease_us, heartbeat_us, holds } => {
                 let mut verdicts = Vec::new();
-                for io::HoldVerdict { held, verdict } in holds {
+                for io::HoldVerdict { held, verdict, place } in holds {
                     let go_on = matches!(verdict, Verdict::GoOn { .. });
-                    let offsets = if go_on { self.take_up(held).await? } else { BTreeMap::new() };
+                    let offsets =
+                        if go_on { self.take_up(held, place.cluster).await? } else { BTreeMap::new() };
                     verdicts.push(HoldVerdict { held, go_on, offsets });
                 }
                 ToWorker::Welcome {
@@ -122,9 +129,12 @@ impl Conversation {
                 let retry = refusal.retry();
                 ToWorker::Refused { reason: refusal.to_string(), retry }
             }
-            io::Message::Assign { held, name, settings } => {
-                self.take_up(held).await?;
-                ToWorker::Assign { held, job: held.attempt.job, name, settings }
+            io::Message::Assign { held, name, settings, place } => {
+                self.take_up(held, place.cluster).await?;
+                ToWorker::Assign { held, job: held.attempt.job, name, settings, place }
+            }
+            io::Message::Answer { held, ask, reply } => {
+                ToWorker::Answer { attempt: held.attempt, ask, reply }
             }
             io::Message::Cancel { held, reason, superseded } => ToWorker::Cancel { held, reason, superseded },
             io::Message::Fenced { held, reason } => self.fence(held, &reason),
@@ -146,9 +156,9 @@ impl Conversation {
     }
 
     /// The worker carries this attempt; says how much of its streams is here.
-    async fn take_up(&mut self, held: Held) -> Result<BTreeMap<Stream, u64>, Fault> {
+    async fn take_up(&mut self, held: Held, cluster: ClusterId) -> Result<BTreeMap<Stream, u64>, Fault> {
         let offsets = self.app.take_up(held.attempt).await?;
-        self.holds.insert(held.attempt, Holding { held, watched: false });
+        self.holds.insert(held.attempt, Holding { held, cluster, watched: false });
         Ok(offsets)
     }
 
@@ -186,8 +196,32 @@ impl Conversation {
                 self.app.engine.tell(Input::Finished { connection, held, report }).await;
             }
             ToServer::Screen { held, png } => self.show(held, &png),
+            ToServer::Ask { held, ask, question } => {
+                self.app.engine.tell(Input::Ask { connection, held, ask, question }).await;
+            }
+            ToServer::Plug { cluster, network, channel } => self.plug(cluster, network, channel)?,
+            ToServer::Unplug { channel } => self.line.unplug(channel),
             ToServer::Append { .. } => {} // dealt with above
         }
+        Ok(())
+    }
+
+    /// The worker takes part in a network of a cluster of which it has a job.
+    fn plug(&mut self, cluster: ClusterId, network: String, channel: u32) -> Result<(), Fault> {
+        if self.holds.values().all(|holding| holding.cluster != cluster) {
+            // It has just lost the job, and will hear of that.
+            return Ok(());
+        }
+        self.line.plug(cluster, network, channel).map_err(Fault::retry)
+    }
+
+    /// A frame comes out of one of the worker's networks.
+    pub(super) fn carry(&self, message: &[u8]) -> Result<(), Fault> {
+        let (channel, frame) =
+            message.split_first_chunk().filter(|(_, frame)| frame.len() <= MAX_FRAME).ok_or_else(|| {
+                Fault::retry("a binary message is no frame of a network: it has a wrong length")
+            })?;
+        self.line.carry(u32::from_be_bytes(*channel), frame);
         Ok(())
     }
 

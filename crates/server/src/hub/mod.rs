@@ -2,13 +2,14 @@
 
 pub(crate) mod blobs;
 mod connection;
+mod relay;
 pub(crate) mod socket;
 
 use assay_engine::ids::ConnectionId;
 use assay_engine::io::Message;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 /// Messages for one worker that may wait in memory; a worker that lets more pile up is disconnected.
@@ -31,6 +32,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct Hub {
     last: AtomicU64,
     connections: Mutex<HashMap<ConnectionId, mpsc::Sender<Outgoing>>>,
+    /// The networks between workers.
+    relay: Arc<relay::Relay>,
 }
 
 impl Hub {
@@ -44,6 +47,11 @@ impl Hub {
         let (sender, receiver) = mpsc::channel(PENDING);
         self.connections().insert(id, sender);
         (id, receiver)
+    }
+
+    /// How many frames between machines of clusters were lost because a worker did not read them.
+    pub(crate) fn frames_lost(&self) -> u64 {
+        self.relay.lost()
     }
 
     fn unregister(&self, id: ConnectionId) {

@@ -2,10 +2,12 @@
 
 use super::Outgoing;
 use super::connection::{Conversation, Fault as WireFault, hello_of};
+use super::relay::Line as Networks;
 use crate::app::App;
 use assay_engine::ids::ConnectionId;
 use assay_engine::io::Input;
 use assay_proto::worker::{ToServer, ToWorker};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
@@ -42,7 +44,10 @@ async fn serve(app: Arc<App>, socket: WebSocket) {
         () = app.shutdown.cancelled() => return,
     };
     let hello = match greeting {
-        Ok(Some(Ok(message))) => hello_of(message),
+        Ok(Some(Ok(Incoming::Message(message)))) => hello_of(message),
+        Ok(Some(Ok(Incoming::Frame(_)))) => {
+            Err(WireFault::retry("the first message must be hello, as JSON text"))
+        }
         Ok(Some(Err(fault))) => Err(fault),
         Ok(None) => return,
         Err(_) => Err(WireFault::retry("no hello came within 10 s")),
@@ -68,7 +73,8 @@ async fn talk(
     line: &mut Line,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) -> String {
-    let mut conversation = Conversation::new(app.clone(), id);
+    let (networks, mut frames) = Networks::new(app.hub.relay.clone(), id);
+    let mut conversation = Conversation::new(app.clone(), id, networks);
     let mut audience = app.live.audience();
     loop {
         let step = tokio::select! {
@@ -93,8 +99,15 @@ async fn talk(
             message = line.receive() => match message {
                 None => return "the worker closed it, or it broke".into(),
                 Some(Err(fault)) => Err(fault),
-                Some(Ok(message)) => hear(&mut conversation, line, message).await,
+                Some(Ok(Incoming::Frame(frame))) => conversation.carry(&frame).map(|()| Vec::new()),
+                Some(Ok(Incoming::Message(message))) => hear(&mut conversation, line, message).await,
             },
+            Some(frame) = frames.recv() => {
+                if let Err(error) = line.send_frame(frame).await {
+                    return error;
+                }
+                Ok(Vec::new())
+            }
         };
         match step {
             Ok(answers) => {
@@ -127,11 +140,21 @@ async fn hear(
         if conversation.wants_more()
             && let Some(Some(more)) = line.receive().now_or_never()
         {
-            next = Some(more?);
+            match more? {
+                Incoming::Message(more) => next = Some(more),
+                Incoming::Frame(frame) => conversation.carry(&frame)?,
+            }
         }
     }
     conversation.flush(&mut answers).await?;
     Ok(answers)
+}
+
+/// What a worker sends.
+enum Incoming {
+    Message(ToServer),
+    /// A frame of a network, with its channel.
+    Frame(Bytes),
 }
 
 struct Line {
@@ -140,13 +163,11 @@ struct Line {
 
 impl Line {
     /// The next message; `None` when the connection is gone. May be dropped while it waits.
-    async fn receive(&mut self) -> Option<Result<ToServer, WireFault>> {
+    async fn receive(&mut self) -> Option<Result<Incoming, WireFault>> {
         loop {
             let text = match self.socket.next().await? {
                 Ok(Message::Text(text)) => text,
-                Ok(Message::Binary(_)) => {
-                    return Some(Err(WireFault::retry("a binary message came; send JSON text")));
-                }
+                Ok(Message::Binary(frame)) => return Some(Ok(Incoming::Frame(frame))),
                 Ok(Message::Ping(_) | Message::Pong(_)) => continue,
                 Ok(Message::Close(_)) => return None,
                 Err(error) => {
@@ -159,15 +180,21 @@ impl Line {
                 }
             };
             let parsed = serde_json::from_str(&text);
-            return Some(
-                parsed.map_err(|error| WireFault::retry(format!("a message cannot be read: {error}"))),
-            );
+            let unreadable = |error| WireFault::retry(format!("a message cannot be read: {error}"));
+            return Some(parsed.map(Incoming::Message).map_err(unreadable));
         }
     }
 
     async fn send(&mut self, message: &ToWorker) -> Result<(), String> {
         let text = serde_json::to_string(message).map_err(|error| error.to_string())?;
         match tokio::time::timeout(SEND, self.socket.send(Message::Text(text.into()))).await {
+            Ok(sent) => sent.map_err(|error| error.to_string()),
+            Err(_) => Err("it did not read its messages".into()),
+        }
+    }
+
+    async fn send_frame(&mut self, frame: Bytes) -> Result<(), String> {
+        match tokio::time::timeout(SEND, self.socket.send(Message::Binary(frame))).await {
             Ok(sent) => sent.map_err(|error| error.to_string()),
             Err(_) => Err("it did not read its messages".into()),
         }

@@ -1,6 +1,7 @@
 //! Who is known, and the keys they sign with. All of it is in memory too: every request of theirs is checked.
 
 mod seal;
+pub(crate) mod session;
 
 pub(crate) use seal::Seal;
 
@@ -8,7 +9,7 @@ use crate::auth::signature::{Refused, Signature};
 use crate::fault::Fault;
 use assay_engine::ids::Timestamp;
 use assay_proto::clock::Clock;
-use assay_store::{Epoch, Store, StoreError, StoredKey, User, UserId, UserRole};
+use assay_store::{Epoch, Store, StoreError, StoredKey, Ticket, User, UserId, UserRole};
 use axum::http::{StatusCode, Uri};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -45,6 +46,8 @@ impl HeldKey {
 struct Known {
     users: BTreeMap<UserId, User>,
     keys: BTreeMap<String, Arc<HeldKey>>,
+    /// By the hash of what their owners have.
+    tickets: BTreeMap<String, Ticket>,
 }
 
 /// A key that was just made; its secret is never shown again.
@@ -77,6 +80,7 @@ impl People {
         let people = store.knowledge().people().await?;
         let mut known = Known::default();
         known.users.extend(people.users.into_iter().map(|user| (user.id, user)));
+        known.tickets.extend(people.tickets.into_iter().map(|ticket| (ticket.hash.clone(), ticket)));
         for stored in people.keys {
             let held = hold(&seal, stored);
             if held.secret.is_none() {
@@ -208,19 +212,10 @@ impl People {
         role: Option<UserRole>,
         expires_at: Option<Timestamp>,
     ) -> Result<NewKey, Fault> {
-        if name.is_empty() || name.len() > 100 || name.chars().any(|c| c.is_control() || c == ':') {
-            return Err(Fault::bad(
-                format!("{name:?} is no user's name."),
-                "Use 1 to 100 characters without a colon.",
-            ));
-        }
+        check_name(name)?;
         let user = self.user_for_key(name, role).await?;
-        let failed = || {
-            let error = "No random numbers could be had.";
-            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error, "Look at the system's log.")
-        };
-        let (key, secret) = (random().ok_or_else(failed)?, random().ok_or_else(failed)?);
-        let sealed = self.seal.close(&key, secret.as_bytes()).ok_or_else(failed)?;
+        let (key, secret) = (random().ok_or_else(no_chance)?, random().ok_or_else(no_chance)?);
+        let sealed = self.seal.close(&key, secret.as_bytes()).ok_or_else(no_chance)?;
         let stored = StoredKey {
             key,
             user: user.id,
@@ -263,10 +258,24 @@ impl People {
         self.write(|known| {
             known.users.remove(&user.id);
             known.keys.retain(|_, held| held.stored.user != user.id);
+            known.tickets.retain(|_, ticket| ticket.user != user.id);
         });
         self.store.knowledge().remove_user(self.epoch, user.id).await?;
         Ok(true)
     }
+}
+
+fn check_name(name: &str) -> Result<(), Fault> {
+    if name.is_empty() || name.len() > 100 || name.chars().any(|c| c.is_control() || c == ':') {
+        let why = format!("{name:?} is no user's name.");
+        return Err(Fault::bad(why, "Use 1 to 100 characters without a colon."));
+    }
+    Ok(())
+}
+
+fn no_chance() -> Fault {
+    let error = "No random numbers could be had.";
+    Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error, "Look at the system's log.")
 }
 
 fn key_of(secret: &str) -> ring::hmac::Key {

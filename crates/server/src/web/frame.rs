@@ -1,5 +1,6 @@
 //! What every page has: the frame, the assets, the icons, and how times and sizes are written.
 
+use crate::auth::Viewer;
 use askama::Template;
 use assay_engine::ids::Timestamp;
 use axum::extract::{Path, Query};
@@ -19,9 +20,12 @@ pub(crate) struct Frame {
     /// Where the page hears of changes; `None` if it does not change.
     pub(crate) events: Option<String>,
     pub(crate) now_ms: i64,
+    pub(crate) builds: bool,
     pub(crate) home: bool,
     pub(crate) gate: bool,
     pub(crate) version: &'static str,
+    /// Who looks at it.
+    pub(crate) person: Option<String>,
 }
 
 impl Frame {
@@ -29,9 +33,11 @@ impl Frame {
         Self {
             events: None,
             now_ms: now.0 / 1000,
+            builds: false,
             home: false,
             gate: false,
             version: env!("CARGO_PKG_VERSION"),
+            person: Viewer::here().map(|viewer| viewer.name),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `/`: all jobs and all workers.
+//! `/tests`: all jobs and all workers.
 
 use super::frame::{Badge, Frame, Moment, percent_encoded, span};
 use crate::api::filter_of;
@@ -42,6 +42,11 @@ impl Filter {
             || self.before.is_some()
     }
 
+    /// Where an address that was one of this list leads now; none if it asks for nothing of the list.
+    pub(super) fn elsewhere(&self) -> Option<String> {
+        self.is_set().then(|| self.href(&self.state, self.before.map(JobId)))
+    }
+
     fn href(&self, state: &str, before: Option<JobId>) -> String {
         let mut parts = Vec::new();
         for (key, value) in [("state", state), ("result", self.result.as_str()), ("q", self.q.trim())] {
@@ -50,7 +55,7 @@ impl Filter {
             }
         }
         parts.extend(before.map(|id| format!("before={id}")));
-        if parts.is_empty() { "/".into() } else { format!("/?{}", parts.join("&")) }
+        if parts.is_empty() { "/tests".into() } else { format!("/tests?{}", parts.join("&")) }
     }
 }
 
@@ -158,7 +163,7 @@ struct IndexPage {
     gate: Option<GateSummary>,
 }
 
-/// `GET /`
+/// `GET /tests`
 pub(super) async fn page(State(app): State<Arc<App>>, Query(filter): Query<Filter>) -> Response {
     let rendered = build(&app, filter).await;
     super::page(&app, rendered)
@@ -374,9 +379,9 @@ mod tests {
         let filter = Filter { result: "failed".into(), q: " a&b ".into(), ..Filter::default() };
         assert_eq!(
             filter.href("finished", Some(JobId(7))),
-            "/?state=finished&result=failed&q=a%26b&before=7"
+            "/tests?state=finished&result=failed&q=a%26b&before=7"
         );
-        assert_eq!(Filter::default().href("", None), "/");
+        assert_eq!(Filter::default().href("", None), "/tests");
     }
 
     #[test]

@@ -1,19 +1,25 @@
 //! `/jobs/{id}`: one job, one of its attempts, everything that it left.
 
 use super::cards::{self, Face, ModuleView};
-use super::frame::{Badge, Frame, Moment, bytes, percent_encoded_path, plain_text, span};
+use super::cluster::{Drawing, Member};
+use super::comments::{self, Comments};
+use super::frame::{Badge, Frame, Moment, bytes, percent_encoded, percent_encoded_path, plain_text, span};
+use super::history::History;
 use super::published::Published;
+use crate::api::openqa::params::Params;
 use crate::api::{self, MAX_STEPS};
 use crate::app::App;
+use crate::auth::Sender;
 use crate::fault::Fault;
 use crate::present::{reason_of, reason_of_end, took_us};
 use crate::record::{Run, step_title};
 use askama::Template;
 use assay_engine::ids::{JobId, Timestamp};
-use assay_engine::settings::{COVERED, Settings, is_secret_name};
+use assay_engine::rows::JobRow;
+use assay_engine::settings::{COVERED, Setting, Settings, is_secret_name};
 use assay_proto::worker::Stream;
-use assay_store::{StoredAttempt, StoredJob};
-use axum::extract::{Path, Query, State};
+use assay_store::{CommentTarget, StoredAttempt, StoredJob};
+use axum::extract::{Extension, Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -49,6 +55,8 @@ struct Head {
     /// Its console and its files.
     links: Vec<Link>,
     facts: Vec<(&'static str, String)>,
+    /// The job it was made from, and the one that was made from it.
+    clones: Vec<(&'static str, JobId)>,
     times: Vec<(&'static str, Moment)>,
     running_since: Option<Moment>,
 }
@@ -86,6 +94,14 @@ struct Tail {
     text: String,
 }
 
+/// A setting with where it came from, and what it took the place of.
+struct SettingRow {
+    key: String,
+    value: String,
+    from: String,
+    over: Vec<(String, String)>,
+}
+
 struct FileLink {
     name: String,
     href: String,
@@ -96,6 +112,8 @@ struct FileLink {
 #[template(path = "job.html")]
 struct JobPage {
     frame: Frame,
+    /// The matrix that it is in, for jobs of a group.
+    results: Option<Link>,
     head: Head,
     attempts: Vec<AttemptTab>,
     lost_attempt: bool,
@@ -105,7 +123,10 @@ struct JobPage {
     unreadable: usize,
     tails: Vec<Tail>,
     published: Published,
-    settings: Vec<(String, String, &'static str)>,
+    settings: Vec<SettingRow>,
+    drawing: Option<Drawing>,
+    history: Option<History>,
+    comments: Comments,
     facts: Vec<(String, String)>,
     /// `None` if the command line cannot run such a job.
     reproduce: Option<String>,
@@ -115,10 +136,11 @@ struct JobPage {
 /// `GET /jobs/{id}`
 pub(super) async fn page(
     State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
     Query(query): Query<JobQuery>,
 ) -> Response {
-    let rendered = build(&app, &id, &query).await;
+    let rendered = build(&app, &sender, &id, &query).await;
     super::page(&app, rendered)
 }
 
@@ -137,7 +159,23 @@ pub(super) async fn run_of(app: &App, attempt: &StoredAttempt) -> Result<Run, Fa
     Ok(if attempt.row.end.is_some() { run.ended() } else { run })
 }
 
-async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> {
+/// `POST /jobs/{id}/comments`
+pub(super) async fn comment(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Response {
+    let target = async {
+        let id = api::job_id(&id)?;
+        app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
+        Ok(CommentTarget::Job(id))
+    };
+    let target = target.await;
+    comments::post(&app, &sender, target, &params, &format!("/jobs/{}", percent_encoded(&id))).await
+}
+
+async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result<JobPage, Fault> {
     let id = api::job_id(id)?;
     let now = app.clock.now();
     let job = app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
@@ -172,9 +210,13 @@ async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> 
         label: format!("First failure: {} · {}", step.module, step_title(step)),
     });
     let failed = job.row.state.end().is_some_and(|end| !end.outcome.is_ok()) || query.attempt.is_some();
-    let settings = job.row.settings.0.iter();
+    let row = &job.row;
     Ok(JobPage {
         frame,
+        results: results(app, row),
+        drawing: drawing(app, row).await?,
+        history: History::of(app, row).await?,
+        comments: Comments::of(app, CommentTarget::Job(row.id), sender, format!("{base}/comments")).await?,
         head: Head {
             failure: failure.filter(|_| failed),
             links: links(&job, attempt.as_ref(), logs.as_deref(), &suffix),
@@ -194,11 +236,44 @@ async fn build(app: &App, id: &str, query: &JobQuery) -> Result<JobPage, Fault> 
         unreadable: run.unreadable,
         tails,
         published: Published::new(&run, logs.as_deref(), &suffix),
-        settings: settings.map(|(key, one)| (key.clone(), shown(key, &one.value), one.from.word())).collect(),
+        settings: row.settings.0.iter().map(setting_row).collect(),
         facts: run.facts,
         reproduce: (!is_shell(&job)).then(|| reproduce(&job.row.settings)),
         files,
     })
+}
+
+fn setting_row((key, setting): (&String, &Setting)) -> SettingRow {
+    let over = setting.over.iter().map(|(from, value)| (from.to_string(), shown(key, value)));
+    SettingRow {
+        key: key.clone(),
+        value: shown(key, &setting.value),
+        from: setting.from.to_string(),
+        over: over.collect(),
+    }
+}
+
+/// Where all results of its build are.
+fn results(app: &App, row: &JobRow) -> Option<Link> {
+    let catalog = app.library.now();
+    let group = catalog.groups.get(&row.group?.0)?;
+    let mut href = format!("/tests/overview?groupid={}", group.id);
+    for (name, key) in [("distri", "DISTRI"), ("version", "VERSION"), ("build", "BUILD")] {
+        if let Some(value) = row.settings.get(key) {
+            href += &format!("&{name}={}", percent_encoded(value));
+        }
+    }
+    let build = row.settings.get("BUILD").map(|build| format!(" · build {build}")).unwrap_or_default();
+    Some(Link { href, label: format!("{}{build}", group.name) })
+}
+
+/// Its cluster, if it has relatives.
+async fn drawing(app: &App, row: &JobRow) -> Result<Option<Drawing>, Fault> {
+    if row.parents.is_empty() && app.store.children(&[row.id]).await?.is_empty() {
+        return Ok(None);
+    }
+    let members: Vec<Member> = app.store.cluster(&[row.id], false).await?.iter().map(Member::from).collect();
+    Ok(Drawing::of(&members, row.id))
 }
 
 /// A task of scripts: it has a console and no screen.
@@ -256,6 +331,7 @@ fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, now: Timestamp) -> Hea
         times.push(("Started", Moment::new(attempt.row.assigned_at, now)));
     }
     times.extend(row.finished_at().map(|at| ("Finished", Moment::new(at, now))));
+    let clones = [("Clone of", row.clone_of), ("Cloned as", row.cloned_as)];
     let running = attempt.filter(|attempt| attempt.row.end.is_none());
     Head {
         id: row.id,
@@ -265,6 +341,7 @@ fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, now: Timestamp) -> Hea
         failure: None,
         links: Vec::new(),
         facts,
+        clones: clones.into_iter().filter_map(|(label, job)| Some((label, job?))).collect(),
         times,
         running_since: running.map(|attempt| Moment::new(attempt.row.assigned_at, now)),
     }
@@ -376,7 +453,7 @@ fn shown(key: &str, value: &str) -> String {
 }
 
 /// For a POSIX shell.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@+,%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.into()

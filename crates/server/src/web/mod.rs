@@ -3,13 +3,21 @@
 mod assets;
 mod audit;
 mod cards;
+mod catalog;
+mod cluster;
+mod comments;
 pub(crate) mod frame;
 mod gate;
+mod groups;
+mod history;
 mod index;
 mod investigate;
 mod job;
+pub(crate) mod login;
+mod matrix;
 mod needles;
 mod published;
+mod restart;
 mod screen;
 mod step;
 mod workers;
@@ -22,17 +30,21 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use frame::Frame;
 use std::sync::Arc;
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route("/", get(index::page))
-        .route("/jobs", get(|| async { Redirect::permanent("/") }))
-        .route("/tests", get(|| async { Redirect::permanent("/") }))
+        .route("/tests", get(index::page))
+        .route("/jobs", get(|| async { Redirect::permanent("/tests") }))
+        .merge(groups::router())
+        .merge(matrix::router())
+        .merge(catalog::router())
         .route("/jobs/{id}", get(job::page))
         .route("/jobs/{id}/steps/{module}/{number}", get(step::page))
+        .route("/jobs/{id}/restart", get(restart::page).post(restart::post))
+        .route("/jobs/{id}/comments", post(job::comment))
         .route("/jobs/{id}/live.png-stream", get(screen::watch))
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
         .merge(gate::router())
@@ -41,6 +53,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(workers::router())
         .merge(audit::router())
         .merge(assets::router())
+        .merge(login::router())
         .route("/assets/{name}", get(frame::asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))
         .fallback(elsewhere)

@@ -75,7 +75,7 @@ async fn what_is_not_there_is_said_so() {
         ("/jobs/x", 404),
         ("/jobs/1/steps/boot/1", 404),
         ("/jobs/1?attempt=3", 404),
-        ("/?state=sleeping", 400),
+        ("/tests?state=sleeping", 400),
         ("/nowhere", 404),
     ];
     for (path, want) in cases {
@@ -176,7 +176,7 @@ async fn ten_thousand_jobs_are_listed_page_by_page() {
     let (status, page) = server.page("/").await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.len() < 100_000, "the front page stays small: {} bytes", page.len());
-    assert!(page.contains("/?state=scheduled"));
+    assert!(page.contains("/tests?state=scheduled"));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod common;
 mod faults;
 mod gate;
 mod gate_pages;
+mod groups;
 mod knowledge;
 mod openqa;
 mod pages;

@@ -113,15 +113,15 @@ async fn the_list_is_filtered_by_its_address() -> anyhow::Result<()> {
     let (_, page) = server.page("/").await;
     has(&page, &[&failed, &waits, "offers class qemu_s390x", "module shell"]);
     for (path, shown, hidden) in [
-        ("/?state=finished", &failed, &waits),
-        ("/?state=scheduled", &waits, &failed),
-        ("/?result=failed", &failed, &waits),
-        ("/?q=ELSEWHERE", &waits, &failed),
+        ("/tests?state=finished", &failed, &waits),
+        ("/tests?state=scheduled", &waits, &failed),
+        ("/tests?result=failed", &failed, &waits),
+        ("/tests?q=ELSEWHERE", &waits, &failed),
     ] {
         let (_, page) = server.page(path).await;
         assert!(page.contains(shown.as_str()) && !page.contains(hidden.as_str()), "{path}");
     }
-    let (_, page) = server.page("/?result=passed").await;
+    let (_, page) = server.page("/tests?result=passed").await;
     has(&page, &["No job fits"]);
     Ok(())
 }

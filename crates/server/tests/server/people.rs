@@ -214,3 +214,99 @@ async fn roles() {
     let users = client().get(server.url("/api/assay/v1/users")).bearer_auth(token).send().await.unwrap();
     assert_eq!(users.status(), StatusCode::FORBIDDEN);
 }
+
+/// A browser: it follows no redirects by itself, and keeps its cookie in our hands.
+async fn browser(
+    server: &Server,
+    method: Method,
+    path: &str,
+    cookie: Option<&str>,
+    origin: Option<&str>,
+    form: Form<'_>,
+) -> reqwest::Response {
+    let client =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let mut request = client.request(method, server.url(path));
+    if let Some(cookie) = cookie {
+        request = request.header("cookie", format!("other=1; {cookie}"));
+    }
+    if let Some(origin) = origin {
+        request = request.header("origin", origin);
+    }
+    with_form(request, form).send().await.unwrap()
+}
+
+async fn setup_token(server: &Server, user: &str, role: &str) -> String {
+    let body = json!({"user": user, "role": role});
+    let (status, made) = server.ask(Method::POST, "/api/assay/v1/setup-tokens", Some(body)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    made["token"].as_str().unwrap().to_owned()
+}
+
+/// Signs in with a token; the cookie without its attributes, and with them.
+async fn sign_in(server: &Server, token: &str) -> (String, String) {
+    let answer =
+        browser(server, Method::POST, "/login", None, None, &[("token", token), ("next", "//evil.example")])
+            .await;
+    assert_eq!(
+        (answer.status(), &answer.headers()["location"]),
+        (StatusCode::SEE_OTHER, &"/".parse().unwrap())
+    );
+    let whole = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    (whole.split(';').next().unwrap().to_owned(), whole)
+}
+
+#[tokio::test]
+async fn people_sign_in_on_the_pages() {
+    let server = Server::start().await;
+    let token = setup_token(&server, "Ann <b>", "operator").await;
+    let wrong = browser(&server, Method::POST, "/login", None, None, &[("token", "0000")]).await;
+    assert_eq!(wrong.status(), StatusCode::FORBIDDEN);
+    assert!(wrong.text().await.unwrap().contains("no setup token"));
+
+    let (cookie, attributes) = sign_in(&server, &token).await;
+    for part in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=1209600"] {
+        assert!(attributes.contains(part), "{attributes}");
+    }
+    assert!(!attributes.contains("Secure"), "the browser does not speak HTTPS here");
+    let again = browser(&server, Method::POST, "/login", None, None, &[("token", &token)]).await;
+    assert_eq!(again.status(), StatusCode::FORBIDDEN, "a token is good for one sign-in");
+
+    let page = async |cookie: &str| {
+        browser(&server, Method::GET, "/gate", Some(cookie), None, &[]).await.text().await.unwrap()
+    };
+    let shown = page(&cookie).await;
+    assert!(shown.contains("Ann &#60;b&#62;") && !shown.contains("Sign in"), "{shown}");
+    assert!(page("assay_session=00").await.contains("Sign in"));
+
+    // An operator posts jobs, but makes no keys; and only this server's own pages may make a browser do so.
+    let own = server.url("");
+    let own = own.trim_end_matches('/');
+    let post = async |path: &str, origin: Option<&str>| {
+        browser(&server, Method::POST, path, Some(&cookie), origin, &[("TEST", "t"), ("DISTRI", "d")])
+            .await
+            .status()
+    };
+    assert_eq!(post("/api/v1/jobs", Some(own)).await, StatusCode::OK);
+    assert_eq!(post("/api/v1/jobs", Some("https://evil.example")).await, StatusCode::FORBIDDEN);
+    assert_eq!(post("/api/v1/jobs", None).await, StatusCode::FORBIDDEN, "whose page is it?");
+    assert_eq!(post("/api/assay/v1/keys", Some(own)).await, StatusCode::FORBIDDEN);
+
+    // A session outlives the server, and ends when its owner or an admin ends it.
+    let server = server.stop_and_restart().await;
+    let alive = async |cookie: &str| {
+        let page =
+            browser(&server, Method::GET, "/login", Some(cookie), None, &[]).await.text().await.unwrap();
+        page.contains("Sign out")
+    };
+    assert!(alive(&cookie).await);
+    let own = server.url("");
+    let out =
+        browser(&server, Method::POST, "/logout", Some(&cookie), Some(own.trim_end_matches('/')), &[]).await;
+    assert!(out.headers()["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+    assert!(!alive(&cookie).await);
+    let (second, _) = sign_in(&server, &setup_token(&server, "Ann <b>", "operator").await).await;
+    assert!(alive(&second).await);
+    let (status, _) = server.ask(Method::DELETE, "/api/assay/v1/users/Ann%20%3Cb%3E/sessions", None).await;
+    assert_eq!((status, alive(&second).await), (StatusCode::OK, false));
+}

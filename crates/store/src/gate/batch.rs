@@ -40,6 +40,7 @@ impl GateBatch {
             number: set.number,
             identity: set.identity,
             ahead: item.ahead,
+            on: set.on,
             because: set.because.clone(),
         };
         self.buildsets.insert((item.id, set.number), stored);

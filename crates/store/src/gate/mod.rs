@@ -8,7 +8,7 @@ pub(crate) use batch::{GateBatch, job_statements};
 use crate::error::StoreError;
 use crate::types::Epoch;
 use assay_engine::gate::ids::{
-    BranchName, ItemId, JobName, Oid, PipelineName, ProjectName, SourceName, Uuid,
+    BranchName, ItemId, JobName, MergeId, Oid, PipelineName, ProjectName, SourceName, Uuid,
 };
 use assay_engine::gate::io::{BuildResult, Report};
 use assay_engine::gate::item::Item;
@@ -125,6 +125,9 @@ pub struct StoredBuildset {
     pub identity: Uuid,
     /// The item ahead.
     pub ahead: Option<ItemId>,
+    /// The state that it was merged on, if an item was ahead then.
+    #[serde(default)]
+    pub on: Option<MergeId>,
     /// Why the one before was thrown away.
     pub because: Option<ResetReason>,
 }

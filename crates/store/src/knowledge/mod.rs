@@ -80,6 +80,54 @@ pub struct StoredKey {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// What lets a browser in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketKind {
+    /// Once, to sign in.
+    Setup,
+    /// As often as it likes: it is signed in.
+    Session,
+}
+
+impl TicketKind {
+    /// The word that is stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Session => "session",
+        }
+    }
+
+    /// The kind of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Setup, Self::Session].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// What somebody was given to sign in or to stay signed in. The database alone does not give it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// SHA-256 of what its owner has, in hexadecimal digits.
+    pub hash: String,
+    /// What it is good for.
+    pub kind: TicketKind,
+    /// Whose it is.
+    pub user: UserId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    pub expires_at: Timestamp,
+}
+
+/// Some tickets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tickets {
+    /// All of a user.
+    Of(UserId),
+    /// Those that have expired by then.
+    ExpiredBy(Timestamp),
+}
+
 /// What a comment is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CommentTarget {
@@ -149,6 +197,8 @@ pub struct People {
     pub users: Vec<User>,
     /// By age.
     pub keys: Vec<StoredKey>,
+    /// By age; also those that have expired.
+    pub tickets: Vec<Ticket>,
 }
 
 /// What is stored of people, of what they set up and of what they say.
@@ -183,6 +233,15 @@ pub trait KnowledgeStore: Send + Sync {
     /// Revokes a key; false if there is none.
     async fn remove_key(&self, epoch: Epoch, key: &str) -> Result<bool, StoreError>;
 
+    /// Stores a ticket.
+    async fn add_ticket(&self, epoch: Epoch, ticket: &Ticket) -> Result<(), StoreError>;
+
+    /// Removes a ticket; false if it is not there (any more): of two that use one, only one is told true.
+    async fn remove_ticket(&self, epoch: Epoch, hash: &str) -> Result<bool, StoreError>;
+
+    /// Removes the tickets of a kind that a user has, or all that expired before a time.
+    async fn remove_tickets(&self, epoch: Epoch, which: Tickets) -> Result<(), StoreError>;
+
     /// The whole catalog, by kind and number, and the last number that each kind ever had.
     async fn catalog(&self) -> Result<(Vec<CatalogRow>, BTreeMap<EntryKind, i64>), StoreError>;
 
@@ -213,8 +272,15 @@ pub trait KnowledgeStore: Send + Sync {
     /// What was said about any of these jobs, the first first.
     async fn comments_of_jobs(&self, jobs: &[JobId]) -> Result<Vec<Comment>, StoreError>;
 
-    /// Somebody did something.
-    async fn audit(&self, epoch: Epoch, event: &AuditEvent) -> Result<(), StoreError>;
+    /// What was said about everything of one kind from the first number to the last, the first first.
+    async fn comments_within(
+        &self,
+        first: CommentTarget,
+        last: CommentTarget,
+    ) -> Result<Vec<Comment>, StoreError>;
+
+    /// What was done, in this order.
+    async fn audit(&self, epoch: Epoch, events: &[AuditEvent]) -> Result<(), StoreError>;
 
     /// What was done, the newest first.
     async fn audit_events(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError>;

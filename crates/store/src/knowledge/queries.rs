@@ -2,7 +2,7 @@
 
 use super::{
     AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryKind,
-    KnowledgeStore, People, StoredKey, User, UserId, UserRole,
+    KnowledgeStore, People, StoredKey, Ticket, TicketKind, Tickets, User, UserId, UserRole,
 };
 use crate::codec::{Fields, contains_pattern, json, one_number, time};
 use crate::error::StoreError;
@@ -35,6 +35,17 @@ fn key(row: Vec<Value>) -> Result<StoredKey, StoreError> {
         created_at: fields.time()?,
         expires_at: fields.optional_time()?,
         last_used_at: fields.optional_time()?,
+    })
+}
+
+fn ticket(row: Vec<Value>) -> Result<Ticket, StoreError> {
+    let mut fields = Fields::new("tickets", row);
+    Ok(Ticket {
+        hash: fields.text()?,
+        kind: fields.word(TicketKind::from_word)?,
+        user: UserId(fields.int()?),
+        created_at: fields.time()?,
+        expires_at: fields.time()?,
     })
 }
 
@@ -107,6 +118,9 @@ fn event(row: Vec<Value>) -> Result<AuditEvent, StoreError> {
     })
 }
 
+/// How many events go into one statement.
+const EVENTS_AT_ONCE: usize = 32;
+
 /// The next number of `table`. In the same transaction `(SELECT last FROM numbers WHERE name = …)` is that number; two
 /// transactions wait for each other here.
 fn count(table: &'static str) -> Statement {
@@ -166,7 +180,9 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         let sql = "SELECT key, user_id, sealed, created_at, expires_at, last_used_at FROM api_keys \
                    ORDER BY created_at, key";
         let keys = list(self.query(doing, sql, vec![]).await?, key)?;
-        Ok(People { users, keys })
+        let sql = "SELECT hash, kind, user_id, created_at, expires_at FROM tickets ORDER BY created_at, hash";
+        let tickets = list(self.query(doing, sql, vec![]).await?, ticket)?;
+        Ok(People { users, keys, tickets })
     }
 
     async fn add_user(
@@ -193,8 +209,39 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
 
     async fn remove_user(&self, epoch: Epoch, user: UserId) -> Result<(), StoreError> {
         let keys = Statement::new("DELETE FROM api_keys WHERE user_id = $1", [user.0.into()]);
+        let tickets = Statement::new("DELETE FROM tickets WHERE user_id = $1", [user.0.into()]);
         let users = Statement::new("DELETE FROM users WHERE id = $1", [user.0.into()]);
-        self.know("remove a user", epoch, vec![keys, users]).await.map(drop)
+        self.know("remove a user", epoch, vec![keys, tickets, users]).await.map(drop)
+    }
+
+    async fn add_ticket(&self, epoch: Epoch, ticket: &Ticket) -> Result<(), StoreError> {
+        let insert = Statement::new(
+            "INSERT INTO tickets (hash, kind, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)",
+            [
+                ticket.hash.as_str().into(),
+                ticket.kind.word().into(),
+                ticket.user.0.into(),
+                ticket.created_at.0.into(),
+                ticket.expires_at.0.into(),
+            ],
+        );
+        self.know("add a ticket", epoch, vec![insert]).await.map(drop)
+    }
+
+    async fn remove_ticket(&self, epoch: Epoch, hash: &str) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM tickets WHERE hash = $1 RETURNING user_id";
+        let rows = self.know("remove a ticket", epoch, vec![Statement::new(sql, [hash.into()])]).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn remove_tickets(&self, epoch: Epoch, which: Tickets) -> Result<(), StoreError> {
+        let statement = match which {
+            Tickets::Of(user) => Statement::new("DELETE FROM tickets WHERE user_id = $1", [user.0.into()]),
+            Tickets::ExpiredBy(at) => {
+                Statement::new("DELETE FROM tickets WHERE expires_at <= $1", [at.0.into()])
+            }
+        };
+        self.know("remove tickets", epoch, vec![statement]).await.map(drop)
     }
 
     async fn add_key(&self, epoch: Epoch, key: &StoredKey) -> Result<(), StoreError> {
@@ -319,18 +366,43 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         Ok(found)
     }
 
-    async fn audit(&self, epoch: Epoch, event: &AuditEvent) -> Result<(), StoreError> {
-        let insert = Statement::new(
-            "INSERT INTO audit_events (id, at, author, event, data) \
-             VALUES ((SELECT last FROM numbers WHERE name = 'audit_events'), $1, $2, $3, $4)",
-            [
-                event.at.0.into(),
-                event.user.as_str().into(),
-                event.event.as_str().into(),
-                event.data.as_str().into(),
-            ],
+    async fn comments_within(
+        &self,
+        first: CommentTarget,
+        last: CommentTarget,
+    ) -> Result<Vec<Comment>, StoreError> {
+        let ((kind, first), (_, last)) = (first.parts(), last.parts());
+        let sql = format!(
+            "SELECT {COMMENT_COLUMNS} FROM comments WHERE target_kind = $1 AND target BETWEEN $2 AND $3 ORDER BY id"
         );
-        self.know("note what was done", epoch, vec![count("audit_events"), insert]).await.map(drop)
+        let statement = Statement::built(sql, vec![kind.into(), first.into(), last.into()]);
+        list(self.backend.query("list comments", statement).await?, comment)
+    }
+
+    async fn audit(&self, epoch: Epoch, events: &[AuditEvent]) -> Result<(), StoreError> {
+        let mut statements = Vec::new();
+        for some in events.chunks(EVENTS_AT_ONCE) {
+            let number = "UPDATE numbers SET last = last + $1 WHERE name = 'audit_events'";
+            let count = i64::try_from(some.len()).unwrap_or(i64::MAX);
+            statements.push(Statement::new(number, [count.into()]));
+            let (mut rows, mut values) = (Vec::new(), Vec::new());
+            for (event, later) in some.iter().zip((0..count).rev()) {
+                let at = values.len();
+                rows.push(format!(
+                    "((SELECT last FROM numbers WHERE name = 'audit_events') - {later}, ${}, ${}, ${}, ${})",
+                    at + 1,
+                    at + 2,
+                    at + 3,
+                    at + 4
+                ));
+                values.push(event.at.0.into());
+                values.extend([&event.user, &event.event, &event.data].map(|text| text.as_str().into()));
+            }
+            let sql =
+                format!("INSERT INTO audit_events (id, at, author, event, data) VALUES {}", rows.join(", "));
+            statements.push(Statement::built(sql, values));
+        }
+        self.know("note what was done", epoch, statements).await.map(drop)
     }
 
     async fn audit_events(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError> {

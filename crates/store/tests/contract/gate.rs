@@ -70,6 +70,7 @@ fn item(id: i64, number: u64, jobs: Vec<ItemJob>) -> Item {
         buildset: Buildset {
             number: 1,
             identity: Uuid(7),
+            on: None,
             merge_tries: 0,
             state: MergeState::Done(Merged { moved: vec![moved] }),
             jobs,

@@ -5,7 +5,7 @@ use assay_engine::ids::{JobId, Timestamp};
 use assay_store::{
     AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
     EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap, StoreError,
-    StoredKey, TestSuite, UserRole,
+    StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -44,6 +44,24 @@ pub(crate) async fn users_and_their_keys(database: &Database) {
     people.key_used(epoch, "K2", at(5)).await.unwrap();
     assert!(people.remove_key(epoch, "K1").await.unwrap());
     assert!(!people.remove_key(epoch, "K1").await.unwrap());
+    let ticket = |hash: &str, kind, user, until| Ticket {
+        hash: hash.to_owned(),
+        kind,
+        user,
+        created_at: at(3),
+        expires_at: at(until),
+    };
+    let (setup, session) = (TicketKind::Setup, TicketKind::Session);
+    for (hash, kind, user, until) in
+        [("a", setup, ann, 9), ("b", session, ann, 5), ("c", session, ann, 9), ("d", session, bob, 9)]
+    {
+        people.add_ticket(epoch, &ticket(hash, kind, user, until)).await.unwrap();
+    }
+    assert!(people.remove_ticket(epoch, "a").await.unwrap(), "the first who uses it");
+    assert!(!people.remove_ticket(epoch, "a").await.unwrap(), "nobody else");
+    people.remove_tickets(epoch, Tickets::ExpiredBy(at(5))).await.unwrap();
+    assert_eq!(people.people().await.unwrap().tickets.len(), 2);
+    people.remove_tickets(epoch, Tickets::Of(bob)).await.unwrap();
 
     let store = database.open().await;
     let known = store.knowledge().people().await.unwrap();
@@ -54,11 +72,13 @@ pub(crate) async fn users_and_their_keys(database: &Database) {
         known.keys,
         [StoredKey { last_used_at: Some(at(5)), ..key("K2", ann, None) }, key("K3", bob, None)]
     );
+    assert_eq!(known.tickets, [ticket("c", session, ann, 9)]);
     store.knowledge().remove_user(epoch, ann).await.unwrap();
     let carol = store.knowledge().add_user(epoch, "carol", UserRole::Viewer, at(9)).await.unwrap();
     assert!(carol > bob, "numbers are not used again");
     let known = store.knowledge().people().await.unwrap();
     assert_eq!(known.keys, [key("K3", bob, None)]);
+    assert_eq!(known.tickets, [], "they go with their user");
 
     store.acquire_leadership().await.unwrap();
     assert!(is_deposed(&store.knowledge().add_user(epoch, "late", UserRole::Admin, at(9)).await));
@@ -198,11 +218,13 @@ pub(crate) async fn comments_and_events(database: &Database) {
     assert_eq!(know.comment(ids[3]).await.unwrap(), None);
     assert!(know.add_comment(epoch, &say(eight, "later")).await.unwrap() > ids[4]);
 
-    for (number, event) in ["iso_create", "job_cancel", "user_login"].into_iter().enumerate() {
+    let event = |number: usize, event: &str| {
         let data = "{\"id\": 1}".to_owned();
         let (at, user) = (at(number as i64), if number == 0 { "" } else { "ann" }.to_owned());
-        know.audit(epoch, &AuditEvent { id: 0, at, user, event: event.to_owned(), data }).await.unwrap();
-    }
+        AuditEvent { id: 0, at, user, event: event.to_owned(), data }
+    };
+    know.audit(epoch, &[event(0, "iso_create")]).await.unwrap();
+    know.audit(epoch, &[event(1, "job_cancel"), event(2, "user_login")]).await.unwrap();
     let events = know.audit_events(&AuditFilter { limit: 2, ..AuditFilter::default() }).await.unwrap();
     assert_eq!(
         events.iter().map(|event| event.event.as_str()).collect::<Vec<_>>(),
@@ -224,4 +246,9 @@ pub(crate) async fn comments_and_events(database: &Database) {
         let filter = AuditFilter { user, event, text: words, before: None, limit: 9 };
         assert_eq!(know.audit_events(&filter).await.unwrap().len(), want, "{filter:?}");
     }
+    let many: Vec<_> = (3..80).map(|number| event(number, &format!("e{number}"))).collect();
+    know.audit(epoch, &many).await.unwrap();
+    let events = know.audit_events(&AuditFilter { limit: 99, ..AuditFilter::default() }).await.unwrap();
+    let in_order = events.windows(2).all(|pair| pair[0].id == pair[1].id + 1 && pair[0].at > pair[1].at);
+    assert!(in_order && events.len() == 80, "{events:?}");
 }

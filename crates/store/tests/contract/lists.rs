@@ -1,12 +1,13 @@
 //! What pages ask for.
 
 use crate::database::{Database, Driver, job, test_job};
-use assay_engine::ids::JobId;
+use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::io::Input;
+use assay_engine::io::NewJob;
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_engine::reason::WaitReason;
-use assay_store::{JobFilter, Store};
+use assay_store::{Comment, CommentId, CommentTarget, JobFilter, Store};
 
 async fn ids(store: &dyn Store, filter: JobFilter) -> Vec<i64> {
     store.jobs(&filter).await.unwrap().iter().map(|job| job.row.id.0).collect()
@@ -99,4 +100,81 @@ pub(crate) async fn wait_reasons_are_shown(database: &Database) {
     driver.check().await;
     let rows = driver.store.load().await.unwrap();
     assert_eq!(rows.queues, [], "nothing waits, so there is no reason");
+}
+
+/// A job of a group and a build.
+fn built(group: i64, build: &str, test: &str) -> NewJob {
+    let new = job(&[("DISTRI", "d"), ("VERSION", "1"), ("TEST", test), ("BUILD", build)]);
+    NewJob { group: Some(GroupId(group)), ..new }
+}
+
+pub(crate) async fn builds_of_groups(database: &Database) {
+    let mut driver = Driver::start(database).await;
+    driver.hello("w:1", 1, 1).await;
+    // The first job of `boot` does not count: the second took its place.
+    for (group, build, test, outcome) in [
+        (1, "7", "boot", Outcome::Failed),
+        (1, "7", "install", Outcome::Failed),
+        (1, "7", "boot", Outcome::Passed),
+        (1, "8", "boot", Outcome::Failed),
+        (2, "7", "boot", Outcome::Softfailed),
+    ] {
+        driver.post(vec![built(group, build, test)]).await;
+        driver.finish(1, outcome, "").await;
+    }
+    driver.post(vec![test_job("apart"), built(1, "8", "x"), built(1, "8", "y")]).await;
+    let store = driver.store.clone();
+    let comment = Comment {
+        id: CommentId(0),
+        target: CommentTarget::Job(JobId(2)),
+        author: "ann".to_owned(),
+        text: "boo#1".to_owned(),
+        created_at: Timestamp(1),
+        updated_at: Timestamp(1),
+    };
+    let epoch = store.acquire_leadership().await.unwrap();
+    store.knowledge().add_comment(epoch, &comment).await.unwrap();
+    let of = async |target: std::ops::RangeInclusive<i64>| {
+        let (first, last) =
+            (CommentTarget::Job(JobId(*target.start())), CommentTarget::Job(JobId(*target.end())));
+        store.knowledge().comments_within(first, last).await.unwrap().len()
+    };
+    assert_eq!((of(1..=2).await, of(3..=99).await), (1, 0));
+
+    let builds = async |groups: &[i64]| {
+        let groups: Vec<_> = groups.iter().map(|id| GroupId(*id)).collect();
+        let found = store.group_builds(&groups).await.unwrap();
+        let told = found.into_iter().map(|one| (one.group.0, one.build, one.oldest.0, one.newest.0));
+        told.collect::<Vec<_>>()
+    };
+    let seven = (1, "7".to_owned(), 1, 3);
+    assert_eq!(builds(&[1]).await, [(1, "8".to_owned(), 4, 8), seven.clone()]);
+    assert_eq!(builds(&[]).await, [(1, "8".to_owned(), 4, 8), (2, "7".to_owned(), 5, 5), seven]);
+    assert_eq!(builds(&[3]).await, []);
+
+    let tallies = async |builds: &[(i64, &str)]| {
+        let builds: Vec<_> = builds.iter().map(|(id, build)| (GroupId(*id), (*build).to_owned())).collect();
+        let found = store.tallies(&builds).await.unwrap();
+        let mut told: Vec<_> = found
+            .into_iter()
+            .map(|one| (one.group.0, one.build, one.outcome.map(Outcome::openqa), one.jobs, one.remarked))
+            .collect();
+        told.sort();
+        told
+    };
+    let text = |build: &str| build.to_owned();
+    assert_eq!(tallies(&[]).await, []);
+    assert_eq!(
+        tallies(&[(1, "7"), (2, "8")]).await,
+        [(1, text("7"), Some("failed"), 1, 1), (1, text("7"), Some("passed"), 1, 0)]
+    );
+    // `apart` has the only slot, so both of the others wait.
+    assert_eq!(
+        tallies(&[(1, "8"), (2, "7")]).await,
+        [
+            (1, text("8"), None, 2, 0),
+            (1, text("8"), Some("failed"), 1, 0),
+            (2, text("7"), Some("softfailed"), 1, 0)
+        ]
+    );
 }

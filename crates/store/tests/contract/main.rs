@@ -46,6 +46,7 @@ contract!(
     lists::filters,
     lists::ten_thousand_jobs_in_pages,
     lists::wait_reasons_are_shown,
+    lists::builds_of_groups,
     faults::of_two_leaders_the_first_is_deposed,
     faults::a_leader_that_doubts_knows_whether_it_still_leads,
     faults::a_new_job_never_replaces_another,

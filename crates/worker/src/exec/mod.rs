@@ -8,8 +8,11 @@ pub use assay_engine::settings::is_secret_name;
 
 use crate::assets::Door;
 use crate::attempt::AttemptDir;
+use crate::networks::Networks;
+use crate::questions::Questions;
+use assay_engine::ids::JobId;
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_proto::worker::Report;
+use assay_proto::worker::{Place, Report};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -57,10 +60,25 @@ pub struct Attempt {
     pub tap: ScreenTap,
     /// When the attempt began.
     pub began: Instant,
+    /// The jobs beside it; none without a server.
+    pub cluster: Option<Cluster>,
     /// The way to the server's assets; none without a server.
     pub assets: Option<Door>,
     /// The host's part.
     pub host: Arc<HostOptions>,
+}
+
+/// The way from an attempt to the jobs beside it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The attempt's job.
+    pub job: JobId,
+    /// Where that is among them.
+    pub place: Place,
+    /// What its test asks the server.
+    pub questions: Questions,
+    /// The networks of this worker.
+    pub networks: Networks,
 }
 
 /// The usual [`HostOptions::asset_limit`]: openQA's, 50 GB.

@@ -3,10 +3,10 @@
 use super::upload::{Broken, Uploader, acks_channel};
 use super::{Hands, WorkerError};
 use crate::exec::Stop;
-use assay_engine::ids::AttemptId;
+use assay_engine::ids::{AttemptId, JobId};
 use assay_proto::worker::{PROTOCOL, Stream, ToServer, ToWorker};
 use futures_util::{SinkExt, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -146,6 +146,8 @@ struct Conversation {
     acks: BTreeMap<AttemptId, watch::Sender<BTreeMap<Stream, u64>>>,
     outgoing: mpsc::Sender<ToServer>,
     to_send: mpsc::Receiver<ToServer>,
+    /// The networks that the server knows of, by channel.
+    plugged: BTreeSet<u32>,
 }
 
 impl Conversation {
@@ -153,7 +155,8 @@ impl Conversation {
         let (outgoing, to_send) = mpsc::channel(16);
         let heartbeat = Duration::from_millis(heartbeat_ms.max(1));
         let (uploaders, acks) = (JoinSet::new(), BTreeMap::new());
-        Self { socket, server, heartbeat, heard: Instant::now(), uploaders, acks, outgoing, to_send }
+        let (heard, plugged) = (Instant::now(), BTreeSet::new());
+        Self { socket, server, heartbeat, heard, uploaders, acks, outgoing, to_send, plugged }
     }
 
     async fn work(
@@ -167,6 +170,8 @@ impl Conversation {
         }
         let mut beat = tokio::time::interval(self.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut networks = hands.networks.changes();
+        networks.mark_changed();
         let why = loop {
             tokio::select! {
                 incoming = self.socket.next() => match incoming {
@@ -174,15 +179,27 @@ impl Conversation {
                     Some(Err(error)) => break error.to_string(),
                     Some(Ok(message)) => {
                         self.heard = Instant::now();
-                        if let Message::Text(text) = message
-                            && let Err(why) = self.obey(hands, &text)
-                        {
-                            break why;
+                        match message {
+                            Message::Text(text) => if let Err(why) = self.obey(hands, &text) {
+                                break why;
+                            },
+                            Message::Binary(frame) => hands.networks.arrived(&frame),
+                            _ => {}
                         }
                     }
                 },
                 Some(message) = self.to_send.recv() => {
                     if let Err(why) = send(&mut self.socket, &message).await {
+                        break why;
+                    }
+                }
+                Some((channel, frame)) = hands.frames.recv() => {
+                    if let Err(why) = self.pass_on(channel, &frame).await {
+                        break why;
+                    }
+                }
+                Ok(()) = networks.changed() => {
+                    if let Err(why) = self.plug(&hands.networks.channels()).await {
                         break why;
                     }
                 }
@@ -208,13 +225,43 @@ impl Conversation {
         End::Lost { was_up: true, why }
     }
 
+    /// A frame for machines elsewhere. The network is known there first.
+    async fn pass_on(&mut self, channel: u32, frame: &[u8]) -> Result<(), String> {
+        if !self.plugged.contains(&channel) {
+            return Ok(());
+        }
+        let message = [&channel.to_be_bytes(), frame].concat();
+        match tokio::time::timeout(ANSWER, self.socket.send(Message::binary(message))).await {
+            Ok(sent) => sent.map_err(|error| error.to_string()),
+            Err(_) => Err("the server takes nothing any more".to_owned()),
+        }
+    }
+
+    /// Tells the server which networks this worker takes part in, as far as it does not know.
+    async fn plug(&mut self, channels: &BTreeMap<u32, (JobId, String)>) -> Result<(), String> {
+        for channel in std::mem::take(&mut self.plugged) {
+            if channels.contains_key(&channel) {
+                self.plugged.insert(channel);
+            } else {
+                send(&mut self.socket, &ToServer::Unplug { channel }).await?;
+            }
+        }
+        for (channel, (cluster, network)) in channels {
+            if self.plugged.insert(*channel) {
+                let plug = ToServer::Plug { cluster: *cluster, network: network.clone(), channel: *channel };
+                send(&mut self.socket, &plug).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn obey(&mut self, hands: &mut Hands, text: &str) -> Result<(), String> {
         let message = serde_json::from_str(text)
             .map_err(|error| format!("the server's message is unreadable: {error}"))?;
         match message {
-            ToWorker::Assign { held, job: _, name, settings } => {
+            ToWorker::Assign { held, job: _, name, settings, place } => {
                 tracing::info!(attempt = %held.attempt, name, "assigned");
-                hands.begin(held, settings);
+                hands.begin(held, settings, place);
                 self.carry(hands, held.attempt, BTreeMap::new());
             }
             ToWorker::Cancel { held, reason, superseded } => {
@@ -240,6 +287,11 @@ impl Conversation {
                 self.acks.remove(&held.attempt);
                 hands.forget(held.attempt, Some(Stop::Fenced(reason)));
             }
+            ToWorker::Answer { attempt, ask, reply } => {
+                if let Some(running) = hands.running.get(&attempt) {
+                    running.questions.answered(ask, reply);
+                }
+            }
             ToWorker::Watch { attempt, on } => {
                 if let Some(running) = hands.running.get(&attempt) {
                     let _ = running.watched.send(on);
@@ -264,6 +316,11 @@ impl Conversation {
         let uploader =
             Uploader::new(running, &self.server, &hands.config().token, acked, self.outgoing.clone());
         self.uploaders.spawn(uploader.run());
+        let ask = super::upload::put_questions(running, self.outgoing.clone());
+        self.uploaders.spawn(async move {
+            ask.await;
+            Ok(())
+        });
         let show = super::upload::show_screen(running, self.outgoing.clone());
         self.uploaders.spawn(async move {
             show.await;

@@ -8,18 +8,20 @@ mod upload;
 
 use crate::assets::Door;
 use crate::attempt::{AttemptDir, remove_tree};
-use crate::exec::{self, Attempt, HostOptions, ScreenTap, Stop};
+use crate::exec::{self, Attempt, Cluster, HostOptions, ScreenTap, Stop};
 use crate::lock;
+use crate::networks::{self, Networks};
+use crate::questions::Questions;
 use assay_engine::ids::AttemptId;
 use assay_engine::outcome::Outcome;
-use assay_proto::worker::{Held, Report, WorkPhase};
+use assay_proto::worker::{Held, Place, Report, WorkPhase};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +110,7 @@ pub(crate) struct Running {
     pub(crate) stop: watch::Sender<Option<Stop>>,
     pub(crate) ended: watch::Receiver<Option<Report>>,
     pub(crate) tap: ScreenTap,
+    pub(crate) questions: Questions,
     pub(crate) watched: watch::Sender<bool>,
     pub(crate) blobs_sent: Arc<AtomicUsize>,
 }
@@ -117,6 +120,9 @@ pub(crate) struct Hands {
     pub(crate) running: BTreeMap<AttemptId, Running>,
     tasks: JoinSet<()>,
     config: WorkerConfig,
+    pub(crate) networks: Networks,
+    /// Frames for machines on other workers.
+    pub(crate) frames: mpsc::Receiver<networks::Outgoing>,
     /// Attempts whose record the server has: their folders can go when the executor has let go of them.
     forgotten: BTreeSet<AttemptId>,
 }
@@ -126,10 +132,13 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
     fs::create_dir_all(&config.pool)?;
     let _lock = lock::lock_pool(&config.pool)?;
     clear_leftovers(&config)?;
+    let (networks, frames) = Networks::new();
     let mut hands = Hands {
         running: BTreeMap::new(),
         tasks: JoinSet::new(),
         config: config.clone(),
+        networks,
+        frames,
         forgotten: BTreeSet::new(),
     };
     // Aborted with this function: a stop need not wait for a probe.
@@ -206,7 +215,7 @@ impl Hands {
     }
 
     /// Begins an attempt. One whose folder cannot be made ends at once, with that as its reason.
-    pub(crate) fn begin(&mut self, held: Held, settings: BTreeMap<String, String>) {
+    pub(crate) fn begin(&mut self, held: Held, settings: BTreeMap<String, String>, place: Place) {
         if self.running.contains_key(&held.attempt) {
             return;
         }
@@ -217,10 +226,18 @@ impl Hands {
         let stop = watch::Sender::new(None);
         let tap = ScreenTap::default();
         let door = Door::new(held.attempt.job, self.config.server.clone(), &self.config.token);
+        let questions = Questions::default();
+        let cluster = Cluster {
+            job: held.attempt.job,
+            place,
+            questions: questions.clone(),
+            networks: self.networks.clone(),
+        };
         let attempt = Attempt {
             number: held.attempt.number,
             settings,
             assets: door.ok(),
+            cluster: Some(cluster),
             dir: dir.clone(),
             stop: stop.subscribe(),
             tap: tap.clone(),
@@ -248,6 +265,7 @@ impl Hands {
             stop,
             ended,
             tap,
+            questions,
             watched: watch::Sender::new(false),
             blobs_sent: Arc::new(AtomicUsize::new(0)),
         };

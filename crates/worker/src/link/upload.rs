@@ -199,6 +199,36 @@ pub(super) fn show_screen(
     }
 }
 
+/// Asks the server what the attempt's test asks, and what has no answer from an earlier connection.
+pub(super) fn put_questions(
+    running: &Running,
+    outgoing: mpsc::Sender<ToServer>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (held, questions, mut ended) = (running.held, running.questions.clone(), running.ended.clone());
+    let put = async move {
+        let mut newest = questions.newest();
+        let mut put = 0;
+        loop {
+            newest.borrow_and_update();
+            for (ask, question) in questions.after(put) {
+                put = ask;
+                if outgoing.send(ToServer::Ask { held, ask, question }).await.is_err() {
+                    return;
+                }
+            }
+            if newest.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    async move {
+        tokio::select! {
+            () = put => {}
+            _ = ended.wait_for(Option::is_some) => {}
+        }
+    }
+}
+
 async fn show_until_unwatched(
     held: Held,
     tap: &ScreenTap,

@@ -95,6 +95,7 @@ impl Bench {
             tap: ScreenTap::default(),
             began: self.began,
             assets: None,
+            cluster: None,
             host: Arc::new(host),
         }
     }

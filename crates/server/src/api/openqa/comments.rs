@@ -4,6 +4,7 @@ use super::params::Params;
 use super::{Admin, Operator, Person, Wrong, number};
 use crate::app::App;
 use crate::auth::{Role, Sender};
+use crate::fault::Fault;
 use crate::remarks;
 use assay_engine::ids::JobId;
 use assay_engine::knowledge::words;
@@ -143,6 +144,17 @@ async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str)
     let id = app.store.knowledge().add_comment(app.library.epoch(), &comment).await?.0;
     app.audit(&sender.name, "comment_create", json!({ "id": id }));
     Ok(id)
+}
+
+/// What a form of a page says, which has looked at who sends it.
+pub(crate) async fn comment(
+    app: &Arc<App>,
+    sender: &Sender,
+    target: CommentTarget,
+    params: &Params,
+) -> Result<i64, Fault> {
+    let text = text_of(params).map_err(Wrong::fault)?;
+    add(app, sender, target, text).await.map_err(Wrong::fault)
 }
 
 async fn create(

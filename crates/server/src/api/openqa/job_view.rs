@@ -47,6 +47,11 @@ impl Relatives {
         Ok(Self { catalog: app.library.now(), children, ok, unredacted: false })
     }
 
+    /// Where the names of groups are from.
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
     /// A job without what it did.
     pub(super) fn job(&self, job: &StoredJob) -> Value {
         let row = &job.row;

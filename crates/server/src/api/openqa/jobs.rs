@@ -5,13 +5,15 @@ use super::params::Params;
 use super::{Operator, Wrong, number};
 use crate::app::App;
 use crate::auth::{Role, Sender};
+use crate::told::{Form, Mark};
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
-use assay_store::{JobFilter, Scope, StoredJob};
+use assay_store::{JobFilter, Scope, StoreError, StoredJob};
+use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -56,7 +58,7 @@ fn texts(params: &Params, name: &str) -> Vec<String> {
 }
 
 /// What a request asks of jobs. All words that mean nothing are said at once.
-pub(super) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
+pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
     let mut invalid = Vec::new();
     let mut filter = JobFilter::default();
     for word in params.list("state") {
@@ -152,19 +154,81 @@ async fn list(
     State(app): State<Arc<App>>,
     Extension(sender): Extension<Sender>,
     params: Params,
-) -> Result<(HeaderMap, Json<Value>), Wrong> {
+) -> Result<(HeaderMap, Bytes), Wrong> {
     let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
     // One more than asked for tells whether there are more.
     let filter = JobFilter { limit: limit + 1, offset, ..filter(&app, &params)? };
-    let mut jobs = app.store.jobs(&filter).await?;
-    let more = jobs.len() > limit as usize;
-    jobs.truncate(limit as usize);
-    jobs.reverse();
-    let mut relatives = Relatives::of(&app, &jobs).await?;
-    relatives.unredacted = params.flag("unredacted") && may_see_secrets(&sender);
-    let told: Vec<_> = jobs.iter().map(|job| relatives.job(job)).collect();
-    let headers = links(&params, "/api/v1/jobs", (limit, offset), more);
-    Ok((headers, Json(json!({ "jobs": told }))))
+    let unredacted = params.flag("unredacted") && may_see_secrets(&sender);
+    let known = if unredacted { None } else { listed_from_texts(&app, &filter).await? };
+    let mut texts = match known {
+        Some(texts) => texts,
+        None => {
+            let mark = app.told.mark();
+            listed(&app, &app.store.jobs(&filter).await?, unredacted, mark).await?
+        }
+    };
+    let more = texts.len() > limit as usize;
+    texts.truncate(limit as usize);
+    let mut body = Vec::with_capacity(texts.iter().map(|text| text.len() + 1).sum::<usize>() + 16);
+    body.extend_from_slice(b"{\"jobs\":[");
+    for (number, text) in texts.iter().rev().enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(text);
+    }
+    body.extend_from_slice(b"]}");
+    let mut headers = links(&params, "/api/v1/jobs", (limit, offset), more);
+    headers.insert(header::CONTENT_TYPE, JSON);
+    Ok((headers, body.into()))
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The entries of these jobs in a list, in the same order.
+async fn listed(
+    app: &App,
+    jobs: &[StoredJob],
+    unredacted: bool,
+    mark: Mark,
+) -> Result<Vec<Bytes>, StoreError> {
+    let mut relatives = Relatives::of(app, jobs).await?;
+    relatives.unredacted = unredacted;
+    let text = |job: &StoredJob| {
+        let text = Bytes::from(relatives.job(job).to_string());
+        // Whether its parents have passed is not among what is known to change.
+        if !unredacted && job.row.parents.is_empty() {
+            app.told.keep(mark, relatives.catalog(), Form::Listed, job.row.id, text.clone());
+        }
+        text
+    };
+    Ok(jobs.iter().map(text).collect())
+}
+
+/// The same with as few rows read as possible; `None` if something has changed meanwhile, so that what was chosen might
+/// not be what is told.
+async fn listed_from_texts(app: &App, filter: &JobFilter) -> Result<Option<Vec<Bytes>>, StoreError> {
+    let (mark, catalog) = (app.told.mark(), app.library.now());
+    let ids = app.store.ids(filter).await?;
+    let mut texts = app.told.texts(&catalog, Form::Listed, &ids);
+    let pairs = || ids.iter().zip(&texts);
+    let missing: Vec<_> = pairs().filter(|(_, text)| text.is_none()).map(|(id, _)| *id).collect();
+    if missing.len() > ids.len() / 2 {
+        return Ok(None);
+    }
+    if !missing.is_empty() {
+        let limit = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+        let jobs = app.store.jobs(&JobFilter { ids: missing, limit, ..JobFilter::default() }).await?;
+        let mut made = jobs.iter().map(|job| job.row.id).zip(listed(app, &jobs, false, mark).await?);
+        let mut next = made.next();
+        for (id, text) in ids.iter().zip(&mut texts) {
+            if next.as_ref().is_some_and(|(made, _)| made == id) {
+                *text = next.take().map(|(_, text)| text);
+                next = made.next();
+            }
+        }
+    }
+    Ok(if app.told.mark() == mark { texts.into_iter().collect() } else { None })
 }
 
 fn may_see_secrets(sender: &Sender) -> bool {
@@ -182,14 +246,25 @@ async fn followed(app: &App, job: StoredJob, params: &Params) -> Result<StoredJo
     Ok(job)
 }
 
+/// A job, and whether this stays as it is until rows of the job change.
 async fn told(
     app: &App,
     sender: &Sender,
     id: &str,
     params: &Params,
     with_details: bool,
-) -> Result<Json<Value>, Wrong> {
+) -> Result<(Value, bool), Wrong> {
     let job = followed(app, found(app, id).await?, params).await?;
+    told_of(app, sender, job, params, with_details).await
+}
+
+async fn told_of(
+    app: &App,
+    sender: &Sender,
+    job: StoredJob,
+    params: &Params,
+    with_details: bool,
+) -> Result<(Value, bool), Wrong> {
     let jobs = [job];
     let mut relatives = Relatives::of(app, &jobs).await?;
     relatives.unredacted = params.flag("unredacted") && may_see_secrets(sender);
@@ -205,7 +280,7 @@ async fn told(
                 told[name] = json!([]);
             }
         }
-        return Ok(Json(json!({ "job": told })));
+        return Ok((json!({ "job": told }), jobs[0].row.parents.is_empty()));
     };
     let run = job_view::run_of(app, attempt).await?;
     told["modules"] = run.modules.iter().map(job_view::module).collect();
@@ -217,7 +292,8 @@ async fn told(
         told["logs"] = json!(logs);
         told["ulogs"] = run.artifacts.iter().map(|file| super::files::flat(&file.path)).collect();
     }
-    Ok(Json(json!({ "job": told })))
+    let settled = attempt.row.end.is_some() && attempt.streams.is_some() && jobs[0].row.parents.is_empty();
+    Ok((json!({ "job": told }), settled))
 }
 
 async fn show(
@@ -225,8 +301,24 @@ async fn show(
     Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
     params: Params,
-) -> Result<Json<Value>, Wrong> {
-    told(&app, &sender, &id, &params, false).await
+) -> Result<([(HeaderName, HeaderValue); 1], Bytes), Wrong> {
+    // Only what everybody gets is kept.
+    let usual = params.pairs().is_empty();
+    let (mark, catalog) = (app.told.mark(), app.library.now());
+    let number = JobId(id.parse().map_err(|_| no_job())?);
+    let kept = app.told.texts(&catalog, Form::Shown, &[number]).pop().flatten().filter(|_| usual);
+    let text = match kept {
+        Some(text) => text,
+        None => {
+            let (told, changes_with_rows) = told(&app, &sender, &id, &params, false).await?;
+            let text = Bytes::from(told.to_string());
+            if usual && changes_with_rows {
+                app.told.keep(mark, &catalog, Form::Shown, number, text.clone());
+            }
+            text
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, JSON)], text))
 }
 
 async fn details(
@@ -235,7 +327,7 @@ async fn details(
     Path(id): Path<String>,
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
-    told(&app, &sender, &id, &params, true).await
+    Ok(Json(told(&app, &sender, &id, &params, true).await?.0))
 }
 
 async fn status(

@@ -8,17 +8,18 @@ pub(crate) mod files;
 mod groups;
 mod isos;
 mod job_view;
-mod jobs;
+pub(crate) mod jobs;
 mod misc;
-mod params;
+pub(crate) mod params;
 mod post_jobs;
 mod restart;
-mod scheduling;
+pub(crate) mod scheduling;
 mod tables;
 mod templates;
 mod workers;
 mod wrong;
 
+pub(crate) use comments::comment;
 pub(crate) use wrong::Wrong;
 
 use crate::app::App;

@@ -40,11 +40,12 @@ struct Wanted {
 fn by_suffix(params: &Params) -> Wanted {
     let mut common = Pairs::new();
     let mut jobs: Vec<(String, Pairs)> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for (key, value) in params.pairs().iter().filter(|(key, _)| key != "is_clone_job") {
         let value = restored(value);
         match key.split_once(':') {
             Some((key, suffix)) if !suffix.is_empty() => {
-                let at = jobs.iter().position(|(known, _)| known == suffix).unwrap_or_else(|| {
+                let at = *places.entry(suffix.to_owned()).or_insert_with(|| {
                     jobs.push((suffix.to_owned(), Pairs::new()));
                     jobs.len() - 1
                 });
@@ -84,7 +85,7 @@ fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<
 
 /// What the catalog says about such a job, with what was posted over it: product, machine and suite, as for posts of
 /// products. A job that does not say which product it tests, and clones, are as they were posted.
-fn with_catalog(catalog: &product::Catalog, pairs: &Pairs) -> Settings {
+fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Settings {
     let plain = || Settings::from_request(pairs.clone());
     let test = pairs.get("TEST").cloned().unwrap_or_default();
     let Ok(request) =
@@ -98,16 +99,18 @@ fn with_catalog(catalog: &product::Catalog, pairs: &Pairs) -> Settings {
         flavor: request.get("FLAVOR").to_owned(),
         arch: request.get("ARCH").to_owned(),
     };
-    let medium = catalog
-        .media
-        .get(&key)
-        .cloned()
-        .unwrap_or(product::Medium { key: key.clone(), ..product::Medium::default() });
-    let machine = pairs.get("MACHINE").and_then(|name| catalog.machines.get(name)).cloned();
-    let suite = catalog.suites.get(&test).cloned();
-    if machine.is_none() && suite.is_none() && !catalog.media.contains_key(&key) {
+    let known = catalog.products.values().find(|row| crate::products::medium_key(row) == key);
+    let machine =
+        pairs.get("MACHINE").and_then(|name| catalog.machines.values().find(|row| row.name == *name));
+    let suite = catalog.suites.values().find(|row| row.name == test);
+    if machine.is_none() && suite.is_none() && known.is_none() {
         return plain();
     }
+    let medium = known.map_or(product::Medium { key: key.clone(), ..product::Medium::default() }, |row| {
+        crate::products::medium(row)
+    });
+    let (machine, suite) =
+        (machine.map(|row| crate::products::machine(row)), suite.map(|row| crate::products::suite(row)));
     let mut small = product::Catalog::default();
     small.add_template(product::Template {
         name: test,
@@ -181,8 +184,6 @@ fn split(list: Option<String>) -> Vec<String> {
 
 fn read(catalog: &Catalog, wanted: &Wanted, is_clone: bool) -> Result<Vec<NewJob>, Wrong> {
     let suffixes = wanted.jobs.iter().enumerate().map(|(at, (suffix, _))| (suffix.clone(), at)).collect();
-    let planning =
-        if is_clone { product::Catalog::default() } else { crate::products::for_planning(catalog) };
     let mut jobs = Vec::new();
     for (suffix, pairs) in &wanted.jobs {
         let mut pairs = pairs.clone();
@@ -194,7 +195,7 @@ fn read(catalog: &Catalog, wanted: &Wanted, is_clone: bool) -> Result<Vec<NewJob
         let parents = parents(&mut pairs, &suffixes)?;
         let group = group(catalog, &mut pairs, is_clone)?;
         let priority = priority(catalog, &mut pairs, group)?;
-        let settings = if is_clone { Settings::from_request(pairs) } else { with_catalog(&planning, &pairs) };
+        let settings = if is_clone { Settings::from_request(pairs) } else { with_catalog(catalog, &pairs) };
         jobs.push(NewJob { priority, group, parents, ..NewJob::new(settings) });
     }
     Ok(jobs)

@@ -4,6 +4,7 @@ use super::groups::no_group;
 use super::params::Params;
 use super::{Admin, Wrong};
 use crate::app::App;
+use crate::auth::Sender;
 use crate::catalog::{Catalog, Draft};
 use crate::products::for_planning;
 use crate::templates;
@@ -34,7 +35,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 /// The group's YAML as it was written, or as its templates would be written.
-fn yaml_of(catalog: &Catalog, group: &Group) -> String {
+pub(crate) fn yaml_of(catalog: &Catalog, group: &Group) -> String {
     if let Some(text) = &group.template {
         return text.clone();
     }
@@ -90,7 +91,7 @@ async fn one(
 
 async fn save_named(admin: Admin, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     let [name] = params.required(["name"])?;
-    keep(&app, &admin, name, &params).await
+    keep(&app, &admin.0, name, &params).await
 }
 
 async fn save(
@@ -99,7 +100,7 @@ async fn save(
     Path(group): Path<String>,
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
-    keep(&app, &admin, &group, &params).await
+    keep(&app, &admin.0, &group, &params).await
 }
 
 /// Everything that is wrong with it at once, as a list.
@@ -107,7 +108,13 @@ fn bad(findings: Vec<String>) -> Wrong {
     Wrong::bad("").with("error", findings)
 }
 
-async fn keep(app: &Arc<App>, admin: &Admin, group: &str, params: &Params) -> Result<Json<Value>, Wrong> {
+/// Puts what an admin sent in the place of a group's templates, or says what it would come to.
+pub(crate) async fn keep(
+    app: &Arc<App>,
+    admin: &Sender,
+    group: &str,
+    params: &Params,
+) -> Result<Json<Value>, Wrong> {
     let [text, schema] = params.required(["template", "schema"])?;
     if schema != group::SCHEMA {
         return Err(Wrong::parameters(&[], &["schema"]));
@@ -135,7 +142,7 @@ async fn keep(app: &Arc<App>, admin: &Admin, group: &str, params: &Params) -> Re
     };
     let ids = if preview { app.library.preview(edit).await? } else { app.library.change(edit).await? };
     if !preview {
-        app.audit(&admin.0.name, "jobtemplate_create", json!({"job_group_id": before.id, "ids": ids}));
+        app.audit(&admin.name, "jobtemplate_create", json!({"job_group_id": before.id, "ids": ids}));
     }
     let mut answer = json!({"job_group_id": before.id, "ids": ids, "changes": changes(&old, text)});
     if preview {

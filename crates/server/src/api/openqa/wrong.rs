@@ -39,6 +39,16 @@ impl Wrong {
         self.status
     }
 
+    /// The same for people.
+    pub(crate) fn fault(self) -> Fault {
+        let error = match self.body.get("error") {
+            Some(Value::String(error)) => error.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        Fault::new(self.status, error, "Go back, and correct what was sent.")
+    }
+
     /// The same with more in the answer.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.body[name] = value.into();

@@ -1,5 +1,6 @@
 //! A virtual machine and the test modules that drive it.
 
+mod cluster;
 mod halt;
 mod input;
 mod look;
@@ -12,6 +13,7 @@ mod wait;
 
 use super::{Attempt, infrastructure};
 use crate::assets;
+use crate::networks::Membership;
 use assay_engine::settings::is_secret_name;
 use assay_proto::worker::{Report, WorkPhase};
 use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
@@ -20,6 +22,7 @@ use recorder::Recorder;
 use secrets::Secrets;
 use session::Session;
 use setup::Setup;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -63,7 +66,18 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
         let recorder = recorder.clone();
         Arc::new(move |frame: &Frame| recorder.journal_frame(frame))
     };
+    // Held until the machine is gone.
+    let networks: BTreeMap<String, Membership> = attempt
+        .cluster
+        .iter()
+        .flat_map(|cluster| {
+            let names = setup.spec.nics.iter().filter_map(|nic| nic.network.clone());
+            names.map(|name| (name.clone(), cluster.networks.join(cluster.place.cluster, &name)))
+        })
+        .collect();
     let options = MachineOptions {
+        networks: networks.iter().map(|(name, member)| (name.clone(), member.switch.clone())).collect(),
+        number: attempt.cluster.as_ref().map_or(0, |cluster| cluster.place.number),
         cache_dir: Some(attempt.host.cache.clone()),
         observer: Some(observer),
         hide: attempt.host.hide.clone(),
@@ -113,6 +127,7 @@ async fn drive(attempt: &Attempt, setup: Setup, machine: Machine, recorder: Reco
         pointer: None,
         references: Vec::new(),
         scale: setup.scale,
+        cluster: attempt.cluster.clone(),
     };
     let report = modules::run_all(attempt, &setup, &mut session, &halt).await;
     // The guest's last bytes belong to the record; the port closes with the machine.

@@ -2,8 +2,10 @@
 
 use super::recorder::{Draft, Recorder};
 use super::secrets::Secrets;
+use crate::exec::Cluster;
 use crate::suite::NeedleStore;
 use assay_proto::driver::{Call, CallError, PowerAction, Request};
+use assay_proto::worker::Question;
 use assay_records::journal::Entry;
 use assay_records::step::{NeedleHit, Source, StepBody, StepResult};
 use assay_screen::{Image, NeedleMatch};
@@ -39,6 +41,8 @@ pub(super) struct Session {
     pub(super) references: Vec<Arc<Image>>,
     /// `TIMEOUT_SCALE`: all timeouts of calls are multiplied by it.
     pub(super) scale: f64,
+    /// The jobs beside this one; none without a server.
+    pub(super) cluster: Option<Cluster>,
 }
 
 /// Who made the call that is being answered.
@@ -169,7 +173,26 @@ impl Session {
                 self.touched("resume_vm");
                 Ok(Value::Null)
             }
-            // `dispatch` has answered all others.
+            other => self.dispatch_cluster(other, origin).await,
+        }
+    }
+
+    /// What is asked of the server.
+    async fn dispatch_cluster(&mut self, request: Request, origin: &Origin) -> Answer {
+        match request {
+            Request::Lock { lock, timeout } => self.lock(lock, timeout, origin).await,
+            Request::GetChildren {} => self.jobs(Question::Children {}).await,
+            Request::GetChildrenByState { state } => self.jobs(Question::ChildrenInState { state }).await,
+            Request::GetParents {} => self.jobs(Question::Parents {}).await,
+            Request::GetJobInfo { job } => self.job_info(job).await,
+            Request::GetCurrentJobId {} => Ok(json!(self.cluster.as_ref().map(|cluster| cluster.job))),
+            Request::WaitForChildren { timeout } => {
+                self.wait_for_children(Question::WaitForChildren {}, timeout, origin).await
+            }
+            Request::WaitForChildrenToStart { timeout } => {
+                self.wait_for_children(Question::WaitForChildrenToStart {}, timeout, origin).await
+            }
+            // All others have been answered before.
             other => Err(CallError::usage(format!("{other:?} cannot be answered here"))),
         }
     }

@@ -1,0 +1,243 @@
+//! `/group_overview/{id}` and `/parent_group_overview/{id}`: all builds of a group, and what is said about it.
+
+use super::builds::{Build, BuildView, Name, Review, Teller, natural};
+use super::{LONG, Loaded, Wanted, group_told, load, ordered};
+use crate::api::openqa::params::Params;
+use crate::app::App;
+use crate::auth::Sender;
+use crate::catalog::Catalog;
+use crate::fault::Fault;
+use crate::remarks;
+use crate::web::comments::{self, Comments};
+use crate::web::frame::Frame;
+use askama::Template;
+use assay_engine::ids::GroupId;
+use assay_store::{CommentTarget, Group, ParentGroup};
+use axum::Json;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Template)]
+#[template(path = "group.html")]
+struct GroupPage {
+    frame: Frame,
+    name: String,
+    /// Name and number of the parent group.
+    parent: Option<(String, i64)>,
+    description: String,
+    builds: Vec<BuildView>,
+    limits: Vec<(usize, bool)>,
+    only_tagged: bool,
+    newer: Option<String>,
+    older: Option<String>,
+    /// Where its templates are.
+    templates: String,
+    comments: Comments,
+}
+
+/// A build of a parent group, and of each of its groups.
+struct Row {
+    whole: BuildView,
+    /// Name and number of the group, and its part.
+    parts: Vec<(String, i64, BuildView)>,
+}
+
+#[derive(Template)]
+#[template(path = "parent_group.html")]
+struct ParentPage {
+    frame: Frame,
+    name: String,
+    description: String,
+    /// Names and numbers.
+    groups: Vec<(String, i64)>,
+    rows: Vec<Row>,
+    limits: Vec<(usize, bool)>,
+    only_tagged: bool,
+    comments: Comments,
+}
+
+fn no_group(id: &str) -> Fault {
+    Fault::not_found(format!("There is no group {id}."), "See the dashboard for those that there are.")
+}
+
+fn found<'c>(catalog: &'c Catalog, id: &str) -> Result<&'c Arc<Group>, Fault> {
+    id.parse().ok().and_then(|id: i64| catalog.groups.get(&id)).ok_or_else(|| no_group(id))
+}
+
+fn found_parent<'c>(catalog: &'c Catalog, id: &str) -> Result<&'c Arc<ParentGroup>, Fault> {
+    id.parse().ok().and_then(|id: i64| catalog.parents.get(&id)).ok_or_else(|| no_group(id))
+}
+
+fn limits(wanted: &Wanted) -> Vec<(usize, bool)> {
+    [LONG, 20, 50, 100, 400].map(|limit| (limit, limit == wanted.limit(LONG))).into()
+}
+
+fn frame(app: &App) -> Frame {
+    let mut frame = Frame::new(app.clock.now());
+    frame.builds = true;
+    frame.events = Some("/api/assay/v1/events".into());
+    frame
+}
+
+/// `GET /group_overview/{id}` and `/group_overview/{id}.json`
+pub(super) async fn group(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    if let Some(id) = id.strip_suffix(".json") {
+        return group_json(&app, id, &wanted).await.into_response();
+    }
+    let rendered = group_page(&app, &sender, &id, &wanted).await;
+    crate::web::page(&app, rendered)
+}
+
+async fn group_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>, Fault> {
+    let catalog = app.library.now();
+    let group = found(&catalog, id)?;
+    let mut loaded = load(app, &catalog, &[group], wanted, LONG).await?;
+    let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
+    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    Ok(Json(group_told(group, &chosen, &teller)))
+}
+
+async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Result<GroupPage, Fault> {
+    let catalog = app.library.now();
+    let group = found(&catalog, id)?;
+    let mut loaded = load(app, &catalog, &[group], wanted, LONG).await?;
+    let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
+    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let (limit, only_tagged) = (wanted.limit(LONG), wanted.only_tagged());
+    let address = |skip: usize| {
+        let tagged = if only_tagged { "&only_tagged=1" } else { "" };
+        format!("/group_overview/{id}?limit_builds={limit}&skip={skip}{tagged}")
+    };
+    let parent = group.parent.and_then(|id| catalog.parents.get(&id));
+    let (target, base) = (CommentTarget::Group(group.id), format!("/group_overview/{}", group.id));
+    let own = [GroupId(group.id)];
+    Ok(GroupPage {
+        frame: frame(app),
+        name: group.name.clone(),
+        parent: parent.map(|parent| (parent.name.clone(), parent.id)),
+        description: remarks::html(group.description.as_deref().unwrap_or_default()),
+        builds: chosen.builds.iter().map(|(name, build)| teller.view(&own, name, build)).collect(),
+        limits: limits(wanted),
+        only_tagged,
+        newer: (wanted.skip > 0).then(|| address(wanted.skip.saturating_sub(limit))),
+        older: chosen.more.then(|| address(wanted.skip + limit)),
+        templates: format!("/admin/job_templates/{}", group.id),
+        comments: Comments::of(app, target, sender, format!("{base}/comments")).await?,
+    })
+}
+
+/// Builds of all groups together, the highest first.
+fn together(loaded: &Loaded) -> Vec<(Name, Build, Vec<GroupId>)> {
+    let mut all: BTreeMap<&Name, (Build, Vec<GroupId>)> = BTreeMap::new();
+    for (group, chosen) in &loaded.groups {
+        for (name, build) in &chosen.builds {
+            let (whole, groups) = all.entry(name).or_default();
+            whole.merge(build);
+            groups.push(*group);
+        }
+    }
+    let mut rows: Vec<_> =
+        all.into_iter().map(|(name, (build, groups))| (name.clone(), build, groups)).collect();
+    rows.sort_by(|(left, ..), (right, ..)| {
+        natural(&right.0, &left.0).then_with(|| natural(&right.1, &left.1))
+    });
+    rows
+}
+
+/// `GET /parent_group_overview/{id}` and `/parent_group_overview/{id}.json`
+pub(super) async fn parent(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    if let Some(id) = id.strip_suffix(".json") {
+        return parent_json(&app, id, &wanted).await.into_response();
+    }
+    let rendered = parent_page(&app, &sender, &id, &wanted).await;
+    crate::web::page(&app, rendered)
+}
+
+/// The groups of a parent, and their builds.
+async fn of_parent<'c>(
+    app: &App,
+    catalog: &'c Catalog,
+    parent: &ParentGroup,
+    wanted: &Wanted,
+) -> Result<(Vec<&'c Arc<Group>>, Loaded), Fault> {
+    let groups = ordered(catalog.groups.values().filter(|group| group.parent == Some(parent.id)));
+    let loaded = load(app, catalog, &groups, wanted, LONG).await?;
+    Ok((groups, loaded))
+}
+
+async fn parent_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>, Fault> {
+    let catalog = app.library.now();
+    let parent = found_parent(&catalog, id)?;
+    let (_, loaded) = of_parent(app, &catalog, parent, wanted).await?;
+    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let mut rows = together(&loaded);
+    rows.truncate(wanted.limit(LONG));
+    let builds = rows.iter().map(|(name, build, groups)| teller.told(groups, name, build));
+    Ok(Json(json!({
+        "group": {"id": parent.id, "name": parent.name},
+        "build_results": builds.collect::<Vec<_>>(),
+    })))
+}
+
+async fn parent_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Result<ParentPage, Fault> {
+    let catalog = app.library.now();
+    let parent = found_parent(&catalog, id)?;
+    let (groups, loaded) = of_parent(app, &catalog, parent, wanted).await?;
+    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let row = |(name, build, ids): (Name, Build, Vec<GroupId>)| {
+        let part = |id: &GroupId| {
+            let (_, part) = loaded.groups.get(id)?.builds.iter().find(|(its, _)| *its == name)?;
+            let group = catalog.groups.get(&id.0)?;
+            Some((group.name.clone(), group.id, teller.view(&[*id], &name, part)))
+        };
+        Row { whole: teller.view(&ids, &name, &build), parts: ids.iter().filter_map(part).collect() }
+    };
+    let rows = together(&loaded).into_iter().take(wanted.limit(LONG)).map(row).collect();
+    let target = CommentTarget::ParentGroup(parent.id);
+    let action = format!("/parent_group_overview/{}/comments", parent.id);
+    Ok(ParentPage {
+        frame: frame(app),
+        name: parent.name.clone(),
+        description: remarks::html(parent.description.as_deref().unwrap_or_default()),
+        groups: groups.iter().map(|group| (group.name.clone(), group.id)).collect(),
+        rows,
+        limits: limits(wanted),
+        only_tagged: wanted.only_tagged(),
+        comments: Comments::of(app, target, sender, action).await?,
+    })
+}
+
+/// `POST /group_overview/{id}/comments`
+pub(super) async fn comment_group(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Response {
+    let target = found(&app.library.now(), &id).map(|group| CommentTarget::Group(group.id));
+    comments::post(&app, &sender, target, &params, &format!("/group_overview/{id}")).await
+}
+
+/// `POST /parent_group_overview/{id}/comments`
+pub(super) async fn comment_parent(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Response {
+    let target = found_parent(&app.library.now(), &id).map(|group| CommentTarget::ParentGroup(group.id));
+    comments::post(&app, &sender, target, &params, &format!("/parent_group_overview/{id}")).await
+}

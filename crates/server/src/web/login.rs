@@ -1,0 +1,132 @@
+//! Signing in and out.
+
+use super::frame::Frame;
+use super::page;
+use crate::app::App;
+use crate::auth::Viewer;
+use crate::fault::Fault;
+use crate::people::session;
+use askama::Template;
+use axum::Router;
+use axum::extract::{Form, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new().route("/login", get(show).post(sign_in)).route("/logout", post(sign_out))
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login {
+    frame: Frame,
+    viewer: Option<Viewer>,
+    /// They are who they are by a cookie, which can be taken away.
+    by_cookie: bool,
+    next: String,
+    trouble: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Next {
+    #[serde(default)]
+    next: String,
+}
+
+#[derive(Deserialize)]
+struct Filled {
+    token: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// A page of this server, or its first page: nobody is sent elsewhere by a link that leads here.
+pub(crate) fn local(next: &str) -> &str {
+    let rest = next.strip_prefix('/').unwrap_or("/");
+    let elsewhere = rest.starts_with(['/', '\\']) || next.chars().any(char::is_control);
+    if elsewhere { "/" } else { next }
+}
+
+/// The browser speaks HTTPS, to a proxy before this server.
+fn is_https(headers: &HeaderMap) -> bool {
+    headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https")
+}
+
+/// `GET /login`
+async fn show(
+    State(app): State<Arc<App>>,
+    Query(Next { next }): Query<Next>,
+    headers: HeaderMap,
+) -> Response {
+    answer(&app, &headers, &next, None)
+}
+
+fn answer(app: &App, headers: &HeaderMap, next: &str, trouble: Option<String>) -> Response {
+    let by_cookie = session::cookie_of(headers).is_some_and(|cookie| app.people.session(cookie).is_some());
+    page(
+        app,
+        Ok(Login {
+            frame: Frame::new(app.clock.now()),
+            viewer: Viewer::here(),
+            by_cookie,
+            next: local(next).to_owned(),
+            trouble,
+        }),
+    )
+}
+
+/// `POST /login`
+async fn sign_in(State(app): State<Arc<App>>, headers: HeaderMap, Form(filled): Form<Filled>) -> Response {
+    match app.people.redeem(&filled.token).await {
+        Ok(session) => signed_in(&app, &headers, &session, &filled.next),
+        Err(fault) => {
+            let (status, trouble) = (fault.status, format!("{} {}", fault.error, fault.help));
+            (status, answer(&app, &headers, &filled.next, Some(trouble))).into_response()
+        }
+    }
+}
+
+/// Gives the browser its cookie, and sends it where it came from.
+pub(crate) fn signed_in(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    session: &session::NewTicket,
+    next: &str,
+) -> Response {
+    app.audit(&session.user.name, "user_login", json!({ "user": session.user.name }));
+    let cookie = [(header::SET_COOKIE, session.cookie(is_https(headers)))];
+    (cookie, Redirect::to(local(next))).into_response()
+}
+
+/// `POST /logout`
+async fn sign_out(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Fault> {
+    if let Some(cookie) = session::cookie_of(&headers) {
+        app.people.end_session(cookie).await?;
+    }
+    let forget = [(header::SET_COOKIE, session::no_cookie())];
+    Ok((StatusCode::SEE_OTHER, forget, [(header::LOCATION, "/login")]).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::local;
+
+    #[test]
+    fn nobody_is_sent_elsewhere() {
+        for (next, expected) in [
+            ("/jobs/3?x=1#y", "/jobs/3?x=1#y"),
+            ("/", "/"),
+            ("", "/"),
+            ("//evil.example", "/"),
+            ("/\\evil.example", "/"),
+            ("https://evil.example", "/"),
+            ("/a\r\nSet-Cookie: x=y", "/"),
+        ] {
+            assert_eq!(local(next), expected, "{next:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `/tests/overview`: the newest job of each scenario of a build.
+
+mod table;
+
+use super::frame::{Badge, Frame, percent_encoded};
+use super::groups::builds::{self, Count};
+use crate::api::openqa::jobs::filter;
+use crate::api::openqa::params::Params;
+use crate::app::App;
+use crate::fault::Fault;
+use askama::Template;
+use assay_engine::ids::{GroupId, JobId};
+use assay_engine::job::StateWord;
+use assay_engine::outcome::Outcome;
+use assay_store::{CommentTarget, JobFilter, JobSummary};
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use table::{Marks, Matrix, Table, Wanted};
+
+/// The most jobs of a matrix.
+const JOBS: u32 = 10_000;
+/// From how many jobs on a page is fetched less often while things change.
+const MANY: usize = 1_500;
+/// Parameters that stay when another result is chosen.
+const KEPT: [&str; 18] = [
+    "distri",
+    "version",
+    "build",
+    "groupid",
+    "group",
+    "not_groupid",
+    "flavor",
+    "arch",
+    "machine",
+    "test",
+    "q",
+    "comment",
+    "todo",
+    "job_setting",
+    "iso",
+    "hdd_1",
+    "worker_class",
+    "scope",
+];
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new().route("/tests/overview", get(page)).route("/tests/overview.json", get(told))
+}
+
+/// What was asked for, and the jobs.
+struct Found {
+    filter: JobFilter,
+    wanted: Wanted,
+    jobs: Vec<JobSummary>,
+    marks: HashMap<JobId, Marks>,
+    cut: bool,
+}
+
+/// One question for the jobs, one for what is said about them; without a build, one more for the newest build.
+async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
+    let asked = filter(app, params).map_err(crate::api::openqa::Wrong::fault)?;
+    let wanted = Wanted {
+        outcomes: asked.outcomes,
+        unfinished_too: asked.unfinished_too,
+        states: asked.states,
+        arch: asked.arch,
+        flavor: asked.flavor,
+        machine: asked.machine,
+        test: asked.test,
+        q: params.given("q").unwrap_or_default().trim().to_lowercase(),
+        comment: params.given("comment").unwrap_or_default().trim().to_lowercase(),
+        todo: params.flag("todo"),
+    };
+    // What remains is asked of the database; the rest is chosen from what it answers, so that the page can say what
+    // else there is to choose.
+    let mut filter = JobFilter {
+        distri: asked.distri,
+        version: asked.version,
+        build: asked.build,
+        groups: asked.groups,
+        not_groups: asked.not_groups,
+        ids: asked.ids,
+        settings: asked.settings,
+        scope: asked.scope,
+        ..JobFilter::default()
+    };
+    if filter.build.is_empty() && filter.ids.is_empty() {
+        let newest = JobFilter { limit: 1, ..filter.clone() };
+        let newest = app.store.summaries(&newest).await?.into_iter().next();
+        filter.build.extend(newest.and_then(|job| job.build));
+    }
+    filter.latest = true;
+    filter.limit = JOBS + 1;
+    let mut jobs = app.store.summaries(&filter).await?;
+    let cut = jobs.len() > JOBS as usize;
+    jobs.truncate(JOBS as usize);
+    let marks = match (jobs.last(), jobs.first()) {
+        (Some(oldest), Some(newest)) => {
+            let (oldest, newest) = (CommentTarget::Job(oldest.id), CommentTarget::Job(newest.id));
+            let comments = app.store.knowledge().comments_within(oldest, newest).await?;
+            table::marks(&comments, &wanted.comment)
+        }
+        _ => HashMap::new(),
+    };
+    Ok(Found { filter, wanted, jobs, marks, cut })
+}
+
+/// A value to choose.
+struct Choice {
+    value: String,
+    chosen: bool,
+}
+
+fn choices(values: impl IntoIterator<Item = String>, chosen: &[String]) -> Vec<Choice> {
+    values.into_iter().map(|value| Choice { chosen: chosen.contains(&value), value }).collect()
+}
+
+/// One of each that a cell can be, for what comes while the page is open too.
+fn badges() -> Vec<Badge> {
+    let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).map(StateWord::word);
+    states.chain(Outcome::ALL.into_iter().map(Outcome::openqa)).map(Badge::of).collect()
+}
+
+#[derive(Template)]
+#[template(path = "matrix.html")]
+struct MatrixPage {
+    frame: Frame,
+    title: String,
+    /// Names and numbers of the groups.
+    groups: Vec<(String, i64)>,
+    /// Where a result can be added.
+    counts: Vec<Count>,
+    total: u64,
+    shown: usize,
+    all: String,
+    restricted: bool,
+    hidden: Vec<(String, String)>,
+    q: String,
+    todo: bool,
+    selects: Vec<(&'static str, &'static str, Vec<Choice>)>,
+    badges: Vec<Badge>,
+    tables: Vec<Table>,
+    cut: bool,
+    pace: u32,
+}
+
+/// `GET /tests/overview`
+async fn page(State(app): State<Arc<App>>, params: Params) -> Response {
+    let rendered = build(&app, &params).await;
+    super::page(&app, rendered)
+}
+
+async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
+    let Found { filter, wanted, jobs, marks, cut } = find(app, params).await?;
+    let matrix = Matrix::new(&jobs, &wanted, marks);
+    let mut address = "/tests/overview?".to_owned();
+    let plain = |name: &str| name.strip_suffix("[]").unwrap_or(name).to_owned();
+    let kept = params
+        .pairs()
+        .iter()
+        .filter(|(name, value)| !value.is_empty() && KEPT.contains(&plain(name).as_str()));
+    let mut pairs: Vec<(String, String)> = kept.map(|(name, value)| (plain(name), value.clone())).collect();
+    if !pairs.iter().any(|(name, _)| name == "build") {
+        pairs.extend(filter.build.iter().map(|build| ("build".to_owned(), build.clone())));
+    }
+    for (name, value) in &pairs {
+        address += &format!("{name}={}&", percent_encoded(value));
+    }
+    let by_form = ["q", "todo", "arch", "flavor", "machine"];
+    let mut hidden: Vec<_> =
+        pairs.into_iter().filter(|(name, _)| !by_form.contains(&name.as_str())).collect();
+    for name in ["result", "state"] {
+        hidden.extend(params.given(name).map(|value| (name.to_owned(), value.to_owned())));
+    }
+    let catalog = app.library.now();
+    let group = |id: &Option<GroupId>| {
+        let group = catalog.groups.get(&id.as_ref()?.0)?;
+        Some((group.name.clone(), group.id))
+    };
+    let product = [&filter.distri, &filter.version].map(|values| values.join(" or ")).join(" ");
+    let (product, builds) = (product.trim().to_owned(), filter.build.join(" or "));
+    let title = match (product.is_empty(), builds.is_empty()) {
+        (true, true) => "All jobs".to_owned(),
+        (true, false) => format!("Build {builds}"),
+        (false, true) => product,
+        (false, false) => format!("{product} · build {builds}"),
+    };
+    let mut frame = Frame::new(app.clock.now());
+    frame.builds = true;
+    frame.events = Some("/api/assay/v1/events".into());
+    let selects = vec![
+        ("flavor", "any flavor", choices(matrix.choices.flavors, &wanted.flavor)),
+        ("arch", "any architecture", choices(matrix.choices.archs, &wanted.arch)),
+        ("machine", "any machine", choices(matrix.choices.machines, &wanted.machine)),
+    ];
+    Ok(MatrixPage {
+        frame,
+        title,
+        groups: filter.groups.iter().filter_map(group).collect(),
+        counts: builds::counts(&matrix.counts, &address),
+        total: matrix.counts.total(),
+        shown: matrix.shown,
+        all: address.trim_end_matches(['&', '?']).to_owned(),
+        restricted: params.given("result").is_some() || params.given("state").is_some(),
+        hidden,
+        q: params.given("q").unwrap_or_default().to_owned(),
+        todo: wanted.todo,
+        selects,
+        badges: badges(),
+        tables: matrix.tables,
+        cut,
+        pace: if jobs.len() > MANY { 10_000 } else { 2_000 },
+    })
+}
+
+/// `GET /tests/overview.json`: the same jobs, the newest first.
+async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Fault> {
+    let Found { filter, wanted, jobs, marks, cut } = find(&app, &params).await?;
+    let told = jobs.iter().filter(|job| wanted.takes(job, marks.get(&job.id))).map(|job| {
+        let marks = marks.get(&job.id).cloned().unwrap_or_default();
+        json!({
+            "id": job.id.0,
+            "name": job.name,
+            "distri": job.distri,
+            "version": job.version,
+            "build": job.build,
+            "flavor": job.flavor,
+            "arch": job.arch,
+            "test": job.test,
+            "machine": job.machine,
+            "group_id": job.group.map(|group| group.0),
+            "state": job.state.word(),
+            "result": job.outcome.map_or("none", Outcome::openqa),
+            "reason": job.reason,
+            "bugs": marks.bugs.into_iter().collect::<HashMap<_, _>>(),
+            "labels": marks.labels,
+            "comments": marks.comments,
+        })
+    });
+    Ok(Json(json!({"build": filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": cut})))
+}

@@ -1,0 +1,394 @@
+//! The pages of groups, of builds and of the matrix, as a browser without JavaScript gets them.
+
+use crate::common::Server;
+use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId, Timestamp};
+use assay_engine::job::{End, JobState, StateWord};
+use assay_engine::outcome::Outcome;
+use assay_engine::reason::EndReason;
+use assay_engine::relations::Parent;
+use assay_engine::rows::{JobRow, ProductRunRow, Retries, Row, Rows, WorkerRow};
+use assay_engine::settings::{ClassSet, Settings};
+use assay_store::{
+    AssetStore, Batch, BuildTally, Epoch, GateStore, GroupBuild, JobFilter, JobSummary, KnowledgeStore,
+    RunFilter, Store, StoreError, StoredAttempt, StoredJob,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts the questions of pages.
+struct Counted {
+    store: Arc<dyn Store>,
+    questions: AtomicUsize,
+}
+
+impl Counted {
+    fn asked(&self) -> &dyn Store {
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        &*self.store
+    }
+}
+
+macro_rules! counted {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait::async_trait]
+        impl Store for Counted {
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                self.asked().$name($($argument),*).await
+            })*
+            fn gate(&self) -> &dyn GateStore {
+                self.asked().gate()
+            }
+            fn knowledge(&self) -> &dyn KnowledgeStore {
+                self.asked().knowledge()
+            }
+            fn assets(&self) -> &dyn AssetStore {
+                self.asked().assets()
+            }
+            async fn close(&self) {
+                self.store.close().await;
+            }
+        }
+    };
+}
+
+counted! {
+    acquire_leadership() -> Epoch;
+    reacquire(epoch: Epoch) -> ();
+    commit(epoch: Epoch, batch: &Batch) -> ();
+    load() -> Rows;
+    jobs(filter: &JobFilter) -> Vec<StoredJob>;
+    summaries(filter: &JobFilter) -> Vec<JobSummary>;
+    count(filter: &JobFilter) -> u64;
+    group_builds(groups: &[GroupId]) -> Vec<GroupBuild>;
+    tallies(builds: &[(GroupId, String)]) -> Vec<BuildTally>;
+    cluster(jobs: &[JobId], clones: bool) -> Vec<StoredJob>;
+    children(jobs: &[JobId]) -> Vec<(JobId, Parent)>;
+    product_run(id: ProductRunId) -> Option<ProductRunRow>;
+    product_runs(filter: &RunFilter) -> Vec<ProductRunRow>;
+    job(id: JobId) -> Option<StoredJob>;
+    attempts(job: JobId) -> Vec<StoredAttempt>;
+    counts() -> BTreeMap<StateWord, u64>;
+    workers() -> Vec<WorkerRow>;
+    unclosed() -> Vec<AttemptId>;
+}
+
+/// A job that has ended.
+fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Row {
+    let settings = Settings::from_request(settings.iter().copied());
+    let end = End::with(outcome, EndReason::Reported { text: Some("because".into()) }, Timestamp(1));
+    Row::Job(JobRow {
+        id: JobId(id),
+        name: settings.job_name(),
+        priority: 50,
+        classes: ClassSet::default(),
+        settings: Arc::new(settings),
+        group: Some(GroupId(group)),
+        run: None,
+        parents: Vec::new(),
+        clone_of: None,
+        cloned_as: None,
+        retries: Retries::default(),
+        hold: None,
+        wait: None,
+        state: JobState::Done(end),
+        created_at: Timestamp(crate::common::BEGINNING),
+        started_at: None,
+    })
+}
+
+/// So many suites for ten architectures and ten flavors, of which the seventh suites fail; two groups.
+async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = assay_store::open(&format!("sqlite:{}", dir.path().join("jobs.db").display())).await.unwrap();
+    let epoch = store.acquire_leadership().await.unwrap();
+    let mut batch = Batch::default();
+    let mut id = 0;
+    for suite in 0..suites {
+        let outcome = if suite % 10 == 7 { Outcome::Failed } else { Outcome::Passed };
+        for (arch, flavor) in (0..100).map(|column| (column % 10, column / 10)) {
+            id += 1;
+            let (suite, arch) = (format!("suite{suite:03}"), format!("arch{arch}"));
+            let flavor = format!("flavor{flavor}");
+            let settings = [
+                ("DISTRI", "d"),
+                ("VERSION", "1"),
+                ("BUILD", "7"),
+                ("FLAVOR", flavor.as_str()),
+                ("ARCH", arch.as_str()),
+                ("TEST", suite.as_str()),
+                ("MACHINE", "m"),
+            ];
+            batch.push(ended(id, 1, &settings, outcome));
+        }
+    }
+    let evil = [("DISTRI", "d"), ("VERSION", "<i>"), ("BUILD", "\"><script>"), ("TEST", "</td><script>x")];
+    batch.push(ended(id + 1, 2, &evil, Outcome::Failed));
+    store.commit(epoch, &batch).await.unwrap();
+    let counted = Arc::new(Counted { store, questions: AtomicUsize::new(0) });
+    let given: Arc<dyn Store> = counted.clone();
+    let server = Server::start_with(|config| config.store = Some(given)).await;
+    let (_, parent) =
+        server.ask(Method::POST, "/api/v1/parent_groups", Some(json!({"name": "All & sundry"}))).await;
+    for (name, parent) in [("First", parent["id"].clone()), ("<script>Second", json!(null))] {
+        let body = json!({"name": name, "parent_id": parent});
+        let (status, body) = server.ask(Method::POST, "/api/v1/job_groups", Some(body)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    (server, counted, dir)
+}
+
+/// A page that must be there, and how many questions it took.
+async fn page(server: &Server, store: &Counted, path: &str) -> (String, usize) {
+    let before = store.questions.load(Ordering::SeqCst);
+    let (status, page) = server.page(path).await;
+    assert_eq!(status, StatusCode::OK, "{path}: {page}");
+    assert!(!page.contains("<script>"), "{path} has a script in it that is nobody's");
+    (page, store.questions.load(Ordering::SeqCst) - before)
+}
+
+fn has(page: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(
+            page.contains(part),
+            "the page lacks {part:?}:\n{}",
+            page.chars().take(9_000).collect::<String>()
+        );
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_jobs_are_one_question() {
+    let (server, store, _dir) = with_jobs(100).await;
+    let (matrix, questions) =
+        page(&server, &store, "/tests/overview?distri=d&version=1&build=7&groupid=1").await;
+    assert_eq!(questions, 2, "the jobs, and what is said about them");
+    assert_eq!(matrix.matches("class=\"cell ").count(), 10_000);
+    has(&matrix, &["d 1 · build 7", "all <b>10000</b>", "passed 9000", "failed 1000", "failed: because"]);
+    assert!(matrix.len() < 2_500_000, "{} bytes", matrix.len());
+    let (dashboard, questions) = page(&server, &store, "/").await;
+    assert_eq!(questions, 3, "tags, builds and counts, however many groups and jobs there are");
+    has(
+        &dashboard,
+        &[
+            "First",
+            "All &#38; sundry",
+            "9000",
+            "/tests/overview?distri=d&#38;version=1&#38;build=7&#38;groupid=1",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn what_the_address_says_is_shown() {
+    let (server, store, _dir) = with_jobs(10).await;
+    let cells = async |query: &str| {
+        let (matrix, _) = page(&server, &store, &format!("/tests/overview?{query}")).await;
+        matrix.matches("class=\"cell ").count()
+    };
+    for (query, want) in [
+        ("build=7", 1_000),
+        ("groupid=1", 1_000),
+        ("build=7&result=failed", 100),
+        ("build=7&result=failed&arch=arch3", 10),
+        ("build=7&arch=arch3&flavor=flavor1", 10),
+        ("build=7&test=suite001,suite002", 200),
+        ("build=7&q=E007", 100),
+        ("build=7&state=scheduled", 0),
+        ("build=7&todo=1", 100),
+        ("build=7&machine=other", 0),
+        ("build=8", 0),
+    ] {
+        assert_eq!(cells(query).await, want, "{query}");
+    }
+    // A failure with a bug is reviewed.
+    let text = "rhbz#12 label:flaky <script>alert(1)</script>";
+    let (status, _) =
+        server.ask(Method::POST, "/api/v1/jobs/701/comments", Some(json!({"text": text}))).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(cells("build=7&todo=1").await, 99);
+    assert_eq!(cells("build=7&comment=flaky").await, 1);
+    let (matrix, _) = page(&server, &store, "/tests/overview?build=7").await;
+    has(&matrix, &["https://bugzilla.redhat.com/show_bug.cgi?id=12", "<span class=\"label\">flaky</span>"]);
+    let (dashboard, _) = page(&server, &store, "/").await;
+    has(&dashboard, &["1 of 100 commented"]);
+    let (_, told) = server.get("/tests/overview.json?build=7&comment=flaky").await;
+    assert_eq!(
+        (told["jobs"][0]["id"].as_i64(), told["jobs"][0]["labels"][0].as_str()),
+        (Some(701), Some("flaky"))
+    );
+    let (status, _) = server.page("/tests/overview?result=splendid").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    // Without a build it is the newest one, whatever it is called.
+    let (matrix, _) = page(&server, &store, "/tests/overview").await;
+    has(&matrix, &["&#60;/td&#62;&#60;script&#62;x", "build=%22%3E%3Cscript%3E"]);
+}
+
+#[tokio::test]
+async fn groups_tell_their_builds_and_what_is_said() {
+    let (server, store, _dir) = with_jobs(1).await;
+    let say = async |path: &str, text: &str| {
+        let (status, body) = server.ask(Method::POST, path, Some(json!({ "text": text }))).await;
+        assert!(status.is_redirection() || status.is_success(), "{path}: {status} {body}");
+    };
+    say("/group_overview/1/comments", "tag:1-7:important:x&y <script>candidate").await;
+    say("/parent_group_overview/1/comments", "see https://example.org/<script>").await;
+    let (group, _) = page(&server, &store, "/group_overview/1").await;
+    has(&group, &["important: x&#38;y", "all passed", "/parent_group_overview/1", "&lt;script&gt;candidate"]);
+    assert!(!group.contains("<textarea"), "who is not known may not comment");
+    let (parent, _) = page(&server, &store, "/parent_group_overview/1").await;
+    has(&parent, &["1 · 7", "/group_overview/1", "https://example.org/"]);
+    let (_, told) = server.get("/group_overview/1.json").await;
+    let build = &told["build_results"][0];
+    assert_eq!((build["passed"].as_u64(), build["tags"][0].as_str()), (Some(100), Some("important: x&y")));
+    let (_, told) = server.get("/dashboard_build_results.json?group=first").await;
+    assert_eq!(told["results"].as_array().map(Vec::len), Some(1));
+    for path in ["/group_overview/9", "/group_overview/x", "/parent_group_overview/9"] {
+        assert_eq!(server.page(path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    let anonymous = crate::common::client();
+    let answer =
+        anonymous.post(server.url("/group_overview/1/comments")).body("text=x").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    // What was the list's address still leads to the list.
+    let answer = anonymous.get(server.url("/?state=finished")).send().await.unwrap();
+    assert_eq!(answer.headers()["location"], "/tests?state=finished");
+}
+
+/// Sends a form of a page as admin.
+async fn send(server: &Server, path: &str, form: &str) -> (StatusCode, String, String) {
+    let request = crate::common::client()
+        .post(server.url(path))
+        .bearer_auth(&server.handle.admin_token)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form.to_owned());
+    let answer = request.send().await.unwrap();
+    let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+    (answer.status(), location.unwrap_or_default(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_restart_is_agreed_to_before_it_is_done() {
+    let server = Server::start().await;
+    let form =
+        "TEST:1=parent&TEST:2=child&_START_AFTER:2=1&BACKEND=dummy&WORKER_CLASS=none&NOTE=%3Cscript%3E";
+    let (status, _, body) = send(&server, "/api/v1/jobs", form).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let (parent, child) = (told["ids"]["1"].as_i64().unwrap(), told["ids"]["2"].as_i64().unwrap());
+    let (_, page) = server.page(&format!("/jobs/{child}")).await;
+    has(
+        &page,
+        &[
+            "Dependencies",
+            "child starts after parent",
+            "no other job of this scenario",
+            "<td>&#60;script&#62;</td>",
+        ],
+    );
+    server.ask(Method::POST, &format!("/api/assay/v1/jobs/{parent}/cancel"), None).await;
+
+    let path = format!("/jobs/{parent}/restart");
+    let (_, page) = server.page(&path).await;
+    has(
+        &page,
+        &[
+            "2 jobs started anew",
+            "it was asked for",
+            "it starts after 1 (parent)",
+            &format!("assay job restart {parent}<"),
+        ],
+    );
+    assert!(!page.contains("class=\"primary\""), "who is not an operator sees the plan only");
+    let (_, page) = server.page(&format!("{path}?skip_children=1&set=A%3D%22%3Cb")).await;
+    has(&page, &["1 job started anew", "assay job restart 1 --skip-children --set &#39;A=&#34;&#60;b&#39;<"]);
+    let (_, page) = server.page(&format!("{path}?set=nonsense")).await;
+    has(&page, &["is no setting"]);
+    let agreed = format!("seen={parent},{child}&priority=7");
+    let anonymous =
+        crate::common::client().post(server.url(&path)).body(agreed.clone()).send().await.unwrap();
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
+
+    // What was agreed to is not what would be done.
+    let (status, _, page) = send(&server, &path, &format!("seen={parent}")).await;
+    assert_eq!(status, StatusCode::OK);
+    has(&page, &["Meanwhile something has changed", "class=\"primary\""]);
+    let (status, location, _) = send(&server, &path, &agreed).await;
+    assert_eq!((status, location.as_str()), (StatusCode::SEE_OTHER, "/jobs/3"));
+    assert_eq!(server.job(3).await.priority, 7);
+    let (_, page) = server.page(&format!("/jobs/{parent}")).await;
+    has(&page, &["Cloned as", "<a href=\"/jobs/3\">#3</a>"]);
+    // Pressed twice, it is done once, and leads to the same job.
+    let (_, page) = server.page(&path).await;
+    has(&page, &["Nothing is started anew", "it was started anew before, as"]);
+    let (status, location, _) = send(&server, &path, "seen=").await;
+    assert_eq!((status, location.as_str()), (StatusCode::SEE_OTHER, "/jobs/3"));
+    let (_, list) = server.get("/api/v1/jobs").await;
+    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(4));
+}
+
+const TEMPLATES: &str = "products:\n  d:\n    distri: d\n    version: '1'\n    flavor: f\ndefaults:\n  x86_64:\n    machine: m\n    priority: 40\nscenarios:\n  x86_64:\n    d:\n    - boot:\n        settings:\n          NOTE: '<script>'\n          _SECRET_X: opensesame\n";
+
+#[tokio::test]
+async fn templates_are_checked_and_saved() {
+    let server = Server::start().await;
+    let row = |more: serde_json::Value| {
+        let mut body = json!({"name": "m", "backend": "dummy", "settings": {"_SECRET_Y": "opensesame", "Q": "<script>"}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let product = json!({"distri": "d", "version": "1", "flavor": "f", "arch": "x86_64"});
+    for (path, body) in [
+        ("machines", row(json!({}))),
+        ("test_suites", row(json!({"name": "boot", "description": "<script>"}))),
+        ("products", row(product)),
+        ("job_groups", json!({"name": "nightly"})),
+    ] {
+        let (status, body) = server.ask(Method::POST, &format!("/api/v1/{path}"), Some(body)).await;
+        assert!(status.is_success(), "{path}: {body}");
+    }
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let path = "/admin/job_templates/1";
+    let check = async |text: &str| {
+        let (status, _, body) =
+            send(&server, &format!("{path}/check"), &format!("template={}", escaped(text))).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()
+    };
+    let good = check(TEMPLATES).await;
+    assert_eq!((good["templates"].as_i64(), good["findings"].as_array().map(Vec::len)), (Some(1), Some(0)));
+    let bad = check(&TEMPLATES.replace("machine: m", "machine: n").replace("- boot", "- boost")).await;
+    let lines: Vec<_> =
+        bad["findings"].as_array().unwrap().iter().map(|one| one["line"].as_i64().unwrap()).collect();
+    assert_eq!((bad["templates"].is_null(), lines), (true, vec![8, 13]), "{bad}");
+
+    let save = |reference: &str, text: &str| {
+        format!("schema=JobTemplates-01.yaml&reference={}&template={}", escaped(reference), escaped(text))
+    };
+    let (_, page) = server.page(path).await;
+    let before = page.split("name=\"reference\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let before = before.replace("&#10;", "\n").replace("&#39;", "'");
+    let (status, location, page) = send(&server, path, &save(&before, TEMPLATES)).await;
+    assert_eq!(
+        (status, location.as_str()),
+        (StatusCode::SEE_OTHER, "/admin/job_templates/1?saved=1"),
+        "{page}"
+    );
+    let (status, _, page) = send(&server, path, &save(&before, "products: {}\nscenarios: {}\n")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    has(&page, &["Template was modified"]);
+    let (_, page) = server.page(path).await;
+    has(&page, &["<strong>boot</strong>", "d 1 f x86_64", "NOTE=&#60;script&#62;", "readonly"]);
+    for path in [path, "/admin/machines", "/admin/test_suites", "/admin/products", "/admin/job_templates"] {
+        let (status, page) = server.page(path).await;
+        let settings = page.split("id=\"rows\"").last().unwrap();
+        assert!(!page.contains("<script>") && !settings.contains("opensesame"), "{path}");
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+    let (_, page) = server.page("/admin/machines?q=nothing").await;
+    has(&page, &["None fits"]);
+    let answer = crate::common::client().post(server.url(path)).body(save("", "")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}

@@ -1,0 +1,464 @@
+//! `cargo xtask bench product`: a product of a thousand jobs, jobs by the API, and a server with a hundred thousand of
+//! them.
+//!
+//! The release program on a fresh data directory, clients that keep their connections, all on loopback. The peer's
+//! figures are those of the reference (openqa.md), measured on two cores of the same kind and not run again here.
+
+use super::figures::{self, Figure, Peer, Unit, median};
+use super::gate::{read, start};
+use super::http::{Client, address};
+use super::proc::Tree;
+use super::product::Product;
+use super::{clock, clock::Pace};
+use anyhow::{Context, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_mins(5);
+/// How long requests are sent one after the other.
+const RUSH: Duration = Duration::from_secs(4);
+/// Jobs of a product: each suite on each machine.
+const SUITES: usize = 100;
+const MACHINES: usize = 10;
+/// Products with so many jobs each.
+const FLAVORS: usize = 10;
+const POSTS: usize = 7;
+const LOOKS: usize = 21;
+/// Jobs one after the other on one slot.
+const RELAY: usize = 31;
+const UNRUNNABLE: usize = 5_000;
+const WAITING: usize = 100_000;
+const WORKERS: usize = 1_000;
+/// Jobs that the workers do.
+const DONE: usize = 20_000;
+/// Jobs in one request.
+const AT_ONCE: usize = 5_000;
+
+type Measure = fn(&mut Bench) -> Result<()>;
+
+const PARTS: [(&str, Measure); 6] = [
+    ("post", Bench::post),
+    ("jobs", Bench::jobs),
+    ("overview", Bench::overview),
+    ("slot", Bench::slot),
+    ("start", Bench::start),
+    ("fleet", Bench::fleet),
+];
+
+struct Bench {
+    product: Product,
+    memory: bool,
+    figures: Vec<Figure>,
+    notes: Vec<String>,
+    /// A data directory with jobs that wait.
+    crowded: Option<Utf8PathBuf>,
+}
+
+/// Measures and prints; an error with `--check` if not everything is reached.
+pub(crate) fn run(words: &[&str]) -> Result<()> {
+    let (mut json, mut check, mut memory, mut program) = (false, false, false, None);
+    let mut wanted: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+        match *word {
+            "--json" => json = true,
+            "--check" => check = true,
+            "--memory" => memory = true,
+            "--assay" => program = Some(Utf8PathBuf::from(value()?)),
+            "--only" => wanted = value()?.split(',').collect(),
+            _ => bail!("unknown option {word}; see `cargo xtask help`"),
+        }
+    }
+    if let Some(part) = wanted.iter().find(|part| PARTS.iter().all(|(name, _)| name != *part)) {
+        bail!("unknown part {part}; there are {}", PARTS.map(|(name, _)| name).join(", "));
+    }
+    let product = Product::new(program.as_deref())?;
+    let mut bench = Bench { product, memory, figures: Vec::new(), notes: Vec::new(), crowded: None };
+    bench.notes.push("peer: openQA's reference figures on 2 cores, not run again here".to_owned());
+    if memory {
+        bench.notes.push("the data directory is in memory: what is stored is not on a disk".to_owned());
+    }
+    let mut failed = 0;
+    for (name, measure) in PARTS.iter().filter(|(name, _)| wanted.contains(name)) {
+        eprintln!("{name}");
+        bench.note_load(name);
+        if let Err(error) = measure(&mut bench) {
+            eprintln!("{name}: {error:#}");
+            bench.notes.push(format!("{name} was not measured: {error:#}"));
+            failed += 1;
+        }
+    }
+    if json {
+        println!("{}", figures::json(&bench.figures, &bench.notes)?);
+    } else {
+        print!("{}", figures::table(&bench.figures, &bench.notes));
+    }
+    if failed > 0 || (check && !bench.figures.iter().all(Figure::reached)) {
+        bail!("not every figure is reached, or not every part was measured");
+    }
+    Ok(())
+}
+
+/// A server of its own.
+struct World {
+    tree: Tree,
+    data: Utf8PathBuf,
+    address: String,
+    token: String,
+    /// Until the first answer.
+    began: Duration,
+}
+
+impl World {
+    fn start(product: &Product, data: &Utf8Path) -> Result<Self> {
+        let ready = data.join("bench.ready");
+        if ready.exists() {
+            fs_err::remove_file(&ready)?;
+        }
+        let words = ["server", "--listen", "127.0.0.1:0", "--ready-file", ready.as_str()];
+        let tree = start(product, data, "server", &words)?;
+        let address = address(read(&ready)?.trim())?;
+        let token = fs_err::read_to_string(data.join("tokens/admin"))?.trim().to_owned();
+        Client::new(&address, &token)?.get("/api/v1/jobs?limit=1")?;
+        let began = tree.age();
+        Ok(Self { tree, data: data.to_owned(), address, token, began })
+    }
+
+    fn client(&self) -> Result<Client> {
+        Client::new(&self.address, &self.token)
+    }
+
+    fn end(self) -> Result<Utf8PathBuf> {
+        self.tree.end()?;
+        Ok(self.data)
+    }
+
+    /// Machines, suites, products, and a group with a template for each of them.
+    fn fill_catalog(&self) -> Result<()> {
+        let mut client = self.client()?;
+        for machine in 0..MACHINES {
+            let form = format!(
+                "name=m{machine}&backend=qemu&settings[QEMUCPU]=host&settings[QEMURAM]=2048&settings[WORKER_CLASS]=m{machine}"
+            );
+            client.post("/api/v1/machines", &form)?;
+        }
+        for suite in 0..SUITES {
+            let form = format!(
+                "name=s{suite}&settings[DESKTOP]=gnome&settings[HDD_1]=%25DISTRI%25-%25VERSION%25.qcow2&settings[EXTRATEST]=e{suite}"
+            );
+            client.post("/api/v1/test_suites", &form)?;
+        }
+        let mut yaml = "defaults:\n  x86_64:\n    machine: m0\n    priority: 50\nproducts:\n".to_owned();
+        let mut scenarios = "scenarios:\n  x86_64:\n".to_owned();
+        let machines: Vec<_> = (0..MACHINES).map(|machine| format!("m{machine}")).collect();
+        for flavor in 0..FLAVORS {
+            let form = format!(
+                "distri=bench&version=1&flavor=f{flavor}&arch=x86_64&settings[ISO_MAXSIZE]=4700000000&settings[GRUB]=quiet"
+            );
+            client.post("/api/v1/products", &form)?;
+            yaml += &format!("  p{flavor}:\n    distri: bench\n    version: '1'\n    flavor: f{flavor}\n");
+            scenarios += &format!("    p{flavor}:\n");
+            for suite in 0..SUITES {
+                scenarios += &format!("    - s{suite}:\n        machine: [{}]\n", machines.join(", "));
+            }
+        }
+        let group = client.post("/api/v1/job_groups", "name=bench")?["id"].as_i64().context("no group")?;
+        let form =
+            format!("schema=JobTemplates-01.yaml&preview=0&template={}", escaped(&(yaml + &scenarios)));
+        client.post(&format!("/api/v1/job_templates_scheduling/{group}"), &form)?;
+        Ok(())
+    }
+
+    /// Posts one product; how long it took.
+    fn post_product(&self, client: &mut Client, flavor: usize, build: &str) -> Result<f64> {
+        let form = format!("DISTRI=bench&VERSION=1&FLAVOR=f{flavor}&ARCH=x86_64&BUILD={build}");
+        let began = clock::now();
+        let answer = client.post("/api/v1/isos", &form)?;
+        let took = began.elapsed().as_secs_f64();
+        if answer["count"] != SUITES * MACHINES {
+            bail!("the product made {} jobs", answer["count"]);
+        }
+        Ok(took)
+    }
+
+    /// Jobs that wait for workers of a class, which there are not.
+    fn post_waiting(&self, count: usize, class: &str) -> Result<()> {
+        let mut client = self.client()?;
+        for from in (0..count).step_by(AT_ONCE) {
+            let mut form =
+                format!("DISTRI=bench&VERSION=1&FLAVOR=w&ARCH=x86_64&BUILD=w&WORKER_CLASS={class}");
+            for number in from..(from + AT_ONCE).min(count) {
+                form += &format!("&TEST:{number}=t{number}");
+            }
+            client.post("/api/v1/jobs", &form)?;
+        }
+        Ok(())
+    }
+
+    /// Answers within [`RUSH`], per second, of clients that each send one request after the other.
+    fn rush(&self, clients: usize, ask: impl Fn(&mut Client, usize) -> Result<()> + Sync) -> Result<f64> {
+        let count = AtomicUsize::new(0);
+        let began = clock::now();
+        let one = || -> Result<()> {
+            let mut client = self.client()?;
+            while began.elapsed() < RUSH {
+                ask(&mut client, count.fetch_add(1, Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a client panicked")))
+            })
+        })?;
+        Ok(count.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+impl Bench {
+    fn data(&self, name: &str) -> Utf8PathBuf {
+        if self.memory { self.product.fresh_in_memory(name) } else { self.product.fresh(name) }
+    }
+
+    fn world(&self, name: &str) -> Result<World> {
+        World::start(&self.product, &self.data(name))
+    }
+
+    fn note_load(&mut self, part: &str) {
+        let load = fs_err::read_to_string("/proc/loadavg").unwrap_or_default();
+        self.notes.push(format!("{part}: load {}", load.split(' ').next().unwrap_or("unknown")));
+    }
+
+    fn reach(&mut self, what: &'static str, unit: Unit, seen: Vec<f64>, reach: f64, peer: &[f64]) {
+        let peers = peer.iter().map(|peer| Peer::new("openQA (reference)", vec![*peer])).collect();
+        self.figures.push(Figure::of(what, unit, seen, Some(reach), peers));
+    }
+
+    /// A product of 1,000 jobs, and the list of so many.
+    fn post(&mut self) -> Result<()> {
+        let world = self.world("post")?;
+        world.fill_catalog()?;
+        let mut client = world.client()?;
+        let mut posts = vec![world.post_product(&mut client, 0, "b0")?];
+        let mut lists = Vec::new();
+        for _ in 0..LOOKS {
+            let began = clock::now();
+            let list = client.get("/api/v1/jobs?state=scheduled")?;
+            lists.push(began.elapsed().as_secs_f64());
+            let count = list.windows(10).filter(|at| at == b"\"settings\"").count();
+            if count != SUITES * MACHINES {
+                bail!("the list has {count} jobs");
+            }
+        }
+        for post in 1..POSTS {
+            posts.push(world.post_product(&mut client, 0, &format!("b{post}"))?);
+        }
+        self.reach("post of a product that makes 1,000 jobs", Unit::Milliseconds, posts, 0.1, &[8.3]);
+        self.reach("list of 1,000 scheduled jobs", Unit::Milliseconds, lists, 0.008, &[0.271]);
+        world.end()?;
+        Ok(())
+    }
+
+    fn jobs(&mut self) -> Result<()> {
+        let world = self.world("jobs")?;
+        let (middle, worst) = sync_times(&world.data)?;
+        self.notes.push(format!(
+            "a write of 4 KiB is on the disk after {:.2} ms (median of 50; worst {:.1} ms)",
+            middle * 1e3,
+            worst * 1e3
+        ));
+        let post = |client: &mut Client, number: usize| {
+            let form = format!(
+                "DISTRI=bench&VERSION=1&FLAVOR=f&ARCH=x86_64&BUILD=b&TEST=t{number}&MACHINE=m&WORKER_CLASS=none&\
+                 QEMURAM=2048&ISO=bench.iso&DESKTOP=gnome"
+            );
+            client.post("/api/v1/jobs", &form).map(drop)
+        };
+        let one = world.rush(1, post)?;
+        self.reach("jobs posted, 1 client", Unit::PerSecond, vec![one], 1_500.0, &[110.0]);
+        let four = world.rush(4, post)?;
+        self.reach("jobs posted, 4 clients", Unit::PerSecond, vec![four], 3_000.0, &[156.0]);
+        let jobs = 1_000;
+        let look = |client: &mut Client, number: usize| {
+            client.get(&format!("/api/v1/jobs/{}", 1 + number * 7 % jobs)).map(drop)
+        };
+        let seen = world.rush(4, look)?;
+        self.reach("jobs shown, 4 clients", Unit::PerSecond, vec![seen], 10_000.0, &[305.0]);
+        world.end()?;
+        Ok(())
+    }
+
+    fn overview(&mut self) -> Result<()> {
+        let world = self.world("overview")?;
+        let mut client = world.client()?;
+        if let Err(error) = client.get("/tests/overview?distri=bench&version=1&build=none") {
+            world.end()?;
+            self.notes.push(format!("overview was left out: there is no such page yet ({error:#})"));
+            return Ok(());
+        }
+        let mut client = world.client()?;
+        world.fill_catalog()?;
+        world.post_product(&mut client, 0, "small")?;
+        for flavor in 0..FLAVORS {
+            world.post_product(&mut client, flavor, "large")?;
+        }
+        let mut looks = |build: &str| -> Result<Vec<f64>> {
+            let path = format!("/tests/overview?distri=bench&version=1&build={build}");
+            let look = || {
+                let began = clock::now();
+                client.get(&path)?;
+                Ok(began.elapsed().as_secs_f64())
+            };
+            std::iter::repeat_with(look).take(LOOKS).collect()
+        };
+        let (small, large) = (looks("small")?, looks("large")?);
+        self.reach("overview of 1,000 jobs", Unit::Milliseconds, small, 0.01, &[0.325]);
+        self.reach("overview of 10,000 jobs", Unit::Milliseconds, large, 0.06, &[]);
+        world.end()?;
+        Ok(())
+    }
+
+    /// From the end of a job to the start of the next on the same slot, by the server's own records.
+    fn slot(&mut self) -> Result<()> {
+        let world = self.world("slot")?;
+        let words = ["worker", "--name", "w", "--slots", "1", "--class", "relay"];
+        let worker = start(&self.product, &world.data, "worker", &words)?;
+        let alone = relay(&world, 1)?;
+        world.post_waiting(UNRUNNABLE, "none")?;
+        let crowded = relay(&world, 1 + RELAY + UNRUNNABLE)?;
+        worker.end()?;
+        world.end()?;
+        self.reach("free slot to the next job's start", Unit::Milliseconds, alone, 0.02, &[0.56]);
+        self.reach("the same with 5,000 unrunnable jobs", Unit::Milliseconds, crowded, 0.02, &[0.56]);
+        Ok(())
+    }
+
+    /// The data directory with all the jobs, and its server's memory.
+    fn crowd(&mut self) -> Result<Utf8PathBuf> {
+        if let Some(data) = &self.crowded {
+            return Ok(data.clone());
+        }
+        let world = self.world("crowd")?;
+        let began = clock::now();
+        world.post_waiting(WAITING, "crew")?;
+        let took = began.elapsed().as_secs_f64();
+        self.notes.push(format!("100,000 jobs were posted in {took:.1} s, {AT_ONCE} in a request"));
+        let data = world.end()?;
+        self.crowded = Some(data.clone());
+        Ok(data)
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let data = self.crowd()?;
+        let mut starts = Vec::new();
+        for _ in 0..3 {
+            let world = World::start(&self.product, &data)?;
+            starts.push(world.began.as_secs_f64());
+            world.end()?;
+        }
+        self.reach("start with 100,000 waiting jobs", Unit::Seconds, starts, 2.0, &[]);
+        Ok(())
+    }
+
+    fn fleet(&mut self) -> Result<()> {
+        let data = self.crowd()?;
+        let mut world = World::start(&self.product, &data)?;
+        let (count, jobs) = (WORKERS.to_string(), DONE.to_string());
+        let words = ["staging", "workers", "--count", &count, "--class", "crew", "--jobs", &jobs];
+        let mut command = self.product.command(&data, &words);
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let crew = command.spawn().context("the workers did not start")?;
+        // Looks while they work; what this costs is little beside what they do.
+        let watched = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| crew.wait_with_output());
+            let mut peak = 0;
+            let mut pace = Pace::new(Duration::from_millis(500));
+            while !waiting.is_finished() {
+                peak = peak.max(world.tree.memory().0);
+                pace.wait();
+            }
+            (waiting.join(), peak)
+        });
+        let (output, peak) = watched;
+        let output = output.map_err(|_| anyhow::anyhow!("the watcher panicked"))??;
+        let tally: Value = serde_json::from_slice(&output.stdout).context("the workers said nothing")?;
+        let (jobs, took) = (tally["jobs"].as_f64(), tally["took_us"].as_f64());
+        let each = took.context("no time")? / jobs.context("no jobs")? / 1e6;
+        self.crowded = None;
+        self.reach(
+            "one decision of 1,000 workers and 100,000 jobs",
+            Unit::Milliseconds,
+            vec![each],
+            0.001,
+            &[],
+        );
+        self.figures.push(Figure::worst(
+            "memory of the server then",
+            Unit::Megabytes,
+            vec![peak as f64 / 1e6],
+            400.0,
+            Vec::new(),
+        ));
+        world.end()?;
+        Ok(())
+    }
+}
+
+/// Jobs one after the other; `first` is the number that the first of them gets.
+fn relay(world: &World, first: usize) -> Result<Vec<f64>> {
+    let mut client = world.client()?;
+    let mut form = "DISTRI=bench&VERSION=1&BACKEND=dummy&WORKER_CLASS=relay".to_owned();
+    for number in 0..RELAY {
+        form += &format!("&TEST:{number}=r{number}");
+    }
+    client.post("/api/v1/jobs", &form)?;
+    let mut pace = Pace::new(Duration::from_millis(200));
+    let deadline = clock::now() + PATIENCE;
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for id in first..first + RELAY {
+        loop {
+            let job: Value = serde_json::from_slice(&client.get(&format!("/api/assay/v1/jobs/{id}"))?)?;
+            let time = |key: &str| job[key].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+            if let (Some(started), Some(finished)) = (time("started"), time("finished")) {
+                starts.push(started.as_microsecond());
+                ends.push(finished.as_microsecond());
+                break;
+            }
+            if clock::now() > deadline {
+                bail!("job {id} does not end: {job}");
+            }
+            pace.wait();
+        }
+    }
+    Ok(ends.iter().zip(&starts[1..]).map(|(end, start)| (start - end) as f64 / 1e6).collect())
+}
+
+/// How long it takes until 4 KiB are on the disk: the median of many, and the worst.
+fn sync_times(dir: &Utf8Path) -> Result<(f64, f64)> {
+    let path = dir.join("bench.sync");
+    let mut file = fs_err::File::create(&path)?;
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let began = clock::now();
+        file.write_all(&[7; 4096])?;
+        file.sync_data()?;
+        times.push(began.elapsed().as_secs_f64());
+    }
+    fs_err::remove_file(&path)?;
+    Ok((median(&times), times.iter().copied().fold(0.0, f64::max)))
+}
