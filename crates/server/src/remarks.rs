@@ -1,6 +1,6 @@
 //! Comments as HTML that is safe to show; what they say to programs is `assay_engine::knowledge::words`.
 
-pub(crate) use assay_engine::knowledge::words::{bug_address, bugrefs, labels, tag_label};
+use assay_engine::knowledge::words::bug_address;
 
 fn escaped(text: &str, html: &mut String) {
     for c in text.chars() {

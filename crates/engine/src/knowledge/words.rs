@@ -109,7 +109,7 @@ pub fn bug_address(word: &str) -> Option<String> {
     })
 }
 
-/// What a comment calls what it is about: the words behind `label:`, each once, in order.
+/// The labels of a text: `label:TEXT`, each once, in order.
 pub fn labels(text: &str) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
     for label in words(text).filter_map(|word| word.strip_prefix("label:")) {
@@ -118,6 +118,15 @@ pub fn labels(text: &str) -> Vec<&str> {
         }
     }
     found
+}
+
+/// What a tag calls its build: `BUILD` and `important: why` of `tag:BUILD:important:why`. The build may have its version
+/// before it, which only those can tell apart who know what builds there are: both may have a dash.
+pub fn tag_label(text: &str) -> Option<(&str, String)> {
+    let (build, said) = words(text).find_map(|word| word.strip_prefix("tag:")?.split_once(':'))?;
+    let (kind, why) = said.split_once(':').unwrap_or((said, ""));
+    let label = if why.is_empty() { kind.to_owned() } else { format!("{kind}: {why}") };
+    Some((build, label)).filter(|_| !build.is_empty() && !kind.is_empty())
 }
 
 /// True if what is said here is to go over to the next failure: a bug is named, or it says so.
@@ -173,15 +182,6 @@ pub fn tag(text: &str) -> Option<TagWord<'_>> {
         };
         Some(TagWord { version, build, kind, what, removed })
     })
-}
-
-/// What a tag calls its build: `BUILD` and `important: why` of `tag:BUILD:important:why`. The build may have its version
-/// before it, which only those can tell apart who know what builds there are: both may have a dash.
-pub fn tag_label(text: &str) -> Option<(&str, String)> {
-    let (build, said) = words(text).find_map(|word| word.strip_prefix("tag:")?.split_once(':'))?;
-    let (kind, why) = said.split_once(':').unwrap_or((said, ""));
-    let label = if why.is_empty() { kind.to_owned() } else { format!("{kind}: {why}") };
-    Some((build, label)).filter(|_| !build.is_empty() && !kind.is_empty())
 }
 
 /// The tags that hold after all comments of a group, the first first: a later word about a build's kind counts.
@@ -251,10 +251,6 @@ mod tests {
         assert_eq!(forced("x\nlabel:force_result:softfailed"), Some((Outcome::Softfailed, None)));
         assert_eq!(forced("label:force_result:splendid"), None);
         assert_eq!(forced("label:linked"), None);
-        assert_eq!(labels("label:a (label:b) label: label:a"), ["a", "b"]);
-        assert_eq!(tag_label("x tag:a-1:published:GM"), Some(("a-1", "published: GM".to_owned())));
-        assert_eq!(tag_label("tag:1:important"), Some(("1", "important".to_owned())));
-        assert_eq!((tag_label("tag:1:"), tag_label("tag::x"), tag_label("tag:1")), (None, None, None));
         for (text, want) in [
             ("boo#1", true),
             ("it is flag:carryover for now", true),
@@ -285,6 +281,14 @@ mod tests {
         ] {
             assert_eq!(important(group, job), want, "{group:?} {job:?}");
         }
+    }
+
+    #[test]
+    fn what_a_tag_calls_its_build() {
+        assert_eq!(tag_label("x tag:a-1:published:GM"), Some(("a-1", "published: GM".to_owned())));
+        assert_eq!(tag_label("tag:1:important"), Some(("1", "important".to_owned())));
+        assert_eq!((tag_label("tag:1:"), tag_label("tag::x"), tag_label("tag:1")), (None, None, None));
+        assert_eq!(labels("label:a (label:b) label: label:a"), ["a", "b"]);
     }
 
     proptest::proptest! {
