@@ -6,6 +6,7 @@ use crate::driver::Engine;
 use crate::hub::Hub;
 use crate::live::LiveAttempts;
 use crate::people::People;
+use crate::people::oidc::Providers;
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::AttemptId;
 use assay_proto::api::Event;
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub(crate) assets: crate::assets::Assets,
     pub(crate) guard: Guard,
     pub(crate) people: Arc<People>,
+    /// Whom people can sign in with.
+    pub(crate) providers: Providers,
     pub(crate) library: Library,
     pub(crate) engine: Engine,
     pub(crate) hub: Hub,

@@ -16,6 +16,7 @@ mod job;
 pub(crate) mod login;
 mod matrix;
 mod needles;
+mod oidc;
 mod published;
 mod restart;
 mod screen;
@@ -54,6 +55,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(audit::router())
         .merge(assets::router())
         .merge(login::router())
+        .merge(oidc::router())
         .route("/assets/{name}", get(frame::asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))
         .fallback(elsewhere)
