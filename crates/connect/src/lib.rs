@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod gerrit;
+pub mod http;
 pub mod inbox;
 pub mod pace;
 

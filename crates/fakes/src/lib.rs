@@ -3,6 +3,7 @@
 
 pub mod crew;
 pub mod gerrit;
+pub mod oidc;
 pub mod smtp;
 pub mod worker;
 

@@ -6,6 +6,7 @@ use crate::driver::Engine;
 use crate::hub::Hub;
 use crate::live::LiveAttempts;
 use crate::people::People;
+use crate::people::oidc::Providers;
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::AttemptId;
 use assay_proto::api::Event;
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub(crate) assets: crate::assets::Assets,
     pub(crate) guard: Guard,
     pub(crate) people: Arc<People>,
+    /// Whom people can sign in with.
+    pub(crate) providers: Providers,
     pub(crate) library: Library,
     pub(crate) engine: Engine,
     pub(crate) hub: Hub,
@@ -122,6 +125,10 @@ impl App {
         let app = self.clone();
         self.tasks.spawn(async move {
             let _alone = app.closers.of(attempt).lock().await;
+            // Before the streams are closed: after a crash in between it is done again.
+            if let Err(error) = app.carry_over(attempt).await {
+                tracing::warn!(%attempt, %error, "comments of earlier jobs cannot be taken over");
+            }
             if let Err(error) = app.close_now(attempt).await {
                 tracing::error!(%attempt, %error, "streams cannot be closed; they stay in the spool");
             }

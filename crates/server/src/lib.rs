@@ -30,7 +30,9 @@ mod driver;
 mod fault;
 mod gate;
 mod hub;
+mod knowledge;
 mod live;
+mod needles;
 mod people;
 mod present;
 mod products;
@@ -59,6 +61,7 @@ use camino::Utf8PathBuf;
 use catalog::Library;
 use datadir::DataDir;
 use people::People;
+use people::oidc::Providers;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -260,6 +263,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
     let app = Arc::new(App {
         people: Arc::new(people),
+        providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),
         store: store.clone(),

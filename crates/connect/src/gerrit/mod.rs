@@ -8,7 +8,6 @@ mod error;
 mod found;
 mod gather;
 mod hostkey;
-mod http;
 mod key;
 pub mod parse;
 mod report;

@@ -1,7 +1,8 @@
 //! Gerrit's REST API.
 
 use super::error::GerritError;
-use super::http::{Http, NoAnswer, secret};
+use crate::http::{Http, NoAnswer, secret};
+
 use super::parse::{self, ChangeAttr, FileAttr, ParseError, Related, excerpt};
 use crate::pace::Backoff;
 use base64::Engine as _;

@@ -151,6 +151,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
     let people = crate::people::People::load(store.clone(), epoch, seal, clock, tasks.clone()).await.unwrap();
     let app = Arc::new(App {
         people: Arc::new(people),
+        providers: crate::people::oidc::Providers::new(Arc::new(SystemClock)),
         library: crate::catalog::Library::load(store.clone(), epoch).await.unwrap(),
         guard: Guard::new(&tokens, false, "127.0.0.1:1".parse().unwrap()),
         store: store.clone(),

@@ -26,7 +26,7 @@ mod ports;
 mod receipts;
 mod repos;
 mod service;
-mod settings;
+pub(crate) mod settings;
 mod status;
 #[cfg(test)]
 mod testing;

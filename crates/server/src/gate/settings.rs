@@ -1,5 +1,6 @@
 //! `assay.toml`: where the gate's sources are, and where its configuration is. Secrets stay in files of their own.
 
+use crate::people::oidc::{self, ProviderSettings};
 use assay_engine::gate::ids::SourceName;
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -16,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) gate: GateSettings,
     /// How reports by mail are sent.
     pub(crate) mail: Option<MailSettings>,
+    /// Whom people can sign in with, by name.
+    pub(crate) sign_in: BTreeMap<String, ProviderSettings>,
 }
 
 /// The section `[mail]`.
@@ -102,7 +105,7 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] = &["connection", "gate", "mail"];
+const SECTIONS: &[&str] = &["connection", "gate", "mail", "sign-in"];
 const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
@@ -151,7 +154,8 @@ fn parse(text: &str, path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
     if reader.sink.has_errors() { Err(reader.sink.finish()) } else { Ok(settings) }
 }
 
-struct Reader<'t> {
+/// Reads sections, and gathers what is wrong with them.
+pub(crate) struct Reader<'t> {
     sink: Sink<'t>,
     file: u16,
     text: &'t str,
@@ -168,13 +172,13 @@ impl Reader<'_> {
         Place { file: self.file, line: line as u32, column: column as u32 }
     }
 
-    fn error(&mut self, code: &'static str, at: usize, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, code: &'static str, at: usize, message: impl Into<String>) {
         let place = self.place(at);
         self.sink.error(code, place, message);
     }
 
     /// Refuses keys that are none of `known`.
-    fn keys(&mut self, what: &str, table: &DeTable<'_>, known: &[&'static str]) {
+    pub(crate) fn keys(&mut self, what: &str, table: &DeTable<'_>, known: &[&'static str]) {
         for (key, _) in table {
             if !known.contains(&key.get_ref().as_ref()) {
                 let place = self.place(key.span().start);
@@ -203,10 +207,13 @@ impl Reader<'_> {
         if let (Some(mail), Some(value)) = (self.table(root, "mail"), root.get("mail")) {
             settings.mail = Some(self.mail(value.span().start, mail));
         }
+        if let Some(sign_in) = self.table(root, "sign-in") {
+            settings.sign_in = oidc::settings::read(self, sign_in);
+        }
         settings
     }
 
-    fn table<'a, 't>(&mut self, table: &'a DeTable<'t>, key: &str) -> Option<&'a DeTable<'t>> {
+    pub(crate) fn table<'a, 't>(&mut self, table: &'a DeTable<'t>, key: &str) -> Option<&'a DeTable<'t>> {
         let value = table.get(key)?;
         let inner = value.get_ref().as_table();
         if inner.is_none() {
@@ -215,7 +222,7 @@ impl Reader<'_> {
         inner
     }
 
-    fn text(&mut self, table: &DeTable<'_>, key: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, table: &DeTable<'_>, key: &str) -> Option<String> {
         let value = table.get(key)?;
         let text = value.get_ref().as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         if text.is_none() {
@@ -233,7 +240,7 @@ impl Reader<'_> {
         flag.unwrap_or(false)
     }
 
-    fn path(&mut self, table: &DeTable<'_>, key: &str) -> Option<Utf8PathBuf> {
+    pub(crate) fn path(&mut self, table: &DeTable<'_>, key: &str) -> Option<Utf8PathBuf> {
         let text = self.text(table, key)?;
         Some(self.base.join(text))
     }
@@ -332,7 +339,7 @@ impl Reader<'_> {
         }
     }
 
-    fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<String> {
+    pub(crate) fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<String> {
         let Some(value) = table.get(key) else { return Vec::new() };
         let texts = value.get_ref().as_array().map(|array| {
             array.iter().map(|one| one.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
@@ -390,6 +397,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use assay_store::UserRole;
 
     const GOOD: &str = r#"
 [connection.gerrit]
@@ -414,6 +422,24 @@ server = "mail.example.org"
 from = "ci@example.org"
 user = "ci"
 password-file = "keys/mail"
+
+[sign-in.fedora]
+issuer = "https://id.example.org/"
+client-id = "assay"
+client-secret-file = "keys/fedora"
+name = "Fedora"
+scopes = ["openid", "profile", "groups"]
+[sign-in.fedora.roles]
+qa-admins = "admin"
+qa = "operator"
+
+[sign-in.here]
+issuer = "http://localhost:8080/realms/a"
+client-id = "assay"
+client-secret-file = "/run/secrets/here"
+name-claim = "email"
+groups-claim = "roles"
+ca-file = "ca.pem"
 "#;
 
     #[test]
@@ -427,6 +453,23 @@ password-file = "keys/mail"
         let mail = settings.mail.unwrap();
         assert_eq!((mail.port, mail.tls), (587, MailTls::StartTls));
         assert_eq!(mail.login, Some(("ci".to_owned(), "/etc/assay/keys/mail".into())));
+        let fedora = &settings.sign_in["fedora"];
+        assert_eq!((fedora.title.as_str(), fedora.issuer.as_str()), ("Fedora", "https://id.example.org/"));
+        assert_eq!(fedora.client_secret_file, "/etc/assay/keys/fedora");
+        assert_eq!(fedora.scopes, ["profile", "groups"]);
+        assert_eq!(
+            (fedora.name_claim.as_str(), fedora.groups_claim.as_str()),
+            ("preferred_username", "groups")
+        );
+        let role = |groups: &[&str]| fedora.role(&groups.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!((role(&["x"]), role(&["x", "qa"])), (UserRole::Viewer, UserRole::Operator));
+        assert_eq!(role(&["qa", "qa-admins"]), UserRole::Admin);
+        let here = &settings.sign_in["here"];
+        assert_eq!((here.title.as_str(), here.name_claim.as_str()), ("here", "email"));
+        assert_eq!(
+            (here.groups_claim.as_str(), here.ca_file.as_deref()),
+            ("roles", Some("/etc/assay/ca.pem".into()))
+        );
         assert_eq!((settings.gate.keep_events.get(), Days::default().get()), (30, 14));
         let layout = "/etc/assay/layout.yaml".into();
         let zuul = ConfigSource::Zuul { layout, noop_joins: true, functions: None };
@@ -437,7 +480,8 @@ password-file = "keys/mail"
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let text = "[connection.gerrit]\ndriver = \"gerit\"\nhost = \"a\"\nuser = 5\nport = 70000\nkei = \"k\"\n\
-                    git = \"ssh://a/b\"\n[gate]\nconfig = \"a\"\nlayout = \"b\"\nurl = \"ci\"\nmode = \"stage\"\nkeep-events = 0\n[mail]\ntls = \"none\"\nuser = \"u\"\npassword-file = \"p\"\n[gates]\n";
+                    git = \"ssh://a/b\"\n[gate]\nconfig = \"a\"\nlayout = \"b\"\nurl = \"ci\"\nmode = \"stage\"\nkeep-events = 0\n[mail]\ntls = \"none\"\nuser = \"u\"\npassword-file = \"p\"\n[gates]\n\
+                    [sign-in.Fe_dora]\nissuer = \"http://id.example.org\"\nclient-id = 7\nclaim = \"x\"\nroles = { qa = \"boss\" }\n";
         let found = parse(text, Utf8Path::new("assay.toml")).unwrap_err();
         let said: Vec<_> = found.iter().map(ToString::to_string).collect();
         let all = said.join("\n");
@@ -457,6 +501,12 @@ password-file = "keys/mail"
             "[mail] has no from",
             "a password is not sent without TLS",
             "did you mean `gate`?",
+            "\"Fe_dora\" is no provider's name",
+            "issuer begins with https://",
+            "client-id is a text",
+            "there is no key of a provider `claim`",
+            "the provider has no client-secret-file",
+            "the role of a group is \"viewer\"",
         ] {
             assert!(all.contains(expected), "{expected} is not in\n{all}");
         }

@@ -1,5 +1,6 @@
 //! Who is known, and the keys they sign with. All of it is in memory too: every request of theirs is checked.
 
+pub(crate) mod oidc;
 mod seal;
 pub(crate) mod session;
 

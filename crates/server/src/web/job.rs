@@ -172,7 +172,7 @@ pub(super) async fn comment(
         Ok(CommentTarget::Job(id))
     };
     let target = target.await;
-    comments::post(&app, &sender, target, &params, &format!("/jobs/{}", percent_encoded(&id))).await
+    comments::post(&app, &sender, target, params, &format!("/jobs/{}", percent_encoded(&id))).await
 }
 
 async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result<JobPage, Fault> {

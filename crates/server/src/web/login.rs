@@ -28,6 +28,8 @@ struct Login {
     /// They are who they are by a cookie, which can be taken away.
     by_cookie: bool,
     next: String,
+    /// Names of providers, and what people call them.
+    providers: Vec<(String, String)>,
     trouble: Option<String>,
 }
 
@@ -74,6 +76,7 @@ fn answer(app: &App, headers: &HeaderMap, next: &str, trouble: Option<String>) -
             viewer: Viewer::here(),
             by_cookie,
             next: local(next).to_owned(),
+            providers: app.providers.list(),
             trouble,
         }),
     )

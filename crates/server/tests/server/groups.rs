@@ -364,6 +364,8 @@ async fn templates_are_checked_and_saved() {
         bad["findings"].as_array().unwrap().iter().map(|one| one["line"].as_i64().unwrap()).collect();
     assert_eq!((bad["templates"].is_null(), lines), (true, vec![8, 13]), "{bad}");
 
+    // Browsers send lines of forms with CR LF.
+    let escaped = |text: &str| escaped(&text.replace('\n', "\r\n"));
     let save = |reference: &str, text: &str| {
         format!("schema=JobTemplates-01.yaml&reference={}&template={}", escaped(reference), escaped(text))
     };
@@ -381,6 +383,8 @@ async fn templates_are_checked_and_saved() {
     has(&page, &["Template was modified"]);
     let (_, page) = server.page(path).await;
     has(&page, &["<strong>boot</strong>", "d 1 f x86_64", "NOTE=&#60;script&#62;", "readonly"]);
+    let (_, yaml) = server.get("/api/v1/job_templates_scheduling/1").await;
+    assert_eq!(yaml.as_str(), Some(TEMPLATES), "lines end as they did");
     for path in [path, "/admin/machines", "/admin/test_suites", "/admin/products", "/admin/job_templates"] {
         let (status, page) = server.page(path).await;
         let settings = page.split("id=\"rows\"").last().unwrap();

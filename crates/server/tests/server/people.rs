@@ -1,9 +1,13 @@
 //! Keys, signatures and roles.
 
 use crate::common::{BEGINNING, Server, client};
+use assay_engine::ids::Timestamp;
+use assay_fakes::oidc::{CLIENT, FakeProvider, Person, SECRET, Trouble};
+use assay_proto::clock::ManualClock;
 use hmac_of::signature;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// openQA's signature, made here by hand: another hand than the server's.
 mod hmac_of {
@@ -309,4 +313,72 @@ async fn people_sign_in_on_the_pages() {
     assert!(alive(&second).await);
     let (status, _) = server.ask(Method::DELETE, "/api/assay/v1/users/Ann%20%3Cb%3E/sessions", None).await;
     assert_eq!((status, alive(&second).await), (StatusCode::OK, false));
+}
+
+/// Goes to the provider and back; the answer to the callback, and the cookie of the attempt.
+async fn through_provider(server: &Server, start: &str) -> (reqwest::Response, String) {
+    let begun = browser(server, Method::GET, start, None, None, &[]).await;
+    assert_eq!(begun.status(), StatusCode::SEE_OTHER);
+    let cookie = begun.headers()["set-cookie"].to_str().unwrap().to_owned();
+    for part in ["HttpOnly", "SameSite=Lax", "Path=/login/oidc", "Max-Age=600"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let provider = client().get(begun.headers()["location"].to_str().unwrap()).send().await.unwrap();
+    let back = provider.headers()["location"].to_str().unwrap().to_owned();
+    let path = back.strip_prefix(&server.url("")).unwrap_or_else(|| panic!("{back} is not this server")).to_owned();
+    (browser(server, Method::GET, &path, Some(&cookie), None, &[]).await, path)
+}
+
+#[tokio::test]
+async fn people_sign_in_with_a_provider() {
+    let clock = Arc::new(ManualClock::new(Timestamp(BEGINNING)));
+    let fake = FakeProvider::start(clock).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = camino::Utf8Path::from_path(dir.path()).unwrap();
+    fs_err::write(dir.join("secret"), SECRET).unwrap();
+    let file = dir.join("assay.toml");
+    let text = format!(
+        "[sign-in.fedora]\nissuer = \"{}\"\nclient-id = \"{CLIENT}\"\nclient-secret-file = \"secret\"\n\
+         name = \"Fedora <3\"\nroles = {{ qa = \"operator\" }}\n",
+        fake.issuer()
+    );
+    fs_err::write(&file, text).unwrap();
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    let (_, page) = server.page("/login?next=/jobs/3%3Fx=1").await;
+    assert!(page.contains(r#"href="/login/oidc/fedora?next=%2Fjobs%2F3%3Fx%3D1""#), "{page}");
+    assert!(page.contains("Sign in with Fedora &#60;3"), "{page}");
+
+    fake.set_person(Person::new("1001", "ann", &["qa"]));
+    let (answer, path) = through_provider(&server, "/login/oidc/fedora?next=%2Fjobs%2F3%3Fx%3D1").await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert_eq!(answer.headers()["location"], "/jobs/3?x=1");
+    let cookies: Vec<_> = answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).collect();
+    assert!(cookies.iter().any(|cookie| cookie.starts_with("assay_sign_in=;")), "{cookies:?}");
+    let session = cookies.iter().find(|cookie| cookie.starts_with("assay_session=")).unwrap();
+    let session = session.split(';').next().unwrap();
+    let shown = browser(&server, Method::GET, "/login", Some(session), None, &[]).await.text().await.unwrap();
+    assert!(shown.contains("<h1>ann@fedora</h1>") && shown.contains("<b>operator</b>"), "{shown}");
+
+    // Whoever is given the address of somebody's callback is not signed in as them.
+    let stolen = browser(&server, Method::GET, &path, None, None, &[]).await;
+    assert_eq!(stolen.status(), StatusCode::BAD_REQUEST);
+    assert!(stolen.headers().get("set-cookie").is_none());
+
+    // Out of the group, and no operator from the next sign-in on; a link leads nowhere else.
+    fake.set_person(Person::new("1001", "ann", &[]));
+    let (answer, _) = through_provider(&server, "/login/oidc/fedora?next=//evil.example").await;
+    assert_eq!(answer.headers()["location"], "/");
+    let (_, users) = server.get("/api/assay/v1/users").await;
+    assert_eq!(users["users"].as_array().unwrap().len(), 1, "{users}");
+    assert_eq!((&users["users"][0]["name"], &users["users"][0]["role"]), (&json!("ann@fedora"), &json!("viewer")));
+
+    fake.set_trouble(Some(Trouble::Forged));
+    let (answer, _) = through_provider(&server, "/login/oidc/fedora").await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    assert!(answer.headers().get("set-cookie").is_none());
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("ID token is wrong") && text.contains("Do not go on from this network"), "{text}");
+    let (status, page) = server.page("/login/oidc/nobody").await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{page}");
 }

@@ -23,7 +23,10 @@ use std::sync::Arc;
 use table::{Marks, Matrix, Table, Wanted};
 
 /// The most jobs of a matrix.
-const JOBS: u32 = 10_000;
+const JOBS: usize = 10_000;
+/// How many of the newest jobs are looked through for them. Which of them is the newest of its scenario is found out here:
+/// for the database that would be a second way through all of them.
+const SCANNED: u32 = 40_000;
 /// From how many jobs on a page is fetched less often while things change.
 const MANY: usize = 1_500;
 /// Parameters that stay when another result is chosen.
@@ -94,11 +97,12 @@ async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         let newest = app.store.summaries(&newest).await?.into_iter().next();
         filter.build.extend(newest.and_then(|job| job.build));
     }
-    filter.latest = true;
-    filter.limit = JOBS + 1;
-    let mut jobs = app.store.summaries(&filter).await?;
-    let cut = jobs.len() > JOBS as usize;
-    jobs.truncate(JOBS as usize);
+    filter.limit = SCANNED;
+    let found = app.store.summaries(&filter).await?;
+    let scanned = found.len() == SCANNED as usize;
+    let mut jobs = table::newest(found);
+    let cut = scanned || jobs.len() > JOBS;
+    jobs.truncate(JOBS);
     let marks = match (jobs.last(), jobs.first()) {
         (Some(oldest), Some(newest)) => {
             let (oldest, newest) = (CommentTarget::Job(oldest.id), CommentTarget::Job(newest.id));

@@ -3,10 +3,11 @@
 //! This is hyper with rustls and ring. The workspace's reqwest has no TLS on purpose: features are shared by all crates
 //! of a build, and with rustls but without a process-wide provider every client in every crate would panic.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,33 +18,31 @@ use std::sync::Arc;
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
 }
 
 /// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NoAnswer {
-    pub(super) why: String,
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoAnswer {
+    /// What went wrong.
+    pub why: String,
     /// The request may have got there.
-    pub(super) sent: bool,
+    pub sent: bool,
 }
 
 /// A client with its pool of connections.
-#[derive(Clone)]
-pub(super) struct Http {
+#[derive(Clone, Debug)]
+pub struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     longest_answer: usize,
 }
 
 impl Http {
     /// Trusts the certificates of the system, or only those of a PEM file. Certificates are read only if `https` is wanted.
-    pub(super) fn new(
-        https: bool,
-        ca_file: Option<&Utf8Path>,
-        longest_answer: usize,
-    ) -> Result<Self, String> {
+    pub fn new(https: bool, ca_file: Option<&Utf8Path>, longest_answer: usize) -> Result<Self, String> {
         let mut roots = rustls::RootCertStore::empty();
         if https {
             match ca_file {
@@ -69,17 +68,17 @@ impl Http {
     }
 
     /// Sends a request and reads the whole answer. Deadlines are the caller's.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: Method,
         uri: &str,
         authorization: Option<&str>,
         body: Option<String>,
     ) -> Result<Answer, NoAnswer> {
-        let not_sent = |why: String| NoAnswer { why, sent: false };
-        let uri: Uri = uri.parse().map_err(|error| not_sent(format!("{uri} is no address: {error}")))?;
-        let mut request = Request::builder().method(method).uri(uri);
-        request = request.header("accept", "application/json").header("user-agent", "assay");
+        let uri: Uri = uri
+            .parse()
+            .map_err(|error| NoAnswer { why: format!("{uri} is no address: {error}"), sent: false })?;
+        let mut request = Request::builder().method(method).uri(uri).header("accept", "application/json");
         if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }
@@ -87,14 +86,23 @@ impl Http {
             request = request.header("content-type", "application/json; charset=utf-8");
         }
         let request = request
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(|error| not_sent(error.to_string()))?;
+            .body(body.unwrap_or_default().into_bytes())
+            .map_err(|error| NoAnswer { why: error.to_string(), sent: false })?;
+        let answer = self.send(request).await?;
+        let body = String::from_utf8_lossy(answer.body()).into_owned();
+        Ok(Answer { status: answer.status(), body })
+    }
+
+    /// Sends any request and reads the whole answer; a redirect is an answer too. Deadlines are the caller's.
+    pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
+        let mut request = request.map(|body| Full::new(Bytes::from(body)));
+        request.headers_mut().insert("user-agent", HeaderValue::from_static("assay"));
         let answer = self.client.request(request).await;
         let answer = answer.map_err(|error| NoAnswer { sent: !error.is_connect(), why: chain(&error) })?;
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, self.longest_answer).collect().await;
         let body = body.map_err(|error| NoAnswer { why: chain(error.as_ref()), sent: true })?.to_bytes();
-        Ok(Answer { status: parts.status, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok(Response::from_parts(parts, body.into()))
     }
 }
 
@@ -130,7 +138,7 @@ fn add_system(roots: &mut rustls::RootCertStore) -> Result<(), String> {
 }
 
 /// A file with a secret in its first line.
-pub(super) fn secret(file: &Utf8PathBuf) -> Result<String, String> {
+pub fn secret(file: &Utf8Path) -> Result<String, String> {
     let text = fs_err::read_to_string(file).map_err(|error| error.to_string())?;
     let secret = text.lines().next().unwrap_or_default().trim().to_owned();
     if secret.is_empty() { Err(format!("{file} is empty")) } else { Ok(secret) }
