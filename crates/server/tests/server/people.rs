@@ -326,7 +326,8 @@ async fn through_provider(server: &Server, start: &str) -> (reqwest::Response, S
     let cookie = cookie.split(';').next().unwrap().to_owned();
     let provider = client().get(begun.headers()["location"].to_str().unwrap()).send().await.unwrap();
     let back = provider.headers()["location"].to_str().unwrap().to_owned();
-    let path = back.strip_prefix(&server.url("")).unwrap_or_else(|| panic!("{back} is not this server")).to_owned();
+    let path =
+        back.strip_prefix(&server.url("")).unwrap_or_else(|| panic!("{back} is not this server")).to_owned();
     (browser(server, Method::GET, &path, Some(&cookie), None, &[]).await, path)
 }
 
@@ -353,7 +354,8 @@ async fn people_sign_in_with_a_provider() {
     let (answer, path) = through_provider(&server, "/login/oidc/fedora?next=%2Fjobs%2F3%3Fx%3D1").await;
     assert_eq!(answer.status(), StatusCode::SEE_OTHER);
     assert_eq!(answer.headers()["location"], "/jobs/3?x=1");
-    let cookies: Vec<_> = answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).collect();
+    let cookies: Vec<_> =
+        answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).collect();
     assert!(cookies.iter().any(|cookie| cookie.starts_with("assay_sign_in=;")), "{cookies:?}");
     let session = cookies.iter().find(|cookie| cookie.starts_with("assay_session=")).unwrap();
     let session = session.split(';').next().unwrap();
@@ -371,7 +373,10 @@ async fn people_sign_in_with_a_provider() {
     assert_eq!(answer.headers()["location"], "/");
     let (_, users) = server.get("/api/assay/v1/users").await;
     assert_eq!(users["users"].as_array().unwrap().len(), 1, "{users}");
-    assert_eq!((&users["users"][0]["name"], &users["users"][0]["role"]), (&json!("ann@fedora"), &json!("viewer")));
+    assert_eq!(
+        (&users["users"][0]["name"], &users["users"][0]["role"]),
+        (&json!("ann@fedora"), &json!("viewer"))
+    );
 
     fake.set_trouble(Some(Trouble::Forged));
     let (answer, _) = through_provider(&server, "/login/oidc/fedora").await;

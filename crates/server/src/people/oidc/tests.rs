@@ -125,7 +125,7 @@ async fn whatever_is_wrong_is_refused_with_its_own_words() {
         (Trouble::WrongAudience, "is not for this server alone", "client-id"),
         (Trouble::Expired, "Fedora's ID token has expired.", "clock"),
         (Trouble::Forged, "The signature of Fedora's ID token is wrong", "Do not go on"),
-        (Trouble::SharedSecret, "HmacSha256", "RS256, ES256 or EdDSA"),
+        (Trouble::SharedSecret, "algorithm `HS256` is not one of", "RS256, ES256 or EdDSA"),
         (Trouble::UnpublishedKey, "a key that Fedora does not publish", "tell an admin"),
         (Trouble::WrongIssuer, "is from another issuer", "issuer"),
         (Trouble::NoIdToken, "its answer has no ID token", "scope openid"),
