@@ -15,6 +15,7 @@ use assay_proto::worker::Stream;
 use assay_store::blobs::Blobs;
 use assay_store::spool::Spool;
 use assay_store::{Store, StoreError};
+use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
@@ -40,6 +41,8 @@ impl Closers {
 
 /// The server.
 pub(crate) struct App {
+    /// The data directory.
+    pub(crate) data: Utf8PathBuf,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) spool: Spool,
