@@ -19,6 +19,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use table::{Marks, Matrix, Table, Wanted};
 
@@ -173,7 +174,7 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         pairs.extend(filter.build.iter().map(|build| ("build".to_owned(), build.clone())));
     }
     for (name, value) in &pairs {
-        address += &format!("{name}={}&", percent_encoded(value));
+        let _ = write!(address, "{name}={}&", percent_encoded(value));
     }
     let by_form = ["q", "todo", "arch", "flavor", "machine"];
     let mut hidden: Vec<_> =
