@@ -44,6 +44,7 @@ pub(crate) struct App {
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) guard: Guard,
+    pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
     pub(crate) library: Library,
     pub(crate) engine: Engine,

@@ -262,6 +262,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         people: Arc::new(people),
         library: Library::load(store.clone(), epoch).await?,
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),
+        once: auth::once::Once::new(config.clock.now()),
         store: store.clone(),
         blobs,
         spool,
