@@ -49,7 +49,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: SERVER,
-        may: &[STORE, CONNECT, FORMATS, RECORDS, ENGINE, PROTO, GIT],
+        may: &[STORE, CONNECT, FORMATS, RECORDS, ENGINE, PROTO, GIT, SCREEN],
         why: "the server runs no machine and no test",
     },
     Rule { name: FAKES, may: &[PROTO, ENGINE], why: "fakes speak the protocols and nothing else" },

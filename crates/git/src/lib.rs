@@ -5,6 +5,7 @@
 //! of its own under a deadline. All of [`Repos`] blocks its thread; [`serve`] is asynchronous.
 #![warn(missing_docs)]
 
+pub mod checkout;
 mod error;
 mod history;
 mod land;

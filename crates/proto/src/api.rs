@@ -38,6 +38,7 @@
 
 pub mod assets;
 pub mod gate;
+pub mod knowledge;
 pub mod people;
 pub mod products;
 pub mod restart;

@@ -123,6 +123,10 @@ impl App {
         let app = self.clone();
         self.tasks.spawn(async move {
             let _alone = app.closers.of(attempt).lock().await;
+            // Before the streams are closed: after a crash in between it is done again.
+            if let Err(error) = app.carry_over(attempt).await {
+                tracing::warn!(%attempt, %error, "comments of earlier jobs cannot be taken over");
+            }
             if let Err(error) = app.close_now(attempt).await {
                 tracing::error!(%attempt, %error, "streams cannot be closed; they stay in the spool");
             }

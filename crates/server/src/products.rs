@@ -6,6 +6,7 @@ use crate::fault::Fault;
 use assay_engine::ids::{GroupId, JobId, ProductRunId};
 use assay_engine::io::{Answer, Input, Obsolete};
 use assay_engine::job::StateWord;
+use assay_engine::knowledge::words;
 use assay_engine::product::{self, MediumKey, OpenJob, Plan, Request};
 use assay_store::{CommentTarget, JobFilter, JobSummary};
 use axum::http::StatusCode;
@@ -181,7 +182,7 @@ impl App {
         let mut tags = BTreeSet::new();
         for group in jobs.iter().filter_map(|job| job.group).collect::<BTreeSet<_>>() {
             let comments = self.store.knowledge().comments(CommentTarget::Group(group.0)).await?;
-            tags.extend(comments.iter().filter_map(|comment| crate::remarks::tag(group, &comment.text)));
+            tags.extend(words::tagged(group, comments.iter().map(|comment| comment.text.as_str())));
         }
         let stays =
             |job: &&JobSummary| product::spared(&open(job, commented.contains(&job.id)), &tags).is_some();

@@ -9,6 +9,7 @@ pub(crate) mod gate_history;
 pub(crate) mod gate_view;
 mod health;
 mod jobs;
+mod knowledge;
 pub(crate) mod openqa;
 mod people;
 mod products;
@@ -46,6 +47,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(assets::router())
         .route("/events", get(events::listen))
         .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
+        .merge(knowledge::router())
         .merge(people::router())
         .merge(products::router())
         .merge(templates::router())

@@ -404,6 +404,21 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     }
 }
 
+/// An operator or an admin sent the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Operator(pub(crate) Sender);
+
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Fault;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fault> {
+        match parts.extensions.get::<Sender>() {
+            Some(sender) if sender.is_operator() => Ok(Self(sender.clone())),
+            Some(sender) => Err(sender.fault("operator")),
+            None => Err(Sender { role: Role::Viewer, name: String::new(), refused: None }.fault("operator")),
+        }
+    }
+}
+
 /// Lets only workers in.
 pub(crate) async fn workers_only(request: Request, next: Next) -> Response {
     if sender_of(&request).is_some_and(|sender| sender.role == Role::Worker) {

@@ -175,6 +175,21 @@ pub struct AuditEvent {
     pub data: String,
 }
 
+/// Which events to list; `None` does not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditFilter {
+    /// By whom.
+    pub user: Option<String>,
+    /// Of this kind, for example `iso_create`.
+    pub event: Option<String>,
+    /// With this text in the data; capitals do not matter.
+    pub text: Option<String>,
+    /// With a lower number than this: the next page.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
 /// People: those who are known, and their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct People {
@@ -267,6 +282,6 @@ pub trait KnowledgeStore: Send + Sync {
     /// What was done, in this order.
     async fn audit(&self, epoch: Epoch, events: &[AuditEvent]) -> Result<(), StoreError>;
 
-    /// What was done, the newest first, from before `before` on.
-    async fn audit_events(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEvent>, StoreError>;
+    /// What was done, the newest first.
+    async fn audit_events(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError>;
 }

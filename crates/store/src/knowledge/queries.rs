@@ -1,10 +1,10 @@
 //! Knowledge in SQL that both databases understand.
 
 use super::{
-    AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryKind, KnowledgeStore,
-    People, StoredKey, Ticket, TicketKind, Tickets, User, UserId, UserRole,
+    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryKind,
+    KnowledgeStore, People, StoredKey, Ticket, TicketKind, Tickets, User, UserId, UserRole,
 };
-use crate::codec::{Fields, json, one_number, time};
+use crate::codec::{Fields, contains_pattern, json, one_number, time};
 use crate::error::StoreError;
 use crate::sql::{Backend, Sql, Statement, Value, still_leader};
 use crate::types::{Batch, Epoch};
@@ -405,10 +405,18 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         self.know("note what was done", epoch, statements).await.map(drop)
     }
 
-    async fn audit_events(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
-        let sql =
-            "SELECT id, at, author, event, data FROM audit_events WHERE id < $1 ORDER BY id DESC LIMIT $2";
-        let values = vec![before.unwrap_or(i64::MAX).into(), i64::from(limit).into()];
+    async fn audit_events(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError> {
+        let sql = "SELECT id, at, author, event, data FROM audit_events WHERE id < $1 \
+                   AND ($2 = '' OR author = $2) AND ($3 = '' OR event = $3) \
+                   AND ($4 = '' OR lower(data) LIKE $4 ESCAPE '\\') ORDER BY id DESC LIMIT $5";
+        let text = filter.text.as_deref().map(contains_pattern).unwrap_or_default();
+        let values = vec![
+            filter.before.unwrap_or(i64::MAX).into(),
+            filter.user.as_deref().unwrap_or_default().into(),
+            filter.event.as_deref().unwrap_or_default().into(),
+            text.as_str().into(),
+            i64::from(filter.limit).into(),
+        ];
         list(self.query("list what was done", sql, values).await?, event)
     }
 }

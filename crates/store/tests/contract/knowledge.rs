@@ -3,9 +3,9 @@
 use crate::database::{Database, START, is_deposed};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_store::{
-    AuditEvent, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId, EntryKind, Group,
-    GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap, StoreError, StoredKey,
-    TestSuite, Ticket, TicketKind, Tickets, UserRole,
+    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
+    EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap, StoreError,
+    StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -225,16 +225,30 @@ pub(crate) async fn comments_and_events(database: &Database) {
     };
     know.audit(epoch, &[event(0, "iso_create")]).await.unwrap();
     know.audit(epoch, &[event(1, "job_cancel"), event(2, "user_login")]).await.unwrap();
-    let events = know.audit_events(None, 2).await.unwrap();
+    let events = know.audit_events(&AuditFilter { limit: 2, ..AuditFilter::default() }).await.unwrap();
     assert_eq!(
         events.iter().map(|event| event.event.as_str()).collect::<Vec<_>>(),
         ["user_login", "job_cancel"]
     );
-    let events = know.audit_events(Some(events[1].id), 9).await.unwrap();
+    let events = know
+        .audit_events(&AuditFilter { before: Some(events[1].id), limit: 9, ..AuditFilter::default() })
+        .await
+        .unwrap();
     assert_eq!((events.len(), events[0].user.as_str(), events[0].at), (1, "", at(0)));
+    let text = |text: &str| Some(text.to_owned());
+    for (user, event, words, want) in [
+        (text("ann"), None, None, 2),
+        (None, text("iso_create"), None, 1),
+        (text("ann"), text("iso_create"), None, 0),
+        (None, None, text("\"ID\": 1"), 3),
+        (None, None, text("%"), 0),
+    ] {
+        let filter = AuditFilter { user, event, text: words, before: None, limit: 9 };
+        assert_eq!(know.audit_events(&filter).await.unwrap().len(), want, "{filter:?}");
+    }
     let many: Vec<_> = (3..80).map(|number| event(number, &format!("e{number}"))).collect();
     know.audit(epoch, &many).await.unwrap();
-    let events = know.audit_events(None, 99).await.unwrap();
+    let events = know.audit_events(&AuditFilter { limit: 99, ..AuditFilter::default() }).await.unwrap();
     let in_order = events.windows(2).all(|pair| pair[0].id == pair[1].id + 1 && pair[0].at > pair[1].at);
     assert!(in_order && events.len() == 80, "{events:?}");
 }

@@ -4,6 +4,7 @@ use super::params::Params;
 use super::{Wrong, groups, number};
 use crate::app::App;
 use assay_engine::ids::{GroupId, Timestamp};
+use assay_engine::knowledge::words;
 use assay_engine::outcome::Outcome;
 use assay_store::{CommentTarget, JobFilter, JobSummary};
 use axum::extract::{Path, State};
@@ -85,8 +86,7 @@ async fn build_results(
         builds.retain(|(_, build)| build.newest >= oldest);
     }
     let comments = app.store.knowledge().comments(CommentTarget::Group(id)).await?;
-    let tags: Vec<_> =
-        comments.iter().filter_map(|said| crate::remarks::tag(GroupId(id), &said.text)).collect();
+    let tags = words::tagged(GroupId(id), comments.iter().map(|said| said.text.as_str()));
     let is_tagged = |(version, build): &Name| {
         tags.iter()
             .any(|tag| tag.build == *build && tag.version.as_ref().is_none_or(|tagged| tagged == version))

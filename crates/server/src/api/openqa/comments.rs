@@ -7,6 +7,7 @@ use crate::auth::{Role, Sender};
 use crate::fault::Fault;
 use crate::remarks;
 use assay_engine::ids::JobId;
+use assay_engine::knowledge::words;
 use assay_store::{Comment, CommentId, CommentTarget};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -76,7 +77,7 @@ fn shown(comment: &Comment) -> Value {
         "id": comment.id.0,
         "text": comment.text,
         "renderedMarkdown": remarks::html(&comment.text),
-        "bugrefs": remarks::bugrefs(&comment.text),
+        "bugrefs": words::bugrefs(&comment.text),
         "created": time(comment.created_at),
         "updated": time(comment.updated_at),
         "userName": comment.author,
@@ -119,7 +120,7 @@ async fn show(
 
 /// Who may give a result by a comment.
 fn may_say(sender: &Sender, text: &str) -> Result<(), Wrong> {
-    let forces = remarks::forced(text).is_some();
+    let forces = words::forced(text).is_some();
     if forces && !matches!(sender.role, Role::Operator | Role::Admin) {
         return Err(Wrong::new(StatusCode::FORBIDDEN, "Operator level required to force a result"));
     }
@@ -137,7 +138,7 @@ async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str)
         created_at: now,
         updated_at: now,
     };
-    if let (CommentTarget::Job(job), Some(forced)) = (target, remarks::forced(text)) {
+    if let (CommentTarget::Job(job), Some(forced)) = (target, words::forced(text)) {
         app.force(job, forced, &sender.name).await?;
     }
     let id = app.store.knowledge().add_comment(app.library.epoch(), &comment).await?.0;
@@ -181,6 +182,9 @@ async fn update(
         return Err(Wrong::new(StatusCode::FORBIDDEN, "Forbidden (must be author)"));
     }
     may_say(&person.0, text)?;
+    if let (CommentTarget::Job(job), Some(forced)) = (before.target, words::forced(text)) {
+        app.force(job, forced, &person.0.name).await?;
+    }
     let (epoch, now) = (app.library.epoch(), app.clock.now());
     app.store.knowledge().edit_comment(epoch, before.id, text, now).await?;
     app.audit(&person.0.name, "comment_update", json!({ "id": before.id.0 }));
@@ -202,7 +206,7 @@ async fn remove(
 
 /// What gave a result stays: it says why the result is what it is.
 fn removable(comment: &Comment) -> Result<(), Wrong> {
-    if matches!(comment.target, CommentTarget::Job(_)) && remarks::forced(&comment.text).is_some() {
+    if matches!(comment.target, CommentTarget::Job(_)) && words::forced(&comment.text).is_some() {
         return Err(Wrong::bad("Comment which forced a result cannot be deleted"));
     }
     Ok(())

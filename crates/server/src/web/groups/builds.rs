@@ -1,9 +1,9 @@
 //! Builds as pages show them: what became of their jobs, in which order they come, who has looked at them.
 
-use crate::remarks;
 use crate::web::frame::{Badge, Moment, percent_encoded};
 use assay_engine::ids::{GroupId, Timestamp};
 use assay_engine::job::StateWord;
+use assay_engine::knowledge::words;
 use assay_engine::outcome::Outcome;
 use assay_store::{BuildTally, Comment, CommentTarget, GroupBuild};
 use serde::Serialize;
@@ -284,7 +284,7 @@ impl Tags {
         let mut tags: Vec<Tag> = Vec::new();
         for comment in comments {
             let CommentTarget::Group(group) = comment.target else { continue };
-            let Some((build, label)) = remarks::tag_label(&comment.text) else { continue };
+            let Some((build, label)) = words::tag_label(&comment.text) else { continue };
             match label.strip_prefix('-') {
                 Some(kind) => tags.retain(|(of, tagged, label)| {
                     let its = label.split(": ").next().unwrap_or_default();

@@ -1,10 +1,10 @@
 //! The matrix itself: rows by suite, columns by flavor and architecture, a table for each distribution and version.
 
-use crate::remarks;
 use crate::web::frame::Badge;
 use crate::web::groups::builds::{Counts, kind_of};
 use assay_engine::ids::JobId;
 use assay_engine::job::StateWord;
+use assay_engine::knowledge::words;
 use assay_engine::outcome::Outcome;
 use assay_store::{Comment, CommentTarget, JobSummary};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -58,13 +58,13 @@ pub(super) fn marks(comments: &[Comment], text: &str) -> HashMap<JobId, Marks> {
         let marks = all.entry(job).or_default();
         marks.comments += 1;
         marks.said |= comment.text.to_lowercase().contains(text);
-        for bug in remarks::bugrefs(&comment.text) {
-            let known = marks.bugs.iter().any(|(name, _)| name == bug);
-            if let Some(address) = remarks::bug_address(bug).filter(|_| !known) {
-                marks.bugs.push((bug.to_owned(), address));
+        for bug in words::bugrefs(&comment.text) {
+            let known = marks.bugs.iter().any(|(name, _)| *name == bug);
+            if let Some(address) = words::bug_address(&bug).filter(|_| !known) {
+                marks.bugs.push((bug, address));
             }
         }
-        for label in remarks::labels(&comment.text) {
+        for label in words::labels(&comment.text) {
             if !marks.labels.iter().any(|known| known == label) {
                 marks.labels.push(label.to_owned());
             }

@@ -24,6 +24,8 @@ pub(super) struct Setup {
     pub(super) scale: f64,
     pub(super) max_job_time: Duration,
     fingerprint: String,
+    /// The commit that the tests were at, if they are a git checkout.
+    commit: Option<String>,
     casedir: Utf8PathBuf,
     assets: Fetched,
 }
@@ -79,6 +81,7 @@ fn prepare_blocking(attempt: &Attempt, assets: Fetched) -> Result<Setup, Report>
         scale,
         max_job_time,
         fingerprint,
+        commit: commit_of(&casedir),
         casedir,
         assets,
     })
@@ -116,6 +119,12 @@ fn refused(attempt: &Attempt, findings: &[Diagnostic]) -> Report {
     usage(format!("tests died: {first}{more}"))
 }
 
+/// Where the checkout of the tests is, for those who look for what changed; a directory without git has none.
+fn commit_of(casedir: &camino::Utf8Path) -> Option<String> {
+    let head = assay_git::checkout::Checkout::of(casedir).ok()?.head().ok()??;
+    Some(if head.changed { format!("{} with changes", head.commit) } else { head.commit })
+}
+
 impl Setup {
     pub(super) fn plan(&self) -> Vec<ModulePlan> {
         let plan = |module: &assay_script::Module| ModulePlan {
@@ -132,6 +141,9 @@ impl Setup {
             ("tests".to_owned(), format!("{} (sha256 {})", self.casedir, self.fingerprint)),
             ("assay".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ];
+        if let Some(commit) = &self.commit {
+            facts.push(("tests commit".to_owned(), commit.clone()));
+        }
         facts.extend(self.assets.facts.iter().cloned());
         let machine = machine.facts();
         let isolation = match &machine.isolation {

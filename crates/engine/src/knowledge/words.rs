@@ -1,0 +1,303 @@
+//! What a comment says to programs: bugs, labels, flags, and tags of builds.
+
+use crate::ids::GroupId;
+use crate::outcome::Outcome;
+use crate::product::BuildTag;
+use std::collections::BTreeSet;
+
+/// Where a tracker's bugs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// `BASE` and the number.
+    Direct(&'static str),
+    /// `BASE`, the repository, and one of these before the number; the first is the one to write.
+    Repository(&'static str, &'static [&'static str]),
+}
+
+const ISSUES: &[&str] = &["/issues/", "/pull/"];
+const GITLAB: &[&str] = &["/-/issues/", "/issues/", "/-/merge_requests/"];
+
+/// Trackers that people name by a short word. Of several words for one place the first is what its addresses become.
+const TRACKERS: [(&str, Place); 19] = [
+    ("bsc", Place::Direct("https://bugzilla.suse.com/show_bug.cgi?id=")),
+    ("bnc", Place::Direct("https://bugzilla.suse.com/show_bug.cgi?id=")),
+    ("boo", Place::Direct("https://bugzilla.opensuse.org/show_bug.cgi?id=")),
+    ("bgo", Place::Direct("https://bugzilla.gnome.org/show_bug.cgi?id=")),
+    ("bko", Place::Direct("https://bugzilla.kernel.org/show_bug.cgi?id=")),
+    ("bmo", Place::Direct("https://bugzilla.mozilla.org/show_bug.cgi?id=")),
+    ("brc", Place::Direct("https://bugzilla.redhat.com/show_bug.cgi?id=")),
+    ("rhbz", Place::Direct("https://bugzilla.redhat.com/show_bug.cgi?id=")),
+    ("fdo", Place::Direct("https://bugs.freedesktop.org/show_bug.cgi?id=")),
+    ("kde", Place::Direct("https://bugs.kde.org/show_bug.cgi?id=")),
+    ("poo", Place::Direct("https://progress.opensuse.org/issues/")),
+    ("jsc", Place::Direct("https://jira.suse.com/browse/")),
+    ("deb", Place::Direct("https://bugs.debian.org/")),
+    ("pio", Place::Repository("https://pagure.io/", &["/issue/", "/pull-request/"])),
+    ("gh", Place::Repository("https://github.com/", ISSUES)),
+    ("ggo", Place::Repository("https://gitlab.gnome.org/", GITLAB)),
+    ("gfs", Place::Repository("https://gitlab.suse.de/", GITLAB)),
+    ("kdi", Place::Repository("https://invent.kde.org/", GITLAB)),
+    ("ffo", Place::Repository("https://gitlab.freedesktop.org/", GITLAB)),
+];
+
+/// Words of a text, as far as they can hold a token.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let between = |c: char| c.is_whitespace() || matches!(c, '(' | ')' | '"' | '\'' | '<' | '>' | ',' | ';');
+    text.split(between).filter(|word| !word.is_empty())
+}
+
+fn is_repository(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+}
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+/// `marker#id` or `marker#owner/repository#id`.
+fn is_bugref(word: &str) -> bool {
+    let Some((marker, rest)) = word.split_once('#') else { return false };
+    if !TRACKERS.iter().any(|(known, _)| *known == marker) {
+        return false;
+    }
+    let (repository, id) = rest.rsplit_once('#').unwrap_or(("", rest));
+    is_repository(repository) && is_id(id)
+}
+
+/// The bug that an address of a tracker leads to, in short.
+fn shortened(word: &str) -> Option<String> {
+    let id_of = |rest: &str| {
+        let id: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        is_id(&id).then_some(id)
+    };
+    TRACKERS.iter().find_map(|(marker, place)| match place {
+        Place::Direct(base) => Some(format!("{marker}#{}", id_of(word.strip_prefix(base)?)?)),
+        Place::Repository(base, middles) => {
+            let rest = word.strip_prefix(base)?;
+            let (repository, rest) = middles.iter().find_map(|middle| rest.split_once(middle))?;
+            let fits = !repository.is_empty() && is_repository(repository);
+            fits.then(|| Some(format!("{marker}#{repository}#{}", id_of(rest)?)))?
+        }
+    })
+}
+
+/// The bugs that a text names, by their short words or by their addresses, each once, in order.
+pub fn bugrefs(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for word in words(text).map(|word| word.trim_end_matches(['.', ':', '!', '?'])) {
+        let bug = if is_bugref(word) { Some(word.to_owned()) } else { shortened(word) };
+        if let Some(bug) = bug.filter(|bug| !found.contains(bug)) {
+            found.push(bug);
+        }
+    }
+    found
+}
+
+/// Where a bug is; `None` if `word` is none.
+pub fn bug_address(word: &str) -> Option<String> {
+    if !is_bugref(word) {
+        return None;
+    }
+    let (marker, rest) = word.split_once('#')?;
+    let (_, place) = TRACKERS.iter().find(|(known, _)| *known == marker)?;
+    Some(match (place, rest.rsplit_once('#')) {
+        (Place::Repository(base, middles), Some((repository, id))) => {
+            format!("{base}{repository}{}{id}", middles.first()?)
+        }
+        (Place::Direct(base), Some((repository, id))) => format!("{base}{repository}/issues/{id}"),
+        (Place::Direct(base) | Place::Repository(base, _), None) => format!("{base}{rest}"),
+    })
+}
+
+/// The labels of a text: `label:TEXT`, each once, in order.
+pub fn labels(text: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    for label in words(text).filter_map(|word| word.strip_prefix("label:")) {
+        if !label.is_empty() && !found.contains(&label) {
+            found.push(label);
+        }
+    }
+    found
+}
+
+/// What a tag calls its build: `BUILD` and `important: why` of `tag:BUILD:important:why`. The build may have its version
+/// before it, which only those can tell apart who know what builds there are: both may have a dash.
+pub fn tag_label(text: &str) -> Option<(&str, String)> {
+    let (build, said) = words(text).find_map(|word| word.strip_prefix("tag:")?.split_once(':'))?;
+    let (kind, why) = said.split_once(':').unwrap_or((said, ""));
+    let label = if why.is_empty() { kind.to_owned() } else { format!("{kind}: {why}") };
+    Some((build, label)).filter(|_| !build.is_empty() && !kind.is_empty())
+}
+
+/// True if what is said here is to go over to the next failure: a bug is named, or it says so.
+pub fn goes_over(text: &str) -> bool {
+    words(text).any(|word| word == "flag:carryover") || !bugrefs(text).is_empty()
+}
+
+/// The result that a comment gives, and why: `label:force_result:RESULT[:why]`.
+pub fn forced(text: &str) -> Option<(Outcome, Option<&str>)> {
+    labels(text).into_iter().find_map(|label| {
+        let rest = label.strip_prefix("force_result:")?;
+        let (result, why) = match rest.split_once(':') {
+            Some((result, why)) => (result, Some(why)),
+            None => (rest, None),
+        };
+        Some((Outcome::from_openqa(result)?, why.filter(|why| !why.is_empty())))
+    })
+}
+
+/// What a comment on a group says of a build: `tag:[VERSION-]BUILD:TYPE[:what]`, or `-TYPE` to take the tag away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagWord<'t> {
+    /// Of which version; none means any.
+    pub version: Option<&'t str>,
+    /// Which build.
+    pub build: &'t str,
+    /// Such as `important` or `published`.
+    pub kind: &'t str,
+    /// More for people.
+    pub what: Option<&'t str>,
+    /// The tag is taken away.
+    pub removed: bool,
+}
+
+/// The tag that a text gives or takes away.
+pub fn tag(text: &str) -> Option<TagWord<'_>> {
+    words(text).find_map(|word| {
+        let (build, rest) = word.strip_prefix("tag:")?.split_once(':')?;
+        let (kind, what) = match rest.split_once(':') {
+            Some((kind, what)) => (kind, Some(what).filter(|what| !what.is_empty())),
+            None => (rest, None),
+        };
+        let (removed, kind) = match kind.strip_prefix('-') {
+            Some(kind) => (true, kind),
+            None => (false, kind),
+        };
+        if build.is_empty() || kind.is_empty() {
+            return None;
+        }
+        let (version, build) = match build.split_once('-') {
+            Some((version, build)) if !version.is_empty() && !build.is_empty() => (Some(version), build),
+            _ => (None, build),
+        };
+        Some(TagWord { version, build, kind, what, removed })
+    })
+}
+
+/// The tags that hold after all comments of a group, the first first: a later word about a build's kind counts.
+pub fn tags<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<TagWord<'t>> {
+    let mut hold: Vec<TagWord<'t>> = Vec::new();
+    for word in texts.into_iter().filter_map(tag) {
+        hold.retain(|known| {
+            (known.version, known.build, known.kind) != (word.version, word.build, word.kind)
+        });
+        if !word.removed {
+            hold.push(word);
+        }
+    }
+    hold
+}
+
+/// The builds of a group that are tagged, whatever the kind.
+pub fn tagged<'t>(group: GroupId, texts: impl IntoIterator<Item = &'t str>) -> BTreeSet<BuildTag> {
+    let owned = |tag: TagWord<'_>| BuildTag {
+        group,
+        version: tag.version.map(str::to_owned),
+        build: tag.build.to_owned(),
+    };
+    tags(texts).into_iter().map(owned).collect()
+}
+
+/// True if a build's things stay longer: its tag on the group is `important`, or the job's own comments say
+/// `label:linked…`.
+pub fn is_important<'t>(
+    (version, build): (&str, &str),
+    group: impl IntoIterator<Item = &'t str>,
+    job: impl IntoIterator<Item = &'t str>,
+) -> bool {
+    let about = |tag: &TagWord<'_>| {
+        tag.kind == "important" && tag.build == build && tag.version.is_none_or(|tagged| tagged == version)
+    };
+    tags(group).iter().any(about)
+        || job.into_iter().any(|text| labels(text).iter().any(|label| label.starts_with("linked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bugs_are_found_by_word_and_by_address() {
+        let text = "see boo#123, (gh#a/b#7) rhbz#99. not xyz#1 nor boo# nor gh#<x>#1; boo#123 \
+                    https://bugzilla.suse.com/show_bug.cgi?id=77#c4 https://github.com/a/b/pull/8. \
+                    https://progress.opensuse.org/issues/5 https://example.org/issues/5 https://github.com/a/b";
+        assert_eq!(
+            bugrefs(text),
+            ["boo#123", "gh#a/b#7", "rhbz#99", "bsc#77", "gh#a/b#8", "poo#5"].map(str::to_owned)
+        );
+        for (word, want) in [
+            ("poo#5", Some("https://progress.opensuse.org/issues/5")),
+            ("gh#a/b#7", Some("https://github.com/a/b/issues/7")),
+            ("pio#fedora-qa#3", Some("https://pagure.io/fedora-qa/issue/3")),
+            ("xyz#1", None),
+        ] {
+            assert_eq!(bug_address(word).as_deref(), want, "{word}");
+        }
+    }
+
+    #[test]
+    fn labels_results_and_flags() {
+        assert_eq!(forced("label:force_result:passed:boo#1 thanks"), Some((Outcome::Passed, Some("boo#1"))));
+        assert_eq!(forced("x\nlabel:force_result:softfailed"), Some((Outcome::Softfailed, None)));
+        assert_eq!(forced("label:force_result:splendid"), None);
+        assert_eq!(forced("label:linked"), None);
+        for (text, want) in [
+            ("boo#1", true),
+            ("it is flag:carryover for now", true),
+            ("flag:carryovers", false),
+            ("label:todo", false),
+        ] {
+            assert_eq!(goes_over(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_about_a_build_counts() {
+        let comments =
+            ["tag:0042:important:why", "hello", "x tag:43-7:published", "tag:0042:-important", "tag::x"];
+        let held: Vec<_> = tags(comments).into_iter().map(|tag| (tag.version, tag.build, tag.kind)).collect();
+        assert_eq!(held, [(Some("43"), "7", "published")]);
+        assert_eq!(tagged(GroupId(1), comments).len(), 1);
+        let important = |group: &[&'static str], job: &[&'static str]| {
+            is_important(("43", "7"), group.iter().copied(), job.iter().copied())
+        };
+        for (group, job, want) in [
+            (&["tag:7:important"][..], &[][..], true),
+            (&["tag:43-7:important:rc1"], &[], true),
+            (&["tag:44-7:important"], &[], false),
+            (&["tag:7:published"], &[], false),
+            (&["tag:7:important", "tag:7:-important"], &[], false),
+            (&[], &["label:linked from a bug"], true),
+        ] {
+            assert_eq!(important(group, job), want, "{group:?} {job:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_tag_calls_its_build() {
+        assert_eq!(tag_label("x tag:a-1:published:GM"), Some(("a-1", "published: GM".to_owned())));
+        assert_eq!(tag_label("tag:1:important"), Some(("1", "important".to_owned())));
+        assert_eq!((tag_label("tag:1:"), tag_label("tag::x"), tag_label("tag:1")), (None, None, None));
+        assert_eq!(labels("label:a (label:b) label: label:a"), ["a", "b"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read(text in "[a-z#:/.\\-<>\"'& \n?=]{0,120}") {
+            for bug in bugrefs(&text) {
+                proptest::prop_assert!(bug_address(&bug).is_some(), "{bug}");
+            }
+            let _ = (forced(&text), tag(&text), goes_over(&text));
+        }
+    }
+}

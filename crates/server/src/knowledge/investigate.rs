@@ -1,0 +1,210 @@
+//! What changed since a job's scenario last passed.
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::record::Run;
+use crate::web::frame::rfc3339;
+use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::knowledge::investigate::{self, DEPTH, Differences, Suspect, bounds, difference};
+use assay_engine::outcome::Outcome;
+use assay_engine::settings::{COVERED, Settings, is_secret_name};
+use assay_git::checkout::{self, Checkout};
+use assay_proto::api::knowledge::{Commit, CommitLog, Difference, Investigation, JobRef};
+use assay_store::{AssetRole, StoreError, StoredJob};
+use camino::Utf8PathBuf;
+use std::collections::BTreeMap;
+
+/// Commits that are listed.
+const COMMITS: u32 = 100;
+/// Facts about tests, as workers record them.
+const TESTS: [&str; 2] = ["tests", "tests commit"];
+/// What differs between any two attempts and tells nothing.
+const NOISE: [&str; 2] = ["command line", "console"];
+
+/// What is compared of a job.
+struct Evidence {
+    settings: BTreeMap<String, String>,
+    tests: BTreeMap<String, String>,
+    assets: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+}
+
+impl Evidence {
+    fn commit(&self) -> Option<&str> {
+        self.tests.get("tests commit")?.split(' ').next()
+    }
+}
+
+fn plain(settings: &Settings) -> BTreeMap<String, String> {
+    let shown = |key: &str, value: &str| if is_secret_name(key) { COVERED } else { value }.to_owned();
+    settings.0.iter().map(|(key, setting)| (key.clone(), shown(key, &setting.value))).collect()
+}
+
+fn told(differences: Vec<investigate::Difference>) -> Vec<Difference> {
+    let one =
+        |one: investigate::Difference| Difference { name: one.name, before: one.before, after: one.after };
+    differences.into_iter().map(one).collect()
+}
+
+impl App {
+    async fn evidence(&self, job: &StoredJob, run: &Run) -> Result<Evidence, StoreError> {
+        let mut assets = BTreeMap::new();
+        for used in self.store.assets().job_assets(job.row.id).await? {
+            if used.role == AssetRole::Reads {
+                assets.insert(used.setting.clone(), format!("{} (sha256 {})", used.asset, used.blob.sha256));
+            }
+        }
+        let (mut tests, mut environment) = (BTreeMap::new(), BTreeMap::new());
+        for (name, value) in &run.facts {
+            // Assets are recorded by the settings that name them.
+            if TESTS.contains(&name.as_str()) {
+                tests.insert(name.clone(), value.clone());
+            } else if !NOISE.contains(&name.as_str()) && !job.row.settings.0.contains_key(name) {
+                environment.insert(name.clone(), value.clone());
+            }
+        }
+        if let Some(attempt) = self.store.attempts(job.row.id).await?.last() {
+            environment.insert("host".to_owned(), attempt.row.host.clone());
+        }
+        Ok(Evidence { settings: plain(&job.row.settings), tests, assets, environment })
+    }
+
+    async fn job_ref(&self, id: JobId) -> Result<Option<JobRef>, StoreError> {
+        Ok(self.store.job(id).await?.map(|job| reference(&job)))
+    }
+
+    /// What changed since the job's scenario last passed.
+    pub(crate) async fn investigation(&self, id: JobId) -> Result<Investigation, Fault> {
+        let job = self.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
+        let earlier = self.earlier(&job.row, DEPTH).await?;
+        let known = earlier.iter().filter_map(|job| Some((job.id, job.outcome?)));
+        // A job that has not ended is compared as if it had failed: its page is looked at because something is odd.
+        let outcome = job.row.state.end().map_or(Outcome::Failed, |end| end.outcome);
+        let found = bounds((id, outcome), known);
+        let mut told = Investigation {
+            job: reference(&job),
+            last_good: None,
+            first_bad: match found.first_bad {
+                Some(first) => self.job_ref(first).await?,
+                None => None,
+            },
+            suspects: Vec::new(),
+            settings: Vec::new(),
+            tests: Vec::new(),
+            assets: Vec::new(),
+            environment: Vec::new(),
+            tests_log: CommitLog::default(),
+            needles_log: CommitLog::default(),
+        };
+        let Some(good) = found.last_good else { return Ok(told) };
+        let Some(good) = self.store.job(good).await? else { return Ok(told) };
+        told.last_good = Some(reference(&good));
+        self.compare(&mut told, &good, &job).await?;
+        Ok(told)
+    }
+
+    async fn compare(
+        &self,
+        answer: &mut Investigation,
+        good: &StoredJob,
+        job: &StoredJob,
+    ) -> Result<(), StoreError> {
+        let before = self.evidence(good, &self.last_run(good.row.id).await?).await?;
+        let after = self.evidence(job, &self.last_run(job.row.id).await?).await?;
+        let differences = Differences {
+            settings: difference(&before.settings, &after.settings),
+            tests: difference(&before.tests, &after.tests),
+            assets: difference(&before.assets, &after.assets),
+            environment: difference(&before.environment, &after.environment),
+        };
+        answer.suspects =
+            differences.suspects().into_iter().map(Suspect::sentence).map(str::to_owned).collect();
+        answer.settings = told(differences.settings);
+        answer.tests = told(differences.tests);
+        answer.assets = told(differences.assets);
+        answer.environment = told(differences.environment);
+        let commits = before.commit().zip(after.commit()).map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let dir = job.row.settings.get("CASEDIR").map(Utf8PathBuf::from);
+        let logs = tokio::task::spawn_blocking(move || logs(dir, commits)).await;
+        (answer.tests_log, answer.needles_log) = logs.unwrap_or_default();
+        Ok(())
+    }
+}
+
+fn reference(job: &StoredJob) -> JobRef {
+    let end = job.row.state.end();
+    JobRef {
+        id: job.row.id.0,
+        result: end.map_or("none", |end| end.outcome.openqa()).to_owned(),
+        build: job.row.settings.get("BUILD").map(str::to_owned),
+        finished: end.map(|end| rfc3339(end.at)),
+    }
+}
+
+/// The commits of tests and those of needles.
+fn logs(dir: Option<Utf8PathBuf>, commits: Option<(String, String)>) -> (CommitLog, CommitLog) {
+    let unknown = |why: String| {
+        let log = CommitLog { commits: Vec::new(), unknown: Some(why) };
+        (log.clone(), log)
+    };
+    let Some((from, to)) = commits else {
+        return unknown("the commit of the tests was not recorded in both jobs".to_owned());
+    };
+    if from == to {
+        return (CommitLog::default(), CommitLog::default());
+    }
+    let Some(dir) = dir else { return unknown("the job has no CASEDIR".to_owned()) };
+    let found = Checkout::of(&dir).and_then(|checkout| {
+        let tests = checkout.between((&from, &to), &[".", ":(exclude)needles"], COMMITS)?;
+        Ok((tests, checkout.between((&from, &to), &["needles"], COMMITS)?))
+    });
+    match found {
+        Ok((tests, needles)) => (log(tests), log(needles)),
+        Err(error) => unknown(error.to_string()),
+    }
+}
+
+fn log(commits: Vec<checkout::Commit>) -> CommitLog {
+    let one = |commit: checkout::Commit| Commit {
+        id: commit.id,
+        author: commit.author,
+        at: rfc3339(Timestamp(commit.at.saturating_mul(1_000_000))),
+        subject: commit.subject,
+        files: commit.files,
+    };
+    CommitLog { commits: commits.into_iter().map(one).collect(), unknown: None }
+}
+
+/// As openQA's page asks for it: names and texts.
+pub(crate) fn as_openqa(found: &Investigation) -> serde_json::Value {
+    use serde_json::json;
+    let link = |job: &JobRef| json!({"type": "link", "link": format!("/tests/{}", job.id), "text": job.id.to_string()});
+    let engine = |list: &[Difference]| {
+        let one = |one: &Difference| investigate::Difference {
+            name: one.name.clone(),
+            before: one.before.clone(),
+            after: one.after.clone(),
+        };
+        investigate::as_lines(&list.iter().map(one).collect::<Vec<_>>())
+    };
+    let text = |log: &CommitLog| {
+        let one = |commit: &Commit| format!("{} {}", &commit.id[..commit.id.len().min(12)], commit.subject);
+        let lines: Vec<String> = log.commits.iter().map(one).collect();
+        match (&log.unknown, lines.is_empty()) {
+            (Some(why), _) => why.clone(),
+            (None, true) => "No changes recorded".to_owned(),
+            (None, false) => lines.join("\n"),
+        }
+    };
+    let mut answer = json!({
+        "last_good": found.last_good.as_ref().map_or(json!("not found"), &link),
+        "first_bad": found.first_bad.as_ref().map_or(json!("not found"), &link),
+    });
+    if found.last_good.is_some() {
+        answer["diff_to_last_good"] = json!(engine(&found.settings));
+        answer["diff_packages_to_last_good"] = json!(engine(&found.environment));
+        answer["test_log"] = json!(text(&found.tests_log));
+        answer["needles_log"] = json!(text(&found.needles_log));
+    }
+    answer
+}
