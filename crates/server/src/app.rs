@@ -48,6 +48,7 @@ pub(crate) struct App {
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) guard: Guard,
+    pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
     /// Whom people can sign in with.
     pub(crate) providers: Providers,

@@ -267,6 +267,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         library: Library::load(store.clone(), epoch).await?,
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),
         data: config.data.canonicalize_utf8().unwrap_or_else(|_| config.data.clone()),
+        once: auth::once::Once::new(config.clock.now()),
         store: store.clone(),
         blobs,
         spool,

@@ -153,6 +153,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         people: Arc::new(people),
         providers: crate::people::oidc::Providers::new(Arc::new(SystemClock)),
         library: crate::catalog::Library::load(store.clone(), epoch).await.unwrap(),
+        once: crate::auth::once::Once::new(Timestamp(0)),
         guard: Guard::new(&tokens, false, "127.0.0.1:1".parse().unwrap()),
         store: store.clone(),
         spool: Spool::open(&data, blobs.clone()).unwrap(),
