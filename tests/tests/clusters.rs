@@ -33,9 +33,8 @@ fn cluster(place: &Place) -> Option<Suite> {
 
 /// For a form: every byte but letters and digits as `%XX`.
 fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte.is_ascii_alphanumeric() {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
+    let byte = |byte: u8| {
+        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
     };
     text.bytes().map(byte).collect()
 }

@@ -150,6 +150,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
     let (clock, tasks) = (Arc::new(SystemClock), TaskTracker::new());
     let people = crate::people::People::load(store.clone(), epoch, seal, clock, tasks.clone()).await.unwrap();
     let app = Arc::new(App {
+        data: data.clone(),
         people: Arc::new(people),
         providers: crate::people::oidc::Providers::new(Arc::new(SystemClock)),
         library: crate::catalog::Library::load(store.clone(), epoch).await.unwrap(),

@@ -355,7 +355,7 @@ async fn templates_are_checked_and_saved() {
         let (status, body) = server.ask(Method::POST, &format!("/api/v1/{path}"), Some(body)).await;
         assert!(status.is_success(), "{path}: {body}");
     }
-    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
     let path = "/admin/job_templates/1";
     let check = async |text: &str| {
         let (status, _, body) =

@@ -109,14 +109,11 @@ fn provider(reader: &mut Reader<'_>, name: &str, at: usize, table: &DeTable<'_>)
 fn roles(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, UserRole> {
     let mut roles = BTreeMap::new();
     for (group, value) in table {
-        match value.get_ref().as_str().and_then(UserRole::from_word) {
-            Some(role) => {
-                roles.insert(group.get_ref().as_ref().to_owned(), role);
-            }
-            None => {
-                let message = "the role of a group is \"viewer\", \"operator\" or \"admin\"";
-                reader.error("role", value.span().start, message);
-            }
+        if let Some(role) = value.get_ref().as_str().and_then(UserRole::from_word) {
+            roles.insert(group.get_ref().as_ref().to_owned(), role);
+        } else {
+            let message = "the role of a group is \"viewer\", \"operator\" or \"admin\"";
+            reader.error("role", value.span().start, message);
         }
     }
     roles
