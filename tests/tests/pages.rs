@@ -457,7 +457,7 @@ async fn a_team_reads_its_builds_and_starts_a_job_anew() {
             "{}{}",
             up.url,
             browser
-                .eval("document.querySelector('#dependencies a.node').getAttribute('href')")
+                .eval("[...document.querySelectorAll('#dependencies a.node')].find(node => node.textContent.startsWith('install')).getAttribute('href')")
                 .await
                 .as_str()
                 .unwrap()

@@ -95,6 +95,9 @@ enum Command {
     /// Keys of people for the API, and the key that receipts are signed with.
     #[command(subcommand)]
     Key(cmd::key::Key),
+    /// What was done, and by whom.
+    #[command(subcommand)]
+    Audit(cmd::audit::Audit),
     /// Fakes of outside systems, to try things out.
     #[command(subcommand)]
     Staging(cmd::staging::Staging),
@@ -134,6 +137,7 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Template(template) => template.run(&common),
         Command::Product(product) => product.run(&common),
         Command::Key(key) => key.run(&common),
+        Command::Audit(audit) => audit.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Import(import) => import.run(&common),
         Command::Staging(staging) => staging.run(&common),

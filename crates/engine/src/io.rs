@@ -394,10 +394,10 @@ impl Input {
         match self {
             Self::PostJobs { jobs } | Self::PostProduct { jobs, .. } => parents(jobs),
             Self::Restart(request) => needs.clusters.extend(&request.jobs),
-            Self::Ask { question: Question::JobInfo { job }, .. } if !is_open(*job) => {
-                needs.jobs.insert(*job);
-            }
-            Self::ForceResult { job, .. } | Self::DeleteJob { job } | Self::Edit { job, .. }
+            Self::Ask { question: Question::JobInfo { job }, .. }
+            | Self::ForceResult { job, .. }
+            | Self::DeleteJob { job }
+            | Self::Edit { job, .. }
                 if !is_open(*job) =>
             {
                 needs.jobs.insert(*job);

@@ -101,8 +101,16 @@ impl Checkout {
         env: &[(String, String)],
     ) -> Result<String, CheckoutError> {
         // The directory's own settings may name programs; none of them is to run.
-        let quiet =
-            ["-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "commit.gpgSign=false"];
+        let quiet = [
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "log.showSignature=false",
+            "-c",
+            "commit.gpgSign=false",
+        ];
         let arguments: Vec<&str> = quiet.into_iter().chain(arguments.iter().copied()).collect();
         let call = Call { dir: &self.dir, arguments: &arguments, env, stdin: &[], deadline: DEADLINE };
         let failed = |said: String| CheckoutError::Git { dir: self.dir.clone(), doing, said };

@@ -15,6 +15,7 @@ use assay_proto::worker::Stream;
 use assay_store::blobs::Blobs;
 use assay_store::spool::Spool;
 use assay_store::{Store, StoreError};
+use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
@@ -40,11 +41,14 @@ impl Closers {
 
 /// The server.
 pub(crate) struct App {
+    /// The data directory.
+    pub(crate) data: Utf8PathBuf,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) guard: Guard,
+    pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
     /// Whom people can sign in with.
     pub(crate) providers: Providers,

@@ -266,6 +266,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),
+        data: config.data.canonicalize_utf8().unwrap_or_else(|_| config.data.clone()),
+        once: auth::once::Once::new(config.clock.now()),
         store: store.clone(),
         blobs,
         spool,

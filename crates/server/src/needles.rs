@@ -163,6 +163,14 @@ impl App {
                 "Only needles of jobs with a directory of tests can be changed here.",
             ));
         };
+        // What jobs leave there could make git run programs as the server.
+        if dir.canonicalize_utf8().is_ok_and(|dir| dir.starts_with(&self.data)) {
+            return Err(Fault::new(
+                StatusCode::CONFLICT,
+                format!("{dir} is in the data directory of the server, where nothing is committed."),
+                "Keep the tests in a checkout of their own.",
+            ));
+        }
         let (name, by) = (draft.name.clone(), by.to_owned());
         let file = dir.join(format!("{name}.json"));
         let plain = |text: &str| -> String {

@@ -125,7 +125,22 @@ impl App {
         request: &Request,
         by: &str,
     ) -> Result<Result<Posted, Plan>, Fault> {
-        let mut plan = self.plan_product(request);
+        self.post_planned(self.plan_product(request), request, by).await
+    }
+
+    /// What a post of these scenario definitions would come to now. Groups are the server's.
+    pub(crate) fn plan_scenarios(&self, request: &Request, mut scenarios: product::Catalog) -> Plan {
+        scenarios.groups = for_planning(&self.library.now()).groups;
+        product::plan(&scenarios, request)
+    }
+
+    /// The same for a post that has been planned.
+    pub(crate) async fn post_planned(
+        &self,
+        mut plan: Plan,
+        request: &Request,
+        by: &str,
+    ) -> Result<Result<Posted, Plan>, Fault> {
         if plan.refused.is_some() {
             return Ok(Err(plan));
         }

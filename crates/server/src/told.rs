@@ -45,7 +45,7 @@ impl Touched {
                 self.jobs.extend(row.parents.iter().map(|parent| parent.job));
             }
             Row::Attempt(row) => drop(self.jobs.insert(row.id.job)),
-            // Jobs that wait say why, also those that wait for a lock; and parents name their children.
+            // Jobs that wait say why, and parents name their children.
             Row::Queue(_) | Row::Deleted(_) | Row::Locks(_) => self.all = true,
             Row::Run(_) | Row::Worker(_) | Row::Gate(_) => {}
         }

@@ -161,6 +161,9 @@ impl<B: Backend> Sql<B> {
     }
 }
 
+/// How many open jobs are read at once.
+const PIECE: usize = 1_000;
+
 pub(crate) const JOB_COLUMNS: &str = "id, name, priority, classes, settings, detail, created_at, started_at, group_id, \
                                       run, parents, clone_of, cloned_as, retries, hold, wait";
 const ATTEMPT_COLUMNS: &str = "job, number, token, worker, instance, host, phase, assigned_at, started_at, \
@@ -243,9 +246,20 @@ impl<B: Backend> Store for Sql<B> {
             let mut fields = Fields::new("leader", row);
             (rows.last_job, rows.last_token, rows.last_run) = (fields.int()?, fields.int()?, fields.int()?);
         }
-        let sql = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE finished_at IS NULL ORDER BY id");
-        for row in self.backend.query(doing, Statement::built(sql, vec![])).await? {
-            rows.jobs.push(codec::job(row)?);
+        // In pieces: as they come from the database they take several times the room of what is made of them.
+        let sql = format!(
+            "SELECT {JOB_COLUMNS} FROM jobs WHERE finished_at IS NULL AND id > $1 ORDER BY id LIMIT {PIECE}"
+        );
+        loop {
+            let last = rows.jobs.last().map_or(0, |job| job.id.0);
+            let piece = self.backend.query(doing, Statement::built(sql.clone(), vec![last.into()])).await?;
+            let more = piece.len() == PIECE;
+            for row in piece {
+                rows.jobs.push(codec::job(row)?);
+            }
+            if !more {
+                break;
+            }
         }
         rows.relatives = self.final_relatives(&rows.jobs).await?;
         // Two queries, each on its own index; attempts that both find are of no consequence if taken once.

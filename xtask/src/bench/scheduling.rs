@@ -13,6 +13,7 @@ use super::{clock, clock::Pace};
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -161,10 +162,11 @@ impl World {
                 "distri=bench&version=1&flavor=f{flavor}&arch=x86_64&settings[ISO_MAXSIZE]=4700000000&settings[GRUB]=quiet"
             );
             client.post("/api/v1/products", &form)?;
-            yaml += &format!("  p{flavor}:\n    distri: bench\n    version: '1'\n    flavor: f{flavor}\n");
-            scenarios += &format!("    p{flavor}:\n");
+            let _ =
+                write!(yaml, "  p{flavor}:\n    distri: bench\n    version: '1'\n    flavor: f{flavor}\n");
+            let _ = writeln!(scenarios, "    p{flavor}:");
             for suite in 0..SUITES {
-                scenarios += &format!("    - s{suite}:\n        machine: [{}]\n", machines.join(", "));
+                let _ = write!(scenarios, "    - s{suite}:\n        machine: [{}]\n", machines.join(", "));
             }
         }
         let group = client.post("/api/v1/job_groups", "name=bench")?["id"].as_i64().context("no group")?;
@@ -175,7 +177,7 @@ impl World {
     }
 
     /// Posts one product; how long it took.
-    fn post_product(&self, client: &mut Client, flavor: usize, build: &str) -> Result<f64> {
+    fn post_product(client: &mut Client, flavor: usize, build: &str) -> Result<f64> {
         let form = format!("DISTRI=bench&VERSION=1&FLAVOR=f{flavor}&ARCH=x86_64&BUILD={build}");
         let began = clock::now();
         let answer = client.post("/api/v1/isos", &form)?;
@@ -193,7 +195,7 @@ impl World {
             let mut form =
                 format!("DISTRI=bench&VERSION=1&FLAVOR=w&ARCH=x86_64&BUILD=w&WORKER_CLASS={class}");
             for number in from..(from + AT_ONCE).min(count) {
-                form += &format!("&TEST:{number}=t{number}");
+                let _ = write!(form, "&TEST:{number}=t{number}");
             }
             client.post("/api/v1/jobs", &form)?;
         }
@@ -254,7 +256,7 @@ impl Bench {
         let world = self.world("post")?;
         world.fill_catalog()?;
         let mut client = world.client()?;
-        let mut posts = vec![world.post_product(&mut client, 0, "b0")?];
+        let mut posts = vec![World::post_product(&mut client, 0, "b0")?];
         let mut lists = Vec::new();
         for _ in 0..LOOKS {
             let began = clock::now();
@@ -266,7 +268,7 @@ impl Bench {
             }
         }
         for post in 1..POSTS {
-            posts.push(world.post_product(&mut client, 0, &format!("b{post}"))?);
+            posts.push(World::post_product(&mut client, 0, &format!("b{post}"))?);
         }
         self.reach("post of a product that makes 1,000 jobs", Unit::Milliseconds, posts, 0.1, &[8.3]);
         self.reach("list of 1,000 scheduled jobs", Unit::Milliseconds, lists, 0.008, &[0.271]);
@@ -313,9 +315,9 @@ impl Bench {
         }
         let mut client = world.client()?;
         world.fill_catalog()?;
-        world.post_product(&mut client, 0, "small")?;
+        World::post_product(&mut client, 0, "small")?;
         for flavor in 0..FLAVORS {
-            world.post_product(&mut client, flavor, "large")?;
+            World::post_product(&mut client, flavor, "large")?;
         }
         let mut looks = |build: &str| -> Result<Vec<f64>> {
             let path = format!("/tests/overview?distri=bench&version=1&build={build}");
@@ -424,7 +426,7 @@ fn relay(world: &World, first: usize) -> Result<Vec<f64>> {
     let mut client = world.client()?;
     let mut form = "DISTRI=bench&VERSION=1&BACKEND=dummy&WORKER_CLASS=relay".to_owned();
     for number in 0..RELAY {
-        form += &format!("&TEST:{number}=r{number}");
+        let _ = write!(form, "&TEST:{number}=r{number}");
     }
     client.post("/api/v1/jobs", &form)?;
     let mut pace = Pace::new(Duration::from_millis(200));

@@ -265,7 +265,7 @@ impl Rig {
             self.now += 1;
             let began = clock::processor();
             let step = self.state.step(input, Timestamp(self.now));
-            let took = (clock::processor() - began).as_secs_f64();
+            let took = clock::processor().saturating_sub(began).as_secs_f64();
             self.samples.push(took);
             self.longest = self.longest.max(took);
             step.answer.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;

@@ -42,6 +42,14 @@ pub(crate) enum Job {
         /// Its number.
         job: i64,
     },
+    /// Say what changed since the job's scenario last passed.
+    #[command(
+        after_help = "Examples:\n  assay job investigate 12\n  assay job investigate 12 --json | jq .suspects"
+    )]
+    Investigate {
+        /// Its number.
+        job: i64,
+    },
     /// Start jobs anew: clones of them and of what the policy adds.
     #[command(
         after_help = "Examples:\n  assay job restart 12 --plan\n  assay job restart 12 13 --set QEMURAM=4096\n  \
@@ -176,6 +184,7 @@ impl Job {
                 }
                 Ok(Code::Ok)
             }
+            Self::Investigate { job } => super::investigate::run(common, &client, job),
             Self::Restart(restart) => restart.run(common, &client),
             Self::Clone(clone) => clone.run(common, &client),
             Self::Prio { job, priority } => {

@@ -1,11 +1,13 @@
 //! One file per noun.
 
 pub(crate) mod asset;
+pub(crate) mod audit;
 pub(crate) mod change;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod gate;
 pub(crate) mod import;
+mod investigate;
 pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod needle;

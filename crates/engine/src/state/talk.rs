@@ -208,9 +208,10 @@ impl State {
     /// Changes the locks of a job's cluster and stores them.
     fn change_locks(&mut self, job: JobId, change: impl FnOnce(&mut ClusterLocks) -> Vec<Told>) -> Vec<Told> {
         let cluster = self.cluster_of(job);
-        let ended: Vec<JobId> = match self.talk.locks.contains_key(&cluster) {
-            true => Vec::new(),
-            false => self.beside(job).into_iter().filter(|id| !self.jobs.contains_key(id)).collect(),
+        let ended: Vec<JobId> = if self.talk.locks.contains_key(&cluster) {
+            Vec::new()
+        } else {
+            self.beside(job).into_iter().filter(|id| !self.jobs.contains_key(id)).collect()
         };
         let locks = self.talk.locks.entry(cluster).or_default();
         let before = locks.clone();

@@ -102,8 +102,8 @@ fn usual(request: &Request) -> Value {
         | Request::AssertScreenChange { .. }
         | Request::WaitStillScreen(_)
         | Request::AssertStillScreen(_)
-        | Request::CheckShutdown { .. } => Value::Bool(true),
-        Request::Lock { .. } => Value::Bool(true),
+        | Request::CheckShutdown { .. }
+        | Request::Lock { .. } => Value::Bool(true),
         Request::GetChildren {} | Request::GetChildrenByState { .. } | Request::GetParents {} => {
             json!([{"id": 2, "state": "running"}, {"id": 3, "state": "done"}])
         }

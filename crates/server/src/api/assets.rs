@@ -3,6 +3,7 @@
 use super::{job_id, jobs, range};
 use crate::app::App;
 use crate::assets::asset;
+use crate::auth::Admin;
 use crate::fault::Fault;
 use assay_engine::assets::{AssetKey, AssetKind};
 use assay_proto::api::assets::{
@@ -19,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::SeekFrom;
 use std::sync::Arc;
@@ -131,16 +133,20 @@ async fn show(
 }
 
 async fn fix(
+    admin: Admin,
     State(app): State<Arc<App>>,
     Path((kind, name)): Path<(String, String)>,
     Json(wanted): Json<FixAsset>,
 ) -> Result<Json<AssetDetail>, Fault> {
     let found = versions(&app, &kind, &name).await?;
     app.assets.fix(&found[0].asset, wanted.fixed).await?;
+    let asset = found[0].asset.to_string();
+    app.audit(&admin.0.name, "asset_update", json!({ "asset": asset, "fixed": wanted.fixed }));
     detail(&app, versions(&app, &kind, &name).await?).await
 }
 
 async fn remove(
+    admin: Admin,
     State(app): State<Arc<App>>,
     Path((kind, name)): Path<(String, String)>,
     Query(query): Query<VersionQuery>,
@@ -157,6 +163,8 @@ async fn remove(
             "Wait for it, or cancel it; `assay asset show` names the jobs.",
         ));
     }
+    let gone = json!({ "asset": format!("{kind}/{name}"), "versions": removed.removed });
+    app.audit(&admin.0.name, "asset_delete", gone);
     Ok(Json(removed))
 }
 
@@ -286,10 +294,15 @@ async fn abandon(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
 }
 
 async fn cleanup(
+    admin: Admin,
     State(app): State<Arc<App>>,
     Json(wanted): Json<Cleanup>,
 ) -> Result<Json<CleanupReport>, Fault> {
-    Ok(Json(app.clean(wanted.dry_run).await?))
+    let report = app.clean(wanted.dry_run).await?;
+    if !wanted.dry_run {
+        app.audit(&admin.0.name, "asset_cleanup", json!({}));
+    }
+    Ok(Json(report))
 }
 
 async fn of_job(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<JobAssets>, Fault> {

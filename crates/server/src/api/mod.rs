@@ -9,7 +9,7 @@ pub(crate) mod gate_history;
 pub(crate) mod gate_view;
 mod health;
 mod jobs;
-mod knowledge;
+pub(crate) mod knowledge;
 pub(crate) mod openqa;
 mod people;
 mod products;

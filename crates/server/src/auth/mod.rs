@@ -6,6 +6,7 @@
 //! made to point here (DNS rebinding). So requests without a token must name the server by a loopback name when it
 //! listens on loopback, and none that changes something may come from another site.
 
+pub(crate) mod once;
 pub(crate) mod signature;
 
 use crate::api::openqa;
@@ -335,6 +336,9 @@ pub(crate) async fn find_role(
     next: Next,
 ) -> Response {
     let found = app.guard.sender(&app.people, peer.ip(), request.method(), request.uri(), request.headers());
+    let found = found.and_then(|sender| {
+        app.once.allows(&sender.name, request.headers(), app.clock.now()).map(|()| sender)
+    });
     match found {
         Ok(sender) => {
             let viewer = Viewer { name: sender.name.clone(), role: sender.role };

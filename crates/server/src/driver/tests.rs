@@ -150,9 +150,11 @@ async fn bench(stores_nevertheless: bool) -> Bench {
     let (clock, tasks) = (Arc::new(SystemClock), TaskTracker::new());
     let people = crate::people::People::load(store.clone(), epoch, seal, clock, tasks.clone()).await.unwrap();
     let app = Arc::new(App {
+        data: data.clone(),
         people: Arc::new(people),
         providers: crate::people::oidc::Providers::new(Arc::new(SystemClock)),
         library: crate::catalog::Library::load(store.clone(), epoch).await.unwrap(),
+        once: crate::auth::once::Once::new(Timestamp(0)),
         guard: Guard::new(&tokens, false, "127.0.0.1:1".parse().unwrap()),
         store: store.clone(),
         spool: Spool::open(&data, blobs.clone()).unwrap(),

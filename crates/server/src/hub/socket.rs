@@ -28,6 +28,8 @@ pub(crate) async fn connect(State(app): State<Arc<App>>, upgrade: WebSocketUpgra
     upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
+        // It is filled with zeros for each read, and there may be a thousand workers.
+        .read_buffer_size(16 * 1024)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * MAX_MESSAGE)
         .on_upgrade(move |socket| async move {

@@ -214,7 +214,7 @@ async fn save(
     Path(id): Path<String>,
     params: Params,
 ) -> Response {
-    match keep(&app, &sender, &id, &params).await {
+    match keep(&app, &sender, &id, &params.with_plain_lines()).await {
         Ok(()) => {
             Redirect::to(&format!("/admin/job_templates/{}?saved=1", percent_encoded(&id))).into_response()
         }

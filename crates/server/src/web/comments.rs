@@ -62,13 +62,13 @@ pub(super) async fn post(
     app: &Arc<App>,
     sender: &Sender,
     target: Result<CommentTarget, Fault>,
-    params: &Params,
+    params: Params,
     page: &str,
 ) -> Response {
     let added = async {
         let target = target?;
         sender.must_be_known()?;
-        openqa::comment(app, sender, target, params).await
+        openqa::comment(app, sender, target, &params.with_plain_lines()).await
     };
     match added.await {
         Ok(id) => Redirect::to(&format!("{page}#comment-{id}")).into_response(),

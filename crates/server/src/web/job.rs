@@ -22,6 +22,7 @@ use assay_store::{CommentTarget, StoredAttempt, StoredJob};
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// How much of the end of a log is on the page.
@@ -172,7 +173,7 @@ pub(super) async fn comment(
         Ok(CommentTarget::Job(id))
     };
     let target = target.await;
-    comments::post(&app, &sender, target, &params, &format!("/jobs/{}", percent_encoded(&id))).await
+    comments::post(&app, &sender, target, params, &format!("/jobs/{}", percent_encoded(&id))).await
 }
 
 async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result<JobPage, Fault> {
@@ -260,7 +261,7 @@ fn results(app: &App, row: &JobRow) -> Option<Link> {
     let mut href = format!("/tests/overview?groupid={}", group.id);
     for (name, key) in [("distri", "DISTRI"), ("version", "VERSION"), ("build", "BUILD")] {
         if let Some(value) = row.settings.get(key) {
-            href += &format!("&{name}={}", percent_encoded(value));
+            let _ = write!(href, "&{name}={}", percent_encoded(value));
         }
     }
     let build = row.settings.get("BUILD").map(|build| format!(" · build {build}")).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
+mod assets;
+mod audit;
 mod cards;
 mod catalog;
 mod cluster;
@@ -9,14 +11,17 @@ mod gate;
 mod groups;
 mod history;
 mod index;
+mod investigate;
 mod job;
 pub(crate) mod login;
 mod matrix;
+mod needles;
 mod oidc;
 mod published;
 mod restart;
 mod screen;
 mod step;
+mod workers;
 
 use crate::app::App;
 use crate::fault::{Fault, PageFault};
@@ -44,6 +49,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/live.png-stream", get(screen::watch))
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
         .merge(gate::router())
+        .merge(investigate::router())
+        .merge(needles::router())
+        .merge(workers::router())
+        .merge(audit::router())
+        .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())
         .route("/assets/{name}", get(frame::asset))

@@ -23,7 +23,7 @@ const MAX_NEEDLE: u64 = 1024 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct StepQuery {
-    attempt: Option<u32>,
+    pub(super) attempt: Option<u32>,
     /// Which candidate to draw, from 0; the best one if not given.
     needle: Option<usize>,
 }
@@ -57,6 +57,8 @@ struct StepPage {
     candidates: Vec<Candidate>,
     areas: Vec<Area>,
     note: Option<&'static str>,
+    /// Where a needle is made of the picture.
+    edit: Option<String>,
 }
 
 /// `GET /jobs/{id}/steps/{module}/{number}`
@@ -138,6 +140,7 @@ async fn build(
         badge: Badge::of(cards::kind(step.result)),
         previous: neighbour(at.checked_sub(1)),
         next: neighbour(Some(at + 1)),
+        edit: shot.is_some().then(|| format!("{}/edit{suffix}", cards::href(&base, "", module, wanted))),
         note: note(step, drawn, needle_picture.is_some()),
         areas: shot.as_ref().map(|shot| shot.areas.clone()).unwrap_or_default(),
         shot,

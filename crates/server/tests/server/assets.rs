@@ -27,7 +27,7 @@ impl Server {
     }
 
     /// Publishes bytes under a name.
-    async fn publish(&self, name: &str, bytes: &[u8]) -> Value {
+    pub(crate) async fn publish(&self, name: &str, bytes: &[u8]) -> Value {
         let (status, begun) = self.begin(json!({"name": name, "size": bytes.len()})).await;
         assert_eq!(status, StatusCode::CREATED, "{begun}");
         let id = begun["id"].as_str().unwrap();

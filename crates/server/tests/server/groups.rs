@@ -140,13 +140,19 @@ async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
     (server, counted, dir)
 }
 
-/// A page that must be there, and how many questions it took.
+/// A page that must be there, and how many questions it took: the fewest of three looks, because the server asks things
+/// of its own too.
 async fn page(server: &Server, store: &Counted, path: &str) -> (String, usize) {
-    let before = store.questions.load(Ordering::SeqCst);
-    let (status, page) = server.page(path).await;
-    assert_eq!(status, StatusCode::OK, "{path}: {page}");
-    assert!(!page.contains("<script>"), "{path} has a script in it that is nobody's");
-    (page, store.questions.load(Ordering::SeqCst) - before)
+    let mut looks = Vec::new();
+    for _ in 0..3 {
+        let before = store.questions.load(Ordering::SeqCst);
+        let (status, page) = server.page(path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {page}");
+        assert!(!page.contains("<script>"), "{path} has a script in it that is nobody's");
+        looks.push((store.questions.load(Ordering::SeqCst) - before, page));
+    }
+    let (questions, page) = looks.into_iter().min_by_key(|(questions, _)| *questions).unwrap();
+    (page, questions)
 }
 
 fn has(page: &str, parts: &[&str]) {
@@ -349,7 +355,7 @@ async fn templates_are_checked_and_saved() {
         let (status, body) = server.ask(Method::POST, &format!("/api/v1/{path}"), Some(body)).await;
         assert!(status.is_success(), "{path}: {body}");
     }
-    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
     let path = "/admin/job_templates/1";
     let check = async |text: &str| {
         let (status, _, body) =
@@ -364,6 +370,8 @@ async fn templates_are_checked_and_saved() {
         bad["findings"].as_array().unwrap().iter().map(|one| one["line"].as_i64().unwrap()).collect();
     assert_eq!((bad["templates"].is_null(), lines), (true, vec![8, 13]), "{bad}");
 
+    // Browsers send lines of forms with CR LF.
+    let escaped = |text: &str| escaped(&text.replace('\n', "\r\n"));
     let save = |reference: &str, text: &str| {
         format!("schema=JobTemplates-01.yaml&reference={}&template={}", escaped(reference), escaped(text))
     };
@@ -381,6 +389,8 @@ async fn templates_are_checked_and_saved() {
     has(&page, &["Template was modified"]);
     let (_, page) = server.page(path).await;
     has(&page, &["<strong>boot</strong>", "d 1 f x86_64", "NOTE=&#60;script&#62;", "readonly"]);
+    let (_, yaml) = server.get("/api/v1/job_templates_scheduling/1").await;
+    assert_eq!(yaml.as_str(), Some(TEMPLATES), "lines end as they did");
     for path in [path, "/admin/machines", "/admin/test_suites", "/admin/products", "/admin/job_templates"] {
         let (status, page) = server.page(path).await;
         let settings = page.split("id=\"rows\"").last().unwrap();

@@ -9,6 +9,7 @@ mod faults;
 mod gate;
 mod gate_pages;
 mod groups;
+mod knowledge;
 mod openqa;
 mod pages;
 mod people;

@@ -367,3 +367,94 @@ async fn templates_of_a_group_as_yaml() {
     assert_eq!(status, 400, "{body}");
     assert!(body["error"].as_str().unwrap().contains("YAML"), "{body}");
 }
+
+#[tokio::test]
+async fn scenarios_in_a_post_take_the_place_of_templates() {
+    const YAML: &str = "products:
+  live:
+    distri: fedora
+    flavor: universal
+    version: '43'
+    arch: x86_64
+machines:
+  64bit:
+    backend: dummy
+    settings: { WORKER_CLASS: dummy }
+job_templates:
+  smoke: { product: live, machine: 64bit, settings: { WHERE: repository } }
+";
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    let posted = async |name: &str, value: &str| {
+        let form = [&PRODUCT[..], &[(name, value)]].concat();
+        operator.ask(&server, POST, "/api/v1/isos", &form).await
+    };
+    let (status, body) = posted("SCENARIO_DEFINITIONS_YAML", YAML).await;
+    assert_eq!((status, &body["count"]), (200, &json!(1)), "{body}");
+    let (_, job) = server.get(&format!("/api/v1/jobs/{}", body["ids"][0])).await;
+    let settings = &job["job"]["settings"];
+    assert_eq!((&settings["TEST"], &settings["WHERE"]), (&json!("smoke"), &json!("repository")), "{job}");
+    assert!(settings.get("SCENARIO_DEFINITIONS_YAML").is_none(), "{job}");
+    let (status, run) =
+        operator.ask(&server, GET, &format!("/api/v1/isos/{}", body["scheduled_product_id"]), &[]).await;
+    assert_eq!((status, &run["settings"]["BUILD"]), (200, &json!("43.1")), "{run}");
+
+    for (name, value, text) in [
+        (
+            "SCENARIO_DEFINITIONS_YAML",
+            "machines: {m: {}}\njob_templates: {}",
+            "SCENARIO_DEFINITIONS_YAML:1:15",
+        ),
+        ("SCENARIO_DEFINITIONS_YAML", "a: [", "SCENARIO_DEFINITIONS_YAML:1"),
+        ("SCENARIO_DEFINITIONS_YAML_FILE", "/etc/passwd", "send the text"),
+    ] {
+        let (status, body) = posted(name, value).await;
+        assert_eq!(status, 400, "{body}");
+        assert!(body["error"].as_str().unwrap().contains(text), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn assets_are_listed_and_only_admins_remove_them() {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    for bytes in [&b"one"[..], b"two, newer", b"other"] {
+        let name = if bytes == b"other" { "b.iso" } else { "a.iso" };
+        server.publish(name, bytes).await;
+    }
+    let (_, list) = server.get("/api/v1/assets").await;
+    let told: Vec<_> =
+        list["assets"].as_array().unwrap().iter().map(|row| (&row["name"], &row["size"])).collect();
+    assert_eq!(told, [(&json!("a.iso"), &json!(10)), (&json!("b.iso"), &json!(5))]);
+    let (_, page) = server.get("/api/v1/assets?limit=1&offset=1").await;
+    assert_eq!((page["assets"].as_array().unwrap().len(), &page["assets"][0]["name"]), (1, &json!("b.iso")));
+    let (_, named) = server.get("/api/v1/assets/iso/a.iso").await;
+    assert_eq!((&named["type"], &named["size"]), (&json!("iso"), &json!(10)));
+    let id = named["id"].as_i64().unwrap();
+    let by_id = format!("/api/v1/assets/{id}");
+    assert_eq!(server.get(&by_id).await.1, named);
+
+    let ours = "/api/assay/v1/assets";
+    let cases: [(&Key, Method, String, Form<'_>, u16); 11] = [
+        (&operator, Method::DELETE, by_id.clone(), &[], 403),
+        (&operator, POST, "/api/v1/assets/cleanup".into(), &[], 403),
+        (&operator, Method::DELETE, format!("{ours}/iso/a.iso"), &[], 403),
+        (&operator, POST, "/api/v1/assets".into(), &[("type", "iso"), ("name", "a.iso")], 200),
+        (&operator, POST, "/api/v1/assets".into(), &[("type", "iso"), ("name", "c.iso")], 400),
+        (&operator, POST, "/api/v1/assets".into(), &[("type", "iso")], 400),
+        (&admin, GET, "/api/v1/assets/iso/no.iso".into(), &[], 404),
+        (&admin, GET, "/api/v1/assets/nokind/a.iso".into(), &[], 404),
+        (&admin, POST, "/api/v1/assets/cleanup".into(), &[], 200),
+        (&admin, Method::DELETE, by_id, &[], 200),
+        (&admin, Method::DELETE, "/api/v1/assets/iso/a.iso".into(), &[], 404),
+    ];
+    for (who, method, path, form, want) in cases {
+        let (status, body) = who.ask(&server, method.clone(), &path, form).await;
+        assert_eq!(status, want, "{} {method} {path}: {body}", who.user);
+    }
+    let (status, _) = admin.ask(&server, Method::DELETE, "/api/v1/assets/iso/b.iso", &[]).await;
+    assert_eq!((status, server.get("/api/v1/assets").await.1), (200, json!({"assets": []})));
+}

@@ -387,3 +387,32 @@ async fn people_sign_in_with_a_provider() {
     let (status, page) = server.page("/login/oidc/nobody").await;
     assert_eq!(status, StatusCode::NOT_FOUND, "{page}");
 }
+
+#[tokio::test]
+async fn a_request_that_says_so_counts_once() {
+    let server = Server::start().await;
+    let key = Key::make(&server, "ann", "operator", None).await;
+    let token = format!("{}:{}:{}", key.user, key.public, key.secret);
+    let now = server.clock_micros() / 1_000_000;
+    let post = async |path: &str, once: &str| {
+        let request = client().post(server.url(path)).bearer_auth(&token).header("assay-once", once);
+        let answer =
+            request.json(&json!({"settings": {"TEST": "t", "BACKEND": "dummy"}})).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (ours, theirs) = ("/api/assay/v1/jobs", "/api/v1/jobs?TEST=t");
+    for (path, at, random, want, text) in [
+        (ours, now, "aaaaaaaaaaaaaaaa", 201, "jobs"),
+        (ours, now, "aaaaaaaaaaaaaaaa", 409, "has come before"),
+        (theirs, now, "aaaaaaaaaaaaaaaa", 409, "has come before"),
+        (theirs, now, "bbbbbbbbbbbbbbbb", 200, "id"),
+        (ours, now - 1000, "cccccccccccccccc", 403, "too far off"),
+        (ours, now, "short", 400, "cannot be read"),
+    ] {
+        let (status, body) = post(path, &format!("{at}-{random}")).await;
+        assert_eq!(status, want, "{path} {random}: {body}");
+        assert!(body.contains(text), "{path} {random}: {body}");
+    }
+    let (_, jobs) = server.get("/api/v1/jobs").await;
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 2, "each once");
+}

@@ -7,8 +7,9 @@ use crate::products::Posted;
 use assay_engine::ids::{JobId, ProductRunId};
 use assay_engine::io::Input;
 use assay_engine::job::StateWord;
-use assay_engine::product::{Plan, Refused, Request};
+use assay_engine::product::{self, Plan, Refused, Request};
 use assay_engine::rows::ProductRunRow;
+use assay_formats::openqa::scenarios;
 use assay_store::{JobFilter, RunFilter};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -34,6 +35,30 @@ pub(super) fn router() -> Router<Arc<App>> {
 
 /// Parameters that are not settings.
 const RESERVED: [&str; 2] = ["async", "scheduled_product_clone_id"];
+
+/// Scenario definitions as text, and as the name of a file on the server, which is refused.
+const SCENARIOS: [&str; 2] = ["SCENARIO_DEFINITIONS_YAML", "SCENARIO_DEFINITIONS_YAML_FILE"];
+
+/// Takes the scenario definitions out of a post; they then stand in the place of the server's templates.
+fn scenarios(pairs: &mut Vec<(String, String)>) -> Result<Option<product::Catalog>, Wrong> {
+    let [text, file] =
+        SCENARIOS.map(|name| pairs.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone()));
+    if file.is_some_and(|file| !file.is_empty()) {
+        return Err(Wrong::bad(
+            "SCENARIO_DEFINITIONS_YAML_FILE names a file on the server, which nobody may have read for them; \
+             send the text with `--param-file SCENARIO_DEFINITIONS_YAML=FILE`.",
+        ));
+    }
+    pairs.retain(|(key, _)| !SCENARIOS.contains(&key.as_str()));
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let loaded = scenarios::load(SCENARIOS[0], &text);
+    let errors: Vec<_> =
+        loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
+    match loaded.value {
+        Some(catalog) if errors.is_empty() => Ok(Some(catalog)),
+        _ => Err(Wrong::bad(errors.join("\n"))),
+    }
+}
 
 /// Slashes that clients have escaped once more than needed.
 pub(super) fn restored(value: &str) -> String {
@@ -70,9 +95,14 @@ async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params)
     }
     let given = params.pairs().iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
     pairs.extend(given.map(|(key, value)| (key.to_uppercase(), restored(value))));
+    let scenarios = scenarios(&mut pairs)?;
     let request = Request::parse(pairs).map_err(|bad| Wrong::bad(bad.to_string()))?;
     let name = &operator.0.name;
-    let posted = match app.post_product(&request, name).await? {
+    let plan = match scenarios {
+        Some(scenarios) => app.plan_scenarios(&request, scenarios),
+        None => app.plan_product(&request),
+    };
+    let posted = match app.post_planned(plan, &request, name).await? {
         Ok(posted) => posted,
         Err(plan) => {
             return Ok(match &plan.refused {

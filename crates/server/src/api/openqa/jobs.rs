@@ -160,12 +160,11 @@ async fn list(
     let filter = JobFilter { limit: limit + 1, offset, ..filter(&app, &params)? };
     let unredacted = params.flag("unredacted") && may_see_secrets(&sender);
     let known = if unredacted { None } else { listed_from_texts(&app, &filter).await? };
-    let mut texts = match known {
-        Some(texts) => texts,
-        None => {
-            let mark = app.told.mark();
-            listed(&app, &app.store.jobs(&filter).await?, unredacted, mark).await?
-        }
+    let mut texts = if let Some(texts) = known {
+        texts
+    } else {
+        let mark = app.told.mark();
+        listed(&app, &app.store.jobs(&filter).await?, unredacted, mark).await?
     };
     let more = texts.len() > limit as usize;
     texts.truncate(limit as usize);
@@ -307,16 +306,15 @@ async fn show(
     let (mark, catalog) = (app.told.mark(), app.library.now());
     let number = JobId(id.parse().map_err(|_| no_job())?);
     let kept = app.told.texts(&catalog, Form::Shown, &[number]).pop().flatten().filter(|_| usual);
-    let text = match kept {
-        Some(text) => text,
-        None => {
-            let (told, changes_with_rows) = told(&app, &sender, &id, &params, false).await?;
-            let text = Bytes::from(told.to_string());
-            if usual && changes_with_rows {
-                app.told.keep(mark, &catalog, Form::Shown, number, text.clone());
-            }
-            text
+    let text = if let Some(text) = kept {
+        text
+    } else {
+        let (told, changes_with_rows) = told(&app, &sender, &id, &params, false).await?;
+        let text = Bytes::from(told.to_string());
+        if usual && changes_with_rows {
+            app.told.keep(mark, &catalog, Form::Shown, number, text.clone());
         }
+        text
     };
     Ok(([(header::CONTENT_TYPE, JSON)], text))
 }

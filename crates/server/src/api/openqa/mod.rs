@@ -2,6 +2,7 @@
 //!
 //! One file per family of addresses. What is different on purpose is in `docs/coming-from-openqa.md`.
 
+mod assets;
 mod builds;
 mod comments;
 pub(crate) mod files;
@@ -41,6 +42,7 @@ pub(crate) fn is_openqa(uri: &Uri) -> bool {
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
+        .merge(assets::router())
         .merge(builds::router())
         .merge(comments::router())
         .merge(groups::router())

@@ -56,6 +56,16 @@ impl Params {
             .transpose()
     }
 
+    /// With ends of lines as they are written here: browsers send those of forms as CR LF.
+    pub(crate) fn with_plain_lines(mut self) -> Self {
+        for (_, value) in &mut self.pairs {
+            if value.contains('\r') {
+                *value = value.replace("\r\n", "\n");
+            }
+        }
+        self
+    }
+
     /// Everything.
     pub(crate) fn pairs(&self) -> &[(String, String)] {
         &self.pairs

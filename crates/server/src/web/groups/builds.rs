@@ -9,6 +9,7 @@ use assay_store::{BuildTally, Comment, CommentTarget, GroupBuild};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 /// A build's version and name.
 pub(super) type Name = (String, String);
@@ -316,14 +317,14 @@ impl Teller<'_> {
     fn address(groups: &[GroupId], (version, build): &Name, distris: &BTreeSet<String>) -> String {
         let mut address = "/tests/overview?".to_owned();
         for distri in distris {
-            address += &format!("distri={}&", percent_encoded(distri));
+            let _ = write!(address, "distri={}&", percent_encoded(distri));
         }
         if !version.is_empty() {
-            address += &format!("version={}&", percent_encoded(version));
+            let _ = write!(address, "version={}&", percent_encoded(version));
         }
-        address += &format!("build={}&", percent_encoded(build));
+        let _ = write!(address, "build={}&", percent_encoded(build));
         for group in groups {
-            address += &format!("groupid={group}&");
+            let _ = write!(address, "groupid={group}&");
         }
         address
     }

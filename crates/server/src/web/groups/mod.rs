@@ -202,17 +202,16 @@ fn sections(catalog: &Catalog, groups: &[&Arc<Group>], loaded: &Loaded, now: Tim
         let heading = parent.map(|parent| (parent.name.clone(), parent.id));
         let under =
             |(_, section): &&mut ((i64, String), Section)| heading.is_some() && section.parent == heading;
-        match sections.iter_mut().find(under) {
-            Some((_, section)) => section.groups.push(view),
-            None => {
-                let (order, name) = match parent {
-                    Some(parent) => (parent.sort_order, &parent.name),
-                    None => (group.sort_order, &group.name),
-                };
-                let key = (order.unwrap_or(i64::MAX), name.clone());
-                sections.push((key, Section { parent: heading, groups: vec![view] }));
-            }
+        if let Some((_, section)) = sections.iter_mut().find(under) {
+            section.groups.push(view);
+            continue;
         }
+        let (order, name) = match parent {
+            Some(parent) => (parent.sort_order, &parent.name),
+            None => (group.sort_order, &group.name),
+        };
+        let key = (order.unwrap_or(i64::MAX), name.clone());
+        sections.push((key, Section { parent: heading, groups: vec![view] }));
     }
     sections.sort_by(|left, right| left.0.cmp(&right.0));
     sections.into_iter().map(|(_, section)| section).collect()

@@ -228,7 +228,7 @@ pub(super) async fn comment_group(
     params: Params,
 ) -> Response {
     let target = found(&app.library.now(), &id).map(|group| CommentTarget::Group(group.id));
-    comments::post(&app, &sender, target, &params, &format!("/group_overview/{id}")).await
+    comments::post(&app, &sender, target, params, &format!("/group_overview/{id}")).await
 }
 
 /// `POST /parent_group_overview/{id}/comments`
@@ -239,5 +239,5 @@ pub(super) async fn comment_parent(
     params: Params,
 ) -> Response {
     let target = found_parent(&app.library.now(), &id).map(|group| CommentTarget::ParentGroup(group.id));
-    comments::post(&app, &sender, target, &params, &format!("/parent_group_overview/{id}")).await
+    comments::post(&app, &sender, target, params, &format!("/parent_group_overview/{id}")).await
 }

@@ -19,11 +19,15 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use table::{Marks, Matrix, Table, Wanted};
 
 /// The most jobs of a matrix.
-const JOBS: u32 = 10_000;
+const JOBS: usize = 10_000;
+/// How many of the newest jobs are looked through for them. Which of them is the newest of its scenario is found out here:
+/// for the database that would be a second way through all of them.
+const SCANNED: u32 = 40_000;
 /// From how many jobs on a page is fetched less often while things change.
 const MANY: usize = 1_500;
 /// Parameters that stay when another result is chosen.
@@ -94,11 +98,12 @@ async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         let newest = app.store.summaries(&newest).await?.into_iter().next();
         filter.build.extend(newest.and_then(|job| job.build));
     }
-    filter.latest = true;
-    filter.limit = JOBS + 1;
-    let mut jobs = app.store.summaries(&filter).await?;
-    let cut = jobs.len() > JOBS as usize;
-    jobs.truncate(JOBS as usize);
+    filter.limit = SCANNED;
+    let found = app.store.summaries(&filter).await?;
+    let scanned = found.len() == SCANNED as usize;
+    let mut jobs = table::newest(found);
+    let cut = scanned || jobs.len() > JOBS;
+    jobs.truncate(JOBS);
     let marks = match (jobs.last(), jobs.first()) {
         (Some(oldest), Some(newest)) => {
             let (oldest, newest) = (CommentTarget::Job(oldest.id), CommentTarget::Job(newest.id));
@@ -169,7 +174,7 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         pairs.extend(filter.build.iter().map(|build| ("build".to_owned(), build.clone())));
     }
     for (name, value) in &pairs {
-        address += &format!("{name}={}&", percent_encoded(value));
+        let _ = write!(address, "{name}={}&", percent_encoded(value));
     }
     let by_form = ["q", "todo", "arch", "flavor", "machine"];
     let mut hidden: Vec<_> =

@@ -7,7 +7,7 @@ use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
 use assay_engine::outcome::Outcome;
 use assay_store::{Comment, CommentTarget, JobSummary};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// How much of a reason is said beside a cell.
 const REASON: usize = 160;
@@ -76,6 +76,18 @@ pub(super) fn marks(comments: &[Comment], text: &str) -> HashMap<JobId, Marks> {
 /// Text of a column that may be unset.
 fn text(value: Option<&String>) -> &str {
     value.map_or("", String::as_str)
+}
+
+fn scenario(job: &JobSummary) -> [&str; 6] {
+    [&job.test, &job.arch, &job.flavor, &job.machine, &job.version, &job.distri]
+        .map(|value| text(value.as_ref()))
+}
+
+/// Of each scenario the first job; jobs come the newest first.
+pub(super) fn newest(jobs: Vec<JobSummary>) -> Vec<JobSummary> {
+    let mut seen = HashSet::with_capacity(jobs.len());
+    let keep: Vec<bool> = jobs.iter().map(|job| seen.insert(scenario(job))).collect();
+    jobs.into_iter().zip(keep).filter_map(|(job, keep)| keep.then_some(job)).collect()
 }
 
 impl Wanted {
@@ -358,6 +370,14 @@ mod tests {
         ];
         assert_eq!(rows, want);
         assert_eq!((matrix.shown, matrix.counts.total()), (5, 5));
+    }
+
+    #[test]
+    fn of_a_scenario_the_newest_counts() {
+        let mut all = jobs();
+        all.push(job(0, "dvd x86_64 install 64bit", Some(Outcome::Passed)));
+        let ids: Vec<i64> = newest(all).iter().map(|job| job.id.0).collect();
+        assert_eq!(ids, [5, 4, 3, 2, 1]);
     }
 
     #[test]
