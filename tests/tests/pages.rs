@@ -52,7 +52,10 @@ fn luminance(colour: &str) -> f64 {
 }
 
 async fn no_complaints(browser: &Browser) {
-    assert_eq!(browser.complaints().await, [""; 0]);
+    let mut complaints = browser.complaints().await;
+    // A job that ends while its page is on the way has no live picture any more.
+    complaints.retain(|said| !(said.contains("/live.png-stream") && said.contains("410 (Gone)")));
+    assert_eq!(complaints, [""; 0]);
 }
 
 #[tokio::test]

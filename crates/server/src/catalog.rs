@@ -115,6 +115,8 @@ pub(crate) struct Library {
     changing: tokio::sync::Mutex<BTreeMap<EntryKind, i64>>,
     /// What was done and is not stored yet.
     noted: Mutex<Vec<AuditEvent>>,
+    /// Held by whoever stores them.
+    noting: tokio::sync::Mutex<()>,
 }
 
 impl Library {
@@ -126,7 +128,8 @@ impl Library {
         }
         let now = RwLock::new(Arc::new(catalog));
         let changing = tokio::sync::Mutex::new(last);
-        Ok(Self { store, epoch, now, changing, noted: Mutex::default() })
+        let (noted, noting) = Default::default();
+        Ok(Self { store, epoch, now, changing, noted, noting })
     }
 
     /// As it is now.
@@ -189,11 +192,19 @@ impl App {
                 () = app.shutdown.cancelled() => {}
                 () = tokio::time::sleep(MOMENT) => {}
             }
-            let events =
-                std::mem::take(&mut *app.library.noted.lock().unwrap_or_else(PoisonError::into_inner));
-            if let Err(error) = app.store.knowledge().audit(app.library.epoch(), &events).await {
-                tracing::warn!(%error, events = events.len(), "who did what was not noted");
-            }
+            app.store_noted().await;
         });
+    }
+
+    /// Stores what was noted up to now: whoever reads the log finds what was done before.
+    pub(crate) async fn store_noted(&self) {
+        let _one_after_the_other = self.library.noting.lock().await;
+        let events = std::mem::take(&mut *self.library.noted.lock().unwrap_or_else(PoisonError::into_inner));
+        if events.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.knowledge().audit(self.library.epoch(), &events).await {
+            tracing::warn!(%error, events = events.len(), "who did what was not noted");
+        }
     }
 }

@@ -61,6 +61,7 @@ pub(crate) async fn events(app: &App, query: &AuditQuery) -> Result<AuditList, S
         // One more than asked for tells whether there are more.
         limit: limit + 1,
     };
+    app.store_noted().await;
     let mut events = app.store.knowledge().audit_events(&filter).await?;
     let more = events.len() > limit as usize;
     events.truncate(limit as usize);

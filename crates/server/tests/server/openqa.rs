@@ -407,7 +407,7 @@ job_templates:
             "machines: {m: {}}\njob_templates: {}",
             "SCENARIO_DEFINITIONS_YAML:1:15",
         ),
-        ("SCENARIO_DEFINITIONS_YAML", "a: [", "SCENARIO_DEFINITIONS_YAML:1"),
+        ("SCENARIO_DEFINITIONS_YAML", "a: [", "SCENARIO_DEFINITIONS_YAML:2:1"),
         ("SCENARIO_DEFINITIONS_YAML_FILE", "/etc/passwd", "send the text"),
     ] {
         let (status, body) = posted(name, value).await;
