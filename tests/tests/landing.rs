@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use assay_tests::gate::Gerrit;
-use assay_tests::{Place, Signal, Up, asking, http};
+use assay_tests::{PATIENCE, Place, Signal, Up, asking, http};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -126,12 +126,19 @@ impl<'a> Ground<'a> {
 
 /// Waits until a landed change's receipt is in its repository.
 async fn published(up: &Up<'_>, change: u64) {
-    asking("a published receipt", async || {
-        let url = format!("{}/api/assay/v1/changes/{change}", up.url);
-        let story: Value = http().get(url).send().await.unwrap().json().await.unwrap();
+    let get = async |path: String| -> Value {
+        let answer = http().get(format!("{}/api/assay/v1/{path}", up.url)).send().await.unwrap();
+        answer.json().await.unwrap()
+    };
+    let told = asking("a published receipt", async || {
+        let story = get(format!("changes/{change}")).await;
         story["receipts"][0]["published"].is_string().then_some(())
-    })
-    .await;
+    });
+    // Less than the patience of `asking`, to say what the server says.
+    if tokio::time::timeout(PATIENCE * 2 / 3, told).await.is_err() {
+        let (story, gate) = (get(format!("changes/{change}")).await, get("gate".to_owned()).await);
+        panic!("change {change} has no published receipt: {story:#}\n{gate:#}");
+    }
 }
 
 #[tokio::test]
