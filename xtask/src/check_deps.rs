@@ -63,7 +63,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "xtask",
-        may: &[ENGINE, GIT],
+        may: &[ENGINE, FORMATS, GIT],
         why: "chores must build when the product does not; decisions and merges are measured in process",
     },
 ];

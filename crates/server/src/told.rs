@@ -46,8 +46,9 @@ impl Touched {
             }
             Row::Attempt(row) => drop(self.jobs.insert(row.id.job)),
             // Jobs that wait say why, and parents name their children.
-            Row::Queue(_) | Row::Deleted(_) | Row::Locks(_) => self.all = true,
-            Row::Run(_) | Row::Worker(_) | Row::Gate(_) => {}
+            Row::Queue(_) | Row::Deleted(_) => self.all = true,
+            // Who waits for a lock has that in its own row.
+            Row::Run(_) | Row::Worker(_) | Row::Gate(_) | Row::Locks(_) => {}
         }
     }
 

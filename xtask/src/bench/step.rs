@@ -6,15 +6,11 @@ use super::figures::{self, Figure, Unit};
 use super::product::Product;
 use anyhow::{Context, Result, bail};
 use assay_engine::gate::change::{Account, ChangeFacts, ChangeStatus, SubmitRecord};
-use assay_engine::gate::config::{
-    Config, EventKind, Growth, JobDef, JobNode, LandingWay, Manager, MergeMode, Messages, Pipeline,
-    Precedence, Project, QueueDef, ReportAction, Reporters, Requirements, Trigger, WindowConfig,
-};
+use assay_engine::gate::config::{Config, EventKind};
 use assay_engine::gate::ids::{ChangeId, Oid};
 use assay_engine::gate::io::{
     self as gate, Event, LandRequest, LandResult, Merge, MergeRequest, Merged, Moved, Tip,
 };
-use assay_engine::gate::pattern::Pattern;
 use assay_engine::ids::{ConnectionId, Timestamp};
 use assay_engine::io::{Effect, Hello, Input, Message};
 use assay_engine::outcome::Outcome;
@@ -24,6 +20,7 @@ use assay_engine::work::{Held, Report, Timing, WorkPhase};
 use camino::Utf8PathBuf;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 const PROJECTS: u64 = 1_000;
@@ -139,83 +136,22 @@ fn p99(mut samples: Vec<f64>) -> f64 {
     samples.get(samples.len() * 99 / 100).copied().unwrap_or(0.0)
 }
 
-fn pipeline() -> Result<Pipeline> {
-    let review = |value: i32, submit: bool| ReportAction::Review {
-        source: "gerrit".into(),
-        labels: vec![("Verified".to_owned(), value)],
-        submit,
-        flags: Vec::new(),
-    };
-    let trigger = Trigger {
-        source: "gerrit".into(),
-        events: vec![Pattern::new("comment-added").map_err(|error| anyhow::anyhow!("{error}"))?],
-        branches: Vec::new(),
-        refs: Vec::new(),
-        ignore_deletes: true,
-        comments: Vec::new(),
-        emails: Vec::new(),
-        usernames: Vec::new(),
-        approvals: Vec::new(),
-        require: Vec::new(),
-        reject: Vec::new(),
-        time: None,
-        pipelines: Vec::new(),
-    };
-    Ok(Pipeline {
-        name: "gate".into(),
-        description: None,
-        manager: Manager::Dependent,
-        source: "gerrit".into(),
-        precedence: Precedence::Normal,
-        triggers: vec![trigger],
-        require: Requirements::default(),
-        reject: Vec::new(),
-        reporters: Reporters {
-            success: vec![review(1, true)],
-            failure: vec![review(-1, false)],
-            ..Reporters::default()
-        },
-        messages: Messages::default(),
-        dequeue_on_new_patchset: true,
-        ignore_dependencies: false,
-        disable_after: None,
-        window: WindowConfig {
-            start: 0,
-            floor: 0,
-            ceiling: None,
-            increase: Growth::Linear(1),
-            decrease: Growth::Linear(1),
-        },
-        queues: vec![QueueDef {
-            name: "all".into(),
-            projects: (0..PROJECTS).map(|project| format!("p{project}").into()).collect(),
-            allow_cycles: false,
-        }],
-        landing: LandingWay::Push,
-    })
-}
-
+/// One gate with one queue of all projects.
 fn config() -> Result<Config> {
-    let pipeline = Arc::new(pipeline()?);
-    let tree: Vec<JobNode> =
-        JOBS.iter().map(|job| JobNode { job: (*job).into(), children: Vec::new() }).collect();
-    let project = |number: u64| {
-        let name = format!("p{number}");
-        let pipelines = BTreeMap::from([(pipeline.name.clone(), tree.clone())]);
-        let project = Project { name: name.as_str().into(), merge_mode: MergeMode::Merge, pipelines };
-        (name.as_str().into(), Arc::new(project))
-    };
-    let job = |name: &&str| {
-        let env = BTreeMap::from([("BACKEND".to_owned(), "dummy".to_owned())]);
-        ((*name).into(), Arc::new(JobDef { env, ..JobDef::new(*name) }))
-    };
-    Ok(Config {
-        hash: "0".to_owned(),
-        projects: (0..PROJECTS).map(project).collect(),
-        jobs: JOBS.iter().map(job).collect(),
-        pipelines: vec![pipeline.clone()],
-        ..Config::default()
-    })
+    let mut text = "landing: push\npipelines:\n  - name: gate\n    manager: dependent\n    trigger: {event: comment-added}\n    \
+                    success: [{review: {Verified: 1}, submit: true}]\n    failure: [{review: {Verified: -1}}]\n    window: 0\n\
+                    jobs:\n"
+        .to_owned();
+    for job in JOBS {
+        let _ = writeln!(text, "  {job}: {{imported: true, env: {{BACKEND: dummy}}}}");
+    }
+    let names: Vec<_> = (0..PROJECTS).map(|project| format!("p{project}")).collect();
+    let _ = writeln!(text, "queues:\n  - {{name: all, projects: [{}]}}\nprojects:", names.join(", "));
+    for name in &names {
+        let _ = writeln!(text, "  {name}: {{merge-mode: merge, gate: [{}]}}", JOBS.join(", "));
+    }
+    let loaded = assay_formats::assay::load(&[("gate.yaml", &text)]);
+    loaded.config.with_context(|| format!("the configuration cannot be used: {:?}", loaded.diagnostics))
 }
 
 /// The engine's state, with a merger and a worker that answer at once.

@@ -33,11 +33,16 @@ pub(crate) fn no_cookie() -> String {
     format!("{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
 }
 
-/// The cookie that a request brings.
+/// The session's cookie that a request brings.
 pub(crate) fn cookie_of(headers: &HeaderMap) -> Option<&str> {
+    cookie_named(COOKIE, headers)
+}
+
+/// The value of a cookie that a request brings.
+pub(crate) fn cookie_named<'h>(wanted: &str, headers: &'h HeaderMap) -> Option<&'h str> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 fn hash(secret: &str) -> String {

@@ -5,7 +5,7 @@ use super::login;
 use crate::app::App;
 use crate::fault::{Fault, PageFault};
 use crate::people::oidc::{Known, Returned};
-use crate::people::session::NewTicket;
+use crate::people::session::{NewTicket, cookie_named};
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -30,13 +30,6 @@ struct Next {
 fn cookie(value: &str, seconds: i64, https: bool) -> String {
     let secure = if https { "; Secure" } else { "" };
     format!("{COOKIE}={value}; Path=/login/oidc; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
-}
-
-/// The value of the cookie that a request brings.
-fn cookie_of(headers: &HeaderMap) -> Option<&str> {
-    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
 }
 
 fn refused(app: &App, fault: impl Into<Fault>) -> Response {
@@ -73,7 +66,7 @@ async fn callback(
     Query(returned): Query<Returned>,
     headers: HeaderMap,
 ) -> Response {
-    let (known, next) = match app.providers.finish(&name, returned, cookie_of(&headers)).await {
+    let (known, next) = match app.providers.finish(&name, returned, cookie_named(COOKIE, &headers)).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(provider = name, %error, "a sign-in was refused");
