@@ -111,6 +111,18 @@ impl History {
         Ok(bases.iter().any(|base| base.detach() == old.0))
     }
 
+    /// The nearest commit that both have; none if they have nothing in common, or the clone has not both.
+    pub fn merge_base(&self, one: CommitId, other: CommitId) -> Result<Option<CommitId>, HistoryError> {
+        if !self.repository.has_object(one.0) || !self.repository.has_object(other.0) {
+            return Ok(None);
+        }
+        let bases = self
+            .repository
+            .merge_bases_many(one.0, &[other.0])
+            .map_err(|error| unreadable(other.0, error))?;
+        Ok(bases.first().map(|base| CommitId(base.detach())))
+    }
+
     /// The commits that `tip` has and `base` has not, the newest first; without a base, all.
     pub fn commits_between(
         &self,

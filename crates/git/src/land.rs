@@ -219,15 +219,22 @@ impl Repository {
             moves.iter().all(|(name, ..)| matches!(answer(name), Some(Answer::Stale | Answer::Together)));
         if undone {
             let names: Vec<&str> = moves.iter().map(|(name, ..)| name.as_str()).collect();
-            let now = self.ls_remote(&names, deadline);
+            let now = match self.ls_remote(&names, deadline) {
+                Ok(now) => now,
+                Err(error) => {
+                    let text = format!("{text}; and where the branches are now cannot be seen: {error}");
+                    return Err(PushRefusal::InDoubt { project, text });
+                }
+            };
             let moved = moves.iter().find_map(|(name, expected, _)| {
-                let found = now.as_ref().ok()?.get(name.as_str()).copied();
+                let found = now.get(name.as_str()).copied();
                 (found != *expected).then(|| (name.to_string(), *expected, found))
             });
             return Err(match moved {
                 Some((branch, expected, found)) => PushRefusal::StaleTip { project, branch, expected, found },
-                // They are where they were expected: something else is in the way, such as a lock.
-                None => PushRefusal::Rejected { project, text },
+                // They are where they were expected: something is in the way for a while, such as a lock. That says
+                // nothing against what is pushed.
+                None => PushRefusal::InDoubt { project, text },
             });
         }
         // git says so before it has sent anything.
@@ -265,7 +272,10 @@ fn answers(out: &str) -> Vec<(String, Answer)> {
                 Answer::Stale
             }
             "!" if summary.contains("remote failure") => Answer::Unheard,
-            "!" if summary.contains("atomic push fail") || summary.contains("atomic transaction fail") => {
+            "!" if ["atomic push fail", "atomic transaction fail", "transaction aborted"]
+                .iter()
+                .any(|word| summary.contains(word)) =>
+            {
                 Answer::Together
             }
             // The other side found the branch moved between its list and our push.
@@ -274,7 +284,8 @@ fn answers(out: &str) -> Vec<(String, Answer)> {
                 "cannot lock ref",
                 "incorrect old value",
                 "fetch first",
-                "lock",
+                "failed to lock",
+                "lock failure",
             ]
             .iter()
             .any(|word| summary.contains(word)) =>
@@ -299,7 +310,10 @@ mod tests {
                     !\ta1:refs/heads/o\t[remote rejected] (pre-receive hook declined)\n\
                     !\ta1:refs/heads/p\t[rejected] (atomic push failed)\n\
                     =\ta1:refs/heads/q\t[up to date]\n\
-                    !\ta1:refs/heads/r\t[remote failure] (remote failed to report status)\nDone\n";
+                    !\ta1:refs/heads/r\t[remote failure] (remote failed to report status)\n\
+                    !\ta1:refs/heads/s\t[remote rejected] (failed to lock)\n\
+                    !\ta1:refs/heads/t\t[remote rejected] (pushes are blocked on Fridays)\n\
+                    !\ta1:refs/heads/u\t[remote rejected] (transaction aborted)\nDone\n";
         let expected = [
             ("refs/heads/m", Answer::Moved),
             ("refs/heads/n", Answer::Stale),
@@ -307,6 +321,9 @@ mod tests {
             ("refs/heads/p", Answer::Together),
             ("refs/heads/q", Answer::Moved),
             ("refs/heads/r", Answer::Unheard),
+            ("refs/heads/s", Answer::Stale),
+            ("refs/heads/t", Answer::Refused("[remote rejected] (pushes are blocked on Fridays)".into())),
+            ("refs/heads/u", Answer::Together),
         ];
         let expected: Vec<_> = expected.into_iter().map(|(name, answer)| (name.to_owned(), answer)).collect();
         assert_eq!(answers(text), expected);

@@ -50,8 +50,8 @@ impl Repos {
                 // Somebody else was faster: theirs first, then ours.
                 Err(stale @ PushRefusal::StaleTip { .. }) => refusal = Some(stale),
                 // They are not done yet.
-                Err(PushRefusal::Rejected { project, text }) if text.contains("cannot lock ref") => {
-                    refusal = Some(PushRefusal::Rejected { project, text });
+                Err(PushRefusal::InDoubt { project, text }) if text.contains("cannot lock ref") => {
+                    refusal = Some(PushRefusal::InDoubt { project, text });
                 }
                 Err(other) => return Err(other),
             }

@@ -6,7 +6,7 @@ use assay_git::{
     BranchName, ConflictPaths, GerritType, GitError, History, HistoryError, Identity, MergeFailure, Mode,
     Move, ProjectName, PushRefusal, RECEIPTS, RefName, Refspec, Remote, Repos, State, Unused, receipt_path,
 };
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use common::{Files, LONG, World, committer, files, git, try_git};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -299,6 +299,11 @@ fn remotes_that_do_not_answer() {
     }
 }
 
+fn real_git() -> Utf8PathBuf {
+    let path = std::env::var("PATH").expect("a PATH");
+    path.split(':').map(|dir| Utf8Path::new(dir).join("git")).find(|git| git.is_file()).expect("git")
+}
+
 fn git_fifo(path: &Utf8Path) {
     rustix::fs::mkfifoat(rustix::fs::CWD, path.as_str(), rustix::fs::Mode::RWXU).expect("a FIFO");
 }
@@ -356,9 +361,7 @@ fn a_change_that_breaks_git_is_to_blame() {
     let ours = world.commit("refs/heads/master", &[root], &files(&[("f", "1\n"), ("g", "1\n")]));
     let theirs = world.commit("refs/changes/1", &[root], &files(&[("f", "2\n")]));
     world.fetch();
-    let real = std::env::var("PATH").expect("a PATH");
-    let real =
-        real.split(':').map(|dir| Utf8Path::new(dir).join("git")).find(|git| git.is_file()).expect("git");
+    let real = real_git();
     for (signal, to_blame) in [("ABRT", true), ("KILL", false)] {
         let fake = world.dir.join("git");
         let aborts = format!(
@@ -438,6 +441,20 @@ fn pushes_that_are_refused_or_break_off() {
         matches!(&refusal, PushRefusal::Rejected { text, .. } if text.contains("only on Fridays")),
         "{refusal}"
     );
+    // Something is in the way for a while: no verdict on what is pushed.
+    fs_err::remove_file(&hook).expect("no hook");
+    let lock = world.upstream.join("refs/heads/master.lock");
+    fs_err::write(&lock, "").expect("locked");
+    let refusal = repos.push(project, &moves, LONG).expect_err("it is locked");
+    assert!(refusal.in_doubt() && refusal.to_string().contains("lock"), "{refusal:?}");
+    // And nobody can see what became of it.
+    let fake = world.dir.join("git");
+    script(&fake, &format!("case \"$*\" in *ls-remote*) exit 1;; esac\nexec {} \"$@\"", real_git()));
+    let blind = Repos::open_with(&world.dir.join("repos"), fake.as_str()).expect("it opens");
+    blind.add(project, Remote::new(world.upstream.as_str())).expect("added");
+    let refusal = blind.push(project, &moves, LONG).expect_err("it is locked");
+    assert!(refusal.in_doubt(), "{refusal:?}");
+    fs_err::remove_file(&lock).expect("unlocked");
     // The push is under way, and the other side goes silent: nobody can know.
     let never = world.dir.join("never");
     git_fifo(&never);
@@ -520,6 +537,9 @@ fn a_plain_clone_is_read() {
     assert!(
         history.is_ancestor(right, tip).expect("read") && !history.is_ancestor(tip, right).expect("read")
     );
+    assert_eq!(history.merge_base(left, right).expect("read"), Some(root));
+    assert_eq!(history.merge_base(tip, right).expect("read"), Some(right));
+    assert_eq!(history.merge_base(tip, "3".repeat(40).parse().expect("an id")).expect("read"), None);
     let mut between = history.commits_between(Some(left), tip).expect("read");
     between.sort();
     let mut expected = vec![tip, right];
