@@ -8,7 +8,7 @@ use super::io::{Answer, Command};
 use super::item::{Item, ItemPhase, MergeState};
 use super::reason::{EvictReason, HoldReason, Ignored, Refusal, ResetReason};
 use super::rows::{AutoholdRow, GateRow};
-use super::snapshot::QueueKey;
+use super::snapshot::{ChangeQueue, QueueKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ impl Gate {
                 enqueued(&pipeline, outcome)
             }
             Command::Dequeue { pipeline, change } => self.dequeue(&pipeline, &change, by),
+            Command::EndLanding { pipeline, change } => self.end_landing(&pipeline, &change, by),
             Command::Promote { pipeline, changes } => self.promote(&pipeline, &changes, &by),
             Command::Autohold { project, job, change, count, reason } => {
                 self.last_autohold += 1;
@@ -46,8 +47,9 @@ impl Gate {
             }
             Command::Hold { pipeline, queue, reason } => {
                 let key = self.known_queue(&pipeline, &queue)?;
-                let hold = HoldReason::Operator { by, reason: crate::reason::clean(&reason) };
-                self.set_hold(key, Some(hold));
+                let (hold, now) =
+                    (HoldReason::Operator { by, reason: crate::reason::clean(&reason) }, self.now);
+                self.edit_holds(key, |queue| queue.add_hold(hold, now));
                 Ok(Answer::Done)
             }
             Command::Release { pipeline, queue } => {
@@ -55,7 +57,7 @@ impl Gate {
                 if self.held.queues.get(&key).is_none_or(|queue| queue.hold.is_none()) {
                     return Err(Refusal::NotHeld { queue });
                 }
-                self.set_hold(key, None);
+                self.edit_holds(key, ChangeQueue::release);
                 Ok(Answer::Done)
             }
         }
@@ -80,21 +82,23 @@ impl Gate {
         Err(Refusal::NoSuchQueue { pipeline: key.0, queue: key.1 })
     }
 
-    fn set_hold(&mut self, key: QueueKey, reason: Option<HoldReason>) {
-        let now = self.now;
+    fn edit_holds(&mut self, key: QueueKey, edit: impl FnOnce(&mut ChangeQueue)) {
         if let Some(queue) = self.held.queues.get_mut(&key) {
-            queue.hold = reason.map(|reason| (reason, now));
+            edit(queue);
         }
         self.scratch.pipelines.insert(key.0.clone());
         self.scratch.queue_rows.insert(key.clone());
         self.scratch.queues.insert(key);
     }
 
-    fn there(&self, pipeline: &PipelineName, change: &ChangeId) -> Result<Arc<Item>, Refusal> {
+    fn anywhere(&self, pipeline: &PipelineName, change: &ChangeId) -> Result<Arc<Item>, Refusal> {
         self.known_pipeline(pipeline)?;
         let item = self.held.item_of(pipeline, change).cloned();
-        let item =
-            item.ok_or_else(|| Refusal::NotThere { change: change.clone(), pipeline: pipeline.clone() })?;
+        item.ok_or_else(|| Refusal::NotThere { change: change.clone(), pipeline: pipeline.clone() })
+    }
+
+    fn there(&self, pipeline: &PipelineName, change: &ChangeId) -> Result<Arc<Item>, Refusal> {
+        let item = self.anywhere(pipeline, change)?;
         match item.phase {
             ItemPhase::Landing { .. } => Err(Refusal::BeingLanded { change: change.clone() }),
             _ => Ok(item),
@@ -103,6 +107,22 @@ impl Gate {
 
     fn dequeue(&mut self, pipeline: &PipelineName, change: &ChangeId, by: String) -> Result<Answer, Refusal> {
         let item = self.there(pipeline, change)?;
+        self.evict(item.id, EvictReason::Dequeued { by });
+        Ok(Answer::Done)
+    }
+
+    /// Takes out what is being landed. Nobody knows then whether it is in its branch, so nothing lands on top of it
+    /// before somebody has looked.
+    fn end_landing(
+        &mut self,
+        pipeline: &PipelineName,
+        change: &ChangeId,
+        by: String,
+    ) -> Result<Answer, Refusal> {
+        let item = self.anywhere(pipeline, change)?;
+        if matches!(item.phase, ItemPhase::Landing { .. }) {
+            self.hold_queue(&item, HoldReason::Abandoned { change: change.clone(), by: by.clone() });
+        }
         self.evict(item.id, EvictReason::Dequeued { by });
         Ok(Answer::Done)
     }

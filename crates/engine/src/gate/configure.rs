@@ -25,7 +25,7 @@ struct Before {
 #[derive(Default)]
 struct Memory {
     window: Option<u32>,
-    hold: Option<(HoldReason, Timestamp)>,
+    holds: Vec<(HoldReason, Timestamp)>,
 }
 
 impl Gate {
@@ -229,7 +229,7 @@ impl Gate {
                 self.remember(key, memory);
             }
         }
-        let stored = |queue: &ChangeQueue| (queue.window, queue.hold.clone());
+        let stored = |queue: &ChangeQueue| (queue.window, queue.holds().cloned().collect::<Vec<_>>());
         let keys: BTreeSet<QueueKey> = old.keys().chain(self.held.queues.keys()).cloned().collect();
         let differs = |key: &QueueKey| old.get(key).map(stored) != self.held.queues.get(key).map(stored);
         self.scratch.queue_rows.extend(keys.into_iter().filter(differs));
@@ -242,7 +242,9 @@ impl Gate {
         if let Some(window) = memory.window.filter(|window| *window > 0 && queue.window > 0) {
             queue.window = window;
         }
-        queue.hold = memory.hold;
+        for (reason, at) in memory.holds {
+            queue.add_hold(reason, at);
+        }
         self.held.queues.insert(key, queue);
     }
 
@@ -271,7 +273,7 @@ impl Gate {
                 let memory = memories.entry((key.0.clone(), name)).or_default();
                 let window = Some(queue.window).filter(|_| gated);
                 memory.window = memory.window.into_iter().chain(window).min();
-                memory.hold = memory.hold.take().or_else(|| queue.hold.clone());
+                memory.holds.extend(queue.holds().cloned());
             }
         }
         memories

@@ -376,7 +376,7 @@ impl Gate {
             Some((Manager::Serial | Manager::Supercedent, _)) => 1,
             _ => 0,
         };
-        ChangeQueue { items: Vec::new(), window, hold: None }
+        ChangeQueue { items: Vec::new(), window, hold: None, below: Vec::new() }
     }
 
     /// Supercedent: of those that wait, only the newest stays.

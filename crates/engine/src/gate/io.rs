@@ -284,6 +284,13 @@ pub enum Command {
         /// The change.
         change: ChangeId,
     },
+    /// Take a change out even while it is being landed, because its landing does not end; its queue is held then.
+    EndLanding {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// The change.
+        change: ChangeId,
+    },
     /// Put changes at the head of their queue, in this order.
     Promote {
         /// The pipeline.

@@ -87,13 +87,22 @@ impl Gate {
                 self.note_result(&item, false);
                 self.leave(id, ItemOutcome::Failed, vec![FailReason::DidNotLand { why }]);
             }
-            LandResult::TreeMismatch { project, branch, found, landed: _ } => {
+            LandResult::TreeMismatch { project, branch, found, landed } => {
                 let found = found.commit.to_string();
-                for member in &request.members {
-                    self.satisfy(&member.patchset);
+                // In their branches are those that were found there, and the one whose branch has another tree. What
+                // comes after it was not tried.
+                let is_in = |member: &Landing| landed.iter().any(|one| one.patchset == member.patchset);
+                let odd = request
+                    .members
+                    .iter()
+                    .find(|member| member.project == project && member.branch == branch && !is_in(member))
+                    .map(|member| member.patchset.clone());
+                for patchset in landed.iter().map(|one| &one.patchset).chain(&odd) {
+                    self.satisfy(patchset);
                 }
-                let change = item.changes.last().map(|own| own.merge.patchset.clone());
-                if let Some(change) = change {
+                if let Some(change) =
+                    odd.or_else(|| item.changes.last().map(|own| own.merge.patchset.clone()))
+                {
                     let (project, branch, found) = (project.clone(), branch.clone(), found.clone());
                     self.hold_queue(&item, HoldReason::TreeMismatch { change, project, branch, found });
                 }
@@ -182,7 +191,7 @@ impl Gate {
         let key = (item.pipeline.clone(), item.queue.clone());
         let now = self.now;
         if let Some(queue) = self.held.queues.get_mut(&key) {
-            queue.hold = Some((reason, now));
+            queue.add_hold(reason, now);
             self.scratch.queue_rows.insert(key);
         }
     }

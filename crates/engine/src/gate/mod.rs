@@ -230,8 +230,13 @@ impl Gate {
         // Only a gate's window is a memory.
         let gated = self.held.pipeline(&pipeline).is_some_and(|it| it.manager == config::Manager::Dependent);
         let queue = self.held.queues.get(key).filter(|queue| gated || queue.hold.is_some());
-        let (window, hold) = queue.map_or((0, None), |queue| (queue.window, queue.hold.clone()));
-        let row = rows::QueueRow { pipeline, queue: name, window, hold };
+        let row = rows::QueueRow {
+            pipeline,
+            queue: name,
+            window: queue.map_or(0, |queue| queue.window),
+            hold: queue.and_then(|queue| queue.hold.clone()),
+            below: queue.map(|queue| queue.below.clone()).unwrap_or_default(),
+        };
         self.scratch.rows.push(GateRow::Queue(row));
     }
 

@@ -203,7 +203,9 @@ pub enum Refusal {
         item: ItemId,
     },
     /// It is being landed.
-    #[error("{change} is being landed at this moment; wait for the end of it")]
+    #[error(
+        "{change} is being landed at this moment; wait for the end of it, or end it by force (assay pipeline dequeue --force)"
+    )]
     BeingLanded {
         /// The change.
         change: ChangeId,
@@ -406,6 +408,17 @@ pub enum HoldReason {
         refused: Patchset,
         /// What the source said.
         why: String,
+    },
+    /// A landing was ended before it had come to its end.
+    #[error(
+        "{by} ended the landing of {change}, and nobody knows whether it is in its branch; look there, then release the \
+         queue"
+    )]
+    Abandoned {
+        /// The change.
+        change: ChangeId,
+        /// Who.
+        by: String,
     },
     /// An operator wants it.
     #[error("{by} holds it: {reason}")]

@@ -39,7 +39,8 @@ impl Gate {
             if row.hold.is_none() && (!gated || row.window == 0) {
                 continue; // nothing is left of it
             }
-            let queue = ChangeQueue { items: Vec::new(), window: row.window, hold: row.hold };
+            let queue =
+                ChangeQueue { items: Vec::new(), window: row.window, hold: row.hold, below: row.below };
             gate.held.queues.insert((row.pipeline, row.queue), queue);
         }
         for facts in rows.changes {
@@ -115,6 +116,7 @@ impl Gate {
             queue: key.1.clone(),
             window: queue.window,
             hold: queue.hold.clone(),
+            below: queue.below.clone(),
         };
         GateRows {
             config: Some(Arc::clone(&self.held.config)),

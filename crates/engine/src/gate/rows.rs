@@ -47,6 +47,9 @@ pub struct QueueRow {
     pub window: u32,
     /// Why it lands nothing, and since when.
     pub hold: Option<(HoldReason, Timestamp)>,
+    /// The holds below that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<(HoldReason, Timestamp)>,
 }
 
 /// A pipeline's failures in a row.

@@ -24,9 +24,42 @@ pub struct ChangeQueue {
     pub window: u32,
     /// Why it lands nothing, and since when.
     pub hold: Option<(HoldReason, Timestamp)>,
+    /// The holds below that one: a release brings the next one up.
+    pub below: Vec<(HoldReason, Timestamp)>,
 }
 
 impl ChangeQueue {
+    /// Every hold, the one that is to be released first before the others.
+    pub fn holds(&self) -> impl Iterator<Item = &(HoldReason, Timestamp)> {
+        self.hold.iter().chain(&self.below)
+    }
+
+    /// Adds a hold. Of what operators want there is the latest, below what has to be looked at.
+    pub(super) fn add_hold(&mut self, reason: HoldReason, at: Timestamp) {
+        let wanted = |reason: &HoldReason| matches!(reason, HoldReason::Operator { .. });
+        let mut all: Vec<_> = self.hold.take().into_iter().chain(self.below.drain(..)).collect();
+        if wanted(&reason) {
+            all.retain(|(other, _)| !wanted(other));
+            all.push((reason, at));
+        } else if !all.iter().any(|(other, _)| *other == reason) {
+            let place = all.iter().position(|(other, _)| wanted(other)).unwrap_or(all.len());
+            all.insert(place, (reason, at));
+        }
+        self.put_holds(all);
+    }
+
+    /// Ends the first hold.
+    pub(super) fn release(&mut self) {
+        let below = std::mem::take(&mut self.below);
+        self.put_holds(below);
+    }
+
+    fn put_holds(&mut self, all: Vec<(HoldReason, Timestamp)>) {
+        let mut all = all.into_iter();
+        self.hold = all.next();
+        self.below = all.collect();
+    }
+
     /// True if the item at `index` is to be tested.
     pub fn is_active(&self, index: usize) -> bool {
         is_active(index, self.window)

@@ -14,7 +14,7 @@ use assay_engine::gate::io::{
 };
 use assay_engine::gate::item::{Item, ItemPhase, MergeState};
 use assay_engine::gate::pattern::Pattern;
-use assay_engine::gate::reason::Refusal;
+use assay_engine::gate::reason::{HoldReason, Refusal};
 use assay_engine::gate::rows::{GateRow, GateRows};
 use assay_engine::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -538,6 +538,100 @@ fn the_window_of_a_queue_outlives_a_new_configuration_and_a_restart() {
 }
 
 #[test]
+fn a_hold_does_not_end_another_one() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    let key = || ("gate".into(), "a".into());
+    let hold = |reason: &str| {
+        let (pipeline, queue) = key();
+        Command::Hold { pipeline, queue, reason: reason.to_owned() }
+    };
+    let release = || {
+        let (pipeline, queue) = key();
+        Command::Release { pipeline, queue }
+    };
+    let words = |rig: &Rig| {
+        let queue = rig.gate.held().queues.values().next().expect("a queue");
+        let words = |(reason, _): &(HoldReason, Timestamp)| match reason {
+            HoldReason::Operator { reason, .. } => reason.clone(),
+            HoldReason::TreeMismatch { change, .. } => format!("mismatch {change}"),
+            other => format!("{other:?}"),
+        };
+        queue.holds().map(words).collect::<Vec<_>>()
+    };
+    let item = rig.enqueue(1, "a");
+    rig.enqueue(2, "a");
+    rig.pass(1);
+    assert!(rig.is_landing(1));
+    rig.command(hold("release day")).expect("held");
+    let (project, branch) = ("a".into(), "master".into());
+    let result = LandResult::TreeMismatch { project, branch, found: tip("odd"), landed: Vec::new() };
+    rig.step(Input::Landed { item, result }).expect("taken");
+    assert_eq!(words(&rig), ["mismatch 1,1", "release day"]);
+    rig.command(hold("release week")).expect("held");
+    rig.restart();
+    assert_eq!(words(&rig), ["mismatch 1,1", "release week"], "of an operator's holds there is the latest");
+    rig.command(release()).expect("released");
+    rig.pass(2);
+    assert!(!rig.is_landing(2), "what has been looked at does not end what somebody wants");
+    rig.command(release()).expect("released");
+    assert!(rig.is_landing(2) && rig.command(release()).is_err());
+}
+
+#[test]
+fn of_a_cycle_only_what_was_tried_is_in_after_a_mismatch() {
+    let mut rig = Rig::new(gate(&[("a", UNIT), ("b", UNIT)], &[("both", &["a", "b"])]));
+    let circle = |rig: &Rig, number: u64, project: &str, other: u64| ChangeFacts {
+        message: format!("Depends-On: https://x/{other}"),
+        ..rig.facts(number, project)
+    };
+    let mut event = Event::new("gerrit".into(), EventKind::CommentAdded);
+    event.facts = vec![circle(&rig, 1, "a", 2), circle(&rig, 2, "b", 1)];
+    event.change = Some(event.facts[0].patchset());
+    rig.step(Input::Event(Box::new(event))).expect("taken");
+    for (number, project, parent) in [(3, "a", 1), (4, "b", 2)] {
+        let facts = rig.child(number, project, parent);
+        rig.comment(facts);
+        assert_eq!(rig.of(number).needs.len(), 1);
+    }
+    let item = rig.of(1).id;
+    for job in rig.of(1).buildset.jobs.clone() {
+        rig.end(1, job.job.as_str(), BuildResult::success());
+    }
+    assert!(rig.is_landing(1));
+    let request = rig.lands.last().expect("a landing").clone();
+    let odd = request.members.first().expect("two").clone();
+    let left = request.members[1].patchset.change.number;
+    let (project, branch) = (odd.project.clone(), odd.branch.clone());
+    let result = LandResult::TreeMismatch { project, branch, found: tip("odd"), landed: Vec::new() };
+    rig.step(Input::Landed { item, result }).expect("taken");
+    let with_need = |number: u64| rig.has(number) && !rig.of(number).needs.is_empty();
+    // What needs the one that was never tried has lost what it needs; what needs the odd one has it.
+    let (of_odd, of_left) = if left == 2 { (3, 4) } else { (4, 3) };
+    assert!(rig.has(of_odd) && !with_need(of_odd), "{:?}", rig.queue());
+    assert!(!rig.has(of_left), "it needs what is not in its branch: {:?}", rig.queue());
+}
+
+#[test]
+fn a_landing_that_does_not_end_is_ended_by_force() {
+    let mut rig = Rig::new(gate(&[("a", UNIT)], &[]));
+    rig.enqueue(1, "a");
+    rig.enqueue(2, "a");
+    rig.pass(1);
+    let dequeue = Command::Dequeue { pipeline: "gate".into(), change: id(1) };
+    assert!(matches!(rig.command(dequeue), Err(Refusal::BeingLanded { .. })));
+    rig.command(Command::EndLanding { pipeline: "gate".into(), change: id(1) }).expect("ended");
+    rig.pass(2);
+    assert!(!rig.has(1) && !rig.is_landing(2), "nobody knows what the branch is");
+    rig.restart();
+    let hold = rig.gate.held().queues.values().find_map(|queue| queue.hold.clone()).expect("held").0;
+    assert!(hold.to_string().starts_with("op ended the landing of 1"), "{hold}");
+    let result = LandResult::Refused { why: "too late".to_owned() };
+    rig.step(Input::Landed { item: ItemId(1), result }).expect("an answer that comes later changes nothing");
+    rig.command(Command::Release { pipeline: "gate".into(), queue: "a".into() }).expect("released");
+    assert!(rig.is_landing(2));
+}
+
+#[test]
 fn a_hold_goes_with_its_queue() {
     let mut rig = Rig::new(config(&[("check", Manager::Independent)], &[("a", UNIT)], &[]));
     let item = rig.enqueue(1, "a");
@@ -1032,9 +1126,9 @@ impl Rig {
             2 => LandResult::TreeMismatch { project, branch, found, landed: Vec::new() },
             _ => LandResult::Landed { tips: request.members.iter().map(|it| it.tested.clone()).collect() },
         };
-        if how > 1 {
-            landed.extend(request.members.iter().map(|member| member.patchset.change.number));
-        }
+        // A tree that nobody tested came of the first; the others were not tried.
+        let in_branch = [0, 0, 1].get(how as usize).copied().unwrap_or(request.members.len());
+        landed.extend(request.members[..in_branch].iter().map(|member| member.patchset.change.number));
         self.step(Input::Landed { item: request.item, result }).expect("taken");
     }
 

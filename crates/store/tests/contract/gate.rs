@@ -141,6 +141,7 @@ pub(crate) async fn what_the_gate_is_made_of(database: &Database) {
             queue: "q".into(),
             window: 5,
             hold: Some((HoldReason::Operator { by: "a".to_owned(), reason: "b".to_owned() }, at(1))),
+            below: Vec::new(),
         }],
         pipelines: vec![PipelineRow { pipeline: "gate".into(), failures: 2, disabled: true }],
         changes: vec![Arc::new(facts(7))],

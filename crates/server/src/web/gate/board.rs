@@ -337,7 +337,7 @@ impl Maker<'_> {
         let lists = if pipeline.manager == Manager::Independent {
             let mut ids: Vec<ItemId> = own.iter().flat_map(|(_, queue)| &queue.items).copied().collect();
             ids.sort_unstable();
-            let together = ChangeQueue { items: ids, window: 0, hold: None };
+            let together = ChangeQueue { items: ids, window: 0, hold: None, below: Vec::new() };
             let head = Piece { id: format!("qh-{key}-"), html: "".into(), words: "".into() };
             let rows = self.rows(&key, &together, false);
             if rows.is_empty() { Vec::new() } else { vec![List { key: String::new(), head, rows }] }
