@@ -163,7 +163,7 @@ impl<M: Machine> Merger<M> {
             self.failed.insert(request.merge);
             return None;
         }
-        match in_vain.map_or_else(|| self.try_make(request), Err) {
+        match in_vain.map_or_else(|| self.make_or_fall(request), Err) {
             Ok(made) => {
                 let merged = made.merged.clone();
                 self.failed.remove(&request.merge);
@@ -176,6 +176,13 @@ impl<M: Machine> Merger<M> {
                 Some(Err(failure))
             }
         }
+    }
+
+    /// A fault of ours in one state does not end the merger: nothing is kept of a state that is not finished.
+    fn make_or_fall(&mut self, request: &MergeRequest) -> Result<Made<M::State>, MergeFailure> {
+        let project = || request.changes.last().map_or_else(|| "?".into(), |change| change.project.clone());
+        caught(|| self.try_make(request))
+            .unwrap_or_else(|why| Err(MergeFailure::Infrastructure { project: project(), why }))
     }
 
     fn try_make(&mut self, request: &MergeRequest) -> Result<Made<M::State>, MergeFailure> {
@@ -220,6 +227,15 @@ impl<M: Machine> Merger<M> {
             self.machine.collect(&live.chain(self.forgotten[1].iter().copied()).collect());
         }
     }
+}
+
+/// What `work` gives, or what it says when it panics; the panic itself is in the log.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        format!("the merger has failed ({text}); report this as a bug")
+    })
 }
 
 fn below_is_gone(request: &MergeRequest, ahead: MergeId) -> MergeFailure {
@@ -349,7 +365,9 @@ pub(crate) async fn run<M: Machine>(
         for (project, wishes) in desk.begin_fetches() {
             let machine = machine.clone();
             fetching.spawn_blocking(move || {
-                let in_vain = machine.fetch(&project, &wishes);
+                let in_vain = caught(|| machine.fetch(&project, &wishes)).unwrap_or_else(|why| {
+                    wishes.iter().filter_map(|wish| Some((wish.merge?, why.clone()))).collect()
+                });
                 (project, wishes, in_vain)
             });
         }
@@ -382,19 +400,22 @@ pub(crate) async fn run<M: Machine>(
                     let for_whom: Vec<_> = wishes.iter().filter_map(|wish| wish.merge).collect();
                     desk.fetched(&project, &for_whom, &in_vain);
                 }
-                Err(error) => return fell(&error),
+                Err(error) => return fell(&error, &end),
             },
             Some(merged) = merging.join_next(), if !merging.is_empty() => match merged {
                 Ok(back) => merger = Some(back),
-                Err(error) => return fell(&error),
+                Err(error) => return fell(&error, &end),
             },
         }
     }
 }
 
-/// The states are lost with it; a restart of the server makes them anew.
-fn fell(error: &tokio::task::JoinError) {
-    tracing::error!(%error, "the merger has failed; restart the server, and report this as a bug");
+/// The states are lost with it, and nothing would ever land again: the server ends, and its next start makes them anew.
+fn fell(error: &tokio::task::JoinError, end: &CancellationToken) {
+    if !end.is_cancelled() {
+        tracing::error!(%error, "the merger has failed, so the server ends; start it again, and report this as a bug");
+        end.cancel();
+    }
 }
 
 #[cfg(test)]
@@ -423,6 +444,7 @@ mod tests {
 
         fn fetch(&self, project: &ProjectName, wishes: &[Wish]) -> HashMap<MergeId, String> {
             self.fetched.lock().unwrap().push((project.to_string(), wishes.len()));
+            assert_ne!(project.as_str(), "panics", "a bug in a fetch");
             if project.as_str() != "hangs" {
                 return HashMap::new();
             }
@@ -445,6 +467,7 @@ mod tests {
             request: &MergeRequest,
         ) -> Result<(Self::State, Merged), MergeFailure> {
             let change = &request.changes[0];
+            assert!(!change.revision.as_str().starts_with('!'), "a bug in a merge");
             if change.revision.as_str().starts_with('x') {
                 let (change, paths) = (change.patchset.clone(), vec!["file".to_owned()]);
                 return Err(MergeFailure::Conflict { change, paths });
@@ -566,6 +589,25 @@ mod tests {
             fetched.iter().filter(|one| one.0 == project).map(|one| one.1).collect()
         };
         assert_eq!((of("hangs"), of("p"), of("q")), (vec![2, 1], vec![3, 1], vec![1]), "{fetched:?}");
+    }
+
+    #[tokio::test]
+    async fn a_bug_in_one_state_is_no_end_of_the_others() {
+        let (ask, requests) = mpsc::unbounded_channel();
+        let (_foresee, early) = mpsc::unbounded_channel();
+        let (answers, mut told) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let end = CancellationToken::new();
+        tasks.spawn(run(Arc::new(Fake::default()), requests, early, answers, end.clone()));
+        for (merge, expected) in [
+            (make_of("panics", 1, None, "a"), "1?"),
+            (make(2, None, "!"), "2?"),
+            (make(3, None, "c"), "3=base+c"),
+        ] {
+            ask.send(merge).expect("it runs");
+            assert_eq!(shown(told.recv().await.expect("it runs")), expected);
+        }
+        assert!(!end.is_cancelled());
     }
 
     #[test]
