@@ -13,7 +13,7 @@ use assay_engine::gate::ids::{ChangeId, SourceName};
 use assay_engine::gate::io::{Event, Input};
 use assay_proto::clock::Clock;
 use assay_store::{Epoch, NewEvent, Store, StoreError, StoredEvent};
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -98,8 +98,10 @@ type Lane = (SourceName, Option<u64>);
 struct Lanes {
     waiting: HashMap<Lane, VecDeque<Work>>,
     busy: HashSet<Lane>,
-    /// Lanes that wait and are not busy, by what is first in them.
-    ready: BTreeSet<(i64, Lane)>,
+    /// How many lanes of each source are busy: a source that is down keeps its own places and no others.
+    begun: HashMap<SourceName, usize>,
+    /// Lanes that wait and are not busy, by source and what is first in them.
+    ready: BTreeMap<SourceName, BTreeSet<(i64, Lane)>>,
 }
 
 impl Lanes {
@@ -109,28 +111,47 @@ impl Lanes {
         let order = order_of(&work);
         queue.push_back(work);
         if queue.len() == 1 && !self.busy.contains(&lane) {
-            self.ready.insert((order, lane));
+            self.is_ready(order, lane);
         }
     }
 
-    /// What comes next; its lane is busy until it is said to be free.
+    fn is_ready(&mut self, order: i64, lane: Lane) {
+        self.ready.entry(lane.0.clone()).or_default().insert((order, lane));
+    }
+
+    /// What comes next, of a source that is not busy enough; its lane is busy until it is said to be free.
     fn next(&mut self) -> Option<(Lane, Work)> {
-        let (_, lane) = self.ready.pop_first()?;
+        let has_place = |source: &SourceName| self.begun.get(source).is_none_or(|begun| *begun < AT_ONCE);
+        let firsts = self.ready.iter().filter(|(source, _)| has_place(source));
+        let (_, source) =
+            firsts.filter_map(|(source, ready)| Some((ready.first()?.0, source.clone()))).min()?;
+        let ready = self.ready.get_mut(&source)?;
+        let (_, lane) = ready.pop_first()?;
+        if ready.is_empty() {
+            self.ready.remove(&source);
+        }
         let work = self.waiting.get_mut(&lane)?.pop_front()?;
         self.busy.insert(lane.clone());
+        *self.begun.entry(source).or_default() += 1;
         Some((lane, work))
     }
 
     fn is_free(&mut self, lane: Lane) {
         self.busy.remove(&lane);
-        match self.waiting.get(&lane).and_then(VecDeque::front) {
-            Some(next) => drop(self.ready.insert((order_of(next), lane))),
+        if let Some(begun) = self.begun.get_mut(&lane.0) {
+            *begun -= 1;
+            if *begun == 0 {
+                self.begun.remove(&lane.0);
+            }
+        }
+        match self.waiting.get(&lane).and_then(VecDeque::front).map(order_of) {
+            Some(next) => self.is_ready(next, lane),
             None => drop(self.waiting.remove(&lane)),
         }
     }
 }
 
-/// Conversations with sources at one time.
+/// Conversations with one source at one time.
 const AT_ONCE: usize = 32;
 
 impl Intake {
@@ -192,9 +213,7 @@ impl Intake {
         }
         let mut tasks: JoinSet<Lane> = JoinSet::new();
         loop {
-            while tasks.len() < AT_ONCE
-                && let Some((lane, work)) = lanes.next()
-            {
+            while let Some((lane, work)) = lanes.next() {
                 let intake = self.clone();
                 let order = order_of(&work);
                 // Only what is begun has a turn: what waits behind another event of its change holds nobody up.
@@ -342,7 +361,6 @@ mod tests {
     use assay_engine::gate::io::Answer;
     use assay_proto::clock::SystemClock;
     use assay_store::{Batch, EventState};
-    use std::collections::BTreeMap;
     use std::sync::Mutex;
     use tokio::sync::{Notify, Semaphore};
 
@@ -375,7 +393,7 @@ mod tests {
     #[async_trait::async_trait]
     impl Facts for World {
         async fn facts(&self, change: &ChangeId) -> Result<Vec<ChangeFacts>, Trouble> {
-            if *self.stuck.lock().unwrap() == Some(change.number) {
+            if change.source.as_str() == "down" || *self.stuck.lock().unwrap() == Some(change.number) {
                 tokio::task::yield_now().await;
                 return Err(Trouble("no answer".to_owned()));
             }
@@ -454,7 +472,11 @@ mod tests {
     }
 
     fn event(key: &str, kind: EventKind, number: u64) -> Arrival {
-        let change = ChangeId { source: "gerrit".into(), number };
+        event_of("gerrit", key, kind, number)
+    }
+
+    fn event_of(source: &str, key: &str, kind: EventKind, number: u64) -> Arrival {
+        let change = ChangeId { source: source.into(), number };
         let change = Some(Patchset { change, patchset: 1 });
         let news = News::Event(Box::new(Event { change, ..Event::new("gerrit".into(), kind) }));
         Arrival { key: key.to_owned(), at: SystemClock.now(), news, made: None }
@@ -489,6 +511,22 @@ mod tests {
         );
         assert!(waiting().is_empty());
         assert_eq!(world.store.gate().unconsumed().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_down_takes_no_place_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(&dir).await;
+        let mut tasks = JoinSet::new();
+        let (intake, _end) = start(&world, &mut tasks);
+        world.up.add_permits(1);
+        let many = 1..=AT_ONCE as u64 + 8;
+        let down: Vec<_> = many
+            .map(|number| event_of("down", &number.to_string(), EventKind::CommentAdded, number))
+            .collect();
+        intake.receive(&"down".into(), &down, &[]).await.unwrap();
+        intake.receive(&"gerrit".into(), &[event("a", EventKind::CommentAdded, 1)], &[]).await.unwrap();
+        assert_eq!(world.heard(1).await, ["comment-added 1,1"]);
     }
 
     #[tokio::test]
