@@ -27,7 +27,7 @@ pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVers
 pub use error::StoreError;
 pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
-    StoredReceipt, StoredReport, Tried,
+    StoredReceipt, StoredReport, Tried, WaitingReport,
 };
 pub use knowledge::{
     AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,

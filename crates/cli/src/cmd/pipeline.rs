@@ -5,8 +5,8 @@ use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::{
-    Autohold, AutoholdList, BuildStatus, ConfigReload, Dequeue, Done, Enqueue, EnqueueRef, GateStatus,
-    HoldQueue, ItemStatus, NewAutohold, PipelineStatus, Promote, QueueStatus, Reverts,
+    Acknowledge, Autohold, AutoholdList, BuildStatus, ConfigReload, Dequeue, Done, Enqueue, EnqueueRef,
+    GateStatus, HoldQueue, ItemStatus, NewAutohold, PipelineStatus, Promote, QueueStatus, Reverts,
 };
 use serde::Serialize;
 use std::io::Write as _;
@@ -56,7 +56,9 @@ pub(crate) enum Pipeline {
         newrev: String,
     },
     /// Take a change out; what stands on it is tested anew.
-    #[command(after_help = "Example:\n  assay pipeline dequeue gate 1234")]
+    #[command(
+        after_help = "Examples:\n  assay pipeline dequeue gate 1234\n  assay pipeline dequeue gate 1234 --force   # its landing does not end"
+    )]
     Dequeue {
         /// The pipeline.
         pipeline: String,
@@ -66,6 +68,9 @@ pub(crate) enum Pipeline {
         /// Where the change lives (default: the pipeline's source).
         #[arg(long)]
         source: Option<String>,
+        /// Also while it is being landed. Nobody knows then whether it is in its branch, so its queue is held.
+        #[arg(long)]
+        force: bool,
     },
     /// Put changes at the head of their queue, in this order, each after what it needs.
     #[command(after_help = "Example:\n  assay pipeline promote gate 1300,2 1234,5")]
@@ -118,6 +123,14 @@ pub(crate) enum Pipeline {
     /// Keep the workspaces of the next failures of a job.
     #[command(subcommand)]
     Autohold(AutoholdCommand),
+    /// Take the commits of a branch that no receipt covers as they are: the alarm ends, and what comes next is looked at.
+    #[command(after_help = "Example:\n  assay pipeline acknowledge org/project master")]
+    Acknowledge {
+        /// The project.
+        project: String,
+        /// The branch.
+        branch: String,
+    },
     /// Read the configuration again; a bad one leaves the one before in force.
     Reload,
 }
@@ -169,11 +182,15 @@ impl Pipeline {
                 let wanted = EnqueueRef { pipeline, project, name, oldrev, newrev };
                 done(common, &client.post(&at("enqueue-ref"), &wanted)?);
             }
-            Self::Dequeue { pipeline, change, source } => {
-                done(common, &client.post(&at("dequeue"), &Dequeue { pipeline, change, source })?);
+            Self::Dequeue { pipeline, change, source, force } => {
+                let what = if force { "end-landing" } else { "dequeue" };
+                done(common, &client.post(&at(what), &Dequeue { pipeline, change, source })?);
             }
             Self::Promote { pipeline, changes, source } => {
                 done(common, &client.post(&at("promote"), &Promote { pipeline, changes, source })?);
+            }
+            Self::Acknowledge { project, branch } => {
+                done(common, &client.post(&at("acknowledge"), &Acknowledge { project, branch })?);
             }
             Self::Hold { pipeline, queue, reason } => {
                 let wanted = HoldQueue { pipeline, queue, reason: Some(reason) };

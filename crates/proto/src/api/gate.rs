@@ -274,7 +274,7 @@ pub struct EnqueueRef {
     pub newrev: String,
 }
 
-/// `POST gate/dequeue`.
+/// `POST gate/dequeue` and `POST gate/end-landing`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dequeue {
@@ -285,6 +285,16 @@ pub struct Dequeue {
     /// Where the change lives; the pipeline's source if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+}
+
+/// `POST gate/acknowledge`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acknowledge {
+    /// The project.
+    pub project: String,
+    /// The branch.
+    pub branch: String,
 }
 
 /// `POST gate/promote`.

@@ -7,7 +7,7 @@ use assay_engine::gate::change::RefUpdate;
 use assay_engine::gate::ids::{ChangeId, Oid, Patchset, PipelineName, QueueName, SourceName};
 use assay_engine::gate::io::{self, Command};
 use assay_engine::gate::reason::HoldReason;
-use assay_engine::gate::snapshot::Snapshot;
+use assay_engine::gate::snapshot::{ChangeQueue, Snapshot};
 use assay_engine::io::{Answer, Input};
 use assay_proto::api::gate as api;
 use axum::body::Bytes;
@@ -27,6 +27,8 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/gate/enqueue", post(enqueue))
         .route("/gate/enqueue-ref", post(enqueue_ref))
         .route("/gate/dequeue", post(dequeue))
+        .route("/gate/end-landing", post(end_landing))
+        .route("/gate/acknowledge", post(acknowledge))
         .route("/gate/promote", post(promote))
         .route("/gate/hold", post(hold))
         .route("/gate/release", post(release))
@@ -165,6 +167,27 @@ async fn enqueue_ref(
     Ok(done(format!("{} is in pipeline {pipeline}", wanted.name), item))
 }
 
+/// A patchset that is named must be the one that is there: another one was not meant.
+fn is_meant(
+    snapshot: &Snapshot,
+    pipeline: &PipelineName,
+    change: &ChangeId,
+    patchset: Option<u32>,
+) -> Result<(), Fault> {
+    let own = snapshot.item_of(pipeline, change).and_then(|item| {
+        let mut patchsets = item.changes.iter().map(|own| &own.merge.patchset);
+        patchsets.find(|own| own.change == *change).map(|own| own.patchset)
+    });
+    match (patchset, own) {
+        (Some(wanted), Some(own)) if wanted != own => Err(Fault::new(
+            StatusCode::CONFLICT,
+            format!("Pipeline {pipeline} has patchset {own} of change {change}, not {wanted}."),
+            format!("Say {},{own}, or {} for whichever is there.", change.number, change.number),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `POST gate/dequeue`
 async fn dequeue(
     State(app): State<Arc<App>>,
@@ -172,12 +195,68 @@ async fn dequeue(
     body: Bytes,
 ) -> Result<Json<api::Done>, Fault> {
     let wanted: api::Dequeue = read(&body, r#"Send {"pipeline": "gate", "change": "1234"}."#)?;
-    let (number, _) = numbers(&wanted.change)?;
-    let source = source_of(&app.gate(), &wanted.pipeline, wanted.source)?;
+    let (number, patchset) = numbers(&wanted.change)?;
+    let snapshot = app.gate();
+    let source = source_of(&snapshot, &wanted.pipeline, wanted.source)?;
     let pipeline = PipelineName::from(wanted.pipeline);
     let change = ChangeId { source, number };
+    is_meant(&snapshot, &pipeline, &change, patchset)?;
     command(&app, Command::Dequeue { pipeline: pipeline.clone(), change }, by).await?;
     Ok(done(format!("{number} is no longer in pipeline {pipeline}"), None))
+}
+
+/// `POST gate/end-landing`
+async fn end_landing(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let wanted: api::Dequeue = read(&body, r#"Send {"pipeline": "gate", "change": "1234"}."#)?;
+    let (number, patchset) = numbers(&wanted.change)?;
+    let snapshot = app.gate();
+    let source = source_of(&snapshot, &wanted.pipeline, wanted.source)?;
+    let pipeline = PipelineName::from(wanted.pipeline);
+    let change = ChangeId { source, number };
+    is_meant(&snapshot, &pipeline, &change, patchset)?;
+    let by = by.name();
+    let data = serde_json::json!({ "pipeline": pipeline.as_str(), "change": change.to_string() });
+    let command_of = Command::EndLanding { pipeline: pipeline.clone(), change: change.clone() };
+    command(&app, command_of, Who { by: by.clone() }).await?;
+    app.audit(&by, "gate_end_landing", data);
+    let Some(item) = snapshot.item_of(&pipeline, &change) else {
+        return Ok(done(format!("{number} is no longer in pipeline {pipeline}"), None));
+    };
+    app.end_landing(item.id);
+    let held =
+        app.gate().queues.get(&(pipeline.clone(), item.queue.clone())).and_then(|queue| queue.hold.clone());
+    let held = held.map(|(why, _)| format!("; queue {} is held: {why}", item.queue)).unwrap_or_default();
+    Ok(done(format!("{number} is no longer in pipeline {pipeline}{held}"), Some(item.id.0)))
+}
+
+/// `POST gate/acknowledge`
+async fn acknowledge(
+    State(app): State<Arc<App>>,
+    Query(by): Query<Who>,
+    body: Bytes,
+) -> Result<Json<api::Done>, Fault> {
+    let wanted: api::Acknowledge = read(&body, r#"Send {"project": "P", "branch": "master"}."#)?;
+    let (project, branch) = (wanted.project.as_str().into(), wanted.branch.as_str().into());
+    let Some(alarm) = app.acknowledge(&project, &branch).await? else {
+        let error = format!("No commit of {project} {branch} is without a receipt.");
+        return Err(Fault::not_found(
+            error,
+            "`assay pipeline status` names the branches that have such commits.",
+        ));
+    };
+    let (count, tip) = (alarm.count(), alarm.tip);
+    let data = serde_json::json!({
+        "project": project.as_str(), "branch": branch.as_str(), "commits": count, "tip": tip.as_str(),
+    });
+    app.audit(&by.name(), "gate_acknowledge", data);
+    Ok(done(
+        format!("{count} commits of {project} {branch} are taken as they are; it is walked from {tip} on"),
+        None,
+    ))
 }
 
 /// `POST gate/promote`
@@ -191,12 +270,16 @@ async fn promote(
     if wanted.changes.is_empty() {
         return Err(Fault::bad("There is no change to promote.", help));
     }
-    let source = source_of(&app.gate(), &wanted.pipeline, wanted.source)?;
+    let snapshot = app.gate();
+    let source = source_of(&snapshot, &wanted.pipeline, wanted.source)?;
+    let pipeline = PipelineName::from(wanted.pipeline);
     let mut changes = Vec::new();
     for text in &wanted.changes {
-        changes.push(ChangeId { source: source.clone(), number: numbers(text)?.0 });
+        let (number, patchset) = numbers(text)?;
+        let change = ChangeId { source: source.clone(), number };
+        is_meant(&snapshot, &pipeline, &change, patchset)?;
+        changes.push(change);
     }
-    let pipeline = PipelineName::from(wanted.pipeline);
     command(&app, Command::Promote { pipeline: pipeline.clone(), changes }, by).await?;
     Ok(done(format!("{} is at the head of its queue in {pipeline}", wanted.changes.join(", ")), None))
 }
@@ -252,8 +335,15 @@ async fn release(
 ) -> Result<Json<api::Done>, Fault> {
     let wanted: api::HoldQueue = read(&body, r#"Send {"pipeline": "gate", "queue": "integrated"}."#)?;
     let (pipeline, queue) = queue_of(&app.gate(), &wanted)?;
-    command(&app, Command::Release { pipeline, queue: queue.clone() }, by).await?;
-    Ok(done(format!("queue {queue} lands again"), None))
+    command(&app, Command::Release { pipeline: pipeline.clone(), queue: queue.clone() }, by).await?;
+    let next = app.gate().queues.get(&(pipeline, queue.clone())).and_then(|queue| queue.hold.clone());
+    Ok(done(
+        match next {
+            Some((why, _)) => format!("that hold of queue {queue} is over; there is another: {why}"),
+            None => format!("queue {queue} lands again"),
+        },
+        None,
+    ))
 }
 
 #[derive(Debug, Deserialize)]
@@ -270,8 +360,12 @@ async fn reverts(
     let snapshot = app.gate();
     let wanted = api::HoldQueue { pipeline, queue, reason: None };
     let key = queue_of(&snapshot, &wanted)?;
-    let held = snapshot.queues.get(&key).and_then(|queue| queue.hold.as_ref());
-    let Some((reason @ HoldReason::Partial { commits, .. }, _)) = held else {
+    let mut holds = snapshot.queues.get(&key).into_iter().flat_map(ChangeQueue::holds);
+    let partial = holds.find_map(|(reason, _)| match reason {
+        HoldReason::Partial { commits, .. } => Some((reason, commits)),
+        _ => None,
+    });
+    let Some((reason, commits)) = partial else {
         let help = "Reverts are offered while a queue is held because a part of a landing was refused; \
                     `assay pipeline status` says what is held and why.";
         return Err(Fault::not_found(

@@ -75,9 +75,13 @@ pub(crate) fn troubles(app: &App) -> Vec<String> {
     troubles.extend(waiting.map(|(source, why)| format!("events of {source} wait: {why}")));
     let landings = status.landings.iter();
     troubles.extend(landings.map(|(item, why)| format!("the landing of item {item} waits: {why}")));
+    let unpublished = status.unpublished.iter();
+    troubles.extend(
+        unpublished.map(|(project, why)| format!("receipts of {project} cannot be published: {why}")),
+    );
     for ((project, branch), alarm) in &status.alarms {
         if let Some((commit, problem)) = alarm.commits.first() {
-            let others = match alarm.commits.len() - 1 {
+            let others = match alarm.count() - 1 {
                 0 => String::new(),
                 more => format!(" (and {more} more)"),
             };

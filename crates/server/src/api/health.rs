@@ -31,7 +31,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fau
     let slots: u32 = online.iter().map(|worker| worker.slots).sum();
     let busy: usize = workers.iter().map(|worker| worker.jobs.len()).sum();
     let gate = app.gate.status();
-    let uncovered: usize = gate.alarms.values().map(|alarm| alarm.commits.len()).sum();
+    let uncovered: usize = gate.uncovered();
     let gauges = [
         ("assay_workers_online", "Workers that are connected.", online.len() as u64),
         ("assay_workers_known", "Workers that have ever connected.", workers.len() as u64),

@@ -512,6 +512,8 @@ mod tests {
             ("/gate/autoholds/7", 200),
             ("/gate/reload", 401),
             ("/gate/hold", 401),
+            ("/gate/end-landing", 401),
+            ("/gate/acknowledge", 401),
         ] {
             assert_eq!(status(Role::Operator, &Method::POST, path), operator, "{path}");
             assert_eq!(status(Role::Admin, &Method::POST, path), 200, "{path}");

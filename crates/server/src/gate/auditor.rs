@@ -10,10 +10,12 @@ use crate::app::App;
 use assay_engine::gate::config::{Config, Manager};
 use assay_engine::gate::ids::{BranchName, Oid, ProjectName, SourceName};
 use assay_git::{CommitId, History, Refspec};
-use assay_records::receipt::{Audit, CommitFacts, ObjectId, ReceiptProblem, Signer, TrustFile, audit};
-use assay_store::Epoch;
+use assay_records::receipt::{
+    Audit, CommitFacts, ObjectId, ReceiptProblem, Signer, TrustFile, Uncovered, audit,
+};
+use assay_store::{Epoch, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +24,37 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_mins(10);
 /// The longest that a fetch may take.
 const DEADLINE: Duration = Duration::from_mins(2);
+/// Commits of one alarm that are named; the others are counted.
+const NAMED: usize = 100;
 /// In the store's cursors.
 const SOURCE: &str = "auditor";
+
+/// Projects that somebody wants a look at.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    projects: Mutex<BTreeSet<ProjectName>>,
+    news: Notify,
+    /// One walk at a time, and none while an alarm is ended.
+    walking: tokio::sync::Mutex<()>,
+}
+
+impl Wishes {
+    pub(crate) fn wish(&self, projects: impl IntoIterator<Item = ProjectName>) {
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner).extend(projects);
+        self.news.notify_one();
+    }
+
+    /// What has been wished since the last time.
+    async fn next(&self) -> BTreeSet<ProjectName> {
+        loop {
+            let some = std::mem::take(&mut *self.projects.lock().unwrap_or_else(PoisonError::into_inner));
+            if !some.is_empty() {
+                return some;
+            }
+            self.news.notified().await;
+        }
+    }
+}
 
 /// Looks after branches.
 #[derive(Clone)]
@@ -32,17 +63,33 @@ pub(crate) struct Auditor {
     pub(crate) epoch: Epoch,
     pub(crate) signer: Arc<Signer>,
     pub(crate) repositories: Repositories,
-    /// Something has landed, or somebody wants a round.
-    pub(crate) wish: Arc<Notify>,
+    pub(crate) wishes: Arc<Wishes>,
 }
 
 impl Auditor {
     /// Goes its rounds until the end.
     pub(crate) async fn run(self, end: CancellationToken) {
+        let mut rounds = tokio::time::interval(EVERY);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let held = self.app.gate();
-            for project in gated(&held.config) {
-                let round = self.round(&project);
+            let wished = tokio::select! {
+                () = end.cancelled() => return,
+                _ = rounds.tick() => None,
+                some = self.wishes.next() => Some(some),
+            };
+            let projects = gated(&self.app.gate().config);
+            if wished.is_none() {
+                // What nobody walks any more is not vouched for here, and never will be.
+                self.app.gate.edit().alarms.retain(|(project, _), _| projects.contains(project));
+            }
+            for project in projects {
+                if wished.as_ref().is_some_and(|wished| !wished.contains(&project)) {
+                    continue;
+                }
+                let round = async {
+                    let _alone = self.wishes.walking.lock().await;
+                    self.round(&project).await
+                };
                 let done = tokio::select! {
                     () = end.cancelled() => return,
                     done = round => done,
@@ -50,11 +97,6 @@ impl Auditor {
                 if let Err(Trouble(why)) = done {
                     tracing::warn!(%project, why, "the branches cannot be audited now");
                 }
-            }
-            tokio::select! {
-                () = end.cancelled() => return,
-                () = self.wish.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
             }
         }
     }
@@ -69,17 +111,19 @@ impl Auditor {
         let busy = being_landed(&self.app.gate());
         let unpublished: BTreeMap<String, Vec<u8>> = store
             .gate()
-            .unpublished()
+            .unpublished_of(project, u32::MAX)
             .await
             .map_err(trouble)?
             .into_iter()
-            .filter(|receipt| receipt.project == *project)
             .map(|receipt| (receipt.commit.to_string(), receipt.body.into_bytes()))
             .collect();
         let (auditor, name) = (self.clone(), project.clone());
         let walk = move || auditor.walk(&name, &starts, &unpublished);
         let walked =
             tokio::task::spawn_blocking(walk).await.map_err(|error| Trouble(error.to_string()))??;
+        // A branch that is gone is vouched for by nobody.
+        let walks = |branch: &BranchName| walked.iter().any(|(other, ..)| other == branch);
+        self.app.gate.edit().alarms.retain(|(other, branch), _| other != project || walks(branch));
         // A landing that came to its end during the walk has its receipt in the store by now, or is still under way.
         let busy: BTreeSet<_> = busy.into_iter().chain(being_landed(&self.app.gate())).collect();
         let mut moved = Vec::new();
@@ -98,7 +142,7 @@ impl Auditor {
                 moved.push((cursor(project, &branch), Some(tip.to_string())));
                 self.app.gate.edit().alarms.remove(&key);
             } else if !busy.contains(&key) {
-                self.alarm(key, uncovered);
+                self.alarm(key, uncovered, tip);
             }
         }
         if !moved.is_empty() {
@@ -108,15 +152,21 @@ impl Auditor {
         Ok(())
     }
 
-    fn alarm(&self, key: (ProjectName, BranchName), commits: Vec<(Oid, String)>) {
-        let since = self.app.clock.now();
+    fn alarm(&self, key: (ProjectName, BranchName), mut commits: Vec<(Oid, String)>, tip: CommitId) {
+        let more = commits.len().saturating_sub(NAMED);
+        commits.truncate(NAMED);
+        let (since, tip) = (self.app.clock.now(), Oid::from(tip.to_string()));
         let mut status = self.app.gate.edit();
-        let known = status.alarms.get(&key).is_some_and(|alarm| alarm.commits == commits);
+        let known =
+            status.alarms.get(&key).is_some_and(|alarm| alarm.commits == commits && alarm.more == more);
         if !known {
             for (commit, problem) in &commits {
                 tracing::error!(project = %key.0, branch = %key.1, %commit, problem, "a commit that no receipt covers");
             }
-            status.alarms.insert(key, Alarm { commits, since });
+            if more > 0 {
+                tracing::error!(project = %key.0, branch = %key.1, more, "and more commits that no receipt covers");
+            }
+            status.alarms.insert(key, Alarm { commits, more, tip, since });
         }
     }
 
@@ -144,7 +194,21 @@ impl Auditor {
                 walked.push((branch, tip.commit, None));
                 continue;
             }
-            let trust = self.trust(project, &branch, start)?;
+            // A branch that was set back, or to something else, is walked to where it left the way; what cannot be told
+            // from its start is not walked at all.
+            let from: CommitId = start.parse().map_err(|error| trouble(&error))?;
+            let base = history.merge_base(from, tip.commit).map_err(|error| trouble(&error))?;
+            let left = (base != Some(from)).then(|| -> Result<Uncovered, Trouble> {
+                let problem = ReceiptProblem::StartNotInBranch(object(&from)?);
+                Ok(Uncovered { commit: object(&tip.commit)?, problem })
+            });
+            let left = left.transpose()?;
+            let Some(base) = base else {
+                let found = Audit { uncovered: left.into_iter().collect(), ..Audit::default() };
+                walked.push((branch, tip.commit, Some(found)));
+                continue;
+            };
+            let trust = self.trust(project, &branch, &base.to_string())?;
             let receipt = |commit: CommitId| match unpublished.get(&commit.to_string()) {
                 Some(bytes) => Ok(Some(bytes.clone())),
                 None => repos.read_receipt(&name, commit),
@@ -164,7 +228,8 @@ impl Auditor {
                 history.is_ancestor(old, new).map_err(|error| trouble(&error))
             };
             let tip_id = object(&tip.commit)?;
-            let found = audit(project.as_str(), branch.as_str(), &tip_id, &trust, lookup, is_ancestor)?;
+            let mut found = audit(project.as_str(), branch.as_str(), &tip_id, &trust, lookup, is_ancestor)?;
+            found.uncovered.splice(0..0, left);
             walked.push((branch, tip.commit, Some(found)));
         }
         Ok(walked)
@@ -179,6 +244,24 @@ impl Auditor {
             Trouble(errors.join("; "))
         })
     }
+}
+
+/// Ends the alarm of a branch: somebody has looked, and from where it stood then it is walked anew. The alarm that was.
+pub(crate) async fn acknowledge(
+    app: &App,
+    epoch: Epoch,
+    wishes: &Wishes,
+    project: &ProjectName,
+    branch: &BranchName,
+) -> Result<Option<Alarm>, StoreError> {
+    let _alone = wishes.walking.lock().await;
+    let key = (project.clone(), branch.clone());
+    let Some(alarm) = app.gate.status().alarms.remove(&key) else { return Ok(None) };
+    let moved = [(cursor(project, branch), Some(alarm.tip.to_string()))];
+    let source = SourceName::from(SOURCE);
+    app.store.gate().receive(epoch, &source, app.clock.now(), &[], &moved).await?;
+    app.gate.edit().alarms.remove(&key);
+    Ok(Some(alarm))
 }
 
 fn cursor(project: &ProjectName, branch: &BranchName) -> String {

@@ -31,18 +31,28 @@ impl Connections {
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, GerritError> {
         let connections = Self { gerrits: Arc::default(), state: state.to_owned(), clock: clock.clone() };
-        for (name, connection) in settings {
-            connections.replace(name, connection)?;
+        for (name, prepared) in connections.prepare(settings)? {
+            connections.put(name, prepared.gerrit);
         }
         Ok(connections)
     }
 
-    /// Puts a source in the place of the one that has this name.
-    pub(crate) fn replace(&self, name: &SourceName, connection: &Connection) -> Result<Gerrit, GerritError> {
-        let gerrit = Gerrit::new(options(name, connection, &self.state), self.clock.clone())?;
-        let mut gerrits = self.gerrits.write().unwrap_or_else(PoisonError::into_inner);
-        gerrits.insert(name.clone(), gerrit.clone());
-        Ok(gerrit)
+    /// Makes clients for these sources, all or none. None is in use yet.
+    pub(crate) fn prepare(
+        &self,
+        wanted: &BTreeMap<SourceName, Connection>,
+    ) -> Result<BTreeMap<SourceName, Prepared>, GerritError> {
+        let prepare = |(name, connection): (&SourceName, &Connection)| {
+            let files = secrets(connection);
+            let gerrit = Gerrit::new(options(name, connection, &self.state), self.clock.clone())?;
+            Ok((name.clone(), Prepared { gerrit, files }))
+        };
+        wanted.iter().map(prepare).collect()
+    }
+
+    /// Puts a client in the place of the one that has this name.
+    pub(crate) fn put(&self, name: SourceName, gerrit: Gerrit) {
+        self.gerrits.write().unwrap_or_else(PoisonError::into_inner).insert(name, gerrit);
     }
 
     /// Forgets a source.
@@ -56,6 +66,22 @@ impl Connections {
         let gerrits = self.gerrits.read().unwrap_or_else(PoisonError::into_inner);
         gerrits.get(name).cloned().ok_or_else(missing)
     }
+}
+
+/// A client that can be put in use.
+pub(crate) struct Prepared {
+    pub(crate) gerrit: Gerrit,
+    /// What was in the files that the client was made of: with other contents it has to be made anew.
+    pub(crate) files: Files,
+}
+
+/// The contents of files; none of one that cannot be read.
+pub(crate) type Files = Vec<Option<Vec<u8>>>;
+
+fn secrets(connection: &Connection) -> Files {
+    let files =
+        [&connection.password_file, &connection.token_file, &connection.ca_file, &connection.known_hosts];
+    files.into_iter().flatten().map(|file| fs_err::read(file).ok()).collect()
 }
 
 fn options(name: &SourceName, connection: &Connection, state: &Utf8Path) -> GerritOptions {
@@ -94,12 +120,10 @@ impl Facts for Connections {
 
 #[async_trait::async_trait]
 impl Reviews for Connections {
-    async fn standing(&self, change: &ChangeId) -> Result<Standing, Trouble> {
+    async fn standing(&self, change: &ChangeId) -> Result<Option<Standing>, Trouble> {
         let found = self.get(&change.source)?.change_status(change.number).await;
-        match found.map_err(|error| Trouble(error.to_string()))? {
-            Some(found) => Ok(Standing { status: found.status, patchset: found.patchset }),
-            None => Err(Trouble(format!("{} does not know change {change}", change.source))),
-        }
+        let found = found.map_err(|error| Trouble(error.to_string()))?;
+        Ok(found.map(|found| Standing { status: found.status, patchset: found.patchset }))
     }
 
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted {
@@ -131,7 +155,8 @@ impl Reviews for Connections {
         };
         let gerrit = match self.get(source) {
             Ok(gerrit) => gerrit,
-            Err(Trouble(why)) => return Told::Never(why),
+            // It may come back with the next configuration.
+            Err(Trouble(why)) => return Told::Later(why),
         };
         if look {
             match gerrit.is_delivered(report).await {
@@ -145,5 +170,66 @@ impl Reviews for Connections {
             Delivery::Refused(why) => Told::Never(why),
             Delivery::NotNow(why) | Delivery::InDoubt(why) => Told::Later(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_engine::gate::ids::ItemId;
+    use assay_proto::clock::SystemClock;
+
+    fn connections(dir: &Utf8Path, settings: &BTreeMap<SourceName, Connection>) -> Connections {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Connections::new(settings, dir, &clock).unwrap()
+    }
+
+    fn review() -> Report {
+        let change = ChangeId { source: "gerrit".into(), number: 1 };
+        let source = "gerrit".into();
+        Report {
+            id: (ItemId(1), 1),
+            about: Subject::Change(Patchset { change, patchset: 1 }),
+            project: "p".into(),
+            pipeline: "gate".into(),
+            action: ReportAction::Review { source, labels: Vec::new(), submit: false, flags: Vec::new() },
+            message: "Build succeeded.".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_told_to_a_source_that_is_not_there_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let told = connections(dir, &BTreeMap::new()).tell(&review(), false).await;
+        assert!(matches!(&told, Told::Later(why) if why.contains("[connection.gerrit]")), "{told:?}");
+    }
+
+    #[test]
+    fn clients_are_made_all_or_none_and_anew_with_another_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let (first, second) = (dir.join("first"), dir.join("second"));
+        let connection = |file: &Utf8Path| Connection {
+            host: "127.0.0.1".to_owned(),
+            port: 29418,
+            user: "zuul".to_owned(),
+            url: Some("http://127.0.0.1:1".to_owned()),
+            password_file: Some(file.to_owned()),
+            ..Connection::default()
+        };
+        fs_err::write(&first, "one").unwrap();
+        let mut wanted = BTreeMap::from([("a".into(), connection(&first))]);
+        let connections = connections(dir, &wanted);
+        let files = |wanted: &BTreeMap<SourceName, Connection>| {
+            connections.prepare(wanted).map(|all| all[&SourceName::from("a")].files.clone())
+        };
+        let before = files(&wanted).unwrap();
+        assert_eq!(files(&wanted).unwrap(), before);
+        fs_err::write(&first, "two").unwrap();
+        assert_ne!(files(&wanted).unwrap(), before);
+        wanted.insert("b".into(), connection(&second));
+        assert!(files(&wanted).is_err(), "the password of the second is not there");
+        assert!(connections.get(&"a".into()).is_ok() && connections.get(&"b".into()).is_err());
     }
 }

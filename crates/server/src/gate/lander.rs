@@ -3,10 +3,10 @@
 //! It always looks before it acts, and looks again afterwards; so a landing that was cut off anywhere is finished, or
 //! found to be finished, by simply beginning again. What cannot be known now is asked again until it can be.
 
-use super::ports::{Ground, Move, Pushed, Reviews, Submitted, Told, Trouble};
+use super::ports::{Ground, Ledger, Move, Pushed, Reviews, Standing, Submitted, Told, Trouble};
 use assay_engine::gate::change::{ChangeStatus, Subject};
 use assay_engine::gate::config::{LandingWay, ReportAction};
-use assay_engine::gate::ids::{BranchName, Patchset, ProjectName};
+use assay_engine::gate::ids::{BranchName, ItemId, Patchset, ProjectName};
 use assay_engine::gate::io::{InBranch, LandRequest, LandResult, Landing, Report, Tip};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ impl Pauses {
 pub(crate) struct Lander {
     pub(crate) ground: Arc<dyn Ground>,
     pub(crate) reviews: Arc<dyn Reviews>,
+    pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) pauses: Pauses,
 }
 
@@ -57,16 +58,19 @@ enum Where {
 
 impl Lander {
     /// Lands a request, however long it takes. `note` hears what keeps it, and `None` when that is over.
+    ///
+    /// With `idle`, which says why, nothing is done: what an earlier server has landed is found, the rest is refused.
     pub(crate) async fn land(
         &self,
         request: &LandRequest,
+        idle: Option<&str>,
         note: &(dyn Fn(Option<&str>) + Sync),
     ) -> LandResult {
         let mut tries = 0;
         loop {
             let landed = match request.way {
-                LandingWay::Submit => self.submit(request).await,
-                LandingWay::Push => self.push(request).await,
+                LandingWay::Submit => self.submit(request, idle).await,
+                LandingWay::Push => self.push(request, idle).await,
             };
             match landed {
                 Ok(result) => {
@@ -110,14 +114,14 @@ impl Lander {
         note(None);
     }
 
-    async fn submit(&self, request: &LandRequest) -> Result<LandResult, Trouble> {
+    async fn submit(&self, request: &LandRequest, idle: Option<&str>) -> Result<LandResult, Trouble> {
         let mut progress = Progress::default();
         // Everything is looked at before anything is done.
         let mut branches = BTreeSet::new();
         let mut open = Vec::new();
         for landing in &request.members {
             let first_on_branch = branches.insert((&landing.project, &landing.branch));
-            match self.look(landing, first_on_branch).await? {
+            match self.look(landing, first_on_branch, request.item).await? {
                 Where::Landed(tip) => progress.landed.push((landing, tip)),
                 Where::Open => open.push(landing),
                 other => {
@@ -129,6 +133,9 @@ impl Lander {
         }
         if let Some(refusal) = progress.refusal() {
             return Ok(refusal);
+        }
+        if let Some(why) = idle {
+            return Ok(progress.ends_here(request, open.first().copied(), why));
         }
         // The votes that the submits need come first; with nothing left to submit, they are still owed.
         for report in reviews_of(request) {
@@ -166,15 +173,15 @@ impl Lander {
     async fn submit_one(&self, landing: &Landing, request: &LandRequest) -> Result<Where, Trouble> {
         let mut voted_again = false;
         loop {
-            match self.look(landing, true).await? {
+            match self.look(landing, true, request.item).await? {
                 Where::Open => {}
                 other => return Ok(other),
             }
             match self.reviews.submit(&landing.patchset, &landing.revision).await {
-                Submitted::Done => return self.look(landing, true).await,
+                Submitted::Done => return self.look(landing, true, request.item).await,
                 Submitted::InDoubt(why) => return Err(Trouble(why)),
                 Submitted::Refused(why) if voted_again => {
-                    return self.look_after_refusal(landing, why).await;
+                    return self.look_after_refusal(landing, request.item, why).await;
                 }
                 Submitted::Refused(why) => {
                     let mut gone = Vec::new();
@@ -184,7 +191,7 @@ impl Lander {
                         }
                     }
                     if gone.is_empty() {
-                        return self.look_after_refusal(landing, why).await;
+                        return self.look_after_refusal(landing, request.item, why).await;
                     }
                     voted_again = true;
                     for report in gone {
@@ -198,39 +205,60 @@ impl Lander {
     }
 
     /// A refusal may mean that it is merged already, or moved.
-    async fn look_after_refusal(&self, landing: &Landing, why: String) -> Result<Where, Trouble> {
-        Ok(match self.look(landing, true).await? {
+    async fn look_after_refusal(
+        &self,
+        landing: &Landing,
+        item: ItemId,
+        why: String,
+    ) -> Result<Where, Trouble> {
+        Ok(match self.look(landing, true, item).await? {
             Where::Open => Where::Refused(why),
             other => other,
         })
     }
 
     /// How far a member is, by what its source says and where its branch stands.
-    async fn look(&self, landing: &Landing, first_on_branch: bool) -> Result<Where, Trouble> {
-        let standing = self.reviews.standing(&landing.patchset.change).await?;
-        let tip = self.ground.look(&landing.project, &landing.branch).await?;
+    async fn look(&self, landing: &Landing, first_on_branch: bool, item: ItemId) -> Result<Where, Trouble> {
+        let change = &landing.patchset;
+        let Some(standing) = self.reviews.standing(&change.change).await? else {
+            return Ok(Where::Refused(no_change(landing)));
+        };
+        let Some(tip) = self.ground.look(&landing.project, &landing.branch).await? else {
+            return Ok(Where::Refused(no_branch(landing)));
+        };
         if standing.status != ChangeStatus::Merged {
             if let Some(why) = not_open(landing, &standing) {
                 return Ok(Where::Refused(why));
             }
             // The branch of a later member will stand where the earlier one takes it.
-            let in_place = tip.tree == landing.base.tree || !first_on_branch;
-            return Ok(if in_place { Where::Open } else { Where::Moved(tip) });
+            if tip.tree == landing.base.tree || !first_on_branch {
+                return Ok(Where::Open);
+            }
+            // A submit whose answer was lost may have come through between the two looks.
+            let standing = self.reviews.standing(&change.change).await?;
+            if standing.is_some_and(|standing| standing.status == ChangeStatus::Merged) {
+                return Err(Trouble(format!("{change} was merged at this moment")));
+            }
+            return Ok(Where::Moved(tip));
         }
         if tip.tree == landing.tested.tree {
             return Ok(Where::Landed(tip));
         }
-        if tip.tree == landing.base.tree {
-            let (change, branch) = (&landing.patchset, &landing.branch);
-            return Err(Trouble(format!("{change} is merged, and {branch} does not show it yet")));
+        // Somebody may have been faster with the next commit, or with a revert, than we with this look. What another item
+        // has landed looks the same, where a change was reverted and landed again; its receipt tells them apart.
+        if let Some(landed) = self.ground.landed_as(landing, &tip).await? {
+            let by = self.ledger.signed_for(&landing.project, &landing.branch, &landed.commit).await?;
+            if by.is_none_or(|by| by == item) {
+                return Ok(Where::Landed(landed));
+            }
         }
-        // Somebody may have been faster with the next commit than we with this look.
-        let landed =
-            self.ground.landed_as(&landing.project, &tip, &landing.base.tree, &landing.tested.tree).await?;
-        Ok(landed.map_or(Where::Mismatch(tip), Where::Landed))
+        if tip.tree == landing.base.tree {
+            return Err(Trouble(format!("{change} is merged, and {} does not show it yet", landing.branch)));
+        }
+        Ok(Where::Mismatch(tip))
     }
 
-    async fn push(&self, request: &LandRequest) -> Result<LandResult, Trouble> {
+    async fn push(&self, request: &LandRequest, idle: Option<&str>) -> Result<LandResult, Trouble> {
         let mut progress = Progress::default();
         let groups = by_project(&request.members);
         let mut open = Vec::new();
@@ -247,6 +275,10 @@ impl Lander {
         }
         if let Some(refusal) = progress.refusal() {
             return Ok(refusal);
+        }
+        if let Some(why) = idle {
+            let first = open.first().and_then(|group| group.first()).copied();
+            return Ok(progress.ends_here(request, first, why));
         }
         for group in open {
             let Some(first) = group.first() else { continue };
@@ -272,18 +304,24 @@ impl Lander {
         let (mut landed, mut first) = (true, BTreeSet::new());
         for landing in group {
             let last = group.iter().rev().find(|other| other.branch == landing.branch).unwrap_or(landing);
-            let tip = self.ground.look(&landing.project, &landing.branch).await?;
+            let Some(tip) = self.ground.look(&landing.project, &landing.branch).await? else {
+                return Ok(Group::Not(landing, Where::Refused(no_branch(landing))));
+            };
             if self.ground.contains(&landing.project, &tip.commit, &last.tested.commit).await? {
                 continue;
             }
             if first.insert(&landing.branch) && tip.commit != landing.base.commit {
                 return Ok(Group::Not(landing, Where::Moved(tip)));
             }
-            let standing = self.reviews.standing(&landing.patchset.change).await?;
+            let Some(standing) = self.reviews.standing(&landing.patchset.change).await? else {
+                return Ok(Group::Not(landing, Where::Refused(no_change(landing))));
+            };
             if standing.status == ChangeStatus::Merged {
                 // A push whose answer was lost may have come through since the branch was looked at.
                 let tip = self.ground.look(&landing.project, &landing.branch).await?;
-                if self.ground.contains(&landing.project, &tip.commit, &last.tested.commit).await? {
+                if let Some(tip) = tip
+                    && self.ground.contains(&landing.project, &tip.commit, &last.tested.commit).await?
+                {
                     continue;
                 }
                 let why = format!("{} is merged already, and not as it was tested", landing.patchset);
@@ -350,6 +388,12 @@ impl<'a> Progress<'a> {
         })
     }
 
+    /// Nothing more may be done: what is in stays in, and `open` is refused.
+    fn ends_here(&mut self, request: &LandRequest, open: Option<&'a Landing>, why: &str) -> LandResult {
+        let end = open.and_then(|landing| self.end(landing, Where::Refused(why.to_owned())));
+        end.or_else(|| self.refusal()).unwrap_or_else(|| self.done(request))
+    }
+
     /// Everything has landed: the tips in the request's order.
     fn done(&self, request: &LandRequest) -> LandResult {
         let tip = |landing: &Landing| {
@@ -370,7 +414,15 @@ fn why_not(place: &Where, project: &ProjectName, branch: &BranchName) -> String 
     }
 }
 
-fn not_open(landing: &Landing, standing: &super::ports::Standing) -> Option<String> {
+fn no_change(landing: &Landing) -> String {
+    format!("{} does not know {} any more", landing.patchset.change.source, landing.patchset)
+}
+
+fn no_branch(landing: &Landing) -> String {
+    format!("{} has no branch {} any more", landing.project, landing.branch)
+}
+
+fn not_open(landing: &Landing, standing: &Standing) -> Option<String> {
     let Patchset { patchset, .. } = landing.patchset;
     if standing.status == ChangeStatus::Abandoned {
         return Some(format!("{} was abandoned", landing.patchset));

@@ -1,7 +1,8 @@
 //! The lander against a small world that can be cut off at every moment.
 
 use super::lander::{Lander, Pauses};
-use super::ports::{Ground, Move, Pushed, Reviews, Standing, Submitted, Told, Trouble};
+use super::ports::{Ground, Ledger, Move, Pushed, Reviews, Standing, Submitted, Told, Trouble};
+use super::receipts::predecessor;
 use assay_engine::gate::change::{ChangeStatus, Subject};
 use assay_engine::gate::config::{LandingWay, ReportAction};
 use assay_engine::gate::ids::{BranchName, ChangeId, ItemId, MergeId, Oid, Patchset, ProjectName};
@@ -33,6 +34,8 @@ struct Model {
     reject_push: bool,
     /// Merged changes take no reviews.
     deaf_when_merged: bool,
+    /// Commits that have receipts, with the items that landed them.
+    signed: BTreeMap<String, ItemId>,
 }
 
 #[derive(Clone, Default)]
@@ -78,22 +81,17 @@ fn trees(commit: &Oid) -> Vec<String> {
 
 #[async_trait::async_trait]
 impl Ground for World {
-    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble> {
+    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Option<Tip>, Trouble> {
         self.moment().await?;
         let key = key(project, branch);
-        Ok(self.with(|model| tip_of(&key, &model.branches[&key])))
+        Ok(self.with(|model| model.branches.get(&key).map(|trees| tip_of(&key, trees))))
     }
 
-    async fn landed_as(
-        &self,
-        _: &ProjectName,
-        tip: &Tip,
-        base: &Oid,
-        tested: &Oid,
-    ) -> Result<Option<Tip>, Trouble> {
+    async fn landed_as(&self, landing: &Landing, tip: &Tip) -> Result<Option<Tip>, Trouble> {
         self.moment().await?;
+        let (base, tested) = (&landing.base.tree, &landing.tested.tree);
         let all = trees(&tip.commit);
-        let place = all.windows(2).position(|two| two[0] == base.as_str() && two[1] == tested.as_str());
+        let place = all.windows(2).rposition(|two| two[0] == base.as_str() && two[1] == tested.as_str());
         Ok(place.map(|at| {
             let (name, _) = tip.commit.as_str().split_once('@').unwrap();
             Tip { commit: format!("{name}@{}", all[..at + 2].join("+")).into(), tree: tested.clone() }
@@ -133,11 +131,24 @@ impl Ground for World {
 }
 
 #[async_trait::async_trait]
-impl Reviews for World {
-    async fn standing(&self, change: &ChangeId) -> Result<Standing, Trouble> {
+impl Ledger for World {
+    async fn signed_for(
+        &self,
+        _: &ProjectName,
+        _: &BranchName,
+        commit: &Oid,
+    ) -> Result<Option<ItemId>, Trouble> {
         self.moment().await?;
-        let (status, patchset) = self.with(|model| model.changes[&change.number]);
-        Ok(Standing { status, patchset })
+        Ok(self.with(|model| model.signed.get(commit.as_str()).copied()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Reviews for World {
+    async fn standing(&self, change: &ChangeId) -> Result<Option<Standing>, Trouble> {
+        self.moment().await?;
+        let found = self.with(|model| model.changes.get(&change.number).copied());
+        Ok(found.map(|(status, patchset)| Standing { status, patchset }))
     }
 
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted {
@@ -261,13 +272,14 @@ fn world(branches: &[(&str, &str)], changes: &[u64]) -> World {
 
 fn lander(world: &World) -> Lander {
     let pauses = Pauses { first: Duration::ZERO, most: Duration::ZERO };
-    Lander { ground: Arc::new(world.clone()), reviews: Arc::new(world.clone()), pauses }
+    let world = Arc::new(world.clone());
+    Lander { ground: world.clone(), reviews: world.clone(), ledger: world, pauses }
 }
 
 /// As the service does it, which signs in between.
 async fn land(world: &World, request: &LandRequest) -> LandResult {
     let lander = lander(world);
-    let result = lander.land(request, &|_| {}).await;
+    let result = lander.land(request, None, &|_| {}).await;
     if matches!(result, LandResult::Landed { .. }) {
         lander.tell(request, &|_| {}).await;
     }
@@ -312,7 +324,7 @@ async fn what_passed_lands() {
 #[tokio::test]
 async fn what_may_not_land_does_not() {
     type Change = fn(&mut Model);
-    let cases: [(&str, [&str; 2], Change); 6] = [
+    let cases: [(&str, [&str; 2], Change); 8] = [
         ("abandoned", ["refused: 1,1 was abandoned"; 2], |model| {
             model.changes.get_mut(&1).unwrap().0 = ChangeStatus::Abandoned;
         }),
@@ -327,6 +339,8 @@ async fn what_may_not_land_does_not() {
         }),
         ("refused", ["refused: the rule says no", "p/b@0+1 landed"], |model| model.refuse = Some(1)),
         ("rejected", ["p/b@0+1 landed", "refused: no right to push"], |model| model.reject_push = true),
+        ("deleted", ["refused: gerrit does not know 1,1 any more"; 2], |model| model.changes.clear()),
+        ("no branch", ["refused: p has no branch b any more"; 2], |model| model.branches.clear()),
     ];
     for (name, expected, change) in cases {
         for (way, expected) in BOTH.into_iter().zip(expected) {
@@ -370,7 +384,7 @@ async fn trouble_is_waited_out_and_visible() {
             let noted = Mutex::new(Vec::new());
             let request = request(way, &["1 p/b 0 1"]);
             let note = |why: Option<&str>| noted.lock().unwrap().push(why.map(str::to_owned));
-            let result = lander(&world).land(&request, &note).await;
+            let result = lander(&world).land(&request, None, &note).await;
             assert_eq!(words(&result), "p/b@0+1 landed", "{way:?} {fail} {lose}");
             assert_eq!(world.with(|model| model.submits), 1, "never blindly again: {way:?} {fail} {lose}");
             let noted = noted.into_inner().unwrap();
@@ -409,7 +423,7 @@ async fn a_push_is_done_before_its_review_can_be_told() {
     let world = world(&[("p/b", "0")], &[1]);
     let request = request(LandingWay::Push, &["1 p/b 0 1"]);
     let lander = lander(&world);
-    let result = lander.land(&request, &|_| {}).await;
+    let result = lander.land(&request, None, &|_| {}).await;
     assert_eq!((words(&result).as_str(), world.with(|model| model.tellings)), ("p/b@0+1 landed", 0));
     world.with(|model| model.fail = 3);
     let noted = Mutex::new(Vec::new());
@@ -457,6 +471,90 @@ async fn a_push_of_the_server_before_may_come_through_at_any_moment() {
         .await;
         assert_eq!(words(&result), "p/b@0+1 p/b@0+1+2 landed", "after {polls}");
     }
+}
+
+/// So may its submits.
+#[tokio::test]
+async fn a_submit_of_the_server_before_may_come_through_at_any_moment() {
+    for polls in 1..60 {
+        let world = world(&[("p/b", "0")], &[1, 2]);
+        let request = request(LandingWay::Submit, &["1 p/b 0 1", "2 p/b 0+1 2"]);
+        let mut polled = 0;
+        let mut landing = Box::pin(land(&world, &request));
+        let result = std::future::poll_fn(|context| {
+            polled += 1;
+            if polled == polls {
+                world.with(|model| {
+                    for (change, tree) in [(1, "1"), (2, "2")] {
+                        if model.changes[&change].0 != ChangeStatus::Merged {
+                            merge_by_hand(model, change, "p/b", tree);
+                        }
+                    }
+                });
+            }
+            landing.as_mut().poll(context)
+        })
+        .await;
+        assert_eq!(words(&result), "p/b@0+1 p/b@0+1+2 landed", "after {polls}");
+    }
+}
+
+/// A server that is killed after its submit, and a revert before the next one looks.
+#[tokio::test]
+async fn what_landed_and_was_reverted_has_landed() {
+    let world = world(&[("p/b", "0+1+0")], &[1]);
+    world.with(|model| model.changes.get_mut(&1).unwrap().0 = ChangeStatus::Merged);
+    let request = request(LandingWay::Submit, &["1 p/b 0 1"]);
+    assert_eq!(words(&land(&world, &request).await), "p/b@0+1 landed");
+}
+
+#[tokio::test]
+async fn what_another_item_landed_before_a_revert_is_not_taken_for_this_one() {
+    let again = request(LandingWay::Submit, &["1 p/b 0+1+0 1"]);
+    let relanded = |foreign: Option<&str>| {
+        let world = world(&[("p/b", "0+1+0")], &[1]);
+        world.with(|model| {
+            model.signed.insert("p/b@0+1".to_owned(), ItemId(9));
+            model.foreign = foreign.map(str::to_owned);
+        });
+        world
+    };
+    assert_eq!(words(&land(&relanded(None), &again).await), "p/b@0+1+0+1 landed");
+    let odd = relanded(Some("f"));
+    assert_eq!(words(&land(&odd, &again).await), "mismatch p/b@0+1+0+f+1onf");
+}
+
+#[tokio::test]
+async fn a_staging_server_finds_what_has_landed_and_lands_nothing() {
+    let members = ["1 p/b 0 1", "2 q/b 0 2"];
+    for way in BOTH {
+        for (in_already, expected) in [
+            (0, "refused: staging"),
+            (1, "partial 1,1 as p/b@0+1 not 2,1: staging"),
+            (2, "p/b@0+1 q/b@0+2 landed"),
+        ] {
+            let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2]);
+            world.with(|model| {
+                for (change, place, tree) in &[(1, "p/b", "1"), (2, "q/b", "2")][..in_already] {
+                    merge_by_hand(model, *change, place, tree);
+                }
+            });
+            let result = lander(&world).land(&request(way, &members), Some("staging"), &|_| {}).await;
+            assert_eq!(words(&result), expected, "{way:?}");
+            assert_eq!(world.with(|model| (model.submits, model.tellings)), (0, 0), "{way:?}");
+        }
+    }
+}
+
+/// The base is behind another parent than the first.
+#[tokio::test]
+async fn what_an_author_merged_has_a_predecessor() {
+    let world = world(&[], &[]);
+    let landing = member("1 p/b 0 1");
+    let found = predecessor(&world, &landing, &landing.tested).await;
+    assert_eq!(found, Ok(landing.base.clone()));
+    let elsewhere = tip_of(&("p".to_owned(), "b".to_owned()), &["f".to_owned(), "1".to_owned()]);
+    assert!(predecessor(&world, &landing, &elsewhere).await.is_err());
 }
 
 #[tokio::test]

@@ -10,10 +10,10 @@ use assay_engine::gate::ids::ItemId;
 use assay_engine::gate::io::Report;
 use assay_engine::ids::Timestamp;
 use assay_proto::clock::Clock;
-use assay_store::{Epoch, Store, StoreError, StoredReport, Tried};
+use assay_store::{Epoch, Store, StoreError, StoredReport, Tried, WaitingReport};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -30,15 +30,20 @@ pub(crate) struct Outbox {
     pub(crate) post: Post,
     /// Nothing is sent; what would be is logged.
     pub(crate) staging: Arc<AtomicBool>,
-    /// Reports that an earlier server may have told without having been able to note it.
-    pub(crate) doubtful: Arc<BTreeSet<(ItemId, u32)>>,
+    /// Reports that may have been told without anybody having been able to note it, by an earlier server or this one.
+    pub(crate) doubtful: Arc<Mutex<BTreeSet<ReportId>>>,
 }
+
+/// A report's item and number.
+type ReportId = (ItemId, u32);
 
 /// What is told in order: everything about one change to one system.
 type Target = (String, String);
 
 /// Tellings at one time.
 const AT_ONCE: usize = 16;
+/// Tellings to one system at one time: one that hangs leaves places to the others.
+const TO_ONE: usize = AT_ONCE / 2;
 /// The longest that one telling may take.
 const DEADLINE: Duration = Duration::from_mins(5);
 /// The longest sleep: clocks may be set.
@@ -46,14 +51,12 @@ const LOOK: Duration = Duration::from_secs(30);
 
 impl Outbox {
     /// Tells what is there and what comes, until the end. `news` says that there may be something new.
-    pub(crate) async fn run(mut self, news: Arc<Notify>, end: CancellationToken) {
+    pub(crate) async fn run(self, news: Arc<Notify>, end: CancellationToken) {
         let mut busy: BTreeSet<Target> = BTreeSet::new();
         let mut tasks: JoinSet<Target> = JoinSet::new();
-        if let Ok(old) = self.store.gate().undelivered().await {
-            self.doubtful = Arc::new(old.iter().map(|stored| stored.report.id).collect());
-        }
+        let Some(mut targets) = self.take_up(&end).await else { return };
         loop {
-            let wake = match self.start_due(&mut busy, &mut tasks).await {
+            let wake = match self.start_due(&mut targets, &mut busy, &mut tasks).await {
                 Ok(wake) => wake,
                 Err(error) => {
                     tracing::warn!(%error, "the outbox cannot be read; it is tried again");
@@ -73,26 +76,72 @@ impl Outbox {
         }
     }
 
-    /// Begins with the first report of every target whose time has come; how long until the next one's.
+    /// What an earlier server has left, with its targets; `None` at the end. All of it may have been told.
+    async fn take_up(&self, end: &CancellationToken) -> Option<BTreeMap<ReportId, Target>> {
+        loop {
+            match self.store.gate().undelivered().await {
+                Ok(old) => {
+                    self.doubtful().extend(old.iter().map(|stored| stored.report.id));
+                    return Some(old.iter().map(|one| (one.report.id, target(&one.report))).collect());
+                }
+                Err(error) => tracing::warn!(%error, "the outbox cannot be read; it is tried again"),
+            }
+            tokio::select! {
+                () = end.cancelled() => return None,
+                () = tokio::time::sleep(self.pauses.after(4)) => {}
+            }
+        }
+    }
+
+    fn doubtful(&self) -> MutexGuard<'_, BTreeSet<ReportId>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first report of every target.
+    async fn firsts(
+        &self,
+        targets: &mut BTreeMap<ReportId, Target>,
+    ) -> Result<Vec<(Target, WaitingReport)>, StoreError> {
+        let waiting = self.store.gate().undelivered_keys().await?;
+        let ids: BTreeSet<ReportId> = waiting.iter().map(|one| one.id).collect();
+        targets.retain(|id, _| ids.contains(id));
+        let mut seen = BTreeSet::new();
+        let mut firsts = Vec::new();
+        for one in waiting {
+            if !targets.contains_key(&one.id)
+                && let Some(stored) = self.store.gate().report(one.id).await?
+            {
+                targets.insert(one.id, target(&stored.report));
+            }
+            let Some(target) = targets.get(&one.id) else { continue };
+            if seen.insert(target.clone()) {
+                firsts.push((target.clone(), one));
+            }
+        }
+        Ok(firsts)
+    }
+
+    /// Begins with the first report of every target whose time has come, those that have waited longest first; how long
+    /// until the next one's.
     async fn start_due(
         &self,
+        targets: &mut BTreeMap<ReportId, Target>,
         busy: &mut BTreeSet<Target>,
         tasks: &mut JoinSet<Target>,
     ) -> Result<Duration, StoreError> {
-        let mut first: BTreeMap<Target, StoredReport> = BTreeMap::new();
-        for stored in self.store.gate().undelivered().await? {
-            first.entry(target(&stored.report)).or_insert(stored);
-        }
+        let mut firsts = self.firsts(targets).await?;
+        firsts.sort_by_key(|(_, one)| (one.next_try, one.id));
         let now = self.clock.now();
         let mut wake = LOOK;
-        for (target, stored) in first {
-            let due = stored.next_try.map_or(Duration::ZERO, |at| until(now, at));
+        for (target, one) in firsts {
+            let due = one.next_try.map_or(Duration::ZERO, |at| until(now, at));
+            let to_it = busy.iter().filter(|(source, _)| *source == target.0).count();
             if !due.is_zero() {
                 wake = wake.min(due);
-            } else if tasks.len() < AT_ONCE && busy.insert(target.clone()) {
+            } else if tasks.len() < AT_ONCE && to_it < TO_ONE && busy.insert(target.clone()) {
                 let outbox = self.clone();
                 tasks.spawn(async move {
-                    outbox.deliver(&stored).await;
+                    outbox.deliver_one(one.id).await;
                     target
                 });
             }
@@ -100,9 +149,20 @@ impl Outbox {
         Ok(wake)
     }
 
+    async fn deliver_one(&self, id: ReportId) {
+        match self.store.gate().report(id).await {
+            Ok(Some(stored)) => self.deliver(&stored).await,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a report cannot be read; it is tried again");
+                tokio::time::sleep(self.pauses.after(4)).await;
+            }
+        }
+    }
+
     async fn deliver(&self, stored: &StoredReport) {
         let report = &stored.report;
-        let look = stored.attempts > 0 || self.doubtful.contains(&report.id);
+        let look = stored.attempts > 0 || self.doubtful().contains(&report.id);
         let told = match &report.action {
             _ if self.staging.load(Ordering::Relaxed) => {
                 tracing::info!(item = %report.id.0, about = %report.about, message = report.message, "staging: not sent");
@@ -130,10 +190,14 @@ impl Outbox {
                 Tried::Never { error }
             }
         };
-        if let Err(error) = self.store.gate().report_tried(self.epoch, report.id, &tried).await {
-            // It will be told again, and is found to be there.
-            tracing::warn!(%error, "what came of a report cannot be stored");
-            tokio::time::sleep(self.pauses.after(3)).await;
+        match self.store.gate().report_tried(self.epoch, report.id, &tried).await {
+            Ok(()) => drop(self.doubtful().remove(&report.id)),
+            Err(error) => {
+                // It will be told again, and is found to be there.
+                self.doubtful().insert(report.id);
+                tracing::warn!(%error, "what came of a report cannot be stored");
+                tokio::time::sleep(self.pauses.after(3)).await;
+            }
         }
     }
 }
@@ -163,7 +227,6 @@ mod tests {
     use assay_fakes::smtp::SmtpSink;
     use assay_proto::clock::{ManualClock, SystemClock};
     use assay_store::{Batch, Delivery};
-    use std::sync::Mutex;
 
     /// Takes reviews, and fails or loses answers as it is told.
     #[derive(Default)]
@@ -178,7 +241,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Reviews for Gerrit {
-        async fn standing(&self, _: &ChangeId) -> Result<Standing, Trouble> {
+        async fn standing(&self, _: &ChangeId) -> Result<Option<Standing>, Trouble> {
             Err(Trouble("not asked".to_owned()))
         }
         async fn submit(&self, _: &Patchset, _: &Oid) -> Submitted {
@@ -188,6 +251,9 @@ mod tests {
             Err(Trouble("not asked".to_owned()))
         }
         async fn tell(&self, report: &Report, look: bool) -> Told {
+            if target(report).0 == "a source that hangs" {
+                std::future::pending::<()>().await;
+            }
             let said = format!("{} {}", report.about, report.message);
             let mut told = self.told.lock().unwrap();
             if look {
@@ -281,6 +347,65 @@ mod tests {
         assert_eq!(told.len(), 3, "the one whose answer was lost is not told again: {told:?}");
         assert!(stored[0].attempts >= 4 && stored.iter().all(|one| one.delivery == Delivery::Delivered));
         assert!(*gerrit.looks.lock().unwrap() >= 3, "whoever tries again looks first");
+    }
+
+    #[tokio::test]
+    async fn a_source_that_hangs_leaves_places_to_the_others() {
+        let gerrit = Arc::new(Gerrit::default());
+        let (store, outbox, _dir) = outbox(&gerrit).await;
+        let hangs = |change| {
+            let source = "a source that hangs".into();
+            let review =
+                ReportAction::Review { source, labels: Vec::new(), submit: false, flags: Vec::new() };
+            report(change as i64, change, "never", Some(review))
+        };
+        let mut batch = Batch::default();
+        (1..=AT_ONCE as u64 + 4).map(hangs).for_each(|row| batch.push_gate(row));
+        batch.push_gate(report(100, 1, "told", None));
+        store.commit(outbox.epoch, &batch).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(outbox.run(Arc::default(), CancellationToken::new()));
+        let told = async {
+            while gerrit.told.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("in time");
+    }
+
+    #[tokio::test]
+    async fn what_is_told_and_cannot_be_noted_is_not_told_twice() {
+        let gerrit = Arc::new(Gerrit::default());
+        let (store, mut outbox, _dir) = outbox(&gerrit).await;
+        let mut batch = Batch::default();
+        batch.push_gate(report(1, 1, "once", None));
+        store.commit(outbox.epoch, &batch).await.unwrap();
+        let stored = store.gate().report((ItemId(1), 1)).await.unwrap().unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        outbox.deliver(&stored).await;
+        assert_eq!((gerrit.told.lock().unwrap().len(), *gerrit.looks.lock().unwrap()), (1, 0));
+        outbox.epoch = epoch;
+        outbox.deliver(&store.gate().report((ItemId(1), 1)).await.unwrap().unwrap()).await;
+        assert_eq!((gerrit.told.lock().unwrap().len(), *gerrit.looks.lock().unwrap()), (1, 1));
+        assert_eq!(store.gate().undelivered().await.unwrap(), []);
+    }
+
+    async fn outbox(gerrit: &Arc<Gerrit>) -> (Arc<dyn Store>, Outbox, tempfile::TempDir) {
+        let dir = quick_dir();
+        let path = dir.path().join("x.db");
+        let store = assay_store::open(&format!("sqlite:{}", path.to_str().unwrap())).await.unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        let outbox = Outbox {
+            store: store.clone(),
+            epoch,
+            clock: Arc::new(SystemClock),
+            reviews: gerrit.clone(),
+            pauses: Pauses { first: Duration::ZERO, most: Duration::ZERO },
+            post: Post::default(),
+            staging: Arc::default(),
+            doubtful: Arc::default(),
+        };
+        (store, outbox, dir)
     }
 
     /// The time between two looks of the next test; no pause is longer.

@@ -1,8 +1,8 @@
 //! What the gate's loops need of the rest of the world, so that each can be tested without it.
 
 use assay_engine::gate::change::{ChangeFacts, ChangeStatus};
-use assay_engine::gate::ids::{BranchName, ChangeId, Oid, Patchset, ProjectName};
-use assay_engine::gate::io::{Answer, Input, Report, Tip};
+use assay_engine::gate::ids::{BranchName, ChangeId, ItemId, Oid, Patchset, ProjectName};
+use assay_engine::gate::io::{Answer, Input, Landing, Report, Tip};
 use assay_store::EventId;
 
 /// Why an input could not be given to the gate.
@@ -40,18 +40,12 @@ pub(crate) struct Trouble(pub(crate) String);
 /// Where branches stand, and the way to move them.
 #[async_trait::async_trait]
 pub(crate) trait Ground: Send + Sync {
-    /// Where a branch stands now.
-    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble>;
+    /// Where a branch stands now; none if there is no such branch.
+    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Option<Tip>, Trouble>;
 
-    /// The commit on the way to `tip`, first parents only, that has the tree `tested` and stands on the tree `base`;
-    /// none if there is none among the latest thousand.
-    async fn landed_as(
-        &self,
-        project: &ProjectName,
-        tip: &Tip,
-        base: &Oid,
-        tested: &Oid,
-    ) -> Result<Option<Tip>, Trouble>;
+    /// The newest commit on the way to `tip`, first parents only, that has the tested tree and stands on the tree of the
+    /// base, or is the revision itself; none if there is none among the latest thousand.
+    async fn landed_as(&self, landing: &Landing, tip: &Tip) -> Result<Option<Tip>, Trouble>;
 
     /// The nearest commit below `commit`, first parents only, that has this tree.
     async fn below(&self, project: &ProjectName, commit: &Oid, tree: &Oid) -> Result<Option<Tip>, Trouble>;
@@ -61,6 +55,18 @@ pub(crate) trait Ground: Send + Sync {
 
     /// Moves branches of one project together, each only from where it is expected.
     async fn push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble>;
+}
+
+/// What has been signed for.
+#[async_trait::async_trait]
+pub(crate) trait Ledger: Send + Sync {
+    /// The item that landed a commit of a branch, if there is a receipt that says so.
+    async fn signed_for(
+        &self,
+        project: &ProjectName,
+        branch: &BranchName,
+        commit: &Oid,
+    ) -> Result<Option<ItemId>, Trouble>;
 }
 
 /// A branch to move.
@@ -124,8 +130,8 @@ pub(crate) trait Facts: Send + Sync {
 /// Where changes are reviewed.
 #[async_trait::async_trait]
 pub(crate) trait Reviews: Send + Sync {
-    /// Where a change stands.
-    async fn standing(&self, change: &ChangeId) -> Result<Standing, Trouble>;
+    /// Where a change stands; none if the source does not know it.
+    async fn standing(&self, change: &ChangeId) -> Result<Option<Standing>, Trouble>;
 
     /// Asks for this very revision to be merged.
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted;

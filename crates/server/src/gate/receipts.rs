@@ -1,11 +1,11 @@
 //! Receipts: what landed is signed for, stored, and published in its repository.
 
 use super::lander::Pauses;
-use super::ports::{Ground, Trouble};
+use super::ports::{Ground, Ledger, Trouble};
 use super::repos::Repositories;
 use assay_engine::gate::change::ChangeFacts;
 use assay_engine::gate::config::LandingWay;
-use assay_engine::gate::ids::{BranchName, Oid, ProjectName};
+use assay_engine::gate::ids::{BranchName, ItemId, Oid, ProjectName};
 use assay_engine::gate::io::{LandRequest, LandResult, Landing, Tip};
 use assay_engine::gate::item::{Build, Item, ItemChange, ItemJob, ItemPhase, JobState};
 use assay_engine::gate::snapshot::Snapshot;
@@ -25,7 +25,14 @@ use tokio_util::sync::CancellationToken;
 /// The longest that a publication may take.
 const DEADLINE: Duration = Duration::from_mins(2);
 /// Receipts of one project in one publication.
-const TOGETHER: usize = 100;
+const TOGETHER: u32 = 100;
+
+/// A project whose receipts could not be published.
+struct Failing {
+    tries: u32,
+    /// Not before.
+    next: Timestamp,
+}
 
 /// Signs, stores and publishes.
 #[derive(Clone)]
@@ -102,10 +109,7 @@ impl Receipts {
         let Landed { first, last, .. } = landed;
         let predecessor = match request.way {
             LandingWay::Push => first.base.clone(),
-            LandingWay::Submit => {
-                let below = self.ground.below(&last.project, &tip.commit, &first.base.tree).await?;
-                below.ok_or_else(|| Trouble(format!("{} has no parent with the tested base", tip.commit)))?
-            }
+            LandingWay::Submit => predecessor(self.ground.as_ref(), first, tip).await?,
         };
         let here =
             |change: &&ItemChange| change.merge.project == last.project && change.merge.branch == last.branch;
@@ -172,19 +176,20 @@ impl Receipts {
         Ok(jobs)
     }
 
-    /// Publishes what is stored and not published yet, until the end.
-    pub(crate) async fn publish(self, end: CancellationToken) {
-        let mut failed = 0;
+    /// Publishes what is stored and not published yet, until the end. `note` hears what keeps the receipts of a project,
+    /// and `None` when that is over.
+    pub(crate) async fn publish(
+        self,
+        note: impl Fn(&ProjectName, Option<&str>) + Send + Sync,
+        end: CancellationToken,
+    ) {
+        let mut failing = BTreeMap::new();
         loop {
-            let pause = match self.publish_all().await {
-                Ok(()) => {
-                    failed = 0;
-                    None
-                }
+            let pause = match self.publish_all(&mut failing, &note).await {
+                Ok(pause) => pause,
                 Err(Trouble(why)) => {
-                    failed += 1;
-                    tracing::warn!(why, "receipts cannot be published now; it is tried again");
-                    Some(self.pauses.after(failed))
+                    tracing::warn!(why, "receipts cannot be read now; it is tried again");
+                    Some(self.pauses.after(4))
                 }
             };
             let again = async {
@@ -201,28 +206,54 @@ impl Receipts {
         }
     }
 
-    /// Every project is tried, whatever becomes of the others; the last trouble.
-    async fn publish_all(&self) -> Result<(), Trouble> {
-        let trouble = |error: assay_store::StoreError| Trouble(error.to_string());
-        let mut projects: BTreeMap<ProjectName, Vec<StoredReceipt>> = BTreeMap::new();
-        for receipt in self.store.gate().unpublished().await.map_err(trouble)? {
-            projects.entry(receipt.project.clone()).or_default().push(receipt);
-        }
-        let mut last = Ok(());
-        for (project, receipts) in projects {
-            for some in receipts.chunks(TOGETHER) {
-                let published = self.publish_some(&project, some).await;
-                let tried = match &published {
-                    Ok(()) => Tried::Done { at: self.clock.now(), note: None },
-                    Err(Trouble(why)) => Tried::Later { at: self.clock.now(), error: why.clone() },
-                };
-                for receipt in some {
-                    self.store.gate().receipt_tried(self.epoch, receipt, &tried).await.map_err(trouble)?;
+    /// Every project whose time has come is tried, whatever becomes of the others; how long until the next one's.
+    async fn publish_all(
+        &self,
+        failing: &mut BTreeMap<ProjectName, Failing>,
+        note: &(impl Fn(&ProjectName, Option<&str>) + Sync),
+    ) -> Result<Option<Duration>, Trouble> {
+        let projects = self.store.gate().unpublished().await.map_err(|error| Trouble(error.to_string()))?;
+        failing.retain(|project, _| projects.contains(project));
+        for project in projects {
+            let tries = match failing.get(&project) {
+                Some(held) if held.next > self.clock.now() => continue,
+                Some(held) => held.tries + 1,
+                None => 1,
+            };
+            match self.publish_project(&project).await {
+                Ok(()) => {
+                    failing.remove(&project);
+                    note(&project, None);
                 }
-                last = last.and(published);
+                Err(Trouble(why)) => {
+                    tracing::warn!(%project, why, "receipts cannot be published now; it is tried again");
+                    note(&project, Some(&why));
+                    let pause = self.pauses.after(tries).as_micros() as i64;
+                    failing.insert(project, Failing { tries, next: Timestamp(self.clock.now().0 + pause) });
+                }
             }
         }
-        last
+        let now = self.clock.now();
+        let wait = |held: &Failing| Duration::from_micros((held.next.0 - now.0).max(0) as u64);
+        Ok(failing.values().map(wait).min())
+    }
+
+    /// Everything that a project has to publish, up to the first trouble.
+    async fn publish_project(&self, project: &ProjectName) -> Result<(), Trouble> {
+        let trouble = |error: assay_store::StoreError| Trouble(error.to_string());
+        loop {
+            let some = self.store.gate().unpublished_of(project, TOGETHER).await.map_err(trouble)?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            let published = self.publish_some(project, &some).await;
+            let tried = match &published {
+                Ok(()) => Tried::Done { at: self.clock.now(), note: None },
+                Err(Trouble(why)) => Tried::Later { at: self.clock.now(), error: why.clone() },
+            };
+            self.store.gate().receipts_tried(self.epoch, &some, &tried).await.map_err(trouble)?;
+            published?;
+        }
     }
 
     async fn publish_some(&self, project: &ProjectName, receipts: &[StoredReceipt]) -> Result<(), Trouble> {
@@ -246,6 +277,35 @@ impl Receipts {
             published.map_err(|error| Trouble(error.to_string()))
         };
         tokio::task::spawn_blocking(publish).await.unwrap_or_else(|error| Err(Trouble(error.to_string())))
+    }
+}
+
+/// What a branch was before `tip` was landed on it with `first` as the first member.
+///
+/// The base is behind another parent than the first where an author has merged the branch into what is landed.
+pub(super) async fn predecessor(ground: &dyn Ground, first: &Landing, tip: &Tip) -> Result<Tip, Trouble> {
+    if let Some(below) = ground.below(&first.project, &tip.commit, &first.base.tree).await? {
+        return Ok(below);
+    }
+    if ground.contains(&first.project, &tip.commit, &first.base.commit).await? {
+        return Ok(first.base.clone());
+    }
+    Err(Trouble(format!("{} has no parent with the tested base", tip.commit)))
+}
+
+/// The receipts in the store.
+pub(super) struct StoredLedger(pub(super) Arc<dyn Store>);
+
+#[async_trait::async_trait]
+impl Ledger for StoredLedger {
+    async fn signed_for(
+        &self,
+        project: &ProjectName,
+        branch: &BranchName,
+        commit: &Oid,
+    ) -> Result<Option<ItemId>, Trouble> {
+        let stored = self.0.gate().receipt(project, branch, commit).await;
+        Ok(stored.map_err(|error| Trouble(error.to_string()))?.map(|receipt| receipt.item))
     }
 }
 
@@ -359,4 +419,67 @@ pub(crate) fn being_landed(held: &Snapshot) -> BTreeSet<(ProjectName, BranchName
     });
     let members = requests.flat_map(|request| &request.members);
     members.map(|landing| (landing.project.clone(), landing.branch.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_proto::clock::ManualClock;
+    use camino::Utf8Path;
+    use std::sync::Mutex;
+
+    #[tokio::test]
+    async fn a_project_that_takes_no_receipts_is_tried_once_in_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let store = assay_store::open(&format!("sqlite:{}", dir.join("x.db"))).await.unwrap();
+        let epoch = store.acquire_leadership().await.unwrap();
+        for (project, count) in [("a", TOGETHER + 9), ("b", 1)] {
+            for number in 0..count {
+                let receipt = StoredReceipt {
+                    project: project.into(),
+                    branch: "master".into(),
+                    commit: format!("{number:040x}").into(),
+                    item: ItemId(1),
+                    body: "{}".to_owned(),
+                    signed_at: Timestamp(i64::from(number)),
+                    published_at: None,
+                    attempts: 0,
+                    last_error: None,
+                };
+                store.gate().save_receipt(epoch, &receipt).await.unwrap();
+            }
+        }
+        let repositories = Repositories::open(dir, BTreeMap::new()).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(1)));
+        let receipts = Receipts {
+            store: store.clone(),
+            epoch,
+            clock: clock.clone(),
+            signer: Arc::new(Signer::from_seed(&[1; 32])),
+            ground: Arc::new(repositories.clone()),
+            repositories,
+            pauses: Pauses { first: Duration::from_secs(1), most: Duration::from_secs(4) },
+            news: Arc::default(),
+        };
+        let noted = Mutex::new(BTreeMap::new());
+        let note = |project: &ProjectName, why: Option<&str>| {
+            noted.lock().unwrap().insert(project.to_string(), why.map(str::to_owned));
+        };
+        let attempts = async || -> u32 {
+            let left = store.gate().unpublished_of(&"a".into(), u32::MAX).await.unwrap();
+            left.iter().map(|receipt| receipt.attempts).sum()
+        };
+        let mut failing = BTreeMap::new();
+        for (advance, pause, expected) in
+            [(0, 1000, 1), (0, 1000, 1), (1_000_000, 2000, 2), (500_000, 1500, 2)]
+        {
+            clock.advance(advance);
+            let next = receipts.publish_all(&mut failing, &note).await.unwrap();
+            assert_eq!(next, Some(Duration::from_millis(pause)));
+            assert_eq!(attempts().await, expected * TOGETHER, "no further than the first trouble");
+        }
+        let noted = noted.into_inner().unwrap();
+        assert!(noted.len() == 2 && noted.values().all(Option::is_some), "{noted:?}");
+    }
 }

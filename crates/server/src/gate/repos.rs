@@ -6,7 +6,7 @@ use super::settings::Connection;
 use super::warm;
 use assay_engine::gate::config::{Config, MergeMode};
 use assay_engine::gate::ids::{BranchName, MergeId, Oid, ProjectName, SourceName, Uuid};
-use assay_engine::gate::io::{MergeFailure, MergeRequest, Merged, Moved, Tip, ToMerge};
+use assay_engine::gate::io::{Landing, MergeFailure, MergeRequest, Merged, Moved, Tip, ToMerge};
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::Timestamp;
 use assay_git::{GerritType, GitError, Message, Mode, PushRefusal, Refspec, Remote, Repos, Signature};
@@ -407,11 +407,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Repositories {
-    fn look_now(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble> {
+    fn look_now(&self, project: &ProjectName, branch: &BranchName) -> Result<Option<Tip>, Trouble> {
         let name = self.project(project)?;
         let parsed = branch.as_str().parse().map_err(trouble)?;
         let found = self.repos.look(&name, &parsed, DEADLINE).map_err(trouble)?;
-        found.map(tip).ok_or_else(|| Trouble(format!("{project} has no branch {branch}")))
+        Ok(found.map(tip))
     }
 
     /// The commits from `tip` on, first parents only, with their trees.
@@ -429,26 +429,27 @@ impl Repositories {
     }
 }
 
+/// The place in a branch, the newest first, at which a change went in as it was tested. A merge commit that its author
+/// made may have the branch as its second parent; where the branch is moved to it, it is the revision itself.
+fn landed_in<'a>(line: &'a [Tip], landing: &Landing) -> Option<&'a Tip> {
+    let on_base = |two: &[Tip]| two[1].tree == landing.base.tree || two[0].commit == landing.revision;
+    let found = line.windows(2).find(|two| two[0].tree == landing.tested.tree && on_base(two));
+    found.and_then(<[Tip]>::first)
+}
+
 #[async_trait::async_trait]
 impl Ground for Repositories {
-    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Tip, Trouble> {
+    async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Option<Tip>, Trouble> {
         let (repositories, project, branch) = (self.clone(), project.clone(), branch.clone());
         // Whoever looks expects a move.
         self.have_moved();
         blocking(move || repositories.look_now(&project, &branch)).await
     }
 
-    async fn landed_as(
-        &self,
-        project: &ProjectName,
-        tip: &Tip,
-        base: &Oid,
-        tested: &Oid,
-    ) -> Result<Option<Tip>, Trouble> {
-        let (repositories, project, from) = (self.clone(), project.clone(), tip.commit.clone());
+    async fn landed_as(&self, landing: &Landing, tip: &Tip) -> Result<Option<Tip>, Trouble> {
+        let (repositories, project, from) = (self.clone(), landing.project.clone(), tip.commit.clone());
         let line = blocking(move || repositories.line(&project, &from, BACK)).await?;
-        let found = line.windows(2).find(|two| two[0].tree == *tested && two[1].tree == *base);
-        Ok(found.map(|two| two[0].clone()))
+        Ok(landed_in(&line, landing).cloned())
     }
 
     async fn below(&self, project: &ProjectName, commit: &Oid, tree: &Oid) -> Result<Option<Tip>, Trouble> {
@@ -493,5 +494,42 @@ impl Ground for Repositories {
             })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_engine::gate::ids::{ChangeId, Patchset};
+
+    #[test]
+    fn where_a_change_went_in() {
+        let line = |text: &str| -> Vec<Tip> {
+            let tip = |one: &str| {
+                let (commit, tree) = one.split_once('=').unwrap();
+                Tip { commit: commit.into(), tree: tree.into() }
+            };
+            text.split(' ').map(tip).collect()
+        };
+        let change = ChangeId { source: "gerrit".into(), number: 1 };
+        let landing = Landing {
+            patchset: Patchset { change, patchset: 1 },
+            revision: "r".into(),
+            project: "p".into(),
+            branch: "b".into(),
+            base: Tip { commit: "b".into(), tree: "0".into() },
+            tested: Tip { commit: "t".into(), tree: "1".into() },
+        };
+        for (text, expected) in [
+            ("x=2 m=1 b=0 a=9", Some("m")),
+            ("x=2 m=1 f=3 b=0", None),
+            ("m=1 x=0 n=1 b=0", Some("m")),
+            // The author's own merge commit, whose first parent is the feature.
+            ("x=2 r=1 f=7 a=9", Some("r")),
+            ("x=2 r=4 f=7 a=9", None),
+        ] {
+            let found = landed_in(&line(text), &landing).map(|tip| tip.commit.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
     }
 }

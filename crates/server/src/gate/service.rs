@@ -1,7 +1,7 @@
 //! Starts the loops and holds what they share.
 
-use super::auditor::Auditor;
-use super::connections::Connections;
+use super::auditor::{self, Auditor, Wishes};
+use super::connections::{Connections, Files, Prepared};
 use super::decider::Driver;
 use super::hub::Ends;
 use super::intake::{Ears, Intake};
@@ -11,24 +11,27 @@ use super::mail::Post;
 use super::merger::{self, MergeAnswer, Wish};
 use super::outbox::Outbox;
 use super::ports::{Decider, Facts, Undecided};
-use super::receipts::Receipts;
+use super::receipts::{Receipts, StoredLedger};
 use super::repos::{RepoMachine, Repositories};
 use super::settings::{self, Connection, GateSettings, Settings};
+use super::status::Alarm;
 use super::timers::{self, Timers};
 use super::warm;
 use crate::ServerError;
 use crate::app::App;
 use crate::datadir::DataDir;
+use crate::fault::Fault;
 use assay_connect::gerrit::{Gerrit, SourceOptions};
 use assay_connect::{Arrival, Batch, Cursor, Inbox, InboxError, News, Source as _, Start, Tips};
 use assay_engine::gate::config::{Config, EventKind};
-use assay_engine::gate::ids::{ItemId, ProjectName, SourceName};
+use assay_engine::gate::ids::{BranchName, ItemId, ProjectName, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
 use assay_engine::ids::Timestamp;
 use assay_formats::diagnostic::Diagnostic;
 use assay_records::receipt::{PublicKey, Signer};
 use assay_store::Epoch;
 use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,9 +67,9 @@ pub(crate) struct Loops {
     pub(super) intake: Arc<Intake>,
     signer: Arc<Signer>,
     timers: Arc<Notify>,
-    audit: Arc<Notify>,
-    /// Landings under way.
-    landing: Mutex<BTreeSet<ItemId>>,
+    audit: Arc<Wishes>,
+    /// Landings under way, and what ends them by force.
+    landing: Mutex<BTreeMap<ItemId, CancellationToken>>,
     /// One reading at a time.
     reading: tokio::sync::Mutex<()>,
 }
@@ -74,6 +77,7 @@ pub(crate) struct Loops {
 /// A source that is listened to.
 struct Wired {
     connection: Connection,
+    files: Files,
     projects: BTreeSet<ProjectName>,
     end: CancellationToken,
     gone: tokio::task::JoinHandle<()>,
@@ -164,7 +168,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         intake: intake.clone(),
         signer: signer.clone(),
         timers: Arc::new(Notify::new()),
-        audit: Arc::new(Notify::new()),
+        audit: Arc::default(),
         landing: Mutex::default(),
         reading: tokio::sync::Mutex::default(),
     };
@@ -190,9 +194,22 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
             }
         }
     });
-    let lander = Lander { ground: Arc::new(repositories.clone()), reviews: connections.clone(), pauses };
+    let lander = Lander {
+        ground: Arc::new(repositories.clone()),
+        reviews: connections.clone(),
+        ledger: Arc::new(StoredLedger(app.store.clone())),
+        pauses,
+    };
     app.tasks.spawn(land(app.clone(), lander, receipts.clone(), landings, staging.clone(), end.clone()));
-    app.tasks.spawn(receipts.publish(end.clone()));
+    let status = app.clone();
+    let note = move |project: &ProjectName, why: Option<&str>| {
+        let unpublished = &mut status.gate.edit().unpublished;
+        match why {
+            Some(why) => drop(unpublished.insert(project.clone(), why.to_owned())),
+            None => drop(unpublished.remove(project)),
+        }
+    };
+    app.tasks.spawn(receipts.publish(note, end.clone()));
     let outbox = Outbox {
         store: app.store.clone(),
         epoch,
@@ -204,7 +221,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         doubtful: Arc::default(),
     };
     app.tasks.spawn(outbox.run(app.gate.reports.clone(), end.clone()));
-    let auditor = Auditor { app: app.clone(), epoch, signer, repositories, wish: audit };
+    let auditor = Auditor { app: app.clone(), epoch, signer, repositories, wishes: audit };
     app.tasks.spawn(begin(app.clone(), settings.connections, auditor, timers, end));
 }
 
@@ -220,10 +237,11 @@ async fn begin(
         // What earlier landings need is known whether or not there is a configuration now.
         loops.repositories.learn(&app.gate().config);
         // Sources are listened to whether or not the configuration is good.
-        if loops.reload().await.hash.is_none()
-            && let Err(why) = loops.connect(&app, &connections)
-        {
-            tracing::error!(why, "a source is not listened to");
+        if loops.reload().await.hash.is_none() {
+            match loops.connections.prepare(&connections) {
+                Ok(prepared) => loops.connect(&app, &connections, prepared),
+                Err(why) => tracing::error!(%why, "no source is listened to"),
+            }
         }
     }
     app.tasks.spawn(prune(app.clone(), auditor.epoch, end.clone()));
@@ -267,6 +285,23 @@ impl App {
     /// Where people push changes for a project's repository; `None` while the server starts.
     pub(crate) fn git_address(&self, project: &ProjectName) -> Option<String> {
         self.gate.loops.get()?.repositories.address(project)
+    }
+
+    /// Ends the alarm about commits of a branch that no receipt covers; the alarm that was.
+    pub(crate) async fn acknowledge(
+        &self,
+        project: &ProjectName,
+        branch: &BranchName,
+    ) -> Result<Option<Alarm>, Fault> {
+        let loops = self.gate.loops.get().ok_or_else(|| Fault::later("The server is starting.", 1))?;
+        Ok(auditor::acknowledge(self, loops.intake.epoch, &loops.audit, project, branch).await?)
+    }
+
+    /// Lets go of an item whose landing was ended by force.
+    pub(crate) fn end_landing(&self, item: ItemId) {
+        if let Some(landing) = self.gate.loops.get().and_then(|loops| loops.landing().remove(&item)) {
+            landing.cancel();
+        }
     }
 
     /// The key that receipts are signed with; `None` while the server starts.
@@ -317,18 +352,17 @@ async fn land(
         };
         let (Some(request), Some(loops)) = (request, app.gate.loops.get()) else { return };
         // Asked for again after the engine's state was made anew: one is enough.
-        if !loops.landing().insert(request.item) {
-            continue;
+        let mine = end.child_token();
+        match loops.landing().entry(request.item) {
+            Entry::Occupied(_) => continue,
+            Entry::Vacant(place) => drop(place.insert(mine.clone())),
         }
-        let (app, lander, receipts, end) = (app.clone(), lander.clone(), receipts.clone(), end.clone());
+        let (app, lander, receipts) = (app.clone(), lander.clone(), receipts.clone());
         let staging = staging.load(Ordering::Relaxed);
         app.clone().tasks.spawn(async move {
             tokio::select! {
-                () = end.cancelled() => {}
+                () = mine.cancelled() => drop(app.gate.edit().landings.remove(&request.item)),
                 () = land_one(&app, &lander, &receipts, &request, staging) => {}
-            }
-            if let Some(loops) = app.gate.loops.get() {
-                loops.landing().remove(&request.item);
             }
         });
     }
@@ -342,12 +376,9 @@ async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &Lan
             None => drop(status.landings.remove(&request.item)),
         }
     };
-    let result = if staging {
-        let why = "this server is staging (mode in assay.toml): it lands nothing".to_owned();
-        LandResult::Refused { why }
-    } else {
-        lander.land(request, &note).await
-    };
+    // What an earlier server has landed is signed for all the same.
+    let idle = staging.then_some("this server is staging (mode in assay.toml): it lands nothing");
+    let result = lander.land(request, idle, &note).await;
     // Before the gate hears of it: after that nobody would ask again for the receipt.
     let mut tries = 0;
     while let Err(trouble) = receipts.sign(request, &result, &app.gate()).await {
@@ -357,7 +388,7 @@ async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &Lan
         tokio::time::sleep(lander.pauses.after(tries)).await;
     }
     note(None);
-    if matches!(result, LandResult::Landed { .. }) {
+    if matches!(result, LandResult::Landed { .. }) && !staging {
         lander.tell(request, &note).await;
     }
     tracing::info!(item = %request.item, ?result, "a landing has ended");
@@ -369,7 +400,7 @@ async fn land_one(app: &App, lander: &Lander, receipts: &Receipts, request: &Lan
     {
         tracing::error!(why, "the gate does not take the end of a landing");
     }
-    loops.audit.notify_one();
+    loops.audit.wish(request.members.iter().map(|landing| landing.project.clone()));
 }
 
 /// Has what an event tells of fetched while the event is stored and its source is asked for facts.
@@ -509,7 +540,7 @@ async fn look_at_clock(
 }
 
 impl Loops {
-    fn landing(&self) -> std::sync::MutexGuard<'_, BTreeSet<ItemId>> {
+    fn landing(&self) -> std::sync::MutexGuard<'_, BTreeMap<ItemId, CancellationToken>> {
         self.landing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -563,6 +594,9 @@ impl Loops {
         config: Config,
         settings: Option<Settings>,
     ) -> Result<(), String> {
+        // What may fail comes before what cannot be taken back.
+        let prepared = settings.as_ref().map(|settings| self.connections.prepare(&settings.connections));
+        let prepared = prepared.transpose().map_err(|error| error.to_string())?;
         self.repositories.learn(&config);
         let known = app.gate().config.clone();
         // Nothing is configured and nothing ever was: no reason to store that.
@@ -570,8 +604,8 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate, mail, sign_in }) = settings {
-            self.connect(app, &connections)?;
+        if let (Some(Settings { connections, gate, mail, sign_in }), Some(prepared)) = (settings, prepared) {
+            self.connect(app, &connections, prepared);
             self.post.set(mail);
             app.providers.set(sign_in, gate.url.as_deref().unwrap_or(&self.address));
             self.staging.store(gate.staging, Ordering::Relaxed);
@@ -579,22 +613,32 @@ impl Loops {
             *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = gate;
         }
         self.timers.notify_one();
-        self.audit.notify_one();
+        self.audit.wish(app.gate().config.projects.keys().cloned());
         Ok(())
     }
 
     /// Listens to these sources: one that is there and the same goes on undisturbed, one that is different or gone ends.
-    fn connect(&self, app: &Arc<App>, wanted: &BTreeMap<SourceName, Connection>) -> Result<(), String> {
+    fn connect(
+        &self,
+        app: &Arc<App>,
+        wanted: &BTreeMap<SourceName, Connection>,
+        mut prepared: BTreeMap<SourceName, Prepared>,
+    ) {
         let mut wired = self.wired.lock().unwrap_or_else(PoisonError::into_inner);
         let projects: BTreeSet<_> = app.gate().config.projects.keys().cloned().collect();
         let stays = |name: &SourceName, one: &Wired| {
-            wanted.get(name) == Some(&one.connection) && one.projects == projects
+            wanted.get(name) == Some(&one.connection)
+                && prepared.get(name).is_some_and(|prepared| prepared.files == one.files)
+                && one.projects == projects
         };
         let mut ending: BTreeMap<SourceName, tokio::task::JoinHandle<()>> = BTreeMap::new();
         for (name, one) in wired.extract_if(.., |name, one| !stays(name, one)) {
             tracing::info!(source = %name, "no longer listened to as it was");
             one.end.cancel();
-            self.connections.remove(&name);
+            // One that is to be different stays until the new one takes its place: nobody finds it missing.
+            if !wanted.contains_key(&name) {
+                self.connections.remove(&name);
+            }
             app.gate.edit().sources.remove(&name);
             ending.insert(name, one.gone);
         }
@@ -603,7 +647,8 @@ impl Loops {
             if wired.contains_key(name) {
                 continue;
             }
-            let gerrit = self.connections.replace(name, connection).map_err(|error| error.to_string())?;
+            let Some(Prepared { gerrit, files }) = prepared.remove(name) else { continue };
+            self.connections.put(name.clone(), gerrit.clone());
             let end = app.shutdown.child_token();
             let before = ending.remove(name);
             let state = self.repositories.state().to_owned();
@@ -617,8 +662,7 @@ impl Loops {
                 futures_util::future::join(warm, listen).await;
             });
             let (connection, projects) = (connection.clone(), projects.clone());
-            wired.insert(name.clone(), Wired { connection, projects, end, gone });
+            wired.insert(name.clone(), Wired { connection, files, projects, end, gone });
         }
-        Ok(())
     }
 }

@@ -18,10 +18,19 @@ pub(crate) struct Status {
     pub(crate) sources: BTreeMap<SourceName, watch::Receiver<Health>>,
     /// The configuration.
     pub(crate) config: ConfigStatus,
+    /// What keeps the receipts of projects from being published.
+    pub(crate) unpublished: BTreeMap<ProjectName, String>,
     /// Commits without a receipt that were made after the gate's start.
     pub(crate) alarms: BTreeMap<(ProjectName, BranchName), Alarm>,
     /// Reporters log instead of sending.
     pub(crate) staging: bool,
+}
+
+impl Status {
+    /// How many commits nobody vouches for.
+    pub(crate) fn uncovered(&self) -> usize {
+        self.alarms.values().map(Alarm::count).sum()
+    }
 }
 
 /// What came of the latest reading of the configuration.
@@ -37,11 +46,22 @@ pub(crate) struct ConfigStatus {
     pub(crate) in_force: bool,
 }
 
+impl Alarm {
+    /// How many commits nobody vouches for.
+    pub(crate) fn count(&self) -> usize {
+        self.commits.len() + self.more
+    }
+}
+
 /// Commits that nobody vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Alarm {
-    /// The commits, the newest first, and what is wrong with each.
+    /// The newest commits, the newest first, and what is wrong with each.
     pub(crate) commits: Vec<(Oid, String)>,
+    /// How many others there are.
+    pub(crate) more: usize,
+    /// Where the branch stood.
+    pub(crate) tip: Oid,
     /// When they were found.
     pub(crate) since: Timestamp,
 }

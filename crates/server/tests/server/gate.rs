@@ -380,6 +380,28 @@ async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_no
     };
     tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
     assert_eq!(uncovered(&world).await, 1);
+    // A branch that is set back is walked to where it left the way, and no further.
+    let other = world.gerrit.commit(PROJECT, &tip, &[("other", Some("x\n"))], "Other\n").await.unwrap();
+    let acknowledge = async |status: u16| {
+        let body = serde_json::json!({ "project": PROJECT, "branch": "master" });
+        let path = "/api/assay/v1/gate/acknowledge";
+        let (found, body) = world.server().ask(reqwest::Method::POST, path, Some(body)).await;
+        assert_eq!(found, status, "{body}");
+    };
+    acknowledge(200).await;
+    assert_eq!(uncovered(&world).await, 0);
+    acknowledge(404).await;
+    world.gerrit.force_push(PROJECT, "master", &other).await.unwrap();
+    let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
+    assert_eq!(status, 200, "{body}");
+    let alarm = async {
+        while uncovered(&world).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
+    assert_eq!(uncovered(&world).await, 2, "that its start is gone, and the new commit");
+    acknowledge(200).await;
 
     fs_err::write(world.place.join("gate/gate.yaml"), "pipelines: [check, gat]\nprojekts: {}\n").unwrap();
     let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
@@ -442,6 +464,9 @@ async fn what_is_different_is_connected_anew_and_the_rest_goes_on() {
     assert!(staging().await, "the mode is the new one");
     let (status, body) = reload(&format!("{first}\n{}", more.replace("user", "usr"))).await;
     assert!(status.is_client_error(), "{status} {body}");
+    let no_password = format!("{more}url = \"http://127.0.0.1:1\"\npassword-file = \"nowhere\"\n");
+    let (status, body) = reload(&format!("{first}\n{no_password}")).await;
+    assert!(status.is_client_error() && body.to_string().contains("nowhere"), "{status} {body}");
     assert!(staging().await, "a bad file changes nothing");
     second.until_streams(1).await.unwrap();
     world.gerrit.refuse_logins(false);

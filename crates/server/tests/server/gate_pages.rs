@@ -215,6 +215,13 @@ async fn only_what_is_touched_is_sent_again() {
     let mut stale = client().get(gate.url("/gate/live?version=0.0")).send().await.unwrap();
     assert!(next(&mut stale).await.contains("event: stale"));
     let mut events = client().get(gate.url(&format!("/gate/live?version={version}"))).send().await.unwrap();
+    for (what, body) in [
+        ("dequeue", json!({"pipeline": "gate", "change": "2120,99"})),
+        ("promote", json!({"pipeline": "gate", "changes": ["2120,99"]})),
+    ] {
+        let (status, body) = gate.ask(Method::POST, &format!("/api/assay/v1/gate/{what}"), Some(body)).await;
+        assert_eq!(status, StatusCode::CONFLICT, "another patchset is meant: {body}");
+    }
     let (status, done) = gate
         .ask(Method::POST, "/api/assay/v1/gate/dequeue", Some(json!({"pipeline": "gate", "change": "2120"})))
         .await;

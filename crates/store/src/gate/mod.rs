@@ -176,6 +176,17 @@ pub struct StoredReport {
     pub delivered_at: Option<Timestamp>,
 }
 
+/// A report that waits for delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingReport {
+    /// Its item and number.
+    pub id: (ItemId, u32),
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Not before.
+    pub next_try: Option<Timestamp>,
+}
+
 /// What came of a try to deliver or publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tried {
@@ -277,6 +288,12 @@ pub trait GateStore: Send + Sync {
     /// Reports that wait for delivery, in the order in which they were made.
     async fn undelivered(&self) -> Result<Vec<StoredReport>, StoreError>;
 
+    /// The same without what they say.
+    async fn undelivered_keys(&self) -> Result<Vec<WaitingReport>, StoreError>;
+
+    /// One report.
+    async fn report(&self, report: (ItemId, u32)) -> Result<Option<StoredReport>, StoreError>;
+
     /// Notes what came of a try to deliver a report.
     async fn report_tried(
         &self,
@@ -339,14 +356,21 @@ pub trait GateStore: Send + Sync {
     /// Stores a receipt; one that is there stays.
     async fn save_receipt(&self, epoch: Epoch, receipt: &StoredReceipt) -> Result<(), StoreError>;
 
-    /// Receipts that are not published, the oldest first.
-    async fn unpublished(&self) -> Result<Vec<StoredReceipt>, StoreError>;
+    /// Projects with receipts that are not published.
+    async fn unpublished(&self) -> Result<Vec<ProjectName>, StoreError>;
 
-    /// Notes what came of a try to publish a receipt.
-    async fn receipt_tried(
+    /// Receipts of a project that are not published, the oldest first.
+    async fn unpublished_of(
+        &self,
+        project: &ProjectName,
+        limit: u32,
+    ) -> Result<Vec<StoredReceipt>, StoreError>;
+
+    /// Notes what came of a try to publish receipts together.
+    async fn receipts_tried(
         &self,
         epoch: Epoch,
-        receipt: &StoredReceipt,
+        receipts: &[StoredReceipt],
         tried: &Tried,
     ) -> Result<(), StoreError>;
 

@@ -3,7 +3,7 @@
 use super::batch::BUILD_COLUMNS;
 use super::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
-    StoredReceipt, StoredReport, Tried,
+    StoredReceipt, StoredReport, Tried, WaitingReport,
 };
 use crate::codec::Fields;
 use crate::error::StoreError;
@@ -256,6 +256,26 @@ impl<B: Backend> GateStore for Sql<B> {
         self.list("list reports to deliver", sql, vec![], report).await
     }
 
+    async fn undelivered_keys(&self) -> Result<Vec<WaitingReport>, StoreError> {
+        let sql = "SELECT item, number, attempts, next_try FROM gate_reports WHERE state = 'waiting' \
+                   ORDER BY item, number";
+        self.list("list reports to deliver", sql.to_owned(), vec![], |row| {
+            let mut fields = Fields::new("gate_reports", row);
+            Ok(WaitingReport {
+                id: (ItemId(fields.int()?), fields.unsigned()?),
+                attempts: fields.unsigned()?,
+                next_try: fields.optional_time()?,
+            })
+        })
+        .await
+    }
+
+    async fn report(&self, (item, number): (ItemId, u32)) -> Result<Option<StoredReport>, StoreError> {
+        let sql = format!("SELECT {REPORT_COLUMNS} FROM gate_reports WHERE item = $1 AND number = $2");
+        let values = vec![item.0.into(), i64::from(number).into()];
+        Ok(self.list("read a report", sql, values, report).await?.pop())
+    }
+
     async fn report_tried(
         &self,
         epoch: Epoch,
@@ -424,35 +444,51 @@ impl<B: Backend> GateStore for Sql<B> {
         self.lead("store a receipt", epoch, statement).await
     }
 
-    async fn unpublished(&self) -> Result<Vec<StoredReceipt>, StoreError> {
-        let sql = format!(
-            "SELECT {RECEIPT_COLUMNS} FROM receipts WHERE published_at IS NULL ORDER BY signed_at, item"
-        );
-        self.list("list receipts to publish", sql, vec![], receipt).await
+    async fn unpublished(&self) -> Result<Vec<ProjectName>, StoreError> {
+        let sql = "SELECT DISTINCT project FROM receipts WHERE published_at IS NULL ORDER BY project";
+        let project = |row| Ok(Fields::new("receipts", row).text()?.into());
+        self.list("list projects with receipts to publish", sql.to_owned(), vec![], project).await
     }
 
-    async fn receipt_tried(
+    async fn unpublished_of(
+        &self,
+        project: &ProjectName,
+        limit: u32,
+    ) -> Result<Vec<StoredReceipt>, StoreError> {
+        let sql = format!(
+            "SELECT {RECEIPT_COLUMNS} FROM receipts WHERE published_at IS NULL AND project = $1 \
+             ORDER BY signed_at, item, branch, commit_id LIMIT $2"
+        );
+        let values = vec![project.as_str().into(), i64::from(limit).into()];
+        self.list("list receipts to publish", sql, values, receipt).await
+    }
+
+    async fn receipts_tried(
         &self,
         epoch: Epoch,
-        receipt: &StoredReceipt,
+        receipts: &[StoredReceipt],
         tried: &Tried,
     ) -> Result<(), StoreError> {
         let (published, error) = match tried {
             Tried::Done { at, note } => (Some(at.0), note.clone()),
             Tried::Later { error, .. } | Tried::Never { error } => (None, Some(error.clone())),
         };
-        let statement = Statement::new(
-            "UPDATE receipts SET published_at = $4, attempts = attempts + 1, last_error = $5 \
-             WHERE project = $1 AND branch = $2 AND commit_id = $3",
-            [
-                receipt.project.as_str().into(),
-                receipt.branch.as_str().into(),
-                receipt.commit.as_str().into(),
-                published.into(),
-                error.into(),
-            ],
-        );
-        self.lead("note a publication", epoch, statement).await
+        let statement = |receipt: &StoredReceipt| {
+            Statement::new(
+                "UPDATE receipts SET published_at = $4, attempts = attempts + 1, last_error = $5 \
+                 WHERE project = $1 AND branch = $2 AND commit_id = $3",
+                [
+                    receipt.project.as_str().into(),
+                    receipt.branch.as_str().into(),
+                    receipt.commit.as_str().into(),
+                    published.into(),
+                    error.clone().into(),
+                ],
+            )
+        };
+        let guard = Some(still_leader(epoch, &Batch::default()));
+        let statements = receipts.iter().map(statement).collect();
+        self.backend.write("note a publication", guard, statements).await.map(drop)
     }
 
     async fn receipt(

@@ -16,7 +16,9 @@ use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::io::{Effect, Input};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
-use assay_store::{Batch, Delivery, EventId, EventState, NewEvent, Store, StoredReceipt, Tried};
+use assay_store::{
+    Batch, Delivery, EventId, EventState, NewEvent, Store, StoredReceipt, Tried, WaitingReport,
+};
 use std::sync::Arc;
 
 fn at(seconds: i64) -> Timestamp {
@@ -366,6 +368,10 @@ pub(crate) async fn reports_wait_until_they_are_delivered(database: &Database) {
     let open = gate.undelivered().await.unwrap();
     assert_eq!(open.len(), 1);
     assert_eq!((open[0].attempts, open[0].next_try), (1, Some(at(30))));
+    let keys = gate.undelivered_keys().await.unwrap();
+    assert_eq!(keys, [WaitingReport { id: (ItemId(1), 1), attempts: 1, next_try: Some(at(30)) }]);
+    assert_eq!(gate.report((ItemId(1), 1)).await.unwrap().as_ref(), Some(&open[0]));
+    assert_eq!(gate.report((ItemId(9), 1)).await.unwrap(), None);
     assert_eq!(open[0].last_error.as_deref(), Some("no answer"));
     let of_item = gate.reports_of_item(ItemId(1)).await.unwrap();
     assert_eq!((of_item[1].delivery, of_item[1].delivered_at), (Delivery::Delivered, Some(at(40))));
@@ -391,12 +397,16 @@ pub(crate) async fn receipts(database: &Database) {
     };
     gate.save_receipt(epoch, &receipt).await.unwrap();
     gate.save_receipt(epoch, &StoredReceipt { body: "another".to_owned(), ..receipt.clone() }).await.unwrap();
-    assert_eq!(gate.unpublished().await.unwrap(), std::slice::from_ref(&receipt));
+    assert_eq!(gate.unpublished().await.unwrap(), ["a/b".into()]);
+    let open = async || gate.unpublished_of(&"a/b".into(), 9).await.unwrap();
+    assert_eq!(open().await, std::slice::from_ref(&receipt));
+    assert_eq!(gate.unpublished_of(&"a/c".into(), 9).await.unwrap(), []);
     let later = Tried::Later { at: at(2), error: "unreachable".to_owned() };
-    gate.receipt_tried(epoch, &receipt, &later).await.unwrap();
-    assert_eq!(gate.unpublished().await.unwrap()[0].last_error.as_deref(), Some("unreachable"));
-    gate.receipt_tried(epoch, &receipt, &Tried::Done { at: at(3), note: None }).await.unwrap();
-    assert_eq!(gate.unpublished().await.unwrap(), []);
+    let all = std::slice::from_ref(&receipt);
+    gate.receipts_tried(epoch, all, &later).await.unwrap();
+    assert_eq!(open().await[0].last_error.as_deref(), Some("unreachable"));
+    gate.receipts_tried(epoch, all, &Tried::Done { at: at(3), note: None }).await.unwrap();
+    assert_eq!((open().await, gate.unpublished().await.unwrap()), (vec![], vec![]));
     let found = gate.receipt(&receipt.project, &receipt.branch, &receipt.commit).await.unwrap().unwrap();
     assert_eq!((found.published_at, found.attempts, found.body.as_str()), (Some(at(3)), 2, "{}"));
     assert_eq!(gate.receipts_of_item(ItemId(1)).await.unwrap(), [found]);
