@@ -29,7 +29,7 @@ pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
     StoredReceipt, StoredReport, Tried,
 };
-pub use knowledge::{
+pub use knowledge::{Bug, BugFacts, BugFilter, BugId, RunMark, 
     AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
     EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product,
     SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets, User, UserId, UserRole,

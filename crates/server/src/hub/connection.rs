@@ -3,6 +3,7 @@
 use super::relay::Line;
 use crate::app::App;
 use crate::live::Live;
+use assay_engine::settings::JOB_TOKEN;
 use assay_engine::ids::{AttemptId, ConnectionId, JobId, WorkerName};
 use assay_engine::io::{self, Input, Verdict};
 use assay_engine::locks::ClusterId;
@@ -129,7 +130,8 @@ impl Conversation {
                 let retry = refusal.retry();
                 ToWorker::Refused { reason: refusal.to_string(), retry }
             }
-            io::Message::Assign { held, name, settings, place } => {
+            io::Message::Assign { held, name, mut settings, place } => {
+                settings.insert(JOB_TOKEN.to_owned(), self.app.guard.job_token(held));
                 self.take_up(held, place.cluster).await?;
                 ToWorker::Assign { held, job: held.attempt.job, name, settings, place }
             }
