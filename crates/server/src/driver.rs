@@ -431,7 +431,9 @@ fn refused(refusal: &Refusal) -> Fault {
         | Refusal::Impossible(_)
         | Refusal::NoParent { .. }
         | Refusal::TooLate { .. } => (StatusCode::BAD_REQUEST, "Correct the settings and post again."),
-        Refusal::NoWorker { .. } => (StatusCode::NOT_FOUND, "`assay worker list` shows those that there are."),
+        Refusal::NoWorker { .. } => {
+            (StatusCode::NOT_FOUND, "`assay worker list` shows those that there are.")
+        }
         Refusal::WorkerBusy { .. } => (StatusCode::CONFLICT, "Stop its process first."),
         Refusal::NoJob { .. } => (StatusCode::NOT_FOUND, "See the list of jobs for those that there are."),
         Refusal::StillOpen { .. } | Refusal::NotWaiting { .. } => {

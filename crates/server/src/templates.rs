@@ -1,12 +1,15 @@
 //! Templates from files: what a file says, put into the catalog.
 
-use crate::catalog::{Catalog, Draft};
 use crate::api::openqa::scheduling::yaml_of;
+use crate::catalog::{Catalog, Draft};
 use crate::products::for_planning;
 use assay_engine::product::Template;
-use assay_formats::openqa::{Changes, Known};
 use assay_engine::settings::{COVERED, is_secret_name};
-use assay_store::{CatalogRow, EntryKind, Group, JobTemplate, Machine, Product, SettingsMap, TestSuite};
+use assay_formats::openqa::{Changes, GroupFacts, Known};
+use assay_store::{
+    CatalogRow, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap,
+    TestSuite,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,7 +31,10 @@ pub(crate) fn names_secrets(text: &str) -> bool {
 /// What somebody has read who may not see secrets is no template to be loaded: the secrets would be lost.
 pub(crate) fn not_covered<'s>(all: impl IntoIterator<Item = &'s SettingsMap>) -> Result<(), String> {
     let covered = |settings: &&SettingsMap| {
-        settings.iter().find(|(key, value)| is_secret_name(key) && *value == COVERED).map(|(key, _)| key.clone())
+        settings
+            .iter()
+            .find(|(key, value)| is_secret_name(key) && *value == COVERED)
+            .map(|(key, _)| key.clone())
     };
     match all.into_iter().find_map(|settings| covered(&settings)) {
         Some(key) => Err(format!(
@@ -183,8 +189,57 @@ pub(crate) fn load(draft: &mut Draft, changes: &Changes) -> Result<Counts, Vec<S
         let before = before.map(|row| CatalogRow::Product(Product::clone(&row)));
         counts.put(draft, before, CatalogRow::Product(row));
     }
+    for facts in &changes.facts {
+        load_facts(draft, facts, &mut counts)?;
+    }
     load_templates(draft, changes, &mut counts)?;
     Ok(counts)
+}
+
+/// What a group keeps, and where it stands.
+fn load_facts(draft: &mut Draft, facts: &GroupFacts, counts: &mut Counts) -> Result<(), Vec<String>> {
+    let parent = match &facts.parent {
+        None => None,
+        Some(name) => {
+            let there = draft.catalog.parents.values().find(|parent| parent.name == *name);
+            Some(if let Some(parent) = there {
+                parent.id
+            } else {
+                let id = draft.new_id(EntryKind::ParentGroup);
+                let parent = ParentGroup { id, name: name.clone(), ..ParentGroup::default() };
+                draft.put(CatalogRow::ParentGroup(parent));
+                id
+            })
+        }
+    };
+    let there = draft.catalog.group_named(&facts.name).map(|group| Group::clone(group));
+    let id = there.as_ref().map_or_else(|| draft.new_id(EntryKind::Group), |group| group.id);
+    let properties = serde_json::to_value(&facts.numbers)
+        .and_then(serde_json::from_value::<GroupProperties>)
+        .map_err(|error| vec![format!("group {:?}: {error}", facts.name)])?;
+    let group = Group {
+        id,
+        parent,
+        name: facts.name.clone(),
+        description: facts.description.clone(),
+        sort_order: facts.sort_order,
+        template: there.as_ref().and_then(|group| group.template.clone()),
+        properties,
+    };
+    counts.put(draft, there.map(CatalogRow::Group), CatalogRow::Group(group));
+    Ok(())
+}
+
+fn facts_of(catalog: &Catalog, group: &Group) -> GroupFacts {
+    let said = serde_json::to_value(&group.properties).unwrap_or_default();
+    let said = said.as_object().into_iter().flatten();
+    GroupFacts {
+        name: group.name.clone(),
+        parent: group.parent.and_then(|id| catalog.parents.get(&id)).map(|parent| parent.name.clone()),
+        description: group.description.clone(),
+        sort_order: group.sort_order,
+        numbers: said.filter_map(|(key, value)| Some((key.clone(), value.as_i64()?))).collect(),
+    }
 }
 
 /// The group of that name, made if there is none.
@@ -278,6 +333,7 @@ fn everything(catalog: &Catalog) -> Changes {
             changes.templates.push(assay_formats::openqa::Grouped { group: named.name.clone(), template });
         }
     }
+    changes.facts = catalog.groups.values().map(|group| facts_of(catalog, group)).collect();
     for (id, group) in with_yaml {
         changes.groups.push(assay_formats::openqa::GroupFile {
             name: group.name.clone(),

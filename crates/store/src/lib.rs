@@ -29,10 +29,11 @@ pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
     StoredReceipt, StoredReport, Tried,
 };
-pub use knowledge::{Bug, BugFacts, BugFilter, BugId, RunMark, 
-    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
-    EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product,
-    SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets, User, UserId, UserRole,
+pub use knowledge::{
+    AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine,
+    ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets,
+    User, UserId, UserRole,
 };
 pub use types::{
     Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,

@@ -70,7 +70,9 @@ impl State {
             self.roomy_workers.insert(name.clone());
         }
         let size = |offer: &Option<Offer>| {
-            offer.as_ref().map(|offer| (offer.classes.clone(), offer.slots, offer.host.clone(), offer.drained))
+            offer
+                .as_ref()
+                .map(|offer| (offer.classes.clone(), offer.slots, offer.host.clone(), offer.drained))
         };
         if size(&old) == size(&new) {
             return;

@@ -55,6 +55,7 @@ async fn create(
     let target = CommentTarget::Job(job(&app, &id).await?);
     let id = openqa::say(&app, &operator.0, target, &new.text).await?;
     let made = app.store.knowledge().comment(CommentId(id)).await?;
-    let made = made.ok_or_else(|| Fault::not_found("The comment is gone again.", "Somebody has removed it."))?;
+    let made =
+        made.ok_or_else(|| Fault::not_found("The comment is gone again.", "Somebody has removed it."))?;
     Ok((StatusCode::CREATED, Json(shown(&made))))
 }

@@ -24,9 +24,9 @@ use crate::app::App;
 use crate::auth;
 use crate::fault::Fault;
 use assay_engine::ids::JobId;
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use axum::Router;
 use std::sync::Arc;
 
 pub(crate) use files::{FileQuery, MAX_STEPS, attempt_of, followed, serve_blob, serve_stream};
@@ -62,10 +62,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
 }
 
 async fn unknown() -> Fault {
-    Fault::not_found(
-        "There is nothing at this address.",
-        "See /api for what there is.",
-    )
+    Fault::not_found("There is nothing at this address.", "See /api for what there is.")
 }
 
 /// A job's number in an address.

@@ -60,6 +60,7 @@ fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<(Changes, Vec<Stri
                 all.suites.extend(changes.suites);
                 all.templates.extend(changes.templates);
                 all.groups.extend(changes.groups);
+                all.facts.extend(changes.facts);
             }
             None => wrong.extend(said),
         }

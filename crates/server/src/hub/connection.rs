@@ -3,12 +3,12 @@
 use super::relay::Line;
 use crate::app::App;
 use crate::live::Live;
-use assay_engine::settings::JOB_TOKEN;
 use assay_engine::ids::{AttemptId, ConnectionId, JobId, WorkerName};
 use assay_engine::io::{self, Input, Verdict};
 use assay_engine::locks::ClusterId;
 use assay_engine::reason::FenceReason;
 use assay_engine::settings::ClassSet;
+use assay_engine::settings::JOB_TOKEN;
 use assay_proto::api::Event;
 use assay_proto::worker::{Held, HoldVerdict, MAX_CHUNK, MAX_FRAME, PROTOCOL, Stream, ToServer, ToWorker};
 use assay_store::StoreError;

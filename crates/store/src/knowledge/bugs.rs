@@ -107,7 +107,8 @@ impl<B: Backend> Sql<B> {
             select.compare("created_at > ", after.0.into());
         }
         if let Some(before) = filter.stale_at {
-            select.compare("(refreshed = 0 OR known = 1) AND (refreshed = 0 OR updated_at < ", before.0.into());
+            select
+                .compare("(refreshed = 0 OR known = 1) AND (refreshed = 0 OR updated_at < ", before.0.into());
             select.sql.push(')');
         }
         select.sql.push_str(" ORDER BY id LIMIT ");

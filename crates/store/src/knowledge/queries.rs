@@ -1,8 +1,9 @@
 //! Knowledge in SQL that both databases understand.
 
 use super::{
-    AuditEvent, AuditFilter, Bug, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryKind,
-    KnowledgeStore, People, RunMark, StoredKey, Ticket, TicketKind, Tickets, User, UserId, UserRole,
+    AuditEvent, AuditFilter, Bug, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
+    CommentTarget, EntryKind, KnowledgeStore, People, RunMark, StoredKey, Ticket, TicketKind, Tickets, User,
+    UserId, UserRole,
 };
 use crate::codec::{Fields, contains_pattern, json, one_number, time};
 use crate::error::StoreError;

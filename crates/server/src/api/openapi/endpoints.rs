@@ -62,7 +62,10 @@ pub(crate) struct Field {
 /// What crosses in one direction.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
-    Object { name: String, example: Option<Value> },
+    Object {
+        name: String,
+        example: Option<Value>,
+    },
     Example(Value),
     /// Of this media type.
     Bytes(String),

@@ -8,13 +8,14 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use endpoints::{Access, Body, Endpoint, Place};
+pub(crate) use endpoints::{Access, Body, Endpoint, Field, Place};
+pub(crate) use schema::example;
 
 use crate::app::App;
+use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::Router;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};

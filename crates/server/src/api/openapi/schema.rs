@@ -126,7 +126,9 @@ struct Open {
 }
 
 fn field(open: &mut Open, above: &Above, line: &str) {
-    let Some((name, kind)) = line.trim_start_matches("pub ").trim_end_matches(',').split_once(':') else { return };
+    let Some((name, kind)) = line.trim_start_matches("pub ").trim_end_matches(',').split_once(':') else {
+        return;
+    };
     if above.attributes.contains("serde(flatten)") {
         open.schema["allOf"] = json!([of_type(kind)]);
         return;
@@ -190,7 +192,9 @@ pub(super) fn of_example(example: &Value) -> Value {
         Value::Number(number) if number.is_f64() => json!({"type": "number"}),
         Value::Number(_) => json!({"type": "integer"}),
         Value::String(_) => json!({"type": "string"}),
-        Value::Array(list) => json!({"type": "array", "items": list.first().map(of_example).unwrap_or(json!({}))}),
+        Value::Array(list) => {
+            json!({"type": "array", "items": list.first().map(of_example).unwrap_or(json!({}))})
+        }
         Value::Object(fields) => {
             let properties: Map<_, _> =
                 fields.iter().map(|(name, value)| (name.clone(), of_example(value))).collect();
@@ -200,7 +204,7 @@ pub(super) fn of_example(example: &Value) -> Value {
 }
 
 /// Something that fits the object: what must be there.
-pub(super) fn example(name: &str) -> Value {
+pub(crate) fn example(name: &str) -> Value {
     sample(&super::reference(name), 0)
 }
 

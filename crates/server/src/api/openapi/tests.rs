@@ -12,12 +12,16 @@ fn routes(prefix: &str, router: &Router<Arc<App>>) -> Routes {
     write!(text, "{router:?}").unwrap();
     // Methods by the router's number of the address …
     let mut methods: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
-    let begin = text.find("routes: ").expect("axum tells its routes differently now");
+    let end = text.find("fallback_router: ").expect("axum tells its fallback differently now");
+    let text = &text[..end];
     let node = text.find("node: ").expect("axum tells its addresses differently now");
-    for (number, piece) in text[begin..node].split("allow_header: ").skip(1).enumerate() {
-        let words = piece.split('"').nth(1).unwrap_or_default();
-        let words = words.split(',').filter(|word| !word.is_empty() && *word != "HEAD");
-        methods.insert(number, words.map(str::to_owned).collect());
+    for piece in text[..node].split("RouteId(").skip(1) {
+        let Some((number, rest)) = piece.split_once(')') else { continue };
+        let words = rest.split("allow_header: ").nth(1).and_then(|text| text.split('"').nth(1));
+        if let (Ok(number), Some(words)) = (number.parse(), words) {
+            let words = words.split(',').filter(|word| !word.is_empty() && *word != "HEAD");
+            methods.insert(number, words.map(str::to_owned).collect());
+        }
     }
     // … and its addresses, with the same numbers.
     let mut found = Routes::new();
@@ -27,6 +31,9 @@ fn routes(prefix: &str, router: &Router<Arc<App>>) -> Routes {
         if let (Ok(number), Some(path)) = (number.parse::<usize>(), path.strip_prefix('"')) {
             let path = path.split('"').next().unwrap_or_default();
             let methods = methods.get(&number).cloned().unwrap_or_default();
+            if path.contains("__private__") {
+                continue;
+            }
             found.entry(format!("{prefix}{path}")).or_default().extend(methods);
         }
     }
@@ -61,7 +68,10 @@ fn every_address_is_described_and_none_is_made_up() {
     let (there_is, described) = (pairs(&there_is), pairs(&described));
     let lacks: Vec<_> = there_is.difference(&described).collect();
     let made_up: Vec<_> = described.difference(&there_is).collect();
-    assert!(lacks.is_empty() && made_up.is_empty(), "endpoints.txt lacks {lacks:#?} and makes up {made_up:#?}");
+    assert!(
+        lacks.is_empty() && made_up.is_empty(),
+        "endpoints.txt lacks {lacks:#?} and makes up {made_up:#?}"
+    );
 }
 
 #[test]
@@ -70,10 +80,21 @@ fn every_object_is_described() {
     for endpoint in endpoints::checked() {
         for body in [&endpoint.body, &endpoint.answer].into_iter().flatten() {
             if let Body::Object { name, .. } = body {
-                assert!(schemas.contains_key(name), "{} {}: no object {name}", endpoint.method, endpoint.path);
+                assert!(
+                    schemas.contains_key(name),
+                    "{} {}: no object {name}",
+                    endpoint.method,
+                    endpoint.path
+                );
             }
         }
-        assert!(endpoint.summary.ends_with('.'), "{} {}: {:?}", endpoint.method, endpoint.path, endpoint.summary);
+        assert!(
+            endpoint.summary.ends_with('.'),
+            "{} {}: {:?}",
+            endpoint.method,
+            endpoint.path,
+            endpoint.summary
+        );
     }
     let text = serde_json::to_string(&document()).unwrap();
     for piece in text.split("#/components/schemas/").skip(1) {

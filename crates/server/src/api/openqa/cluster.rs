@@ -3,8 +3,8 @@
 //! The sender shows by `X-API-JobToken` which job it is; a job's token is its setting `JOBTOKEN`, and ends with the
 //! attempt. Whoever waits asks again and again, as openQA's tests do: 409 is "not now", 410 "never".
 
-use super::params::Params;
 use super::Wrong;
+use super::params::Params;
 use crate::app::App;
 use assay_engine::ids::{AttemptId, JobId};
 use assay_engine::io::{Answer, Input};

@@ -189,8 +189,7 @@ async fn show(
 async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     let names = ["distri", "version", "flavor", "arch", "build"];
     let [distri, version, flavor, arch, build] = params.required(names)?.map(|value| Some(value.to_owned()));
-    let filter =
-        RunFilter { distri, version, flavor, arch, build, limit: RECENT, ..RunFilter::default() };
+    let filter = RunFilter { distri, version, flavor, arch, build, limit: RECENT, ..RunFilter::default() };
     // Those that were refused have no jobs to tell about.
     let mut runs = app.store.product_runs(&filter).await?;
     runs.retain(|run| run.run.refused.is_none());

@@ -1,9 +1,9 @@
 //! `experimental/search`: where a word occurs among modules, suites, templates and groups.
 
+use super::Wrong;
 use super::job_view;
 use super::params::Params;
 use super::scheduling::yaml_of;
-use super::Wrong;
 use crate::app::App;
 use crate::catalog::Catalog;
 use assay_engine::settings::is_secret_name;
@@ -137,7 +137,8 @@ async fn search(
     }
     let most = params.number::<usize>("limit")?.unwrap_or(ROWS.0).min(ROWS.1);
     if !app.searches.allows(peer.ip(), app.clock.now().0 / 60_000_000) {
-        let error = format!("There were more than {A_MINUTE} searches within a minute; try again in the next one");
+        let error =
+            format!("There were more than {A_MINUTE} searches within a minute; try again in the next one");
         return Err(Wrong::new(StatusCode::TOO_MANY_REQUESTS, error));
     }
     let mut found = Found { word: word.to_lowercase(), results: Vec::new() };

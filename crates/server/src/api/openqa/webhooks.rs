@@ -25,11 +25,14 @@ pub(super) fn router() -> Router<Arc<App>> {
 fn check_signature(headers: &HeaderMap, body: &[u8]) -> Result<(), Wrong> {
     let forbidden = |why: &str| Wrong::new(StatusCode::FORBIDDEN, why);
     let token = personal_token(headers).ok_or_else(|| {
-        forbidden("Put USER:KEY:SECRET@ before the host of the payload URL, and the same as the webhook's secret")
+        forbidden(
+            "Put USER:KEY:SECRET@ before the host of the payload URL, and the same as the webhook's secret",
+        )
     })?;
     let given = headers.get("x-hub-signature-256").and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| hex::decode(value.strip_prefix("sha256=")?).ok());
-    let given = given.ok_or_else(|| forbidden("X-Hub-Signature-256 is missing: give the webhook a secret"))?;
+    let given =
+        given.ok_or_else(|| forbidden("X-Hub-Signature-256 is missing: give the webhook a secret"))?;
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, token.as_bytes());
     ring::hmac::verify(&key, body, &given)
         .map_err(|_| forbidden("X-Hub-Signature-256 does not fit: the webhook's secret is USER:KEY:SECRET"))

@@ -14,9 +14,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/workers", get(list).post(register))
-        .route("/workers/{id}", get(show).delete(forget))
+    Router::new().route("/workers", get(list).post(register)).route("/workers/{id}", get(show).delete(forget))
 }
 
 /// A number that stays the same as long as the worker has its name; workers have no numbers here.
