@@ -58,6 +58,7 @@ pub(crate) struct App {
     pub(crate) live: LiveAttempts,
     pub(crate) closers: Closers,
     pub(crate) told: crate::told::Told,
+    pub(crate) searches: crate::api::openqa::Searches,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
     /// Why nothing is decided now; see [`App::trouble`].

@@ -431,6 +431,10 @@ fn refused(refusal: &Refusal) -> Fault {
         | Refusal::Impossible(_)
         | Refusal::NoParent { .. }
         | Refusal::TooLate { .. } => (StatusCode::BAD_REQUEST, "Correct the settings and post again."),
+        Refusal::NoWorker { .. } => {
+            (StatusCode::NOT_FOUND, "`assay worker list` shows those that there are.")
+        }
+        Refusal::WorkerBusy { .. } => (StatusCode::CONFLICT, "Stop its process first."),
         Refusal::NoJob { .. } => (StatusCode::NOT_FOUND, "See the list of jobs for those that there are."),
         Refusal::StillOpen { .. } | Refusal::NotWaiting { .. } => {
             (StatusCode::CONFLICT, "Look at the job's page for how far it is.")
@@ -475,6 +479,10 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Obsolete(_) => "obsolete",
         Input::Release { .. } => "release",
         Input::ForceResult { .. } => "force result",
+        Input::SetDone { .. } => "set done",
+        Input::AskNow { .. } => "ask now",
+        Input::ForgetWorker { .. } => "forget worker",
+        Input::Drain { .. } => "drain",
         Input::DeleteJob { .. } => "delete job",
         Input::Known { then, .. } => kind_of(then),
         Input::CancelJob { .. } => "cancel job",

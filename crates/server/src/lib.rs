@@ -277,6 +277,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         live: live::LiveAttempts::default(),
         closers: app::Closers::default(),
         told: told::Told::default(),
+        searches: api::openqa::Searches::default(),
         gate: hub,
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),

@@ -329,7 +329,7 @@ pub(crate) fn parent_values(job: &JobRow) -> impl Iterator<Item = Vec<Value>> + 
 
 pub(crate) const RUNS: Upsert = Upsert {
     table: "product_runs",
-    columns: "id, distri, version, flavor, arch, build, created_at, jobs, obsoleted, body",
+    columns: "id, distri, version, flavor, arch, build, created_at, jobs, obsoleted, body, webhook",
     key: "id",
     changing: &["created_at"],
     same: Some(("created_at", "product_runs.created_at = excluded.created_at")),
@@ -348,6 +348,7 @@ pub(crate) fn run_values(run: &ProductRunRow) -> Result<Vec<Value>, StoreError> 
         json("product_runs", &run.jobs)?.into(),
         json("product_runs", &run.obsoleted)?.into(),
         json("product_runs", &run.run)?.into(),
+        Value::Text(run.run.webhook.clone()),
     ])
 }
 
@@ -431,9 +432,9 @@ pub(crate) fn save_streams(attempt: AttemptId, streams: &Streams) -> Result<Stat
 
 pub(crate) const WORKERS: Upsert = Upsert {
     table: "workers",
-    columns: "name, instance, host, version, slots, classes, status",
+    columns: "name, instance, host, version, slots, classes, status, drained_by",
     key: "name",
-    changing: &["instance", "host", "version", "slots", "classes", "status"],
+    changing: &["instance", "host", "version", "slots", "classes", "status", "drained_by"],
     same: None,
 };
 
@@ -446,6 +447,7 @@ pub(crate) fn worker_values(worker: &WorkerRow) -> Result<Vec<Value>, StoreError
         i64::from(worker.slots).into(),
         worker.classes.to_string().into(),
         json("workers", &worker.status)?.into(),
+        Value::Text(worker.drained_by.clone()),
     ])
 }
 
@@ -459,6 +461,7 @@ pub(crate) fn worker(row: Vec<Value>) -> Result<WorkerRow, StoreError> {
         slots: fields.unsigned()?,
         classes: ClassSet::parse(&fields.text()?),
         status: fields.json()?,
+        drained_by: fields.optional_text()?,
     })
 }
 

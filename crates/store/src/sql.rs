@@ -220,8 +220,11 @@ impl<B: Backend> Store for Sql<B> {
         statements.extend(codec::RUNS.statements(runs?));
         let attempts: Result<_, _> = batch.attempts.values().map(codec::attempt_values).collect();
         statements.extend(codec::ATTEMPTS.statements(attempts?));
-        let workers: Result<_, _> = batch.workers.values().map(codec::worker_values).collect();
+        let workers: Result<_, _> = batch.workers.values().flatten().map(codec::worker_values).collect();
         statements.extend(codec::WORKERS.statements(workers?));
+        for (name, _) in batch.workers.iter().filter(|(_, row)| row.is_none()) {
+            statements.push(Statement::new("DELETE FROM workers WHERE name = $1", [name.as_str().into()]));
+        }
         for queue in batch.queues.values() {
             statements.push(codec::save_queue(queue)?);
         }
@@ -367,7 +370,7 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
-        let sql = "SELECT name, instance, host, version, slots, classes, status FROM workers";
+        let sql = "SELECT name, instance, host, version, slots, classes, status, drained_by FROM workers";
         let rows = self.query("list workers", sql, vec![]).await?;
         let mut workers: Vec<_> = rows.into_iter().map(codec::worker).collect::<Result<_, _>>()?;
         workers.sort_by(|a, b| a.name.cmp(&b.name)); // here, because databases sort text as their locale says

@@ -79,6 +79,10 @@ impl Suspects {
             | Input::Obsolete(_)
             | Input::Release { .. }
             | Input::ForceResult { .. }
+            | Input::SetDone { .. }
+            | Input::AskNow { .. }
+            | Input::Drain { .. }
+            | Input::ForgetWorker { .. }
             | Input::DeleteJob { .. }
             | Input::CancelJob { .. }
             | Input::Disconnected { .. }
@@ -121,6 +125,10 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Obsolete(_)
         | Input::Release { .. }
         | Input::ForceResult { .. }
+        | Input::SetDone { .. }
+        | Input::AskNow { .. }
+        | Input::Drain { .. }
+        | Input::ForgetWorker { .. }
         | Input::DeleteJob { .. }
         | Input::CancelJob { .. }
         | Input::Gate(_)

@@ -1,5 +1,6 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
+mod api;
 mod assets;
 mod audit;
 mod cards;
@@ -52,6 +53,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(investigate::router())
         .merge(needles::router())
         .merge(workers::router())
+        .merge(api::router())
         .merge(audit::router())
         .merge(assets::router())
         .merge(login::router())

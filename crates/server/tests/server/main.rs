@@ -11,6 +11,7 @@ mod gate_pages;
 mod groups;
 mod knowledge;
 mod openqa;
+mod openqa_more;
 mod pages;
 mod people;
 mod restart;

@@ -238,7 +238,8 @@ pub(crate) async fn a_post_of_a_product_is_whole(database: &Database) {
         settings: settings.into(),
         by: "alice".to_owned(),
         failed: vec![problem],
-        left_out: Vec::new(),
+        webhook: Some("gh:pr:7".to_owned()),
+        ..ProductRun::default()
     };
     let obsolete = Obsolete {
         matching: [("DISTRI".to_owned(), "d".to_owned())].into(),
