@@ -76,7 +76,7 @@ impl App {
             result: row.state.end().map_or("none", |end| end.outcome.openqa()).into(),
             reason: reason_of(job),
             priority: row.priority,
-            settings: (row.settings.0.iter())
+            settings: (row.settings.iter())
                 .map(|(key, setting)| {
                     let shown = |value: &str| if is_secret_name(key) { COVERED } else { value }.to_owned();
                     let over = setting.over.iter().map(|(from, value)| (from.to_string(), shown(value)));
@@ -86,7 +86,7 @@ impl App {
                         origin: setting.from.to_string(),
                         over: over.collect(),
                     };
-                    (key.clone(), told)
+                    (key.to_owned(), told)
                 })
                 .collect(),
             created: rfc3339(row.created_at),

@@ -10,7 +10,6 @@ use crate::relations::{self, Node, Parent, ParentRef, Relation};
 use crate::rows::{JobRow, ProductRun, ProductRunRow, Retries, Row};
 use crate::settings::DEFAULT_PRIORITY;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 impl State {
     pub(super) fn post(&mut self, jobs: Vec<NewJob>) -> Result<Answer, Refusal> {
@@ -71,7 +70,7 @@ impl State {
             for merged in self.bonds.bind(*id, &row.parents) {
                 self.unqueue(merged);
             }
-            self.jobs.insert(*id, row);
+            self.jobs.insert(row);
         }
         self.last_job = base + i64::try_from(ids.len()).unwrap_or(0);
         let units: BTreeSet<JobId> = units.into_iter().map(|id| self.bonds.unit(id)).collect();
@@ -89,13 +88,13 @@ impl State {
         Ok(ids)
     }
 
-    fn new_row(&self, id: JobId, job: NewJob, run: Option<ProductRunId>, parents: Vec<Parent>) -> JobRow {
+    fn new_row(&mut self, id: JobId, job: NewJob, run: Option<ProductRunId>, parents: Vec<Parent>) -> JobRow {
         JobRow {
             id,
             name: job.settings.job_name(),
             priority: job.priority.unwrap_or(DEFAULT_PRIORITY),
-            classes: job.settings.classes(),
-            settings: Arc::new(job.settings),
+            classes: self.sharer.classes(&job.settings.classes()),
+            settings: self.sharer.settings(&job.settings.into()),
             group: job.group,
             run,
             parents,
@@ -244,8 +243,7 @@ impl State {
                 && (obsolete.except_build.is_none() || obsolete.except_build.as_deref() != build)
                 && !obsolete.spared.contains(&row.id)
         };
-        let jobs: Vec<JobId> =
-            self.jobs.range(..=last).filter(|(_, row)| meant(row)).map(|(id, _)| *id).collect();
+        let jobs: Vec<JobId> = self.jobs.range(..=last).filter(|row| meant(row)).map(|row| row.id).collect();
         let mut changed = Vec::new();
         for id in jobs {
             let Some(row) = self.jobs.get(&id) else { continue };

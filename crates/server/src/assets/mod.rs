@@ -208,7 +208,7 @@ fn state(upload: &Upload, offset: u64) -> UploadState {
 
 /// A job's settings as they are given.
 fn plain(job: &StoredJob) -> impl Iterator<Item = (&str, &str)> {
-    job.row.settings.0.iter().map(|(name, setting)| (name.as_str(), setting.value.as_str()))
+    job.row.settings.iter().map(|(name, setting)| (name, setting.value.as_str()))
 }
 
 /// The jobs whose private assets this one finds under their plain names.

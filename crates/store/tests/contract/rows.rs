@@ -155,8 +155,8 @@ pub(crate) async fn any_text_comes_back_as_it_was(database: &Database) {
     let ids = driver.post(jobs).await;
     for (id, text) in ids.into_iter().zip(texts) {
         let stored = driver.store.job(id).await.unwrap().unwrap();
-        assert_eq!(stored.row.settings.0["VALUE"].value, text);
-        assert_eq!(stored.row.settings.0["ünïcode"].value, text);
+        assert_eq!(stored.row.settings.get("VALUE").expect("a value"), text);
+        assert_eq!(stored.row.settings.get("ünïcode").expect("a value"), text);
         assert_eq!(Some(&stored.row), driver.state.job(id));
     }
     driver.hello("w:1", 1, 1).await;
