@@ -73,6 +73,9 @@ pub enum Hold {
     Assets {
         /// Their names.
         names: Vec<String>,
+        /// Why that takes longer than it should.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
     },
 }
 

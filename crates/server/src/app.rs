@@ -47,6 +47,7 @@ pub(crate) struct App {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
+    pub(crate) downloads: crate::downloads::Downloads,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,

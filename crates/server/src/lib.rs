@@ -26,6 +26,7 @@ mod assets;
 mod auth;
 mod catalog;
 mod datadir;
+mod downloads;
 mod driver;
 mod fault;
 mod gate;
@@ -258,6 +259,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let (hub, ends) = gate::Hub::new();
     let stop = shutdown.child_token();
     let tasks = TaskTracker::new();
+    let (downloads, wishes) = downloads::Downloads::new();
     let epoch = store.acquire_leadership().await?;
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
@@ -272,6 +274,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         blobs,
         spool,
         assets: assets::Assets::open(&config.data, store.clone())?,
+        downloads,
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
@@ -284,6 +287,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         shutdown: stop.clone(),
         tasks,
     });
+    let pauses = config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
     let rows = driver::seeded(store.load().await?);
     app.assets.lead(epoch).await?;
@@ -302,6 +306,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
 
     let url = format!("http://{}", reachable(address));
     gate::start(&app, plan, ends, &url);
+    app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {

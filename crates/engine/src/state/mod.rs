@@ -245,6 +245,7 @@ impl State {
                 return Ok(Answer::Obsoleted(self.make_obsolete(&obsolete, last)));
             }
             Input::Release { job, failed } => return self.release(job, failed),
+            Input::FetchFails { job, why } => self.fetch_fails(job, &why),
             Input::ForceResult { job, outcome, by, reason } => {
                 return self.force_result(job, outcome, &by, &reason);
             }
@@ -352,6 +353,11 @@ impl State {
     fn tick(&mut self) {
         if std::mem::take(&mut self.resuming) {
             self.mend_builds();
+            let held: Vec<JobId> =
+                self.jobs.values().filter(|row| row.hold.is_some()).map(|row| row.id).collect();
+            for id in held {
+                self.fetch(id);
+            }
         }
         self.news.push(crate::gate::io::Input::Tick);
         for name in std::mem::take(&mut self.to_mark_offline) {

@@ -2,12 +2,13 @@
 
 use super::State;
 use crate::ids::{GroupId, JobId, ProductRunId};
-use crate::io::{Answer, Change, NewJob, Obsolete};
+use crate::io::{Answer, Change, Effect, NewJob, Obsolete};
 use crate::job::{End, JobState, Stopping};
 use crate::outcome::Outcome;
+use crate::product::downloads_of;
 use crate::reason::{EndReason, Refusal, clean};
 use crate::relations::{self, Node, Parent, ParentRef, Relation};
-use crate::rows::{JobRow, ProductRun, ProductRunRow, Retries, Row};
+use crate::rows::{Hold, JobRow, ProductRun, ProductRunRow, Retries, Row};
 use crate::settings::DEFAULT_PRIORITY;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +82,7 @@ impl State {
         for id in &ids {
             self.unsaved.remove(id);
             self.save_job(*id);
+            self.fetch(*id);
         }
         for id in &ids {
             self.skip_after_failure(*id);
@@ -286,6 +288,26 @@ impl State {
             }
         }
         Ok(Answer::Done)
+    }
+
+    /// What a job is held for is to be fetched.
+    pub(super) fn fetch(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get(&id)
+            && matches!(job.hold, Some(Hold::Assets { .. }))
+        {
+            let downloads = downloads_of(&job.settings).collect();
+            self.effects.push(Effect::Fetch { job: id, downloads });
+        }
+    }
+
+    pub(super) fn fetch_fails(&mut self, id: JobId, why: &str) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(Hold::Assets { trouble, .. }) = &mut job.hold else { return };
+        let why = Some(clean(why));
+        if *trouble != why {
+            *trouble = why;
+            self.note_wait(id);
+        }
     }
 
     pub(super) fn force_result(

@@ -78,6 +78,7 @@ impl Suspects {
             | Input::Edit { .. }
             | Input::Obsolete(_)
             | Input::Release { .. }
+            | Input::FetchFails { .. }
             | Input::ForceResult { .. }
             | Input::DeleteJob { .. }
             | Input::CancelJob { .. }
@@ -120,6 +121,7 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Edit { .. }
         | Input::Obsolete(_)
         | Input::Release { .. }
+        | Input::FetchFails { .. }
         | Input::ForceResult { .. }
         | Input::DeleteJob { .. }
         | Input::CancelJob { .. }

@@ -5,6 +5,7 @@
 mod api;
 mod assets;
 mod common;
+mod downloads;
 mod faults;
 mod gate;
 mod gate_pages;
