@@ -39,6 +39,7 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod retention;
 mod streams;
 mod templates;
 mod told;
@@ -287,7 +288,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         shutdown: stop.clone(),
         tasks,
     });
-    let pauses = config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
+    let pauses =
+        config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
     let rows = driver::seeded(store.load().await?);
     app.assets.lead(epoch).await?;
@@ -300,6 +302,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     app.gate.publish(state.gate().snapshot());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
+    app.tasks.spawn(retention::watch(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }

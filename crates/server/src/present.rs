@@ -105,7 +105,11 @@ impl App {
         attempt: &StoredAttempt,
     ) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
         if let Some(streams) = &attempt.streams {
-            return Ok(streams.iter().map(|(name, blob)| (name.clone(), blob.size)).collect());
+            return Ok(streams
+                .iter()
+                .filter(|(name, _)| crate::retention::is_shown(name))
+                .map(|(name, blob)| (name.clone(), blob.size))
+                .collect());
         }
         let mut sizes = std::collections::BTreeMap::new();
         for stream in Stream::ALL {

@@ -77,6 +77,16 @@ pub(crate) enum Job {
         /// Its number.
         job: i64,
     },
+    /// Remove logs, screenshots, results and jobs that have had their time; the server does so every day by itself.
+    #[command(
+        after_help = "Examples:\n  assay job cleanup --dry-run     what would go, and why the rest stays\n  \
+                            assay job cleanup --dry-run --json | jq '.verdicts[] | select(.keep | not)'"
+    )]
+    Cleanup {
+        /// Remove nothing, only say.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Wait until jobs have ended; the exit code is the worst verdict.
     Wait(Wait),
 }
@@ -198,6 +208,7 @@ impl Job {
                 Ok(Code::Ok)
             }
             Self::Log(log) => log.run(&client),
+            Self::Cleanup { dry_run } => super::asset::cleanup(common, &client, "jobs/cleanup", dry_run),
             Self::Cancel { job } => {
                 let by = std::env::var("USER").ok().filter(|user| !user.is_empty());
                 let job: ApiJob = client.post(&format!("{API}/jobs/{job}/cancel"), &CancelJob { by })?;

@@ -83,7 +83,8 @@ pub(super) async fn fetch(
 fn refused(status: StatusCode) -> Failure {
     let why = format!("the server answers {status}");
     let passes = status.is_server_error()
-        || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS, StatusCode::TOO_EARLY].contains(&status);
+        || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS, StatusCode::TOO_EARLY]
+            .contains(&status);
     if passes { Failure::ForNow(why) } else { Failure::ForGood(why) }
 }
 
@@ -154,7 +155,9 @@ async fn receive(
         && free < length
     {
         let (need, free) = (length >> 20, free >> 20);
-        return Err(Failure::ForNow(format!("it needs {need} MiB, and the server's disk has {free} MiB free")));
+        return Err(Failure::ForNow(format!(
+            "it needs {need} MiB, and the server's disk has {free} MiB free"
+        )));
     }
     if from == 0 {
         forget(part).await?;

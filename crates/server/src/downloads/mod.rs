@@ -196,12 +196,7 @@ async fn drop_part(part: &Utf8Path) {
 }
 
 /// One try.
-async fn attempt(
-    app: &App,
-    download: &Download,
-    asset: &AssetKey,
-    part: &Utf8Path,
-) -> Result<(), Failure> {
+async fn attempt(app: &App, download: &Download, asset: &AssetKey, part: &Utf8Path) -> Result<(), Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::ForNow(error.to_string());
     if !app.assets.versions(asset).await.map_err(|error| broken(&error))?.is_empty() {
         return Ok(());

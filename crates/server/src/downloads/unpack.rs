@@ -92,7 +92,9 @@ mod tests {
         let dir = Utf8Path::from_path(dir.path()).expect("UTF-8");
         let (from, to) = (dir.join("packed"), dir.join("plain"));
         let plain: Vec<u8> = (0..700_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
-        for program in [&["gzip", "-c"][..], &["xz", "-c", "-T2", "--block-size=300000"], &["zstd", "-c", "-q"]] {
+        for program in
+            [&["gzip", "-c"][..], &["xz", "-c", "-T2", "--block-size=300000"], &["zstd", "-c", "-q"]]
+        {
             let mut bytes = packed(program, &plain);
             bytes.extend(packed(program, b"and more"));
             fs::write(&from, &bytes).expect("written");

@@ -264,7 +264,9 @@ impl Reader<'_> {
     pub(crate) fn positive(&mut self, table: &DeTable<'_>, key: &str) -> Option<u32> {
         let value = table.get(key)?;
         let number = value.get_ref().as_integer().and_then(|number| {
-            u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| (1..=1_000_000).contains(number))
+            u32::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .filter(|number| (1..=1_000_000).contains(number))
         });
         if number.is_none() {
             self.error("type", value.span().start, format!("{key} is a number from 1 to 1000000"));

@@ -81,7 +81,9 @@ impl Host {
                 }
                 (String::new(), &whole[from.max(half)..])
             }
-            "/hop.iso" => ("HTTP/1.1 302 Found\r\nLocation: good.iso\r\nContent-Length: 0\r\n\r\n".into(), &[][..]),
+            "/hop.iso" => {
+                ("HTTP/1.1 302 Found\r\nLocation: good.iso\r\nContent-Length: 0\r\n\r\n".into(), &[][..])
+            }
             "/away.iso" => {
                 let to = format!("http://localhost:{}/good.iso", self.port);
                 (format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"), &[][..])

@@ -15,6 +15,7 @@ mod openqa;
 mod pages;
 mod people;
 mod restart;
+mod retention;
 mod safety;
 mod thread;
 mod workers;
