@@ -130,6 +130,17 @@ impl Browser {
         self.command(Method::POST, &format!("/element/{id}/click"), &json!({})).await;
     }
 
+    /// Presses at one point of what is seen, moves to the other, and lets go; in CSS pixels.
+    pub async fn drag(&self, from: (i64, i64), to: (i64, i64)) {
+        let at = |(x, y): (i64, i64)| json!({ "type": "pointerMove", "duration": 0, "x": x, "y": y });
+        let between = (i64::midpoint(from.0, to.0), i64::midpoint(from.1, to.1));
+        let actions = json!([
+            at(from), { "type": "pointerDown", "button": 0 }, at(between), at(to), { "type": "pointerUp", "button": 0 },
+        ]);
+        let body = json!({ "actions": [{ "type": "pointer", "id": "mouse", "actions": actions }] });
+        self.command(Method::POST, "/actions", &body).await;
+    }
+
     /// The size of what is seen of the page, in CSS pixels.
     pub async fn resize(&self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
