@@ -2,6 +2,7 @@
 
 use crate::ids::{AttemptId, ConnectionId, GroupId, JobId, ProductRunId, WorkerName};
 use crate::outcome::Outcome;
+use crate::product::{Download, files};
 use crate::reason::{FenceReason, HelloRefusal, Refusal};
 use crate::relations::{ParentRef, Relation};
 use crate::rows::{Hold, JobRow, ProductRun, Row};
@@ -41,6 +42,13 @@ pub enum Input {
     },
     /// What takes the place of open jobs makes them obsolete, without a post of a product.
     Obsolete(Obsolete),
+    /// What a job is held for could not be had yet; it will be tried again.
+    FetchFails {
+        /// Which.
+        job: JobId,
+        /// Why, and when it is tried again.
+        why: String,
+    },
     /// What a job was held for is there, or cannot be had.
     Release {
         /// Which.
@@ -199,10 +207,14 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job that depends on nothing; `RETRY=` counts.
-    pub fn new(settings: Settings) -> Self {
+    /// A job that depends on nothing; `RETRY=` counts, and so do `ISO_URL` and its like, whose files it is held for.
+    pub fn new(mut settings: Settings) -> Self {
         let retries = crate::settings::retries(&settings);
-        Self { settings, retries, ..Self::default() }
+        files::name_downloads(&mut settings);
+        let names: BTreeSet<String> = files::downloads(&settings).map(|download| download.name).collect();
+        let hold = Hold::Assets { names: names.into_iter().collect(), trouble: None };
+        let hold = files::downloads(&settings).next().map(|_| hold);
+        Self { settings, retries, hold, ..Self::default() }
     }
 }
 
@@ -309,6 +321,13 @@ pub enum Effect {
     },
     /// Pages and waiters want to know.
     Notify(Change),
+    /// Fetch these files, unless they are there, and say what came of it with [`Input::Release`].
+    Fetch {
+        /// The job that is held for them.
+        job: JobId,
+        /// The files.
+        downloads: Vec<Download>,
+    },
     /// The attempt has ended; its streams grow no more and can be closed.
     AttemptEnded(AttemptId),
     /// For the gate's merger, lander, reporters and sources; rows, builds and notices have become effects of this kind.

@@ -69,6 +69,9 @@ pub enum WaitReason {
     Assets {
         /// Their names.
         names: Vec<String>,
+        /// Why that takes longer than it should.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
     },
     /// It runs, and its test waits for a lock that no job of its cluster has made.
     NoLock {
@@ -185,7 +188,10 @@ impl fmt::Display for WaitReason {
                      start another worker with that class"
                 )
             }
-            Self::Assets { names } => write!(f, "waits for its files to be fetched: {}", names.join(", ")),
+            Self::Assets { names, trouble } => {
+                write!(f, "waits for its files to be fetched: {}", names.join(", "))?;
+                trouble.as_ref().map_or(Ok(()), |trouble| write!(f, "; {trouble}"))
+            }
             Self::NoLock { lock, name } => {
                 write!(f, "its test waits for {lock} {name}, which no job of its cluster has made yet")
             }

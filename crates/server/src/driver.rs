@@ -412,6 +412,7 @@ impl Driver {
                     Change::Gate(pipeline) => Event::Gate { pipeline: pipeline.to_string() },
                 }),
                 Effect::AttemptEnded(attempt) => self.app.close_streams(attempt),
+                Effect::Fetch { job, downloads } => self.app.downloads.want(job, downloads),
                 Effect::Gate(effect) => self.app.gate.carry_out(effect),
             }
         }
@@ -478,6 +479,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Edit { .. } => "edit job",
         Input::Obsolete(_) => "obsolete",
         Input::Release { .. } => "release",
+        Input::FetchFails { .. } => "fetch fails",
         Input::ForceResult { .. } => "force result",
         Input::SetDone { .. } => "set done",
         Input::AskNow { .. } => "ask now",

@@ -9,6 +9,7 @@ use crate::types::{
 use crate::{GateStore, KnowledgeStore, Store, builds, gate, jobs};
 use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId};
 use assay_engine::job::StateWord;
+use assay_engine::job_settings::Sharer;
 use assay_engine::relations::Parent;
 use assay_engine::rows::{ProductRunRow, Rows, SETTLED_WINDOW, WorkerRow};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
@@ -244,7 +245,7 @@ impl<B: Backend> Store for Sql<B> {
     async fn load(&self) -> Result<Rows, StoreError> {
         let doing = "load what is open";
         let sql = "SELECT last_job, last_token, last_run FROM leader WHERE id = 1";
-        let mut rows = Rows::default();
+        let (mut rows, mut sharer) = (Rows::default(), Sharer::default());
         for row in self.query(doing, sql, vec![]).await? {
             let mut fields = Fields::new("leader", row);
             (rows.last_job, rows.last_token, rows.last_run) = (fields.int()?, fields.int()?, fields.int()?);
@@ -258,7 +259,10 @@ impl<B: Backend> Store for Sql<B> {
             let piece = self.backend.query(doing, Statement::built(sql.clone(), vec![last.into()])).await?;
             let more = piece.len() == PIECE;
             for row in piece {
-                rows.jobs.push(codec::job(row)?);
+                let mut job = codec::job(row)?;
+                job.settings = sharer.settings(&job.settings);
+                job.classes = sharer.classes(&job.classes);
+                rows.jobs.push(job);
             }
             if !more {
                 break;

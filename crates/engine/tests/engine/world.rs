@@ -159,7 +159,7 @@ impl World {
                     out.closed.push((connection, reason));
                 }
                 Effect::AttemptEnded(attempt) => drop(ended.insert(attempt)),
-                Effect::Notify(_) => {}
+                Effect::Notify(_) | Effect::Fetch { .. } => {}
                 Effect::Gate(effect) => panic!("nothing of this world is gated: {effect:?}"),
             }
         }

@@ -78,6 +78,7 @@ impl Suspects {
             | Input::Edit { .. }
             | Input::Obsolete(_)
             | Input::Release { .. }
+            | Input::FetchFails { .. }
             | Input::ForceResult { .. }
             | Input::SetDone { .. }
             | Input::AskNow { .. }
@@ -124,6 +125,7 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Edit { .. }
         | Input::Obsolete(_)
         | Input::Release { .. }
+        | Input::FetchFails { .. }
         | Input::ForceResult { .. }
         | Input::SetDone { .. }
         | Input::AskNow { .. }

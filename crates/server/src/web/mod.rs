@@ -10,6 +10,7 @@ mod comments;
 pub(crate) mod frame;
 mod gate;
 mod groups;
+pub(crate) use groups::builds::Tags;
 mod history;
 mod index;
 mod investigate;

@@ -5,6 +5,7 @@
 mod api;
 mod assets;
 mod common;
+mod downloads;
 mod faults;
 mod gate;
 mod gate_pages;
@@ -15,6 +16,7 @@ mod openqa_more;
 mod pages;
 mod people;
 mod restart;
+mod retention;
 mod safety;
 mod thread;
 mod workers;
