@@ -115,6 +115,9 @@ impl Store for Failing {
     fn assets(&self) -> &dyn assay_store::AssetStore {
         self.store.assets()
     }
+    fn results(&self) -> &dyn assay_store::ResultStore {
+        self.store.results()
+    }
     fn knowledge(&self) -> &dyn assay_store::KnowledgeStore {
         self.store.knowledge()
     }

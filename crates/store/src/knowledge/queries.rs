@@ -136,7 +136,7 @@ fn list<T>(
 
 impl<B: Backend> Sql<B> {
     /// Statements of the leader, in one transaction; the rows of the last.
-    async fn know(
+    pub(crate) async fn know(
         &self,
         doing: &'static str,
         epoch: Epoch,
