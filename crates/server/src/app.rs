@@ -47,6 +47,7 @@ pub(crate) struct App {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
+    pub(crate) results: crate::results::Results,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
@@ -146,8 +147,11 @@ impl App {
         // Another task may have been faster; with the spool gone this one would store that there are no streams.
         let closed = self.attempt(attempt).await?.is_some_and(|attempt| attempt.streams.is_some());
         if !closed {
+            // Before the streams leave the spool, and stored with them.
+            let run = self.ended_run(attempt).await?;
+            let results = self.module_results(attempt, &run).await?;
             let streams = self.spool.close(attempt).await?;
-            if !self.engine.closed(attempt, streams).await {
+            if !self.engine.closed(attempt, streams, results).await {
                 return Ok(());
             }
         }

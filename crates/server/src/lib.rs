@@ -38,6 +38,7 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod results;
 mod streams;
 mod templates;
 mod told;
@@ -261,7 +262,9 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let epoch = store.acquire_leadership().await?;
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
+    let (results, posted) = results::Results::new(store.results().last_result().await?, epoch);
     let app = Arc::new(App {
+        results,
         people: Arc::new(people),
         providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
@@ -296,6 +299,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     app.gate.publish(state.gate().snapshot());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
+    app.tasks.spawn(results::write(app.clone(), posted));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -401,6 +405,7 @@ fn routes(app: Arc<App>) -> Router {
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())
+        .merge(api::resultsdb::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

@@ -61,6 +61,11 @@ impl Batch {
         self.results.push(result);
     }
 
+    /// The results that will be stored.
+    pub fn results(&self) -> &[crate::results::NewResult] {
+        &self.results
+    }
+
     /// The jobs that will be stored.
     pub fn jobs(&self) -> impl Iterator<Item = &JobRow> {
         self.jobs.values()

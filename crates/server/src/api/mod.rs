@@ -15,6 +15,7 @@ mod people;
 mod products;
 mod range;
 pub(crate) mod restart;
+pub(crate) mod resultsdb;
 mod templates;
 
 use crate::app::App;

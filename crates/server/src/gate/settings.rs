@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) mail: Option<MailSettings>,
     /// Whom people can sign in with, by name.
     pub(crate) sign_in: BTreeMap<String, ProviderSettings>,
+    /// What is configured about results, waivers and decisions.
+    pub(crate) results: crate::results::ResultsSettings,
 }
 
 /// The section `[mail]`.
@@ -105,7 +107,7 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] = &["connection", "gate", "mail", "sign-in"];
+const SECTIONS: &[&str] = &["connection", "gate", "mail", "results", "sign-in"];
 const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
@@ -209,6 +211,9 @@ impl Reader<'_> {
         }
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
+        }
+        if let Some(results) = self.table(root, "results") {
+            settings.results = crate::results::settings::read(self, results);
         }
         settings
     }
