@@ -11,6 +11,7 @@ mod cron;
 pub mod diagnostic;
 mod hash;
 pub mod openqa;
+pub mod policy;
 mod read;
 pub mod yaml;
 pub mod zuul;

@@ -48,6 +48,7 @@ pub(crate) struct App {
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) downloads: crate::downloads::Downloads,
+    pub(crate) results: crate::results::Results,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
@@ -148,9 +149,12 @@ impl App {
         // Another task may have been faster; with the spool gone this one would store that there are no streams.
         let closed = self.attempt(attempt).await?.is_some_and(|attempt| attempt.streams.is_some());
         if !closed {
+            // Before the streams leave the spool, and stored with them.
+            let run = self.ended_run(attempt).await?;
+            let results = self.module_results(attempt, &run).await?;
             let mut streams = self.spool.close(attempt).await?;
             self.list_blobs(&mut streams).await?;
-            if !self.engine.closed(attempt, streams).await {
+            if !self.engine.closed(attempt, streams, results).await {
                 return Ok(());
             }
         }

@@ -11,6 +11,7 @@ mod tests;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::Consumes;
+use crate::results::JobResults;
 use crate::told::Touched;
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
@@ -19,7 +20,7 @@ use assay_engine::rows::{Row, Rows};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
-use assay_store::{Batch, Epoch, JobFilter, StoreError, Streams};
+use assay_store::{Batch, Epoch, JobFilter, NewResult, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
 use std::collections::VecDeque;
@@ -47,7 +48,7 @@ enum Work {
         consumes: Option<Consumes>,
     },
     /// The streams of an ended attempt have become blobs.
-    Closed { attempt: AttemptId, streams: Streams, stored: oneshot::Sender<()> },
+    Closed { attempt: AttemptId, streams: Streams, results: Vec<NewResult>, stored: oneshot::Sender<()> },
 }
 
 impl Work {
@@ -119,10 +120,10 @@ impl Engine {
         let _ = self.beats.try_send(input);
     }
 
-    /// Stores the streams of an ended attempt; false if they are not stored (they are closed again at the next start).
-    pub(crate) async fn closed(&self, attempt: AttemptId, streams: Streams) -> bool {
+    /// Stores the streams of an ended attempt and what its modules found; false if they are not stored (they are closed again at the next start).
+    pub(crate) async fn closed(&self, attempt: AttemptId, streams: Streams, results: Vec<NewResult>) -> bool {
         let (stored, hear) = oneshot::channel();
-        let sent = self.work.send(Work::Closed { attempt, streams, stored }).await;
+        let sent = self.work.send(Work::Closed { attempt, streams, results, stored }).await;
         sent.is_ok() && hear.await.is_ok()
     }
 }
@@ -231,6 +232,7 @@ async fn drive_with(
         suspects: Suspects::default(),
         // The first tick stores what the restart itself has changed.
         waiting: VecDeque::from([Work::tick()]),
+        results: JobResults::new(state.last_job()),
     };
     loop {
         let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
@@ -240,7 +242,10 @@ async fn drive_with(
         driver.waiting.extend(group);
         let Err(trouble) = turned else { continue };
         match driver.recover(trouble, &mut inbox).await {
-            Ok(recovered) => state = recovered,
+            Ok(recovered) => {
+                driver.results = JobResults::new(recovered.last_job());
+                state = recovered;
+            }
             Err(ended) => return ended,
         }
         driver.waiting.push_front(Work::tick());
@@ -257,6 +262,7 @@ struct Driver {
     suspects: Suspects,
     /// Work that comes before what is in the inbox.
     waiting: VecDeque<Work>,
+    results: JobResults,
 }
 
 impl Driver {
@@ -359,14 +365,19 @@ impl Driver {
                     };
                     group.take(step, answer, consumes);
                 }
-                Work::Closed { attempt, streams, stored } => {
+                Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
+                    results.into_iter().for_each(|result| group.batch.push_result(result));
                     group.touched.job(attempt.job);
                     group.closed.push(stored);
                 }
             }
         }
         if !group.batch.is_empty() {
+            if let Err(error) = self.results.add_to(&self.app, &mut group.batch, self.now()).await {
+                group.fail(&error.to_string());
+                return Err(Trouble::from(error));
+            }
             self.app.told.changes(&group.touched);
             let stored = self.app.store.commit(self.epoch, &group.batch).await;
             self.app.told.changed();
@@ -375,6 +386,7 @@ impl Driver {
                 return Err(Trouble::from(error));
             }
             self.backoff = Backoff::default();
+            self.app.found(group.batch.results());
         }
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());

@@ -39,6 +39,7 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod results;
 mod retention;
 mod streams;
 mod templates;
@@ -264,7 +265,9 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let epoch = store.acquire_leadership().await?;
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
+    let (results, posted) = results::Results::new(store.results().last_result().await?, epoch);
     let app = Arc::new(App {
+        results,
         people: Arc::new(people),
         providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
@@ -304,6 +307,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
     app.tasks.spawn(retention::watch(app.clone()));
+    app.tasks.spawn(results::write(app.clone(), posted));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -410,6 +414,7 @@ fn routes(app: Arc<App>) -> Router {
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())
+        .merge(api::resultsdb::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

@@ -101,6 +101,11 @@ pub struct State {
 }
 
 impl State {
+    /// The greatest number that a job ever had.
+    pub fn last_job(&self) -> JobId {
+        JobId(self.last_job)
+    }
+
     /// Nothing yet.
     pub fn new(timing: Timing, now: Timestamp) -> Self {
         Self::rebuild(Rows::default(), timing, now)

@@ -17,6 +17,7 @@ mod people;
 mod products;
 mod range;
 pub(crate) mod restart;
+pub(crate) mod resultsdb;
 mod templates;
 mod workers;
 

@@ -150,6 +150,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let post = Post::default();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
         app: Arc::downgrade(app),
@@ -571,10 +572,11 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate, mail, sign_in, downloads }) = settings {
+        if let Some(Settings { connections, gate, mail, sign_in, downloads, results }) = settings {
             app.downloads.set(downloads);
             self.connect(app, &connections)?;
             self.post.set(mail);
+            app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));
             app.providers.set(sign_in, gate.url.as_deref().unwrap_or(&self.address));
             self.staging.store(gate.staging, Ordering::Relaxed);
             app.gate.edit().staging = gate.staging;

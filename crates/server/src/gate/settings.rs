@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) sign_in: BTreeMap<String, ProviderSettings>,
     /// From where files for jobs may be fetched.
     pub(crate) downloads: DownloadSettings,
+    /// What is configured about results, waivers and decisions.
+    pub(crate) results: crate::results::ResultsSettings,
 }
 
 /// The section `[mail]`.
@@ -108,7 +110,7 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] = &["connection", "downloads", "gate", "mail", "sign-in"];
+const SECTIONS: &[&str] = &["connection", "downloads", "gate", "mail", "results", "sign-in"];
 const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
@@ -215,6 +217,9 @@ impl Reader<'_> {
         }
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
+        }
+        if let Some(results) = self.table(root, "results") {
+            settings.results = crate::results::settings::read(self, results);
         }
         settings
     }
