@@ -68,6 +68,7 @@ contract!(
     knowledge::users_and_their_keys,
     knowledge::the_catalog,
     knowledge::comments_and_events,
+    knowledge::bugs_are_kept,
     assets::versions_are_published_whole,
     assets::jobs_keep_the_versions_they_began_with,
     assets::what_a_job_needs_is_not_removed,
