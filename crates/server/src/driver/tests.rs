@@ -166,6 +166,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         closers: Closers::default(),
         told: crate::told::Told::default(),
         downloads: crate::downloads::Downloads::new().0,
+        limits: std::sync::Mutex::default(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),
