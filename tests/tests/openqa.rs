@@ -404,10 +404,12 @@ async fn templates_with_everything_wrong_are_told_at_once() {
         ended.stderr
     );
     // A circle is found when it is posted, with its path; what is not in it is made.
-    let templates = ["one", "two", "three"].map(|suite| json!({
-        "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 50, "test_suite": {"name": suite},
-        "product": {"arch": "x86_64", "distri": "fedora", "flavor": "universal", "version": "*"},
-    }));
+    let templates = ["one", "two", "three"].map(|suite| {
+        json!({
+            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 50, "test_suite": {"name": suite},
+            "product": {"arch": "x86_64", "distri": "fedora", "flavor": "universal", "version": "*"},
+        })
+    });
     let circle = json!({
         "TestSuites": [
             {"name": "one", "settings": [{"key": "START_AFTER_TEST", "value": "two"}]},

@@ -9,6 +9,7 @@ use crate::people::People;
 use crate::people::oidc::Providers;
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::AttemptId;
+use assay_engine::sched::limits::Limits;
 use assay_proto::api::Event;
 use assay_proto::clock::Clock;
 use assay_proto::worker::Stream;
@@ -63,6 +64,8 @@ pub(crate) struct App {
     pub(crate) searches: crate::api::openqa::Searches,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
+    /// How many jobs may run at once.
+    pub(crate) limits: Mutex<Limits>,
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,
@@ -91,6 +94,17 @@ impl App {
 
     pub(crate) fn set_trouble(&self, why: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// What limits jobs, for a state that is made anew.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts limits in force.
+    pub(crate) async fn limit(&self, limits: Limits) {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&limits);
+        self.engine.tell(assay_engine::io::Input::Limits(limits)).await;
     }
 
     /// An attempt is carried by a worker, or may be: its streams may grow from where they are.

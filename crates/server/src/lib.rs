@@ -286,6 +286,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         told: told::Told::default(),
         searches: api::openqa::Searches::default(),
         gate: hub,
+        limits: std::sync::Mutex::default(),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
@@ -295,7 +296,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let pauses =
         config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
-    let rows = driver::seeded(store.load().await?);
+    app.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone_from(plan.limits());
+    let rows = driver::seeded(store.load().await?, app.limits());
     app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {

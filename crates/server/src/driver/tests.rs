@@ -171,6 +171,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         searches: crate::api::openqa::Searches::default(),
         downloads: crate::downloads::Downloads::new().0,
         results: crate::results::Results::new(0, epoch).0,
+        limits: std::sync::Mutex::default(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),

@@ -25,6 +25,7 @@ use assay_engine::gate::config::{Config, EventKind};
 use assay_engine::gate::ids::{ItemId, ProjectName, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
 use assay_engine::ids::Timestamp;
+use assay_engine::sched::limits::Limits;
 use assay_formats::diagnostic::Diagnostic;
 use assay_records::receipt::{PublicKey, Signer};
 use assay_store::Epoch;
@@ -119,6 +120,11 @@ impl Plan {
             epoch,
             pauses,
         })
+    }
+
+    /// How many jobs may run at once.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.settings.limits
     }
 }
 
@@ -572,7 +578,8 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate, mail, sign_in, downloads, results }) = settings {
+        if let Some(Settings { connections, gate, mail, sign_in, downloads, results, limits }) = settings {
+            app.limit(limits).await;
             app.downloads.set(downloads);
             self.connect(app, &connections)?;
             self.post.set(mail);

@@ -1,9 +1,9 @@
 //! How Assay's own jobs and modules become results: item, type, test case, scenario, groups, in the words that
 //! `resultsdb_conventions` and Fedora's reporter made customary.
 
+use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
-use assay_engine::job_settings::JobSettings;
 use assay_records::step::ModuleResult;
 use assay_store::{GroupOf, NewResult};
 use std::collections::BTreeMap;
