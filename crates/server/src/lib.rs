@@ -300,6 +300,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
     app.tasks.spawn(results::write(app.clone(), posted));
+    app.tasks.spawn(results::decisions::follow(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -406,6 +407,8 @@ fn routes(app: Arc<App>) -> Router {
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())
         .merge(api::resultsdb::router())
+        .merge(api::waivers::router())
+        .merge(api::decision::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

@@ -1,6 +1,7 @@
 //! `/api/assay/v1`; the objects are `assay_proto::api`.
 
 pub(crate) mod assets;
+pub(crate) mod decision;
 mod events;
 mod files;
 mod gate;
@@ -17,6 +18,7 @@ mod range;
 pub(crate) mod restart;
 pub(crate) mod resultsdb;
 mod templates;
+pub(crate) mod waivers;
 
 use crate::app::App;
 use crate::auth;

@@ -19,6 +19,7 @@ mod needles;
 mod oidc;
 mod published;
 mod restart;
+mod results;
 mod screen;
 mod step;
 mod workers;
@@ -53,6 +54,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(needles::router())
         .merge(workers::router())
         .merge(audit::router())
+        .merge(results::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())
