@@ -95,6 +95,15 @@ enum Command {
     /// Keys of people for the API, and the key that receipts are signed with.
     #[command(subcommand)]
     Key(cmd::key::Key),
+    /// Results of tests: what jobs found, and what others posted.
+    #[command(subcommand)]
+    Result(cmd::result::ResultCommand),
+    /// Waivers: results that do not count, with who says so and why.
+    #[command(subcommand)]
+    Waiver(cmd::waiver::Waiver),
+    /// Decisions: may it go on?
+    #[command(subcommand)]
+    Decision(cmd::decision::Decision),
     /// What was done, and by whom.
     #[command(subcommand)]
     Audit(cmd::audit::Audit),
@@ -139,6 +148,9 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Template(template) => template.run(&common),
         Command::Product(product) => product.run(&common),
         Command::Key(key) => key.run(&common),
+        Command::Result(result) => result.run(&common),
+        Command::Waiver(waiver) => waiver.run(&common),
+        Command::Decision(decision) => decision.run(&common),
         Command::Audit(audit) => audit.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Import(import) => import.run(&common),

@@ -13,5 +13,6 @@ mod hash;
 pub mod openqa;
 pub mod policy;
 mod read;
+pub mod result_yaml;
 pub mod yaml;
 pub mod zuul;

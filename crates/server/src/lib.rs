@@ -310,6 +310,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     app.tasks.spawn(assets::watch(app.clone()));
     app.tasks.spawn(retention::watch(app.clone()));
     app.tasks.spawn(results::write(app.clone(), posted));
+    app.tasks.spawn(results::decisions::follow(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -417,6 +418,8 @@ fn routes(app: Arc<App>) -> Router {
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())
         .merge(api::resultsdb::router())
+        .merge(api::waivers::router())
+        .merge(api::decision::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

@@ -2,6 +2,7 @@
 
 pub(crate) mod assets;
 mod comments;
+pub(crate) mod decision;
 mod events;
 mod files;
 mod gate;
@@ -19,6 +20,7 @@ mod range;
 pub(crate) mod restart;
 pub(crate) mod resultsdb;
 mod templates;
+pub(crate) mod waivers;
 mod workers;
 
 use crate::app::App;

@@ -90,7 +90,7 @@ pub(crate) fn subject(settings: &JobSettings) -> Subject {
 }
 
 /// The name of a test case's part: small letters, and `_` for whatever is no letter, digit or `_`.
-fn sanitised(name: &str) -> String {
+pub(crate) fn sanitised(name: &str) -> String {
     let mut out = String::new();
     for c in name.to_lowercase().chars() {
         match c {

@@ -4,7 +4,7 @@
 //! Results of jobs are stored by the driver, in the transaction that makes the job what the result says.
 
 pub(crate) mod conventions;
-mod decisions;
+pub(crate) mod decisions;
 mod jobs;
 pub(crate) mod settings;
 mod writer;
@@ -51,13 +51,23 @@ pub(crate) struct Results {
     last: AtomicI64,
     settings: RwLock<Arc<ResultsSettings>>,
     epoch: Epoch,
+    news: decisions::News,
 }
 
 impl Results {
     /// With the last number that was given, and the end for [`write`].
     pub(crate) fn new(last: i64, epoch: Epoch) -> (Self, Incoming) {
         let (queue, incoming) = mpsc::channel(QUEUE);
-        (Self { queue, last: AtomicI64::new(last), settings: RwLock::default(), epoch }, incoming)
+        (
+            Self {
+                queue,
+                last: AtomicI64::new(last),
+                settings: RwLock::default(),
+                epoch,
+                news: decisions::News::default(),
+            },
+            incoming,
+        )
     }
 
     /// A number that no other result has or had.

@@ -2,7 +2,7 @@
 
 use crate::gate::settings::Reader;
 use assay_engine::decision::Policies;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use std::sync::Arc;
 use toml::de::DeTable;
 
@@ -57,6 +57,33 @@ impl ResultsSettings {
     }
 }
 
+/// The policies of a file, or of all `.yaml` files of a directory; or everything that is wrong.
+fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
+    let unreadable = |error: std::io::Error| vec![format!("the policies cannot be read: {error}")];
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for entry in path.read_dir_utf8().map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.into_path();
+            if matches!(file.extension(), Some("yaml" | "yml")) {
+                files.push(file);
+            }
+        }
+        files.sort();
+    } else {
+        files.push(path.to_owned());
+    }
+    let mut sources = Vec::new();
+    for file in files {
+        let text = fs_err::read_to_string(&file).map_err(unreadable)?;
+        sources.push((file.to_string(), text));
+    }
+    let texts: Vec<(&str, &str)> =
+        sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let loaded = assay_formats::policy::load(&texts, None);
+    let lines = loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
+    loaded.policies.ok_or(lines)
+}
+
 const KEYS: &[&str] = &["outcomes", "policies", "may-waive", "proxies"];
 
 /// Reads the section.
@@ -75,6 +102,17 @@ pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ResultsSetti
         settings.additional = outcomes.into_iter().filter(|one| !PRESET.contains(&one.as_str())).collect();
     }
     settings.policies = reader.path(table, "policies");
+    if let Some(path) = &settings.policies {
+        match policies(path) {
+            Ok(decisions) => settings.decisions = Arc::new(decisions),
+            Err(found) => {
+                let at = table.get("policies").map_or(0, |value| value.span().start);
+                for line in found {
+                    reader.error("policies", at, line);
+                }
+            }
+        }
+    }
     settings.proxies = reader.texts(table, "proxies");
     if let Some(entries) = reader.table(table, "may-waive") {
         for (name, value) in entries {

@@ -21,6 +21,7 @@ mod needles;
 mod oidc;
 mod published;
 mod restart;
+mod results;
 mod screen;
 mod step;
 mod workers;
@@ -56,6 +57,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(workers::router())
         .merge(api::router())
         .merge(audit::router())
+        .merge(results::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

@@ -17,8 +17,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use filter::Pairs;
+pub(crate) use post::{object, time as parse_time, value};
 use serde_json::{Value, json};
 use shape::Place;
+pub(crate) use shape::{moment, origin, result_value};
 use std::sync::Arc;
 
 /// The most bytes of a request.

@@ -183,7 +183,8 @@ fn testcase_of(value: Option<&Value>) -> Result<Testcase, Wrong> {
         Some(Value::Object(map)) => {
             let mut reader = Reader { map, wrong: Vec::new() };
             let name = reader.text("name", LONGEST_NAME).unwrap_or_default();
-            let ref_url = reader.text("ref_url", LONGEST_TEXT);
+            // An empty one is how some clients say that they have none.
+            let ref_url = reader.text("ref_url", LONGEST_TEXT).filter(|url| !url.is_empty());
             if let Some(wrong) = Wrong::all(reader.wrong) {
                 return Err(wrong);
             }

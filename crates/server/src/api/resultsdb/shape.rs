@@ -112,6 +112,11 @@ pub(super) fn result(result: &StoredResult, base: &str) -> String {
     )
 }
 
+/// The same as a value.
+pub(crate) fn result_value(stored: &StoredResult, base: &str) -> Value {
+    serde_json::from_str(&result(stored, base)).unwrap_or_default()
+}
+
 fn of_testcase(name: &str, ref_url: Option<&str>, base: &str) -> String {
     format!(
         "{{\"href\":{},\"name\":{},\"ref_url\":{}}}",
