@@ -18,6 +18,7 @@ pub mod product;
 pub mod reason;
 pub mod relations;
 pub mod rows;
+pub mod rules;
 pub mod sched;
 pub mod settings;
 pub mod state;

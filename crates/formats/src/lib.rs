@@ -12,5 +12,6 @@ pub mod diagnostic;
 mod hash;
 pub mod openqa;
 mod read;
+pub mod rules;
 pub mod yaml;
 pub mod zuul;

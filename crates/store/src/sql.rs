@@ -233,6 +233,7 @@ impl<B: Backend> Store for Sql<B> {
         }
         statements.extend(gate::job_statements(batch.jobs.values()));
         statements.extend(batch.gate.statements()?);
+        statements.extend(batch.effects.iter().flat_map(crate::events::settle));
         statements.extend(batch.deleted.iter().flat_map(|id| jobs::delete_job(*id)));
         self.backend.write("store a step", Some(still_leader(epoch, batch)), statements).await?;
         Ok(())
@@ -389,6 +390,10 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     fn assets(&self) -> &dyn crate::AssetStore {
+        self
+    }
+
+    fn events(&self) -> &dyn crate::EventStore {
         self
     }
 

@@ -30,6 +30,7 @@ pub struct Batch {
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
+    pub(crate) effects: Vec<crate::EffectsDone>,
 }
 
 impl Batch {
@@ -66,6 +67,11 @@ impl Batch {
         self.gate.consumed.insert(event, (caused, body));
     }
 
+    /// Effects of rules are carried out by what else is in this batch.
+    pub fn carried_out(&mut self, done: crate::EffectsDone) {
+        self.effects.push(done);
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
@@ -77,6 +83,7 @@ impl Batch {
             && self.locks.is_empty()
             && self.streams.is_empty()
             && self.gate.is_empty()
+            && self.effects.is_empty()
     }
 }
 

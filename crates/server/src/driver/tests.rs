@@ -115,6 +115,10 @@ impl Store for Failing {
     fn assets(&self) -> &dyn assay_store::AssetStore {
         self.store.assets()
     }
+
+    fn events(&self) -> &dyn assay_store::EventStore {
+        self.store.events()
+    }
     fn knowledge(&self) -> &dyn assay_store::KnowledgeStore {
         self.store.knowledge()
     }
