@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod assets;
+pub mod compose;
 pub mod gate;
 pub mod ids;
 pub mod io;

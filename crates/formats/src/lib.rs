@@ -13,5 +13,6 @@ mod hash;
 pub mod openqa;
 mod read;
 pub mod rules;
+pub mod schedule;
 pub mod yaml;
 pub mod zuul;

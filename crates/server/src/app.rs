@@ -60,6 +60,8 @@ pub(crate) struct App {
     pub(crate) told: crate::told::Told,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
+    /// The loops for events outside.
+    pub(crate) outside: crate::events::Hub,
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,

@@ -27,6 +27,7 @@ mod auth;
 mod catalog;
 mod datadir;
 mod driver;
+mod events;
 mod fault;
 mod gate;
 mod hub;
@@ -278,6 +279,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         closers: app::Closers::default(),
         told: told::Told::default(),
         gate: hub,
+        outside: events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
@@ -301,7 +303,9 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     }
 
     let url = format!("http://{}", reachable(address));
+    let outside = plan.events();
     gate::start(&app, plan, ends, &url);
+    events::start(&app, outside, epoch)?;
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {
@@ -398,6 +402,7 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(web::router())
         .merge(gate::router())
+        .merge(events::api::hooks())
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())

@@ -418,6 +418,7 @@ pub(crate) const VERSIONS: &[Version] = &[
             "CREATE INDEX effects_groups ON effects (group_key) WHERE state = 'waiting' AND group_key IS NOT NULL",
             "CREATE INDEX effects_by_event ON effects (event)",
             "CREATE INDEX effects_by_rule ON effects (rule, planned_at)",
+            "CREATE INDEX jobs_by_end ON jobs (finished_at, id) WHERE finished_at IS NOT NULL",
             "CREATE INDEX effects_by_item ON effects (item_type, item)",
         ],
     },

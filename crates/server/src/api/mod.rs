@@ -52,6 +52,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(products::router())
         .merge(templates::router())
         .merge(restart::router())
+        .merge(crate::events::api::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))

@@ -6,6 +6,7 @@ mod cards;
 mod catalog;
 mod cluster;
 mod comments;
+mod events;
 pub(crate) mod frame;
 mod gate;
 mod groups;
@@ -53,6 +54,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(needles::router())
         .merge(workers::router())
         .merge(audit::router())
+        .merge(events::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

@@ -6,7 +6,7 @@ pub(crate) use queries::settle;
 
 use crate::error::StoreError;
 use crate::types::Epoch;
-use assay_engine::ids::Timestamp;
+use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::rules::Planned;
 use std::collections::BTreeMap;
 
@@ -284,6 +284,17 @@ pub trait EventStore: Send + Sync {
     /// Lets all rules see a message again. What it caused is not caused again, unless `force`. False if there is no such
     /// message.
     async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError>;
+
+    /// Jobs that have ended after this end and number, by these; the first first.
+    async fn ended_jobs(
+        &self,
+        after: (Timestamp, i64),
+        limit: u32,
+    ) -> Result<Vec<(Timestamp, JobId)>, StoreError>;
+
+    /// Removes messages that were dealt with and are older than `before`, at most `limit`; how many were removed. What
+    /// they caused stays.
+    async fn prune_messages(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
     /// How often rules had something to do.
     async fn rule_hits(&self) -> Result<Vec<RuleHits>, StoreError>;

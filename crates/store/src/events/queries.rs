@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::jobs::Select;
 use crate::sql::{Backend, Sql, Statement, Value, still_leader};
 use crate::types::{Batch, Epoch};
-use assay_engine::ids::Timestamp;
+use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::rules::Planned;
 use std::collections::BTreeMap;
 
@@ -369,6 +369,29 @@ impl<B: Backend> EventStore for Sql<B> {
                    WHERE id = $1 AND (state <> 'parked' OR caused LIKE '{%') RETURNING id";
         let statement = Statement::new(sql, [id.into(), i64::from(force).into()]);
         Ok(!self.leads("replay an event", epoch, vec![statement]).await?.is_empty())
+    }
+
+    async fn ended_jobs(
+        &self,
+        (at, id): (Timestamp, i64),
+        limit: u32,
+    ) -> Result<Vec<(Timestamp, JobId)>, StoreError> {
+        let sql = "SELECT finished_at, id FROM jobs WHERE finished_at > $1 OR (finished_at = $1 AND id > $2) \
+                   ORDER BY finished_at, id LIMIT $3";
+        let values = vec![at.0.into(), id.into(), i64::from(limit).into()];
+        let rows = self.query("list jobs that have ended", sql, values).await?;
+        let read = |row| {
+            let mut fields = Fields::new("jobs", row);
+            Ok((fields.time()?, JobId(fields.int()?)))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn prune_messages(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let sql = "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE state <> 'received' AND received_at < $1 \
+                   ORDER BY id LIMIT $2) RETURNING id";
+        let statement = Statement::new(sql, [before.0.into(), i64::from(limit).into()]);
+        Ok(self.leads("remove old messages", epoch, vec![statement]).await?.len() as u32)
     }
 
     async fn rule_hits(&self) -> Result<Vec<RuleHits>, StoreError> {
