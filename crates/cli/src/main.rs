@@ -89,6 +89,18 @@ enum Command {
     /// Products (media): post a build, or see what a post would make.
     #[command(subcommand)]
     Product(cmd::product::Product),
+    /// Events of outside systems: what came, and what it led to.
+    #[command(subcommand)]
+    Event(cmd::event::Event),
+    /// Rules: what events lead to.
+    #[command(subcommand)]
+    Rule(cmd::rule::Rule),
+    /// Composes: what is tested of one.
+    #[command(subcommand)]
+    Compose(cmd::schedule::Compose),
+    /// Updates: what is tested of one.
+    #[command(subcommand)]
+    Update(cmd::schedule::Update),
     /// Templates: machines, products, test suites, and which of them are tested together.
     #[command(subcommand)]
     Template(cmd::template::Template),
@@ -147,6 +159,10 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Verify(verify) => verify.run(&common),
         Command::Template(template) => template.run(&common),
         Command::Product(product) => product.run(&common),
+        Command::Event(event) => event.run(&common),
+        Command::Rule(rule) => rule.run(&common),
+        Command::Compose(compose) => compose.run(&common),
+        Command::Update(update) => update.run(&common),
         Command::Key(key) => key.run(&common),
         Command::Result(result) => result.run(&common),
         Command::Waiver(waiver) => waiver.run(&common),

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod assets;
+pub mod compose;
 pub mod decision;
 pub mod gate;
 pub mod ids;
@@ -20,6 +21,7 @@ pub mod product;
 pub mod reason;
 pub mod relations;
 pub mod rows;
+pub mod rules;
 pub mod sched;
 pub mod settings;
 pub mod state;

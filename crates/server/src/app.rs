@@ -66,6 +66,8 @@ pub(crate) struct App {
     pub(crate) gate: crate::gate::Hub,
     /// How many jobs may run at once.
     pub(crate) limits: Mutex<Limits>,
+    /// The loops for events outside.
+    pub(crate) outside: crate::events::Hub,
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,

@@ -45,16 +45,25 @@ enum Work {
     Input {
         input: Input,
         answer: Option<Asker>,
-        /// The event of the inbox that it deals with.
-        consumes: Option<Consumes>,
+        /// What it deals with.
+        settles: Option<Settles>,
     },
     /// The streams of an ended attempt have become blobs.
     Closed { attempt: AttemptId, streams: Streams, results: Vec<NewResult>, stored: oneshot::Sender<()> },
 }
 
+/// What an input deals with; that it does is stored with what is decided.
+#[derive(Debug, Clone)]
+enum Settles {
+    /// An event of the gate's inbox.
+    Event(Consumes),
+    /// Effects of rules, by their keys.
+    Effects(Vec<String>),
+}
+
 impl Work {
     fn tick() -> Self {
-        Self::Input { input: Input::Tick, answer: None, consumes: None }
+        Self::Input { input: Input::Tick, answer: None, settles: None }
     }
 }
 
@@ -83,7 +92,7 @@ impl Engine {
     /// A request: refused at once when the queue is full.
     pub(crate) async fn ask(&self, input: Input) -> Result<Answer, Fault> {
         let (answer, hear) = oneshot::channel();
-        let work = Work::Input { input, answer: Some(answer), consumes: None };
+        let work = Work::Input { input, answer: Some(answer), settles: None };
         self.work.try_send(work).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Fault::later("The server has too much to do.", 1),
             mpsc::error::TrySendError::Closed(_) => Fault::later("The server is stopping.", 5),
@@ -93,7 +102,7 @@ impl Engine {
 
     /// A worker's word: waits for room, so that its connection is read no faster than it is dealt with.
     pub(crate) async fn tell(&self, input: Input) {
-        let _ = self.work.send(Work::Input { input, answer: None, consumes: None }).await;
+        let _ = self.work.send(Work::Input { input, answer: None, settles: None }).await;
     }
 
     /// An input for the gate, and the event of the inbox that it deals with: waits for room. `None` if the server stops.
@@ -104,11 +113,20 @@ impl Engine {
     ) -> Option<Result<assay_engine::gate::io::Answer, Fault>> {
         let (answer, hear) = oneshot::channel();
         let input = Input::Gate(Box::new(input));
-        self.work.send(Work::Input { input, answer: Some(answer), consumes }).await.ok()?;
+        let settles = consumes.map(Settles::Event);
+        self.work.send(Work::Input { input, answer: Some(answer), settles }).await.ok()?;
         Some(hear.await.ok()?.map(|answer| match answer {
             Answer::Gate(answer) => answer,
             _ => assay_engine::gate::io::Answer::Done,
         }))
+    }
+
+    /// An input that carries out effects of rules: waits for room. `None` if the server stops.
+    pub(crate) async fn carry_out(&self, input: Input, keys: Vec<String>) -> Option<Result<Answer, Fault>> {
+        let (answer, hear) = oneshot::channel();
+        let settles = Some(Settles::Effects(keys));
+        self.work.send(Work::Input { input, answer: Some(answer), settles }).await.ok()?;
+        hear.await.ok()
     }
 
     /// How many inputs wait for a decision.
@@ -142,7 +160,7 @@ struct Group {
 }
 
 impl Group {
-    fn take(&mut self, step: Step, answer: Option<Asker>, consumes: Option<Consumes>) {
+    fn take(&mut self, step: Step, answer: Option<Asker>, settles: Option<Settles>) {
         for effect in step.effects {
             match effect {
                 Effect::Save(row) => {
@@ -156,8 +174,14 @@ impl Group {
                 }
             }
         }
-        if let Some(Consumes { event, body }) = consumes {
-            self.batch.consumed(event, crate::gate::caused(&step.answer), body);
+        match settles {
+            Some(Settles::Event(Consumes { event, body })) => {
+                self.batch.consumed(event, crate::gate::caused(&step.answer), body);
+            }
+            Some(Settles::Effects(keys)) => {
+                self.batch.carried_out(crate::events::carried_out(keys, &step.answer));
+            }
+            None => {}
         }
         self.answers.extend(answer.map(|sender| (sender, step.answer)));
     }
@@ -287,7 +311,7 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let beat = |input| Work::Input { input, answer: None, consumes: None };
+        let beat = |input| Work::Input { input, answer: None, settles: None };
         let first = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return None,
@@ -325,17 +349,17 @@ impl Driver {
         let mut first = true;
         while let Some(next) = work.pop_front() {
             let next = match next {
-                Work::Input { input, answer, consumes } => {
+                Work::Input { input, answer, settles } => {
                     let needs = input.needs(|id| state.job(id).is_some());
                     if needs.is_empty() {
-                        Work::Input { input, answer, consumes }
+                        Work::Input { input, answer, settles }
                     } else if !first {
                         // What it needs may be in what is not stored yet.
-                        work.push_front(Work::Input { input, answer, consumes });
+                        work.push_front(Work::Input { input, answer, settles });
                         break;
                     } else {
                         match self.knowing(input, &needs).await {
-                            Ok(input) => Work::Input { input, answer, consumes },
+                            Ok(input) => Work::Input { input, answer, settles },
                             Err(error) => {
                                 let text = format!("The store cannot be read: {error}.");
                                 let _ = answer.map(|sender| sender.send(Err(Fault::later(text, 2))));
@@ -348,7 +372,7 @@ impl Driver {
             };
             first = false;
             match next {
-                Work::Input { input, answer, consumes } => {
+                Work::Input { input, answer, settles } => {
                     if let Some(connection) = self.suspects.banned(&input) {
                         self.app.hub.refuse(connection, recovery::BANNED, false);
                         continue;
@@ -364,7 +388,7 @@ impl Driver {
                         group.fail("the state had to be made anew.");
                         return Err(Trouble::Panic { for_good: self.suspects.note(subject) });
                     };
-                    group.take(step, answer, consumes);
+                    group.take(step, answer, settles);
                 }
                 Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);

@@ -28,6 +28,7 @@ mod catalog;
 mod datadir;
 mod downloads;
 mod driver;
+mod events;
 mod fault;
 mod gate;
 mod hub;
@@ -287,6 +288,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         searches: api::openqa::Searches::default(),
         gate: hub,
         limits: std::sync::Mutex::default(),
+        outside: events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
@@ -316,8 +318,10 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     }
 
     let url = format!("http://{}", reachable(address));
+    let outside = plan.events();
     gate::start(&app, plan, ends, &url);
     app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
+    events::start(&app, outside, epoch)?;
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {
@@ -414,6 +418,7 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(web::router())
         .merge(gate::router())
+        .merge(events::api::hooks())
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())

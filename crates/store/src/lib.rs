@@ -13,6 +13,7 @@ mod builds;
 mod codec;
 mod disk;
 mod error;
+mod events;
 mod gate;
 mod jobs;
 mod knowledge;
@@ -26,6 +27,10 @@ mod types;
 
 pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVersion, JobAsset, Upload};
 pub use error::StoreError;
+pub use events::{
+    EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+    RuleHits, SourceTally, StoredEffect, StoredMessage,
+};
 pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
     StoredReceipt, StoredReport, Tried,
@@ -139,6 +144,8 @@ pub trait Store: Send + Sync {
 
     /// What is kept of results of tests.
     fn results(&self) -> &dyn ResultStore;
+    /// What is kept of events outside.
+    fn events(&self) -> &dyn EventStore;
 
     /// Closes all connections.
     async fn close(&self);

@@ -258,6 +258,7 @@ impl<B: Backend> Store for Sql<B> {
         }
         statements.extend(gate::job_statements(batch.jobs.values()));
         statements.extend(batch.gate.statements()?);
+        statements.extend(batch.effects.iter().flat_map(crate::events::settle));
         statements.extend(batch.deleted.iter().flat_map(|id| jobs::delete_job(*id)));
         let (of_results, learned) = result_statements(&self.known, &batch.results)?;
         statements.extend(of_results);
@@ -424,6 +425,10 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     fn results(&self) -> &dyn ResultStore {
+        self
+    }
+
+    fn events(&self) -> &dyn crate::EventStore {
         self
     }
 

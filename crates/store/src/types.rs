@@ -32,6 +32,7 @@ pub struct Batch {
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
     pub(crate) results: Vec<crate::results::NewResult>,
+    pub(crate) effects: Vec<crate::EffectsDone>,
 }
 
 impl Batch {
@@ -84,6 +85,11 @@ impl Batch {
         self.gate.consumed.insert(event, (caused, body));
     }
 
+    /// Effects of rules are carried out by what else is in this batch.
+    pub fn carried_out(&mut self, done: crate::EffectsDone) {
+        self.effects.push(done);
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
@@ -96,6 +102,7 @@ impl Batch {
             && self.streams.is_empty()
             && self.gate.is_empty()
             && self.results.is_empty()
+            && self.effects.is_empty()
     }
 }
 

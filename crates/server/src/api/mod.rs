@@ -59,6 +59,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(comments::router())
         .merge(openapi::router())
         .merge(workers::router())
+        .merge(crate::events::api::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))

@@ -118,6 +118,9 @@ impl Store for Failing {
     fn results(&self) -> &dyn assay_store::ResultStore {
         self.store.results()
     }
+    fn events(&self) -> &dyn assay_store::EventStore {
+        self.store.events()
+    }
     fn knowledge(&self) -> &dyn assay_store::KnowledgeStore {
         self.store.knowledge()
     }

@@ -7,6 +7,7 @@ mod cards;
 mod catalog;
 mod cluster;
 mod comments;
+mod events;
 pub(crate) mod frame;
 mod gate;
 mod groups;
@@ -58,6 +59,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(api::router())
         .merge(audit::router())
         .merge(results::router())
+        .merge(events::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

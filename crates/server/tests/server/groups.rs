@@ -50,6 +50,10 @@ macro_rules! counted {
             fn assets(&self) -> &dyn AssetStore {
                 self.asked().assets()
             }
+
+            fn events(&self) -> &dyn assay_store::EventStore {
+                self.asked().events()
+            }
             async fn close(&self) {
                 self.store.close().await;
             }

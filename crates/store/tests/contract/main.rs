@@ -7,6 +7,7 @@
 
 mod assets;
 mod database;
+mod events;
 mod faults;
 mod gate;
 mod knowledge;
@@ -36,6 +37,8 @@ macro_rules! contract {
 }
 
 contract!(
+    events::the_same_message_is_stored_once,
+    events::effects_happen_once,
     rows::an_empty_store,
     rows::a_whole_story_is_loaded_as_it_was,
     rows::everything_outlives_the_process,
