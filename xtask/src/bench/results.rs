@@ -148,7 +148,7 @@ fn measure(world: &World, count: usize) -> Result<Vec<Figure>> {
     let items = (count / OF_ITEM).max(1);
     let over = |_: usize, took: Duration| took >= RUSH;
     let item = |number: usize| number * 7919 % items;
-    let get = |path: &dyn Fn(usize) -> String| {
+    let get = |path: &(dyn Fn(usize) -> String + Sync)| {
         rush(world, over, |client, number| client.get(&path(number)).map(drop)).map(|(rate, _)| rate)
     };
     let by_item =
