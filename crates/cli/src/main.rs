@@ -90,12 +90,33 @@ enum Command {
     /// Products (media): post a build, or see what a post would make.
     #[command(subcommand)]
     Product(cmd::product::Product),
+    /// Events of outside systems: what came, and what it led to.
+    #[command(subcommand)]
+    Event(cmd::event::Event),
+    /// Rules: what events lead to.
+    #[command(subcommand)]
+    Rule(cmd::rule::Rule),
+    /// Composes: what is tested of one.
+    #[command(subcommand)]
+    Compose(cmd::schedule::Compose),
+    /// Updates: what is tested of one.
+    #[command(subcommand)]
+    Update(cmd::schedule::Update),
     /// Templates: machines, products, test suites, and which of them are tested together.
     #[command(subcommand)]
     Template(cmd::template::Template),
     /// Keys of people for the API, and the key that receipts are signed with.
     #[command(subcommand)]
     Key(cmd::key::Key),
+    /// Results of tests: what jobs found, and what others posted.
+    #[command(subcommand)]
+    Result(cmd::result::ResultCommand),
+    /// Waivers: results that do not count, with who says so and why.
+    #[command(subcommand)]
+    Waiver(cmd::waiver::Waiver),
+    /// Decisions: may it go on?
+    #[command(subcommand)]
+    Decision(cmd::decision::Decision),
     /// What was done, and by whom.
     #[command(subcommand)]
     Audit(cmd::audit::Audit),
@@ -139,7 +160,14 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Verify(verify) => verify.run(&common),
         Command::Template(template) => template.run(&common),
         Command::Product(product) => product.run(&common),
+        Command::Event(event) => event.run(&common),
+        Command::Rule(rule) => rule.run(&common),
+        Command::Compose(compose) => compose.run(&common),
+        Command::Update(update) => update.run(&common),
         Command::Key(key) => key.run(&common),
+        Command::Result(result) => result.run(&common),
+        Command::Waiver(waiver) => waiver.run(&common),
+        Command::Decision(decision) => decision.run(&common),
         Command::Audit(audit) => audit.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Import(import) => import.run(&common),

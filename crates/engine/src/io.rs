@@ -2,9 +2,11 @@
 
 use crate::ids::{AttemptId, ConnectionId, GroupId, JobId, ProductRunId, WorkerName};
 use crate::outcome::Outcome;
+use crate::product::{Download, files};
 use crate::reason::{FenceReason, HelloRefusal, Refusal};
 use crate::relations::{ParentRef, Relation};
 use crate::rows::{Hold, JobRow, ProductRun, Row};
+use crate::sched::limits::Limits;
 use crate::sched::restart::{RestartPlan, RestartRequest};
 use crate::settings::{ClassSet, Settings};
 use crate::talk::{Place, Question, Reply};
@@ -41,6 +43,13 @@ pub enum Input {
     },
     /// What takes the place of open jobs makes them obsolete, without a post of a product.
     Obsolete(Obsolete),
+    /// What a job is held for could not be had yet; it will be tried again.
+    FetchFails {
+        /// Which.
+        job: JobId,
+        /// Why, and when it is tried again.
+        why: String,
+    },
     /// What a job was held for is there, or cannot be had.
     Release {
         /// Which.
@@ -159,6 +168,8 @@ pub enum Input {
     },
     /// For the gate.
     Gate(Box<crate::gate::io::Input>),
+    /// How many jobs may run at once.
+    Limits(Limits),
     /// Time has passed; see [`crate::state::State::next_deadline`]. Also the first input after a rebuild.
     Tick,
 }
@@ -199,10 +210,14 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job that depends on nothing; `RETRY=` counts.
-    pub fn new(settings: Settings) -> Self {
+    /// A job that depends on nothing; `RETRY=` counts, and so do `ISO_URL` and its like, whose files it is held for.
+    pub fn new(mut settings: Settings) -> Self {
         let retries = crate::settings::retries(&settings);
-        Self { settings, retries, ..Self::default() }
+        files::name_downloads(&mut settings);
+        let names: BTreeSet<String> = files::downloads(&settings).map(|download| download.name).collect();
+        let hold = Hold::Assets { names: names.into_iter().collect(), trouble: None };
+        let hold = files::downloads(&settings).next().map(|_| hold);
+        Self { settings, retries, hold, ..Self::default() }
     }
 }
 
@@ -309,6 +324,13 @@ pub enum Effect {
     },
     /// Pages and waiters want to know.
     Notify(Change),
+    /// Fetch these files, unless they are there, and say what came of it with [`Input::Release`].
+    Fetch {
+        /// The job that is held for them.
+        job: JobId,
+        /// The files.
+        downloads: Vec<Download>,
+    },
     /// The attempt has ended; its streams grow no more and can be closed.
     AttemptEnded(AttemptId),
     /// For the gate's merger, lander, reporters and sources; rows, builds and notices have become effects of this kind.

@@ -2,27 +2,27 @@
 
 use crate::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp, WorkerName};
 use crate::job::{End, JobState};
+use crate::job_settings::JobSettings;
 use crate::locks::{ClusterId, ClusterLocks};
 use crate::reason::WaitReason;
 use crate::relations::Parent;
-use crate::settings::{ClassSet, Settings};
+use crate::settings::ClassSet;
 use crate::work::Phase;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRow {
     /// Its number.
     pub id: JobId,
-    /// See [`Settings::job_name`].
+    /// See [`crate::settings::Settings::job_name`].
     pub name: String,
     /// Lower is earlier.
     pub priority: i32,
     /// What a worker must offer to get it.
     pub classes: ClassSet,
     /// Its settings; never change.
-    pub settings: Arc<Settings>,
+    pub settings: JobSettings,
     /// The group it belongs to.
     pub group: Option<GroupId>,
     /// The post of a product that made it.
@@ -73,6 +73,9 @@ pub enum Hold {
     Assets {
         /// Their names.
         names: Vec<String>,
+        /// Why that takes longer than it should.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
     },
 }
 
@@ -307,6 +310,8 @@ pub struct Rows {
     pub last_token: i64,
     /// The gate's rows.
     pub gate: crate::gate::rows::GateRows,
+    /// The limits in force; not stored.
+    pub limits: crate::sched::limits::Limits,
     /// Random bits of this server; see [`crate::gate::Gate`].
     pub seed: u128,
 }

@@ -36,11 +36,13 @@
 //! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
 //! | `GET products?build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
 //! | `assets…` | [`assets`] |
+//! | `inbox…`, `sources`, `rules…`, `schedule…`, `hooks/{name}` | [`events`] |
 //!
 //! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
 //! [`Stream::file_name`](crate::worker::Stream::file_name).
 
 pub mod assets;
+pub mod events;
 pub mod gate;
 pub mod knowledge;
 pub mod people;

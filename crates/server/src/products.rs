@@ -163,7 +163,7 @@ impl App {
     }
 
     /// Jobs of old builds that stay: somebody has commented on them, or tagged their build.
-    async fn spared(&self, obsolete: &Obsolete) -> Result<BTreeSet<JobId>, Fault> {
+    pub(crate) async fn spared(&self, obsolete: &Obsolete) -> Result<BTreeSet<JobId>, Fault> {
         let of = |key: &str| obsolete.matching.get(key).cloned().into_iter().collect::<Vec<_>>();
         let filter = JobFilter {
             states: StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect(),

@@ -12,7 +12,6 @@ use assay_engine::settings::ClassSet;
 use assay_engine::work::Phase;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 
 /// A row's values, taken one after the other.
 pub(crate) struct Fields {
@@ -224,7 +223,7 @@ pub(crate) fn job_values(job: &JobRow) -> Result<Vec<Value>, StoreError> {
         job.name.as_str().into(),
         i64::from(job.priority).into(),
         job.classes.to_string().into(),
-        json("jobs", &*job.settings)?.into(),
+        json("jobs", &job.settings)?.into(),
         job.state.word().word().into(),
         json("jobs", &job.state)?.into(),
         word(end.map(|end| end.outcome.openqa())),
@@ -264,7 +263,7 @@ pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
         name: fields.text()?,
         priority: fields.unsigned()?,
         classes: ClassSet::parse(&fields.text()?),
-        settings: Arc::new(fields.json()?),
+        settings: fields.json()?,
         state: fields.json()?,
         created_at: fields.time()?,
         started_at: fields.optional_time()?,

@@ -31,6 +31,8 @@ pub struct Batch {
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
+    pub(crate) results: Vec<crate::results::NewResult>,
+    pub(crate) effects: Vec<crate::EffectsDone>,
 }
 
 impl Batch {
@@ -57,6 +59,21 @@ impl Batch {
         self.streams.insert(attempt, streams);
     }
 
+    /// Adds a result, whose number nothing else has, and which has not been stored before.
+    pub fn push_result(&mut self, result: crate::results::NewResult) {
+        self.results.push(result);
+    }
+
+    /// The results that will be stored.
+    pub fn results(&self) -> &[crate::results::NewResult] {
+        &self.results
+    }
+
+    /// The jobs that will be stored.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobRow> {
+        self.jobs.values()
+    }
+
     /// Adds a row of the gate, which replaces an earlier one with the same key.
     pub fn push_gate(&mut self, row: GateRow) {
         self.gate.push(row);
@@ -66,6 +83,11 @@ impl Batch {
     /// takes the place of what was received: the same event with what was known when it was dealt with.
     pub fn consumed(&mut self, event: EventId, caused: String, body: Option<String>) {
         self.gate.consumed.insert(event, (caused, body));
+    }
+
+    /// Effects of rules are carried out by what else is in this batch.
+    pub fn carried_out(&mut self, done: crate::EffectsDone) {
+        self.effects.push(done);
     }
 
     /// True if there is nothing to store.
@@ -79,6 +101,8 @@ impl Batch {
             && self.locks.is_empty()
             && self.streams.is_empty()
             && self.gate.is_empty()
+            && self.results.is_empty()
+            && self.effects.is_empty()
     }
 }
 

@@ -94,6 +94,16 @@ pub(crate) enum Job {
         /// Its number.
         job: i64,
     },
+    /// Remove logs, screenshots, results and jobs that have had their time; the server does so every day by itself.
+    #[command(
+        after_help = "Examples:\n  assay job cleanup --dry-run     what would go, and why the rest stays\n  \
+                            assay job cleanup --dry-run --json | jq '.verdicts[] | select(.keep | not)'"
+    )]
+    Cleanup {
+        /// Remove nothing, only say.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Wait until jobs have ended; the exit code is the worst verdict.
     #[command(after_help = "Examples:\n  assay job wait 12 13\n  assay job wait 12 --timeout 600 --json")]
     Wait(Wait),
@@ -217,6 +227,7 @@ impl Job {
             }
             Self::Comment { job, text } => comment(common, &client, job, text),
             Self::Log(log) => log.run(common, &client),
+            Self::Cleanup { dry_run } => super::asset::cleanup(common, &client, "jobs/cleanup", dry_run),
             Self::Cancel { job } => {
                 let by = std::env::var("USER").ok().filter(|user| !user.is_empty());
                 let job: ApiJob = client.post(&format!("{API}/jobs/{job}/cancel"), &CancelJob { by })?;

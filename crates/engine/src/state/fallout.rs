@@ -61,7 +61,7 @@ impl State {
         }
         self.save_job(id);
         if let Some(row) = self.jobs.remove(&id) {
-            self.ended.insert(id, row);
+            self.ended.insert(row);
             self.fallout.push_back(Fallout::Ended { job: id, slot, broken });
             self.silence(id);
             self.tell_parents(id);

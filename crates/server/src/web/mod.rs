@@ -7,9 +7,11 @@ mod cards;
 mod catalog;
 mod cluster;
 mod comments;
+mod events;
 pub(crate) mod frame;
 mod gate;
 mod groups;
+pub(crate) use groups::builds::Tags;
 mod history;
 mod index;
 mod investigate;
@@ -20,6 +22,7 @@ mod needles;
 mod oidc;
 mod published;
 mod restart;
+mod results;
 mod screen;
 mod step;
 mod workers;
@@ -55,6 +58,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(workers::router())
         .merge(api::router())
         .merge(audit::router())
+        .merge(results::router())
+        .merge(events::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

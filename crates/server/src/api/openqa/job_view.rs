@@ -98,9 +98,9 @@ impl Relatives {
 
     fn settings(&self, job: &StoredJob) -> Value {
         let mut told = Map::new();
-        for (key, setting) in &job.row.settings.0 {
+        for (key, setting) in job.row.settings.iter() {
             let covered = is_secret_name(key) && !self.unredacted;
-            told.insert(key.clone(), json!(if covered { COVERED } else { &setting.value }));
+            told.insert(key.to_owned(), json!(if covered { COVERED } else { &setting.value }));
         }
         told.insert("NAME".to_owned(), json!(format!("{:08}-{}", job.row.id.0, job.row.name)));
         Value::Object(told)
@@ -110,7 +110,7 @@ impl Relatives {
 /// The files that a job reads, by kind.
 pub(super) fn assets(job: &StoredJob) -> BTreeMap<&'static str, Vec<&str>> {
     let mut told: BTreeMap<_, Vec<&str>> = BTreeMap::new();
-    for (key, setting) in &job.row.settings.0 {
+    for (key, setting) in job.row.settings.iter() {
         if let Some(kind) = kind_of(key, &setting.value)
             && !setting.value.is_empty()
         {
