@@ -215,7 +215,8 @@ async fn waivers_and_decisions() {
         assert_eq!(status, 200, "{decision}");
         let words = |key: &str| -> Vec<String> {
             let list = decision[key].as_array().unwrap().iter();
-            list.map(|one| format!("{} {}", one["type"].as_str().unwrap(), one["testcase"].as_str().unwrap())).collect()
+            list.map(|one| format!("{} {}", one["type"].as_str().unwrap(), one["testcase"].as_str().unwrap()))
+                .collect()
         };
         let lists = [words("satisfied_requirements"), words("unsatisfied_requirements")];
         (decision["summary"].as_str().unwrap().to_owned(), lists)
@@ -229,10 +230,13 @@ async fn waivers_and_decisions() {
     }
     let (summary, [satisfied, unsatisfied]) = decide().await;
     assert_eq!(summary, "Of 2 required tests, 1 test failed");
-    assert_eq!((&satisfied[..], &unsatisfied[..]), (
-        &["test-result-passed compose.install".to_owned()][..],
-        &["test-result-failed compose.upgrade".to_owned()][..],
-    ));
+    assert_eq!(
+        (&satisfied[..], &unsatisfied[..]),
+        (
+            &["test-result-passed compose.install".to_owned()][..],
+            &["test-result-failed compose.upgrade".to_owned()][..],
+        )
+    );
     let waiver = json!({
         "subject_type": "compose", "subject_identifier": "F-40-20240601.0", "testcase": "compose.upgrade",
         "product_version": "fedora-40", "comment": "known", "scenario": "s1",
@@ -249,7 +253,10 @@ async fn waivers_and_decisions() {
         let mut wrong = waiver.clone();
         wrong.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let (status, answer) = post("/api/v1.0/waivers/", by_ann, &wrong).await;
-        assert!((400..404).contains(&status) && answer["message"].as_str().unwrap().contains(part), "{part}: {answer}");
+        assert!(
+            (400..404).contains(&status) && answer["message"].as_str().unwrap().contains(part),
+            "{part}: {answer}"
+        );
     }
     let (status, answer) = post("/api/v1.0/waivers/", by_ann, &waiver).await;
     assert_eq!((status, &answer["username"], &answer["waived"]), (201, &json!("ann"), &json!(true)));
@@ -258,15 +265,28 @@ async fn waivers_and_decisions() {
     assert!(satisfied.contains(&"test-result-failed-waived compose.upgrade".to_owned()));
     let listed = up.request(Method::GET, "/api/v1.0/waivers/?testcase=compose.upgrade").send().await.unwrap();
     assert_eq!(listed.json::<Value>().await.unwrap()["data"][0]["comment"], "known");
-    let back = json!({"result_id": 2, "waived": false, "comment": "not any more", "product_version": "fedora-40"});
+    let back =
+        json!({"result_id": 2, "waived": false, "comment": "not any more", "product_version": "fedora-40"});
     let (status, answer) = post("/api/v1.0/waivers/", by_ann, &back).await;
     assert_eq!((status, &answer["scenario"]), (201, &json!("s1")));
     assert_eq!(decide().await.0, "Of 2 required tests, 1 test failed");
     for (body, status, part) in [
         (json!({}), 400, "product version"),
-        (json!({"product_version": "fedora-40", "decision_context": "x", "rules": [{"type": "PassingTestCaseRule", "test_case_name": "t"}]}), 400, "both"),
-        (json!({"product_version": "x", "decision_context": "compose_release", "subject_type": "compose", "subject_identifier": "a"}), 404, "no applicable policies"),
-        (json!({"product_version": "x", "rules": [{"type": "RemoteRule"}], "subject_type": "compose", "subject_identifier": "a"}), 400, "does not fetch"),
+        (
+            json!({"product_version": "fedora-40", "decision_context": "x", "rules": [{"type": "PassingTestCaseRule", "test_case_name": "t"}]}),
+            400,
+            "both",
+        ),
+        (
+            json!({"product_version": "x", "decision_context": "compose_release", "subject_type": "compose", "subject_identifier": "a"}),
+            404,
+            "no applicable policies",
+        ),
+        (
+            json!({"product_version": "x", "rules": [{"type": "RemoteRule"}], "subject_type": "compose", "subject_identifier": "a"}),
+            400,
+            "does not fetch",
+        ),
     ] {
         let (found, answer) = post("/api/v1.0/decision", by_ann, &body).await;
         assert_eq!(found, status, "{answer}");

@@ -71,7 +71,8 @@ impl Client {
         }
         let body: Value = self.runtime.block_on(answer.json()).unwrap_or_default();
         // ResultsDB's, WaiverDB's and Greenwave's APIs have a message.
-        let error = body["error"].as_str().or(body["message"].as_str()).unwrap_or("the server gave no reason");
+        let error =
+            body["error"].as_str().or(body["message"].as_str()).unwrap_or("the server gave no reason");
         let help = body["help"].as_str().map(|help| format!("; {help}")).unwrap_or_default();
         let message = format!("{error}{help}");
         Err(match status {

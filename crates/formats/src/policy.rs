@@ -119,9 +119,11 @@ impl Found<'_> {
 
     fn policy(&mut self, reader: &mut Reader<'_, '_>, node: &Node) -> Option<Policy> {
         let mut fields = reader.fields(node, "a policy")?;
-        let id = reader.required(&mut fields, "id").and_then(|node| reader.name(node, "id")).unwrap_or_default();
+        let id =
+            reader.required(&mut fields, "id").and_then(|node| reader.name(node, "id")).unwrap_or_default();
         if let Some(first) = self.ids.insert(id.to_owned(), fields.place).filter(|_| !id.is_empty()) {
-            let message = format!("the policy `{id}` is there twice; the first is at {}", reader.sink.show(first));
+            let message =
+                format!("the policy `{id}` is there twice; the first is at {}", reader.sink.show(first));
             reader.sink.error("twice", fields.place, message);
         }
         let product_versions = reader.required(&mut fields, "product_versions").cloned();
@@ -169,7 +171,8 @@ impl Found<'_> {
                 None
             }
             Some(tag @ ("!PackageSpecificBuild" | "!FedoraAtomicCi")) => {
-                let message = format!("`{tag}` is obsolete; use `!PassingTestCaseRule` and `packages` of the policy");
+                let message =
+                    format!("`{tag}` is obsolete; use `!PassingTestCaseRule` and `packages` of the policy");
                 reader.sink.error("obsolete", node.place, message);
                 None
             }
@@ -216,7 +219,11 @@ impl Found<'_> {
         if let (Some(since), Some(until)) = (valid_since, valid_until)
             && since >= until
         {
-            reader.sink.error("never", fields.place, "`valid_since` is not before `valid_until`: it is never valid");
+            reader.sink.error(
+                "never",
+                fields.place,
+                "`valid_since` is not before `valid_until`: it is never valid",
+            );
         }
         reader.finish(fields);
         Some(Rule::Passing(PassingRule {
@@ -235,9 +242,8 @@ fn templates(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Rule> {
     }
     let mut fields = reader.fields(node, "a rule")?;
     let _ = fields.get("type");
-    let mut text = |key: &'static str| {
-        fields.get(key).and_then(|node| reader.name(node, key)).map(str::to_owned)
-    };
+    let mut text =
+        |key: &'static str| fields.get(key).and_then(|node| reader.name(node, key)).map(str::to_owned);
     let rule = TemplateRule {
         group: text("group"),
         distri: text("distri"),
@@ -280,7 +286,9 @@ fn subject_type(reader: &mut Reader<'_, '_>, node: &Node) -> Option<SubjectType>
         }
     }
     // How Greenwave finds a release by itself, and how it writes an item; here both come with the question.
-    for key in ["product_version", "product_version_match", "product_version_from_koji_build_target", "item_dict"] {
+    for key in
+        ["product_version", "product_version_match", "product_version_from_koji_build_target", "item_dict"]
+    {
         let _ = fields.get(key);
     }
     reader.finish(fields);
@@ -301,16 +309,14 @@ fn unknown_tag(reader: &mut Reader<'_, '_>, place: Place, tag: &str, known: &[&'
 
 fn moment(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) -> Option<Timestamp> {
     let node = fields.get(key)?;
-    let text = match &node.kind {
-        Kind::Scalar { text, .. } => text,
-        _ => {
-            reader.expected(node, key, "a date such as 2024-06-01");
-            return None;
-        }
+    let Kind::Scalar { text, .. } = &node.kind else {
+        reader.expected(node, key, "a date such as 2024-06-01");
+        return None;
     };
     let parsed = parse_moment(text);
     if parsed.is_none() {
-        let message = format!("`{key}` is `{text}`; expected a date such as 2024-06-01 or 2024-06-01T12:00:00Z");
+        let message =
+            format!("`{key}` is `{text}`; expected a date such as 2024-06-01 or 2024-06-01T12:00:00Z");
         reader.sink.error("date", node.place, message);
     }
     parsed
@@ -328,8 +334,11 @@ fn parse_moment(text: &str) -> Option<Timestamp> {
         (number(date.next()?, 1, 9999)?, number(date.next()?, 1, 12)?, number(date.next()?, 1, 31)?);
     let time = time.trim_end_matches('Z').trim_end_matches("+00:00");
     let mut time = time.split('.').next()?.split(':');
-    let (hour, minute, second) =
-        (number(time.next()?, 0, 23)?, number(time.next()?, 0, 59)?, number(time.next().unwrap_or("0"), 0, 60)?);
+    let (hour, minute, second) = (
+        number(time.next()?, 0, 23)?,
+        number(time.next()?, 0, 59)?,
+        number(time.next().unwrap_or("0"), 0, 60)?,
+    );
     if date.next().is_some() || time.next().is_some() {
         return None;
     }
@@ -420,7 +429,10 @@ id: b
         for (place, part) in [
             ("p.yaml:3:1", "unknown key `product_version` of a policy; did you mean `product_versions`?"),
             ("p.yaml:7:", "unknown key `test_case_nam`"),
-            ("p.yaml:8:", "no tag `!PasingTestCaseRule` here; expected !PassingTestCaseRule or !JobTemplates; did you mean"),
+            (
+                "p.yaml:8:",
+                "no tag `!PasingTestCaseRule` here; expected !PassingTestCaseRule or !JobTemplates; did you mean",
+            ),
             ("p.yaml:9:", "does not fetch; write its rules here"),
             ("p.yaml:10:", "`!FedoraAtomicCi` is obsolete"),
             ("p.yaml:11:", "a rule needs a tag"),
@@ -429,7 +441,10 @@ id: b
             ("p.yaml:18:", "`rules`: expected a list, found text"),
             ("p.yaml:19:", "no tag `!Polic`"),
         ] {
-            assert!(found.iter().any(|one| one.starts_with(place) && one.contains(part)), "{place} {part}\n{found:#?}");
+            assert!(
+                found.iter().any(|one| one.starts_with(place) && one.contains(part)),
+                "{place} {part}\n{found:#?}"
+            );
         }
     }
 
@@ -440,7 +455,10 @@ id: b
         let loaded = load(&[("p.yaml", &text)], Some(&known));
         assert!(loaded.policies.is_some());
         let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
-        assert!(found[0].contains("p.yaml:8:") && found[0].contains("did you mean `update.base_selinux`?"), "{found:#?}");
+        assert!(
+            found[0].contains("p.yaml:8:") && found[0].contains("did you mean `update.base_selinux`?"),
+            "{found:#?}"
+        );
         assert_eq!(found.len(), 2);
     }
 

@@ -56,7 +56,8 @@ pub fn load(name: &str, text: &str) -> (Option<Vec<YamlResult>>, Vec<Diagnostic>
 fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<YamlResult> {
     let mut fields = reader.fields(node, "a result")?;
     let outcome = reader.required(&mut fields, "outcome");
-    let outcome = outcome.and_then(|node| reader.name(node, "outcome")).map(|text| text.trim().to_uppercase());
+    let outcome =
+        outcome.and_then(|node| reader.name(node, "outcome")).map(|text| text.trim().to_uppercase());
     let mut result = YamlResult { outcome: outcome.unwrap_or_default(), ..YamlResult::default() };
     for entry in fields.rest() {
         let key = &*entry.key.text;
@@ -65,7 +66,6 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<YamlResult> {
         }
         let mut text = |node| reader.text(node, key).map(str::to_owned);
         match key {
-            "outcome" => {}
             "testcase" => {
                 // Also as ResultsDB has it: a mapping with its name.
                 let named = entry.value.get("name").unwrap_or(&entry.value);
@@ -76,8 +76,8 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<YamlResult> {
             "ref_url" | "log_url" | "artifact" => {
                 result.ref_url = result.ref_url.take().or_else(|| text(&entry.value));
             }
-            // Whole logs; they belong where `ref_url` points to.
-            "details" | "output" => {}
+            // Read before; and whole logs, which belong where `ref_url` points to.
+            "outcome" | "details" | "output" => {}
             _ if key.contains(':') => {
                 let message = format!("the key `{key}` has a colon, which no store of results takes");
                 reader.sink.error("key", entry.key.place, message);
@@ -114,13 +114,17 @@ results:
         assert_eq!(results[0].testcase.as_deref(), Some("dist.rpmlint"));
         assert_eq!((results[0].outcome.as_str(), results[0].data["arch"].len()), ("PASSED", 2));
         assert_eq!(results[0].data["release"], ["5"]);
-        assert_eq!((results[1].testcase.as_deref(), results[1].ref_url.as_deref()), (Some("dist.depcheck"), Some("http://logs")));
+        assert_eq!(
+            (results[1].testcase.as_deref(), results[1].ref_url.as_deref()),
+            (Some("dist.depcheck"), Some("http://logs"))
+        );
         assert!(!results[1].data.contains_key("details"));
     }
 
     #[test]
     fn everything_wrong_is_said_with_its_place() {
-        let (results, found) = load("r.yaml", "results:\n  - {item: a}\n  - 7\n  - {outcome: X, 'a:b': 1, note: [x]}\n");
+        let (results, found) =
+            load("r.yaml", "results:\n  - {item: a}\n  - 7\n  - {outcome: X, 'a:b': 1, note: [x]}\n");
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert!(results.is_none());
         for part in [

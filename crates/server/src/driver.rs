@@ -10,8 +10,8 @@ mod tests;
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::results::JobResults;
 use crate::gate::Consumes;
+use crate::results::JobResults;
 use crate::told::Touched;
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
@@ -367,7 +367,9 @@ impl Driver {
                 }
                 Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
-                    results.into_iter().for_each(|result| group.batch.push_result(result));
+                    for result in results {
+                        group.batch.push_result(result);
+                    }
                     group.touched.job(attempt.job);
                     group.closed.push(stored);
                 }

@@ -54,7 +54,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     let load = fs_err::read_to_string("/proc/loadavg").unwrap_or_default();
     let notes = vec![
         "peer: ResultsDB's reference figures on 2 cores with PostgreSQL, not run again here".to_owned(),
-        format!("{count} results, {OF_ITEM} of each item; load {}", load.split(' ').next().unwrap_or("unknown")),
+        format!(
+            "{count} results, {OF_ITEM} of each item; load {}",
+            load.split(' ').next().unwrap_or("unknown")
+        ),
     ];
     if json {
         println!("{}", figures::json(&figures, &notes)?);
@@ -81,7 +84,7 @@ fn policy() -> String {
 fn result(number: usize) -> Value {
     let (item, test) = (number / OF_ITEM, number % OF_ITEM);
     json!({
-        "outcome": if number % 7 == 0 { "FAILED" } else { "PASSED" },
+        "outcome": if number.is_multiple_of(7) { "FAILED" } else { "PASSED" },
         "testcase": {"name": format!("compose.t{test}"), "ref_url": null},
         "groups": [{"uuid": "0f3309ea-6d4c-59b2-b422-d73e9b8511f3", "description": "source.bench"}],
         "note": "",
@@ -137,19 +140,19 @@ fn measure(world: &World, count: usize) -> Result<Vec<Figure>> {
         let peers = peer.iter().map(|peer| Peer::new("ResultsDB (reference)", vec![*peer])).collect();
         figures.push(Figure::of(what, unit, seen, Some(reach), peers));
     };
-    let post = |client: &mut Client, number: usize| {
-        client.post_json("/api/v2.0/results", &result(number)).map(drop)
-    };
+    let post =
+        |client: &mut Client, number: usize| client.post_json("/api/v2.0/results", &result(number)).map(drop);
     let (rate, worst) = rush(world, |number, _| number >= count, post)?;
     add("results posted, 4 clients", Unit::PerSecond, vec![rate], 3_000.0, &[125.0]);
     add("99 of 100 posts take at most", Unit::Milliseconds, vec![worst], 0.010, &[0.059]);
     let items = (count / OF_ITEM).max(1);
     let over = |_: usize, took: Duration| took >= RUSH;
     let item = |number: usize| number * 7919 % items;
-    let get = |path: &dyn Fn(usize) -> String| {
+    let get = |path: &(dyn Fn(usize) -> String + Sync)| {
         rush(world, over, |client, number| client.get(&path(number)).map(drop)).map(|(rate, _)| rate)
     };
-    let by_item = get(&|number| format!("/api/v2.0/results?item=Bench-1-{}&type=compose&limit=1", item(number)))?;
+    let by_item =
+        get(&|number| format!("/api/v2.0/results?item=Bench-1-{}&type=compose&limit=1", item(number)))?;
     add("results by item and type", Unit::PerSecond, vec![by_item], 5_000.0, &[122.0]);
     let latest = get(&|number| {
         format!(

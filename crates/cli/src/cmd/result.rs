@@ -135,9 +135,9 @@ impl ResultCommand {
 }
 
 fn pair(text: &str) -> Result<(&str, &str), CliError> {
-    text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-        CliError::usage(format!("{text:?} is no KEY=VALUE; write for example arch=x86_64"))
-    })
+    text.split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or_else(|| CliError::usage(format!("{text:?} is no KEY=VALUE; write for example arch=x86_64")))
 }
 
 fn first<'v>(result: &'v Value, key: &str) -> &'v str {
@@ -148,12 +148,9 @@ impl List {
     fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
         let mut parts = vec![format!("limit={}", self.limit)];
         let mut add = |key: &str, value: &str| parts.push(format!("{}={}", encoded(key), encoded(value)));
-        for (key, value) in [
-            ("item", &self.item),
-            ("type", &self.kind),
-            ("outcome", &self.outcome),
-            ("since", &self.since),
-        ] {
+        for (key, value) in
+            [("item", &self.item), ("type", &self.kind), ("outcome", &self.outcome), ("since", &self.since)]
+        {
             if let Some(value) = value {
                 add(key, value);
             }
@@ -165,9 +162,11 @@ impl List {
             let (key, value) = pair(text)?;
             add(key, value);
         }
-        let path = match self.latest {
-            true => format!("{API}/latest?{}&_distinct_on=scenario,system_architecture", parts.join("&")),
-            false => format!("{API}?{}", parts.join("&")),
+        let parts = parts.join("&");
+        let path = if self.latest {
+            format!("{API}/latest?{parts}&_distinct_on=scenario,system_architecture")
+        } else {
+            format!("{API}?{parts}")
         };
         let found: Value = client.get(&path)?;
         if common.json {
@@ -238,9 +237,10 @@ impl Import {
             hash.update(number.to_le_bytes());
             hash.update(body.to_string());
             let once = format!("import-{}", hex::encode(&hash.finalize()[..20]));
-            match client.post_once(API, body, &once)? {
-                true => new += 1,
-                false => known += 1,
+            if client.post_once(API, body, &once)? {
+                new += 1;
+            } else {
+                known += 1;
             }
             let outcome = body["outcome"].as_str().unwrap_or_default();
             bad += usize::from(!matches!(outcome, "PASSED" | "INFO"));
@@ -251,7 +251,8 @@ impl Import {
             });
             ui::print_json(&report);
         } else {
-            let skipped = if read.skipped > 0 { format!(", {} skipped left out", read.skipped) } else { String::new() };
+            let skipped =
+                if read.skipped > 0 { format!(", {} skipped left out", read.skipped) } else { String::new() };
             println!("{new} new, {known} known before, {bad} not passed{skipped}");
         }
         Ok(Code::Ok)
@@ -333,7 +334,8 @@ impl Import {
                 }
             };
             let parts = [self.prefix.as_deref(), case.classname.as_deref(), Some(case.name.as_str())];
-            let name = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
+            let name =
+                parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
             let note = Some(case.message.as_str()).filter(|text| !text.is_empty());
             let body = json!({ "testcase": name, "outcome": outcome, "note": note });
             read.bodies.push(self.body(Map::new(), body)?);
@@ -342,14 +344,17 @@ impl Import {
     }
 
     fn yaml(&self, bytes: &[u8]) -> Result<Read, CliError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| CliError::usage(format!("{} is not UTF-8", self.file)))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| CliError::usage(format!("{} is not UTF-8", self.file)))?;
         let (found, diagnostics) = result_yaml::load(self.file.as_str(), text);
         let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         let found = found.ok_or_else(|| CliError::usage(lines.join("\n")))?;
         let mut read = Read { bodies: Vec::new(), skipped: 0, problems: lines };
         for result in found {
             let testcase = result.testcase.or_else(|| self.prefix.clone()).ok_or_else(|| {
-                CliError::usage("a result names no test case; add `testcase` (or `checkname`), or say --prefix")
+                CliError::usage(
+                    "a result names no test case; add `testcase` (or `checkname`), or say --prefix",
+                )
             })?;
             let data = result.data.into_iter().map(|(key, values)| (key, json!(values))).collect();
             let body = json!({

@@ -127,11 +127,14 @@ async fn validate(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value
 }
 
 fn texts(map: &Map<String, Value>, key: &str) -> Result<Vec<String>, Wrong> {
-    let wrong = || Wrong::part(key, map.get(key).unwrap_or(&Value::Null), "expected a text or a list of texts");
+    let wrong =
+        || Wrong::part(key, map.get(key).unwrap_or(&Value::Null), "expected a text or a list of texts");
     match map.get(key) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(vec![text.clone()]),
-        Some(Value::Array(list)) => list.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect(),
+        Some(Value::Array(list)) => {
+            list.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
         Some(_) => Err(wrong()),
     }
 }
@@ -159,17 +162,26 @@ fn subjects(map: &Map<String, Value>) -> Result<Vec<Subject>, Wrong> {
         (None, None, Some(other)) => {
             return Err(Wrong::part("subject", other, "Invalid subject, must be a list of items"));
         }
-        _ => return Err(Wrong::bad("Missing required subject: send subject_type and subject_identifier, or subject.")),
+        _ => {
+            return Err(Wrong::bad(
+                "Missing required subject: send subject_type and subject_identifier, or subject.",
+            ));
+        }
     };
     match subjects.len() {
         0 => Err(Wrong::bad("The list of subjects is empty.")),
-        count if count > MOST => Err(Wrong::bad(format!("{count} subjects are too many; ask about at most {MOST}."))),
+        count if count > MOST => {
+            Err(Wrong::bad(format!("{count} subjects are too many; ask about at most {MOST}.")))
+        }
         _ => Ok(subjects),
     }
 }
 
 /// A question as Greenwave takes it; whether the answer is to have the evidence; and as of when.
-fn question(app: &App, map: &Map<String, Value>) -> Result<(Question, bool, Option<assay_engine::ids::Timestamp>), Wrong> {
+fn question(
+    app: &App,
+    map: &Map<String, Value>,
+) -> Result<(Question, bool, Option<assay_engine::ids::Timestamp>), Wrong> {
     let product_version = match map.get("product_version") {
         Some(Value::String(text)) if !text.is_empty() => text.clone(),
         None => return Err(Wrong::bad("Missing required product version")),
@@ -258,7 +270,8 @@ pub(crate) fn shape(decided: &Decided, question: &Question, base: Option<&str>) 
         let results = decided.evidence.iter().flat_map(|seen| &seen.results);
         body["results"] = results.map(|result| result_value(result, base)).collect();
         let waivers = decided.evidence.iter().flat_map(|seen| &seen.waivers);
-        body["waivers"] = waivers.filter(|waiver| waivers::counts(waiver, question.at)).map(waivers::shape).collect();
+        body["waivers"] =
+            waivers.filter(|waiver| waivers::counts(waiver, question.at)).map(waivers::shape).collect();
     }
     body
 }

@@ -61,7 +61,9 @@ fn number(pairs: &BTreeMap<String, String>, key: &str, default: u32) -> Result<u
         None => Ok(default),
         Some(text) => {
             let number = text.parse().ok().filter(|number| *number > 0);
-            number.ok_or_else(|| Wrong::part(key, &Value::from(text.as_str()), "expected a whole number from 1 on"))
+            number.ok_or_else(|| {
+                Wrong::part(key, &Value::from(text.as_str()), "expected a whole number from 1 on")
+            })
         }
     }
 }
@@ -70,7 +72,8 @@ fn number(pairs: &BTreeMap<String, String>, key: &str, default: u32) -> Result<u
 fn since(text: Option<&str>, choice: &mut WaiverChoice) -> Result<(), Wrong> {
     let mut times = text.unwrap_or_default().split(',').filter(|text| !text.is_empty()).map(|text| {
         let text = Value::from(text);
-        parse_time(&text).ok_or_else(|| Wrong::part("since", &text, "expected a time such as 2024-06-01T12:00:00"))
+        parse_time(&text)
+            .ok_or_else(|| Wrong::part("since", &text, "expected a time such as 2024-06-01T12:00:00"))
     });
     choice.since = times.next().transpose()?;
     choice.until = times.next().transpose()?;
@@ -104,7 +107,9 @@ async fn list(
     since(pairs.get("since").map(String::as_str), &mut choice)?;
     let filter = WaiverFilter {
         any: vec![choice],
-        obsolete_too: pairs.get("include_obsolete").is_some_and(|text| matches!(text.as_str(), "true" | "1" | "True")),
+        obsolete_too: pairs
+            .get("include_obsolete")
+            .is_some_and(|text| matches!(text.as_str(), "true" | "1" | "True")),
         per_person: true,
         offset: u64::from(page - 1) * u64::from(limit),
         limit: limit + 1,
@@ -151,8 +156,13 @@ async fn any_of(app: &App, any: Vec<WaiverChoice>, obsolete_too: bool) -> Result
 }
 
 fn objects<'v>(map: &'v Map<String, Value>, key: &str) -> Result<Vec<&'v Map<String, Value>>, Wrong> {
-    let wrong = || Wrong::part(key, map.get(key).unwrap_or(&Value::Null), "expected a list of objects, at most 1000");
-    let list = map.get(key).and_then(Value::as_array).filter(|list| list.len() <= MOST as usize).ok_or_else(wrong)?;
+    let wrong =
+        || Wrong::part(key, map.get(key).unwrap_or(&Value::Null), "expected a list of objects, at most 1000");
+    let list = map
+        .get(key)
+        .and_then(Value::as_array)
+        .filter(|list| list.len() <= MOST as usize)
+        .ok_or_else(wrong)?;
     list.iter().map(|one| one.as_object().ok_or_else(wrong)).collect()
 }
 
@@ -217,7 +227,9 @@ pub(super) fn old_subject(map: &Map<String, Value>) -> Result<Subject, Wrong> {
     match (text("productmd.compose.id"), text("original_spec_nvr"), text("type"), text("item")) {
         (Some(compose), ..) => subject("compose", compose),
         (_, Some(nvr), ..) => subject("koji_build", nvr),
-        (_, _, Some(kind), Some(item)) => subject(if kind == "brew-build" { "koji_build" } else { &kind }, item),
+        (_, _, Some(kind), Some(item)) => {
+            subject(if kind == "brew-build" { "koji_build" } else { &kind }, item)
+        }
         _ => Err(Wrong::part(
             "subject",
             &Value::Object(map.clone()),
@@ -229,8 +241,12 @@ pub(super) fn old_subject(map: &Map<String, Value>) -> Result<Subject, Wrong> {
 fn text(map: &Map<String, Value>, key: &str) -> Result<Option<String>, Wrong> {
     match map.get(key) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.len() > LONGEST => Err(Wrong::part(key, &Value::Null, "it is too long")),
-        Some(Value::String(text)) if text.contains('\0') => Err(Wrong::part(key, &Value::Null, "it has U+0000")),
+        Some(Value::String(text)) if text.len() > LONGEST => {
+            Err(Wrong::part(key, &Value::Null, "it is too long"))
+        }
+        Some(Value::String(text)) if text.contains('\0') => {
+            Err(Wrong::part(key, &Value::Null, "it has U+0000"))
+        }
         Some(Value::String(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
         Some(other) => Err(Wrong::part(key, other, "expected a text")),
     }
@@ -261,7 +277,9 @@ fn may_waive(app: &App, sender: &Sender, name: &str, testcase: &str) -> Result<(
     };
     Err(Wrong::new(
         StatusCode::FORBIDDEN,
-        format!("{name} is not authorized to waive results of the test case {testcase}: {who} ([results.may-waive] of assay.toml)"),
+        format!(
+            "{name} is not authorized to waive results of the test case {testcase}: {who} ([results.may-waive] of assay.toml)"
+        ),
     ))
 }
 
@@ -274,7 +292,9 @@ async fn read(app: &App, sender: &Sender, map: &Map<String, Value>) -> Result<Wa
         (_, _, Some(Value::Object(subject))) => old_subject(subject)?,
         _ => {
             let wrong = || {
-                Wrong::bad("Either result_id or subject_type and subject_identifier and testcase are required arguments.")
+                Wrong::bad(
+                    "Either result_id or subject_type and subject_identifier and testcase are required arguments.",
+                )
             };
             let id = map.get("result_id").and_then(Value::as_i64).ok_or_else(wrong)?;
             let found = app.store.results().result(ResultId(id)).await?;
@@ -286,7 +306,11 @@ async fn read(app: &App, sender: &Sender, map: &Map<String, Value>) -> Result<Wa
             match (first("original_spec_nvr"), first("type"), first("item")) {
                 (Some(nvr), ..) => Subject { kind: "koji_build".into(), item: nvr },
                 (_, Some(kind), Some(item)) => Subject { kind, item },
-                _ => return Err(Wrong::bad(format!("Result {id} does not say what it is of: it has no item and type."))),
+                _ => {
+                    return Err(Wrong::bad(format!(
+                        "Result {id} does not say what it is of: it has no item and type."
+                    )));
+                }
             }
         }
     };
@@ -313,7 +337,9 @@ async fn read(app: &App, sender: &Sender, map: &Map<String, Value>) -> Result<Wa
     let expires_at = match map.get("expires") {
         None | Some(Value::Null) => None,
         Some(value) => {
-            let at = parse_time(value).ok_or_else(|| Wrong::part("expires", value, "expected a time such as 2024-06-01T12:00:00"))?;
+            let at = parse_time(value).ok_or_else(|| {
+                Wrong::part("expires", value, "expected a time such as 2024-06-01T12:00:00")
+            })?;
             if at <= now {
                 return Err(Wrong::part("expires", value, "expected a time that is still to come"));
             }
@@ -369,7 +395,10 @@ async fn create(
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-async fn permissions(State(app): State<Arc<App>>, Query(pairs): Query<BTreeMap<String, String>>) -> Json<Value> {
+async fn permissions(
+    State(app): State<Arc<App>>,
+    Query(pairs): Query<BTreeMap<String, String>>,
+) -> Json<Value> {
     let settings = app.results.settings();
     let fits = |testcases: &[String]| {
         pairs.get("testcase").is_none_or(|name| testcases.iter().any(|pattern| glob_match(pattern, name)))

@@ -114,7 +114,8 @@ pub(crate) fn testcase(kind: &str, test: &str) -> String {
 
 /// `DISTRI.FLAVOR.ARCH.MACHINE`, what there is of it.
 pub(crate) fn scenario<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
-    let parts: Vec<&str> = ["DISTRI", "FLAVOR", "ARCH", "MACHINE"].iter().filter_map(|key| get(key)).collect();
+    let parts: Vec<&str> =
+        ["DISTRI", "FLAVOR", "ARCH", "MACHINE"].iter().filter_map(|key| get(key)).collect();
     (!parts.is_empty()).then(|| cut(&parts.join(".")))
 }
 

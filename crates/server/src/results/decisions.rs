@@ -55,7 +55,8 @@ pub(crate) fn templates(catalog: &crate::catalog::Catalog) -> Vec<Template> {
 
 fn found(result: &StoredResult) -> Found {
     let mut values = result.values();
-    let mut first = |key: &str| values.get_mut(key).filter(|list| !list.is_empty()).map(|list| list.swap_remove(0));
+    let mut first =
+        |key: &str| values.get_mut(key).filter(|list| !list.is_empty()).map(|list| list.swap_remove(0));
     Found {
         id: result.id.0,
         testcase: result.testcase.clone(),
@@ -102,7 +103,11 @@ fn remembered(decision: &Decision) -> String {
 
 impl App {
     /// What is known of a subject at one moment; with `until`, as it was then.
-    pub(crate) async fn evidence_of(&self, subject: &Subject, until: Option<Timestamp>) -> Result<Evidence, StoreError> {
+    pub(crate) async fn evidence_of(
+        &self,
+        subject: &Subject,
+        until: Option<Timestamp>,
+    ) -> Result<Evidence, StoreError> {
         let kind = self.results.settings().decisions.subject_type(&subject.kind);
         let query = |query: std::collections::BTreeMap<String, Vec<String>>| {
             query.into_iter().map(|(key, values)| Condition::data(&key, values)).collect::<Vec<_>>()
@@ -118,7 +123,11 @@ impl App {
     }
 
     /// Decides. With `as_of`, as it would have been decided then.
-    pub(crate) async fn decide(&self, question: &Question, as_of: Option<Timestamp>) -> Result<Decided, StoreError> {
+    pub(crate) async fn decide(
+        &self,
+        question: &Question,
+        as_of: Option<Timestamp>,
+    ) -> Result<Decided, StoreError> {
         let settings = self.results.settings();
         let mut evidence = Vec::new();
         let mut known = Vec::new();
@@ -198,7 +207,8 @@ impl App {
         let settings = self.results.settings();
         let kind = settings.decisions.subject_type(&subject.kind);
         let asked = self.store.results().decisions(&kind.names(), &subject.item, ASKED).await?;
-        let mut purposes: BTreeSet<_> = asked.into_iter().map(|row| (row.product_version, row.context)).collect();
+        let mut purposes: BTreeSet<_> =
+            asked.into_iter().map(|row| (row.product_version, row.context)).collect();
         for policy in &settings.decisions.policies {
             let plain = |version: &&String| !version.contains(['*', '?', '[']);
             for version in policy.product_versions.iter().filter(plain) {
@@ -224,7 +234,12 @@ impl App {
             };
             let decided = self.decide(&question, None).await?;
             if self.remember(subject, &product_version, &context, &decided.decision).await? {
-                tracing::info!(item = subject.item, context, summary = decided.decision.summary(), "decided anew");
+                tracing::info!(
+                    item = subject.item,
+                    context,
+                    summary = decided.decision.summary(),
+                    "decided anew"
+                );
             }
         }
         Ok(())

@@ -55,7 +55,12 @@ impl JobResults {
     }
 
     /// Adds to a batch the results of what happens to its jobs.
-    pub(crate) async fn add_to(&mut self, app: &App, batch: &mut Batch, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn add_to(
+        &mut self,
+        app: &App,
+        batch: &mut Batch,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let url = app.results.settings().url.clone();
         let mut new = Vec::new();
         let mut doubtful = Vec::new();
@@ -94,7 +99,8 @@ impl JobResults {
     /// Ended jobs are remembered only for a while; after that the database is asked.
     fn forget_some(&mut self) {
         const MOST: usize = 50_000;
-        let ended = |stages: &HashMap<JobId, Stage>| stages.values().filter(|stage| **stage == Stage::Ended).count();
+        let ended =
+            |stages: &HashMap<JobId, Stage>| stages.values().filter(|stage| **stage == Stage::Ended).count();
         if self.stages.len() > MOST && ended(&self.stages) > MOST / 2 {
             let last = self.stages.keys().max().copied();
             self.stages.retain(|_, stage| *stage != Stage::Ended);
@@ -131,7 +137,11 @@ fn result(job: &JobRow, stage: Stage, url: &str, now: Timestamp) -> NewResult {
 
 impl App {
     /// The results of an attempt's modules, those left out that are stored already.
-    pub(crate) async fn module_results(&self, attempt: AttemptId, run: &Run) -> Result<Vec<NewResult>, StoreError> {
+    pub(crate) async fn module_results(
+        &self,
+        attempt: AttemptId,
+        run: &Run,
+    ) -> Result<Vec<NewResult>, StoreError> {
         let Some(job) = self.store.job(attempt.job).await? else { return Ok(Vec::new()) };
         let job = &job.row;
         let url = self.results.settings().url.clone();
@@ -144,9 +154,10 @@ impl App {
             result.outcome = outcome_of_module(module.result).into();
             result.at = at;
             result.dedupe = Some(format!("job/{}/{}/module/{number}", attempt.job, attempt.number));
-            result.ref_url = whole.ref_url.as_ref().map(|job| {
-                format!("{job}#module-{}", crate::web::frame::percent_encoded(&module.plan.name))
-            });
+            result.ref_url = whole
+                .ref_url
+                .as_ref()
+                .map(|job| format!("{job}#module-{}", crate::web::frame::percent_encoded(&module.plan.name)));
             result.data.insert("module".into(), vec![cut(&module.plan.name)]);
             result.data.insert("attempt".into(), vec![attempt.number.to_string()]);
             results.push(result);

@@ -58,7 +58,16 @@ impl Results {
     /// With the last number that was given, and the end for [`write`].
     pub(crate) fn new(last: i64, epoch: Epoch) -> (Self, Incoming) {
         let (queue, incoming) = mpsc::channel(QUEUE);
-        (Self { queue, last: AtomicI64::new(last), settings: RwLock::default(), epoch, news: decisions::News::default() }, incoming)
+        (
+            Self {
+                queue,
+                last: AtomicI64::new(last),
+                settings: RwLock::default(),
+                epoch,
+                news: decisions::News::default(),
+            },
+            incoming,
+        )
     }
 
     /// A number that no other result has or had.

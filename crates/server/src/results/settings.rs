@@ -77,7 +77,8 @@ fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
         let text = fs_err::read_to_string(&file).map_err(unreadable)?;
         sources.push((file.to_string(), text));
     }
-    let texts: Vec<(&str, &str)> = sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let texts: Vec<(&str, &str)> =
+        sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let loaded = assay_formats::policy::load(&texts, None);
     let lines = loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
     loaded.policies.ok_or(lines)

@@ -120,9 +120,10 @@ fn condition(field: Field, text: &str) -> Option<Condition> {
     if text.is_empty() {
         return None;
     }
-    Some(match text.contains('*') {
-        true => Condition { field, is: Vec::new(), like: vec![text.to_owned()] },
-        false => Condition::is(field, [text]),
+    Some(if text.contains('*') {
+        Condition { field, is: Vec::new(), like: vec![text.to_owned()] }
+    } else {
+        Condition::is(field, [text])
     })
 }
 
@@ -248,7 +249,10 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
     let now = app.clock.now();
     let subject = Subject { kind: query.kind, item: query.item };
     if subject.item.is_empty() || subject.kind.is_empty() {
-        return Err(Fault::bad("An item has a type and a name.", "Use /item?type=compose&item=NAME, or search in /results."));
+        return Err(Fault::bad(
+            "An item has a type and a name.",
+            "Use /item?type=compose&item=NAME, or search in /results.",
+        ));
     }
     let evidence = app.evidence_of(&subject, None).await?;
     let purposes = app.purposes(&subject).await?;
@@ -256,7 +260,10 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
     let history = app.store.results().decisions(&kinds, &subject.item, 50).await?;
     if evidence.results.is_empty() && evidence.waivers.is_empty() && purposes.is_empty() {
         let error = format!("Nothing is known of {} {}.", subject.kind, subject.item);
-        return Err(Fault::not_found(error, "Search in /results; type and name have to be exactly as results say."));
+        return Err(Fault::not_found(
+            error,
+            "Search in /results; type and name have to be exactly as results say.",
+        ));
     }
     let waived: BTreeSet<(&str, Option<&str>)> = evidence
         .waivers
@@ -305,7 +312,9 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
         row.required = required.contains(&here) || required.contains(&(row.testcase.clone(), String::new()));
     }
     for (testcase, scenario) in &required {
-        let there = tests.iter().any(|row| row.testcase == *testcase && (scenario.is_empty() || row.scenario == *scenario));
+        let there = tests
+            .iter()
+            .any(|row| row.testcase == *testcase && (scenario.is_empty() || row.scenario == *scenario));
         if !there {
             let cells = architectures.iter().map(|_| None).collect();
             let (testcase, scenario) = (testcase.clone(), scenario.clone());

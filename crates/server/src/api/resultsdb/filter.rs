@@ -117,14 +117,13 @@ impl Pairs {
                 continue;
             }
             seen.push(name);
-            match name.strip_suffix(":like") {
-                Some(key) => add(Field::Data(key.to_owned()), Vec::new(), self.values(name)),
-                None => {
-                    // A value may be empty, though not one of several.
-                    let values = self.values(name);
-                    let is = if values.is_empty() { vec![String::new()] } else { values };
-                    add(Field::Data(name.clone()), is, Vec::new());
-                }
+            if let Some(key) = name.strip_suffix(":like") {
+                add(Field::Data(key.to_owned()), Vec::new(), self.values(name));
+            } else {
+                // A value may be empty, though not one of several.
+                let values = self.values(name);
+                let is = if values.is_empty() { vec![String::new()] } else { values };
+                add(Field::Data(name.clone()), is, Vec::new());
             }
         }
         // Only this way and that: anything else is the newest first.
@@ -132,7 +131,8 @@ impl Pairs {
         let times = self.values("since");
         let moment = |text: &String| -> Result<Timestamp, Wrong> {
             let why = "expected a time such as 2024-06-01T12:00:00";
-            time(&Value::from(text.as_str())).ok_or_else(|| Wrong::part("since", &Value::from(text.as_str()), why))
+            time(&Value::from(text.as_str()))
+                .ok_or_else(|| Wrong::part("since", &Value::from(text.as_str()), why))
         };
         filter.since = times.first().map(moment).transpose()?;
         filter.until = times.get(1).map(moment).transpose()?;

@@ -125,8 +125,8 @@ impl IntoResponse for Wrong {
     }
 }
 
-/// An operator sent the request: who may post results and waivers. Which test cases a task may post for is asked in
-/// `post::may_post`.
+/// An operator sent the request: who may post results and waivers, of whatever test case. A task that posts with a token
+/// of its own will be another kind of sender, and be held here to the test cases that its repository owns.
 pub(crate) struct Poster(pub(crate) Sender);
 
 impl<S: Sync> FromRequestParts<S> for Poster {
@@ -168,7 +168,8 @@ async fn health(State(app): State<Arc<App>>) -> Response {
         Ok(_) => Json(json!({ "message": "Health check OK" })).into_response(),
         Err(error) => {
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            (status, Json(json!({ "message": format!("Unable to communicate with database: {error}") }))).into_response()
+            (status, Json(json!({ "message": format!("Unable to communicate with database: {error}") })))
+                .into_response()
         }
     }
 }
@@ -206,10 +207,14 @@ async fn latest(State(app): State<Arc<App>>, place: Place, pairs: Pairs) -> Resu
         return Err(Wrong::bad("Please, provide at least one filter beside '_distinct_on'"));
     }
     let found = app.store.results().latest(&filter, &keys).await?;
-    Ok(place.unpaged(found.iter().map(|result| shape::result(result, &place.base))))
+    Ok(Place::unpaged(found.iter().map(|result| shape::result(result, &place.base))))
 }
 
-async fn result(State(app): State<Arc<App>>, place: Place, Path(id): Path<String>) -> Result<Response, Wrong> {
+async fn result(
+    State(app): State<Arc<App>>,
+    place: Place,
+    Path(id): Path<String>,
+) -> Result<Response, Wrong> {
     let none = || Wrong::not_found("Result not found");
     let id = id.parse().map_err(|_| none())?;
     let found = app.store.results().result(assay_store::ResultId(id)).await?.ok_or_else(none)?;
@@ -236,7 +241,11 @@ async fn one_group(app: &App, uuid: &str) -> Result<Option<assay_store::ResultGr
     Ok(app.store.results().result_groups(&filter).await?.pop())
 }
 
-async fn group(State(app): State<Arc<App>>, place: Place, Path(uuid): Path<String>) -> Result<Response, Wrong> {
+async fn group(
+    State(app): State<Arc<App>>,
+    place: Place,
+    Path(uuid): Path<String>,
+) -> Result<Response, Wrong> {
     let found = one_group(&app, &uuid).await?.ok_or_else(|| Wrong::not_found("Group not found"))?;
     Ok(shape::json(StatusCode::OK, shape::group(&found, &place.base)))
 }

@@ -3,7 +3,6 @@
 use super::shape::{self, Place};
 use super::{Poster, Wrong, field};
 use crate::app::App;
-use crate::auth::Sender;
 use crate::results::conventions::LONGEST_NAME;
 use assay_engine::ids::Timestamp;
 use assay_store::{GroupOf, NameFilter, NewResult, Testcase};
@@ -26,7 +25,10 @@ const LONGEST_KEY: usize = 256;
 const LONGEST_ONCE: usize = 200;
 
 /// The body as an object, or why it is none.
-pub(crate) fn object(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, Wrong> {
+pub(crate) fn object(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Map<String, Value>, Wrong> {
     match value(headers, body)? {
         Value::Object(map) => Ok(map),
         other => Err(Wrong::part("body", &other, "Input should be an object")),
@@ -204,7 +206,8 @@ fn data_of(value: Option<&Value>) -> Result<BTreeMap<String, Vec<String>>, Wrong
     };
     let colons: Vec<&String> = map.keys().filter(|key| key.contains(':')).collect();
     if !colons.is_empty() {
-        let named = colons.iter().map(|key| python(&Value::from(key.as_str()), true)).collect::<Vec<_>>().join(", ");
+        let named =
+            colons.iter().map(|key| python(&Value::from(key.as_str()), true)).collect::<Vec<_>>().join(", ");
         return Err(Wrong::bad(format!("Colon not allowed in key name: [{named}]")));
     }
     if map.len() > MOST {
@@ -215,7 +218,9 @@ fn data_of(value: Option<&Value>) -> Result<BTreeMap<String, Vec<String>>, Wrong
         let part = format!("data.{}", key.chars().take(80).collect::<String>());
         let name = bounded(&part, key.clone(), LONGEST_KEY)?;
         let values = match value {
-            Value::Array(list) if list.len() > MOST => return Err(Wrong::part(&part, &Value::Null, "too many values")),
+            Value::Array(list) if list.len() > MOST => {
+                return Err(Wrong::part(&part, &Value::Null, "too many values"));
+            }
             Value::Array(list) => list.iter().map(|one| python(one, false)).collect(),
             one => vec![python(one, false)],
         };
@@ -259,12 +264,6 @@ pub(crate) fn read(map: &Map<String, Value>, outcomes: &[&str], now: Timestamp) 
     Wrong::all(wrong).map_or(Ok(new), Err)
 }
 
-/// Whether this sender may post results of this test case. Operators may of all; a task, once tasks post with tokens of
-/// their own, may of those in a namespace that its repository owns.
-fn may_post(_sender: &Sender, _testcase: &str) -> Result<(), Wrong> {
-    Ok(())
-}
-
 /// `POST results`: 201, or 200 if the same was posted before under the same `Idempotency-Key`.
 pub(super) async fn result(
     State(app): State<Arc<App>>,
@@ -277,10 +276,10 @@ pub(super) async fn result(
     let settings = app.results.settings();
     let outcomes: Vec<&str> = settings.outcomes().collect();
     let mut new = read(&map, &outcomes, app.clock.now())?;
-    may_post(&sender, &new.testcase)?;
     if let Some(once) = headers.get("idempotency-key") {
         let once = once.to_str().ok().filter(|once| !once.is_empty() && once.len() <= LONGEST_ONCE);
-        let once = once.ok_or_else(|| Wrong::bad("Idempotency-Key should have 1 to 200 ASCII characters."))?;
+        let once =
+            once.ok_or_else(|| Wrong::bad("Idempotency-Key should have 1 to 200 ASCII characters."))?;
         new.dedupe = Some(format!("post/{}/{once}", sender.name));
     }
     let posted = app.results.post(new).await.map_err(Wrong::from)?;
@@ -305,24 +304,25 @@ pub(super) async fn group(
     let results = app.store.results();
     results.put_group(app.results.epoch(), &group, app.clock.now()).await?;
     let filter = NameFilter { names: vec![group.uuid], limit: 1, ..NameFilter::default() };
-    let stored = results.result_groups(&filter).await?.pop().ok_or_else(|| Wrong::not_found("Group not found"))?;
+    let stored =
+        results.result_groups(&filter).await?.pop().ok_or_else(|| Wrong::not_found("Group not found"))?;
     Ok(shape::json(StatusCode::CREATED, shape::group(&stored, &place.base)))
 }
 
 /// `POST testcases`
 pub(super) async fn testcase(
     State(app): State<Arc<App>>,
-    Poster(sender): Poster,
+    _: Poster,
     place: Place,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Wrong> {
     let testcase = testcase_of(Some(&Value::Object(object(&headers, body)?)))?;
-    may_post(&sender, &testcase.name)?;
     let results = app.store.results();
     results.put_testcase(app.results.epoch(), &testcase).await?;
     let filter = NameFilter { names: vec![testcase.name], limit: 1, ..NameFilter::default() };
-    let stored = results.testcases(&filter).await?.pop().ok_or_else(|| Wrong::not_found("Testcase not found"))?;
+    let stored =
+        results.testcases(&filter).await?.pop().ok_or_else(|| Wrong::not_found("Testcase not found"))?;
     Ok(shape::json(StatusCode::CREATED, shape::testcase(&stored, &place.base)))
 }
 
@@ -344,10 +344,17 @@ mod tests {
             "submit_time": 1_700_000_000_123_i64, "_auth_token": null, "whatever": 1,
         }))
         .unwrap();
-        assert_eq!((new.outcome.as_str(), new.testcase.as_str(), new.at.0), ("PASSED", "a/b", 1_700_000_000_123_000));
-        assert_eq!(new.groups[1], GroupOf { uuid: "g2".into(), description: Some("d".into()), ref_url: None });
+        assert_eq!(
+            (new.outcome.as_str(), new.testcase.as_str(), new.at.0),
+            ("PASSED", "a/b", 1_700_000_000_123_000)
+        );
+        assert_eq!(
+            new.groups[1],
+            GroupOf { uuid: "g2".into(), description: Some("d".into()), ref_url: None }
+        );
         assert_eq!(new.groups[2].uuid.len(), 36);
-        let data: Vec<_> = new.data.iter().map(|(key, values)| format!("{key}={}", values.join("|"))).collect();
+        let data: Vec<_> =
+            new.data.iter().map(|(key, values)| format!("{key}={}", values.join("|"))).collect();
         assert_eq!(data, ["f=1.5", "item=x|y", "n=7", "none=None", "o={'x': [1, \"it's\"]}", "t=True"]);
     }
 
@@ -379,11 +386,27 @@ mod tests {
         for (body, status, messages) in [
             (json!({}), 400, &["testcase: Field required", "outcome: must be one of: PASSED, FAILED"][..]),
             (json!({"outcome": "GOOD", "testcase": ""}), 400, &["at least 1 character", "must be one of"]),
-            (json!({"outcome": "PASSED", "testcase": "t", "data": {"a:b": 1, "c:d": 2}}), 400, &["Colon not allowed in key name: ['a:b', 'c:d']"]),
-            (json!({"outcome": "PASSED", "testcase": "t", "data": {"log": long}}), 413, &["data.log: 1000000 bytes are too long", "ref_url"]),
-            (json!({"outcome": "PASSED", "testcase": "t", "note": 5, "groups": 7}), 400, &["note: Input should be a valid string", "groups: "]),
+            (
+                json!({"outcome": "PASSED", "testcase": "t", "data": {"a:b": 1, "c:d": 2}}),
+                400,
+                &["Colon not allowed in key name: ['a:b', 'c:d']"],
+            ),
+            (
+                json!({"outcome": "PASSED", "testcase": "t", "data": {"log": long}}),
+                413,
+                &["data.log: 1000000 bytes are too long", "ref_url"],
+            ),
+            (
+                json!({"outcome": "PASSED", "testcase": "t", "note": 5, "groups": 7}),
+                400,
+                &["note: Input should be a valid string", "groups: "],
+            ),
             (json!({"outcome": "PASSED", "testcase": "a\0b"}), 400, &["U+0000"]),
-            (json!({"outcome": "PASSED", "testcase": "t", "submit_time": "soon"}), 400, &["submit_time: expected milliseconds"]),
+            (
+                json!({"outcome": "PASSED", "testcase": "t", "submit_time": "soon"}),
+                400,
+                &["submit_time: expected milliseconds"],
+            ),
         ] {
             let wrong = parsed(body).expect_err("it is wrong");
             assert_eq!(wrong.status.as_u16(), status, "{}", wrong.message);

@@ -43,7 +43,8 @@ impl<S: Sync> FromRequestParts<S> for Place {
 impl Place {
     /// The same question, another page.
     fn at_page(&self, page: u64) -> String {
-        let name = |part: &&str| !part.is_empty() && !matches!(part.split('=').next(), Some("page" | "callback"));
+        let name =
+            |part: &&str| !part.is_empty() && !matches!(part.split('=').next(), Some("page" | "callback"));
         let mut parts: Vec<String> = self.query.split('&').filter(name).map(str::to_owned).collect();
         parts.push(format!("page={page}"));
         format!("{}?{}", self.path, parts.join("&"))
@@ -53,10 +54,13 @@ impl Place {
         let link = |page: Option<u64>| page.map_or("null".to_owned(), |page| text(&self.at_page(page)));
         let next = link(more.then(|| page.number + 1));
         let previous = link(page.number.checked_sub(1));
-        json(StatusCode::OK, format!("{{\"data\":[{}],\"next\":{next},\"prev\":{previous}}}", joined(entries)))
+        json(
+            StatusCode::OK,
+            format!("{{\"data\":[{}],\"next\":{next},\"prev\":{previous}}}", joined(entries)),
+        )
     }
 
-    pub(super) fn unpaged(&self, entries: impl Iterator<Item = String>) -> Response {
+    pub(super) fn unpaged(entries: impl Iterator<Item = String>) -> Response {
         json(StatusCode::OK, format!("{{\"data\":[{}]}}", joined(entries)))
     }
 }
