@@ -14,5 +14,7 @@ pub mod openqa;
 pub mod policy;
 mod read;
 pub mod result_yaml;
+pub mod rules;
+pub mod schedule;
 pub mod yaml;
 pub mod zuul;

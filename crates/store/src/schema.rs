@@ -379,6 +379,28 @@ pub(crate) const VERSIONS: &[Version] = &[
     Version {
         number: 8,
         statements: &[
+            // Written by those who look after posts, never with the rest of the row.
+            "ALTER TABLE product_runs ADD COLUMN note TEXT",
+            "ALTER TABLE product_runs ADD COLUMN cancelled_by TEXT",
+            "ALTER TABLE product_runs ADD COLUMN webhook TEXT",
+            "ALTER TABLE workers ADD COLUMN drained_by TEXT",
+            "CREATE INDEX product_runs_by_webhook ON product_runs (webhook, id)",
+            "INSERT INTO numbers (name, last) VALUES ('bugs', 0)",
+            // Bugs that comments name, and what programs beside the server have found out about them.
+            "CREATE TABLE bugs (
+            id {ID},
+            bugid TEXT NOT NULL UNIQUE,
+            facts TEXT NOT NULL,
+            known BIGINT NOT NULL,
+            refreshed BIGINT NOT NULL,
+            created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL
+        )",
+        ],
+    },
+    Version {
+        number: 9,
+        statements: &[
             // Results of tests: see `results`. Rows never change and are never removed.
             "CREATE TABLE testcases (
             name {BYTES} PRIMARY KEY,
@@ -451,6 +473,53 @@ pub(crate) const VERSIONS: &[Version] = &[
             body TEXT NOT NULL
         )",
             "CREATE INDEX decisions_by_subject ON decisions (subject_identifier, subject_type, id)",
+        ],
+    },
+    Version {
+        number: 10,
+        statements: &[
+            "INSERT INTO numbers (name, last) VALUES ('messages', 0)",
+            // Events of outside systems. Sources of one bus bring the same messages. `caused` says what rules made of one,
+            // or why it is parked.
+            "CREATE TABLE messages (
+            id {ID},
+            source TEXT NOT NULL,
+            bus TEXT NOT NULL,
+            dedupe_key TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            headers TEXT NOT NULL,
+            body TEXT NOT NULL,
+            sent_at BIGINT,
+            received_at BIGINT NOT NULL,
+            state TEXT NOT NULL,
+            caused TEXT,
+            recovered BIGINT NOT NULL,
+            generation BIGINT NOT NULL,
+            UNIQUE (bus, dedupe_key)
+        )",
+            "CREATE INDEX messages_open ON messages (id) WHERE state = 'received'",
+            "CREATE INDEX messages_by_source ON messages (source, id)",
+            // What rules want done, each once under its key; stored with the event's state, carried out afterwards.
+            "CREATE TABLE effects (
+            key TEXT PRIMARY KEY,
+            event BIGINT NOT NULL,
+            rule TEXT NOT NULL,
+            item_type TEXT NOT NULL,
+            item TEXT NOT NULL,
+            body TEXT NOT NULL,
+            group_key TEXT,
+            state TEXT NOT NULL,
+            due_at BIGINT NOT NULL,
+            caused TEXT,
+            planned_at BIGINT NOT NULL
+        )",
+            "CREATE INDEX effects_waiting ON effects (due_at) WHERE state = 'waiting'",
+            "CREATE INDEX effects_held ON effects (event) WHERE state = 'held'",
+            "CREATE INDEX effects_groups ON effects (group_key) WHERE state = 'waiting' AND group_key IS NOT NULL",
+            "CREATE INDEX effects_by_event ON effects (event)",
+            "CREATE INDEX effects_by_rule ON effects (rule, planned_at)",
+            "CREATE INDEX jobs_by_end ON jobs (finished_at, id) WHERE finished_at IS NOT NULL",
+            "CREATE INDEX effects_by_item ON effects (item_type, item)",
         ],
     },
 ];

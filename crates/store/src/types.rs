@@ -25,12 +25,14 @@ pub struct Batch {
     pub(crate) deleted: BTreeSet<JobId>,
     pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
-    pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
+    /// `None` for one that is forgotten.
+    pub(crate) workers: BTreeMap<WorkerName, Option<WorkerRow>>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
     pub(crate) results: Vec<crate::results::NewResult>,
+    pub(crate) effects: Vec<crate::EffectsDone>,
 }
 
 impl Batch {
@@ -44,7 +46,8 @@ impl Batch {
             }
             Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Attempt(row) => drop(self.attempts.insert(row.id, row)),
-            Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
+            Row::Worker(row) => drop(self.workers.insert(row.name.clone(), Some(row))),
+            Row::NoWorker(name) => drop(self.workers.insert(name, None)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
             Row::Gate(row) => self.push_gate(*row),
@@ -82,6 +85,11 @@ impl Batch {
         self.gate.consumed.insert(event, (caused, body));
     }
 
+    /// Effects of rules are carried out by what else is in this batch.
+    pub fn carried_out(&mut self, done: crate::EffectsDone) {
+        self.effects.push(done);
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
@@ -94,6 +102,7 @@ impl Batch {
             && self.streams.is_empty()
             && self.gate.is_empty()
             && self.results.is_empty()
+            && self.effects.is_empty()
     }
 }
 
@@ -305,6 +314,8 @@ pub struct RunFilter {
     pub arch: Option<String>,
     /// `BUILD`.
     pub build: Option<String>,
+    /// Posted for this outside, for example `gh:pr:12`.
+    pub webhook: Option<String>,
     /// With a lower number than this: the next page.
     pub before: Option<ProductRunId>,
     /// At most so many; 100 if 0.

@@ -1,9 +1,9 @@
 //! How Assay's own jobs and modules become results: item, type, test case, scenario, groups, in the words that
 //! `resultsdb_conventions` and Fedora's reporter made customary.
 
+use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
-use assay_engine::settings::Settings;
 use assay_records::step::ModuleResult;
 use assay_store::{GroupOf, NewResult};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ fn is_compose(build: &str) -> bool {
 }
 
 /// What a job tests: as its settings say (`ITEM`, `ITEM_TYPE`), or as they are customary.
-pub(crate) fn subject(settings: &Settings) -> Subject {
+pub(crate) fn subject(settings: &JobSettings) -> Subject {
     let subject = |kind: &str, item: &str| Subject { kind: cut(kind), item: cut(item) };
     if let Some(item) = settings.get("ITEM") {
         return subject(settings.get("ITEM_TYPE").unwrap_or("build"), item);
@@ -85,7 +85,7 @@ pub(crate) fn subject(settings: &Settings) -> Subject {
             let parts = ["DISTRI", "VERSION"].iter().filter_map(|key| settings.get(key)).chain([build]);
             subject("build", &parts.collect::<Vec<_>>().join("-"))
         }
-        None => subject("job", &settings.job_name()),
+        None => subject("job", &settings.to_settings().job_name()),
     }
 }
 
@@ -191,6 +191,7 @@ pub(crate) fn of_job(job: &JobRow, url: &str) -> NewResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use assay_engine::settings::Settings;
 
     #[test]
     fn groups_are_called_as_everybody_calls_them() {
@@ -217,7 +218,8 @@ mod tests {
             (&[("ZUUL_PROJECT", "a/b"), ("ZUUL_CHANGE", "7"), ("ZUUL_PATCHSET", "2")], "change", "a/b/7,2"),
             (&[("TEST", "hello")], "job", "hello"),
         ] {
-            let found = subject(&Settings::from_request(settings.iter().map(|(k, v)| (*k, (*v).to_owned()))));
+            let asked = Settings::from_request(settings.iter().map(|(k, v)| (*k, (*v).to_owned())));
+            let found = subject(&JobSettings::from(asked));
             assert_eq!((found.kind.as_str(), found.item.as_str()), (kind, item), "{settings:?}");
         }
         assert_eq!(testcase("bodhi_update", "Base: SELinux--x"), "update.base_selinux_x");

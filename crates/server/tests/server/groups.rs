@@ -50,6 +50,10 @@ macro_rules! counted {
             fn assets(&self) -> &dyn AssetStore {
                 self.asked().assets()
             }
+
+            fn events(&self) -> &dyn assay_store::EventStore {
+                self.asked().events()
+            }
             async fn close(&self) {
                 self.store.close().await;
             }
@@ -87,7 +91,7 @@ fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Ro
         name: settings.job_name(),
         priority: 50,
         classes: ClassSet::default(),
-        settings: Arc::new(settings),
+        settings: settings.into(),
         group: Some(GroupId(group)),
         run: None,
         parents: Vec::new(),

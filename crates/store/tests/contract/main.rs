@@ -7,6 +7,7 @@
 
 mod assets;
 mod database;
+mod events;
 mod faults;
 mod gate;
 mod knowledge;
@@ -36,6 +37,8 @@ macro_rules! contract {
 }
 
 contract!(
+    events::the_same_message_is_stored_once,
+    events::effects_happen_once,
     rows::an_empty_store,
     rows::a_whole_story_is_loaded_as_it_was,
     rows::everything_outlives_the_process,
@@ -68,6 +71,7 @@ contract!(
     knowledge::users_and_their_keys,
     knowledge::the_catalog,
     knowledge::comments_and_events,
+    knowledge::bugs_are_kept,
     assets::versions_are_published_whole,
     assets::jobs_keep_the_versions_they_began_with,
     assets::what_a_job_needs_is_not_removed,
