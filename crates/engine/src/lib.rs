@@ -7,10 +7,13 @@
 #![warn(missing_docs)]
 
 pub mod assets;
+pub mod compose;
+pub mod decision;
 pub mod gate;
 pub mod ids;
 pub mod io;
 pub mod job;
+pub mod job_settings;
 pub mod knowledge;
 pub mod locks;
 pub mod outcome;
@@ -18,6 +21,7 @@ pub mod product;
 pub mod reason;
 pub mod relations;
 pub mod rows;
+pub mod rules;
 pub mod sched;
 pub mod settings;
 pub mod state;

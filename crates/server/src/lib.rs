@@ -26,7 +26,9 @@ mod assets;
 mod auth;
 mod catalog;
 mod datadir;
+mod downloads;
 mod driver;
+mod events;
 mod fault;
 mod gate;
 mod hub;
@@ -38,6 +40,8 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod results;
+mod retention;
 mod streams;
 mod templates;
 mod told;
@@ -258,10 +262,13 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let (hub, ends) = gate::Hub::new();
     let stop = shutdown.child_token();
     let tasks = TaskTracker::new();
+    let (downloads, wishes) = downloads::Downloads::new();
     let epoch = store.acquire_leadership().await?;
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
+    let (results, posted) = results::Results::new(store.results().last_result().await?, epoch);
     let app = Arc::new(App {
+        results,
         people: Arc::new(people),
         providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
@@ -272,20 +279,27 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         blobs,
         spool,
         assets: assets::Assets::open(&config.data, store.clone())?,
+        downloads,
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
         closers: app::Closers::default(),
         told: told::Told::default(),
+        searches: api::openqa::Searches::default(),
         gate: hub,
+        limits: std::sync::Mutex::default(),
+        outside: events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
         shutdown: stop.clone(),
         tasks,
     });
+    let pauses =
+        config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
-    let rows = driver::seeded(store.load().await?);
+    app.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone_from(plan.limits());
+    let rows = driver::seeded(store.load().await?, app.limits());
     app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
@@ -296,12 +310,18 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     app.gate.publish(state.gate().snapshot());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
+    app.tasks.spawn(retention::watch(app.clone()));
+    app.tasks.spawn(results::write(app.clone(), posted));
+    app.tasks.spawn(results::decisions::follow(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
 
     let url = format!("http://{}", reachable(address));
+    let outside = plan.events();
     gate::start(&app, plan, ends, &url);
+    app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
+    events::start(&app, outside, epoch)?;
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {
@@ -398,9 +418,13 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(web::router())
         .merge(gate::router())
+        .merge(events::api::hooks())
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())
+        .merge(api::resultsdb::router())
+        .merge(api::waivers::router())
+        .merge(api::decision::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

@@ -193,8 +193,8 @@ impl State {
             JobState::Active(_) => return self.talk_wait(id),
             JobState::Done(_) | JobState::Cancelled(_) => return None,
         }
-        if let Some(Hold::Assets { names }) = &row.hold {
-            return Some(WaitReason::Assets { names: names.clone() });
+        if let Some(Hold::Assets { names, trouble }) = &row.hold {
+            return Some(WaitReason::Assets { names: names.clone(), trouble: trouble.clone() });
         }
         let unit = self.bonds.unit(id);
         let blockers = self.bonds.blocked.get(&unit);
@@ -218,7 +218,7 @@ impl State {
             let (first, relation) = (self.relative(held), Relation::Parallel);
             return Some(WaitReason::Parents { first, relation, through: None, more: 0 });
         }
-        self.cluster_wait(unit)
+        self.limit_wait(id).or_else(|| self.cluster_wait(unit))
     }
 
     fn blocked_by(

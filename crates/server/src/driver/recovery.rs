@@ -78,7 +78,13 @@ impl Suspects {
             | Input::Edit { .. }
             | Input::Obsolete(_)
             | Input::Release { .. }
+            | Input::FetchFails { .. }
+            | Input::Limits(_)
             | Input::ForceResult { .. }
+            | Input::SetDone { .. }
+            | Input::AskNow { .. }
+            | Input::Drain { .. }
+            | Input::ForgetWorker { .. }
             | Input::DeleteJob { .. }
             | Input::CancelJob { .. }
             | Input::Disconnected { .. }
@@ -120,7 +126,13 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Edit { .. }
         | Input::Obsolete(_)
         | Input::Release { .. }
+        | Input::FetchFails { .. }
+        | Input::Limits(_)
         | Input::ForceResult { .. }
+        | Input::SetDone { .. }
+        | Input::AskNow { .. }
+        | Input::Drain { .. }
+        | Input::ForgetWorker { .. }
         | Input::DeleteJob { .. }
         | Input::CancelJob { .. }
         | Input::Gate(_)
@@ -158,7 +170,8 @@ impl Driver {
             };
             match loaded {
                 Ok((rows, unclosed)) => {
-                    let state = State::rebuild(super::seeded(rows), self.timing, self.now());
+                    let state =
+                        State::rebuild(super::seeded(rows, self.app.limits()), self.timing, self.now());
                     self.app.gate.publish(state.gate().snapshot());
                     self.app.told.forget();
                     self.app.set_trouble(None);

@@ -30,10 +30,11 @@ pub(crate) mod settings;
 mod status;
 #[cfg(test)]
 mod testing;
-mod timers;
+pub(crate) mod timers;
 mod warm;
 
 pub(crate) use hub::Hub;
+pub(crate) use lander::Pauses;
 pub(crate) use ports::Consumes;
 pub(crate) use service::{Plan, start};
 

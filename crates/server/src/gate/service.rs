@@ -27,6 +27,7 @@ use assay_engine::gate::config::{Config, EventKind};
 use assay_engine::gate::ids::{BranchName, ItemId, ProjectName, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
 use assay_engine::ids::Timestamp;
+use assay_engine::sched::limits::Limits;
 use assay_formats::diagnostic::Diagnostic;
 use assay_records::receipt::{PublicKey, Signer};
 use assay_store::Epoch;
@@ -124,6 +125,18 @@ impl Plan {
             pauses,
         })
     }
+
+    /// How many jobs may run at once.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+}
+
+impl Plan {
+    /// The part that is not the gate's.
+    pub(crate) fn events(&self) -> crate::events::settings::EventSettings {
+        self.settings.events.clone()
+    }
 }
 
 /// Starts the loops. `address` is where the server answers, if the configuration does not say.
@@ -153,6 +166,8 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let staging = Arc::new(AtomicBool::new(settings.gate.staging));
     let post = Post::default();
     post.set(settings.mail);
+    app.downloads.set(settings.downloads);
+    app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
         app: Arc::downgrade(app),
@@ -302,6 +317,21 @@ impl App {
         if let Some(landing) = self.gate.loops.get().and_then(|loops| loops.landing().remove(&item)) {
             landing.cancel();
         }
+    }
+
+    /// Where a branch stands now, as an update of it.
+    pub(crate) async fn ref_now(
+        &self,
+        project: &str,
+        branch: &str,
+    ) -> Result<assay_engine::gate::change::RefUpdate, String> {
+        use super::ports::Ground as _;
+        let loops = self.gate.loops.get().ok_or("the gate starts")?;
+        let (project, name) = (ProjectName::from(project), assay_engine::gate::ids::BranchName::from(branch));
+        let tip = loops.repositories.look(&project, &name).await.map_err(|trouble| trouble.0)?;
+        let tip = tip.ok_or_else(|| format!("{project} has no branch {name}"))?;
+        let old = "0".repeat(40).as_str().into();
+        Ok(assay_engine::gate::change::RefUpdate { project, name, old, new: tip.commit })
     }
 
     /// The key that receipts are signed with; `None` while the server starts.
@@ -604,9 +634,16 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let (Some(Settings { connections, gate, mail, sign_in }), Some(prepared)) = (settings, prepared) {
+        if let (
+            Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, events: _ }),
+            Some(prepared),
+        ) = (settings, prepared)
+        {
+            app.limit(limits).await;
+            app.downloads.set(downloads);
             self.connect(app, &connections, prepared);
             self.post.set(mail);
+            app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));
             app.providers.set(sign_in, gate.url.as_deref().unwrap_or(&self.address));
             self.staging.store(gate.staging, Ordering::Relaxed);
             app.gate.edit().staging = gate.staging;

@@ -44,8 +44,15 @@ macro_rules! counted {
             fn knowledge(&self) -> &dyn KnowledgeStore {
                 self.asked().knowledge()
             }
+            fn results(&self) -> &dyn assay_store::ResultStore {
+                self.asked().results()
+            }
             fn assets(&self) -> &dyn AssetStore {
                 self.asked().assets()
+            }
+
+            fn events(&self) -> &dyn assay_store::EventStore {
+                self.asked().events()
             }
             async fn close(&self) {
                 self.store.close().await;
@@ -84,7 +91,7 @@ fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Ro
         name: settings.job_name(),
         priority: 50,
         classes: ClassSet::default(),
-        settings: Arc::new(settings),
+        settings: settings.into(),
         group: Some(GroupId(group)),
         run: None,
         parents: Vec::new(),
