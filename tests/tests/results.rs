@@ -294,3 +294,84 @@ async fn waivers_and_decisions() {
     }
     up.stop().await;
 }
+
+/// What a person does: import files, look, waive, ask; and the pages.
+#[tokio::test]
+async fn by_hand() {
+    let place = Place::new();
+    let file = |name: &str, text: &str| {
+        let path = place.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_string()
+    };
+    let policy = file("policy.yaml", POLICY);
+    let config = file("assay.toml", "[results]\npolicies = \"policy.yaml\"\n");
+    let up = Up::start(&place, &["--config", &config]).await;
+    let junit = file(
+        "report.xml",
+        "<testsuite name=\"s\"><testcase classname=\"a.B\" name=\"one\"/><testcase name=\"two\"><failure message=\"no\"/>\
+         </testcase><testcase name=\"three\"><skipped/></testcase></testsuite>",
+    );
+    let import = async |more: &[&str]| place.run(&[&["result", "import", "--json"], more].concat()).await;
+    let of_item = ["--item", "F-40-20240601.0", "--type", "compose", "--prefix", "unit"];
+    for (new, known) in [(2, 0), (0, 2)] {
+        let said = import(&[&[junit.as_str()], &of_item[..]].concat()).await.expect(0).json();
+        assert_eq!((&said["new"], &said["known"], &said["skipped"]), (&json!(new), &json!(known), &json!(1)));
+    }
+    let tap = file("x.tap", "1..2\nok 1 - first\nnot ok 2 - second\n");
+    let said = import(&[&[tap.as_str()], &of_item[..], &["arch=s390x"][..]].concat()).await.expect(0).json();
+    assert_eq!((&said["new"], &said["not_passed"]), (&json!(2), &json!(1)));
+    let yaml = "results:\n  - {item: F-40-20240601.0, type: compose, testcase: compose.install, outcome: PASSED, arch: x86_64}\n  \
+                - {item: F-40-20240601.0, type: compose, testcase: compose.upgrade, outcome: FAILED, scenario: s1}\n";
+    let said = import(&[file("results.yaml", yaml).as_str()]).await.expect(0).json();
+    assert_eq!(said["new"], json!(2));
+    import(&[file("wrong.yaml", "results:\n  - {item: a}\n").as_str()])
+        .await
+        .expect(2)
+        .says("wrong.yaml:2:5: error: a result needs");
+    import(&[file("x.txt", "hello").as_str()]).await.expect(2).says("does not look like JUnit");
+    import(&["/nonexistent.xml"]).await.expect(4);
+    import(&[tap.as_str()]).await.expect(2).says("say so with --item");
+    place.run(&["result", "post", "t", "GOOD", "--item", "x"]).await.expect(2).says("must be one of: PASSED");
+    let listed = place.run(&["result", "list", "--testcase", "unit.*", "--outcome", "FAILED"]).await;
+    listed.expect(0).says("unit.second").says("unit.two");
+
+    let ask = async || {
+        let subject = ["F-40-20240601.0", "--type", "compose", "--product-version", "fedora-40"];
+        place.run(&[&["decision", "ask", "--context", "compose_release"], &subject[..]].concat()).await
+    };
+    ask().await.expect(1).says("Of 2 required tests, 1 test failed");
+    let waive = ["waiver", "create", "compose.upgrade", "--item", "F-40-20240601.0", "--type", "compose"];
+    let why = ["--product-version", "fedora-40", "--comment", "known <b>bug</b>"];
+    place.run(&[&waive[..], &why[..]].concat()).await.expect(0);
+    place
+        .run(&[&waive[..], &why[..], &["--expires", "2001-01-01"][..]].concat())
+        .await
+        .expect(2)
+        .says("still to come");
+    ask().await.expect(0).says("All required tests (2 total) have passed or been waived");
+    place.run(&["waiver", "list", "--item", "F-40-20240601.0"]).await.expect(0).says("compose.upgrade");
+    place.run(&["decision", "check", &policy]).await.expect(0).says("1 policies");
+    let wrong = file("wrong-policy.yaml", "--- !Policy\nid: a\nrules:\n  - !Passing {}\n");
+    place.run(&["decision", "check", &wrong]).await.expect(2).says("wrong-policy.yaml:4:");
+
+    let page = async |path: &str| {
+        let answer = up.request(Method::GET, path).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, html) = page("/item?type=compose&item=F-40-20240601.0").await;
+    assert_eq!(status, 200);
+    for part in [
+        "All required tests (2 total)",
+        "Of 2 required tests, 1 test failed",
+        "known &#60;b&#62;bug&#60;/b&#62;",
+        "s390x",
+        "unit.second",
+    ] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert_eq!(page("/item?type=compose&item=none").await.0, 404);
+    let (_, html) = page("/results?item=F-40*&outcome=FAILED").await;
+    assert!(html.contains("unit.two") && !html.contains("unit.first"), "{html}");
+    up.stop().await;
+}

@@ -309,12 +309,9 @@ fn unknown_tag(reader: &mut Reader<'_, '_>, place: Place, tag: &str, known: &[&'
 
 fn moment(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) -> Option<Timestamp> {
     let node = fields.get(key)?;
-    let text = match &node.kind {
-        Kind::Scalar { text, .. } => text,
-        _ => {
-            reader.expected(node, key, "a date such as 2024-06-01");
-            return None;
-        }
+    let Kind::Scalar { text, .. } = &node.kind else {
+        reader.expected(node, key, "a date such as 2024-06-01");
+        return None;
     };
     let parsed = parse_moment(text);
     if parsed.is_none() {

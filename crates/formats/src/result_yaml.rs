@@ -66,7 +66,6 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<YamlResult> {
         }
         let mut text = |node| reader.text(node, key).map(str::to_owned);
         match key {
-            "outcome" => {}
             "testcase" => {
                 // Also as ResultsDB has it: a mapping with its name.
                 let named = entry.value.get("name").unwrap_or(&entry.value);
@@ -77,8 +76,8 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<YamlResult> {
             "ref_url" | "log_url" | "artifact" => {
                 result.ref_url = result.ref_url.take().or_else(|| text(&entry.value));
             }
-            // Whole logs; they belong where `ref_url` points to.
-            "details" | "output" => {}
+            // Read before; and whole logs, which belong where `ref_url` points to.
+            "outcome" | "details" | "output" => {}
             _ if key.contains(':') => {
                 let message = format!("the key `{key}` has a colon, which no store of results takes");
                 reader.sink.error("key", entry.key.place, message);

@@ -392,7 +392,9 @@ impl Driver {
                 }
                 Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
-                    results.into_iter().for_each(|result| group.batch.push_result(result));
+                    for result in results {
+                        group.batch.push_result(result);
+                    }
                     group.touched.job(attempt.job);
                     group.closed.push(stored);
                 }

@@ -84,7 +84,7 @@ fn policy() -> String {
 fn result(number: usize) -> Value {
     let (item, test) = (number / OF_ITEM, number % OF_ITEM);
     json!({
-        "outcome": if number % 7 == 0 { "FAILED" } else { "PASSED" },
+        "outcome": if number.is_multiple_of(7) { "FAILED" } else { "PASSED" },
         "testcase": {"name": format!("compose.t{test}"), "ref_url": null},
         "groups": [{"uuid": "0f3309ea-6d4c-59b2-b422-d73e9b8511f3", "description": "source.bench"}],
         "note": "",
@@ -148,7 +148,7 @@ fn measure(world: &World, count: usize) -> Result<Vec<Figure>> {
     let items = (count / OF_ITEM).max(1);
     let over = |_: usize, took: Duration| took >= RUSH;
     let item = |number: usize| number * 7919 % items;
-    let get = |path: &dyn Fn(usize) -> String| {
+    let get = |path: &(dyn Fn(usize) -> String + Sync)| {
         rush(world, over, |client, number| client.get(&path(number)).map(drop)).map(|(rate, _)| rate)
     };
     let by_item =

@@ -162,9 +162,11 @@ impl List {
             let (key, value) = pair(text)?;
             add(key, value);
         }
-        let path = match self.latest {
-            true => format!("{API}/latest?{}&_distinct_on=scenario,system_architecture", parts.join("&")),
-            false => format!("{API}?{}", parts.join("&")),
+        let parts = parts.join("&");
+        let path = if self.latest {
+            format!("{API}/latest?{parts}&_distinct_on=scenario,system_architecture")
+        } else {
+            format!("{API}?{parts}")
         };
         let found: Value = client.get(&path)?;
         if common.json {
@@ -235,9 +237,10 @@ impl Import {
             hash.update(number.to_le_bytes());
             hash.update(body.to_string());
             let once = format!("import-{}", hex::encode(&hash.finalize()[..20]));
-            match client.post_once(API, body, &once)? {
-                true => new += 1,
-                false => known += 1,
+            if client.post_once(API, body, &once)? {
+                new += 1;
+            } else {
+                known += 1;
             }
             let outcome = body["outcome"].as_str().unwrap_or_default();
             bad += usize::from(!matches!(outcome, "PASSED" | "INFO"));

@@ -191,20 +191,19 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
     for (subject, known) in question.subjects.iter().zip(known) {
         let kind = policies.subject_type(&subject.kind);
         let of_policies = policies.applicable(subject, &question.product_version, &question.contexts);
-        let rules: Vec<(&str, &Rule)> = match &question.rules {
-            Some(rules) => rules.iter().map(|rule| ("", rule)).collect(),
-            None => {
-                if of_policies.is_empty() && !kind.ignore_missing_policy {
-                    decision.uncovered.push(subject.clone());
-                }
-                for policy in &of_policies {
-                    if !decision.policies.contains(&policy.id) {
-                        decision.policies.push(policy.id.clone());
-                    }
-                }
-                let rules = of_policies.iter();
-                rules.flat_map(|policy| policy.rules.iter().map(|rule| (policy.id.as_str(), rule))).collect()
+        let rules: Vec<(&str, &Rule)> = if let Some(rules) = &question.rules {
+            rules.iter().map(|rule| ("", rule)).collect()
+        } else {
+            if of_policies.is_empty() && !kind.ignore_missing_policy {
+                decision.uncovered.push(subject.clone());
             }
+            for policy in &of_policies {
+                if !decision.policies.contains(&policy.id) {
+                    decision.policies.push(policy.id.clone());
+                }
+            }
+            let rules = of_policies.iter();
+            rules.flat_map(|policy| policy.rules.iter().map(|rule| (policy.id.as_str(), rule))).collect()
         };
         for (rule, by) in required(&rules, &kind.id, templates, question.at) {
             for mut requirement in judge(subject, &rule, known, question) {

@@ -62,10 +62,13 @@ fn words(decision: &Decision) -> Vec<String> {
     decision.requirements.iter().map(word).collect()
 }
 
+/// A rule's scenario, results, waivers, and what comes of them.
+type Case = (Option<&'static str>, Vec<Found>, Vec<Waived>, &'static [&'static str], &'static str);
+
 #[test]
 fn the_newest_result_of_every_scenario_counts() {
     let rules = |scenario| vec![policy("p", vec![passing("t", scenario)])];
-    let cases: Vec<(Option<&str>, Vec<Found>, Vec<Waived>, &[&str], &str)> = vec![
+    let cases: Vec<Case> = vec![
         (None, vec![], vec![], &["missing t"], "Of 1 required test, 1 result missing"),
         (
             None,

@@ -11,7 +11,7 @@ use assay_engine::job::StateWord;
 use assay_engine::reason::EndReason;
 use assay_engine::rows::JobRow;
 use assay_store::{Batch, NewResult, StoreError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How far a job's results have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ impl Stage {
 pub(crate) struct JobResults {
     /// Open jobs.
     stages: HashMap<JobId, Stage>,
+    /// Jobs that have ended: they change once more, when they are started anew or what is said about them is counted.
+    ended: HashSet<JobId>,
     /// No job with a greater number was there when the state was made from the store.
     old: JobId,
 }
@@ -51,7 +53,7 @@ pub(crate) struct JobResults {
 impl JobResults {
     /// Knows nothing of jobs up to this number.
     pub(crate) fn new(old: JobId) -> Self {
-        Self { stages: HashMap::new(), old }
+        Self { stages: HashMap::new(), ended: HashSet::new(), old }
     }
 
     /// Adds to a batch the results of what happens to its jobs.
@@ -67,19 +69,17 @@ impl JobResults {
         for job in batch.jobs() {
             let stage = Stage::of(job);
             let before = self.stages.get(&job.id).copied();
-            if before.is_some_and(|before| before >= stage) {
+            if self.ended.contains(&job.id) || before.is_some_and(|before| before >= stage) {
                 continue;
             }
             let result = result(job, stage, &url, now);
             if before.is_none() && job.id <= self.old {
                 doubtful.extend(result.dedupe.clone());
             }
-            match stage {
-                Stage::Ended => drop(self.stages.remove(&job.id)),
-                _ => drop(self.stages.insert(job.id, stage)),
-            }
-            // Ended jobs change once more: when they are started anew, when their comments are counted.
             if stage == Stage::Ended {
+                self.stages.remove(&job.id);
+                self.ended.insert(job.id);
+            } else {
                 self.stages.insert(job.id, stage);
             }
             new.push(result);
@@ -99,12 +99,8 @@ impl JobResults {
     /// Ended jobs are remembered only for a while; after that the database is asked.
     fn forget_some(&mut self) {
         const MOST: usize = 50_000;
-        let ended =
-            |stages: &HashMap<JobId, Stage>| stages.values().filter(|stage| **stage == Stage::Ended).count();
-        if self.stages.len() > MOST && ended(&self.stages) > MOST / 2 {
-            let last = self.stages.keys().max().copied();
-            self.stages.retain(|_, stage| *stage != Stage::Ended);
-            self.old = last.unwrap_or(self.old).max(self.old);
+        if self.ended.len() > MOST {
+            self.old = self.ended.drain().max().unwrap_or(self.old).max(self.old);
         }
     }
 }

@@ -51,10 +51,8 @@ async fn store(app: &App, group: Vec<Post>, epoch: Epoch) {
         answers.push((answer, Posted::New(ResultId(result.id))));
         results.push(result);
     }
-    let stored = match results.is_empty() {
-        true => Ok(()),
-        false => app.store.results().add_results(epoch, &results).await,
-    };
+    let stored =
+        if results.is_empty() { Ok(()) } else { app.store.results().add_results(epoch, &results).await };
     let stored = stored.map_err(Arc::new);
     if let Err(error) = &stored {
         tracing::error!(%error, results = results.len(), "results cannot be stored");

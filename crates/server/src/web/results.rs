@@ -120,9 +120,10 @@ fn condition(field: Field, text: &str) -> Option<Condition> {
     if text.is_empty() {
         return None;
     }
-    Some(match text.contains('*') {
-        true => Condition { field, is: Vec::new(), like: vec![text.to_owned()] },
-        false => Condition::is(field, [text]),
+    Some(if text.contains('*') {
+        Condition { field, is: Vec::new(), like: vec![text.to_owned()] }
+    } else {
+        Condition::is(field, [text])
     })
 }
 

@@ -6,6 +6,7 @@ use crate::error::StoreError;
 use crate::jobs::Select;
 use crate::sql::{Backend, Sql, Statement, Value};
 use crate::types::Epoch;
+use std::fmt::Write as _;
 
 const COLUMNS: &str = "w.id, w.at, w.subject_type, w.subject_identifier, w.testcase, w.scenario, w.username, w.proxied_by, \
                        w.product_version, w.waived, w.comment, w.expires_at";
@@ -52,7 +53,7 @@ const DECISION_COLUMNS: &str =
 
 fn equal(select: &mut Select, column: &str, compare: &str, value: Option<Value>) {
     if let Some(value) = value {
-        select.sql.push_str(&format!(" AND {column} {compare} "));
+        let _ = write!(select.sql, " AND {column} {compare} ");
         select.value(value);
     }
 }
@@ -139,9 +140,7 @@ impl<B: Backend> Sql<B> {
         }
         if !filter.obsolete_too {
             let person = if filter.per_person { SAME_PERSON } else { "" };
-            select
-                .sql
-                .push_str(&format!(" AND NOT EXISTS (SELECT 1 FROM waivers AS n WHERE {SAME}{person})"));
+            let _ = write!(select.sql, " AND NOT EXISTS (SELECT 1 FROM waivers AS n WHERE {SAME}{person})");
         }
         select.sql.push_str(" ORDER BY w.id DESC LIMIT ");
         select.value(i64::from(filter.limit).into());

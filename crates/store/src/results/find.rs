@@ -13,6 +13,7 @@ use crate::sql::{Backend, Sql, Statement, Value};
 use crate::types::Epoch;
 use assay_engine::ids::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 
 pub(super) const COLUMNS: &str =
     "r.id, r.testcase, t.ref_url, r.at, r.outcome, r.note, r.ref_url, r.group_uuids, r.data";
@@ -53,7 +54,7 @@ impl Sought {
     fn times(&self, select: &mut Select, table: &str) {
         for (time, compare) in [(self.since, ">="), (self.until, "<=")] {
             if let Some(time) = time {
-                select.sql.push_str(&format!(" AND {table}.at {compare} "));
+                let _ = write!(select.sql, " AND {table}.at {compare} ");
                 select.value(time.0.into());
             }
         }
@@ -69,7 +70,7 @@ impl Sought {
             None => {
                 select.sql.push_str("SELECT a.at AS at, a.id AS result FROM results AS a WHERE 1 = 1");
                 self.times(&mut select, "a");
-                select.sql.push_str(&format!(" ORDER BY a.at {order}, a.id {order} LIMIT "));
+                let _ = write!(select.sql, " ORDER BY a.at {order}, a.id {order} LIMIT ");
                 select.value(reach.into());
             }
             Some((first, others)) => {
@@ -86,16 +87,17 @@ impl Sought {
                         select.one_of("x.term", terms.iter().map(|term| Value::from(*term)));
                         select.sql.push_str(" AND x.at = d.at AND x.result = d.result LIMIT 1) = 1");
                     }
-                    select.sql.push_str(&format!(" ORDER BY d.at {order}, d.result {order} LIMIT "));
+                    let _ = write!(select.sql, " ORDER BY d.at {order}, d.result {order} LIMIT ");
                     select.value(reach.into());
-                    select.sql.push_str(&format!(") AS p{number}"));
+                    let _ = write!(select.sql, ") AS p{number}");
                 }
             }
         }
-        select.sql.push_str(&format!(
+        let _ = write!(
+            select.sql,
             ") AS f JOIN results AS r ON r.id = f.result JOIN testcases AS t ON t.name = r.testcase \
              ORDER BY f.at {order}, f.result {order} LIMIT "
-        ));
+        );
         select.value(i64::from(limit).into());
         if offset > 0 {
             select.sql.push_str(" OFFSET ");
@@ -166,11 +168,10 @@ impl<B: Backend> Sql<B> {
         let mut select = Select::new("SELECT".to_owned());
         for (index, (_, terms)) in all.iter().enumerate() {
             let before = if index == 0 { " " } else { ", " };
-            select
-                .sql
-                .push_str(&format!("{before}(SELECT COUNT(*) FROM (SELECT 1 FROM result_terms AS x WHERE "));
+            let _ =
+                write!(select.sql, "{before}(SELECT COUNT(*) FROM (SELECT 1 FROM result_terms AS x WHERE ");
             select.one_of("x.term", terms.iter().map(|term| Value::from(*term)));
-            select.sql.push_str(&format!(" LIMIT {COUNTED}) AS c{index})"));
+            let _ = write!(select.sql, " LIMIT {COUNTED}) AS c{index})");
         }
         let rows = self.backend.query("weigh conditions", select.statement()).await?;
         let mut counts = Fields::new("result_terms", rows.into_iter().next().unwrap_or_default());

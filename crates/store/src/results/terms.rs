@@ -108,19 +108,16 @@ impl<B: Backend> Sql<B> {
     pub(super) async fn terms_of(&self, condition: &Condition) -> Result<Vec<i64>, StoreError> {
         let mut terms: Vec<i64> = condition.is.iter().map(|value| condition.field.term(value)).collect();
         for pattern in &condition.like {
-            let mut select = match &condition.field {
-                Field::Data(key) => {
-                    let mut select = Select::new("SELECT term FROM result_words WHERE key = ".to_owned());
-                    select.value(key.as_str().into());
-                    select.sql.push_str(" AND ");
-                    like::<B>(&mut select, "value", pattern);
-                    select
-                }
-                _ => {
-                    let mut select = Select::new("SELECT name FROM testcases WHERE ".to_owned());
-                    like::<B>(&mut select, "name", pattern);
-                    select
-                }
+            let mut select = if let Field::Data(key) = &condition.field {
+                let mut select = Select::new("SELECT term FROM result_words WHERE key = ".to_owned());
+                select.value(key.as_str().into());
+                select.sql.push_str(" AND ");
+                like::<B>(&mut select, "value", pattern);
+                select
+            } else {
+                let mut select = Select::new("SELECT name FROM testcases WHERE ".to_owned());
+                like::<B>(&mut select, "name", pattern);
+                select
             };
             select.sql.push_str(" LIMIT ");
             select.value((MOST_VALUES as i64 + 1).into());
@@ -163,7 +160,7 @@ mod tests {
         assert_eq!(Field::Data("item".into()).term("bash-5.2.26-1.fc40"), TERM_OF_AN_ITEM);
     }
 
-    const TERM_OF_AN_ITEM: i64 = -6312309005724433100;
+    const TERM_OF_AN_ITEM: i64 = -6_312_309_005_724_433_100;
 
     #[test]
     fn words_are_cut_between_characters() {

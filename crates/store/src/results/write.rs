@@ -19,11 +19,14 @@ const MOST_KNOWN: usize = 200_000;
 #[derive(Debug, Default)]
 pub(crate) struct Known(Mutex<Rows>);
 
+/// What of a group can be changed: its description and its address.
+type Described = (Option<String>, Option<String>);
+
 #[derive(Debug, Default)]
 struct Rows {
     words: HashSet<i64>,
     testcases: HashMap<String, Option<String>>,
-    groups: HashMap<String, (Option<String>, Option<String>)>,
+    groups: HashMap<String, Described>,
 }
 
 /// What a transaction will have stored.
@@ -31,7 +34,7 @@ struct Rows {
 pub(crate) struct Learned {
     words: Vec<i64>,
     testcases: Vec<Testcase>,
-    groups: Vec<(String, (Option<String>, Option<String>))>,
+    groups: Vec<(String, Described)>,
 }
 
 impl Known {

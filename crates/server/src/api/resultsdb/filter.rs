@@ -117,14 +117,13 @@ impl Pairs {
                 continue;
             }
             seen.push(name);
-            match name.strip_suffix(":like") {
-                Some(key) => add(Field::Data(key.to_owned()), Vec::new(), self.values(name)),
-                None => {
-                    // A value may be empty, though not one of several.
-                    let values = self.values(name);
-                    let is = if values.is_empty() { vec![String::new()] } else { values };
-                    add(Field::Data(name.clone()), is, Vec::new());
-                }
+            if let Some(key) = name.strip_suffix(":like") {
+                add(Field::Data(key.to_owned()), Vec::new(), self.values(name));
+            } else {
+                // A value may be empty, though not one of several.
+                let values = self.values(name);
+                let is = if values.is_empty() { vec![String::new()] } else { values };
+                add(Field::Data(name.clone()), is, Vec::new());
             }
         }
         // Only this way and that: anything else is the newest first.

@@ -125,8 +125,8 @@ impl IntoResponse for Wrong {
     }
 }
 
-/// An operator sent the request: who may post results and waivers. Which test cases a task may post for is asked in
-/// `post::may_post`.
+/// An operator sent the request: who may post results and waivers, of whatever test case. A task that posts with a token
+/// of its own will be another kind of sender, and be held here to the test cases that its repository owns.
 pub(crate) struct Poster(pub(crate) Sender);
 
 impl<S: Sync> FromRequestParts<S> for Poster {
@@ -207,7 +207,7 @@ async fn latest(State(app): State<Arc<App>>, place: Place, pairs: Pairs) -> Resu
         return Err(Wrong::bad("Please, provide at least one filter beside '_distinct_on'"));
     }
     let found = app.store.results().latest(&filter, &keys).await?;
-    Ok(place.unpaged(found.iter().map(|result| shape::result(result, &place.base))))
+    Ok(Place::unpaged(found.iter().map(|result| shape::result(result, &place.base))))
 }
 
 async fn result(

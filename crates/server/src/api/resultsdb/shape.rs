@@ -60,7 +60,7 @@ impl Place {
         )
     }
 
-    pub(super) fn unpaged(&self, entries: impl Iterator<Item = String>) -> Response {
+    pub(super) fn unpaged(entries: impl Iterator<Item = String>) -> Response {
         json(StatusCode::OK, format!("{{\"data\":[{}]}}", joined(entries)))
     }
 }
