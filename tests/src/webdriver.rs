@@ -19,6 +19,8 @@ pub mod keys {
     pub const ESCAPE: &str = "\u{e00c}";
     /// Arrow to the right.
     pub const RIGHT: &str = "\u{e014}";
+    /// Arrow downwards.
+    pub const DOWN: &str = "\u{e015}";
     /// Arrow to the left.
     pub const LEFT: &str = "\u{e012}";
     /// Tabulator.

@@ -19,6 +19,7 @@ cargo xtask check-deps            refuse forbidden edges between crates
 cargo xtask bench run [OPTIONS]   measure what docs/performance.md claims
 cargo xtask bench gate [OPTIONS]  from an event to running jobs; --json, --check, --assay PROGRAM
 cargo xtask bench import [OPTIONS] a Zuul layout; --json, --check, --runs N (11), --assay PROGRAM
+cargo xtask bench results [OPTIONS] results posted and asked for, decisions; --json, --check, --count N, --assay PROGRAM
 cargo xtask bench product [OPTIONS] products, jobs and thousands of them; --json, --check, --only A,B, --memory, --assay PROGRAM
 cargo xtask bench step [OPTIONS]  one decision with 500 changes in a queue; --json, --check
 cargo xtask bench days [OPTIONS]  simulated days of a gate; --json, --check, --assay PROGRAM
@@ -55,6 +56,7 @@ fn dispatch() -> Result<()> {
         ["bench", "gate", options @ ..] => bench::gate::run(options)?,
         ["bench", "import", options @ ..] => bench::import::run(options)?,
         ["bench", "product", options @ ..] => bench::scheduling::run(options)?,
+        ["bench", "results", options @ ..] => bench::results::run(options)?,
         ["bench", "step", options @ ..] => bench::step::run(options)?,
         ["bench", "days", options @ ..] => bench::step::days(options)?,
         ["bench", "merge", options @ ..] => bench::merge::run(options)?,

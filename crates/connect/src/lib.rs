@@ -3,6 +3,7 @@
 //! A [`Source`] brings what happens outside into the inbox; a [`Reporter`] carries out what was decided.
 #![warn(missing_docs)]
 
+pub mod events;
 pub mod gerrit;
 pub mod http;
 pub mod inbox;

@@ -88,6 +88,18 @@ pub enum Input {
         /// Who, for the reason.
         by: String,
     },
+    /// A worker finishes what it runs and gets nothing new, or gets work again.
+    Drain {
+        /// Which.
+        worker: WorkerName,
+        /// Who wants that; `None` ends it.
+        by: Option<String>,
+    },
+    /// A worker that is not connected and has nothing is taken off the list.
+    ForgetWorker {
+        /// Which.
+        worker: WorkerName,
+    },
     /// A worker says hello on a new connection.
     Hello {
         /// Numbered by the server, never used twice in the life of a [`crate::state::State`].
@@ -135,6 +147,24 @@ pub enum Input {
         ask: u64,
         /// What.
         question: Question,
+    },
+    /// The test of an attempt asks beside its worker, and does not wait: what cannot be had now is [`Reply::No`].
+    AskNow {
+        /// Which attempt.
+        held: Held,
+        /// What.
+        question: Question,
+    },
+    /// A person ends a job as if it had come to this result.
+    SetDone {
+        /// Which.
+        job: JobId,
+        /// The result.
+        outcome: Outcome,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// For the gate.
     Gate(Box<crate::gate::io::Input>),
@@ -263,6 +293,8 @@ pub enum Answer {
     Restarted(RestartPlan),
     /// These jobs were made obsolete or stepped back.
     Obsoleted(Vec<JobId>),
+    /// To [`Input::AskNow`].
+    Reply(Box<Reply>),
     /// The job is cancelled.
     Cancelled,
     /// A worker has the job and has been told to stop it.
@@ -417,6 +449,8 @@ impl Input {
             Self::PostJobs { jobs } | Self::PostProduct { jobs, .. } => parents(jobs),
             Self::Restart(request) => needs.clusters.extend(&request.jobs),
             Self::Ask { question: Question::JobInfo { job }, .. }
+            | Self::AskNow { question: Question::JobInfo { job }, .. }
+            | Self::SetDone { job, .. }
             | Self::ForceResult { job, .. }
             | Self::DeleteJob { job }
             | Self::Edit { job, .. }

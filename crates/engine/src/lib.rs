@@ -7,6 +7,8 @@
 #![warn(missing_docs)]
 
 pub mod assets;
+pub mod compose;
+pub mod decision;
 pub mod gate;
 pub mod ids;
 pub mod io;
@@ -19,6 +21,7 @@ pub mod product;
 pub mod reason;
 pub mod relations;
 pub mod rows;
+pub mod rules;
 pub mod sched;
 pub mod settings;
 pub mod state;

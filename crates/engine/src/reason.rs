@@ -305,6 +305,13 @@ pub enum EndReason {
         /// Why.
         text: String,
     },
+    /// A person has ended it with a result.
+    SetDone {
+        /// Who.
+        by: String,
+        /// Why.
+        text: String,
+    },
 }
 
 /// How an attempt was lost.
@@ -402,6 +409,10 @@ impl fmt::Display for EndReason {
             Self::NotAvailable { what } => write!(f, "not started: {what}"),
             Self::Forced { by, before, text } => {
                 write!(f, "the result was {} and has been changed by {by}", before.openqa())?;
+                if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
+            }
+            Self::SetDone { by, text } => {
+                write!(f, "ended with this result by {by}")?;
                 if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
             }
         }
@@ -600,6 +611,18 @@ pub enum Refusal {
         /// Which.
         job: JobId,
     },
+    /// There is no such worker.
+    #[error("there is no worker {worker}")]
+    NoWorker {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// Only a worker that is not connected and has nothing can be forgotten.
+    #[error("worker {worker} is connected, or has jobs that have not ended")]
+    WorkerBusy {
+        /// Which.
+        worker: WorkerName,
+    },
     /// A restart that must not be.
     #[error("{0}")]
     Restart(#[from] crate::sched::restart::Refused),
@@ -628,7 +651,8 @@ impl EndReason {
             | Self::Restarted { .. }
             | Self::Obsoleted { .. }
             | Self::NotAvailable { .. }
-            | Self::Forced { .. } => false,
+            | Self::Forced { .. }
+            | Self::SetDone { .. } => false,
         }
     }
 }

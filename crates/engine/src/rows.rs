@@ -152,6 +152,8 @@ pub struct WorkerRow {
     pub classes: ClassSet,
     /// Whether it is there.
     pub status: WorkerStatus,
+    /// Who has it finish what it runs and get nothing new.
+    pub drained_by: Option<String>,
 }
 
 /// Whether a worker is there.
@@ -239,6 +241,12 @@ pub struct ProductRun {
     pub failed: Vec<RunProblem>,
     /// What was left out, and why.
     pub left_out: Vec<RunProblem>,
+    /// Why nothing at all was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What it was posted for outside, for example `gh:pr:12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
 }
 
 /// Something that is to be said about a job of a product.
@@ -266,6 +274,8 @@ pub enum Row {
     Attempt(AttemptRow),
     /// A worker.
     Worker(WorkerRow),
+    /// A worker that is forgotten.
+    NoWorker(WorkerName),
     /// A queue.
     Queue(QueueRow),
     /// A cluster's locks.

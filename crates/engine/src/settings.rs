@@ -273,9 +273,12 @@ pub fn retries(settings: &Settings) -> u32 {
     number.unwrap_or(0_u32).min(MAX_RETRIES)
 }
 
+/// The setting by which a running test shows whose test it is; see `X-API-JobToken`.
+pub const JOB_TOKEN: &str = "JOBTOKEN";
+
 /// Settings with these names are never logged nor shown; only the worker gets their values. openQA's rule.
 pub fn is_secret_name(name: &str) -> bool {
-    name.starts_with("_SECRET_") || name.contains("PASSWORD")
+    name.starts_with("_SECRET_") || name.contains("PASSWORD") || name == JOB_TOKEN
 }
 
 /// What is shown instead of a secret.

@@ -49,6 +49,7 @@ pub(crate) struct App {
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) downloads: crate::downloads::Downloads,
+    pub(crate) results: crate::results::Results,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
@@ -60,10 +61,13 @@ pub(crate) struct App {
     pub(crate) live: LiveAttempts,
     pub(crate) closers: Closers,
     pub(crate) told: crate::told::Told,
+    pub(crate) searches: crate::api::openqa::Searches,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
     /// How many jobs may run at once.
     pub(crate) limits: Mutex<Limits>,
+    /// The loops for events outside.
+    pub(crate) outside: crate::events::Hub,
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,
@@ -161,9 +165,12 @@ impl App {
         // Another task may have been faster; with the spool gone this one would store that there are no streams.
         let closed = self.attempt(attempt).await?.is_some_and(|attempt| attempt.streams.is_some());
         if !closed {
+            // Before the streams leave the spool, and stored with them.
+            let run = self.ended_run(attempt).await?;
+            let results = self.module_results(attempt, &run).await?;
             let mut streams = self.spool.close(attempt).await?;
             self.list_blobs(&mut streams).await?;
-            if !self.engine.closed(attempt, streams).await {
+            if !self.engine.closed(attempt, streams, results).await {
                 return Ok(());
             }
         }

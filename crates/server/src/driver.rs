@@ -11,6 +11,7 @@ mod tests;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::Consumes;
+use crate::results::JobResults;
 use crate::told::Touched;
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
@@ -20,7 +21,7 @@ use assay_engine::sched::limits::Limits;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
-use assay_store::{Batch, Epoch, JobFilter, StoreError, Streams};
+use assay_store::{Batch, Epoch, JobFilter, NewResult, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
 use std::collections::VecDeque;
@@ -44,16 +45,25 @@ enum Work {
     Input {
         input: Input,
         answer: Option<Asker>,
-        /// The event of the inbox that it deals with.
-        consumes: Option<Consumes>,
+        /// What it deals with.
+        settles: Option<Settles>,
     },
     /// The streams of an ended attempt have become blobs.
-    Closed { attempt: AttemptId, streams: Streams, stored: oneshot::Sender<()> },
+    Closed { attempt: AttemptId, streams: Streams, results: Vec<NewResult>, stored: oneshot::Sender<()> },
+}
+
+/// What an input deals with; that it does is stored with what is decided.
+#[derive(Debug, Clone)]
+enum Settles {
+    /// An event of the gate's inbox.
+    Event(Consumes),
+    /// Effects of rules, by their keys.
+    Effects(Vec<String>),
 }
 
 impl Work {
     fn tick() -> Self {
-        Self::Input { input: Input::Tick, answer: None, consumes: None }
+        Self::Input { input: Input::Tick, answer: None, settles: None }
     }
 }
 
@@ -82,7 +92,7 @@ impl Engine {
     /// A request: refused at once when the queue is full.
     pub(crate) async fn ask(&self, input: Input) -> Result<Answer, Fault> {
         let (answer, hear) = oneshot::channel();
-        let work = Work::Input { input, answer: Some(answer), consumes: None };
+        let work = Work::Input { input, answer: Some(answer), settles: None };
         self.work.try_send(work).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Fault::later("The server has too much to do.", 1),
             mpsc::error::TrySendError::Closed(_) => Fault::later("The server is stopping.", 5),
@@ -92,7 +102,7 @@ impl Engine {
 
     /// A worker's word: waits for room, so that its connection is read no faster than it is dealt with.
     pub(crate) async fn tell(&self, input: Input) {
-        let _ = self.work.send(Work::Input { input, answer: None, consumes: None }).await;
+        let _ = self.work.send(Work::Input { input, answer: None, settles: None }).await;
     }
 
     /// An input for the gate, and the event of the inbox that it deals with: waits for room. `None` if the server stops.
@@ -103,11 +113,20 @@ impl Engine {
     ) -> Option<Result<assay_engine::gate::io::Answer, Fault>> {
         let (answer, hear) = oneshot::channel();
         let input = Input::Gate(Box::new(input));
-        self.work.send(Work::Input { input, answer: Some(answer), consumes }).await.ok()?;
+        let settles = consumes.map(Settles::Event);
+        self.work.send(Work::Input { input, answer: Some(answer), settles }).await.ok()?;
         Some(hear.await.ok()?.map(|answer| match answer {
             Answer::Gate(answer) => answer,
             _ => assay_engine::gate::io::Answer::Done,
         }))
+    }
+
+    /// An input that carries out effects of rules: waits for room. `None` if the server stops.
+    pub(crate) async fn carry_out(&self, input: Input, keys: Vec<String>) -> Option<Result<Answer, Fault>> {
+        let (answer, hear) = oneshot::channel();
+        let settles = Some(Settles::Effects(keys));
+        self.work.send(Work::Input { input, answer: Some(answer), settles }).await.ok()?;
+        hear.await.ok()
     }
 
     /// How many inputs wait for a decision.
@@ -120,10 +139,10 @@ impl Engine {
         let _ = self.beats.try_send(input);
     }
 
-    /// Stores the streams of an ended attempt; false if they are not stored (they are closed again at the next start).
-    pub(crate) async fn closed(&self, attempt: AttemptId, streams: Streams) -> bool {
+    /// Stores the streams of an ended attempt and what its modules found; false if they are not stored (they are closed again at the next start).
+    pub(crate) async fn closed(&self, attempt: AttemptId, streams: Streams, results: Vec<NewResult>) -> bool {
         let (stored, hear) = oneshot::channel();
-        let sent = self.work.send(Work::Closed { attempt, streams, stored }).await;
+        let sent = self.work.send(Work::Closed { attempt, streams, results, stored }).await;
         sent.is_ok() && hear.await.is_ok()
     }
 }
@@ -141,7 +160,7 @@ struct Group {
 }
 
 impl Group {
-    fn take(&mut self, step: Step, answer: Option<Asker>, consumes: Option<Consumes>) {
+    fn take(&mut self, step: Step, answer: Option<Asker>, settles: Option<Settles>) {
         for effect in step.effects {
             match effect {
                 Effect::Save(row) => {
@@ -155,8 +174,14 @@ impl Group {
                 }
             }
         }
-        if let Some(Consumes { event, body }) = consumes {
-            self.batch.consumed(event, crate::gate::caused(&step.answer), body);
+        match settles {
+            Some(Settles::Event(Consumes { event, body })) => {
+                self.batch.consumed(event, crate::gate::caused(&step.answer), body);
+            }
+            Some(Settles::Effects(keys)) => {
+                self.batch.carried_out(crate::events::carried_out(keys, &step.answer));
+            }
+            None => {}
         }
         self.answers.extend(answer.map(|sender| (sender, step.answer)));
     }
@@ -232,6 +257,7 @@ async fn drive_with(
         suspects: Suspects::default(),
         // The first tick stores what the restart itself has changed.
         waiting: VecDeque::from([Work::tick()]),
+        results: JobResults::new(state.last_job()),
     };
     loop {
         let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
@@ -241,7 +267,10 @@ async fn drive_with(
         driver.waiting.extend(group);
         let Err(trouble) = turned else { continue };
         match driver.recover(trouble, &mut inbox).await {
-            Ok(recovered) => state = recovered,
+            Ok(recovered) => {
+                driver.results = JobResults::new(recovered.last_job());
+                state = recovered;
+            }
             Err(ended) => return ended,
         }
         driver.waiting.push_front(Work::tick());
@@ -258,6 +287,7 @@ struct Driver {
     suspects: Suspects,
     /// Work that comes before what is in the inbox.
     waiting: VecDeque<Work>,
+    results: JobResults,
 }
 
 impl Driver {
@@ -281,7 +311,7 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let beat = |input| Work::Input { input, answer: None, consumes: None };
+        let beat = |input| Work::Input { input, answer: None, settles: None };
         let first = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return None,
@@ -319,17 +349,17 @@ impl Driver {
         let mut first = true;
         while let Some(next) = work.pop_front() {
             let next = match next {
-                Work::Input { input, answer, consumes } => {
+                Work::Input { input, answer, settles } => {
                     let needs = input.needs(|id| state.job(id).is_some());
                     if needs.is_empty() {
-                        Work::Input { input, answer, consumes }
+                        Work::Input { input, answer, settles }
                     } else if !first {
                         // What it needs may be in what is not stored yet.
-                        work.push_front(Work::Input { input, answer, consumes });
+                        work.push_front(Work::Input { input, answer, settles });
                         break;
                     } else {
                         match self.knowing(input, &needs).await {
-                            Ok(input) => Work::Input { input, answer, consumes },
+                            Ok(input) => Work::Input { input, answer, settles },
                             Err(error) => {
                                 let text = format!("The store cannot be read: {error}.");
                                 let _ = answer.map(|sender| sender.send(Err(Fault::later(text, 2))));
@@ -342,7 +372,7 @@ impl Driver {
             };
             first = false;
             match next {
-                Work::Input { input, answer, consumes } => {
+                Work::Input { input, answer, settles } => {
                     if let Some(connection) = self.suspects.banned(&input) {
                         self.app.hub.refuse(connection, recovery::BANNED, false);
                         continue;
@@ -358,16 +388,23 @@ impl Driver {
                         group.fail("the state had to be made anew.");
                         return Err(Trouble::Panic { for_good: self.suspects.note(subject) });
                     };
-                    group.take(step, answer, consumes);
+                    group.take(step, answer, settles);
                 }
-                Work::Closed { attempt, streams, stored } => {
+                Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
+                    for result in results {
+                        group.batch.push_result(result);
+                    }
                     group.touched.job(attempt.job);
                     group.closed.push(stored);
                 }
             }
         }
         if !group.batch.is_empty() {
+            if let Err(error) = self.results.add_to(&self.app, &mut group.batch, self.now()).await {
+                group.fail(&error.to_string());
+                return Err(Trouble::from(error));
+            }
             self.app.told.changes(&group.touched);
             let stored = self.app.store.commit(self.epoch, &group.batch).await;
             self.app.told.changed();
@@ -376,6 +413,7 @@ impl Driver {
                 return Err(Trouble::from(error));
             }
             self.backoff = Backoff::default();
+            self.app.found(group.batch.results());
         }
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());
@@ -433,6 +471,10 @@ fn refused(refusal: &Refusal) -> Fault {
         | Refusal::Impossible(_)
         | Refusal::NoParent { .. }
         | Refusal::TooLate { .. } => (StatusCode::BAD_REQUEST, "Correct the settings and post again."),
+        Refusal::NoWorker { .. } => {
+            (StatusCode::NOT_FOUND, "`assay worker list` shows those that there are.")
+        }
+        Refusal::WorkerBusy { .. } => (StatusCode::CONFLICT, "Stop its process first."),
         Refusal::NoJob { .. } => (StatusCode::NOT_FOUND, "See the list of jobs for those that there are."),
         Refusal::StillOpen { .. } | Refusal::NotWaiting { .. } => {
             (StatusCode::CONFLICT, "Look at the job's page for how far it is.")
@@ -479,6 +521,10 @@ fn kind_of(input: &Input) -> &'static str {
         Input::FetchFails { .. } => "fetch fails",
         Input::Limits(_) => "limits",
         Input::ForceResult { .. } => "force result",
+        Input::SetDone { .. } => "set done",
+        Input::AskNow { .. } => "ask now",
+        Input::ForgetWorker { .. } => "forget worker",
+        Input::Drain { .. } => "drain",
         Input::DeleteJob { .. } => "delete job",
         Input::Known { then, .. } => kind_of(then),
         Input::CancelJob { .. } => "cancel job",

@@ -28,6 +28,7 @@ mod catalog;
 mod datadir;
 mod downloads;
 mod driver;
+mod events;
 mod fault;
 mod gate;
 mod hub;
@@ -39,6 +40,7 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod results;
 mod retention;
 mod streams;
 mod templates;
@@ -264,7 +266,9 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let epoch = store.acquire_leadership().await?;
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
+    let (results, posted) = results::Results::new(store.results().last_result().await?, epoch);
     let app = Arc::new(App {
+        results,
         people: Arc::new(people),
         providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
@@ -281,8 +285,10 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         live: live::LiveAttempts::default(),
         closers: app::Closers::default(),
         told: told::Told::default(),
+        searches: api::openqa::Searches::default(),
         gate: hub,
         limits: std::sync::Mutex::default(),
+        outside: events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
@@ -305,13 +311,17 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
     app.tasks.spawn(retention::watch(app.clone()));
+    app.tasks.spawn(results::write(app.clone(), posted));
+    app.tasks.spawn(results::decisions::follow(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
 
     let url = format!("http://{}", reachable(address));
+    let outside = plan.events();
     gate::start(&app, plan, ends, &url);
     app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
+    events::start(&app, outside, epoch)?;
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {
@@ -408,9 +418,13 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(web::router())
         .merge(gate::router())
+        .merge(events::api::hooks())
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())
+        .merge(api::resultsdb::router())
+        .merge(api::waivers::router())
+        .merge(api::decision::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

@@ -154,6 +154,7 @@ impl App {
                 slots: row.slots,
                 classes: row.classes.iter().map(str::to_owned).collect(),
                 since: rfc3339(since),
+                drained_by: row.drained_by,
                 version: row.version,
                 name,
             }

@@ -328,7 +328,7 @@ pub(crate) fn parent_values(job: &JobRow) -> impl Iterator<Item = Vec<Value>> + 
 
 pub(crate) const RUNS: Upsert = Upsert {
     table: "product_runs",
-    columns: "id, distri, version, flavor, arch, build, created_at, jobs, obsoleted, body",
+    columns: "id, distri, version, flavor, arch, build, created_at, jobs, obsoleted, body, webhook",
     key: "id",
     changing: &["created_at"],
     same: Some(("created_at", "product_runs.created_at = excluded.created_at")),
@@ -347,6 +347,7 @@ pub(crate) fn run_values(run: &ProductRunRow) -> Result<Vec<Value>, StoreError> 
         json("product_runs", &run.jobs)?.into(),
         json("product_runs", &run.obsoleted)?.into(),
         json("product_runs", &run.run)?.into(),
+        Value::Text(run.run.webhook.clone()),
     ])
 }
 
@@ -430,9 +431,9 @@ pub(crate) fn save_streams(attempt: AttemptId, streams: &Streams) -> Result<Stat
 
 pub(crate) const WORKERS: Upsert = Upsert {
     table: "workers",
-    columns: "name, instance, host, version, slots, classes, status",
+    columns: "name, instance, host, version, slots, classes, status, drained_by",
     key: "name",
-    changing: &["instance", "host", "version", "slots", "classes", "status"],
+    changing: &["instance", "host", "version", "slots", "classes", "status", "drained_by"],
     same: None,
 };
 
@@ -445,6 +446,7 @@ pub(crate) fn worker_values(worker: &WorkerRow) -> Result<Vec<Value>, StoreError
         i64::from(worker.slots).into(),
         worker.classes.to_string().into(),
         json("workers", &worker.status)?.into(),
+        Value::Text(worker.drained_by.clone()),
     ])
 }
 
@@ -458,6 +460,7 @@ pub(crate) fn worker(row: Vec<Value>) -> Result<WorkerRow, StoreError> {
         slots: fields.unsigned()?,
         classes: ClassSet::parse(&fields.text()?),
         status: fields.json()?,
+        drained_by: fields.optional_text()?,
     })
 }
 

@@ -13,10 +13,12 @@ mod builds;
 mod codec;
 mod disk;
 mod error;
+mod events;
 mod gate;
 mod jobs;
 mod knowledge;
 mod postgres;
+mod results;
 mod schema;
 pub mod spool;
 mod sql;
@@ -25,14 +27,23 @@ mod types;
 
 pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVersion, JobAsset, Upload};
 pub use error::StoreError;
+pub use events::{
+    EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+    RuleHits, SourceTally, StoredEffect, StoredMessage,
+};
 pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
     StoredReceipt, StoredReport, Tried,
 };
 pub use knowledge::{
-    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
-    EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product,
-    SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets, User, UserId, UserRole,
+    AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine,
+    ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets,
+    User, UserId, UserRole,
+};
+pub use results::{
+    Condition, DecisionRow, Evidence, EvidenceFilter, Field, GroupOf, NameFilter, NewResult, ResultFilter,
+    ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice, WaiverFilter,
 };
 pub use types::{
     Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,
@@ -130,6 +141,11 @@ pub trait Store: Send + Sync {
 
     /// What is kept of assets.
     fn assets(&self) -> &dyn AssetStore;
+
+    /// What is kept of results of tests.
+    fn results(&self) -> &dyn ResultStore;
+    /// What is kept of events outside.
+    fn events(&self) -> &dyn EventStore;
 
     /// Closes all connections.
     async fn close(&self);

@@ -1,7 +1,8 @@
 //! The tables. Versions are only ever added; a released one is never changed.
 //!
 //! Times are microseconds since 1970-01-01T00:00:00Z, words are TEXT, structured values are JSON in TEXT.
-//! `{ID}` stands for what each database wants for a number as primary key.
+//! `{ID}` stands for what each database wants for a number as primary key, `{BYTES}` for a text that is compared byte by
+//! byte, and `{CLUSTERED}` for rows that are kept in the order of their key where a database can do that.
 
 /// One version's statements, run in one transaction.
 pub(crate) struct Version {
@@ -373,6 +374,152 @@ pub(crate) const VERSIONS: &[Version] = &[
             cluster BIGINT PRIMARY KEY,
             body TEXT NOT NULL
         )",
+        ],
+    },
+    Version {
+        number: 8,
+        statements: &[
+            // Written by those who look after posts, never with the rest of the row.
+            "ALTER TABLE product_runs ADD COLUMN note TEXT",
+            "ALTER TABLE product_runs ADD COLUMN cancelled_by TEXT",
+            "ALTER TABLE product_runs ADD COLUMN webhook TEXT",
+            "ALTER TABLE workers ADD COLUMN drained_by TEXT",
+            "CREATE INDEX product_runs_by_webhook ON product_runs (webhook, id)",
+            "INSERT INTO numbers (name, last) VALUES ('bugs', 0)",
+            // Bugs that comments name, and what programs beside the server have found out about them.
+            "CREATE TABLE bugs (
+            id {ID},
+            bugid TEXT NOT NULL UNIQUE,
+            facts TEXT NOT NULL,
+            known BIGINT NOT NULL,
+            refreshed BIGINT NOT NULL,
+            created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL
+        )",
+        ],
+    },
+    Version {
+        number: 9,
+        statements: &[
+            // Results of tests: see `results`. Rows never change and are never removed.
+            "CREATE TABLE testcases (
+            name {BYTES} PRIMARY KEY,
+            ref_url TEXT
+        )",
+            "CREATE TABLE result_groups (
+            uuid {BYTES} PRIMARY KEY,
+            created_at BIGINT NOT NULL,
+            description {BYTES},
+            ref_url TEXT,
+            results BIGINT NOT NULL
+        )",
+            "CREATE INDEX result_groups_by_time ON result_groups (created_at, uuid)",
+            "CREATE INDEX result_groups_by_description ON result_groups (description)",
+            // `group_uuids` is a JSON list, `data` a JSON object of lists.
+            "CREATE TABLE results (
+            id {ID},
+            testcase {BYTES} NOT NULL,
+            at BIGINT NOT NULL,
+            outcome TEXT NOT NULL,
+            note TEXT,
+            ref_url TEXT,
+            group_uuids TEXT NOT NULL,
+            data TEXT NOT NULL,
+            dedupe TEXT
+        )",
+            "CREATE INDEX results_by_time ON results (at, id)",
+            "CREATE UNIQUE INDEX results_once ON results (dedupe) WHERE dedupe IS NOT NULL",
+            // What results are found by, in the order of time; a term is a hash of a field and a value.
+            "CREATE TABLE result_terms (
+            term BIGINT NOT NULL,
+            at BIGINT NOT NULL,
+            result BIGINT NOT NULL,
+            PRIMARY KEY (term, at, result)
+        ){CLUSTERED}",
+            // The values behind the terms of data, their first 256 characters.
+            "CREATE TABLE result_words (
+            term BIGINT PRIMARY KEY,
+            key {BYTES} NOT NULL,
+            value {BYTES} NOT NULL
+        )",
+            "CREATE INDEX result_words_by_value ON result_words (key, value)",
+            "INSERT INTO numbers (name, last) VALUES ('waivers', 0)",
+            // Never changed: a newer one takes the place of an older.
+            "CREATE TABLE waivers (
+            id {ID},
+            at BIGINT NOT NULL,
+            subject_type TEXT NOT NULL,
+            subject_identifier TEXT NOT NULL,
+            testcase TEXT NOT NULL,
+            scenario TEXT,
+            username TEXT NOT NULL,
+            proxied_by TEXT,
+            product_version TEXT NOT NULL,
+            waived BIGINT NOT NULL,
+            comment TEXT NOT NULL,
+            expires_at BIGINT
+        )",
+            "CREATE INDEX waivers_by_subject ON waivers (subject_identifier, subject_type, testcase, id)",
+            // What was decided, whenever it was another decision than before.
+            "CREATE TABLE decisions (
+            id {ID},
+            at BIGINT NOT NULL,
+            subject_type TEXT NOT NULL,
+            subject_identifier TEXT NOT NULL,
+            product_version TEXT NOT NULL,
+            context TEXT NOT NULL,
+            satisfied BIGINT NOT NULL,
+            summary TEXT NOT NULL,
+            body TEXT NOT NULL
+        )",
+            "CREATE INDEX decisions_by_subject ON decisions (subject_identifier, subject_type, id)",
+        ],
+    },
+    Version {
+        number: 10,
+        statements: &[
+            "INSERT INTO numbers (name, last) VALUES ('messages', 0)",
+            // Events of outside systems. Sources of one bus bring the same messages. `caused` says what rules made of one,
+            // or why it is parked.
+            "CREATE TABLE messages (
+            id {ID},
+            source TEXT NOT NULL,
+            bus TEXT NOT NULL,
+            dedupe_key TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            headers TEXT NOT NULL,
+            body TEXT NOT NULL,
+            sent_at BIGINT,
+            received_at BIGINT NOT NULL,
+            state TEXT NOT NULL,
+            caused TEXT,
+            recovered BIGINT NOT NULL,
+            generation BIGINT NOT NULL,
+            UNIQUE (bus, dedupe_key)
+        )",
+            "CREATE INDEX messages_open ON messages (id) WHERE state = 'received'",
+            "CREATE INDEX messages_by_source ON messages (source, id)",
+            // What rules want done, each once under its key; stored with the event's state, carried out afterwards.
+            "CREATE TABLE effects (
+            key TEXT PRIMARY KEY,
+            event BIGINT NOT NULL,
+            rule TEXT NOT NULL,
+            item_type TEXT NOT NULL,
+            item TEXT NOT NULL,
+            body TEXT NOT NULL,
+            group_key TEXT,
+            state TEXT NOT NULL,
+            due_at BIGINT NOT NULL,
+            caused TEXT,
+            planned_at BIGINT NOT NULL
+        )",
+            "CREATE INDEX effects_waiting ON effects (due_at) WHERE state = 'waiting'",
+            "CREATE INDEX effects_held ON effects (event) WHERE state = 'held'",
+            "CREATE INDEX effects_groups ON effects (group_key) WHERE state = 'waiting' AND group_key IS NOT NULL",
+            "CREATE INDEX effects_by_event ON effects (event)",
+            "CREATE INDEX effects_by_rule ON effects (rule, planned_at)",
+            "CREATE INDEX jobs_by_end ON jobs (finished_at, id) WHERE finished_at IS NOT NULL",
+            "CREATE INDEX effects_by_item ON effects (item_type, item)",
         ],
     },
 ];

@@ -25,11 +25,14 @@ pub struct Batch {
     pub(crate) deleted: BTreeSet<JobId>,
     pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
-    pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
+    /// `None` for one that is forgotten.
+    pub(crate) workers: BTreeMap<WorkerName, Option<WorkerRow>>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
+    pub(crate) results: Vec<crate::results::NewResult>,
+    pub(crate) effects: Vec<crate::EffectsDone>,
 }
 
 impl Batch {
@@ -43,7 +46,8 @@ impl Batch {
             }
             Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Attempt(row) => drop(self.attempts.insert(row.id, row)),
-            Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
+            Row::Worker(row) => drop(self.workers.insert(row.name.clone(), Some(row))),
+            Row::NoWorker(name) => drop(self.workers.insert(name, None)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
             Row::Gate(row) => self.push_gate(*row),
@@ -53,6 +57,21 @@ impl Batch {
     /// Adds the closed streams of an attempt that is stored already or is in this batch.
     pub fn push_streams(&mut self, attempt: AttemptId, streams: Streams) {
         self.streams.insert(attempt, streams);
+    }
+
+    /// Adds a result, whose number nothing else has, and which has not been stored before.
+    pub fn push_result(&mut self, result: crate::results::NewResult) {
+        self.results.push(result);
+    }
+
+    /// The results that will be stored.
+    pub fn results(&self) -> &[crate::results::NewResult] {
+        &self.results
+    }
+
+    /// The jobs that will be stored.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobRow> {
+        self.jobs.values()
     }
 
     /// Adds a row of the gate, which replaces an earlier one with the same key.
@@ -66,6 +85,11 @@ impl Batch {
         self.gate.consumed.insert(event, (caused, body));
     }
 
+    /// Effects of rules are carried out by what else is in this batch.
+    pub fn carried_out(&mut self, done: crate::EffectsDone) {
+        self.effects.push(done);
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
@@ -77,6 +101,8 @@ impl Batch {
             && self.locks.is_empty()
             && self.streams.is_empty()
             && self.gate.is_empty()
+            && self.results.is_empty()
+            && self.effects.is_empty()
     }
 }
 
@@ -288,6 +314,8 @@ pub struct RunFilter {
     pub arch: Option<String>,
     /// `BUILD`.
     pub build: Option<String>,
+    /// Posted for this outside, for example `gh:pr:12`.
+    pub webhook: Option<String>,
     /// With a lower number than this: the next page.
     pub before: Option<ProductRunId>,
     /// At most so many; 100 if 0.

@@ -490,13 +490,18 @@ impl Plan {
         }
     }
 
-    /// The one input that makes all of it, or nothing. Only for a plan that was not refused.
+    /// The one input that makes all of it, or nothing. One that was refused makes nothing but the row that says why.
     pub fn into_input(mut self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
         self.take_input(request, by, spared)
     }
 
     /// The same; what was not made stays in the plan, the jobs and downloads do not.
     pub fn take_input(&mut self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
+        if self.refused.is_some() {
+            self.jobs.clear();
+            self.downloads.clear();
+            self.old_builds = None;
+        }
         let planned = std::mem::take(&mut self.jobs);
         self.downloads.clear();
         let jobs = planned.into_iter().map(|job| {
@@ -526,6 +531,8 @@ impl Plan {
             by: by.to_owned(),
             failed: failed.collect(),
             left_out: left_out.collect(),
+            refused: self.refused.as_ref().map(ToString::to_string),
+            webhook: request.webhook.clone(),
         };
         let obsolete = self.old_builds.take().map(|obsolete| Obsolete { spared, ..obsolete });
         Input::PostProduct { jobs, run, obsolete }

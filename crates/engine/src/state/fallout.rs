@@ -72,6 +72,8 @@ impl State {
     pub(super) fn settle_fallout(&mut self) {
         while let Some(fallout) = self.fallout.pop_front() {
             match fallout {
+                // Ended by hand with a good result: the others go on.
+                Fallout::Stopping { outcome, .. } if outcome.is_ok() => {}
                 Fallout::Stopping { job, outcome } => self.stop_dependants(job, outcome),
                 Fallout::Ended { job, slot, broken } => {
                     let outcome = self.outcome_of(job).unwrap_or(Outcome::Incomplete);

@@ -104,6 +104,11 @@ pub struct State {
 }
 
 impl State {
+    /// The greatest number that a job ever had.
+    pub fn last_job(&self) -> JobId {
+        JobId(self.last_job)
+    }
+
     /// Nothing yet.
     pub fn new(timing: Timing, now: Timestamp) -> Self {
         Self::rebuild(Rows::default(), timing, now)
@@ -243,6 +248,12 @@ impl State {
             Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
             Input::Finished { connection, held, report } => self.finished(connection, held, &report),
             Input::Ask { connection, held, ask, question } => self.ask(connection, held, ask, question),
+            Input::Drain { worker, by } => return self.drain(&worker, by.as_deref()),
+            Input::ForgetWorker { worker } => return self.forget_worker(&worker),
+            Input::AskNow { held, question } => return self.ask_now(held, question),
+            Input::SetDone { job, outcome, by, reason } => {
+                return self.set_done(job, outcome, &by, &reason);
+            }
             Input::PostProduct { jobs, run, obsolete } => return self.post_product(jobs, run, obsolete),
             Input::Restart(request) => return self.restart(&request),
             Input::Edit { job, priority, group } => return self.edit(job, priority, group),

@@ -334,6 +334,24 @@ impl State {
         Ok(Answer::Done)
     }
 
+    /// Ends an open job with this result; one that has ended gets it in place of its own.
+    pub(super) fn set_done(
+        &mut self,
+        id: JobId,
+        outcome: Outcome,
+        by: &str,
+        text: &str,
+    ) -> Result<Answer, Refusal> {
+        if !self.jobs.contains_key(&id) {
+            return self.force_result(id, outcome, by, text);
+        }
+        let reason = EndReason::SetDone { by: clean(by), text: clean(text) };
+        if !self.stop(id, Stopping { outcome, reason }) {
+            return Err(Refusal::StillOpen { job: id });
+        }
+        Ok(if self.jobs.contains_key(&id) { Answer::Cancelling } else { Answer::Done })
+    }
+
     pub(super) fn delete(&mut self, id: JobId) -> Result<Answer, Refusal> {
         if self.jobs.contains_key(&id) || self.ended.contains_key(&id) {
             return Err(Refusal::StillOpen { job: id });

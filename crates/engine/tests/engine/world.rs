@@ -56,6 +56,7 @@ impl Db {
                 }
             }
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
+            Row::NoWorker(name) => drop(self.workers.remove(&name)),
             Row::Queue(row) if row.reason.is_none() => drop(self.queues.remove(&row.classes)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Deleted(job) => drop(self.jobs.remove(&job)),

@@ -81,6 +81,10 @@ impl Suspects {
             | Input::FetchFails { .. }
             | Input::Limits(_)
             | Input::ForceResult { .. }
+            | Input::SetDone { .. }
+            | Input::AskNow { .. }
+            | Input::Drain { .. }
+            | Input::ForgetWorker { .. }
             | Input::DeleteJob { .. }
             | Input::CancelJob { .. }
             | Input::Disconnected { .. }
@@ -125,6 +129,10 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::FetchFails { .. }
         | Input::Limits(_)
         | Input::ForceResult { .. }
+        | Input::SetDone { .. }
+        | Input::AskNow { .. }
+        | Input::Drain { .. }
+        | Input::ForgetWorker { .. }
         | Input::DeleteJob { .. }
         | Input::CancelJob { .. }
         | Input::Gate(_)

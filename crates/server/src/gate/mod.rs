@@ -30,7 +30,7 @@ pub(crate) mod settings;
 mod status;
 #[cfg(test)]
 mod testing;
-mod timers;
+pub(crate) mod timers;
 mod warm;
 
 pub(crate) use hub::Hub;

@@ -128,6 +128,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The part that is not the gate's.
+    pub(crate) fn events(&self) -> crate::events::settings::EventSettings {
+        self.settings.events.clone()
+    }
+}
+
 /// Starts the loops. `address` is where the server answers, if the configuration does not say.
 pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let Plan { settings, file, connections, repositories, signer, epoch, pauses } = plan;
@@ -156,6 +163,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let post = Post::default();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
         app: Arc::downgrade(app),
@@ -274,6 +282,20 @@ impl App {
     /// Where people push changes for a project's repository; `None` while the server starts.
     pub(crate) fn git_address(&self, project: &ProjectName) -> Option<String> {
         self.gate.loops.get()?.repositories.address(project)
+    }
+
+    /// Where a branch stands now, as an update of it.
+    pub(crate) async fn ref_now(
+        &self,
+        project: &str,
+        branch: &str,
+    ) -> Result<assay_engine::gate::change::RefUpdate, String> {
+        use super::ports::Ground as _;
+        let loops = self.gate.loops.get().ok_or("the gate starts")?;
+        let (project, name) = (ProjectName::from(project), assay_engine::gate::ids::BranchName::from(branch));
+        let tip = loops.repositories.look(&project, &name).await.map_err(|trouble| trouble.0)?;
+        let old = "0".repeat(40).as_str().into();
+        Ok(assay_engine::gate::change::RefUpdate { project, name, old, new: tip.commit })
     }
 
     /// The key that receipts are signed with; `None` while the server starts.
@@ -577,11 +599,14 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate, mail, sign_in, downloads, limits }) = settings {
+        if let Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, events: _ }) =
+            settings
+        {
             app.limit(limits).await;
             app.downloads.set(downloads);
             self.connect(app, &connections)?;
             self.post.set(mail);
+            app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));
             app.providers.set(sign_in, gate.url.as_deref().unwrap_or(&self.address));
             self.staging.store(gate.staging, Ordering::Relaxed);
             app.gate.edit().staging = gate.staging;

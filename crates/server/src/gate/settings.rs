@@ -1,6 +1,7 @@
 //! `assay.toml`: where the gate's sources are, and where its configuration is. Secrets stay in files of their own.
 
 use crate::downloads::settings::DownloadSettings;
+use crate::events::settings::{self as event_settings, EventSettings};
 use crate::people::oidc::{self, ProviderSettings};
 use assay_engine::gate::ids::SourceName;
 use assay_engine::ids::GroupId;
@@ -26,6 +27,10 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// From where files for jobs may be fetched.
     pub(crate) downloads: DownloadSettings,
+    /// What is configured about results, waivers and decisions.
+    pub(crate) results: crate::results::ResultsSettings,
+    /// Events outside, and the rules for them.
+    pub(crate) events: EventSettings,
 }
 
 /// The section `[mail]`.
@@ -112,7 +117,8 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] = &["connection", "downloads", "gate", "limits", "mail", "sign-in"];
+const SECTIONS: &[&str] =
+    &["connection", "downloads", "events", "gate", "limits", "mail", "results", "sign-in", "source"];
 /// What a name stands for in a section of [limits].
 type Named = fn(&str) -> Option<Limit>;
 const LIMITS: [(&str, Named); 3] = [
@@ -230,6 +236,15 @@ impl Reader<'_> {
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
         }
+        if let Some(results) = self.table(root, "results") {
+            settings.results = crate::results::settings::read(self, results);
+        }
+        if let Some(events) = self.table(root, "events") {
+            settings.events = event_settings::events(self, events);
+        }
+        if let Some(sources) = self.table(root, "source") {
+            settings.events.sources = event_settings::sources(self, sources);
+        }
         settings
     }
 
@@ -251,7 +266,7 @@ impl Reader<'_> {
         text
     }
 
-    fn flag(&mut self, table: &DeTable<'_>, key: &str) -> bool {
+    pub(crate) fn flag(&mut self, table: &DeTable<'_>, key: &str) -> bool {
         let Some(value) = table.get(key) else { return false };
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
@@ -263,6 +278,23 @@ impl Reader<'_> {
     pub(crate) fn path(&mut self, table: &DeTable<'_>, key: &str) -> Option<Utf8PathBuf> {
         let text = self.text(table, key)?;
         Some(self.base.join(text))
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(crate) fn number<T>(&mut self, table: &DeTable<'_>, key: &str, least: T, most: T) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + std::fmt::Display,
+    {
+        let value = table.get(key)?;
+        let number = value.get_ref().as_integer();
+        let number = number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+        let number = number.and_then(|number| T::try_from(number).ok());
+        let number = number.filter(|number| (&least..=&most).contains(&number));
+        if number.is_none() {
+            let message = format!("{key} is a number from {least} to {most}");
+            self.error("type", value.span().start, message);
+        }
+        number
     }
 
     fn port(&mut self, value: &Value<'_>) -> u16 {

@@ -84,7 +84,7 @@ impl Timers {
 }
 
 /// Zuul's order: seconds, if there are any, come last.
-fn parse(text: &str) -> Result<Cron, String> {
+pub(crate) fn parse(text: &str) -> Result<Cron, String> {
     let mut fields: Vec<&str> = text.split_whitespace().collect();
     if fields.len() == 6
         && let Some(seconds) = fields.pop()
@@ -104,11 +104,11 @@ fn stamp(at: &jiff::Zoned) -> Timestamp {
     Timestamp(at.timestamp().as_microsecond())
 }
 
-fn next(cron: &Cron, after: Timestamp) -> Option<Timestamp> {
+pub(crate) fn next(cron: &Cron, after: Timestamp) -> Option<Timestamp> {
     cron.find_next_occurrence(&zoned(after)?, false).ok().map(|at| stamp(&at))
 }
 
-fn latest(cron: &Cron, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
+pub(crate) fn latest(cron: &Cron, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
     let at = stamp(&cron.find_previous_occurrence(&zoned(to)?, true).ok()?);
     (at > from && at <= to).then_some(at)
 }

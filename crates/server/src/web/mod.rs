@@ -1,11 +1,13 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
+mod api;
 mod assets;
 mod audit;
 mod cards;
 mod catalog;
 mod cluster;
 mod comments;
+mod events;
 pub(crate) mod frame;
 mod gate;
 mod groups;
@@ -20,6 +22,7 @@ mod needles;
 mod oidc;
 mod published;
 mod restart;
+mod results;
 mod screen;
 mod step;
 mod workers;
@@ -53,7 +56,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(investigate::router())
         .merge(needles::router())
         .merge(workers::router())
+        .merge(api::router())
         .merge(audit::router())
+        .merge(results::router())
+        .merge(events::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

@@ -44,8 +44,15 @@ macro_rules! counted {
             fn knowledge(&self) -> &dyn KnowledgeStore {
                 self.asked().knowledge()
             }
+            fn results(&self) -> &dyn assay_store::ResultStore {
+                self.asked().results()
+            }
             fn assets(&self) -> &dyn AssetStore {
                 self.asked().assets()
+            }
+
+            fn events(&self) -> &dyn assay_store::EventStore {
+                self.asked().events()
             }
             async fn close(&self) {
                 self.store.close().await;

@@ -13,6 +13,7 @@ mod groups;
 mod knowledge;
 mod limits;
 mod openqa;
+mod openqa_more;
 mod pages;
 mod people;
 mod restart;

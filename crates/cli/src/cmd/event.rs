@@ -1,0 +1,157 @@
+//! `assay event …`: what happened outside, and what it led to.
+
+use crate::client::Client;
+use crate::exit::{CliError, Code};
+use crate::{Common, ui};
+use assay_proto::api::events::{Effect, Event as Shown, EventList, Replay, Sources};
+
+const API: &str = "/api/assay/v1/inbox";
+
+/// Events of outside systems: what came, and what it led to.
+#[derive(clap::Subcommand)]
+pub(crate) enum Event {
+    /// List events, the newest first.
+    #[command(
+        after_help = "Examples:\n  assay event list --state parked\n  assay event list --source fedora --find bodhi.update --limit 20"
+    )]
+    List {
+        /// Only of this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// Only in this state: received, matched or parked.
+        #[arg(long)]
+        state: Option<String>,
+        /// Only with this text in the topic or in the body.
+        #[arg(long, value_name = "TEXT")]
+        find: Option<String>,
+        /// Only before this number.
+        #[arg(long, value_name = "ID")]
+        before: Option<i64>,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show an event with its body, the rules that match, and everything that it led to.
+    #[command(after_help = "Example:\n  assay event show 1234")]
+    Show {
+        /// The event's number.
+        id: i64,
+    },
+    /// Let the rules that are in force see an event again. What it caused is not caused again.
+    #[command(
+        after_help = "Examples:\n  assay event replay 1234              after a rule was corrected\n  assay event replay 1234 --force      once more, whatever was done before"
+    )]
+    Replay {
+        /// The event's number.
+        id: i64,
+        /// What it caused is caused once more.
+        #[arg(long)]
+        force: bool,
+    },
+    /// List the sources and how they do: what was parked, and what one lost and another found.
+    #[command(after_help = "Example:\n  assay event sources --json")]
+    Sources,
+}
+
+/// For a query.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+impl Event {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let client = Client::new(common)?;
+        match self {
+            Self::List { source, state, find, before, limit } => {
+                let before = before.map(|id| id.to_string());
+                let mut query = format!("?limit={limit}");
+                for (key, value) in [("source", source), ("state", state), ("q", find), ("before", before)] {
+                    if let Some(value) = value {
+                        query.push_str(&format!("&{key}={}", escaped(&value)));
+                    }
+                }
+                let list: EventList = client.get(&format!("{API}{query}"))?;
+                if common.json {
+                    ui::print_json(&list);
+                    return Ok(Code::Ok);
+                }
+                let rows = list.events.into_iter().map(|event| {
+                    let led = event
+                        .parked
+                        .unwrap_or_else(|| format!("{} of {}", event.effect_count, event.rules.join(", ")));
+                    let led =
+                        if event.effect_count == 0 && led.starts_with("0 of") { String::new() } else { led };
+                    vec![event.id.to_string(), event.received, event.source, event.topic, event.state, led]
+                });
+                println!("{}", ui::table(&["id", "received", "source", "topic", "state", "led to"], rows));
+                Ok(Code::Ok)
+            }
+            Self::Show { id } => show(common, client.get(&format!("{API}/{id}"))?),
+            Self::Replay { id, force } => {
+                show(common, client.post(&format!("{API}/{id}/replay"), &Replay { force })?)
+            }
+            Self::Sources => {
+                let all: Sources = client.get("/api/assay/v1/sources")?;
+                if common.json {
+                    ui::print_json(&all);
+                    return Ok(Code::Ok);
+                }
+                let rows = all.sources.into_iter().map(|source| {
+                    let numbers =
+                        [source.events, source.known, source.recovered, source.parked].map(|n| n.to_string());
+                    let [events, known, recovered, parked] = numbers;
+                    let doing = source.trouble.unwrap_or(source.doing);
+                    vec![
+                        source.name,
+                        doing,
+                        events,
+                        known,
+                        recovered,
+                        parked,
+                        source.last.unwrap_or_default(),
+                    ]
+                });
+                println!(
+                    "{}",
+                    ui::table(&["source", "doing", "events", "known", "recovered", "parked", "last"], rows)
+                );
+                Ok(Code::Ok)
+            }
+        }
+    }
+}
+
+fn show(common: &Common, event: Shown) -> Result<Code, CliError> {
+    if common.json {
+        ui::print_json(&event);
+        return Ok(Code::Ok);
+    }
+    println!("event {} of {}: {}", event.id, event.source, event.topic);
+    println!("key {}, received {}, {}", event.key, event.received, event.state);
+    if let Some(why) = &event.parked {
+        println!("parked: {why}");
+    }
+    if event.recovered {
+        println!("another source should have brought it");
+    }
+    for failed in &event.failed {
+        println!("rule {} matches and cannot be carried out: {}", failed.rule, failed.why);
+    }
+    for effect in &event.effects {
+        println!("{}", line(effect));
+    }
+    let body = event.body.unwrap_or_default();
+    println!("{}", serde_json::to_string_pretty(&body).unwrap_or_default());
+    Ok(Code::Ok)
+}
+
+fn line(effect: &Effect) -> String {
+    let jobs: Vec<String> = effect.jobs.iter().map(ToString::to_string).collect();
+    let jobs = if jobs.is_empty() { String::new() } else { format!(", jobs {}", jobs.join(" ")) };
+    let why = effect.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let waits = if effect.state == "waiting" { format!(" until {}", effect.due) } else { String::new() };
+    format!("  rule {}: {} ({}{waits}{jobs}){why}", effect.rule, effect.what, effect.state)
+}

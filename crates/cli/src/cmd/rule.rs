@@ -1,0 +1,227 @@
+//! `assay rule …`: what events lead to.
+
+use crate::client::Client;
+use crate::exit::{CliError, Code};
+use crate::{Common, ui};
+use assay_engine::rules::{Message, RuleSet, TopicPattern, Verdict, check, explain};
+use assay_formats::rules::load;
+use assay_proto::api::events::{Rules, RulesReload};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Value, json};
+use std::io::Read as _;
+
+/// Rules: what events lead to.
+#[derive(clap::Subcommand)]
+pub(crate) enum Rule {
+    /// Say what rules make of a message: what would run, and why the others would not.
+    #[command(
+        after_help = "The message is JSON with topic, body and, if they matter, headers, id and source; or a list of such messages.\n\
+                      Exit code 1: no rule does anything.\n\n\
+                      Examples:\n  assay rule test examples/rules < examples/rules/messages/kernel-built.json\n  \
+                      curl -s 'https://apps.fedoraproject.org/datagrepper/v2/id?id=…' | assay rule test rules.yaml"
+    )]
+    Test {
+        /// A file of rules, or a directory of such files.
+        rules: Utf8PathBuf,
+    },
+    /// Find everything that is wrong with rules, and those that can never match.
+    #[command(
+        after_help = "Exit code 1: something was found.\n\nExamples:\n  assay rule check examples/rules\n  assay rule check rules --topic 'org.fedoraproject.prod.#'"
+    )]
+    Check {
+        /// A file of rules, or a directory of such files.
+        rules: Utf8PathBuf,
+        /// Topics that the sources bring; rules for others can never match. May be repeated.
+        #[arg(long, value_name = "PATTERN")]
+        topic: Vec<String>,
+    },
+    /// List the rules of the server, with how often each had something to do.
+    #[command(after_help = "Example:\n  assay rule list --json")]
+    List,
+    /// Let the server read its rules again; those that are in force stay so if there is an error.
+    #[command(after_help = "Example:\n  assay rule reload")]
+    Reload,
+}
+
+impl Rule {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        match self {
+            Self::Test { rules } => test(common, &rules),
+            Self::Check { rules, topic } => check_rules(common, &rules, &topic),
+            Self::List => list(common),
+            Self::Reload => {
+                let reload: RulesReload =
+                    Client::new(common)?.post("/api/assay/v1/rules/reload", &json!({}))?;
+                if common.json {
+                    ui::print_json(&reload);
+                } else {
+                    reload.findings.iter().for_each(|finding| println!("{finding}"));
+                    println!(
+                        "{}",
+                        if reload.in_force { "in force" } else { "not taken; those before stay in force" }
+                    );
+                }
+                Ok(if reload.in_force { Code::Ok } else { Code::Usage })
+            }
+        }
+    }
+}
+
+fn texts(path: &Utf8Path) -> Result<Vec<(String, String)>, CliError> {
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for entry in path.read_dir_utf8().map_err(|error| CliError::usage(format!("{path}: {error}")))? {
+            files.push(entry.map_err(|error| CliError::usage(format!("{path}: {error}")))?.into_path());
+        }
+        files.retain(|file: &Utf8PathBuf| matches!(file.extension(), Some("yaml" | "yml")));
+        files.sort();
+        if files.is_empty() {
+            return Err(CliError::usage(format!("there is no .yaml file in {path}")));
+        }
+    } else {
+        files.push(path.to_owned());
+    }
+    let read = |file: Utf8PathBuf| match fs_err::read_to_string(&file) {
+        Ok(text) => Ok((file.into_string(), text)),
+        Err(error) => Err(CliError::usage(error.to_string())),
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The rules, and what is wrong with them.
+fn read(path: &Utf8Path) -> Result<(Option<RuleSet>, Vec<String>), CliError> {
+    let texts = texts(path)?;
+    let sources: Vec<(&str, &str)> =
+        texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let loaded = load(&sources);
+    Ok((loaded.rules, loaded.diagnostics.iter().map(ToString::to_string).collect()))
+}
+
+fn message(value: &Value) -> Result<Message, CliError> {
+    let text = |key: &str| value[key].as_str();
+    let Some(topic) = text("topic") else {
+        return Err(CliError::usage(
+            "the message has no topic; it is JSON such as {\"topic\": \"org.x\", \"body\": {}}",
+        ));
+    };
+    // Old envelopes have `msg`.
+    let body = if value["body"].is_null() { value["msg"].clone() } else { value["body"].clone() };
+    let id = text("id").or_else(|| text("msg_id")).unwrap_or("test");
+    let source = text("source").unwrap_or("test");
+    Ok(Message::new(source, source, id, topic, value["headers"].clone(), body))
+}
+
+fn test(common: &Common, path: &Utf8Path) -> Result<Code, CliError> {
+    let (rules, findings) = read(path)?;
+    let Some(rules) = rules else { return Err(CliError::usage(findings.join("\n"))) };
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| CliError::usage(format!("stdin: {error}")))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| {
+        CliError::usage(format!(
+            "stdin:{}:{}: the message is not JSON: {error}",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    let values = match value {
+        Value::Array(values) => values,
+        one => vec![one],
+    };
+    let mut shown = Vec::new();
+    let mut any = false;
+    for value in &values {
+        let message = message(value)?;
+        if !common.json {
+            println!("{}", message.topic());
+            println!(
+                "  item: {}",
+                message.item().map_or_else(|| "not known by the topic".to_owned(), ToString::to_string)
+            );
+        }
+        let mut verdicts = Vec::new();
+        for said in explain(&rules, &message) {
+            let verdict = match &said.verdict {
+                Verdict::Does(effects) => {
+                    any = true;
+                    json!({"rule": said.rule, "place": said.place, "matches": true, "effects": effects})
+                }
+                Verdict::Not(why) => {
+                    json!({"rule": said.rule, "place": said.place, "matches": false, "why": why.0})
+                }
+                Verdict::Fails(why) => {
+                    json!({"rule": said.rule, "place": said.place, "matches": true, "fails": why})
+                }
+            };
+            if !common.json {
+                print(&said.rule, &said.verdict);
+            }
+            verdicts.push(verdict);
+        }
+        let item = message.item().map(ToString::to_string);
+        shown.push(json!({"topic": message.topic(), "item": item, "rules": verdicts}));
+    }
+    if common.json {
+        ui::print_json(&json!({"messages": shown}));
+    }
+    Ok(if any { Code::Ok } else { Code::Negative })
+}
+
+fn print(rule: &str, verdict: &Verdict) {
+    match verdict {
+        Verdict::Does(effects) => {
+            println!("  {rule}: runs");
+            for effect in effects {
+                let batch = effect
+                    .batch
+                    .as_ref()
+                    .map(|batch| format!(", gathered for {} s", batch.window / 1_000_000));
+                println!("    {}{}  [{}]", effect.effect.summary(), batch.unwrap_or_default(), effect.key);
+            }
+        }
+        Verdict::Not(why) => println!("  {rule}: no, {why}"),
+        Verdict::Fails(why) => println!("  {rule}: matches, and fails: {why}"),
+    }
+}
+
+fn check_rules(common: &Common, path: &Utf8Path, topics: &[String]) -> Result<Code, CliError> {
+    let (rules, mut findings) = read(path)?;
+    let heard: Vec<TopicPattern> = topics.iter().map(TopicPattern::new).collect();
+    let heard = (!heard.is_empty()).then_some(heard);
+    let count = rules.as_ref().map_or(0, |rules| rules.rules.len());
+    let unusable = rules.is_none();
+    for found in rules.iter().flat_map(|rules| check::check(rules, heard.as_deref())) {
+        findings.push(format!("{}: rule {}: {}", found.place, found.rule, found.problem));
+    }
+    if common.json {
+        ui::print_json(&json!({"rules": count, "findings": findings}));
+    } else {
+        findings.iter().for_each(|finding| println!("{finding}"));
+        println!("{count} rules, {} findings", findings.len());
+    }
+    Ok(match (unusable, findings.is_empty()) {
+        (true, _) => Code::Usage,
+        (false, false) => Code::Negative,
+        (false, true) => Code::Ok,
+    })
+}
+
+fn list(common: &Common) -> Result<Code, CliError> {
+    let rules: Rules = Client::new(common)?.get("/api/assay/v1/rules")?;
+    if common.json {
+        ui::print_json(&rules);
+        return Ok(Code::Ok);
+    }
+    let rows = rules.rules.into_iter().map(|rule| {
+        let enabled = if rule.enabled { "" } else { " (not enabled)" };
+        vec![
+            format!("{}{enabled}", rule.name),
+            rule.runs.join(", "),
+            rule.effects.to_string(),
+            rule.last.unwrap_or_default(),
+            rule.place,
+        ]
+    });
+    println!("{}", ui::table(&["rule", "runs", "effects", "last", "place"], rows));
+    rules.findings.iter().for_each(|finding| println!("{finding}"));
+    Ok(Code::Ok)
+}

@@ -1,0 +1,131 @@
+//! `assay compose …` and `assay update …`.
+
+use crate::client::Client;
+use crate::exit::{CliError, Code};
+use crate::{Common, ui};
+use assay_proto::api::events::{ReleaseLife, ScheduleCompose, ScheduleUpdate, Scheduled};
+
+/// What is asked for.
+#[derive(clap::Args)]
+pub(crate) struct Choice {
+    /// Once more, whatever was scheduled before.
+    #[arg(short, long)]
+    force: bool,
+    /// Only these flavors, with commas between them.
+    #[arg(long, value_delimiter = ',', value_name = "FLAVOR")]
+    flavors: Vec<String>,
+    /// Only these architectures, with commas between them.
+    #[arg(short, long, value_delimiter = ',', value_name = "ARCH")]
+    arches: Vec<String>,
+    /// Only say what would be posted.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Composes: what is tested of one.
+#[derive(clap::Subcommand)]
+pub(crate) enum Compose {
+    /// Schedule the images of a compose; what was scheduled before is not scheduled again. Exit code 1: nothing is wanted of it.
+    #[command(
+        after_help = "Examples:\n  assay compose schedule https://kojipkgs.fedoraproject.org/compose/rawhide/Fedora-Rawhide-20261121.n.0/compose\n  \
+                      assay compose schedule file:///srv/compose --flavors Server-dvd-iso --arches x86_64 --dry-run"
+    )]
+    Schedule {
+        /// The directory above `metadata/`.
+        #[arg(value_name = "URL")]
+        location: String,
+        #[command(flatten)]
+        choice: Choice,
+    },
+    /// List the releases and where each is in its life.
+    #[command(after_help = "Example:\n  assay compose releases")]
+    Releases,
+}
+
+/// Updates: what is tested of one.
+#[derive(clap::Subcommand)]
+pub(crate) enum Update {
+    /// Schedule the tests of an update. Exit code 1: nothing is wanted of it.
+    #[command(
+        after_help = "Examples:\n  assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build bash-5.3-1.fc44 --group core\n  \
+                      assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build freeipa-4.12-1.fc44 --force"
+    )]
+    Schedule {
+        /// The update.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// For example F44.
+        #[arg(value_name = "RELEASE")]
+        release: String,
+        /// A build of it; may be repeated.
+        #[arg(long = "build", value_name = "NVR")]
+        builds: Vec<String>,
+        /// A group of the critical path that it is in; may be repeated.
+        #[arg(long = "group", value_name = "NAME")]
+        groups: Vec<String>,
+        /// It is on the critical path, and nobody knows in which group: all of them.
+        #[arg(long, conflicts_with = "groups")]
+        critpath: bool,
+        #[command(flatten)]
+        choice: Choice,
+    },
+}
+
+impl Compose {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let client = Client::new(common)?;
+        match self {
+            Self::Schedule { location, choice } => {
+                let Choice { force, flavors, arches, dry_run } = choice;
+                let asked = ScheduleCompose { location, flavors, arches, force, dry_run };
+                show(common, client.post("/api/assay/v1/schedule/compose", &asked)?)
+            }
+            Self::Releases => {
+                let releases: Vec<ReleaseLife> = client.get("/api/assay/v1/schedule/releases")?;
+                if common.json {
+                    ui::print_json(&serde_json::json!({ "releases": releases }));
+                } else {
+                    let rows =
+                        releases.into_iter().map(|release| vec![release.name, release.version, release.life]);
+                    println!("{}", ui::table(&["release", "version", "life"], rows));
+                }
+                Ok(Code::Ok)
+            }
+        }
+    }
+}
+
+impl Update {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let Self::Schedule { id, release, builds, groups, critpath, choice } = self;
+        let Choice { force, flavors, arches, dry_run } = choice;
+        let groups = (critpath || !groups.is_empty()).then_some(groups);
+        let asked = ScheduleUpdate { id, release, builds, groups, flavors, arches, force, dry_run };
+        show(common, Client::new(common)?.post("/api/assay/v1/schedule/update", &asked)?)
+    }
+}
+
+fn show(common: &Common, scheduled: Scheduled) -> Result<Code, CliError> {
+    let code = if scheduled.posts.is_empty() { Code::Negative } else { Code::Ok };
+    if common.json {
+        ui::print_json(&scheduled);
+        return Ok(code);
+    }
+    println!("{}: {} posts", scheduled.item, scheduled.posts.len());
+    let rows = scheduled.posts.into_iter().map(|post| {
+        let get = |key: &str| post.settings.get(key).cloned().unwrap_or_default();
+        let jobs: Vec<String> = post.jobs.iter().map(ToString::to_string).collect();
+        let state = post.state.clone().unwrap_or_else(|| "would be posted".to_owned());
+        let known = if post.known { "known before, " } else { "" };
+        vec![
+            get("FLAVOR"),
+            get("ARCH"),
+            get("BUILD"),
+            format!("{known}{state}"),
+            jobs.join(" "),
+            post.why.unwrap_or_default(),
+        ]
+    });
+    println!("{}", ui::table(&["flavor", "arch", "build", "state", "jobs", "why"], rows));
+    Ok(code)
+}

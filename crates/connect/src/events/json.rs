@@ -1,0 +1,72 @@
+//! Reading JSON over HTTP, and files of this machine by `file://`.
+
+use crate::http::Http;
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The longest document: a compose's images are some megabytes.
+const LONGEST: usize = 64 << 20;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why there is no document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoDocument {
+    /// One sentence.
+    pub why: String,
+    /// Asking again would not help.
+    pub for_good: bool,
+}
+
+/// Reads documents.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    http: Option<Http>,
+}
+
+impl Fetcher {
+    /// For addresses like this one.
+    pub fn new(url: &str) -> Result<Self, String> {
+        if url.starts_with("file:///") {
+            return Ok(Self { http: None });
+        }
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(format!("{url} is no address; it begins with http://, https:// or file:///"));
+        }
+        Ok(Self { http: Some(Http::new(url.starts_with("https://"), None, LONGEST)?) })
+    }
+
+    /// Reads a text.
+    pub async fn text(&self, url: &str) -> Result<String, NoDocument> {
+        let Some(http) = &self.http else {
+            let path = url.strip_prefix("file://").unwrap_or(url);
+            let read = fs_err::read_to_string(path);
+            return read.map_err(|error| NoDocument { why: error.to_string(), for_good: false });
+        };
+        let asked = tokio::time::timeout(PATIENCE, http.ask(Method::GET, url, None, None)).await;
+        let later = |why: String| NoDocument { why: format!("{url}: {why}"), for_good: false };
+        let answer = asked.map_err(|_| later(format!("no answer within {} s", PATIENCE.as_secs())))?;
+        let answer = answer.map_err(|error| later(error.why))?;
+        if answer.status == StatusCode::OK {
+            return Ok(answer.body);
+        }
+        let gone = answer.status == StatusCode::GONE || answer.status == StatusCode::BAD_REQUEST;
+        Err(NoDocument { why: format!("{url} answers {}", answer.status), for_good: gone })
+    }
+
+    /// Reads a document.
+    pub async fn get(&self, url: &str) -> Result<Value, NoDocument> {
+        let text = self.text(url).await?;
+        serde_json::from_str(&text)
+            .map_err(|error| NoDocument { why: format!("{url} is not JSON: {error}"), for_good: false })
+    }
+}
+
+/// For a query.
+pub(crate) fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}

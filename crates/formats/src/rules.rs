@@ -1,0 +1,422 @@
+//! Rules for events, in YAML (`docs/events.md`).
+
+use crate::diagnostic::{Diagnostic, Place, Sink};
+use crate::hash;
+use crate::read::{Fields, Reader, one_or_more};
+use crate::yaml::{self, Dialect, Kind, Node};
+use assay_engine::rules::{
+    Action, Batch, Cond, Expr, FanOut, Glob, ItemTemplate, Once, RegexTest, Rule, RuleSet, Template, Test,
+    TopicPattern,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What was read.
+#[derive(Debug, Clone)]
+pub struct LoadedRules {
+    /// None if there is an error.
+    pub rules: Option<RuleSet>,
+    /// Everything that was found, in the order of the files.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Names in rules that stand for others.
+type Lists = BTreeMap<String, Vec<String>>;
+
+/// Reads the files of a set of rules: names and texts.
+pub fn load(sources: &[(&str, &str)]) -> LoadedRules {
+    let mut sink = Sink::default();
+    let mut roots = Vec::new();
+    for (name, text) in sources {
+        let file = sink.add_file(name, text);
+        roots.extend(yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), &mut sink));
+    }
+    let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
+    let (mut lists, mut nodes) = (Lists::new(), Vec::new());
+    for root in &roots {
+        let Some(mut fields) = reader.fields(root, "a file of rules") else { continue };
+        if let Some(node) = fields.get("lists") {
+            read_lists(&mut reader, node, &mut lists);
+        }
+        if let Some(node) = fields.get("rules") {
+            nodes.extend(reader.list(node, "rules"));
+        }
+        reader.finish(fields);
+    }
+    let mut rules: Vec<Arc<Rule>> = Vec::new();
+    let mut names = BTreeSet::new();
+    for node in nodes {
+        let Some(rule) = read_rule(&mut reader, node, &lists) else { continue };
+        if !names.insert(rule.name.clone()) {
+            let message = format!("the rule `{}` is there twice; expected it once", rule.name);
+            reader.sink.error("duplicate-name", node.place, message);
+        }
+        rules.push(Arc::new(rule));
+    }
+    let hash = hash::of_sources(sources.iter().copied());
+    let rules = (!sink.has_errors()).then_some(RuleSet { rules, hash });
+    LoadedRules { rules, diagnostics: sink.finish() }
+}
+
+fn read_lists(reader: &mut Reader<'_, '_>, node: &Node, lists: &mut Lists) {
+    let Some(mut fields) = reader.fields(node, "`lists`") else { return };
+    for entry in fields.rest() {
+        let values = reader.texts(&entry.value, &entry.key.text);
+        let values = values.into_iter().map(str::to_owned).collect();
+        if lists.insert(entry.key.text.to_string(), values).is_some() {
+            let message = format!("the list `{}` is there twice; expected it once", entry.key.text);
+            reader.sink.error("duplicate-name", entry.key.place, message);
+        }
+    }
+}
+
+fn read_rule(reader: &mut Reader<'_, '_>, node: &Node, lists: &Lists) -> Option<Rule> {
+    let mut fields = reader.fields(node, "a rule")?;
+    let name = reader.required(&mut fields, "name").and_then(|node| reader.name(node, "name"));
+    if let Some(name) = name
+        && (name.len() > 100 || name.contains(['/', '\n']))
+    {
+        let message = "`name`: expected at most 100 bytes without a slash or a line break";
+        reader.sink.error("name", fields.place, message);
+    }
+    let description = fields.get("description").and_then(|node| reader.text(node, "description"));
+    let enabled = fields.get("enabled").and_then(|node| reader.boolean(node, "enabled"));
+    let when = reader.required(&mut fields, "when").map(|node| cond(reader, node, lists));
+    let (each, only) = match fields.get("for-each") {
+        Some(node) => for_each(reader, node, lists),
+        None => (None, None),
+    };
+    let item = fields.get("item").and_then(|node| item(reader, node));
+    let fan_out = fields.get("fan-out").map(|node| fan_out(reader, node)).unwrap_or_default();
+    let once = fields
+        .get("once")
+        .and_then(|node| reader.word(node, "once", &[("item", Once::Item), ("event", Once::Event)]));
+    let batch = fields.get("batch").and_then(|node| batch(reader, node));
+    let limit = fields.get("limit").and_then(|node| reader.number(node, "limit", 1));
+    let run = reader.required(&mut fields, "run");
+    let run: Vec<Action> = run
+        .map(|node| one_or_more(node))
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|node| action(reader, node))
+        .collect();
+    check_names(reader, fields.place, &fan_out, &run);
+    let place = reader.sink.show(fields.place);
+    reader.finish(fields);
+    Some(Rule {
+        name: name?.to_owned(),
+        description: description.unwrap_or_default().to_owned(),
+        place,
+        enabled: enabled.unwrap_or(true),
+        when: when?,
+        each,
+        only,
+        item,
+        fan_out,
+        once: once.unwrap_or_default(),
+        batch,
+        limit,
+        run,
+    })
+}
+
+/// Names that expressions begin with are those of a message, or of the fan-out.
+fn check_names(reader: &mut Reader<'_, '_>, place: Place, fan_out: &[(String, FanOut)], run: &[Action]) {
+    const ROOTS: [&str; 7] = ["topic", "source", "id", "headers", "body", "item", "each"];
+    let mut known: Vec<&str> = ROOTS.to_vec();
+    known.extend(fan_out.iter().map(|(name, _)| name.as_str()));
+    for (name, _) in fan_out {
+        if ROOTS.contains(&name.as_str()) {
+            let message = format!("fan-out `{name}` hides what the message has under that name");
+            reader.sink.error("name", place, message);
+        }
+    }
+    let templates = run.iter().flat_map(|action| -> Vec<&Template> {
+        match action {
+            Action::Job { settings, .. } | Action::Product { settings } => settings.values().collect(),
+            Action::Pipeline { project, branch, .. } => vec![project, branch],
+            Action::Compose { location } => vec![location],
+            Action::Update { id, release, builds, groups } => vec![id, release, builds, groups],
+        }
+    });
+    for expr in templates.flat_map(Template::exprs) {
+        if !known.contains(&expr.root()) {
+            let message = format!("{{{expr}}}: there is no `{}`", expr.root());
+            reader.sink.unknown("unknown-name", place, message, expr.root(), known.iter().copied());
+        }
+    }
+}
+
+fn expr_of(reader: &mut Reader<'_, '_>, text: &str, place: Place) -> Option<Expr> {
+    match Expr::parse(text) {
+        Ok(expr) => Some(expr),
+        Err(error) => {
+            reader.sink.error("expression", place, format!("`{text}`: {error}"));
+            None
+        }
+    }
+}
+
+fn expr(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<Expr> {
+    let text = reader.name(node, what)?;
+    expr_of(reader, text, node.place)
+}
+
+fn template(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<Template> {
+    let text = reader.text(node, what)?;
+    match Template::parse(text) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            reader.sink.error("expression", node.place, format!("`{what}`: {error}"));
+            None
+        }
+    }
+}
+
+/// A mapping, all of which has to be so. What cannot be read is met by nothing; it is an error all the same.
+fn cond(reader: &mut Reader<'_, '_>, node: &Node, lists: &Lists) -> Cond {
+    let Some(mut fields) = reader.fields(node, "a condition") else { return Cond::Any(Vec::new()) };
+    let mut all = Vec::new();
+    for entry in fields.rest() {
+        let value = &entry.value;
+        let conds = |reader: &mut Reader<'_, '_>| {
+            one_or_more(value).into_iter().map(|node| cond(reader, node, lists)).collect::<Vec<_>>()
+        };
+        all.push(match &*entry.key.text {
+            "all" => Cond::All(conds(reader)),
+            "any" => Cond::Any(conds(reader)),
+            "not" => Cond::Not(Box::new(Cond::All(conds(reader)))),
+            "topic" if !matches!(value.kind, Kind::Map(_)) => {
+                let patterns = reader.texts(value, "topic");
+                Cond::Topic(patterns.into_iter().map(TopicPattern::new).collect())
+            }
+            text => {
+                let (expr, test) = (expr_of(reader, text, entry.key.place), test(reader, value, text, lists));
+                match (expr, test) {
+                    (Some(expr), Some(test)) => Cond::Field { expr, test, line: entry.key.place.line },
+                    _ => Cond::Any(Vec::new()),
+                }
+            }
+        });
+    }
+    Cond::All(all)
+}
+
+fn test(reader: &mut Reader<'_, '_>, node: &Node, what: &str, lists: &Lists) -> Option<Test> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        let texts = reader.texts(node, what);
+        return Some(Test::OneOf(texts.into_iter().map(str::to_owned).collect()));
+    }
+    let mut fields = reader.fields(node, "a test")?;
+    let mut tests = Vec::new();
+    if let Some(node) = fields.get("is") {
+        tests.extend(test(reader, node, "is", lists));
+    }
+    for (key, make) in [
+        ("regex", (|text| RegexTest::new(text).map(Test::Regex)) as fn(&str) -> Result<Test, String>),
+        ("glob", |text| Glob::new(text).map(Test::Glob)),
+    ] {
+        let Some(node) = fields.get(key) else { continue };
+        let Some(text) = reader.text(node, key) else { continue };
+        match make(text) {
+            Ok(test) => tests.push(test),
+            Err(why) => {
+                let why = why.lines().last().unwrap_or_default().trim().to_owned();
+                let message =
+                    format!("`{key}` cannot be read: {why}; look-around and back-references are not there");
+                reader.sink.error("regex", node.place, message);
+            }
+        }
+    }
+    if let Some(node) = fields.get("exists") {
+        tests.extend(reader.boolean(node, "exists").map(Test::Exists));
+    }
+    for (key, make) in [("at-least", Test::Least as fn(i64) -> Test), ("at-most", Test::Most)] {
+        if let Some(node) = fields.get(key) {
+            tests.extend(reader.vote(node, key).map(|number| make(i64::from(number))));
+        }
+    }
+    if let Some(node) = fields.get("in") {
+        for name in reader.texts(node, "in") {
+            if let Some(values) = lists.get(name) {
+                tests.push(Test::OneOf(values.clone()));
+            } else {
+                let message = format!("there is no list `{name}`");
+                reader.sink.unknown(
+                    "unknown-list",
+                    node.place,
+                    message,
+                    name,
+                    lists.keys().map(String::as_str),
+                );
+            }
+        }
+    }
+    if let Some(node) = fields.get("not") {
+        tests.extend(test(reader, node, "not", lists).map(|test| Test::Not(Box::new(test))));
+    }
+    let place = fields.place;
+    reader.finish(fields);
+    match tests.len() {
+        0 => {
+            let message = format!(
+                "`{what}` has no test; expected is, regex, glob, exists, in, at-least, at-most or not"
+            );
+            reader.sink.error("no-test", place, message);
+            None
+        }
+        1 => tests.pop(),
+        _ => Some(Test::All(tests)),
+    }
+}
+
+fn for_each(reader: &mut Reader<'_, '_>, node: &Node, lists: &Lists) -> (Option<Expr>, Option<Cond>) {
+    if !matches!(node.kind, Kind::Map(_)) {
+        return (expr(reader, node, "for-each"), None);
+    }
+    let Some(mut fields) = reader.fields(node, "`for-each`") else { return (None, None) };
+    let each = reader.required(&mut fields, "in").and_then(|node| expr(reader, node, "in"));
+    let only = fields.get("where").map(|node| cond(reader, node, lists));
+    reader.finish(fields);
+    (each, only)
+}
+
+fn item(reader: &mut Reader<'_, '_>, node: &Node) -> Option<ItemTemplate> {
+    let mut fields = reader.fields(node, "`item`")?;
+    let kind = reader.required(&mut fields, "type").and_then(|node| template(reader, node, "type"));
+    let id = reader.required(&mut fields, "id").and_then(|node| template(reader, node, "id"));
+    let revision = fields.get("revision").map(|node| template(reader, node, "revision"));
+    reader.finish(fields);
+    Some(ItemTemplate {
+        kind: kind?,
+        id: id?,
+        revision: revision.unwrap_or_else(|| Some(Template::default()))?,
+    })
+}
+
+fn fan_out(reader: &mut Reader<'_, '_>, node: &Node) -> Vec<(String, FanOut)> {
+    let Some(mut fields) = reader.fields(node, "`fan-out`") else { return Vec::new() };
+    let mut all = Vec::new();
+    for entry in fields.rest() {
+        let name = entry.key.text.to_string();
+        if matches!(entry.value.kind, Kind::List(_)) {
+            let values = reader.texts(&entry.value, &name).into_iter().map(str::to_owned).collect();
+            all.push((name, FanOut::Values(values)));
+        } else if let Some(expr) = expr(reader, &entry.value, &name) {
+            all.push((name, FanOut::Of(expr)));
+        }
+    }
+    all
+}
+
+fn batch(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Batch> {
+    let mut fields = reader.fields(node, "`batch`")?;
+    let window = reader.required(&mut fields, "window").and_then(|node| duration(reader, node, "window"));
+    let by = match fields.get("by") {
+        Some(node) => template(reader, node, "by")?,
+        None => Template::default(),
+    };
+    reader.finish(fields);
+    Some(Batch { window: window?, by })
+}
+
+/// `15m`: microseconds.
+fn duration(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<i64> {
+    let text = reader.text(node, what)?;
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit.trim() {
+        "" | "s" => Some(1),
+        "m" | "min" => Some(60),
+        "h" => Some(3_600),
+        "d" => Some(86_400),
+        _ => None,
+    };
+    let value = number
+        .parse::<i64>()
+        .ok()
+        .zip(seconds)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .filter(|seconds| (1..=30 * 86_400).contains(seconds));
+    if value.is_none() {
+        let message = format!("`{what}` is `{text}`; expected a time such as 30s, 15m or 2h, at most 30d");
+        reader.sink.error("duration", node.place, message);
+    }
+    value.map(|seconds| seconds * 1_000_000)
+}
+
+fn settings(
+    reader: &mut Reader<'_, '_>,
+    node: &Node,
+    what: &'static str,
+    needed: &[&str],
+) -> BTreeMap<String, Template> {
+    let Some(mut fields) = reader.fields(node, what) else { return BTreeMap::new() };
+    let mut all = BTreeMap::new();
+    let entries = fields.rest();
+    let named = |key: &str| entries.iter().any(|entry| entry.key.text.eq_ignore_ascii_case(key));
+    for entry in &entries {
+        if let Some(template) = template(reader, &entry.value, &entry.key.text) {
+            all.insert(entry.key.text.to_uppercase(), template);
+        }
+    }
+    for key in needed.iter().filter(|key| !named(key)) {
+        reader.sink.error("missing-key", node.place, format!("{what} needs the setting {key}"));
+    }
+    all
+}
+
+fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
+    let mut fields = reader.fields(node, "an entry of `run`")?;
+    let priority = fields.get("priority").and_then(|node| reader.vote(node, "priority"));
+    let mut found = Vec::new();
+    if let Some(node) = fields.get("job") {
+        found.push(Action::Job { settings: settings(reader, node, "a job", &["TEST"]), priority });
+    }
+    if let Some(node) = fields.get("product") {
+        let needed = ["DISTRI", "VERSION", "FLAVOR", "ARCH"];
+        found.push(Action::Product { settings: settings(reader, node, "a product", &needed) });
+    }
+    if let Some(node) = fields.get("pipeline") {
+        found.extend(pipeline(reader, node));
+    }
+    if let Some(node) = fields.get("compose") {
+        let mut inner = reader.fields(node, "`compose`")?;
+        let location = one(reader, &mut inner, "location");
+        reader.finish(inner);
+        found.push(Action::Compose { location: location? });
+    }
+    if let Some(node) = fields.get("update") {
+        found.extend(update(reader, node));
+    }
+    let place = fields.place;
+    reader.finish(fields);
+    if found.len() != 1 {
+        let message = "an entry of `run` has one of job, product, pipeline, compose and update";
+        reader.sink.error("no-action", place, message);
+    }
+    found.pop()
+}
+
+fn one(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) -> Option<Template> {
+    reader.required(fields, key).and_then(|node| template(reader, node, key))
+}
+
+fn pipeline(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
+    let mut fields = reader.fields(node, "`pipeline`")?;
+    let name = reader.required(&mut fields, "name").and_then(|node| reader.name(node, "name"));
+    let (project, branch) = (one(reader, &mut fields, "project"), one(reader, &mut fields, "branch"));
+    reader.finish(fields);
+    Some(Action::Pipeline { pipeline: name?.to_owned(), project: project?, branch: branch? })
+}
+
+fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
+    let mut fields = reader.fields(node, "`update`")?;
+    let (id, release) = (one(reader, &mut fields, "id"), one(reader, &mut fields, "release"));
+    let mut optional = |key: &'static str| match fields.get(key) {
+        Some(node) => template(reader, node, key),
+        None => Some(Template::default()),
+    };
+    let (builds, groups) = (optional("builds"), optional("groups"));
+    reader.finish(fields);
+    Some(Action::Update { id: id?, release: release?, builds: builds?, groups: groups? })
+}

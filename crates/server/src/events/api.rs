@@ -1,0 +1,477 @@
+//! `inbox`, `sources`, `rules`, `schedule` and `hooks` of the API.
+
+use super::matcher;
+use super::settings::HookSettings;
+use super::sources::Inbox;
+use crate::app::App;
+use crate::auth::Sender;
+use crate::events::Trouble;
+use crate::fault::Fault;
+use crate::web::frame::rfc3339;
+use assay_connect::events::{Incoming, MessageInbox as _, Received, hook};
+use assay_engine::compose::{Choice, Life, Update};
+use assay_engine::rules::{Planned, PlannedEffect};
+use assay_proto::api::events as wire;
+use assay_store::{EffectState, EffectsDone, MessageFilter, MessageState, StoredEffect, StoredMessage};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Events in one answer.
+const MOST: u32 = 500;
+/// The most bytes of what a hook sends.
+const MAX_HOOK: usize = 25 << 20;
+/// The source of what people ask for.
+const BY_HAND: &str = "by-hand";
+
+pub(crate) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/inbox", get(list))
+        .route("/inbox/{id}", get(show))
+        .route("/inbox/{id}/replay", post(replay))
+        .route("/sources", get(sources))
+        .route("/rules", get(rules))
+        .route("/rules/reload", post(reload))
+        .route("/schedule/compose", post(schedule_compose))
+        .route("/schedule/update", post(schedule_update))
+        .route("/schedule/releases", get(releases))
+}
+
+/// Hooks are signed by those who send them; they have no tokens.
+pub(crate) fn hooks() -> Router<Arc<App>> {
+    Router::new().route("/api/assay/v1/hooks/{name}", post(receive)).layer(DefaultBodyLimit::max(MAX_HOOK))
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ListQuery {
+    pub(crate) source: Option<String>,
+    pub(crate) state: Option<String>,
+    pub(crate) q: Option<String>,
+    pub(crate) before: Option<i64>,
+    pub(crate) limit: Option<u32>,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<wire::EventList>, Fault> {
+    Ok(Json(app.list_events(query).await?))
+}
+
+fn number(id: &str) -> Result<i64, Fault> {
+    id.parse().map_err(|_| no_event(id))
+}
+
+fn no_event(id: impl std::fmt::Display) -> Fault {
+    Fault::not_found(format!("There is no event {id}."), "See `assay event list`.")
+}
+
+async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<wire::Event>, Fault> {
+    Ok(Json(app.show_event(number(&id)?).await?))
+}
+
+async fn replay(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<wire::Event>, Fault> {
+    let replay: wire::Replay = match &body[..] {
+        [] => wire::Replay::default(),
+        body => serde_json::from_slice(body).map_err(|error| {
+            Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"force": true} or nothing."#)
+        })?,
+    };
+    let id = number(&id)?;
+    let stored = app.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
+    if stored.state == MessageState::Parked && matcher::message(&stored).is_err() {
+        let why = stored.caused.unwrap_or_default();
+        return Err(Fault::new(
+            StatusCode::CONFLICT,
+            format!("Event {id} is parked for good: {why}."),
+            "Have it sent again.",
+        ));
+    }
+    let epoch = app.outside.epoch().ok_or_else(|| Fault::later("The server starts.", 1))?;
+    if !app.store.events().replay(epoch, id, replay.force).await? {
+        return Err(no_event(id));
+    }
+    app.audit(&sender.name, "event_replay", json!({"id": id, "force": replay.force}));
+    app.outside.arrived.notify_one();
+    Ok(Json(app.show_event(id).await?))
+}
+
+async fn sources(State(app): State<Arc<App>>) -> Result<Json<wire::Sources>, Fault> {
+    Ok(Json(wire::Sources { sources: app.list_sources().await? }))
+}
+
+async fn rules(State(app): State<Arc<App>>) -> Result<Json<wire::Rules>, Fault> {
+    Ok(Json(app.list_rules().await?))
+}
+
+async fn reload(State(app): State<Arc<App>>) -> Json<wire::RulesReload> {
+    let (in_force, diagnostics) = app.reload_rules();
+    Json(wire::RulesReload { in_force, findings: diagnostics.iter().map(ToString::to_string).collect() })
+}
+
+fn effect(stored: &StoredEffect, waiting: Option<&String>) -> wire::Effect {
+    let caused: Value =
+        stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let text = |key: &str| caused[key].as_str().map(str::to_owned);
+    let why = text("refused").or_else(|| text("why")).or_else(|| text("staging"));
+    let waits = stored.state == EffectState::Waiting;
+    wire::Effect {
+        key: stored.planned.key.clone(),
+        rule: stored.planned.rule.clone(),
+        item: stored.planned.item.as_ref().map(ToString::to_string),
+        state: stored.state.word().to_owned(),
+        what: stored.planned.effect.summary(),
+        event: stored.event,
+        due: rfc3339(stored.due_at),
+        jobs: jobs(&caused),
+        why: why.or_else(|| waiting.filter(|_| waits).cloned()),
+    }
+}
+
+fn jobs(caused: &Value) -> Vec<i64> {
+    caused["jobs"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect()
+}
+
+fn event(stored: &StoredMessage) -> wire::Event {
+    let caused: Value =
+        stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let texts = |key: &str| -> Vec<String> {
+        caused[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let parked = stored.message.parked.clone();
+    wire::Event {
+        id: stored.id,
+        source: stored.source.clone(),
+        key: stored.message.dedupe_key.clone(),
+        topic: stored.message.topic.clone(),
+        received: rfc3339(stored.received_at),
+        sent: stored.message.sent_at.map(rfc3339),
+        state: stored.state.word().to_owned(),
+        parked,
+        recovered: stored.recovered,
+        rules: texts("matched"),
+        failed: serde_json::from_value(caused["failed"].clone()).unwrap_or_default(),
+        effects: Vec::new(),
+        effect_count: texts("effects").len(),
+        headers: None,
+        body: None,
+    }
+}
+
+impl App {
+    /// Events as they are shown.
+    pub(crate) async fn list_events(&self, query: ListQuery) -> Result<wire::EventList, Fault> {
+        let some = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let state = some(query.state)
+            .map(|word| {
+                MessageState::from_word(&word).ok_or_else(|| {
+                    Fault::bad(
+                        format!("{word:?} is no state of an event."),
+                        "Use received, matched or parked.",
+                    )
+                })
+            })
+            .transpose()?;
+        let limit = query.limit.unwrap_or(50).clamp(1, MOST);
+        let filter = MessageFilter {
+            before: query.before,
+            source: some(query.source),
+            text: some(query.q),
+            state,
+            limit: limit + 1,
+        };
+        let mut stored = self.store.events().messages(&filter).await?;
+        let more = stored.len() > limit as usize;
+        stored.truncate(limit as usize);
+        let next_before = stored.last().filter(|_| more).map(|event| event.id);
+        Ok(wire::EventList { events: stored.iter().map(event).collect(), next_before })
+    }
+
+    /// An event with everything that it led to.
+    pub(crate) async fn show_event(&self, id: i64) -> Result<wire::Event, Fault> {
+        let stored = self.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
+        let caused: Value =
+            stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let keys =
+            caused["effects"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+        let mut effects = self.store.events().effects_by_key(&keys.collect::<Vec<_>>()).await?;
+        let known: BTreeSet<String> = effects.iter().map(|effect| effect.planned.key.clone()).collect();
+        let own = self.store.events().effects_of(&[id]).await?;
+        effects.extend(own.into_iter().filter(|effect| !known.contains(&effect.planned.key)));
+        effects.sort_by(|a, b| a.planned.key.cmp(&b.planned.key));
+        let waiting = self.outside.state().waiting.clone();
+        let mut shown = event(&stored);
+        shown.effects = effects.iter().map(|one| effect(one, waiting.get(&one.planned.key))).collect();
+        shown.effect_count = shown.effects.len();
+        let parse = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+        shown.headers = Some(parse(&stored.message.headers));
+        shown.body = Some(parse(&stored.message.body));
+        Ok(shown)
+    }
+
+    /// Sources and how they do.
+    pub(crate) async fn list_sources(&self) -> Result<Vec<wire::Source>, Fault> {
+        let tallies = self.store.events().source_tallies().await?;
+        let health = self.outside.health();
+        let configured = self
+            .outside
+            .settings
+            .get()
+            .map(|(settings, _)| settings.sources.keys().cloned().collect::<Vec<_>>());
+        let names: BTreeSet<String> = tallies
+            .iter()
+            .map(|tally| tally.source.clone())
+            .chain(health.keys().cloned())
+            .chain(configured.into_iter().flatten())
+            .collect();
+        let one = |name: String| {
+            let tally = tallies.iter().find(|tally| tally.source == name);
+            let health = health.get(&name).cloned().unwrap_or_default();
+            wire::Source {
+                doing: health.doing,
+                trouble: health.trouble,
+                events: tally.map_or(0, |tally| tally.messages),
+                recovered: tally.map_or(0, |tally| tally.recovered),
+                parked: tally.map_or(0, |tally| tally.parked),
+                known: health.known,
+                last: tally.and_then(|tally| tally.last).map(rfc3339),
+                name,
+            }
+        };
+        Ok(names.into_iter().map(one).collect())
+    }
+
+    /// Rules and how often they had something to do.
+    pub(crate) async fn list_rules(&self) -> Result<wire::Rules, Fault> {
+        let hits = self.store.events().rule_hits().await?;
+        let (rules, mut findings) = {
+            let state = self.outside.state();
+            (state.rules.clone(), state.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let heard = self.outside.settings.get().and_then(|(settings, _)| settings.topics());
+        let checked = assay_engine::rules::check::check(&rules, heard.as_deref());
+        findings.extend(
+            checked.iter().map(|found| format!("{}: rule {}: {}", found.place, found.rule, found.problem)),
+        );
+        let one = |rule: &Arc<assay_engine::rules::Rule>| {
+            let hit = hits.iter().find(|hit| hit.rule == rule.name);
+            wire::Rule {
+                name: rule.name.clone(),
+                description: rule.description.clone(),
+                place: rule.place.clone(),
+                enabled: rule.enabled,
+                when: rule.when.to_string(),
+                runs: rule.run.iter().map(|action| action.word().to_owned()).collect(),
+                effects: hit.map_or(0, |hit| hit.effects),
+                last: hit.and_then(|hit| hit.last).map(rfc3339),
+            }
+        };
+        Ok(wire::Rules { rules: rules.rules.iter().map(one).collect(), findings })
+    }
+}
+
+async fn receive(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), Fault> {
+    let Some((settings, _)) = app.outside.hook(&name) else {
+        return Err(Fault::not_found(
+            format!("There is no hook {name:?}."),
+            "Add [source.NAME] with driver = \"webhook\" to assay.toml.",
+        ));
+    };
+    let secret = fs_err::tokio::read(&settings.secret_file).await.map_err(|error| {
+        tracing::error!(%error, hook = name, "the secret of a hook cannot be read");
+        Fault::later("The hook's secret cannot be read.", 60)
+    })?;
+    let secret = secret.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
+    let signature = text(&settings.signature_header).unwrap_or_default();
+    if secret.is_empty() || !hook::is_signed(secret, &body, signature) {
+        let help = format!(
+            "Send HMAC-SHA-256 of the body as hex digits in the header {}.",
+            settings.signature_header
+        );
+        return Err(Fault::new(
+            StatusCode::FORBIDDEN,
+            "The request is not signed with the hook's secret.",
+            help,
+        ));
+    }
+    let message = hook_message(settings, &headers, &body);
+    let (key, parked) = (message.key.clone(), message.parked.clone());
+    let epoch = app.outside.epoch().ok_or_else(|| Fault::later("The server starts.", 1))?;
+    let inbox = Inbox::of(&app, epoch, &name);
+    let received = Received { messages: vec![message], cursors: Vec::new() };
+    let new = inbox.receive(&received).await.map_err(|error| Fault::later(error.to_string(), 5))?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"key": key, "new": new == 1, "parked": parked}))))
+}
+
+fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> Incoming {
+    const MAX_BODY: usize = 4 << 20;
+    let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
+    let last = settings.topic_header.as_deref().and_then(text);
+    let topic = last.map_or_else(|| settings.topic.clone(), |last| format!("{}.{last}", settings.topic));
+    let shown =
+        headers.iter().filter(|(name, _)| name.as_str() != "authorization" && name.as_str() != "cookie");
+    let shown: Map<String, Value> = shown
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?))))
+        .collect();
+    hook::read(&topic, text(&settings.id_header), shown, body, MAX_BODY)
+}
+
+fn fault(trouble: Trouble) -> Fault {
+    match trouble {
+        Trouble::Refused(why) => Fault::bad(sentence(&why), "Correct that, and schedule it again."),
+        Trouble::Later(why) => {
+            Fault::new(StatusCode::BAD_GATEWAY, sentence(&why), "Try again when it answers.")
+        }
+        Trouble::Store(error) => error.into(),
+        Trouble::Expanded => Fault::later("Nothing is known yet.", 1),
+    }
+}
+
+fn sentence(text: &str) -> String {
+    if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
+    serde_json::from_slice(body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
+}
+
+async fn schedule_compose(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    body: Bytes,
+) -> Result<Json<wire::Scheduled>, Fault> {
+    let asked: wire::ScheduleCompose = read(&body, r#"Send {"location": "https://…/compose"}."#)?;
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let (compose, planned) = app.plan_compose(&asked.location, &choice).await.map_err(fault)?;
+    let posts = app.schedule_now(&sender.name, "compose", &body, planned, asked.dry_run).await?;
+    Ok(Json(wire::Scheduled { item: format!("compose {}", compose.id), posts }))
+}
+
+async fn schedule_update(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    body: Bytes,
+) -> Result<Json<wire::Scheduled>, Fault> {
+    let asked: wire::ScheduleUpdate =
+        read(&body, r#"Send {"id": "FEDORA-…", "release": "F44", "builds": ["…"]}."#)?;
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let update =
+        Update { id: asked.id.clone(), release: asked.release, builds: asked.builds, groups: asked.groups };
+    let planned = app.plan_update(&update, &choice).map_err(fault)?;
+    let posts = app.schedule_now(&sender.name, "update", &body, planned, asked.dry_run).await?;
+    Ok(Json(wire::Scheduled { item: format!("bodhi_update {}", asked.id), posts }))
+}
+
+async fn releases(State(app): State<Arc<App>>) -> Result<Json<Vec<wire::ReleaseLife>>, Fault> {
+    let schedule = app.schedule().map_err(|why| Fault::not_found(sentence(&why), "See docs/events.md."))?;
+    let day = app.day();
+    let one = |release: &assay_engine::compose::Release| wire::ReleaseLife {
+        name: release.name.clone(),
+        version: release.version.clone(),
+        life: match release.life(day) {
+            Life::Rawhide => "rawhide",
+            Life::Branched => "branched",
+            Life::Current => "current",
+            Life::Ended => "ended",
+        }
+        .to_owned(),
+    };
+    Ok(Json(schedule.releases.iter().map(one).collect()))
+}
+
+fn settings_of(planned: &Planned) -> std::collections::BTreeMap<String, String> {
+    match &planned.effect {
+        PlannedEffect::Product { settings } | PlannedEffect::Job { settings, .. } => settings.clone(),
+        _ => std::collections::BTreeMap::new(),
+    }
+}
+
+impl App {
+    fn choice(&self, force: bool, flavors: &[String], arches: &[String]) -> Choice {
+        let force = force.then(|| self.clock.now().0.to_string());
+        Choice { flavors: flavors.to_vec(), arches: arches.to_vec(), force }
+    }
+
+    /// Stores what somebody wants posted, as an event of its own, and waits a little for what comes of it.
+    async fn schedule_now(
+        self: &Arc<Self>,
+        by: &str,
+        what: &str,
+        asked: &[u8],
+        planned: Vec<Planned>,
+        dry_run: bool,
+    ) -> Result<Vec<wire::Post>, Fault> {
+        let keys: Vec<String> = planned.iter().map(|one| one.key.clone()).collect();
+        let before = self.store.events().effects_by_key(&keys).await?;
+        let known: BTreeSet<String> = before.iter().map(|effect| effect.planned.key.clone()).collect();
+        let unknown: Vec<Planned> = planned.iter().filter(|one| !known.contains(&one.key)).cloned().collect();
+        if !dry_run && !unknown.is_empty() {
+            let epoch = self.outside.epoch().ok_or_else(|| Fault::later("The server starts.", 1))?;
+            let now = self.clock.now();
+            let key = uuid::Uuid::new_v4().to_string();
+            let message = assay_store::NewMessage {
+                dedupe_key: key.clone(),
+                topic: format!("assay.schedule.{what}"),
+                headers: json!({"by": by}).to_string(),
+                body: String::from_utf8_lossy(asked).into_owned(),
+                sent_at: Some(now),
+                parked: None,
+            };
+            let from = assay_store::MessageSource { name: BY_HAND, bus: BY_HAND, backs: false };
+            self.store.events().receive_messages(epoch, &from, now, &[message], &[]).await?;
+            let event = self.store.events().message_id(BY_HAND, &key).await?.unwrap_or_default();
+            let nothing = EffectsDone { keys: Vec::new(), state: EffectState::Done, caused: String::new() };
+            self.store.events().expand_effect(epoch, now, event, &nothing, &unknown).await?;
+            self.audit(by, "schedule", json!({"what": what, "posts": unknown.len()}));
+            self.outside.arrived.notify_one();
+            self.outside.planned.notify_one();
+        }
+        let stored = if dry_run { before } else { self.settled(&keys).await? };
+        let waiting = self.outside.state().waiting.clone();
+        let post = |one: &Planned| {
+            let shown = stored.iter().find(|effect| effect.planned.key == one.key);
+            let shown = shown.map(|stored| effect(stored, waiting.get(&one.key)));
+            wire::Post {
+                key: one.key.clone(),
+                settings: settings_of(one),
+                known: known.contains(&one.key),
+                state: shown.as_ref().map(|effect| effect.state.clone()),
+                jobs: shown.as_ref().map(|effect| effect.jobs.clone()).unwrap_or_default(),
+                why: shown.and_then(|effect| effect.why),
+            }
+        };
+        Ok(planned.iter().map(post).collect())
+    }
+
+    /// The effects once none of them waits, or after some seconds.
+    async fn settled(&self, keys: &[String]) -> Result<Vec<StoredEffect>, Fault> {
+        const LOOKS: u32 = 100;
+        let mut stored = Vec::new();
+        for _ in 0..LOOKS {
+            stored = self.store.events().effects_by_key(keys).await?;
+            if stored.iter().all(|effect| effect.state != EffectState::Waiting) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        Ok(stored)
+    }
+}

@@ -1,0 +1,354 @@
+//! Carries out what the rules want, each effect once.
+
+use super::InForce;
+use crate::app::App;
+use crate::fault::Fault;
+use assay_engine::gate::io::{Command, Input as GateInput};
+use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::io::{Answer, Input, NewJob};
+use assay_engine::job::StateWord;
+use assay_engine::product::Request;
+use assay_engine::reason::Refusal;
+use assay_engine::rules::{PlannedEffect, merge};
+use assay_engine::settings::Settings;
+use assay_store::{EffectState, EffectsDone, Epoch, JobFilter, StoreError, StoredEffect};
+use axum::http::StatusCode;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Effects that are looked at together.
+const TOGETHER: u32 = 512;
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often held effects are looked at when nothing happens.
+const LOOK: Duration = Duration::from_secs(5);
+/// The longest pause before what needs something outside is tried again.
+const LONGEST: i64 = 300;
+
+/// What came of an input that carries out effects, for the driver to store with it.
+pub(crate) fn carried_out(keys: Vec<String>, answer: &Result<Answer, Refusal>) -> EffectsDone {
+    let ids = |jobs: &[JobId]| jobs.iter().map(|job| job.0).collect::<Vec<_>>();
+    let (state, caused) = match answer {
+        Ok(Answer::Posted(jobs)) => (EffectState::Done, json!({"jobs": ids(jobs)})),
+        Ok(Answer::Product { run, jobs, .. }) => {
+            (EffectState::Done, json!({"product": run.0, "jobs": ids(jobs)}))
+        }
+        Ok(_) => (EffectState::Done, json!({})),
+        Err(refusal) => (EffectState::Refused, json!({"refused": refusal.to_string()})),
+    };
+    EffectsDone { keys, state, caused: caused.to_string() }
+}
+
+/// What was tried in vain, and when it is tried again.
+type Later = BTreeMap<String, (Timestamp, u32)>;
+
+pub(super) async fn run(app: Arc<App>, epoch: Epoch) {
+    let mut executor = Executor { app, epoch, later: Later::new() };
+    let mut changes = executor.app.events.subscribe();
+    loop {
+        let (app, stop) = (executor.app.clone(), executor.app.shutdown.clone());
+        let planned = app.outside.planned.notified();
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = executor.look() => looked,
+        };
+        let pause = match looked {
+            Ok(Next::Now) => continue,
+            Ok(Next::In(pause)) => pause,
+            Err(error) => {
+                tracing::warn!(%error, "effects of rules cannot be carried out; it is tried again");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = planned => {}
+            () = tokio::time::sleep(pause) => {}
+            () = released(&mut changes), if executor.holds() => {}
+        }
+    }
+}
+
+/// Waits until something happens to a job.
+async fn released(changes: &mut tokio::sync::broadcast::Receiver<assay_proto::api::Event>) {
+    while let Ok(event) = changes.recv().await {
+        if matches!(event, assay_proto::api::Event::Job { .. }) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+enum Next {
+    Now,
+    In(Duration),
+}
+
+struct Executor {
+    app: Arc<App>,
+    epoch: Epoch,
+    later: Later,
+}
+
+impl Executor {
+    fn holds(&self) -> bool {
+        self.app.outside.rules().rules.iter().any(|rule| rule.limit.is_some())
+    }
+
+    async fn look(&mut self) -> Result<Next, StoreError> {
+        let now = self.app.clock.now();
+        let store = self.app.store.clone();
+        let due = store.events().due_effects(now, TOGETHER).await?;
+        let full = due.len() == TOGETHER as usize;
+        let held = if self.holds() { store.events().held_effects(TOGETHER).await? } else { Vec::new() };
+        let mut any = false;
+        let mut open = BTreeMap::new();
+        let (mut ready, mut hold) = (Vec::new(), Vec::new());
+        for effect in held.into_iter().chain(due) {
+            if self.later.get(&effect.planned.key).is_some_and(|(at, _)| *at > now) {
+                continue;
+            }
+            if self.may_go(&effect, &mut open).await? {
+                ready.push(effect);
+            } else if effect.state == EffectState::Waiting {
+                hold.push(effect.planned.key.clone());
+            }
+        }
+        if !hold.is_empty() {
+            let caused = json!({"why": "as many jobs of the rule are open as its limit allows"}).to_string();
+            store
+                .events()
+                .settle_effects(self.epoch, &[EffectsDone { keys: hold, state: EffectState::Held, caused }])
+                .await?;
+        }
+        if !ready.is_empty() {
+            any = self.carry_out(ready).await?;
+        }
+        if full && any {
+            return Ok(Next::Now);
+        }
+        let mut pause = LOOK;
+        if let Some(next) = store.events().next_effect().await?
+            && next > now
+        {
+            pause = pause.min(Duration::from_micros(next.micros_since(now).max(0) as u64));
+        }
+        Ok(Next::In(pause.max(Duration::from_millis(5))))
+    }
+
+    /// False if the limit of its rule is reached. `open` counts what is let go, too.
+    async fn may_go(
+        &self,
+        effect: &StoredEffect,
+        open: &mut BTreeMap<String, u64>,
+    ) -> Result<bool, StoreError> {
+        let rule = &effect.planned.rule;
+        let Some(limit) = effect.planned.limit else { return Ok(true) };
+        if !open.contains_key(rule) {
+            let filter = JobFilter {
+                states: StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect(),
+                settings: vec![("ASSAY_RULE".to_owned(), rule.clone())],
+                ..JobFilter::default()
+            };
+            open.insert(rule.clone(), self.app.store.count(&filter).await?);
+        }
+        let Some(count) = open.get_mut(rule) else { return Ok(true) };
+        let may = *count < u64::from(limit);
+        *count += u64::from(may);
+        Ok(may)
+    }
+
+    /// True if something was done, so that it is worth looking again.
+    async fn carry_out(&mut self, ready: Vec<StoredEffect>) -> Result<bool, StoreError> {
+        if self.app.outside.is_staging() {
+            for effect in &ready {
+                tracing::info!(
+                    rule = effect.planned.rule,
+                    what = effect.planned.effect.summary(),
+                    "staging: this would be done"
+                );
+            }
+            let keys = ready.into_iter().map(|effect| effect.planned.key).collect();
+            let caused = json!({"staging": "this server is staging (mode in assay.toml)"}).to_string();
+            let done = EffectsDone { keys, state: EffectState::Logged, caused };
+            self.app.store.events().settle_effects(self.epoch, &[done]).await?;
+            return Ok(true);
+        }
+        let mut groups: BTreeMap<String, Vec<StoredEffect>> = BTreeMap::new();
+        for effect in ready {
+            let name = effect
+                .group()
+                .map_or_else(|| format!("1 {}", effect.planned.key), |group| format!("2 {group}"));
+            groups.entry(name).or_default().push(effect);
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by_key(|group| group.first().map(|effect| (effect.due_at, effect.event)));
+        let mut posts = Vec::new();
+        let mut any = false;
+        for group in groups {
+            let keys: Vec<String> = group.iter().map(|effect| effect.planned.key.clone()).collect();
+            match self.input(&group).await {
+                Ok(input) => posts.push((input, keys)),
+                Err(Trouble::Refused(why)) => {
+                    any = true;
+                    tracing::warn!(keys = ?keys, why, "an effect of a rule is refused");
+                    let caused = json!({"refused": why}).to_string();
+                    let done = EffectsDone { keys, state: EffectState::Refused, caused };
+                    self.app.store.events().settle_effects(self.epoch, &[done]).await?;
+                }
+                Err(Trouble::Later(why)) => self.postpone(keys, &why),
+                Err(Trouble::Store(error)) => return Err(error),
+                Err(Trouble::Expanded) => any = true,
+            }
+        }
+        any |= !posts.is_empty();
+        self.post(posts).await?;
+        Ok(any)
+    }
+
+    fn postpone(&mut self, keys: Vec<String>, why: &str) {
+        tracing::warn!(?keys, why, "an effect of a rule has to wait");
+        self.app.outside.state().trouble(&keys, why);
+        let now = self.app.clock.now();
+        for key in keys {
+            let (at, tries) = self.later.entry(key).or_insert((now, 0));
+            *tries += 1;
+            *at = now.plus_seconds((1_i64 << (*tries).min(9)).min(LONGEST));
+        }
+    }
+
+    async fn input(&self, group: &[StoredEffect]) -> Result<Input, Trouble> {
+        let effects: Vec<PlannedEffect> = group.iter().map(|effect| effect.planned.effect.clone()).collect();
+        let Some(first) = group.first() else {
+            return Err(Trouble::Refused("there is nothing to do".to_owned()));
+        };
+        match merge(&effects) {
+            Some(PlannedEffect::Job { settings, priority }) => {
+                let job = NewJob { priority, ..NewJob::new(Settings::from_request(settings)) };
+                Ok(Input::PostJobs { jobs: vec![job] })
+            }
+            Some(PlannedEffect::Product { settings }) => {
+                let by = format!("rule {}", first.planned.rule);
+                self.product(settings, &by).await
+            }
+            Some(PlannedEffect::Pipeline { pipeline, project, branch }) => {
+                let update = self.app.ref_now(&project, &branch).await.map_err(Trouble::Later)?;
+                let command = Command::EnqueueRef { pipeline: pipeline.as_str().into(), update };
+                let by = format!("rule {}", first.planned.rule);
+                Ok(Input::Gate(Box::new(GateInput::Command { command, by })))
+            }
+            Some(effect @ (PlannedEffect::Compose { .. } | PlannedEffect::Update { .. })) => {
+                let parts = self.app.expand(first, &effect).await?;
+                let caused = json!({"parts": parts.iter().map(|part| part.key.clone()).collect::<Vec<_>>()})
+                    .to_string();
+                let keys = group.iter().map(|effect| effect.planned.key.clone()).collect();
+                let done = EffectsDone { keys, state: EffectState::Done, caused };
+                let (at, event) = (self.app.clock.now(), first.event);
+                self.app.store.events().expand_effect(self.epoch, at, event, &done, &parts).await?;
+                self.app.outside.planned.notify_one();
+                Err(Trouble::Expanded)
+            }
+            None => Err(Trouble::Refused("there is nothing to do".to_owned())),
+        }
+    }
+
+    async fn product(&self, settings: BTreeMap<String, String>, by: &str) -> Result<Input, Trouble> {
+        let request = Request::parse(settings).map_err(|bad| Trouble::Refused(bad.to_string()))?;
+        let mut plan = self.app.plan_product(&request);
+        if let Some(refused) = &plan.refused {
+            return Err(Trouble::Refused(refused.to_string()));
+        }
+        let spared = match &plan.old_builds {
+            Some(obsolete) => self.app.spared(obsolete).await.map_err(|fault| Trouble::Later(fault.error))?,
+            None => BTreeSet::new(),
+        };
+        Ok(plan.take_input(&request, by, spared))
+    }
+
+    /// Gives inputs to the driver, all at once, so that they share transactions.
+    async fn post(&mut self, posts: Vec<(Input, Vec<String>)>) -> Result<(), StoreError> {
+        let engine = &self.app.engine;
+        let keys: Vec<Vec<String>> = posts.iter().map(|(_, keys)| keys.clone()).collect();
+        let answers = posts.into_iter().map(|(input, keys)| engine.carry_out(input, keys));
+        let answers = futures_util::future::join_all(answers).await;
+        let mut doubtful = false;
+        let mut refused = Vec::new();
+        for (answer, keys) in answers.into_iter().zip(keys) {
+            match answer {
+                Some(Ok(_)) => {
+                    for key in keys {
+                        self.later.remove(&key);
+                    }
+                }
+                // The refusal itself is stored by the driver, unless nothing was.
+                Some(Err(fault)) if fault.status.is_client_error() => {
+                    refused.push(EffectsDone {
+                        keys,
+                        state: EffectState::Refused,
+                        caused: json!({"refused": fault.error}).to_string(),
+                    });
+                }
+                Some(Err(Fault { status: StatusCode::INTERNAL_SERVER_ERROR, error, .. })) => {
+                    refused.push(EffectsDone {
+                        keys,
+                        state: EffectState::Refused,
+                        caused: json!({"refused": error}).to_string(),
+                    });
+                }
+                Some(Err(_)) | None => doubtful = true,
+            }
+        }
+        if !refused.is_empty() {
+            self.app.store.events().settle_effects(self.epoch, &refused).await?;
+        }
+        if doubtful {
+            self.settle_doubts().await;
+        }
+        Ok(())
+    }
+
+    /// Whether the driver's last transaction was stored is known when it has taken another input: only then may the store
+    /// be asked again for what is not done.
+    async fn settle_doubts(&self) {
+        while self.app.engine.ask(Input::Tick).await.is_err() {
+            if self.app.shutdown.is_cancelled() {
+                return;
+            }
+            tokio::time::sleep(PAUSE / 10).await;
+        }
+    }
+}
+
+/// Why an effect cannot be carried out now.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Nor ever.
+    Refused(String),
+    /// Something outside does not answer.
+    Later(String),
+    /// The store.
+    Store(StoreError),
+    /// It was taken apart, and its parts are stored.
+    Expanded,
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl InForce {
+    /// What keeps effects waiting, for people.
+    fn trouble(&mut self, keys: &[String], why: &str) {
+        const MOST: usize = 100;
+        for key in keys {
+            self.waiting.insert(key.clone(), why.to_owned());
+        }
+        while self.waiting.len() > MOST {
+            self.waiting.pop_first();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Lets the rules see every message, once.
+
+use crate::app::App;
+use assay_engine::rules::{Message, Plan, RuleSet, plan};
+use assay_store::{Epoch, Matched, StoredMessage};
+use serde_json::{Value, json};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages in one transaction.
+const TOGETHER: u32 = 512;
+/// The pause after a failure of the store.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(app: Arc<App>, epoch: Epoch) {
+    loop {
+        let arrived = app.outside.arrived.notified();
+        let more = match match_some(&app, epoch).await {
+            Ok(count) => count == TOGETHER as usize,
+            Err(error) => {
+                tracing::warn!(%error, "rules cannot be applied; it is tried again");
+                tokio::select! {
+                    () = app.shutdown.cancelled() => return,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+                true
+            }
+        };
+        if more {
+            if app.shutdown.is_cancelled() {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = arrived => {}
+        }
+    }
+}
+
+async fn match_some(app: &App, epoch: Epoch) -> Result<usize, assay_store::StoreError> {
+    let messages = app.store.events().unmatched(TOGETHER).await?;
+    if messages.is_empty() {
+        return Ok(0);
+    }
+    let rules = app.outside.rules();
+    let matched: Vec<Matched> = messages.iter().map(|message| match_one(&rules, message)).collect();
+    app.store.events().match_messages(epoch, app.clock.now(), &matched).await?;
+    if matched.iter().any(|one| !one.effects.is_empty()) {
+        app.outside.planned.notify_one();
+    }
+    Ok(messages.len())
+}
+
+/// The message as rules see it.
+pub(super) fn message(stored: &StoredMessage) -> Result<Message, String> {
+    let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
+    let (headers, body) = (parse(&stored.message.headers)?, parse(&stored.message.body)?);
+    let new = &stored.message;
+    Ok(Message::new(&stored.source, &stored.bus, &new.dedupe_key, &new.topic, headers, body))
+}
+
+fn match_one(rules: &RuleSet, stored: &StoredMessage) -> Matched {
+    let parked = |why: String| Matched { event: stored.id, caused: why, parked: true, effects: Vec::new() };
+    let message = match message(stored) {
+        Ok(message) => message,
+        Err(why) => return parked(format!("the stored message cannot be read: {why}")),
+    };
+    let planned = std::panic::catch_unwind(AssertUnwindSafe(|| plan(rules, &message)));
+    let Ok(Plan { mut effects, matched, failed }) = planned else {
+        tracing::error!(event = stored.id, "a rule panicked over this event");
+        return parked(
+            "a rule panicked over it; report it as a bug with the rules and the message".to_owned(),
+        );
+    };
+    for effect in effects.iter_mut().filter(|_| stored.generation > 0) {
+        effect.key = format!("{}#{}", effect.key, stored.generation);
+    }
+    for (rule, why) in &failed {
+        tracing::warn!(event = stored.id, rule, why, "a rule matches and cannot be carried out");
+    }
+    let failed: Vec<Value> = failed.iter().map(|(rule, why)| json!({"rule": rule, "why": why})).collect();
+    let keys: Vec<&str> = effects.iter().map(|effect| effect.key.as_str()).collect();
+    let caused = json!({"rules": rules.hash, "matched": matched, "failed": failed, "effects": keys});
+    Matched { event: stored.id, caused: caused.to_string(), parked: false, effects }
+}

@@ -1,0 +1,219 @@
+//! Events outside: stored by their sources, matched by the rules, carried out once.
+//!
+//! ```text
+//! sources ─▶ messages (stored, then acknowledged) ─▶ matcher ─▶ effects (with the message's state) ─▶ executor ─▶ ENGINE
+//! ```
+//! An effect has a key that says what it is about. It is stored once, and the jobs that it comes to are stored in the
+//! transaction that says that it is done: whatever is delivered twice, or killed at any moment, there are no others.
+
+pub(crate) mod api;
+mod executor;
+mod matcher;
+mod pollers;
+mod schedule;
+pub(crate) mod settings;
+mod sources;
+
+pub(crate) use executor::{Trouble, carried_out};
+
+use crate::ServerError;
+use crate::app::App;
+use assay_engine::rules::{RuleSet, TopicPattern};
+use assay_formats::diagnostic::Diagnostic;
+use assay_formats::rules::LoadedRules;
+use assay_store::Epoch;
+use camino::{Utf8Path, Utf8PathBuf};
+use settings::{EventSettings, HookSettings, SourceKind};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How a source does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SourceHealth {
+    /// What it is doing.
+    pub(crate) doing: String,
+    /// Why it does not work.
+    pub(crate) trouble: Option<String>,
+    /// Messages that it brought and that were known already, since the server started.
+    pub(crate) known: u64,
+}
+
+/// What is in force.
+#[derive(Debug, Default)]
+struct InForce {
+    rules: Arc<RuleSet>,
+    diagnostics: Vec<Diagnostic>,
+    health: BTreeMap<String, SourceHealth>,
+    /// Why effects have to wait for something outside, by their keys.
+    waiting: BTreeMap<String, String>,
+}
+
+/// The loops for events, as the rest of the server knows them.
+pub(crate) struct Hub {
+    settings: OnceLock<(EventSettings, Epoch)>,
+    state: Mutex<InForce>,
+    /// There are messages that no rule has seen.
+    arrived: Notify,
+    /// There are effects to carry out.
+    planned: Notify,
+}
+
+impl Hub {
+    pub(crate) fn new() -> Self {
+        Self {
+            settings: OnceLock::new(),
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            planned: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, InForce> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rules that are in force.
+    pub(crate) fn rules(&self) -> Arc<RuleSet> {
+        self.state().rules.clone()
+    }
+
+    /// How the sources do.
+    pub(crate) fn health(&self) -> BTreeMap<String, SourceHealth> {
+        self.state().health.clone()
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.settings.get().map(|(_, epoch)| *epoch)
+    }
+
+    /// Effects are only written down.
+    pub(crate) fn is_staging(&self) -> bool {
+        self.settings.get().is_some_and(|(settings, _)| settings.staging)
+    }
+
+    fn hook(&self, name: &str) -> Option<(&HookSettings, &EventSettings)> {
+        let (settings, _) = self.settings.get()?;
+        match &settings.sources.get(name)?.kind {
+            SourceKind::Webhook(hook) => Some((hook, settings)),
+            _ => None,
+        }
+    }
+}
+
+impl EventSettings {
+    /// What a source brings messages of: sources that back others bring the same ones.
+    pub(crate) fn bus<'s>(&'s self, source: &'s str) -> &'s str {
+        self.sources.get(source).and_then(|source| source.backs.as_deref()).unwrap_or(source)
+    }
+
+    /// The topics that all sources bring, if that is known of each.
+    pub(crate) fn topics(&self) -> Option<Vec<TopicPattern>> {
+        let mut all = Vec::new();
+        for source in self.sources.values() {
+            match &source.kind {
+                SourceKind::Amqp(options) if !options.passive => {
+                    all.extend(options.bindings.iter().map(TopicPattern::new));
+                }
+                SourceKind::Timer { topic, .. } => all.push(TopicPattern::new(topic)),
+                SourceKind::Webhook(hook) if hook.topic_header.is_none() => {
+                    all.push(TopicPattern::new(&hook.topic))
+                }
+                SourceKind::Webhook(hook) => all.push(TopicPattern::new(format!("{}.*", hook.topic))),
+                SourceKind::Jobs => all.push(TopicPattern::new("assay.job.done")),
+                SourceKind::Amqp(_) | SourceKind::Poll { .. } => return None,
+            }
+        }
+        (!all.is_empty()).then_some(all)
+    }
+}
+
+/// Reads rules: a file, or all YAML files of a directory by name.
+pub(crate) fn read_rules(path: &Utf8Path) -> LoadedRules {
+    let mut texts = Vec::new();
+    let read = |texts: &mut Vec<(String, String)>| -> std::io::Result<()> {
+        let mut files: Vec<Utf8PathBuf> = Vec::new();
+        if path.is_dir() {
+            for entry in path.read_dir_utf8()? {
+                files.push(entry?.into_path());
+            }
+            files.retain(|file| matches!(file.extension(), Some("yaml" | "yml")));
+            files.sort();
+        } else {
+            files.push(path.to_owned());
+        }
+        for file in files {
+            let text = fs_err::read_to_string(&file)?;
+            texts.push((file.into_string(), text));
+        }
+        Ok(())
+    };
+    if let Err(error) = read(&mut texts) {
+        let diagnostics = crate::gate::settings::unreadable(path, &error.to_string());
+        return LoadedRules { rules: None, diagnostics };
+    }
+    let sources: Vec<(&str, &str)> =
+        texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    assay_formats::rules::load(&sources)
+}
+
+/// Reads the rules and starts the loops.
+pub(crate) fn start(app: &Arc<App>, settings: EventSettings, epoch: Epoch) -> Result<(), ServerError> {
+    if let Some(path) = &settings.rules {
+        let LoadedRules { rules, diagnostics } = read_rules(path);
+        let Some(rules) = rules else { return Err(ServerError::config(diagnostics)) };
+        let mut state = app.outside.state();
+        state.rules = Arc::new(rules);
+        state.diagnostics = diagnostics;
+    }
+    let sources = settings.sources.clone();
+    drop(app.outside.settings.set((settings, epoch)));
+    app.tasks.spawn(matcher::run(app.clone(), epoch));
+    app.tasks.spawn(executor::run(app.clone(), epoch));
+    app.tasks.spawn(prune(app.clone(), epoch));
+    for (name, source) in sources {
+        sources::start(app, epoch, &name, &source)?;
+    }
+    Ok(())
+}
+
+/// Removes messages that were dealt with long ago, now and every hour.
+async fn prune(app: Arc<App>, epoch: Epoch) {
+    const AT_ONCE: u32 = 1000;
+    const DAY: i64 = 86_400;
+    let Some(days) = app.outside.settings.get().and_then(|(settings, _)| settings.keep_days) else { return };
+    loop {
+        let before = app.clock.now().plus_seconds(-i64::from(days) * DAY);
+        while !app.shutdown.is_cancelled() {
+            match app.store.events().prune_messages(epoch, before, AT_ONCE).await {
+                Ok(AT_ONCE) => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "old events cannot be removed; it is tried again");
+                    break;
+                }
+            }
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_hours(1)) => {}
+        }
+    }
+}
+
+impl App {
+    /// Reads the rules again; those that are in force stay so if there is an error.
+    pub(crate) fn reload_rules(&self) -> (bool, Vec<Diagnostic>) {
+        let path = self.outside.settings.get().and_then(|(settings, _)| settings.rules.clone());
+        let Some(path) = path else { return (true, Vec::new()) };
+        let LoadedRules { rules, diagnostics } = read_rules(&path);
+        let mut state = self.outside.state();
+        let good = rules.is_some();
+        if let Some(rules) = rules {
+            state.rules = Arc::new(rules);
+        }
+        state.diagnostics.clone_from(&diagnostics);
+        (good, diagnostics)
+    }
+}

@@ -1,0 +1,231 @@
+//! Starts the sources, and stores what they bring.
+
+use super::settings::{SourceKind, SourceSettings};
+use crate::ServerError;
+use crate::app::App;
+use assay_connect::events::amqp::Amqp;
+use assay_connect::events::poll::{Polled, Poller, Polling};
+use assay_connect::events::{Incoming, MessageInbox, MessageSource, NotStored, Received};
+use assay_connect::pace::Backoff;
+use assay_engine::ids::Timestamp;
+use assay_store::{Epoch, MessageSource as From, NewMessage};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often ends of jobs are looked for.
+const SOON: Duration = Duration::from_millis(500);
+
+/// Where one source's messages go.
+pub(super) struct Inbox {
+    pub(super) app: Arc<App>,
+    pub(super) epoch: Epoch,
+    pub(super) source: String,
+    pub(super) bus: String,
+    pub(super) backs: bool,
+}
+
+fn new_message(incoming: &Incoming) -> NewMessage {
+    let Incoming { key, topic, headers, body, sent_at, parked } = incoming.clone();
+    NewMessage { dedupe_key: key, topic, headers, body, sent_at, parked }
+}
+
+#[async_trait::async_trait]
+impl MessageInbox for Inbox {
+    async fn receive(&self, received: &Received) -> Result<u64, NotStored> {
+        let messages: Vec<NewMessage> = received.messages.iter().map(new_message).collect();
+        for parked in messages.iter().filter_map(|message| message.parked.as_ref()) {
+            tracing::warn!(source = self.source, why = parked, "an event is parked");
+        }
+        let from = From { name: &self.source, bus: &self.bus, backs: self.backs };
+        let store = self.app.store.events();
+        let now = self.app.clock.now();
+        let new = store.receive_messages(self.epoch, &from, now, &messages, &received.cursors).await;
+        let new = new.map_err(|error| NotStored(error.to_string()))?;
+        if new > 0 {
+            self.app.outside.arrived.notify_one();
+            if self.backs {
+                tracing::warn!(
+                    source = self.source,
+                    bus = self.bus,
+                    new,
+                    "events that the other source should have brought"
+                );
+            }
+        }
+        let known = (messages.len() as u64).saturating_sub(new);
+        self.app.outside.state().health.entry(self.source.clone()).or_default().known += known;
+        Ok(new)
+    }
+
+    async fn cursors(&self) -> Result<BTreeMap<String, String>, NotStored> {
+        let cursors = self.app.store.events().message_cursors(&self.source).await;
+        cursors.map_err(|error| NotStored(error.to_string()))
+    }
+
+    fn report(&self, report: Result<&str, &str>) {
+        let mut state = self.app.outside.state();
+        let health = state.health.entry(self.source.clone()).or_default();
+        match report {
+            Ok(doing) => {
+                doing.clone_into(&mut health.doing);
+                health.trouble = None;
+            }
+            Err(why) => {
+                tracing::warn!(
+                    source = self.source,
+                    why,
+                    "a source of events does not work; it is tried again"
+                );
+                health.trouble = Some(why.to_owned());
+            }
+        }
+    }
+}
+
+impl Inbox {
+    /// Of a source by its name.
+    pub(super) fn of(app: &Arc<App>, epoch: Epoch, name: &str) -> Self {
+        let settings = app.outside.settings.get().map(|(settings, _)| settings);
+        let bus = settings.map_or(name, |settings| settings.bus(name)).to_owned();
+        Self { app: app.clone(), epoch, source: name.to_owned(), backs: bus != name, bus }
+    }
+}
+
+/// Starts a source.
+pub(super) fn start(
+    app: &Arc<App>,
+    epoch: Epoch,
+    name: &str,
+    settings: &SourceSettings,
+) -> Result<(), ServerError> {
+    let inbox = Inbox::of(app, epoch, name);
+    let backoff = Backoff::default();
+    let polling = |poller: Box<dyn Poller>, every| {
+        Box::new(Polling { poller, every, backoff, clock: app.clock.clone() }) as Box<dyn MessageSource>
+    };
+    let mut source = match &settings.kind {
+        SourceKind::Webhook(hook) => {
+            if let Err(error) = fs_err::read(&hook.secret_file) {
+                return Err(ServerError::Gate(format!("source {name}: {error}")));
+            }
+            inbox.report(Ok("waiting for requests"));
+            return Ok(());
+        }
+        SourceKind::Amqp(options) => Box::new(Amqp::new((**options).clone(), backoff)),
+        SourceKind::Timer { cron, topic, body } => {
+            let timer = Timer { cron: cron.clone(), topic: topic.clone(), body: body.clone() };
+            polling(Box::new(timer), Duration::from_secs(1))
+        }
+        SourceKind::Jobs => polling(Box::new(Jobs { app: Arc::downgrade(app) }), SOON),
+        SourceKind::Poll { every, what } => {
+            let poller = super::pollers::poller(what)
+                .map_err(|why| ServerError::Gate(format!("source {name}: {why}")))?;
+            polling(poller, *every)
+        }
+    };
+    let stop = app.shutdown.clone();
+    app.tasks.spawn(async move { source.run(&inbox, &stop).await });
+    Ok(())
+}
+
+/// Due times of a cron line.
+struct Timer {
+    cron: String,
+    topic: String,
+    body: String,
+}
+
+#[async_trait::async_trait]
+impl Poller for Timer {
+    async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
+        const CURSOR: &str = "due";
+        let cron = crate::gate::timers::parse(&self.cron)?;
+        let mut received = Received::default();
+        let since = cursors.get(CURSOR).and_then(|text| text.parse().ok()).map(Timestamp);
+        let due = match since {
+            None => None,
+            // The clock was put back: what was due once is not due again.
+            Some(since) if since >= now => return Ok(Polled::default()),
+            Some(since) => crate::gate::timers::latest(&cron, since, now),
+        };
+        if let Some(at) = due {
+            received.messages.push(Incoming {
+                key: format!("{} {}", at.0, self.cron),
+                topic: self.topic.clone(),
+                headers: "{}".to_owned(),
+                body: self.body.clone(),
+                sent_at: Some(at),
+                parked: None,
+            });
+        }
+        if since.is_none() || due.is_some() {
+            received.cursors.push((CURSOR.to_owned(), Some(now.0.to_string())));
+        }
+        Ok(Polled { received, more: false })
+    }
+}
+
+/// Jobs of this server that have ended.
+struct Jobs {
+    app: std::sync::Weak<App>,
+}
+
+#[async_trait::async_trait]
+impl Poller for Jobs {
+    async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
+        const CURSOR: &str = "ended";
+        const TOGETHER: u32 = 256;
+        let Some(app) = self.app.upgrade() else { return Ok(Polled::default()) };
+        let cursor = cursors.get(CURSOR).and_then(|text| text.split_once(' '));
+        let cursor = cursor.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), id.parse::<i64>().ok()?)));
+        let save = |at: Timestamp, id: i64| vec![(CURSOR.to_owned(), Some(format!("{} {id}", at.0)))];
+        let Some(cursor) = cursor else {
+            return Ok(Polled {
+                received: Received { messages: Vec::new(), cursors: save(now, 0) },
+                more: false,
+            });
+        };
+        let ended =
+            app.store.events().ended_jobs(cursor, TOGETHER).await.map_err(|error| error.to_string())?;
+        let Some((at, last)) = ended.last().copied() else { return Ok(Polled::default()) };
+        let mut messages = Vec::new();
+        for (at, id) in &ended {
+            let job = app.store.job(*id).await.map_err(|error| error.to_string())?;
+            messages.extend(job.map(|job| job_done(&job.row, *at)));
+        }
+        let more = ended.len() == TOGETHER as usize;
+        Ok(Polled { received: Received { messages, cursors: save(at, last.0) }, more })
+    }
+}
+
+fn job_done(job: &assay_engine::rows::JobRow, at: Timestamp) -> Incoming {
+    let end = job.state.end();
+    let get = |key: &str| job.settings.get(key);
+    let settings: BTreeMap<&str, &str> = job
+        .settings
+        .iter()
+        .filter(|(key, _)| !assay_engine::settings::is_secret_name(key))
+        .map(|(key, setting)| (key, setting.value.as_str()))
+        .collect();
+    let body = json!({
+        "id": job.id.0,
+        "result": end.map(|end| end.outcome.openqa()),
+        "item_type": get("ITEM_TYPE"),
+        "item": get("ITEM"),
+        "revision": get("ITEM_REVISION"),
+        "test": get("TEST"),
+        "arch": get("ARCH"),
+        "rule": get("ASSAY_RULE"),
+        "settings": settings,
+    });
+    Incoming {
+        key: format!("job/{}", job.id.0),
+        topic: "assay.job.done".to_owned(),
+        headers: "{}".to_owned(),
+        body: body.to_string(),
+        sent_at: Some(at),
+        parked: None,
+    }
+}

@@ -1,0 +1,424 @@
+//! Events in SQL that both databases understand.
+
+use super::{
+    EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+    RuleHits, SourceTally, StoredEffect, StoredMessage, group,
+};
+use crate::codec::{Fields, contains_pattern, json, time};
+use crate::error::StoreError;
+use crate::jobs::Select;
+use crate::sql::{Backend, Sql, Statement, Value, still_leader};
+use crate::types::{Batch, Epoch};
+use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::rules::Planned;
+use std::collections::BTreeMap;
+
+const COLUMNS: &str = "id, source, bus, received_at, state, caused, recovered, generation, dedupe_key, topic, headers, \
+                       body, sent_at";
+const EFFECT_COLUMNS: &str = "body, event, state, due_at, caused, planned_at";
+/// Rows in one statement.
+const AT_ONCE: [usize; 3] = [32, 4, 1];
+/// Keys in one question.
+const KEYS_AT_ONCE: usize = 200;
+
+fn message(row: Vec<Value>) -> Result<StoredMessage, StoreError> {
+    let mut fields = Fields::new("messages", row);
+    let mut stored = StoredMessage {
+        id: fields.int()?,
+        source: fields.text()?,
+        bus: fields.text()?,
+        received_at: fields.time()?,
+        state: fields.word(MessageState::from_word)?,
+        caused: fields.optional_text()?,
+        recovered: fields.int()? != 0,
+        generation: fields.unsigned()?,
+        message: NewMessage {
+            dedupe_key: fields.text()?,
+            topic: fields.text()?,
+            headers: fields.text()?,
+            body: fields.text()?,
+            sent_at: fields.optional_time()?,
+            parked: None,
+        },
+    };
+    if stored.state == MessageState::Parked {
+        stored.message.parked.clone_from(&stored.caused);
+    }
+    Ok(stored)
+}
+
+fn effect(row: Vec<Value>) -> Result<StoredEffect, StoreError> {
+    let mut fields = Fields::new("effects", row);
+    Ok(StoredEffect {
+        planned: fields.json()?,
+        event: fields.int()?,
+        state: fields.word(EffectState::from_word)?,
+        due_at: fields.time()?,
+        caused: fields.optional_text()?,
+        at: fields.time()?,
+    })
+}
+
+/// A source's cursors are apart from those of the gate's sources.
+fn cursor_name(source: &str) -> String {
+    format!("source/{source}")
+}
+
+fn save_cursor(source: &str, name: &str, value: Option<&str>) -> Statement {
+    let key = [cursor_name(source).into(), name.into()];
+    match (key, value) {
+        ([source, name], Some(value)) => Statement::new(
+            "INSERT INTO cursors (source, name, value) VALUES ($1, $2, $3) \
+             ON CONFLICT (source, name) DO UPDATE SET value = excluded.value",
+            [source, name, value.into()],
+        ),
+        (key, None) => Statement::new("DELETE FROM cursors WHERE source = $1 AND name = $2", key),
+    }
+}
+
+/// `($1, $2), ($3, $4)` for rows of the same length.
+fn tuples(rows: &[Vec<Value>]) -> String {
+    let mut number = 0;
+    let mut place = |_: &Value| {
+        number += 1;
+        format!("${number}")
+    };
+    let tuples =
+        rows.iter().map(|row| format!("({})", row.iter().map(&mut place).collect::<Vec<_>>().join(", ")));
+    tuples.collect::<Vec<_>>().join(", ")
+}
+
+/// Pieces of few sizes, so that statements stay prepared.
+fn pieces(mut rows: Vec<Vec<Value>>, mut each: impl FnMut(Vec<Vec<Value>>)) {
+    for size in AT_ONCE {
+        while rows.len() >= size {
+            let rest = rows.split_off(size);
+            each(std::mem::replace(&mut rows, rest));
+        }
+    }
+}
+
+/// New effects; what is known by its key stays as it is.
+fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<Statement>, StoreError> {
+    let mut statements = Vec::new();
+    let mut alone = Vec::new();
+    for one in planned {
+        let (kind, id) = one.item.as_ref().map_or(("", ""), |item| (item.kind.as_str(), item.id.as_str()));
+        let row = vec![
+            one.key.as_str().into(),
+            event.into(),
+            one.rule.as_str().into(),
+            kind.into(),
+            id.into(),
+            json("effects", one)?.into(),
+            at.0.into(),
+        ];
+        let (Some(group), Some(batch)) = (group(one), &one.batch) else {
+            alone.push(row);
+            continue;
+        };
+        let mut values = row;
+        values.extend([group.into(), (at.0.saturating_add(batch.window)).into()]);
+        statements.push(Statement::built(
+            "INSERT INTO effects (key, event, rule, item_type, item, body, planned_at, state, group_key, due_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'waiting', $8, COALESCE((SELECT MIN(due_at) FROM effects \
+             WHERE group_key = $8 AND state = 'waiting'), $9)) ON CONFLICT (key) DO NOTHING"
+                .to_owned(),
+            values,
+        ));
+    }
+    pieces(alone, |rows| {
+        let sql = format!(
+            "INSERT INTO effects (key, event, rule, item_type, item, body, planned_at, state, due_at) \
+             SELECT column1, column2, column3, column4, column5, column6, column7, 'waiting', column7 \
+             FROM (VALUES {}) AS new WHERE 1 = 1 ON CONFLICT (key) DO NOTHING",
+            tuples(&rows)
+        );
+        statements.push(Statement::built(sql, rows.into_iter().flatten().collect()));
+    });
+    Ok(statements)
+}
+
+/// What notes the end of effects; only of those that are not ended yet.
+pub(crate) fn settle(done: &EffectsDone) -> Vec<Statement> {
+    let piece = |keys: &[String]| {
+        let mut select = Select::new("UPDATE effects SET state = ".to_owned());
+        select.value(done.state.word().into());
+        select.sql.push_str(", caused = ");
+        select.value(done.caused.as_str().into());
+        select.sql.push_str(" WHERE state IN ('waiting', 'held') AND ");
+        select.one_of("key", keys.iter().map(|key| key.as_str().into()));
+        select.statement()
+    };
+    done.keys.chunks(KEYS_AT_ONCE).map(piece).collect()
+}
+
+impl<B: Backend> Sql<B> {
+    async fn leads(
+        &self,
+        doing: &'static str,
+        epoch: Epoch,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        let guard = Some(still_leader(epoch, &Batch::default()));
+        self.backend.write(doing, guard, statements).await
+    }
+
+    async fn effects(
+        &self,
+        doing: &'static str,
+        tail: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<StoredEffect>, StoreError> {
+        let sql = format!("SELECT {EFFECT_COLUMNS} FROM effects WHERE {tail}");
+        let rows = self.backend.query(doing, Statement::built(sql, values)).await?;
+        rows.into_iter().map(effect).collect()
+    }
+
+    async fn message_rows(
+        &self,
+        doing: &'static str,
+        tail: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM messages WHERE {tail}");
+        let rows = self.backend.query(doing, Statement::built(sql, values)).await?;
+        rows.into_iter().map(message).collect()
+    }
+}
+
+#[async_trait::async_trait]
+impl<B: Backend> EventStore for Sql<B> {
+    async fn receive_messages(
+        &self,
+        epoch: Epoch,
+        source: &MessageSource<'_>,
+        at: Timestamp,
+        messages: &[NewMessage],
+        cursors: &[(String, Option<String>)],
+    ) -> Result<u64, StoreError> {
+        let mut statements: Vec<Statement> =
+            cursors.iter().map(|(name, value)| save_cursor(source.name, name, value.as_deref())).collect();
+        let rows = messages.iter().zip(1_i64..).map(|(message, number)| {
+            let state = if message.parked.is_some() { MessageState::Parked } else { MessageState::Received };
+            vec![
+                number.into(),
+                source.name.into(),
+                source.bus.into(),
+                at.0.into(),
+                state.word().into(),
+                message.parked.clone().into(),
+                i64::from(source.backs).into(),
+                message.dedupe_key.as_str().into(),
+                message.topic.as_str().into(),
+                message.headers.as_str().into(),
+                message.body.as_str().into(),
+                time(message.sent_at),
+            ]
+        });
+        pieces(rows.collect(), |rows| {
+            let sql = format!(
+                "INSERT INTO messages (id, source, bus, received_at, state, caused, recovered, generation, dedupe_key, topic, \
+                 headers, body, sent_at) SELECT (SELECT last FROM numbers WHERE name = 'messages') + column1, column2, \
+                 column3, column4, column5, column6, column7, 0, column8, column9, column10, column11, column12 \
+                 FROM (VALUES {}) AS new WHERE 1 = 1 ON CONFLICT (bus, dedupe_key) DO NOTHING",
+                tuples(&rows)
+            );
+            statements.push(Statement::built(sql, rows.into_iter().flatten().collect()));
+        });
+        let count = messages.len() as i64;
+        if count > 0 {
+            let sql = "UPDATE numbers SET last = last + $1 WHERE name = 'messages'";
+            statements.push(Statement::new(sql, [count.into()]));
+        }
+        let sql = "SELECT COUNT(*) FROM messages WHERE id > (SELECT last FROM numbers WHERE name = 'messages') - $1";
+        statements.push(Statement::new(sql, [count.into()]));
+        let rows = self.leads("receive messages", epoch, statements).await?;
+        Ok(u64::try_from(crate::codec::one_number("messages", &rows)?).unwrap_or(0))
+    }
+
+    async fn message_cursors(&self, source: &str) -> Result<BTreeMap<String, String>, StoreError> {
+        let sql = "SELECT name, value FROM cursors WHERE source = $1";
+        let rows = self.query("read the cursors of a source", sql, vec![cursor_name(source).into()]).await?;
+        let read = |row| {
+            let mut fields = Fields::new("cursors", row);
+            Ok((fields.text()?, fields.text()?))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn unmatched(&self, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
+        let values = vec![i64::from(limit).into()];
+        self.message_rows("list events to match", "state = 'received' ORDER BY id LIMIT $1", values).await
+    }
+
+    async fn match_messages(
+        &self,
+        epoch: Epoch,
+        at: Timestamp,
+        matched: &[Matched],
+    ) -> Result<(), StoreError> {
+        let mut statements = Vec::new();
+        for one in matched {
+            statements.extend(insert_effects(at, one.event, &one.effects)?);
+            let state = if one.parked { MessageState::Parked } else { MessageState::Matched };
+            statements.push(Statement::new(
+                "UPDATE messages SET state = $2, caused = $3 WHERE id = $1",
+                [one.event.into(), state.word().into(), one.caused.as_str().into()],
+            ));
+        }
+        self.leads("store what rules want", epoch, statements).await.map(drop)
+    }
+
+    async fn due_effects(&self, now: Timestamp, limit: u32) -> Result<Vec<StoredEffect>, StoreError> {
+        let tail = "state = 'waiting' AND due_at <= $1 ORDER BY due_at, event, key LIMIT $2";
+        self.effects("list effects that are due", tail, vec![now.0.into(), i64::from(limit).into()]).await
+    }
+
+    async fn next_effect(&self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT MIN(due_at) FROM effects WHERE state = 'waiting'";
+        let rows = self.query("look for the next effect", sql, vec![]).await?;
+        match rows.into_iter().next() {
+            Some(row) => Fields::new("effects", row).optional_time(),
+            None => Ok(None),
+        }
+    }
+
+    async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError> {
+        let tail = "state = 'held' ORDER BY event, key LIMIT $1";
+        self.effects("list effects that are held", tail, vec![i64::from(limit).into()]).await
+    }
+
+    async fn settle_effects(&self, epoch: Epoch, done: &[EffectsDone]) -> Result<(), StoreError> {
+        let statements = done.iter().flat_map(settle).collect();
+        self.leads("note what became of effects", epoch, statements).await.map(drop)
+    }
+
+    async fn expand_effect(
+        &self,
+        epoch: Epoch,
+        at: Timestamp,
+        event: i64,
+        done: &EffectsDone,
+        effects: &[Planned],
+    ) -> Result<(), StoreError> {
+        let mut statements = insert_effects(at, event, effects)?;
+        statements.extend(settle(done));
+        self.leads("store the parts of an effect", epoch, statements).await.map(drop)
+    }
+
+    async fn effects_by_key(&self, keys: &[String]) -> Result<Vec<StoredEffect>, StoreError> {
+        let mut found = Vec::new();
+        for some in keys.chunks(KEYS_AT_ONCE) {
+            let mut select = Select::new(format!("SELECT {EFFECT_COLUMNS} FROM effects WHERE "));
+            select.one_of("key", some.iter().map(|key| key.as_str().into()));
+            let rows = self.backend.query("read effects", select.statement()).await?;
+            found.extend(rows.into_iter().map(effect).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(found)
+    }
+
+    async fn effects_of(&self, events: &[i64]) -> Result<Vec<StoredEffect>, StoreError> {
+        let mut found = Vec::new();
+        for some in events.chunks(KEYS_AT_ONCE) {
+            let mut select = Select::new(format!("SELECT {EFFECT_COLUMNS} FROM effects WHERE "));
+            select.one_of("event", some.iter().map(|event| (*event).into()));
+            select.sql.push_str(" ORDER BY event, key");
+            let rows = self.backend.query("read what events caused", select.statement()).await?;
+            found.extend(rows.into_iter().map(effect).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(found)
+    }
+
+    async fn message(&self, id: i64) -> Result<Option<StoredMessage>, StoreError> {
+        Ok(self.message_rows("read an event", "id = $1", vec![id.into()]).await?.pop())
+    }
+
+    async fn message_id(&self, bus: &str, dedupe_key: &str) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT id FROM messages WHERE bus = $1 AND dedupe_key = $2";
+        let rows = self.query("look for an event", sql, vec![bus.into(), dedupe_key.into()]).await?;
+        rows.into_iter().next().map(|row| Fields::new("messages", row).int()).transpose()
+    }
+
+    async fn messages(&self, filter: &MessageFilter) -> Result<Vec<StoredMessage>, StoreError> {
+        let mut select = Select::new(format!("SELECT {COLUMNS} FROM messages WHERE id < "));
+        select.value(filter.before.unwrap_or(i64::MAX).into());
+        if let Some(source) = &filter.source {
+            select.sql.push_str(" AND source = ");
+            select.value(source.as_str().into());
+        }
+        if let Some(state) = filter.state {
+            select.sql.push_str(" AND state = ");
+            select.value(state.word().into());
+        }
+        if let Some(text) = &filter.text {
+            select.sql.push_str(" AND (LOWER(topic) LIKE ");
+            select.value(contains_pattern(text).into());
+            select.sql.push_str(" ESCAPE '\\' OR LOWER(body) LIKE ");
+            select.value(contains_pattern(text).into());
+            select.sql.push_str(" ESCAPE '\\')");
+        }
+        select.sql.push_str(" ORDER BY id DESC LIMIT ");
+        select.value(i64::from(filter.limit).into());
+        let rows = self.backend.query("list events", select.statement()).await?;
+        rows.into_iter().map(message).collect()
+    }
+
+    async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError> {
+        let sql = "UPDATE messages SET state = 'received', caused = NULL, generation = generation + $2 \
+                   WHERE id = $1 AND (state <> 'parked' OR caused LIKE '{%') RETURNING id";
+        let statement = Statement::new(sql, [id.into(), i64::from(force).into()]);
+        Ok(!self.leads("replay an event", epoch, vec![statement]).await?.is_empty())
+    }
+
+    async fn ended_jobs(
+        &self,
+        (at, id): (Timestamp, i64),
+        limit: u32,
+    ) -> Result<Vec<(Timestamp, JobId)>, StoreError> {
+        let sql = "SELECT finished_at, id FROM jobs WHERE finished_at > $1 OR (finished_at = $1 AND id > $2) \
+                   ORDER BY finished_at, id LIMIT $3";
+        let values = vec![at.0.into(), id.into(), i64::from(limit).into()];
+        let rows = self.query("list jobs that have ended", sql, values).await?;
+        let read = |row| {
+            let mut fields = Fields::new("jobs", row);
+            Ok((fields.time()?, JobId(fields.int()?)))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn prune_messages(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let sql = "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE state <> 'received' AND received_at < $1 \
+                   ORDER BY id LIMIT $2) RETURNING id";
+        let statement = Statement::new(sql, [before.0.into(), i64::from(limit).into()]);
+        Ok(self.leads("remove old messages", epoch, vec![statement]).await?.len() as u32)
+    }
+
+    async fn rule_hits(&self) -> Result<Vec<RuleHits>, StoreError> {
+        let sql = "SELECT rule, COUNT(*), MAX(planned_at) FROM effects GROUP BY rule ORDER BY rule";
+        let rows = self.query("count what rules did", sql, vec![]).await?;
+        let read = |row| {
+            let mut fields = Fields::new("effects", row);
+            Ok(RuleHits { rule: fields.text()?, effects: fields.unsigned()?, last: fields.optional_time()? })
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn source_tallies(&self) -> Result<Vec<SourceTally>, StoreError> {
+        let sql = "SELECT source, COUNT(*), COUNT(CASE WHEN recovered = 1 THEN 1 END), \
+                   COUNT(CASE WHEN state = 'parked' THEN 1 END), MAX(received_at) FROM messages \
+                   GROUP BY source ORDER BY source";
+        let rows = self.query("count what sources brought", sql, vec![]).await?;
+        let read = |row| {
+            let mut fields = Fields::new("messages", row);
+            Ok(SourceTally {
+                source: fields.text()?,
+                messages: fields.unsigned()?,
+                recovered: fields.unsigned()?,
+                parked: fields.unsigned()?,
+                last: fields.optional_time()?,
+            })
+        };
+        rows.into_iter().map(read).collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! Events, and what rules want of them.
+
+use crate::database::{Database, START, is_deposed};
+use assay_engine::ids::Timestamp;
+use assay_engine::rules::{BatchKey, Item, Planned, PlannedEffect};
+use assay_store::{
+    Batch, EffectState, EffectsDone, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+};
+use std::collections::BTreeMap;
+
+const FEDORA: MessageSource<'static> = MessageSource { name: "fedora", bus: "fedora", backs: false };
+
+fn message(key: &str, body: &str) -> NewMessage {
+    NewMessage {
+        dedupe_key: key.to_owned(),
+        topic: "org.x.Update".to_owned(),
+        headers: "{}".to_owned(),
+        body: body.to_owned(),
+        sent_at: Some(START),
+        parked: None,
+    }
+}
+
+fn planned(key: &str, batch: Option<i64>) -> Planned {
+    Planned {
+        key: key.to_owned(),
+        rule: "r".to_owned(),
+        item: Some(Item { kind: "koji_build".to_owned(), id: "a-1-1".to_owned(), revision: String::new() }),
+        batch: batch.map(|seconds| BatchKey { by: "tag".to_owned(), window: seconds * 1_000_000 }),
+        limit: None,
+        effect: PlannedEffect::Job {
+            settings: BTreeMap::from([("TEST".into(), "t".into())]),
+            priority: None,
+        },
+    }
+}
+
+fn matched(event: i64, effects: Vec<Planned>) -> Matched {
+    Matched { event, caused: "{}".to_owned(), parked: false, effects }
+}
+
+pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    let many: Vec<_> = (0..70).map(|n| message(&format!("k{n}"), "{}")).collect();
+    let cursor = [("seen".to_owned(), Some("70".to_owned()))];
+    assert_eq!(events.receive_messages(epoch, &FEDORA, START, &many, &cursor).await.unwrap(), 70);
+    let backing = MessageSource { name: "datagrepper", bus: "fedora", backs: true };
+    let again = [many[3].clone(), message("new", "{\"A\": 1}"), many[69].clone(), message("new", "{}")];
+    assert_eq!(events.receive_messages(epoch, &backing, START, &again, &[]).await.unwrap(), 1);
+    let other = MessageSource { bus: "other", ..FEDORA };
+    assert_eq!(
+        events.receive_messages(epoch, &other, START, &many[..1], &[]).await.unwrap(),
+        1,
+        "another bus"
+    );
+    let poison = NewMessage { parked: Some("no JSON".to_owned()), ..message("bad", "\u{fffd}") };
+    assert_eq!(events.receive_messages(epoch, &FEDORA, START, &[poison], &[]).await.unwrap(), 1);
+    assert_eq!(events.message_cursors("fedora").await.unwrap()["seen"], "70");
+
+    let list = |filter: MessageFilter| async move { events.messages(&filter).await.unwrap() };
+    let all = list(MessageFilter { limit: 100, ..MessageFilter::default() }).await;
+    assert_eq!(all.len(), 73);
+    assert!(all.is_sorted_by(|a, b| a.id > b.id));
+    let parked = MessageFilter { state: Some(MessageState::Parked), limit: 9, ..MessageFilter::default() };
+    assert_eq!(list(parked).await[0].message.parked.as_deref(), Some("no JSON"));
+    let found = MessageFilter { text: Some("\"a\"".to_owned()), limit: 9, ..MessageFilter::default() };
+    assert!(list(found).await[0].recovered);
+    let of_source =
+        MessageFilter { source: Some("datagrepper".to_owned()), limit: 9, ..MessageFilter::default() };
+    assert_eq!(list(of_source).await.len(), 1);
+    let tallies = events.source_tallies().await.unwrap();
+    let counts: Vec<_> =
+        tallies.iter().map(|t| (t.source.as_str(), t.messages, t.recovered, t.parked)).collect();
+    assert_eq!(counts, [("datagrepper", 1, 1, 0), ("fedora", 72, 0, 1)]);
+    assert_eq!(events.message_id("fedora", "k0").await.unwrap(), Some(all.last().unwrap().id));
+
+    store.acquire_leadership().await.unwrap();
+    let late = events.receive_messages(epoch, &FEDORA, START, &[message("late", "{}")], &[]).await;
+    assert!(is_deposed(&late.map(drop)));
+    store.close().await;
+}
+
+pub(crate) async fn effects_happen_once(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    let three = [message("a", "{}"), message("b", "{}"), message("c", "{}")];
+    events.receive_messages(epoch, &FEDORA, START, &three, &[]).await.unwrap();
+    let ids: Vec<i64> = events.unmatched(10).await.unwrap().iter().map(|event| event.id).collect();
+    let now = |seconds: i64| START.plus_seconds(seconds);
+    let both = [
+        matched(ids[0], vec![planned("x", None), planned("y", None)]),
+        matched(ids[1], vec![planned("x", None)]),
+    ];
+    events.match_messages(epoch, now(1), &both).await.unwrap();
+    let due = events.due_effects(now(1), 10).await.unwrap();
+    let keys: Vec<_> = due.iter().map(|effect| (effect.planned.key.as_str(), effect.event)).collect();
+    assert_eq!(keys, [("x", ids[0]), ("y", ids[0])]);
+    assert_eq!(events.unmatched(10).await.unwrap().len(), 1);
+
+    let done = |keys: &[&str], state| EffectsDone {
+        keys: keys.iter().map(ToString::to_string).collect(),
+        state,
+        caused: "{\"jobs\":[1]}".to_owned(),
+    };
+    let mut batch = Batch::default();
+    batch.carried_out(done(&["x"], EffectState::Done));
+    store.commit(epoch, &batch).await.unwrap();
+    events.settle_effects(epoch, &[done(&["x", "y"], EffectState::Held)]).await.unwrap();
+    let states = |effects: Vec<assay_store::StoredEffect>| -> Vec<EffectState> {
+        effects.iter().map(|one| one.state).collect()
+    };
+    assert_eq!(states(events.effects_of(&ids).await.unwrap()), [EffectState::Done, EffectState::Held]);
+    assert_eq!(events.held_effects(5).await.unwrap().len(), 1);
+
+    // The same again changes nothing: the effect is done.
+    assert!(events.replay(epoch, ids[0], false).await.unwrap());
+    events.match_messages(epoch, now(2), &both[..1]).await.unwrap();
+    assert_eq!(events.due_effects(now(9), 10).await.unwrap().len(), 0);
+    assert!(events.replay(epoch, ids[0], true).await.unwrap());
+    assert_eq!(events.message(ids[0]).await.unwrap().unwrap().generation, 1);
+    assert!(!events.replay(epoch, 99_999, true).await.unwrap());
+
+    // The first of a window says when it ends.
+    events.match_messages(epoch, now(10), &[matched(ids[2], vec![planned("w1", Some(60))])]).await.unwrap();
+    events.match_messages(epoch, now(50), &[matched(ids[2], vec![planned("w2", Some(60))])]).await.unwrap();
+    let due: Vec<Timestamp> =
+        events.due_effects(now(70), 10).await.unwrap().iter().map(|one| one.due_at).collect();
+    assert_eq!(due, [now(70), now(70)]);
+    assert_eq!(events.next_effect().await.unwrap(), Some(now(70)));
+    let parts = [planned("w1/a", None), planned("x", None)];
+    let split = done(&["w1", "w2"], EffectState::Done);
+    events.expand_effect(epoch, now(80), ids[2], &split, &parts).await.unwrap();
+    let due = events.due_effects(now(80), 10).await.unwrap();
+    assert_eq!(due.iter().map(|one| one.planned.key.as_str()).collect::<Vec<_>>(), ["w1/a"]);
+    assert_eq!(events.effects_by_key(&["x".to_owned(), "nothing".to_owned()]).await.unwrap().len(), 1);
+    let hits = events.rule_hits().await.unwrap();
+    assert_eq!((hits[0].rule.as_str(), hits[0].effects, hits[0].last), ("r", 5, Some(now(80))));
+    store.close().await;
+}
