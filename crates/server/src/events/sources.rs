@@ -205,10 +205,9 @@ fn job_done(job: &assay_engine::rows::JobRow, at: Timestamp) -> Incoming {
     let get = |key: &str| job.settings.get(key);
     let settings: BTreeMap<&str, &str> = job
         .settings
-        .0
         .iter()
         .filter(|(key, _)| !assay_engine::settings::is_secret_name(key))
-        .map(|(key, setting)| (key.as_str(), setting.value.as_str()))
+        .map(|(key, setting)| (key, setting.value.as_str()))
         .collect();
     let body = json!({
         "id": job.id.0,
