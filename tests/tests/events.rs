@@ -283,6 +283,10 @@ async fn hooks_composes_and_updates() {
     let hook = "[source.forge]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"forge\"\ntopic-header = \"x-github-event\"\n";
     let config = configure(&place, hook, &rules);
     let up = Up::start_as(&place, "server", &["--config", &config]).await;
+    let of_flavors = ["Server-dvd-iso", "updates-server"].map(|flavor| json!({
+        "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 40, "test_suite": {"name": "install"},
+        "product": {"arch": "x86_64", "distri": "fedora", "flavor": flavor, "version": "*"},
+    }));
     let templates = json!({
         "Machines": [{"name": "64bit", "backend": "dummy", "settings": [{"key": "WORKER_CLASS", "value": "nobody"}]}],
         "TestSuites": [{"name": "install", "settings": []}],
@@ -290,10 +294,7 @@ async fn hooks_composes_and_updates() {
             {"name": "", "distri": "fedora", "version": "*", "flavor": "Server-dvd-iso", "arch": "x86_64", "settings": []},
             {"name": "", "distri": "fedora", "version": "*", "flavor": "updates-server", "arch": "x86_64", "settings": []}
         ],
-        "JobTemplates": ["Server-dvd-iso", "updates-server"].map(|flavor| json!({
-            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 40, "test_suite": {"name": "install"},
-            "product": {"arch": "x86_64", "distri": "fedora", "flavor": flavor, "version": "*"},
-        })),
+        "JobTemplates": of_flavors,
     });
     let file = place.join("templates.json");
     fs::write(&file, templates.to_string()).unwrap();

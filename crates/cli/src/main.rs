@@ -56,6 +56,7 @@ enum Command {
     /// Run a test directory here, without a server.
     Run(cmd::run::Run),
     /// Say whether this host can run machines, and what to do if not.
+    #[command(after_help = "Examples:\n  assay doctor\n  assay doctor --json")]
     Doctor,
     /// Test directories.
     #[command(subcommand)]

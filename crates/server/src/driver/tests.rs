@@ -175,6 +175,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         downloads: crate::downloads::Downloads::new().0,
         results: crate::results::Results::new(0, epoch).0,
         limits: std::sync::Mutex::default(),
+        outside: crate::events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         outside: crate::events::Hub::new(),
