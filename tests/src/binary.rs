@@ -82,7 +82,13 @@ pub struct Started {
 impl Started {
     pub(crate) fn new(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // To find out why a test fails now and then: everything that is said is kept there.
+        let logs = std::env::var("ASSAY_TEST_LOGS").ok();
+        if logs.is_some() {
+            command.env("ASSAY_LOG", "debug");
+        }
         let mut child = command.spawn().unwrap();
+        let log = logs.map(|folder| Utf8PathBuf::from(folder).join(format!("{}.log", child.id().unwrap())));
         let (stdout, mut pipe) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let stderr = Arc::new(Mutex::new(String::new()));
         let (mut reader, sink) = (JoinSet::new(), stderr.clone());
@@ -90,6 +96,10 @@ impl Started {
             let mut bytes = [0; 4096];
             while let Ok(read @ 1..) = pipe.read(&mut bytes).await {
                 sink.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
+                if let Some(log) = &log {
+                    let mut file = fs_err::OpenOptions::new().create(true).append(true).open(log).unwrap();
+                    std::io::Write::write_all(&mut file, &bytes[..read]).unwrap();
+                }
             }
         });
         Self { child, stdout: BufReader::new(stdout).lines(), stderr, reader }

@@ -19,6 +19,8 @@ pub mod keys {
     pub const ESCAPE: &str = "\u{e00c}";
     /// Arrow to the right.
     pub const RIGHT: &str = "\u{e014}";
+    /// Arrow downwards.
+    pub const DOWN: &str = "\u{e015}";
     /// Arrow to the left.
     pub const LEFT: &str = "\u{e012}";
     /// Tabulator.
@@ -128,6 +130,17 @@ impl Browser {
         let element = self.command(Method::POST, "/element", &using).await;
         let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap();
         self.command(Method::POST, &format!("/element/{id}/click"), &json!({})).await;
+    }
+
+    /// Presses at one point of what is seen, moves to the other, and lets go; in CSS pixels.
+    pub async fn drag(&self, from: (i64, i64), to: (i64, i64)) {
+        let at = |(x, y): (i64, i64)| json!({ "type": "pointerMove", "duration": 0, "x": x, "y": y });
+        let between = (i64::midpoint(from.0, to.0), i64::midpoint(from.1, to.1));
+        let actions = json!([
+            at(from), { "type": "pointerDown", "button": 0 }, at(between), at(to), { "type": "pointerUp", "button": 0 },
+        ]);
+        let body = json!({ "actions": [{ "type": "pointer", "id": "mouse", "actions": actions }] });
+        self.command(Method::POST, "/actions", &body).await;
     }
 
     /// The size of what is seen of the page, in CSS pixels.

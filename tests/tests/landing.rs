@@ -340,7 +340,6 @@ async fn a_server_killed_at_any_conversation_lands_once_by_submit() {
 }
 
 #[tokio::test]
-#[ignore = "in about one of four runs something waits for two minutes after a kill: docs/flake-patterns.md"]
 async fn a_server_killed_at_any_conversation_lands_once_by_push() {
     killed_at_every_conversation("push", ["answer-lost", "never"]).await;
 }

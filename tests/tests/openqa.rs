@@ -4,6 +4,7 @@
 use assay_tests::{Ended, Place, Up, repository};
 use camino::Utf8PathBuf;
 use fs_err as fs;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Machines, suites, a product and templates, as `openqa-load-templates` takes them.
@@ -226,5 +227,200 @@ async fn the_python_client() {
     let said = clients.must(&format!("{python}/python"), &[script.as_str(), &up.url]).await;
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said, json!([[1, 2], [1, 2], 2, "é/:+ z", 403, ["fedora"]]));
+    up.stop().await;
+}
+
+/// One thousand suites for one product, none of which any worker can run.
+fn thousand() -> Value {
+    let product = json!({"arch": "x86_64", "distri": "fedora", "flavor": "universal", "version": "*"});
+    let names: Vec<_> = (0..1_000).map(|number| format!("suite-{number}")).collect();
+    let template = |name: &String| {
+        json!({
+            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 50, "product": product,
+            "test_suite": {"name": name},
+        })
+    };
+    json!({
+        "Machines": [{"name": "64bit", "backend": "dummy", "settings": [{"key": "WORKER_CLASS", "value": "nobody"}]}],
+        "TestSuites": names.iter().map(|name| json!({"name": name, "settings": []})).collect::<Vec<_>>(),
+        "Products": [{
+            "name": "", "distri": "fedora", "version": "*", "flavor": "universal", "arch": "x86_64", "settings": [],
+        }],
+        "JobTemplates": names.iter().map(template).collect::<Vec<_>>(),
+    })
+}
+
+/// Posts a build of a thousand jobs; what the server answered, if it did.
+async fn post_thousand(up: &Up<'_>, build: &str) -> Option<Value> {
+    let form = format!("DISTRI=fedora&VERSION=43&FLAVOR=universal&ARCH=x86_64&BUILD={build}");
+    let request = up.request(Method::POST, "/api/v1/isos");
+    let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
+    request.send().await.ok()?.json().await.ok()
+}
+
+#[tokio::test]
+async fn a_server_killed_within_a_post_has_made_all_of_it_or_nothing() {
+    const POINTS: u32 = 12;
+    let place = Place::new();
+    let mut up = Up::start_as(&place, "server", &[]).await;
+    let file = place.join("thousand.json");
+    fs::write(&file, thousand().to_string()).unwrap();
+    place.run(&["template", "load", file.as_str()]).await.expect(0);
+    let began = tokio::time::Instant::now();
+    assert_eq!(post_thousand(&up, "0").await.unwrap()["count"], 1_000);
+    let whole = began.elapsed();
+    let (mut all, mut none) = (1, 0);
+    for point in 0..POINTS {
+        let build = (point + 1).to_string();
+        // From the first byte of the request to beyond the usual end of the post.
+        let pause = whole * point * 5 / (POINTS * 4);
+        let (posted, ended) = tokio::join!(post_thousand(&up, &build), async {
+            tokio::time::sleep(pause).await;
+            rustix::process::kill_process(
+                rustix::process::Pid::from_raw(i32::try_from(up.pid()).unwrap()).unwrap(),
+                rustix::process::Signal::KILL,
+            )
+        });
+        ended.unwrap();
+        up.end_by(rustix::process::Signal::KILL).await;
+        up = Up::start_as(&place, "server", &[]).await;
+        let path = format!("/api/v1/jobs?build={build}&limit=10000");
+        let list: Value = up.request(Method::GET, &path).send().await.unwrap().json().await.unwrap();
+        let jobs = list["jobs"].as_array().unwrap();
+        let runs = up.get(&format!("products?build={build}")).await["products"].as_array().unwrap().clone();
+        assert!(matches!(jobs.len(), 0 | 1_000), "killed after {pause:?}: {} jobs", jobs.len());
+        assert_eq!(runs.len(), jobs.len() / 1_000, "killed after {pause:?}: {runs:?}");
+        if posted.is_some_and(|posted| posted["count"] == 1_000) {
+            assert_eq!(jobs.len(), 1_000, "it had answered");
+        }
+        if jobs.is_empty() {
+            none += 1;
+        } else {
+            all += 1;
+            let ids: Vec<_> = jobs.iter().map(|job| job["id"].clone()).collect();
+            assert_eq!(runs[0]["jobs"], json!(ids), "killed after {pause:?}");
+        }
+    }
+    assert!(none > 0, "no kill came before the end of a post: {all} of {}", POINTS + 1);
+    // It goes on as if nothing had been.
+    assert_eq!(post_thousand(&up, "last").await.unwrap()["count"], 1_000);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn two_operators_restart_one_cluster_at_once() {
+    let place = Place::new();
+    let up = Up::start(&place, &["--slots", "2"]).await;
+    let clients = Clients::of(&place, "operator").await;
+    let cluster = [
+        "-X",
+        "POST",
+        "jobs",
+        "TEST:a=server",
+        "BACKEND:a=dummy",
+        "DUMMY_RESULT:a=failed",
+        "TEST:b=client",
+        "BACKEND:b=dummy",
+        "DUMMY_RESULT:b=failed",
+        "_PARALLEL:b=a",
+        "TEST:c=after",
+        "BACKEND:c=dummy",
+        "_START_AFTER:c=a",
+    ];
+    let posted = clients.api(&up, &cluster).await;
+    let ids = ["a", "b", "c"].map(|suffix| posted["ids"][suffix].as_i64().unwrap());
+    for id in ids {
+        up.wait(id).await;
+    }
+    let restart = |id: i64| {
+        let (path, clients, up) = (format!("jobs/{id}/restart"), &clients, &up);
+        async move { clients.api(up, &["-X", "POST", &path]).await }
+    };
+    // Each names another job of the cluster.
+    let (first, second, third) = tokio::join!(restart(ids[0]), restart(ids[1]), restart(ids[0]));
+    let list = clients.api(&up, &["jobs"]).await;
+    let jobs = list["jobs"].as_array().unwrap();
+    assert_eq!(jobs.len(), 6, "{first} {second} {third} {list}");
+    for (place, id) in ids.iter().enumerate() {
+        let clones: Vec<_> = jobs.iter().filter(|job| job["origin_id"] == *id).collect();
+        assert_eq!(clones.len(), 1, "job {id} (number {place}) was cloned {} times", clones.len());
+        let old = jobs.iter().find(|job| job["id"] == *id).unwrap();
+        assert_eq!(old["clone_id"], clones[0]["id"]);
+    }
+    for job in jobs {
+        up.wait(job["id"].as_i64().unwrap()).await;
+    }
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_clone_from_a_server_that_is_gone_makes_nothing() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let (up, other) = (Up::start(&place, &[]).await, Up::start(&elsewhere, &[]).await);
+    let gone = up.url.clone();
+    up.stop().await;
+    let there = Clients::of(&elsewhere, "operator").await;
+    let arguments = ["--skip-download", "--from", &gone, "--host", &other.url, "1"];
+    let ended = there.run("openqa-clone-job", &arguments).await;
+    assert_ne!(ended.code, Some(0), "{}", ended.stdout);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains("refused") || said.contains("failed") || said.contains("Connection"), "{said}");
+    // And one of a job that there is not, or to a server that is gone.
+    let ended = there
+        .run("openqa-clone-job", &["--skip-download", "--from", &other.url, "--host", &other.url, "7"])
+        .await;
+    assert_ne!(ended.code, Some(0), "{}", ended.stdout);
+    assert!(format!("{}{}", ended.stdout, ended.stderr).contains("Job does not exist"), "{}", ended.stderr);
+    assert_eq!(there.api(&other, &["jobs"]).await["jobs"], json!([]));
+    let mut command = elsewhere.assay(&["job", "clone", "1"]);
+    command.env("ASSAY_SERVER", &gone);
+    elsewhere.run_command(command).await.expect(3).says("does not answer");
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn templates_with_everything_wrong_are_told_at_once() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    loaded(&place, &up).await;
+    let yaml = "defaults:\n  x86_64:\n    machine: 64bitt\n    priority: many\nproducts:\n  f:\n    distri: fedora\n    \
+                flavor: universal\n    version: '*'\nscenarios:\n  x86_64:\n    f:\n    - instal\n    - update:\n        \
+                settings:\n          NUMBER: 5\n          lower: 'x'\n    g:\n    - install\n";
+    let file = place.join("wrong.yaml");
+    fs::write(&file, yaml).unwrap();
+    let ended = place.run(&["template", "check", "--group", "wrong", file.as_str()]).await;
+    ended.expect(2);
+    for (line, word) in
+        [(3, "64bitt"), (4, "priority"), (13, "instal"), (16, "NUMBER"), (17, "lower"), (18, "g")]
+    {
+        let place = format!("wrong.yaml:{line}:");
+        let found = ended.stderr.lines().any(|said| said.contains(&place) && said.contains(word));
+        assert!(found, "line {line} ({word}) is not named:\n{}", ended.stderr);
+    }
+    assert!(
+        ended.stderr.contains("64bit") && ended.stderr.contains("install"),
+        "what was meant: {}",
+        ended.stderr
+    );
+    // A circle is found when it is posted, with its path; what is not in it is made.
+    let circle = json!({
+        "TestSuites": [
+            {"name": "one", "settings": [{"key": "START_AFTER_TEST", "value": "two"}]},
+            {"name": "two", "settings": [{"key": "START_AFTER_TEST", "value": "three"}]},
+            {"name": "three", "settings": [{"key": "START_AFTER_TEST", "value": "one"}]},
+        ],
+        "JobTemplates": ["one", "two", "three"].map(|suite| json!({
+            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 50, "test_suite": {"name": suite},
+            "product": {"arch": "x86_64", "distri": "fedora", "flavor": "universal", "version": "*"},
+        })),
+    });
+    let file = place.join("circle.json");
+    fs::write(&file, circle.to_string()).unwrap();
+    place.run(&["template", "load", file.as_str()]).await.expect(0);
+    let posted =
+        place.run(&[&["product", "post", "--json", "BUILD=9"], &PRODUCT[..]].concat()).await.expect(0).json();
+    assert_eq!(posted["jobs"].as_array().unwrap().len(), 2, "{posted}");
+    let failed = posted["failed"].to_string();
+    assert!(failed.contains("one") && failed.contains("→"), "{failed}");
     up.stop().await;
 }

@@ -486,6 +486,89 @@ async fn a_team_reads_its_builds_and_starts_a_job_anew() {
     up.stop().await;
 }
 
+/// Where a point of the picture is in the window.
+async fn on_canvas(browser: &Browser, x: i64, y: i64) -> (i64, i64) {
+    let expression = format!(
+        "(() => {{ const c = document.getElementById('canvas'), b = c.getBoundingClientRect(); \
+         return [b.left + {x} / c.viewBox.baseVal.width * b.width, b.top + {y} / c.viewBox.baseVal.height * b.height]; }})()"
+    );
+    let at = browser.eval(&expression).await;
+    let whole = |index: usize| format!("{:.0}", at[index].as_f64().unwrap()).parse().unwrap();
+    (whole(0), whole(1))
+}
+
+const AREA: &str = "[...document.querySelectorAll('#areas tr:first-child input[type=number]')].slice(0, 4).map(input => Number(input.value))";
+
+#[tokio::test]
+async fn a_needle_is_drawn_tried_and_committed() {
+    let place = Place::new();
+    let up = Up::start(&place, &["--trust-loopback"]).await;
+    let job = failing_grub(&place, &up).await;
+    let suite = place.join("s");
+    let git = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new("git");
+        command.args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(arguments);
+        command.current_dir(&suite);
+        place.run_command(command).await.expect(0).stdout.clone()
+    };
+    git(&["init", "-q"]).await;
+    git(&["add", "-A"]).await;
+    git(&["commit", "-qm", "tests"]).await;
+
+    let browser = Browser::start(&place, true).await;
+    browser.resize(1400, 1000).await;
+    browser.open(&format!("{}/jobs/{job}", up.url)).await;
+    let step = browser.eval("document.querySelector('a.step:has(svg rect.miss)').getAttribute('href')").await;
+    browser.open(&format!("{}{}", up.url, step.as_str().unwrap())).await;
+    browser.click("a[href$='/edit']").await;
+    browser.until("document.querySelector('.canvas img')?.naturalWidth > 0").await;
+    assert_eq!(browser.eval("document.getElementById('tags').value").await, "grub-menu");
+
+    // An area is drawn; the screen it was drawn on matches it, and so is said of the scenario's other screens.
+    let (from, to) = (on_canvas(&browser, 10, 10).await, on_canvas(&browser, 200, 60).await);
+    browser.drag(from, to).await;
+    browser.until("document.querySelectorAll('#preview li .good').length > 0").await;
+    let drawn = browser.eval(AREA).await;
+    let near = |index: usize, wanted: f64| (drawn[index].as_f64().unwrap() - wanted).abs() <= 3.0;
+    assert!(near(0, 10.0) && near(1, 10.0) && near(2, 190.0) && near(3, 50.0), "{drawn}");
+    fits(&browser, "needle").await;
+    light_and_dark(&browser, "needle").await;
+    browser.resize(1400, 1000).await;
+
+    // It is moved by pointer, and by keys to the pixel.
+    let (from, to) = (on_canvas(&browser, 100, 30).await, on_canvas(&browser, 120, 40).await);
+    browser.drag(from, to).await;
+    browser.until(&format!("{AREA}[0] > {} + 15", drawn[0])).await;
+    let moved = browser.eval(AREA).await;
+    browser.eval("document.querySelector('#canvas g').focus()").await;
+    browser.press(&[keys::RIGHT, keys::RIGHT, keys::DOWN]).await;
+    let (x, y) = (moved[0].as_i64().unwrap() + 2, moved[1].as_i64().unwrap() + 1);
+    browser.until(&format!("{AREA}.join() === '{x},{y},{},{}'", moved[2], moved[3])).await;
+
+    // The areas of a needle that nearly matched are taken over.
+    browser.eval("(() => { const from = document.getElementById('from'); from.value = from.options[1].value; from.dispatchEvent(new Event('change')); })()").await;
+    browser.until(&format!("{AREA}.join() !== '{x},{y},{},{}'", moved[2], moved[3])).await;
+    browser.eval("(() => { const name = document.getElementById('name'); name.value = 'grub-new'; document.getElementById('message').value = 'a new look'; })()").await;
+    browser.click("#editor button.primary").await;
+    browser.until("document.getElementById('said').innerText.startsWith('Saved grub-new in commit')").await;
+    let log = git(&["log", "-1", "--format=%s", "--name-only"]).await;
+    let lines: Vec<_> = log.split_whitespace().collect();
+    assert_eq!(lines, ["a", "new", "look", "needles/grub-new.json", "needles/grub-new.png"]);
+    let needle: serde_json::Value =
+        serde_json::from_slice(&fs::read(suite.join("needles/grub-new.json")).unwrap()).unwrap();
+    assert_eq!(needle["tags"], json!(["grub-menu"]));
+    // The same name again is refused unless one says so.
+    browser.eval("document.getElementById('message').value = 'again'").await;
+    browser.click("#editor button.primary").await;
+    browser.until("document.getElementById('said').className === 'fails'").await;
+    assert!(browser.text("#said").await.contains("There is a needle grub-new already"));
+    let mut complaints = browser.complaints().await;
+    complaints.retain(|said| !said.contains("409"));
+    assert_eq!(complaints, [""; 0]);
+    browser.quit().await;
+    up.stop().await;
+}
+
 #[tokio::test]
 async fn templates_are_checked_as_one_types() {
     let place = Place::new();

@@ -51,7 +51,7 @@ enum Command {
     Up(cmd::up::Up),
     /// Start the server alone.
     Server(cmd::up::Server),
-    /// Start a worker for a server.
+    /// Start a worker for a server; list, drain or forget those that there are.
     Worker(cmd::worker::Worker),
     /// Run a test directory here, without a server.
     Run(cmd::run::Run),
@@ -117,10 +117,12 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    start_logging(
-        cli.common.verbose,
-        matches!(cli.command, Command::Up(_) | Command::Server(_) | Command::Worker(_)),
-    );
+    let service = match &cli.command {
+        Command::Up(_) | Command::Server(_) => true,
+        Command::Worker(worker) => worker.is_service(),
+        _ => false,
+    };
+    start_logging(cli.common.verbose, service);
     match dispatch(cli) {
         Ok(code) => code.into(),
         Err(error) => {
@@ -171,4 +173,54 @@ fn start_logging(verbose: u8, service: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ASSAY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        let path = format!("{path} {}", command.get_name());
+        let visible: Vec<_> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+        if visible.is_empty() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            found.push((path.trim().to_owned(), help));
+        }
+        for one in visible {
+            leaves(one, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_command_shows_how_it_is_used() {
+        Cli::command().debug_assert();
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        let bare: Vec<_> =
+            found.iter().filter(|(_, help)| !help.contains("Example")).map(|(path, _)| path).collect();
+        assert!(bare.is_empty(), "without an example: {bare:#?}");
+        let wanted = [
+            "assay product post",
+            "assay product plan",
+            "assay product list",
+            "assay job restart",
+            "assay job clone",
+            "assay job cancel",
+            "assay job why",
+            "assay job prio",
+            "assay job comment",
+            "assay template load",
+            "assay template dump",
+            "assay template check",
+            "assay asset list",
+            "assay worker list",
+            "assay worker drain",
+            "assay key create",
+            "assay key revoke",
+        ];
+        for path in wanted {
+            assert!(found.iter().any(|(there, _)| there == path), "there is no {path}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use camino::Utf8Path;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -31,6 +31,24 @@ pub struct NoAnswer {
     pub why: String,
     /// The request may have got there.
     pub sent: bool,
+}
+
+/// The body of an answer as it arrives.
+#[derive(Debug)]
+pub struct Pieces(Incoming);
+
+impl Pieces {
+    /// The next piece; `None` at the end. An end before everything has come is an error.
+    pub async fn next(&mut self) -> Option<Result<Bytes, NoAnswer>> {
+        loop {
+            let frame = self.0.frame().await?;
+            match frame.map(|frame| frame.into_data()) {
+                Ok(Ok(data)) => return Some(Ok(data)),
+                Ok(Err(_)) => {} // trailers
+                Err(error) => return Some(Err(NoAnswer { why: chain(&error), sent: true })),
+            }
+        }
+    }
 }
 
 /// A client with its pool of connections.
@@ -93,14 +111,20 @@ impl Http {
         Ok(Answer { status: answer.status(), body })
     }
 
-    /// Sends any request and reads the whole answer; a redirect is an answer too. Deadlines are the caller's.
-    pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
+    /// Sends any request; the body of the answer comes in pieces. A redirect is an answer too. Deadlines are the
+    /// caller's.
+    pub async fn open(&self, request: Request<Vec<u8>>) -> Result<Response<Pieces>, NoAnswer> {
         let mut request = request.map(|body| Full::new(Bytes::from(body)));
         request.headers_mut().insert("user-agent", HeaderValue::from_static("assay"));
         let answer = self.client.request(request).await;
         let answer = answer.map_err(|error| NoAnswer { sent: !error.is_connect(), why: chain(&error) })?;
-        let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, self.longest_answer).collect().await;
+        Ok(answer.map(Pieces))
+    }
+
+    /// Sends any request and reads the whole answer; a redirect is an answer too. Deadlines are the caller's.
+    pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
+        let (parts, body) = self.open(request).await?.into_parts();
+        let body = Limited::new(body.0, self.longest_answer).collect().await;
         let body = body.map_err(|error| NoAnswer { why: chain(error.as_ref()), sent: true })?.to_bytes();
         Ok(Response::from_parts(parts, body.into()))
     }

@@ -2,6 +2,7 @@
 
 use crate::ids::{AttemptId, ConnectionId, GroupId, JobId, ProductRunId, WorkerName};
 use crate::outcome::Outcome;
+use crate::product::{Download, files};
 use crate::reason::{FenceReason, HelloRefusal, Refusal};
 use crate::relations::{ParentRef, Relation};
 use crate::rows::{Hold, JobRow, ProductRun, Row};
@@ -41,6 +42,13 @@ pub enum Input {
     },
     /// What takes the place of open jobs makes them obsolete, without a post of a product.
     Obsolete(Obsolete),
+    /// What a job is held for could not be had yet; it will be tried again.
+    FetchFails {
+        /// Which.
+        job: JobId,
+        /// Why, and when it is tried again.
+        why: String,
+    },
     /// What a job was held for is there, or cannot be had.
     Release {
         /// Which.
@@ -78,6 +86,18 @@ pub enum Input {
         job: JobId,
         /// Who, for the reason.
         by: String,
+    },
+    /// A worker finishes what it runs and gets nothing new, or gets work again.
+    Drain {
+        /// Which.
+        worker: WorkerName,
+        /// Who wants that; `None` ends it.
+        by: Option<String>,
+    },
+    /// A worker that is not connected and has nothing is taken off the list.
+    ForgetWorker {
+        /// Which.
+        worker: WorkerName,
     },
     /// A worker says hello on a new connection.
     Hello {
@@ -127,6 +147,24 @@ pub enum Input {
         /// What.
         question: Question,
     },
+    /// The test of an attempt asks beside its worker, and does not wait: what cannot be had now is [`Reply::No`].
+    AskNow {
+        /// Which attempt.
+        held: Held,
+        /// What.
+        question: Question,
+    },
+    /// A person ends a job as if it had come to this result.
+    SetDone {
+        /// Which.
+        job: JobId,
+        /// The result.
+        outcome: Outcome,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// For the gate.
     Gate(Box<crate::gate::io::Input>),
     /// Time has passed; see [`crate::state::State::next_deadline`]. Also the first input after a rebuild.
@@ -169,10 +207,14 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job that depends on nothing; `RETRY=` counts.
-    pub fn new(settings: Settings) -> Self {
+    /// A job that depends on nothing; `RETRY=` counts, and so do `ISO_URL` and its like, whose files it is held for.
+    pub fn new(mut settings: Settings) -> Self {
         let retries = crate::settings::retries(&settings);
-        Self { settings, retries, ..Self::default() }
+        files::name_downloads(&mut settings);
+        let names: BTreeSet<String> = files::downloads(&settings).map(|download| download.name).collect();
+        let hold = Hold::Assets { names: names.into_iter().collect(), trouble: None };
+        let hold = files::downloads(&settings).next().map(|_| hold);
+        Self { settings, retries, hold, ..Self::default() }
     }
 }
 
@@ -248,6 +290,8 @@ pub enum Answer {
     Restarted(RestartPlan),
     /// These jobs were made obsolete or stepped back.
     Obsoleted(Vec<JobId>),
+    /// To [`Input::AskNow`].
+    Reply(Box<Reply>),
     /// The job is cancelled.
     Cancelled,
     /// A worker has the job and has been told to stop it.
@@ -277,6 +321,13 @@ pub enum Effect {
     },
     /// Pages and waiters want to know.
     Notify(Change),
+    /// Fetch these files, unless they are there, and say what came of it with [`Input::Release`].
+    Fetch {
+        /// The job that is held for them.
+        job: JobId,
+        /// The files.
+        downloads: Vec<Download>,
+    },
     /// The attempt has ended; its streams grow no more and can be closed.
     AttemptEnded(AttemptId),
     /// For the gate's merger, lander, reporters and sources; rows, builds and notices have become effects of this kind.
@@ -395,6 +446,8 @@ impl Input {
             Self::PostJobs { jobs } | Self::PostProduct { jobs, .. } => parents(jobs),
             Self::Restart(request) => needs.clusters.extend(&request.jobs),
             Self::Ask { question: Question::JobInfo { job }, .. }
+            | Self::AskNow { question: Question::JobInfo { job }, .. }
+            | Self::SetDone { job, .. }
             | Self::ForceResult { job, .. }
             | Self::DeleteJob { job }
             | Self::Edit { job, .. }

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod ids;
 pub mod io;
 pub mod job;
+pub mod job_settings;
 pub mod knowledge;
 pub mod locks;
 pub mod outcome;

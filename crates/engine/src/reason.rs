@@ -69,6 +69,9 @@ pub enum WaitReason {
     Assets {
         /// Their names.
         names: Vec<String>,
+        /// Why that takes longer than it should.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
     },
     /// It runs, and its test waits for a lock that no job of its cluster has made.
     NoLock {
@@ -185,7 +188,10 @@ impl fmt::Display for WaitReason {
                      start another worker with that class"
                 )
             }
-            Self::Assets { names } => write!(f, "waits for its files to be fetched: {}", names.join(", ")),
+            Self::Assets { names, trouble } => {
+                write!(f, "waits for its files to be fetched: {}", names.join(", "))?;
+                trouble.as_ref().map_or(Ok(()), |trouble| write!(f, "; {trouble}"))
+            }
             Self::NoLock { lock, name } => {
                 write!(f, "its test waits for {lock} {name}, which no job of its cluster has made yet")
             }
@@ -277,6 +283,13 @@ pub enum EndReason {
         by: String,
         /// What it was.
         before: Outcome,
+        /// Why.
+        text: String,
+    },
+    /// A person has ended it with a result.
+    SetDone {
+        /// Who.
+        by: String,
         /// Why.
         text: String,
     },
@@ -377,6 +390,10 @@ impl fmt::Display for EndReason {
             Self::NotAvailable { what } => write!(f, "not started: {what}"),
             Self::Forced { by, before, text } => {
                 write!(f, "the result was {} and has been changed by {by}", before.openqa())?;
+                if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
+            }
+            Self::SetDone { by, text } => {
+                write!(f, "ended with this result by {by}")?;
                 if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
             }
         }
@@ -575,6 +592,18 @@ pub enum Refusal {
         /// Which.
         job: JobId,
     },
+    /// There is no such worker.
+    #[error("there is no worker {worker}")]
+    NoWorker {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// Only a worker that is not connected and has nothing can be forgotten.
+    #[error("worker {worker} is connected, or has jobs that have not ended")]
+    WorkerBusy {
+        /// Which.
+        worker: WorkerName,
+    },
     /// A restart that must not be.
     #[error("{0}")]
     Restart(#[from] crate::sched::restart::Refused),
@@ -603,7 +632,8 @@ impl EndReason {
             | Self::Restarted { .. }
             | Self::Obsoleted { .. }
             | Self::NotAvailable { .. }
-            | Self::Forced { .. } => false,
+            | Self::Forced { .. }
+            | Self::SetDone { .. } => false,
         }
     }
 }

@@ -2,27 +2,27 @@
 
 use crate::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp, WorkerName};
 use crate::job::{End, JobState};
+use crate::job_settings::JobSettings;
 use crate::locks::{ClusterId, ClusterLocks};
 use crate::reason::WaitReason;
 use crate::relations::Parent;
-use crate::settings::{ClassSet, Settings};
+use crate::settings::ClassSet;
 use crate::work::Phase;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRow {
     /// Its number.
     pub id: JobId,
-    /// See [`Settings::job_name`].
+    /// See [`crate::settings::Settings::job_name`].
     pub name: String,
     /// Lower is earlier.
     pub priority: i32,
     /// What a worker must offer to get it.
     pub classes: ClassSet,
     /// Its settings; never change.
-    pub settings: Arc<Settings>,
+    pub settings: JobSettings,
     /// The group it belongs to.
     pub group: Option<GroupId>,
     /// The post of a product that made it.
@@ -73,6 +73,9 @@ pub enum Hold {
     Assets {
         /// Their names.
         names: Vec<String>,
+        /// Why that takes longer than it should.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
     },
 }
 
@@ -149,6 +152,8 @@ pub struct WorkerRow {
     pub classes: ClassSet,
     /// Whether it is there.
     pub status: WorkerStatus,
+    /// Who has it finish what it runs and get nothing new.
+    pub drained_by: Option<String>,
 }
 
 /// Whether a worker is there.
@@ -236,6 +241,12 @@ pub struct ProductRun {
     pub failed: Vec<RunProblem>,
     /// What was left out, and why.
     pub left_out: Vec<RunProblem>,
+    /// Why nothing at all was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What it was posted for outside, for example `gh:pr:12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
 }
 
 /// Something that is to be said about a job of a product.
@@ -263,6 +274,8 @@ pub enum Row {
     Attempt(AttemptRow),
     /// A worker.
     Worker(WorkerRow),
+    /// A worker that is forgotten.
+    NoWorker(WorkerName),
     /// A queue.
     Queue(QueueRow),
     /// A cluster's locks.

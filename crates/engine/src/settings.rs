@@ -4,6 +4,7 @@ use crate::reason::BadJob;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// The priority of a job that names none; lower is earlier (as in openQA).
 pub const DEFAULT_PRIORITY: i32 = 50;
@@ -214,12 +215,13 @@ impl Settings {
 /// Worker classes, as a job needs them (all) or a worker offers them. Written with commas: `dummy,qemu_x86_64`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct ClassSet(BTreeSet<String>);
+pub struct ClassSet(Arc<BTreeSet<String>>);
 
 impl ClassSet {
     /// Reads a comma list; spaces around names and empty names do not count.
     pub fn parse(text: &str) -> Self {
-        Self(text.split(',').map(str::trim).filter(|class| !class.is_empty()).map(str::to_owned).collect())
+        let classes = text.split(',').map(str::trim).filter(|class| !class.is_empty());
+        Self(Arc::new(classes.map(str::to_owned).collect()))
     }
 
     /// True if every class of `needed` is here.
@@ -271,9 +273,12 @@ pub fn retries(settings: &Settings) -> u32 {
     number.unwrap_or(0_u32).min(MAX_RETRIES)
 }
 
+/// The setting by which a running test shows whose test it is; see `X-API-JobToken`.
+pub const JOB_TOKEN: &str = "JOBTOKEN";
+
 /// Settings with these names are never logged nor shown; only the worker gets their values. openQA's rule.
 pub fn is_secret_name(name: &str) -> bool {
-    name.starts_with("_SECRET_") || name.contains("PASSWORD")
+    name.starts_with("_SECRET_") || name.contains("PASSWORD") || name == JOB_TOKEN
 }
 
 /// What is shown instead of a secret.

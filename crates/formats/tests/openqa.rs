@@ -5,7 +5,7 @@ use assay_engine::product::{
 };
 use assay_formats::diagnostic::Diagnostic;
 use assay_formats::openqa::fif::GroupRules;
-use assay_formats::openqa::{Changes, GroupFile, Grouped, Known, fif, group, scenarios, tables};
+use assay_formats::openqa::{Changes, GroupFacts, GroupFile, Grouped, Known, fif, group, scenarios, tables};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -461,6 +461,7 @@ proptest! {
             media: media.into_iter().map(|(key, settings)| Medium { key, name: text.clone(), settings }).collect(),
             suites: suites.into_iter().map(|(name, (settings, description))| Suite { name, description, settings }).collect(),
             templates: templates.map(|template| Grouped { group: text.clone(), template }).collect(),
+            facts: vec![GroupFacts { name: text.clone(), parent: Some(text.clone()), description: None, sort_order: Some(7), numbers: [("keep_jobs_in_days".to_owned(), 9)].into() }],
             groups: vec![GroupFile { name: text, text: "products: {}\nscenarios: {}\n".into(), templates: Vec::new() }],
         });
     }

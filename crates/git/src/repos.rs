@@ -132,6 +132,7 @@ impl Repos {
             self.init(project, &path)?;
         }
         remove_torn(&path)?;
+        remove_locks(&path)?;
         let options = gix::open::Options::isolated();
         let objects = gix::ThreadSafeRepository::open_opts(path.as_std_path(), options).map_err(|error| {
             GitError::Damaged { project: project.clone(), text: error.to_string(), path: path.to_string() }
@@ -275,6 +276,26 @@ fn remove_torn(path: &Utf8Path) -> std::io::Result<()> {
         for object in fs_err::read_dir(shard.path())?.flatten() {
             if object.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
                 fs_err::remove_file(object.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the locks of references that a killed process has left: nobody else writes here, and none would go away by
+/// itself. Git's and gix's are files `NAME.lock` beside what they lock.
+fn remove_locks(path: &Utf8Path) -> std::io::Result<()> {
+    let is_lock = |entry: &fs_err::DirEntry| entry.file_name().to_string_lossy().ends_with(".lock");
+    for entry in fs_err::read_dir(path)?.flatten().filter(is_lock) {
+        fs_err::remove_file(entry.path())?;
+    }
+    let mut folders = vec![path.join("refs").into_std_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder)?.flatten() {
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if is_lock(&entry) {
+                fs_err::remove_file(entry.path())?;
             }
         }
     }

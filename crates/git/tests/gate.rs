@@ -304,6 +304,26 @@ fn git_fifo(path: &Utf8Path) {
 }
 
 #[test]
+fn locks_of_a_killed_server_do_not_outlive_it() {
+    let world = World::new();
+    let root = world.commit("refs/heads/master", &[], &files(&[("f", "1\n")]));
+    world.fetch();
+    let path = world.repos.path(&world.project).expect("it");
+    for lock in ["packed-refs.lock", "HEAD.lock", "refs/heads/master.lock", "refs/assay/receipts.lock"] {
+        fs_err::create_dir_all(path.join(lock).parent().expect("a folder")).expect("made");
+        fs_err::write(path.join(lock), "").expect("a lock");
+    }
+    world.commit("refs/heads/master", &[root], &files(&[("f", "2\n")]));
+    let fetch = |repos: &Repos| repos.fetch(&world.project, &[Refspec::branches()], LONG);
+    fetch(&world.repos).expect_err("the reference is locked");
+    // As after a restart.
+    let again = Repos::open(&world.dir.join("repos")).expect("it opens");
+    again.add(&world.project, Remote::new(world.upstream.as_str())).expect("added");
+    fetch(&again).expect("nothing is locked");
+    again.tidy(&world.project, Unused::Keep).expect("nor are the packed ones");
+}
+
+#[test]
 fn damage_is_named_and_what_power_loss_leaves_is_mended() {
     let world = World::new();
     let root = world.commit("refs/heads/master", &[], &files(&[("f", &lines(&[]))]));

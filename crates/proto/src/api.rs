@@ -14,6 +14,10 @@
 //! | `GET jobs/{id}/streams/{file}?attempt=N&follow=1` | the bytes; `Range` is understood; `follow` goes on until the attempt ends |
 //! | `GET blobs/{sha256}` | the bytes |
 //! | `GET workers` | [`WorkerList`] |
+//! | `POST workers/{name}/drain` ([`DrainWorker`]; operator) | [`WorkerList`] with this one |
+//! | `DELETE workers/{name}` (operator) | the name; only one that is not connected and has nothing |
+//! | `GET jobs/{id}/comments`, `POST jobs/{id}/comments` ([`NewComment`]; operator) | [`CommentList`]; `201` [`Comment`] |
+//! | `GET openapi.json` | this, for programs |
 //! | `GET events?job=ID` | server-sent events, each an [`Event`] |
 //! | `GET gate?pipeline=NAME` | [`gate::GateStatus`] |
 //! | `GET changes/{source}/{number}`, `GET changes/{number}` | [`gate::ChangeHistory`] |
@@ -47,6 +51,20 @@ pub mod restart;
 pub mod templates;
 
 use assay_engine::ids::JobId;
+
+/// The text of these modules: what the server's description of this API is made of.
+pub const SOURCES: [&str; 9] = [
+    include_str!("api.rs"),
+    include_str!("api/assets.rs"),
+    include_str!("api/events.rs"),
+    include_str!("api/gate.rs"),
+    include_str!("api/knowledge.rs"),
+    include_str!("api/people.rs"),
+    include_str!("api/products.rs"),
+    include_str!("api/restart.rs"),
+    include_str!("api/templates.rs"),
+];
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -217,6 +235,49 @@ pub struct Worker {
     pub jobs: Vec<JobId>,
     /// Last connection or disconnection.
     pub since: String,
+    /// Who has it finish what it runs and get nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained_by: Option<String>,
+}
+
+/// Whether a worker gets nothing new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainWorker {
+    /// True: it finishes what it runs. False: it gets work again.
+    pub drained: bool,
+}
+
+/// A comment to be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewComment {
+    /// Plain text with openQA's words: `boo#1`, `label:…`, `label:force_result:RESULT`, `flag:carryover`.
+    pub text: String,
+}
+
+/// A comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comment {
+    /// Its number.
+    pub id: i64,
+    /// Who wrote it.
+    pub author: String,
+    /// What it says.
+    pub text: String,
+    /// The bugs that it names.
+    pub bugs: Vec<String>,
+    /// When it was written.
+    pub created: String,
+    /// When it was last changed.
+    pub updated: String,
+}
+
+/// Answer to `GET jobs/{id}/comments`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommentList {
+    /// The first first.
+    pub comments: Vec<Comment>,
 }
 
 /// Something changed; the data of a server-sent event.

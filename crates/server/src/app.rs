@@ -47,6 +47,7 @@ pub(crate) struct App {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
+    pub(crate) downloads: crate::downloads::Downloads,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
@@ -58,6 +59,7 @@ pub(crate) struct App {
     pub(crate) live: LiveAttempts,
     pub(crate) closers: Closers,
     pub(crate) told: crate::told::Told,
+    pub(crate) searches: crate::api::openqa::Searches,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
     /// The loops for events outside.
@@ -148,7 +150,8 @@ impl App {
         // Another task may have been faster; with the spool gone this one would store that there are no streams.
         let closed = self.attempt(attempt).await?.is_some_and(|attempt| attempt.streams.is_some());
         if !closed {
-            let streams = self.spool.close(attempt).await?;
+            let mut streams = self.spool.close(attempt).await?;
+            self.list_blobs(&mut streams).await?;
             if !self.engine.closed(attempt, streams).await {
                 return Ok(());
             }

@@ -436,6 +436,7 @@ impl Driver {
                     Change::Gate(pipeline) => Event::Gate { pipeline: pipeline.to_string() },
                 }),
                 Effect::AttemptEnded(attempt) => self.app.close_streams(attempt),
+                Effect::Fetch { job, downloads } => self.app.downloads.want(job, downloads),
                 Effect::Gate(effect) => self.app.gate.carry_out(effect),
             }
         }
@@ -455,6 +456,10 @@ fn refused(refusal: &Refusal) -> Fault {
         | Refusal::Impossible(_)
         | Refusal::NoParent { .. }
         | Refusal::TooLate { .. } => (StatusCode::BAD_REQUEST, "Correct the settings and post again."),
+        Refusal::NoWorker { .. } => {
+            (StatusCode::NOT_FOUND, "`assay worker list` shows those that there are.")
+        }
+        Refusal::WorkerBusy { .. } => (StatusCode::CONFLICT, "Stop its process first."),
         Refusal::NoJob { .. } => (StatusCode::NOT_FOUND, "See the list of jobs for those that there are."),
         Refusal::StillOpen { .. } | Refusal::NotWaiting { .. } => {
             (StatusCode::CONFLICT, "Look at the job's page for how far it is.")
@@ -498,7 +503,12 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Edit { .. } => "edit job",
         Input::Obsolete(_) => "obsolete",
         Input::Release { .. } => "release",
+        Input::FetchFails { .. } => "fetch fails",
         Input::ForceResult { .. } => "force result",
+        Input::SetDone { .. } => "set done",
+        Input::AskNow { .. } => "ask now",
+        Input::ForgetWorker { .. } => "forget worker",
+        Input::Drain { .. } => "drain",
         Input::DeleteJob { .. } => "delete job",
         Input::Known { then, .. } => kind_of(then),
         Input::CancelJob { .. } => "cancel job",

@@ -26,6 +26,7 @@ mod assets;
 mod auth;
 mod catalog;
 mod datadir;
+mod downloads;
 mod driver;
 mod events;
 mod fault;
@@ -39,6 +40,7 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod retention;
 mod streams;
 mod templates;
 mod told;
@@ -259,6 +261,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let (hub, ends) = gate::Hub::new();
     let stop = shutdown.child_token();
     let tasks = TaskTracker::new();
+    let (downloads, wishes) = downloads::Downloads::new();
     let epoch = store.acquire_leadership().await?;
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
@@ -273,11 +276,13 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         blobs,
         spool,
         assets: assets::Assets::open(&config.data, store.clone())?,
+        downloads,
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
         closers: app::Closers::default(),
         told: told::Told::default(),
+        searches: api::openqa::Searches::default(),
         gate: hub,
         outside: events::Hub::new(),
         trouble: std::sync::Mutex::default(),
@@ -286,6 +291,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         shutdown: stop.clone(),
         tasks,
     });
+    let pauses =
+        config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
     let rows = driver::seeded(store.load().await?);
     app.assets.lead(epoch).await?;
@@ -298,6 +305,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     app.gate.publish(state.gate().snapshot());
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
+    app.tasks.spawn(retention::watch(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -306,6 +314,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let outside = plan.events();
     gate::start(&app, plan, ends, &url);
     events::start(&app, outside, epoch)?;
+    app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {

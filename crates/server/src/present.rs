@@ -76,7 +76,7 @@ impl App {
             result: row.state.end().map_or("none", |end| end.outcome.openqa()).into(),
             reason: reason_of(job),
             priority: row.priority,
-            settings: (row.settings.0.iter())
+            settings: (row.settings.iter())
                 .map(|(key, setting)| {
                     let shown = |value: &str| if is_secret_name(key) { COVERED } else { value }.to_owned();
                     let over = setting.over.iter().map(|(from, value)| (from.to_string(), shown(value)));
@@ -86,7 +86,7 @@ impl App {
                         origin: setting.from.to_string(),
                         over: over.collect(),
                     };
-                    (key.clone(), told)
+                    (key.to_owned(), told)
                 })
                 .collect(),
             created: rfc3339(row.created_at),
@@ -105,7 +105,11 @@ impl App {
         attempt: &StoredAttempt,
     ) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
         if let Some(streams) = &attempt.streams {
-            return Ok(streams.iter().map(|(name, blob)| (name.clone(), blob.size)).collect());
+            return Ok(streams
+                .iter()
+                .filter(|(name, _)| crate::retention::is_shown(name))
+                .map(|(name, blob)| (name.clone(), blob.size))
+                .collect());
         }
         let mut sizes = std::collections::BTreeMap::new();
         for stream in Stream::ALL {
@@ -150,6 +154,7 @@ impl App {
                 slots: row.slots,
                 classes: row.classes.iter().map(str::to_owned).collect(),
                 since: rfc3339(since),
+                drained_by: row.drained_by,
                 version: row.version,
                 name,
             }

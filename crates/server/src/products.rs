@@ -23,6 +23,12 @@ pub(crate) struct Posted {
     pub(crate) plan: Plan,
 }
 
+/// A post that was refused: nothing was made but its row.
+pub(crate) struct NotPosted {
+    pub(crate) run: ProductRunId,
+    pub(crate) plan: Plan,
+}
+
 /// The catalog as the planner wants it.
 pub(crate) fn for_planning(catalog: &Catalog) -> product::Catalog {
     let mut planned = product::Catalog::default();
@@ -119,12 +125,12 @@ impl App {
         product::plan(&for_planning(&self.library.now()), request)
     }
 
-    /// Posts a product: everything, or nothing. A plan that is refused is the error.
+    /// Posts a product: everything, or nothing. A plan that is refused is the error; that it was posted is noted.
     pub(crate) async fn post_product(
         &self,
         request: &Request,
         by: &str,
-    ) -> Result<Result<Posted, Plan>, Fault> {
+    ) -> Result<Result<Posted, NotPosted>, Fault> {
         self.post_planned(self.plan_product(request), request, by).await
     }
 
@@ -140,15 +146,13 @@ impl App {
         mut plan: Plan,
         request: &Request,
         by: &str,
-    ) -> Result<Result<Posted, Plan>, Fault> {
-        if plan.refused.is_some() {
-            return Ok(Err(plan));
-        }
+    ) -> Result<Result<Posted, NotPosted>, Fault> {
         let spared = match &plan.old_builds {
-            Some(obsolete) => self.spared(obsolete).await?,
-            None => BTreeSet::new(),
+            Some(obsolete) if plan.refused.is_none() => self.spared(obsolete).await?,
+            _ => BTreeSet::new(),
         };
         match self.engine.ask(plan.take_input(request, by, spared)).await? {
+            Answer::Product { run, .. } if plan.refused.is_some() => Ok(Err(NotPosted { run, plan })),
             Answer::Product { run, jobs, .. } => Ok(Ok(Posted { run, jobs, plan })),
             other => {
                 tracing::error!(answer = ?other, "the engine gave an answer to another question");

@@ -1,12 +1,48 @@
 //! Templates from files: what a file says, put into the catalog.
 
+use crate::api::openqa::scheduling::yaml_of;
 use crate::catalog::{Catalog, Draft};
 use crate::products::for_planning;
 use assay_engine::product::Template;
-use assay_formats::openqa::{Changes, Known};
-use assay_store::{CatalogRow, EntryKind, Group, JobTemplate, Machine, Product, TestSuite};
+use assay_engine::settings::{COVERED, is_secret_name};
+use assay_formats::openqa::{Changes, GroupFacts, Known};
+use assay_store::{
+    CatalogRow, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap,
+    TestSuite,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Covers the secrets among settings; true if there were some.
+pub(crate) fn cover(settings: &mut SettingsMap) -> bool {
+    let mut any = false;
+    for (key, value) in settings.iter_mut().filter(|(key, _)| is_secret_name(key)) {
+        any |= !key.is_empty();
+        COVERED.clone_into(value);
+    }
+    any
+}
+
+/// Whether a text may have the names of secrets in it.
+pub(crate) fn names_secrets(text: &str) -> bool {
+    text.contains("_SECRET_") || text.contains("PASSWORD")
+}
+
+/// What somebody has read who may not see secrets is no template to be loaded: the secrets would be lost.
+pub(crate) fn not_covered<'s>(all: impl IntoIterator<Item = &'s SettingsMap>) -> Result<(), String> {
+    let covered = |settings: &&SettingsMap| {
+        settings
+            .iter()
+            .find(|(key, value)| is_secret_name(key) && *value == COVERED)
+            .map(|(key, _)| key.clone())
+    };
+    match all.into_iter().find_map(|settings| covered(&settings)) {
+        Some(key) => Err(format!(
+            "{key} has the value {COVERED}, which only covers a secret; give the secret, or take what an operator dumps"
+        )),
+        None => Ok(()),
+    }
+}
 
 /// What the catalog has, for files that name it.
 pub(crate) fn known(catalog: &Catalog) -> Known {
@@ -113,6 +149,12 @@ impl Counts {
 
 /// Puts everything that a file says into the catalog; what is there of the same name is changed.
 pub(crate) fn load(draft: &mut Draft, changes: &Changes) -> Result<Counts, Vec<String>> {
+    let own = (changes.machines.iter().map(|one| &one.settings))
+        .chain(changes.suites.iter().map(|one| &one.settings))
+        .chain(changes.media.iter().map(|one| &one.settings))
+        .chain(changes.templates.iter().map(|one| &one.template.settings))
+        .chain(changes.groups.iter().flat_map(|file| &file.templates).map(|one| &one.settings));
+    not_covered(own).map_err(|why| vec![why])?;
     let mut counts = Counts::default();
     for machine in &changes.machines {
         let before = draft.catalog.machine_named(&machine.name).cloned();
@@ -147,8 +189,57 @@ pub(crate) fn load(draft: &mut Draft, changes: &Changes) -> Result<Counts, Vec<S
         let before = before.map(|row| CatalogRow::Product(Product::clone(&row)));
         counts.put(draft, before, CatalogRow::Product(row));
     }
+    for facts in &changes.facts {
+        load_facts(draft, facts, &mut counts)?;
+    }
     load_templates(draft, changes, &mut counts)?;
     Ok(counts)
+}
+
+/// What a group keeps, and where it stands.
+fn load_facts(draft: &mut Draft, facts: &GroupFacts, counts: &mut Counts) -> Result<(), Vec<String>> {
+    let parent = match &facts.parent {
+        None => None,
+        Some(name) => {
+            let there = draft.catalog.parents.values().find(|parent| parent.name == *name);
+            Some(if let Some(parent) = there {
+                parent.id
+            } else {
+                let id = draft.new_id(EntryKind::ParentGroup);
+                let parent = ParentGroup { id, name: name.clone(), ..ParentGroup::default() };
+                draft.put(CatalogRow::ParentGroup(parent));
+                id
+            })
+        }
+    };
+    let there = draft.catalog.group_named(&facts.name).map(|group| Group::clone(group));
+    let id = there.as_ref().map_or_else(|| draft.new_id(EntryKind::Group), |group| group.id);
+    let properties = serde_json::to_value(&facts.numbers)
+        .and_then(serde_json::from_value::<GroupProperties>)
+        .map_err(|error| vec![format!("group {:?}: {error}", facts.name)])?;
+    let group = Group {
+        id,
+        parent,
+        name: facts.name.clone(),
+        description: facts.description.clone(),
+        sort_order: facts.sort_order,
+        template: there.as_ref().and_then(|group| group.template.clone()),
+        properties,
+    };
+    counts.put(draft, there.map(CatalogRow::Group), CatalogRow::Group(group));
+    Ok(())
+}
+
+fn facts_of(catalog: &Catalog, group: &Group) -> GroupFacts {
+    let said = serde_json::to_value(&group.properties).unwrap_or_default();
+    let said = said.as_object().into_iter().flatten();
+    GroupFacts {
+        name: group.name.clone(),
+        parent: group.parent.and_then(|id| catalog.parents.get(&id)).map(|parent| parent.name.clone()),
+        description: group.description.clone(),
+        sort_order: group.sort_order,
+        numbers: said.filter_map(|(key, value)| Some((key.clone(), value.as_i64()?))).collect(),
+    }
 }
 
 /// The group of that name, made if there is none.
@@ -196,8 +287,29 @@ fn load_templates(draft: &mut Draft, changes: &Changes, counts: &mut Counts) -> 
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
-/// Everything that the catalog has, as a file says it.
-pub(crate) fn all(catalog: &Catalog) -> Changes {
+/// Everything that the catalog has, as a file says it; without secrets their values are covered.
+pub(crate) fn all(catalog: &Catalog, secrets: bool) -> Changes {
+    let mut changes = everything(catalog);
+    if secrets {
+        return changes;
+    }
+    let own = (changes.machines.iter_mut().map(|one| &mut one.settings))
+        .chain(changes.suites.iter_mut().map(|one| &mut one.settings))
+        .chain(changes.media.iter_mut().map(|one| &mut one.settings))
+        .chain(changes.templates.iter_mut().map(|one| &mut one.template.settings))
+        .chain(changes.groups.iter_mut().flat_map(|file| &mut file.templates).map(|one| &mut one.settings));
+    for settings in own {
+        cover(settings);
+    }
+    for file in &mut changes.groups {
+        if let Some(group) = catalog.group_named(&file.name) {
+            file.text = yaml_of(catalog, group, false);
+        }
+    }
+    changes
+}
+
+fn everything(catalog: &Catalog) -> Changes {
     let planned = for_planning(catalog);
     let mut changes = Changes {
         machines: planned.machines.into_values().collect(),
@@ -221,6 +333,7 @@ pub(crate) fn all(catalog: &Catalog) -> Changes {
             changes.templates.push(assay_formats::openqa::Grouped { group: named.name.clone(), template });
         }
     }
+    changes.facts = catalog.groups.values().map(|group| facts_of(catalog, group)).collect();
     for (id, group) in with_yaml {
         changes.groups.push(assay_formats::openqa::GroupFile {
             name: group.name.clone(),

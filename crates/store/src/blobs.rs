@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncSeek};
 
 /// A SHA-256 as 64 lower-case hex digits. Nothing else ever becomes a blob's file name.
@@ -108,6 +109,12 @@ pub trait Blobs: Send + Sync {
 
     /// All bytes of a blob, checked against its name; [`StoreError::Damaged`] if they have changed.
     async fn get_verified(&self, sha: Sha256) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// It is wanted again: it was not idle until now. False if there is no such blob.
+    async fn keep(&self, sha: Sha256) -> Result<bool, StoreError>;
+
+    /// Removes a blob that has not been stored nor wanted again for so long; false if it stays or is not there.
+    async fn remove_idle(&self, sha: Sha256, idle: Duration) -> Result<bool, StoreError>;
 
     /// An error if blobs cannot be stored now, found by beginning one that is not finished.
     async fn check_writable(&self) -> Result<(), StoreError>;
@@ -229,6 +236,7 @@ impl LocalWriter {
         let blob = BlobRef { sha256, size: self.size };
         let place = |this: &mut Self| -> std::io::Result<()> {
             if fs::metadata(&path).is_ok_and(|there| there.len() == blob.size) {
+                touch(&path)?;
                 // It may have been renamed by a process that died before the next line.
                 return disk::sync_dir(&shelf);
             }
@@ -268,6 +276,13 @@ impl LocalWriter {
             }
         }
     }
+}
+
+/// Makes it as young as if it were stored now.
+fn touch(path: &Utf8Path) -> std::io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path.as_str(), &times, rustix::fs::AtFlags::empty())?)
 }
 
 #[async_trait::async_trait]
@@ -317,6 +332,34 @@ impl Blobs for LocalBlobs {
             Ok(OpenBlob { size, reader: Box::new(file) })
         };
         open.await.map_or_else(absent, |blob| Ok(Some(blob)))
+    }
+
+    async fn keep(&self, sha: Sha256) -> Result<bool, StoreError> {
+        let path = self.path(sha);
+        disk::blocking(move || match touch(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::File(error)),
+        })
+        .await
+    }
+
+    async fn remove_idle(&self, sha: Sha256, idle: Duration) -> Result<bool, StoreError> {
+        let path = self.path(sha);
+        disk::blocking(move || {
+            let remove = || -> std::io::Result<bool> {
+                let since = fs::metadata(&path)?.modified()?.elapsed().unwrap_or_default();
+                if since >= idle {
+                    fs::remove_file(&path)?;
+                }
+                Ok(since >= idle)
+            };
+            match remove() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                removed => removed.map_err(StoreError::File),
+            }
+        })
+        .await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {

@@ -12,7 +12,6 @@ use assay_engine::settings::ClassSet;
 use assay_engine::work::Phase;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 
 /// A row's values, taken one after the other.
 pub(crate) struct Fields {
@@ -224,7 +223,7 @@ pub(crate) fn job_values(job: &JobRow) -> Result<Vec<Value>, StoreError> {
         job.name.as_str().into(),
         i64::from(job.priority).into(),
         job.classes.to_string().into(),
-        json("jobs", &*job.settings)?.into(),
+        json("jobs", &job.settings)?.into(),
         job.state.word().word().into(),
         json("jobs", &job.state)?.into(),
         word(end.map(|end| end.outcome.openqa())),
@@ -264,7 +263,7 @@ pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
         name: fields.text()?,
         priority: fields.unsigned()?,
         classes: ClassSet::parse(&fields.text()?),
-        settings: Arc::new(fields.json()?),
+        settings: fields.json()?,
         state: fields.json()?,
         created_at: fields.time()?,
         started_at: fields.optional_time()?,
@@ -329,7 +328,7 @@ pub(crate) fn parent_values(job: &JobRow) -> impl Iterator<Item = Vec<Value>> + 
 
 pub(crate) const RUNS: Upsert = Upsert {
     table: "product_runs",
-    columns: "id, distri, version, flavor, arch, build, created_at, jobs, obsoleted, body",
+    columns: "id, distri, version, flavor, arch, build, created_at, jobs, obsoleted, body, webhook",
     key: "id",
     changing: &["created_at"],
     same: Some(("created_at", "product_runs.created_at = excluded.created_at")),
@@ -348,6 +347,7 @@ pub(crate) fn run_values(run: &ProductRunRow) -> Result<Vec<Value>, StoreError> 
         json("product_runs", &run.jobs)?.into(),
         json("product_runs", &run.obsoleted)?.into(),
         json("product_runs", &run.run)?.into(),
+        Value::Text(run.run.webhook.clone()),
     ])
 }
 
@@ -431,9 +431,9 @@ pub(crate) fn save_streams(attempt: AttemptId, streams: &Streams) -> Result<Stat
 
 pub(crate) const WORKERS: Upsert = Upsert {
     table: "workers",
-    columns: "name, instance, host, version, slots, classes, status",
+    columns: "name, instance, host, version, slots, classes, status, drained_by",
     key: "name",
-    changing: &["instance", "host", "version", "slots", "classes", "status"],
+    changing: &["instance", "host", "version", "slots", "classes", "status", "drained_by"],
     same: None,
 };
 
@@ -446,6 +446,7 @@ pub(crate) fn worker_values(worker: &WorkerRow) -> Result<Vec<Value>, StoreError
         i64::from(worker.slots).into(),
         worker.classes.to_string().into(),
         json("workers", &worker.status)?.into(),
+        Value::Text(worker.drained_by.clone()),
     ])
 }
 
@@ -459,6 +460,7 @@ pub(crate) fn worker(row: Vec<Value>) -> Result<WorkerRow, StoreError> {
         slots: fields.unsigned()?,
         classes: ClassSet::parse(&fields.text()?),
         status: fields.json()?,
+        drained_by: fields.optional_text()?,
     })
 }
 

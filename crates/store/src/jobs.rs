@@ -27,7 +27,7 @@ impl Select {
         let _ = write!(self.sql, "${}", self.values.len());
     }
 
-    fn compare(&mut self, condition: &str, value: Value) {
+    pub(crate) fn compare(&mut self, condition: &str, value: Value) {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
         self.value(value);
@@ -283,6 +283,7 @@ impl<B: Backend> Sql<B> {
             ("flavor", &filter.flavor),
             ("arch", &filter.arch),
             ("build", &filter.build),
+            ("webhook", &filter.webhook),
         ] {
             select.restrict(column, value.as_deref());
         }

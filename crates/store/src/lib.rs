@@ -35,9 +35,10 @@ pub use gate::{
     StoredReceipt, StoredReport, Tried,
 };
 pub use knowledge::{
-    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
-    EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine, ParentGroup, People, Product,
-    SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets, User, UserId, UserRole,
+    AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine,
+    ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets,
+    User, UserId, UserRole,
 };
 pub use types::{
     Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,

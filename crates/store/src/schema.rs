@@ -378,6 +378,28 @@ pub(crate) const VERSIONS: &[Version] = &[
     Version {
         number: 8,
         statements: &[
+            // Written by those who look after posts, never with the rest of the row.
+            "ALTER TABLE product_runs ADD COLUMN note TEXT",
+            "ALTER TABLE product_runs ADD COLUMN cancelled_by TEXT",
+            "ALTER TABLE product_runs ADD COLUMN webhook TEXT",
+            "ALTER TABLE workers ADD COLUMN drained_by TEXT",
+            "CREATE INDEX product_runs_by_webhook ON product_runs (webhook, id)",
+            "INSERT INTO numbers (name, last) VALUES ('bugs', 0)",
+            // Bugs that comments name, and what programs beside the server have found out about them.
+            "CREATE TABLE bugs (
+            id {ID},
+            bugid TEXT NOT NULL UNIQUE,
+            facts TEXT NOT NULL,
+            known BIGINT NOT NULL,
+            refreshed BIGINT NOT NULL,
+            created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL
+        )",
+        ],
+    },
+    Version {
+        number: 9,
+        statements: &[
             "INSERT INTO numbers (name, last) VALUES ('messages', 0)",
             // Events of outside systems. Sources of one bus bring the same messages. `caused` says what rules made of one,
             // or why it is parked.

@@ -9,6 +9,7 @@ use crate::types::{
 use crate::{GateStore, KnowledgeStore, Store, builds, gate, jobs};
 use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId};
 use assay_engine::job::StateWord;
+use assay_engine::job_settings::Sharer;
 use assay_engine::relations::Parent;
 use assay_engine::rows::{ProductRunRow, Rows, SETTLED_WINDOW, WorkerRow};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
@@ -220,8 +221,11 @@ impl<B: Backend> Store for Sql<B> {
         statements.extend(codec::RUNS.statements(runs?));
         let attempts: Result<_, _> = batch.attempts.values().map(codec::attempt_values).collect();
         statements.extend(codec::ATTEMPTS.statements(attempts?));
-        let workers: Result<_, _> = batch.workers.values().map(codec::worker_values).collect();
+        let workers: Result<_, _> = batch.workers.values().flatten().map(codec::worker_values).collect();
         statements.extend(codec::WORKERS.statements(workers?));
+        for (name, _) in batch.workers.iter().filter(|(_, row)| row.is_none()) {
+            statements.push(Statement::new("DELETE FROM workers WHERE name = $1", [name.as_str().into()]));
+        }
         for queue in batch.queues.values() {
             statements.push(codec::save_queue(queue)?);
         }
@@ -242,7 +246,7 @@ impl<B: Backend> Store for Sql<B> {
     async fn load(&self) -> Result<Rows, StoreError> {
         let doing = "load what is open";
         let sql = "SELECT last_job, last_token, last_run FROM leader WHERE id = 1";
-        let mut rows = Rows::default();
+        let (mut rows, mut sharer) = (Rows::default(), Sharer::default());
         for row in self.query(doing, sql, vec![]).await? {
             let mut fields = Fields::new("leader", row);
             (rows.last_job, rows.last_token, rows.last_run) = (fields.int()?, fields.int()?, fields.int()?);
@@ -256,7 +260,10 @@ impl<B: Backend> Store for Sql<B> {
             let piece = self.backend.query(doing, Statement::built(sql.clone(), vec![last.into()])).await?;
             let more = piece.len() == PIECE;
             for row in piece {
-                rows.jobs.push(codec::job(row)?);
+                let mut job = codec::job(row)?;
+                job.settings = sharer.settings(&job.settings);
+                job.classes = sharer.classes(&job.classes);
+                rows.jobs.push(job);
             }
             if !more {
                 break;
@@ -368,7 +375,7 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
-        let sql = "SELECT name, instance, host, version, slots, classes, status FROM workers";
+        let sql = "SELECT name, instance, host, version, slots, classes, status, drained_by FROM workers";
         let rows = self.query("list workers", sql, vec![]).await?;
         let mut workers: Vec<_> = rows.into_iter().map(codec::worker).collect::<Result<_, _>>()?;
         workers.sort_by(|a, b| a.name.cmp(&b.name)); // here, because databases sort text as their locale says

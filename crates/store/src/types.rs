@@ -25,7 +25,8 @@ pub struct Batch {
     pub(crate) deleted: BTreeSet<JobId>,
     pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
-    pub(crate) workers: BTreeMap<WorkerName, WorkerRow>,
+    /// `None` for one that is forgotten.
+    pub(crate) workers: BTreeMap<WorkerName, Option<WorkerRow>>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
@@ -44,7 +45,8 @@ impl Batch {
             }
             Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Attempt(row) => drop(self.attempts.insert(row.id, row)),
-            Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
+            Row::Worker(row) => drop(self.workers.insert(row.name.clone(), Some(row))),
+            Row::NoWorker(name) => drop(self.workers.insert(name, None)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
             Row::Gate(row) => self.push_gate(*row),
@@ -295,6 +297,8 @@ pub struct RunFilter {
     pub arch: Option<String>,
     /// `BUILD`.
     pub build: Option<String>,
+    /// Posted for this outside, for example `gh:pr:12`.
+    pub webhook: Option<String>,
     /// With a lower number than this: the next page.
     pub before: Option<ProductRunId>,
     /// At most so many; 100 if 0.

@@ -184,7 +184,7 @@ impl Asset {
             }
             Self::Fix { asset } => fix(common, &client, &asset, true),
             Self::Unfix { asset } => fix(common, &client, &asset, false),
-            Self::Cleanup { dry_run } => cleanup(common, &client, dry_run),
+            Self::Cleanup { dry_run } => cleanup(common, &client, "assets/cleanup", dry_run),
         }
     }
 }
@@ -200,8 +200,9 @@ fn fix(common: &Common, client: &Client, asset: &Key, fixed: bool) -> Result<Cod
     Ok(Code::Ok)
 }
 
-fn cleanup(common: &Common, client: &Client, dry_run: bool) -> Result<Code, CliError> {
-    let report: CleanupReport = client.post(&format!("{API}/assets/cleanup"), &Cleanup { dry_run })?;
+/// Cleans what is at `path`, and says what becomes of everything.
+pub(super) fn cleanup(common: &Common, client: &Client, path: &str, dry_run: bool) -> Result<Code, CliError> {
+    let report: CleanupReport = client.post(&format!("{API}/{path}"), &Cleanup { dry_run })?;
     if common.json {
         ui::print_json(&report);
         return Ok(Code::Ok);

@@ -4,7 +4,9 @@ use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_proto::api::restart::SetPriority;
-use assay_proto::api::{CancelJob, Job as ApiJob, JobList, PostJob, PostedJobs};
+use assay_proto::api::{
+    CancelJob, Comment, CommentList, Job as ApiJob, JobList, NewComment, PostJob, PostedJobs,
+};
 use assay_worker::suite::default_settings;
 use camino::Utf8Path;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -30,6 +32,7 @@ pub(crate) enum Job {
     )]
     List(List),
     /// Show a job: state, reason, attempts, settings.
+    #[command(after_help = "Examples:\n  assay job show 12\n  assay job show 12 --explain")]
     Show {
         /// Its number.
         job: i64,
@@ -38,6 +41,7 @@ pub(crate) enum Job {
         explain: bool,
     },
     /// Say why a job waits, or why it ended as it did.
+    #[command(after_help = "Examples:\n  assay job why 12\n  assay job why 12 --json | jq -r .reason")]
     Why {
         /// Its number.
         job: i64,
@@ -62,6 +66,7 @@ pub(crate) enum Job {
     )]
     Clone(super::restart::Clone),
     /// Change the priority of a job that waits; lower is earlier.
+    #[command(after_help = "Example:\n  assay job prio 12 30")]
     Prio {
         /// Its number.
         job: i64,
@@ -69,15 +74,38 @@ pub(crate) enum Job {
         #[arg(allow_negative_numbers = true)]
         priority: i32,
     },
+    /// Say something about a job, or list what was said.
+    #[command(
+        after_help = "Examples:\n  assay job comment 12 'boo#1 again'\n  assay job comment 12 'label:force_result:softfailed:known noise'\n  \
+                      assay job comment 12            what was said"
+    )]
+    Comment {
+        /// Its number.
+        job: i64,
+        /// What to say; without it the comments are listed.
+        text: Option<String>,
+    },
     /// Print a job's log.
     #[command(after_help = "Examples:\n  assay job log 12 --follow\n  assay job log 12 --file serial0.txt")]
     Log(Log),
     /// Cancel a job.
+    #[command(after_help = "Example:\n  assay job cancel 12")]
     Cancel {
         /// Its number.
         job: i64,
     },
+    /// Remove logs, screenshots, results and jobs that have had their time; the server does so every day by itself.
+    #[command(
+        after_help = "Examples:\n  assay job cleanup --dry-run     what would go, and why the rest stays\n  \
+                            assay job cleanup --dry-run --json | jq '.verdicts[] | select(.keep | not)'"
+    )]
+    Cleanup {
+        /// Remove nothing, only say.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Wait until jobs have ended; the exit code is the worst verdict.
+    #[command(after_help = "Examples:\n  assay job wait 12 13\n  assay job wait 12 --timeout 600 --json")]
     Wait(Wait),
 }
 
@@ -197,7 +225,9 @@ impl Job {
                 }
                 Ok(Code::Ok)
             }
-            Self::Log(log) => log.run(&client),
+            Self::Comment { job, text } => comment(common, &client, job, text),
+            Self::Log(log) => log.run(common, &client),
+            Self::Cleanup { dry_run } => super::asset::cleanup(common, &client, "jobs/cleanup", dry_run),
             Self::Cancel { job } => {
                 let by = std::env::var("USER").ok().filter(|user| !user.is_empty());
                 let job: ApiJob = client.post(&format!("{API}/jobs/{job}/cancel"), &CancelJob { by })?;
@@ -277,6 +307,23 @@ impl List {
     }
 }
 
+fn comment(common: &Common, client: &Client, job: i64, text: Option<String>) -> Result<Code, CliError> {
+    let path = format!("{API}/jobs/{job}/comments");
+    let comments = match text {
+        Some(text) => vec![client.post::<Comment>(&path, &NewComment { text })?],
+        None => client.get::<CommentList>(&path)?.comments,
+    };
+    if common.json {
+        ui::print_json(&At { server: client.url(), answer: CommentList { comments } });
+        return Ok(Code::Ok);
+    }
+    let rows = comments
+        .into_iter()
+        .map(|comment| vec![comment.id.to_string(), comment.author, comment.created, comment.text]);
+    println!("{}", ui::table(&["ID", "WHO", "WHEN", "WHAT"], rows));
+    Ok(Code::Ok)
+}
+
 /// States and results are single words; anything else would change the address.
 fn word(text: &str) -> Result<&str, CliError> {
     if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -287,7 +334,18 @@ fn word(text: &str) -> Result<&str, CliError> {
 }
 
 impl Log {
-    fn run(&self, client: &Client) -> Result<Code, CliError> {
+    fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
+        if common.json {
+            let mut bytes = Vec::new();
+            if self.follow {
+                client.follow(self.job, &self.file, |piece| bytes.extend_from_slice(piece))?;
+            } else {
+                bytes.extend(client.stream(self.job, &self.file)?.into_bytes());
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            ui::print_json(&serde_json::json!({"job": self.job, "file": self.file, "text": text}));
+            return Ok(Code::Ok);
+        }
         let print = |bytes: &[u8]| {
             let mut out = std::io::stdout().lock();
             // A closed pipe (`| head`) ends the output, not the program's health.

@@ -20,6 +20,9 @@ pub(crate) enum Template {
     )]
     Load(Files),
     /// Say what is wrong with files, and what loading them would change. Nothing is changed.
+    #[command(
+        after_help = "Examples:\n  assay template check templates.json\n  assay template check --group 'Fedora 43' fedora-43.yaml"
+    )]
     Check(Files),
     /// Print the whole catalog as `openqa-load-templates` takes it.
     #[command(after_help = "Example:\n  assay template dump >templates.json")]

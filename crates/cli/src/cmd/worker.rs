@@ -1,8 +1,11 @@
 //! `assay worker`
 
+use super::product::escaped;
+use crate::client::Client;
 use crate::cmd::run::Interrupts;
 use crate::exit::{CliError, Code};
-use crate::{Common, paths};
+use crate::{Common, paths, ui};
+use assay_proto::api::{DrainWorker, WorkerList};
 use assay_worker::exec::HostOptions;
 use assay_worker::link::{self, ServerAddress, WorkerConfig, WorkerError};
 use camino::Utf8PathBuf;
@@ -11,13 +14,101 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Start a worker for a server.
+const API: &str = "/api/assay/v1/workers";
+
+/// Start a worker for a server, or look after those that there are.
 #[derive(clap::Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  assay worker                                     for the server of this machine's data directory\n  \
-                        assay worker --server http://ci.example.org:8484 --token-file worker.token --name rack1:1"
+                        assay worker --server http://ci.example.org:8484 --token-file worker.token --name rack1:1\n  \
+                        assay worker list                                those of the server\n  \
+                        assay worker drain rack1:1                       finishes what it runs, gets nothing new"
 )]
 pub(crate) struct Worker {
+    #[command(subcommand)]
+    command: Option<WorkerCommand>,
+    #[command(flatten)]
+    start: Start,
+}
+
+/// What can be done with workers of a server.
+#[derive(clap::Subcommand)]
+enum WorkerCommand {
+    /// List workers: what they offer, what they run, since when.
+    #[command(
+        after_help = "Examples:\n  assay worker list\n  assay worker list --json | jq '.workers[] | select(.online | not)'"
+    )]
+    List,
+    /// Have a worker finish what it runs and get nothing new.
+    #[command(
+        after_help = "Examples:\n  assay worker drain rack1:1\n  assay worker drain rack1:1 --end     it gets work again"
+    )]
+    Drain {
+        /// Its name.
+        name: String,
+        /// It gets work again.
+        #[arg(long)]
+        end: bool,
+    },
+    /// Take a worker off the list that is not connected and has nothing.
+    #[command(after_help = "Example:\n  assay worker forget rack1:1")]
+    Forget {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl WorkerCommand {
+    fn run(self, common: &Common) -> Result<Code, CliError> {
+        let client = Client::new(common)?;
+        let list = match self {
+            Self::List => client.get::<WorkerList>(API)?,
+            Self::Drain { name, end } => {
+                client.post(&format!("{API}/{}/drain", escaped(&name)), &DrainWorker { drained: !end })?
+            }
+            Self::Forget { name } => {
+                let name: String = client.delete(&format!("{API}/{}", escaped(&name)))?;
+                if common.json {
+                    ui::print_json(&serde_json::json!({ "forgotten": name }));
+                } else {
+                    println!("worker {name} is forgotten");
+                }
+                return Ok(Code::Ok);
+            }
+        };
+        if common.json {
+            ui::print_json(&list);
+        } else {
+            println!("{}", table(&list));
+        }
+        Ok(Code::Ok)
+    }
+}
+
+fn table(list: &WorkerList) -> comfy_table::Table {
+    let rows = list.workers.iter().map(|worker| {
+        let jobs: Vec<_> = worker.jobs.iter().map(ToString::to_string).collect();
+        let state = match (&worker.offline_reason, &worker.drained_by) {
+            (Some(why), _) => format!("offline: {why}"),
+            (None, Some(by)) => format!("drained by {by}"),
+            (None, None) if jobs.is_empty() => "idle".to_owned(),
+            (None, None) => "running".to_owned(),
+        };
+        vec![
+            worker.name.clone(),
+            state,
+            format!("{}/{}", jobs.len(), worker.slots),
+            jobs.join(" "),
+            worker.classes.join(","),
+            worker.since.clone(),
+        ]
+    });
+    ui::table(&["WORKER", "STATE", "SLOTS", "JOBS", "OFFERS", "SINCE"], rows)
+}
+
+#[derive(clap::Args)]
+struct Start {
     /// The server (default: the one that uses the data directory).
     #[arg(long, value_name = "URL")]
     server: Option<String>,
@@ -49,6 +140,20 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        match self.command {
+            Some(command) => command.run(common),
+            None => self.start.run(common),
+        }
+    }
+
+    /// Whether it stays, and so says what it does.
+    pub(crate) fn is_service(&self) -> bool {
+        self.command.is_none()
+    }
+}
+
+impl Start {
+    fn run(self, common: &Common) -> Result<Code, CliError> {
         if self.detached {
             // The terminal's hang-up and Ctrl-C are for the server. That it is a session leader already is no harm.
             let _ = rustix::process::setsid();

@@ -215,6 +215,9 @@ pub struct ClusterLocks {
     /// The jobs of the cluster and their names for people; empty if nobody has said.
     #[serde(default)]
     members: BTreeMap<JobId, String>,
+    /// Barriers that were passed by jobs which only look now and then and have not looked since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    passed: BTreeMap<JobId, BTreeSet<String>>,
 }
 
 impl ClusterLocks {
@@ -237,6 +240,33 @@ impl ClusterLocks {
         self.leave(job);
         self.waiting.insert(job, (ask, op));
         self.settle(job)
+    }
+
+    /// A job that waits by asking again and again asks. Whoever comes to a barrier like this counts as there from then on.
+    /// The second value is who else is answered by that.
+    pub fn now(&mut self, job: JobId, op: &LockOp) -> (LockAnswer, Vec<Told>) {
+        let mut told = Vec::new();
+        let seen = match op {
+            LockOp::BarrierWait { name, .. } => {
+                self.passed.get_mut(&job).is_some_and(|names| names.remove(name))
+            }
+            _ => false,
+        };
+        if seen {
+            self.passed.retain(|_, names| !names.is_empty());
+            return (LockAnswer::Yes, told);
+        }
+        let answer = match self.attempt(job, op) {
+            Attempt::Wait => LockAnswer::No,
+            Attempt::Answer(answer) => answer,
+            Attempt::Together(mut jobs) => {
+                jobs.remove(&job);
+                self.pass_together(op.name(), jobs, &mut told);
+                LockAnswer::Yes
+            }
+        };
+        told.extend(self.settle_all());
+        (answer, told)
     }
 
     /// A job waits no more for the answer to its question `given_up`. If that was answered meanwhile, that is the answer.
@@ -270,6 +300,7 @@ impl ClusterLocks {
     pub fn ended(&mut self, job: JobId) -> Vec<Told> {
         self.leave(job);
         self.answered.remove(&job);
+        self.passed.remove(&job);
         self.ended.insert(job);
         let owned = self.locks.iter().filter(|(_, lock)| lock.owner() == job);
         self.gone.extend(owned.map(|(name, _)| (name.clone(), job)));
@@ -317,13 +348,19 @@ impl ClusterLocks {
         match self.attempt(job, &op) {
             Attempt::Wait => return false,
             Attempt::Answer(answer) => told.extend(self.answer(job, answer)),
-            Attempt::Together(jobs) => {
-                for job in jobs {
-                    told.extend(self.answer(job, LockAnswer::Yes));
-                }
-            }
+            Attempt::Together(jobs) => self.pass_together(op.name(), jobs, told),
         }
         true
+    }
+
+    /// These jobs pass a barrier; who is not waiting for an answer hears of it when it asks again.
+    fn pass_together(&mut self, name: &str, jobs: BTreeSet<JobId>, told: &mut Vec<Told>) {
+        for job in jobs {
+            match self.answer(job, LockAnswer::Yes) {
+                Some(one) => told.push(one),
+                None => drop(self.passed.entry(job).or_default().insert(name.to_owned())),
+            }
+        }
     }
 
     /// Waiters in the order of their numbers; each answer may make others possible.

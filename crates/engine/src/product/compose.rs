@@ -72,7 +72,7 @@ pub(super) fn compose(
     }
     let mut layers = layers.merge();
     let differs = if catalog.origin == Origin::Scenarios { layers.differs() } else { Vec::new() };
-    layers.name_downloads();
+    files::name_downloads(&mut layers.settings);
     layers.apply_plus();
     let mut settings = layers.settings;
     let unset = expand(&mut settings).map_err(|error| vec![error])?;
@@ -184,20 +184,6 @@ impl Merged {
                 })
         };
         self.settings.0.iter().filter(from_template).map(|(key, _)| key.clone()).collect()
-    }
-
-    /// `ISO_URL` makes `ISO` if nobody else has.
-    fn name_downloads(&mut self) {
-        let mut found = Vec::new();
-        for (key, setting) in &self.settings.0 {
-            let Some((short, unpack)) = files::target(key) else { continue };
-            let Some(name) = files::name_from(&setting.value, unpack) else { continue };
-            let plain = short.strip_prefix('+').unwrap_or(short);
-            if !self.settings.0.contains_key(short) && files::kind_of(plain, &name).is_some() {
-                found.push((short.to_owned(), Setting::new(name, setting.from.clone())));
-            }
-        }
-        self.settings.0.extend(found);
     }
 
     /// `+VAR` takes the place of `VAR`, whoever set that.

@@ -1,6 +1,7 @@
 //! Which settings name files, and which files are downloaded for a job.
 
-use crate::settings::Settings;
+use crate::job_settings::JobSettings;
+use crate::settings::{Setting, Settings};
 use serde::{Deserialize, Serialize};
 
 /// The kinds of files that jobs read.
@@ -98,14 +99,37 @@ fn unescaped(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
+/// `ISO_URL` makes `ISO` if nobody else has.
+pub(crate) fn name_downloads(settings: &mut Settings) {
+    let mut found = Vec::new();
+    for (key, setting) in &settings.0 {
+        let Some((short, unpack)) = target(key) else { continue };
+        let Some(name) = name_from(&setting.value, unpack) else { continue };
+        let plain = short.strip_prefix('+').unwrap_or(short);
+        if !settings.0.contains_key(short) && kind_of(plain, &name).is_some() {
+            found.push((short.to_owned(), Setting::new(name, setting.from.clone())));
+        }
+    }
+    settings.0.extend(found);
+}
+
+/// What has to be downloaded for a job that is to be made.
+pub(crate) fn downloads(settings: &Settings) -> impl Iterator<Item = Download> {
+    let get = |key: &str| settings.get(key);
+    settings.0.iter().filter_map(move |(key, setting)| download(key, &setting.value, get))
+}
+
 /// What has to be downloaded for a job.
-pub(super) fn downloads(settings: &Settings) -> impl Iterator<Item = Download> {
-    settings.0.iter().filter_map(|(key, setting)| {
-        let (short, unpack) = target(key)?;
-        let name = settings.get(short)?;
-        let kind = kind_of(short, name)?;
-        Some(Download { url: setting.value.clone(), kind, name: name.to_owned(), unpack })
-    })
+pub fn downloads_of(settings: &JobSettings) -> impl Iterator<Item = Download> {
+    let get = |key: &str| settings.get(key);
+    settings.iter().filter_map(move |(key, setting)| download(key, &setting.value, get))
+}
+
+fn download<'a>(key: &str, url: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Download> {
+    let (short, unpack) = target(key)?;
+    let name = get(short)?;
+    let kind = kind_of(short, name)?;
+    (!url.is_empty()).then(|| Download { url: url.to_owned(), kind, name: name.to_owned(), unpack })
 }
 
 /// What is wrong with the names of the files that a job leaves behind.

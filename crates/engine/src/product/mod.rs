@@ -6,7 +6,7 @@
 
 mod catalog;
 mod compose;
-mod files;
+pub(crate) mod files;
 mod old_builds;
 mod priority;
 mod relate;
@@ -16,7 +16,7 @@ mod tests;
 
 pub use catalog::{Catalog, Group, Machine, Medium, MediumKey, Origin, SettingsMap, Suite, Template};
 pub use compose::search_values;
-pub use files::{Download, FileKind, is_output, kind_of};
+pub use files::{Download, FileKind, downloads_of, is_output, kind_of};
 pub use old_builds::{BuildTag, Fate, OpenJob, Spared, fates, spared};
 pub use priority::{
     BadRule, GroupMatch, GroupProperty, Match, Priority, PriorityBase, PriorityPart, PriorityRules, Scale,
@@ -26,7 +26,7 @@ pub use request::{BadRequest, DEPRIORITIZE_LIMIT, Definitions, GroupFilter, OldB
 use crate::ids::{GroupId, JobId};
 use crate::io::{Input, NewJob, Obsolete};
 use crate::relations::{Node, ParentRef, Relation};
-use crate::rows::{Hold, ProductRun, RunProblem};
+use crate::rows::{ProductRun, RunProblem};
 use crate::settings::{COVERED, Provenance, Setting, Settings, is_secret_name};
 use compose::{Composed, compose};
 use relate::{Candidate, Choice};
@@ -490,21 +490,21 @@ impl Plan {
         }
     }
 
-    /// The one input that makes all of it, or nothing. Only for a plan that was not refused.
+    /// The one input that makes all of it, or nothing. One that was refused makes nothing but the row that says why.
     pub fn into_input(mut self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
         self.take_input(request, by, spared)
     }
 
     /// The same; what was not made stays in the plan, the jobs and downloads do not.
     pub fn take_input(&mut self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
-        let planned = std::mem::take(&mut self.jobs);
-        let mut names: Vec<BTreeSet<String>> = vec![BTreeSet::new(); planned.len()];
-        for PlannedDownload { download, jobs } in std::mem::take(&mut self.downloads) {
-            for place in jobs {
-                names[place].insert(download.name.clone());
-            }
+        if self.refused.is_some() {
+            self.jobs.clear();
+            self.downloads.clear();
+            self.old_builds = None;
         }
-        let jobs = planned.into_iter().zip(names).map(|(job, names)| {
+        let planned = std::mem::take(&mut self.jobs);
+        self.downloads.clear();
+        let jobs = planned.into_iter().map(|job| {
             let mut new = NewJob::new(job.settings);
             new.priority = Some(job.priority.value());
             new.group = job.group;
@@ -513,7 +513,6 @@ impl Plan {
                 .into_iter()
                 .map(|(relation, parent)| (relation, ParentRef::Posted(parent)))
                 .collect();
-            new.hold = (!names.is_empty()).then(|| Hold::Assets { names: names.into_iter().collect() });
             new
         });
         let jobs = jobs.collect();
@@ -532,6 +531,8 @@ impl Plan {
             by: by.to_owned(),
             failed: failed.collect(),
             left_out: left_out.collect(),
+            refused: self.refused.as_ref().map(ToString::to_string),
+            webhook: request.webhook.clone(),
         };
         let obsolete = self.old_builds.take().map(|obsolete| Obsolete { spared, ..obsolete });
         Input::PostProduct { jobs, run, obsolete }

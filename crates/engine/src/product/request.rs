@@ -104,6 +104,9 @@ pub struct Request {
     pub fail_if_no_jobs: bool,
     /// `SCENARIO_DEFINITIONS_YAML`, `SCENARIO_DEFINITIONS_YAML_FILE`
     pub definitions: Option<Definitions>,
+    /// What outside it is posted for, for example `gh:pr:12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
 }
 
 /// What openQA gives when `_DEPRIORITIZE_LIMIT` is not said.

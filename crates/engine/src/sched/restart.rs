@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::reason::Relative;
 use crate::relations::{Parent, ParentRef, Relation};
 use crate::rows::JobRow;
-use crate::settings::{Provenance, Setting, Settings};
+use crate::settings::{Provenance, Setting};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -553,7 +553,7 @@ pub fn parents_of_clone(
 
 /// The job that takes the place of `row`; its parents are for [`parents_of_clone`].
 pub fn clone_of(row: &JobRow, request: &RestartRequest) -> Result<NewJob, Refused> {
-    let mut settings = Settings::clone(&row.settings);
+    let mut settings = row.settings.to_settings();
     for (key, value) in &request.options.set {
         let (name, appends) = match key.strip_suffix('+') {
             Some(name) => (name, true),

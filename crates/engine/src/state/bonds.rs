@@ -193,8 +193,8 @@ impl State {
             JobState::Active(_) => return self.talk_wait(id),
             JobState::Done(_) | JobState::Cancelled(_) => return None,
         }
-        if let Some(Hold::Assets { names }) = &row.hold {
-            return Some(WaitReason::Assets { names: names.clone() });
+        if let Some(Hold::Assets { names, trouble }) = &row.hold {
+            return Some(WaitReason::Assets { names: names.clone(), trouble: trouble.clone() });
         }
         let unit = self.bonds.unit(id);
         let blockers = self.bonds.blocked.get(&unit);

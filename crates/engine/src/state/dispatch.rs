@@ -62,13 +62,17 @@ impl State {
             host: worker.row.host.clone(),
             slots: worker.row.slots,
             load: u32::try_from(worker.attempts.len()).unwrap_or(u32::MAX).saturating_add(self.kept(name)),
+            drained: worker.row.drained_by.is_some(),
         });
         let old = self.pool.place(name, new.clone());
-        if self.pool.has_room(name) {
+        let drained = new.as_ref().is_some_and(|offer| offer.drained);
+        if self.pool.has_room(name) && !drained {
             self.roomy_workers.insert(name.clone());
         }
         let size = |offer: &Option<Offer>| {
-            offer.as_ref().map(|offer| (offer.classes.clone(), offer.slots, offer.host.clone()))
+            offer
+                .as_ref()
+                .map(|offer| (offer.classes.clone(), offer.slots, offer.host.clone(), offer.drained))
         };
         if size(&old) == size(&new) {
             return;

@@ -61,7 +61,7 @@ impl State {
         }
         self.save_job(id);
         if let Some(row) = self.jobs.remove(&id) {
-            self.ended.insert(id, row);
+            self.ended.insert(row);
             self.fallout.push_back(Fallout::Ended { job: id, slot, broken });
             self.silence(id);
             self.tell_parents(id);
@@ -72,6 +72,8 @@ impl State {
     pub(super) fn settle_fallout(&mut self) {
         while let Some(fallout) = self.fallout.pop_front() {
             match fallout {
+                // Ended by hand with a good result: the others go on.
+                Fallout::Stopping { outcome, .. } if outcome.is_ok() => {}
                 Fallout::Stopping { job, outcome } => self.stop_dependants(job, outcome),
                 Fallout::Ended { job, slot, broken } => {
                     let outcome = self.outcome_of(job).unwrap_or(Outcome::Incomplete);

@@ -8,6 +8,7 @@ mod dispatch;
 mod fallout;
 mod pool;
 mod post;
+mod table;
 mod talk;
 mod timers;
 mod workers;
@@ -17,6 +18,7 @@ use crate::gate::ids::Uuid;
 use crate::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
 use crate::io::{Answer, Change, Effect, Input, Message, Step, Verdict};
 use crate::job::{JobState, Stopping};
+use crate::job_settings::Sharer;
 use crate::reason::{EndReason, FenceReason, Refusal, WaitReason};
 use crate::rows::{
     AttemptRow, JobRow, LocksRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
@@ -29,6 +31,7 @@ use dispatch::Queue;
 use fallout::Fallout;
 use pool::Pool;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use table::Table;
 use talk::Talk;
 use timers::{Timer, Timers};
 
@@ -56,9 +59,9 @@ pub struct State {
     /// The time for records; never goes back.
     now: Timestamp,
     timers: Timers,
-    jobs: BTreeMap<JobId, JobRow>,
+    jobs: Table,
     /// Final jobs of units that have open members.
-    ended: BTreeMap<JobId, JobRow>,
+    ended: Table,
     bonds: Bonds,
     attempts: BTreeMap<AttemptId, AttemptRow>,
     settled: BTreeMap<FencingToken, Settled>,
@@ -68,6 +71,8 @@ pub struct State {
     clusters: Clusters,
     pool: Pool,
     talk: Talk,
+    /// What jobs have in common.
+    sharer: Sharer,
     last_job: i64,
     last_run: i64,
     last_token: i64,
@@ -109,8 +114,8 @@ impl State {
             timing,
             now,
             timers: Timers::new(now),
-            jobs: BTreeMap::new(),
-            ended: BTreeMap::new(),
+            jobs: Table::default(),
+            ended: Table::default(),
             bonds: Bonds::default(),
             attempts: BTreeMap::new(),
             settled: BTreeMap::new(),
@@ -120,6 +125,7 @@ impl State {
             clusters: Clusters::default(),
             pool: Pool::default(),
             talk: Talk::default(),
+            sharer: Sharer::default(),
             last_job: rows.last_job,
             last_run: rows.last_run,
             last_token: rows.last_token,
@@ -170,11 +176,11 @@ impl State {
         for row in jobs.iter().chain(&relatives) {
             self.bonds.bind(row.id, &row.parents);
         }
-        self.jobs = jobs.into_iter().map(|row| (row.id, row)).collect();
-        self.ended = relatives.into_iter().map(|row| (row.id, row)).collect();
+        self.jobs = jobs.into_iter().collect();
+        self.ended = relatives.into_iter().collect();
         let units: BTreeSet<JobId> = units.into_iter().map(|id| self.bonds.unit(id)).collect();
         // Reasons are as stored until the first tick.
-        self.unsaved = self.jobs.keys().copied().collect();
+        self.unsaved = self.jobs.keys().collect();
         for unit in units {
             let waits: Vec<_> =
                 self.open_members(unit).into_iter().map(|id| (id, self.jobs[&id].wait.clone())).collect();
@@ -231,6 +237,12 @@ impl State {
             Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
             Input::Finished { connection, held, report } => self.finished(connection, held, &report),
             Input::Ask { connection, held, ask, question } => self.ask(connection, held, ask, question),
+            Input::Drain { worker, by } => return self.drain(&worker, by.as_deref()),
+            Input::ForgetWorker { worker } => return self.forget_worker(&worker),
+            Input::AskNow { held, question } => return self.ask_now(held, question),
+            Input::SetDone { job, outcome, by, reason } => {
+                return self.set_done(job, outcome, &by, &reason);
+            }
             Input::PostProduct { jobs, run, obsolete } => return self.post_product(jobs, run, obsolete),
             Input::Restart(request) => return self.restart(&request),
             Input::Edit { job, priority, group } => return self.edit(job, priority, group),
@@ -239,6 +251,7 @@ impl State {
                 return Ok(Answer::Obsoleted(self.make_obsolete(&obsolete, last)));
             }
             Input::Release { job, failed } => return self.release(job, failed),
+            Input::FetchFails { job, why } => self.fetch_fails(job, &why),
             Input::ForceResult { job, outcome, by, reason } => {
                 return self.force_result(job, outcome, &by, &reason);
             }
@@ -346,6 +359,11 @@ impl State {
     fn tick(&mut self) {
         if std::mem::take(&mut self.resuming) {
             self.mend_builds();
+            let held: Vec<JobId> =
+                self.jobs.values().filter(|row| row.hold.is_some()).map(|row| row.id).collect();
+            for id in held {
+                self.fetch(id);
+            }
         }
         self.news.push(crate::gate::io::Input::Tick);
         for name in std::mem::take(&mut self.to_mark_offline) {

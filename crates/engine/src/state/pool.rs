@@ -12,6 +12,8 @@ pub(super) struct Offer {
     pub(super) slots: u32,
     /// How many slots are taken, or kept for a cluster.
     pub(super) load: u32,
+    /// It finishes what it has, and gets nothing new.
+    pub(super) drained: bool,
 }
 
 impl Offer {
@@ -60,7 +62,7 @@ impl Pool {
         if let Some(new) = offer {
             for class in new.classes.iter() {
                 self.online.entry(class.to_owned()).or_default().insert(name.clone());
-                if new.has_room() {
+                if new.has_room() && !new.drained {
                     self.room.entry(class.to_owned()).or_default().insert((new.load, name.clone()));
                 }
             }

@@ -2,15 +2,15 @@
 
 use super::State;
 use crate::ids::{GroupId, JobId, ProductRunId};
-use crate::io::{Answer, Change, NewJob, Obsolete};
+use crate::io::{Answer, Change, Effect, NewJob, Obsolete};
 use crate::job::{End, JobState, Stopping};
 use crate::outcome::Outcome;
+use crate::product::downloads_of;
 use crate::reason::{EndReason, Refusal, clean};
 use crate::relations::{self, Node, Parent, ParentRef, Relation};
-use crate::rows::{JobRow, ProductRun, ProductRunRow, Retries, Row};
+use crate::rows::{Hold, JobRow, ProductRun, ProductRunRow, Retries, Row};
 use crate::settings::DEFAULT_PRIORITY;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 impl State {
     pub(super) fn post(&mut self, jobs: Vec<NewJob>) -> Result<Answer, Refusal> {
@@ -71,7 +71,7 @@ impl State {
             for merged in self.bonds.bind(*id, &row.parents) {
                 self.unqueue(merged);
             }
-            self.jobs.insert(*id, row);
+            self.jobs.insert(row);
         }
         self.last_job = base + i64::try_from(ids.len()).unwrap_or(0);
         let units: BTreeSet<JobId> = units.into_iter().map(|id| self.bonds.unit(id)).collect();
@@ -82,6 +82,7 @@ impl State {
         for id in &ids {
             self.unsaved.remove(id);
             self.save_job(*id);
+            self.fetch(*id);
         }
         for id in &ids {
             self.skip_after_failure(*id);
@@ -89,13 +90,13 @@ impl State {
         Ok(ids)
     }
 
-    fn new_row(&self, id: JobId, job: NewJob, run: Option<ProductRunId>, parents: Vec<Parent>) -> JobRow {
+    fn new_row(&mut self, id: JobId, job: NewJob, run: Option<ProductRunId>, parents: Vec<Parent>) -> JobRow {
         JobRow {
             id,
             name: job.settings.job_name(),
             priority: job.priority.unwrap_or(DEFAULT_PRIORITY),
-            classes: job.settings.classes(),
-            settings: Arc::new(job.settings),
+            classes: self.sharer.classes(&job.settings.classes()),
+            settings: self.sharer.settings(&job.settings.into()),
             group: job.group,
             run,
             parents,
@@ -244,8 +245,7 @@ impl State {
                 && (obsolete.except_build.is_none() || obsolete.except_build.as_deref() != build)
                 && !obsolete.spared.contains(&row.id)
         };
-        let jobs: Vec<JobId> =
-            self.jobs.range(..=last).filter(|(_, row)| meant(row)).map(|(id, _)| *id).collect();
+        let jobs: Vec<JobId> = self.jobs.range(..=last).filter(|row| meant(row)).map(|row| row.id).collect();
         let mut changed = Vec::new();
         for id in jobs {
             let Some(row) = self.jobs.get(&id) else { continue };
@@ -290,6 +290,26 @@ impl State {
         Ok(Answer::Done)
     }
 
+    /// What a job is held for is to be fetched.
+    pub(super) fn fetch(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get(&id)
+            && matches!(job.hold, Some(Hold::Assets { .. }))
+        {
+            let downloads = downloads_of(&job.settings).collect();
+            self.effects.push(Effect::Fetch { job: id, downloads });
+        }
+    }
+
+    pub(super) fn fetch_fails(&mut self, id: JobId, why: &str) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(Hold::Assets { trouble, .. }) = &mut job.hold else { return };
+        let why = Some(clean(why));
+        if *trouble != why {
+            *trouble = why;
+            self.note_wait(id);
+        }
+    }
+
     pub(super) fn force_result(
         &mut self,
         id: JobId,
@@ -312,6 +332,24 @@ impl State {
         };
         self.save_ended(row);
         Ok(Answer::Done)
+    }
+
+    /// Ends an open job with this result; one that has ended gets it in place of its own.
+    pub(super) fn set_done(
+        &mut self,
+        id: JobId,
+        outcome: Outcome,
+        by: &str,
+        text: &str,
+    ) -> Result<Answer, Refusal> {
+        if !self.jobs.contains_key(&id) {
+            return self.force_result(id, outcome, by, text);
+        }
+        let reason = EndReason::SetDone { by: clean(by), text: clean(text) };
+        if !self.stop(id, Stopping { outcome, reason }) {
+            return Err(Refusal::StillOpen { job: id });
+        }
+        Ok(if self.jobs.contains_key(&id) { Answer::Cancelling } else { Answer::Done })
     }
 
     pub(super) fn delete(&mut self, id: JobId) -> Result<Answer, Refusal> {

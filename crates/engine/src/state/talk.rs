@@ -2,10 +2,10 @@
 
 use super::State;
 use crate::ids::{ConnectionId, JobId};
-use crate::io::Message;
+use crate::io::{Answer, Message};
 use crate::job::{JobState, StateWord};
-use crate::locks::{ClusterId, ClusterLocks, Obstacle, Told};
-use crate::reason::WaitReason;
+use crate::locks::{ClusterId, ClusterLocks, LockAnswer, Obstacle, Told};
+use crate::reason::{Refusal, WaitReason};
 use crate::relations::Relation;
 use crate::rows::{JobRow, LocksRow, Row};
 use crate::settings::is_secret_name;
@@ -62,6 +62,42 @@ impl State {
             }
         };
         self.answer(job, ask, reply);
+    }
+
+    /// The same by somebody who does not wait for the answer.
+    pub(super) fn ask_now(&mut self, held: Held, question: Question) -> Result<Answer, Refusal> {
+        let job = held.attempt.job;
+        if self.attempts.get(&held.attempt).is_none_or(|row| row.token != held.token) {
+            return Err(Refusal::NotOpen { job });
+        }
+        let reply = match question {
+            Question::Lock { lock } => {
+                let members = self.labels_beside(job);
+                let mut answer = LockAnswer::No;
+                let told = self.change_locks(job, |locks| {
+                    locks.know(members);
+                    let (own, told) = locks.now(job, &lock);
+                    answer = own;
+                    told
+                });
+                self.tell_all(job, told);
+                answer.into()
+            }
+            Question::GiveUp { .. } => Reply::No,
+            Question::Children {} => self.jobs_in_state(&self.children_beside(job), None),
+            Question::ChildrenInState { state } => {
+                self.jobs_in_state(&self.children_beside(job), Some(&state))
+            }
+            Question::Parents {} => self.jobs_in_state(&self.parents_beside(job), None),
+            Question::JobInfo { job: other } => self.facts_of(other),
+            Question::WaitForChildren {} => self.none_left(job, false),
+            Question::WaitForChildrenToStart {} => self.none_left(job, true),
+        };
+        Ok(Answer::Reply(Box::new(reply)))
+    }
+
+    fn none_left(&self, job: JobId, to_start: bool) -> Reply {
+        if self.children_left(job, to_start).is_empty() { Reply::Yes } else { Reply::No }
     }
 
     /// A job has another state: its parents may have waited for that.

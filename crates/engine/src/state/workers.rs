@@ -3,8 +3,8 @@
 use super::timers::Timer;
 use super::{State, Worker};
 use crate::ids::{AttemptId, ConnectionId, WorkerName};
-use crate::io::{Change, Effect, Hello, HoldVerdict, Message, Verdict};
-use crate::reason::{FenceReason, HelloRefusal, LostHow};
+use crate::io::{Answer, Change, Effect, Hello, HoldVerdict, Message, Verdict};
+use crate::reason::{FenceReason, HelloRefusal, LostHow, Refusal, clean};
 use crate::rows::{OfflineReason, Row, WorkerRow, WorkerStatus};
 use crate::work::{Held, Phase};
 use std::collections::BTreeSet;
@@ -91,6 +91,7 @@ impl State {
             slots: hello.slots,
             classes: hello.classes.clone(),
             status: WorkerStatus::Online { since: self.now },
+            drained_by: self.workers.get(name).and_then(|worker| worker.row.drained_by.clone()),
         };
         let attempts = self.attempts_of(name);
         self.workers.insert(name.clone(), Worker { row, connection: Some(connection), attempts });
@@ -118,6 +119,27 @@ impl State {
         } else {
             self.lose(id, LostHow::NotResumed);
         }
+    }
+
+    /// A worker gets nothing new from now on, or gets work again (`by` is `None`).
+    pub(super) fn drain(&mut self, name: &WorkerName, by: Option<&str>) -> Result<Answer, Refusal> {
+        let worker = self.workers.get_mut(name).ok_or_else(|| Refusal::NoWorker { worker: name.clone() })?;
+        worker.row.drained_by = by.map(clean);
+        self.place(name);
+        self.save_worker(name);
+        Ok(Answer::Done)
+    }
+
+    /// A worker that is gone for good leaves the list.
+    pub(super) fn forget_worker(&mut self, name: &WorkerName) -> Result<Answer, Refusal> {
+        let worker = self.workers.get(name).ok_or_else(|| Refusal::NoWorker { worker: name.clone() })?;
+        if worker.connection.is_some() || !worker.attempts.is_empty() {
+            return Err(Refusal::WorkerBusy { worker: name.clone() });
+        }
+        self.workers.remove(name);
+        self.save(Row::NoWorker(name.clone()));
+        self.changes.insert(Change::Worker(name.clone()));
+        Ok(Answer::Done)
     }
 
     pub(super) fn disconnected(&mut self, connection: ConnectionId) {

@@ -55,7 +55,7 @@ fn posted(text: &str) -> NewJob {
     NewJob {
         priority: own("PRIO").map(|number| number.parse().expect("a number")),
         parents,
-        hold: own("HOLD").map(|file| Hold::Assets { names: vec![file.to_owned()] }),
+        hold: own("HOLD").map(|file| Hold::Assets { names: vec![file.to_owned()], trouble: None }),
         ..NewJob::new(Settings::from_request(settings.copied()))
     }
 }

@@ -54,6 +54,7 @@ impl Db {
                 }
             }
             Row::Worker(row) => drop(self.workers.insert(row.name.clone(), row)),
+            Row::NoWorker(name) => drop(self.workers.remove(&name)),
             Row::Queue(row) if row.reason.is_none() => drop(self.queues.remove(&row.classes)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Deleted(job) => drop(self.jobs.remove(&job)),
@@ -158,7 +159,7 @@ impl World {
                     out.closed.push((connection, reason));
                 }
                 Effect::AttemptEnded(attempt) => drop(ended.insert(attempt)),
-                Effect::Notify(_) => {}
+                Effect::Notify(_) | Effect::Fetch { .. } => {}
                 Effect::Gate(effect) => panic!("nothing of this world is gated: {effect:?}"),
             }
         }

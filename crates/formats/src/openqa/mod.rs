@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Place, Sink};
 use crate::read::Reader;
 use crate::yaml::{Entry, Kind, Node};
 use assay_engine::product::{Machine, Medium, MediumKey, SettingsMap, Suite, Template};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What was read.
@@ -56,6 +56,38 @@ pub struct GroupFile {
     pub templates: Vec<Template>,
 }
 
+/// What a group keeps, where it stands and how its builds are shown, as a dump says it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupFacts {
+    /// The name.
+    pub name: String,
+    /// The name of the parent group.
+    pub parent: Option<String>,
+    /// Markdown.
+    pub description: Option<String>,
+    /// The place among its siblings.
+    pub sort_order: Option<i64>,
+    /// Those of [`GROUP_NUMBERS`] that it says.
+    pub numbers: BTreeMap<String, i64>,
+}
+
+/// openQA's columns of a group that are numbers.
+pub const GROUP_NUMBERS: [&str; 13] = [
+    "size_limit_gb",
+    "exclusively_kept_asset_size",
+    "keep_logs_in_days",
+    "keep_important_logs_in_days",
+    "keep_results_in_days",
+    "keep_important_results_in_days",
+    "keep_jobs_in_days",
+    "keep_important_jobs_in_days",
+    "default_priority",
+    "build_version_sort",
+    "carry_over_bugrefs",
+    "ignore_on_dashboard",
+    "always_show_version",
+];
+
 /// What a file wants the catalog to have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
@@ -69,6 +101,8 @@ pub struct Changes {
     pub templates: Vec<Grouped>,
     /// Groups with YAML.
     pub groups: Vec<GroupFile>,
+    /// What else is said about groups.
+    pub facts: Vec<GroupFacts>,
 }
 
 /// What the server has already: names that a file may use without making them.

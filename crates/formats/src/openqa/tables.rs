@@ -1,12 +1,15 @@
 //! What `openqa-load-templates` takes and `openqa-dump-templates` prints: whole tables, as JSON or as Perl's data.
 
-use super::{Changes, GroupFile, Grouped, Known, Loaded, Once, Values, group, literal, number, value};
+use super::{
+    Changes, GROUP_NUMBERS, GroupFacts, GroupFile, Grouped, Known, Loaded, Once, Values, group, literal,
+    number, value,
+};
 use crate::diagnostic::Sink;
 use crate::read::{Fields, Reader};
 use crate::yaml::{Dialect, Kind, Node};
 use assay_engine::product::{Machine, Medium, MediumKey, SettingsMap, Suite, Template};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Reads the tables of one file. Names must be in the file, or `known` if that is given.
@@ -57,7 +60,10 @@ fn read(reader: &mut Reader<'_, '_>, root: &Node, known: Option<&Known>) -> Chan
     let all = known.map(|known| with_own(known, &changes));
     changes.templates = job_templates(reader, templates, &priorities, all.as_ref());
     for node in groups {
-        changes.groups.extend(job_group(reader, node, all.as_ref()));
+        if let Some((file, facts)) = job_group(reader, node, all.as_ref()) {
+            changes.groups.extend(file);
+            changes.facts.extend(facts);
+        }
     }
     changes
 }
@@ -201,13 +207,41 @@ fn group_of(medium: &MediumKey) -> String {
     }
 }
 
-fn job_group(reader: &mut Reader<'_, '_>, node: &Node, known: Option<&Known>) -> Option<GroupFile> {
+/// `properties` is Assay's: what `assay template dump` says about a group beside its templates.
+fn group_facts(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, name: &str) -> Option<GroupFacts> {
+    let node = some(fields.get("properties"))?;
+    let mut own = reader.fields(node, "the properties of a group")?;
+    let mut facts = GroupFacts { name: name.to_owned(), ..GroupFacts::default() };
+    facts.parent = optional(reader, &mut own, "parent_group");
+    facts.description = optional(reader, &mut own, "description");
+    let whole = |reader: &mut Reader<'_, '_>, own: &mut Fields<'_>, key: &'static str| {
+        some(own.get(key)).and_then(|node| number(reader, node, key)).map(i64::from)
+    };
+    facts.sort_order = whole(reader, &mut own, "sort_order");
+    for key in GROUP_NUMBERS {
+        let said = whole(reader, &mut own, key);
+        facts.numbers.extend(said.map(|said| (key.to_owned(), said)));
+    }
+    reader.finish(own);
+    Some(facts)
+}
+
+fn job_group(
+    reader: &mut Reader<'_, '_>,
+    node: &Node,
+    known: Option<&Known>,
+) -> Option<(Option<GroupFile>, Option<GroupFacts>)> {
     let mut fields = reader.fields(node, "a job group")?;
     let name = required(reader, &mut fields, "group_name");
-    let template = reader.required(&mut fields, "template");
+    let facts = group_facts(reader, &mut fields, name.as_deref().unwrap_or_default());
+    let template = match &facts {
+        Some(_) => some(fields.get("template")),
+        None => reader.required(&mut fields, "template"),
+    };
     let text = template.and_then(|node| Some((reader.text(node, "template")?, node.place)));
     reader.finish(fields);
-    let (name, (text, place)) = (name?, text?);
+    let name = name?;
+    let Some((text, place)) = text else { return facts.map(|facts| (None, Some(facts))) };
     let inner = group::load(&name, text, known);
     for finding in inner.diagnostics {
         // It stands in a text within the file: its own line is part of the message.
@@ -219,7 +253,7 @@ fn job_group(reader: &mut Reader<'_, '_>, node: &Node, known: Option<&Known>) ->
             _ => reader.sink.warning(finding.code, place, message),
         }
     }
-    Some(GroupFile { name, text: text.to_owned(), templates: inner.value.unwrap_or_default() })
+    Some((Some(GroupFile { name, text: text.to_owned(), templates: inner.value.unwrap_or_default() }), facts))
 }
 
 /// A value that is not `null`.
@@ -336,11 +370,29 @@ pub fn dump(changes: &Changes) -> String {
         "Products": changes.media.iter().map(product).collect::<Value>(),
         "TestSuites": changes.suites.iter().map(suite).collect::<Value>(),
         "JobTemplates": templates.into_iter().map(template).collect::<Value>(),
-        "JobGroups": changes.groups.iter().map(|it| json!({ "group_name": it.name, "template": it.text })).collect::<Value>(),
+        "JobGroups": groups(changes),
     });
     let mut text = format!("{all:#}");
     text.push('\n');
     text
+}
+
+/// Groups with what is said about them, by name; those with YAML with that.
+fn groups(changes: &Changes) -> Value {
+    let mut all: BTreeMap<&str, Value> = BTreeMap::new();
+    for group in &changes.groups {
+        all.insert(&group.name, json!({ "group_name": group.name, "template": group.text }));
+    }
+    for facts in &changes.facts {
+        let mut own: serde_json::Map<_, _> =
+            facts.numbers.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let texts = [("parent_group", &facts.parent), ("description", &facts.description)];
+        own.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text.as_ref()?)))));
+        own.extend(facts.sort_order.map(|order| ("sort_order".to_owned(), json!(order))));
+        let group = all.entry(&facts.name).or_insert_with(|| json!({ "group_name": facts.name }));
+        group["properties"] = Value::Object(own);
+    }
+    all.into_values().collect()
 }
 
 fn key_json(key: &MediumKey) -> Value {

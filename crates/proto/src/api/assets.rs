@@ -13,6 +13,7 @@
 //! | `POST assets/uploads/{id}/complete` | `201` [`Asset`]; `422` if the hash is another one than was announced |
 //! | `DELETE assets/uploads/{id}` | gives it up |
 //! | `POST assets/cleanup` ([`Cleanup`]) | [`CleanupReport`] |
+//! | `POST jobs/cleanup` ([`Cleanup`]) | [`CleanupReport`]: of logs, screenshots, results and jobs |
 //! | `GET jobs/{id}/assets` | [`JobAssets`]: what the job began with and made |
 //!
 //! Workers have the uploads and `assets/{sha256}` below `/worker/v1`, and `POST jobs/{id}/assets`, which fixes what a job
@@ -188,7 +189,7 @@ pub struct CleanupReport {
     pub dry_run: bool,
     /// A verdict about everything.
     pub verdicts: Vec<CleanupVerdict>,
-    /// Bytes of assets that went, or would go.
+    /// Bytes that went, or would go.
     pub bytes: u64,
 }
 

@@ -37,6 +37,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/assets", get(list))
         .route("/assets/uploads", post(begin))
         .route("/assets/cleanup", post(cleanup))
+        .route("/jobs/cleanup", post(clean_jobs))
         .route("/assets/{kind}/{name}", get(show).delete(remove))
         .route("/assets/{kind}/{name}/content", get(content))
         .route("/assets/{kind}/{name}/fix", post(fix))
@@ -301,6 +302,18 @@ async fn cleanup(
     let report = app.clean(wanted.dry_run).await?;
     if !wanted.dry_run {
         app.audit(&admin.0.name, "asset_cleanup", json!({}));
+    }
+    Ok(Json(report))
+}
+
+async fn clean_jobs(
+    admin: Admin,
+    State(app): State<Arc<App>>,
+    Json(wanted): Json<Cleanup>,
+) -> Result<Json<CleanupReport>, Fault> {
+    let report = app.clean_jobs(wanted.dry_run).await?;
+    if !wanted.dry_run {
+        app.audit(&admin.0.name, "job_cleanup", json!({}));
     }
     Ok(Json(report))
 }

@@ -1,6 +1,7 @@
 //! `/api/assay/v1`; the objects are `assay_proto::api`.
 
 pub(crate) mod assets;
+mod comments;
 mod events;
 mod files;
 mod gate;
@@ -10,21 +11,22 @@ pub(crate) mod gate_view;
 mod health;
 mod jobs;
 pub(crate) mod knowledge;
+pub(crate) mod openapi;
 pub(crate) mod openqa;
 mod people;
 mod products;
 mod range;
 pub(crate) mod restart;
 mod templates;
+mod workers;
 
 use crate::app::App;
 use crate::auth;
 use crate::fault::Fault;
 use assay_engine::ids::JobId;
-use assay_proto::api::WorkerList;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use std::sync::Arc;
 
 pub(crate) use files::{FileQuery, MAX_STEPS, attempt_of, followed, serve_blob, serve_stream};
@@ -43,7 +45,6 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/steps", get(files::steps))
         .route("/jobs/{id}/streams/{file}", get(files::stream))
         .route("/blobs/{sha256}", get(files::blob))
-        .route("/workers", get(workers))
         .merge(assets::router())
         .route("/events", get(events::listen))
         .merge(gate::router().layer(axum::middleware::from_fn(auth::admins_change)))
@@ -53,21 +54,16 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(templates::router())
         .merge(restart::router())
         .merge(crate::events::api::router())
+        .merge(comments::router())
+        .merge(openapi::router())
+        .merge(workers::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))
 }
 
-/// `GET /api/assay/v1/workers`
-async fn workers(State(app): State<Arc<App>>) -> Result<Json<WorkerList>, Fault> {
-    Ok(Json(WorkerList { workers: app.present_workers().await? }))
-}
-
 async fn unknown() -> Fault {
-    Fault::not_found(
-        "There is nothing at this address.",
-        "See docs.rs of assay_proto::api for what there is.",
-    )
+    Fault::not_found("There is nothing at this address.", "See /api for what there is.")
 }
 
 /// A job's number in an address.

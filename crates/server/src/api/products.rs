@@ -68,8 +68,12 @@ async fn create(
     let request = read(&body)?;
     let posted = match app.post_product(&request, &sender.name).await? {
         Ok(posted) => posted,
-        Err(plan) => {
-            return Err(plan.refused.as_ref().map_or_else(|| Fault::bad("Nothing was made.", ""), refused));
+        Err(not) => {
+            return Err(not
+                .plan
+                .refused
+                .as_ref()
+                .map_or_else(|| Fault::bad("Nothing was made.", ""), refused));
         }
     };
     app.audit(&sender.name, "iso_create", json!({ "scheduled_product_id": posted.run.0 }));

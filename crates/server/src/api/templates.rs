@@ -1,7 +1,7 @@
 //! Templates from files: load, check, dump.
 
 use crate::app::App;
-use crate::auth::Admin;
+use crate::auth::{Admin, Sender};
 use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
 use crate::templates::{self, Counts};
@@ -10,7 +10,7 @@ use assay_formats::openqa::{Changes, GroupFile, group, tables};
 use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateFile};
 use assay_store::StoreError;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -22,8 +22,8 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 /// As `openqa-load-templates` takes it.
-async fn dump(State(app): State<Arc<App>>) -> String {
-    tables::dump(&templates::all(&app.library.now()))
+async fn dump(State(app): State<Arc<App>>, Extension(sender): Extension<Sender>) -> String {
+    tables::dump(&templates::all(&app.library.now(), sender.is_operator()))
 }
 
 /// What kind of file it is, by what stands in it.
@@ -60,6 +60,7 @@ fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<(Changes, Vec<Stri
                 all.suites.extend(changes.suites);
                 all.templates.extend(changes.templates);
                 all.groups.extend(changes.groups);
+                all.facts.extend(changes.facts);
             }
             None => wrong.extend(said),
         }

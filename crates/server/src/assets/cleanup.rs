@@ -77,7 +77,7 @@ impl App {
         Ok(CleanupReport { dry_run, verdicts, bytes })
     }
 
-    async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
+    pub(crate) async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
         let states: Vec<_> = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
         let mut open = Vec::new();
         loop {

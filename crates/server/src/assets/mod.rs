@@ -135,6 +135,33 @@ impl Assets {
         Ok(version)
     }
 
+    /// The versions of a name, the newest first.
+    pub(crate) async fn versions(&self, asset: &AssetKey) -> Result<Vec<AssetVersion>, StoreError> {
+        self.rows().asset(asset).await
+    }
+
+    /// Publishes a file of the data directory, which is gone then.
+    pub(crate) async fn import(
+        &self,
+        asset: &AssetKey,
+        file: &Utf8Path,
+        at: Timestamp,
+    ) -> Result<AssetVersion, StoreError> {
+        let size = fs_err::tokio::metadata(file).await.map_err(StoreError::File)?.len();
+        let upload = Upload {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            asset: asset.clone(),
+            size,
+            sha256: None,
+            private_of: None,
+            by: None,
+            created_at: at,
+        };
+        self.rows().begin_upload(self.epoch()?, &upload).await?;
+        self.files.place(&upload, file).await?;
+        self.complete(&upload.id, at).await
+    }
+
     /// Gives an upload up.
     pub(crate) async fn abandon(&self, id: &str) -> Result<(), StoreError> {
         let turn = self.turn(id);
@@ -208,7 +235,7 @@ fn state(upload: &Upload, offset: u64) -> UploadState {
 
 /// A job's settings as they are given.
 fn plain(job: &StoredJob) -> impl Iterator<Item = (&str, &str)> {
-    job.row.settings.0.iter().map(|(name, setting)| (name.as_str(), setting.value.as_str()))
+    job.row.settings.iter().map(|(name, setting)| (name, setting.value.as_str()))
 }
 
 /// The jobs whose private assets this one finds under their plain names.

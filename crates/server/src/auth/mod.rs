@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::datadir::Tokens;
 use crate::fault::Fault;
 use crate::people::{People, Person, session};
+use assay_engine::work::Held;
 use assay_store::UserRole;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -21,6 +22,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
+use ring::hmac;
 use sha2::{Digest, Sha256};
 use signature::{Refused, Signature};
 use std::net::{IpAddr, SocketAddr};
@@ -197,6 +199,22 @@ impl Guard {
 }
 
 impl Guard {
+    fn job_mac(&self, held: Held) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.admin);
+        let Held { attempt, token } = held;
+        let text = format!("job token {} {} {}", attempt.job.0, attempt.number, token.0);
+        hex::encode(hmac::sign(&key, text.as_bytes()).as_ref())
+    }
+
+    /// What the test of an attempt shows to be that; it is worth nothing once the attempt has ended.
+    pub(crate) fn job_token(&self, held: Held) -> String {
+        format!("{}-{}-{}", held.attempt.job.0, held.attempt.number, self.job_mac(held))
+    }
+
+    pub(crate) fn is_job_token(&self, held: Held, token: &str) -> bool {
+        same(&digest(&self.job_token(held)), &digest(token))
+    }
+
     /// Who sent a request, or why it is refused whatever it wants.
     fn sender(
         &self,
@@ -244,7 +262,7 @@ impl Guard {
 }
 
 /// `user:key:secret` of the Authorization header; `None` if that says something else, such as what a proxy asked for.
-fn personal_token(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn personal_token(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     let token = match scheme.to_ascii_lowercase().as_str() {

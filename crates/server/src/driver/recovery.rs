@@ -78,7 +78,12 @@ impl Suspects {
             | Input::Edit { .. }
             | Input::Obsolete(_)
             | Input::Release { .. }
+            | Input::FetchFails { .. }
             | Input::ForceResult { .. }
+            | Input::SetDone { .. }
+            | Input::AskNow { .. }
+            | Input::Drain { .. }
+            | Input::ForgetWorker { .. }
             | Input::DeleteJob { .. }
             | Input::CancelJob { .. }
             | Input::Disconnected { .. }
@@ -120,7 +125,12 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Edit { .. }
         | Input::Obsolete(_)
         | Input::Release { .. }
+        | Input::FetchFails { .. }
         | Input::ForceResult { .. }
+        | Input::SetDone { .. }
+        | Input::AskNow { .. }
+        | Input::Drain { .. }
+        | Input::ForgetWorker { .. }
         | Input::DeleteJob { .. }
         | Input::CancelJob { .. }
         | Input::Gate(_)

@@ -169,6 +169,8 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         live: LiveAttempts::default(),
         closers: Closers::default(),
         told: crate::told::Told::default(),
+        searches: crate::api::openqa::Searches::default(),
+        downloads: crate::downloads::Downloads::new().0,
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),

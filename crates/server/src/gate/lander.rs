@@ -276,15 +276,20 @@ impl Lander {
             if self.ground.contains(&landing.project, &tip.commit, &last.tested.commit).await? {
                 continue;
             }
-            landed = false;
             if first.insert(&landing.branch) && tip.commit != landing.base.commit {
                 return Ok(Group::Not(landing, Where::Moved(tip)));
             }
             let standing = self.reviews.standing(&landing.patchset.change).await?;
             if standing.status == ChangeStatus::Merged {
+                // A push whose answer was lost may have come through since the branch was looked at.
+                let tip = self.ground.look(&landing.project, &landing.branch).await?;
+                if self.ground.contains(&landing.project, &tip.commit, &last.tested.commit).await? {
+                    continue;
+                }
                 let why = format!("{} is merged already, and not as it was tested", landing.patchset);
                 return Ok(Group::Not(landing, Where::Refused(why)));
             }
+            landed = false;
             if let Some(why) = not_open(landing, &standing) {
                 return Ok(Group::Not(landing, Where::Refused(why)));
             }

@@ -436,6 +436,29 @@ async fn what_was_merged_by_hand_is_reported_once_all_the_same() {
     }
 }
 
+/// The push of a server that was killed may come through at any moment of the next one's landing.
+#[tokio::test]
+async fn a_push_of_the_server_before_may_come_through_at_any_moment() {
+    for polls in 1..40 {
+        let world = world(&[("p/b", "0")], &[1, 2]);
+        let request = request(LandingWay::Push, &["1 p/b 0 1", "2 p/b 0+1 2"]);
+        let mut polled = 0;
+        let mut landing = Box::pin(land(&world, &request));
+        let result = std::future::poll_fn(|context| {
+            polled += 1;
+            if polled == polls && world.with(|model| model.submits) == 0 {
+                world.with(|model| {
+                    merge_by_hand(model, 1, "p/b", "1");
+                    merge_by_hand(model, 2, "p/b", "2");
+                });
+            }
+            landing.as_mut().poll(context)
+        })
+        .await;
+        assert_eq!(words(&result), "p/b@0+1 p/b@0+1+2 landed", "after {polls}");
+    }
+}
+
 #[tokio::test]
 async fn a_vote_that_comes_too_late_does_not_keep_the_rest_from_landing() {
     let members = ["1 p/b 0 1", "2 q/b 0 2"];

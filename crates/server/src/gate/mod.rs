@@ -34,6 +34,7 @@ pub(crate) mod timers;
 mod warm;
 
 pub(crate) use hub::Hub;
+pub(crate) use lander::Pauses;
 pub(crate) use ports::Consumes;
 pub(crate) use service::{Plan, start};
 

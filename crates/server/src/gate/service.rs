@@ -156,6 +156,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let staging = Arc::new(AtomicBool::new(settings.gate.staging));
     let post = Post::default();
     post.set(settings.mail);
+    app.downloads.set(settings.downloads);
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
         app: Arc::downgrade(app),
@@ -587,7 +588,8 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate, mail, sign_in, events: _ }) = settings {
+        if let Some(Settings { connections, gate, mail, sign_in, downloads, events: _ }) = settings {
+            app.downloads.set(downloads);
             self.connect(app, &connections)?;
             self.post.set(mail);
             app.providers.set(sign_in, gate.url.as_deref().unwrap_or(&self.address));

@@ -1,5 +1,6 @@
 //! `assay.toml`: where the gate's sources are, and where its configuration is. Secrets stay in files of their own.
 
+use crate::downloads::settings::DownloadSettings;
 use crate::events::settings::{self as event_settings, EventSettings};
 use crate::people::oidc::{self, ProviderSettings};
 use assay_engine::gate::ids::SourceName;
@@ -22,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) sign_in: BTreeMap<String, ProviderSettings>,
     /// Events outside, and the rules for them.
     pub(crate) events: EventSettings,
+    /// From where files for jobs may be fetched.
+    pub(crate) downloads: DownloadSettings,
 }
 
 /// The section `[mail]`.
@@ -108,7 +111,7 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] = &["connection", "gate", "mail", "sign-in", "events", "source"];
+const SECTIONS: &[&str] = &["connection", "downloads", "gate", "mail", "sign-in", "events", "source"];
 const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
@@ -210,6 +213,9 @@ impl Reader<'_> {
         if let (Some(mail), Some(value)) = (self.table(root, "mail"), root.get("mail")) {
             settings.mail = Some(self.mail(value.span().start, mail));
         }
+        if let Some(downloads) = self.table(root, "downloads") {
+            settings.downloads = crate::downloads::settings::read(self, downloads);
+        }
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
         }
@@ -279,6 +285,19 @@ impl Reader<'_> {
             self.error("type", value.span().start, "port is a number from 1 to 65535");
         }
         number.unwrap_or_default()
+    }
+
+    pub(crate) fn positive(&mut self, table: &DeTable<'_>, key: &str) -> Option<u32> {
+        let value = table.get(key)?;
+        let number = value.get_ref().as_integer().and_then(|number| {
+            u32::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .filter(|number| (1..=1_000_000).contains(number))
+        });
+        if number.is_none() {
+            self.error("type", value.span().start, format!("{key} is a number from 1 to 1000000"));
+        }
+        number
     }
 
     fn days(&mut self, value: &Value<'_>) -> Days {

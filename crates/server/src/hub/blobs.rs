@@ -31,7 +31,7 @@ pub(crate) async fn put(
     if announced.is_some_and(|length| length > MAX_BLOB) {
         return Err(too_large());
     }
-    if app.blobs.size(sha).await?.is_some() {
+    if app.blobs.size(sha).await?.is_some() && app.blobs.keep(sha).await? {
         return Ok(StatusCode::OK);
     }
     let mut writer = app.blobs.writer(Some(sha)).await?;

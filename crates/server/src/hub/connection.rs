@@ -8,6 +8,7 @@ use assay_engine::io::{self, Input, Verdict};
 use assay_engine::locks::ClusterId;
 use assay_engine::reason::FenceReason;
 use assay_engine::settings::ClassSet;
+use assay_engine::settings::JOB_TOKEN;
 use assay_proto::api::Event;
 use assay_proto::worker::{Held, HoldVerdict, MAX_CHUNK, MAX_FRAME, PROTOCOL, Stream, ToServer, ToWorker};
 use assay_store::StoreError;
@@ -129,7 +130,8 @@ impl Conversation {
                 let retry = refusal.retry();
                 ToWorker::Refused { reason: refusal.to_string(), retry }
             }
-            io::Message::Assign { held, name, settings, place } => {
+            io::Message::Assign { held, name, mut settings, place } => {
+                settings.insert(JOB_TOKEN.to_owned(), self.app.guard.job_token(held));
                 self.take_up(held, place.cluster).await?;
                 ToWorker::Assign { held, job: held.attempt.job, name, settings, place }
             }

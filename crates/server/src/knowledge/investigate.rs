@@ -5,9 +5,10 @@ use crate::fault::Fault;
 use crate::record::Run;
 use crate::web::frame::rfc3339;
 use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::job_settings::JobSettings;
 use assay_engine::knowledge::investigate::{self, DEPTH, Differences, Suspect, bounds, difference};
 use assay_engine::outcome::Outcome;
-use assay_engine::settings::{COVERED, Settings, is_secret_name};
+use assay_engine::settings::{COVERED, is_secret_name};
 use assay_git::checkout::{self, Checkout};
 use assay_proto::api::knowledge::{Commit, CommitLog, Difference, Investigation, JobRef};
 use assay_store::{AssetRole, StoreError, StoredJob};
@@ -35,9 +36,9 @@ impl Evidence {
     }
 }
 
-fn plain(settings: &Settings) -> BTreeMap<String, String> {
+fn plain(settings: &JobSettings) -> BTreeMap<String, String> {
     let shown = |key: &str, value: &str| if is_secret_name(key) { COVERED } else { value }.to_owned();
-    settings.0.iter().map(|(key, setting)| (key.clone(), shown(key, &setting.value))).collect()
+    settings.iter().map(|(key, setting)| (key.to_owned(), shown(key, &setting.value))).collect()
 }
 
 fn told(differences: Vec<investigate::Difference>) -> Vec<Difference> {
@@ -59,7 +60,7 @@ impl App {
             // Assets are recorded by the settings that name them.
             if TESTS.contains(&name.as_str()) {
                 tests.insert(name.clone(), value.clone());
-            } else if !NOISE.contains(&name.as_str()) && !job.row.settings.0.contains_key(name) {
+            } else if !NOISE.contains(&name.as_str()) && job.row.settings.setting(name).is_none() {
                 environment.insert(name.clone(), value.clone());
             }
         }

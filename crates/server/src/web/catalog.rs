@@ -153,7 +153,7 @@ fn build(
 ) -> Result<TemplatesPage, Fault> {
     let catalog = app.library.now();
     let group = found(&catalog, id)?;
-    let stored = openqa::scheduling::yaml_of(&catalog, group);
+    let stored = openqa::scheduling::yaml_of(&catalog, group, sender.must_be_admin().is_ok());
     let yaml = text.unwrap_or(&stored).to_owned();
     let mut rows = rows(&catalog, group.id);
     let left_out = rows.len().saturating_sub(ROWS);

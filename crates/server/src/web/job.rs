@@ -15,8 +15,9 @@ use crate::present::{reason_of, reason_of_end, took_us};
 use crate::record::{Run, step_title};
 use askama::Template;
 use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::job_settings::JobSettings;
 use assay_engine::rows::JobRow;
-use assay_engine::settings::{COVERED, Setting, Settings, is_secret_name};
+use assay_engine::settings::{COVERED, Setting, is_secret_name};
 use assay_proto::worker::Stream;
 use assay_store::{CommentTarget, StoredAttempt, StoredJob};
 use axum::extract::{Extension, Path, Query, State};
@@ -237,17 +238,17 @@ async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result
         unreadable: run.unreadable,
         tails,
         published: Published::new(&run, logs.as_deref(), &suffix),
-        settings: row.settings.0.iter().map(setting_row).collect(),
+        settings: row.settings.iter().map(setting_row).collect(),
         facts: run.facts,
         reproduce: (!is_shell(&job)).then(|| reproduce(&job.row.settings)),
         files,
     })
 }
 
-fn setting_row((key, setting): (&String, &Setting)) -> SettingRow {
+fn setting_row((key, setting): (&str, &Setting)) -> SettingRow {
     let over = setting.over.iter().map(|(from, value)| (from.to_string(), shown(key, value)));
     SettingRow {
-        key: key.clone(),
+        key: key.to_owned(),
         value: shown(key, &setting.value),
         from: setting.from.to_string(),
         over: over.collect(),
@@ -438,11 +439,11 @@ async fn live_view(app: &App, job: &StoredJob, attempt: &StoredAttempt) -> Resul
 }
 
 /// The command that runs the same test here.
-fn reproduce(settings: &Settings) -> String {
+fn reproduce(settings: &JobSettings) -> String {
     let directory = settings.get("CASEDIR").map_or_else(|| "DIR".to_owned(), quoted);
     let mut words = vec!["assay run".to_owned(), directory];
     let left_out = |key: &str| key == "CASEDIR" || key == "WORKER_CLASS" || is_secret_name(key);
-    for (key, setting) in settings.0.iter().filter(|(key, _)| !left_out(key)) {
+    for (key, setting) in settings.iter().filter(|(key, _)| !left_out(key)) {
         words.push(quoted(&format!("{key}={}", setting.value)));
     }
     words.join(" ")
@@ -466,6 +467,7 @@ pub(super) fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use assay_engine::settings::Settings;
 
     #[test]
     fn the_command_survives_a_shell() {
@@ -476,7 +478,9 @@ mod tests {
             ("EMPTY", ""),
         ]);
         let want = r"assay run '/t/my tests' 'APPEND=console=ttyS0 it'\''s' EMPTY= TEST=grub";
-        assert_eq!(reproduce(&settings.with_defaults()), want);
-        assert!(reproduce(&Settings::from_request([("TEST", "x")])).starts_with("assay run DIR TEST=x"));
+        assert_eq!(reproduce(&settings.with_defaults().into()), want);
+        assert!(
+            reproduce(&Settings::from_request([("TEST", "x")]).into()).starts_with("assay run DIR TEST=x")
+        );
     }
 }

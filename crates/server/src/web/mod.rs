@@ -1,5 +1,6 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
+mod api;
 mod assets;
 mod audit;
 mod cards;
@@ -10,6 +11,7 @@ mod events;
 pub(crate) mod frame;
 mod gate;
 mod groups;
+pub(crate) use groups::builds::Tags;
 mod history;
 mod index;
 mod investigate;
@@ -53,6 +55,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(investigate::router())
         .merge(needles::router())
         .merge(workers::router())
+        .merge(api::router())
         .merge(audit::router())
         .merge(events::router())
         .merge(assets::router())

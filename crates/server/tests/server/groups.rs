@@ -88,7 +88,7 @@ fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Ro
         name: settings.job_name(),
         priority: 50,
         classes: ClassSet::default(),
-        settings: Arc::new(settings),
+        settings: settings.into(),
         group: Some(GroupId(group)),
         run: None,
         parents: Vec::new(),

@@ -10,7 +10,7 @@ const POST: Method = Method::POST;
 const GET: Method = Method::GET;
 
 /// A machine, two suites of which one starts after the other, a product, and their templates.
-async fn catalog(server: &Server, admin: &Key) {
+pub(crate) async fn catalog(server: &Server, admin: &Key) {
     let rows: [(&str, &[(&str, &str)]); 6] = [
         ("machines", &[("name", "64bit"), ("backend", "dummy"), ("settings[WORKER_CLASS]", "dummy")]),
         ("test_suites", &[("name", "install")]),
@@ -49,7 +49,7 @@ async fn catalog(server: &Server, admin: &Key) {
     }
 }
 
-const PRODUCT: [(&str, &str); 5] =
+pub(crate) const PRODUCT: [(&str, &str); 5] =
     [("DISTRI", "fedora"), ("VERSION", "43"), ("FLAVOR", "universal"), ("ARCH", "x86_64"), ("BUILD", "43.1")];
 
 #[tokio::test]

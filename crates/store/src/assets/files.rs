@@ -51,6 +51,19 @@ impl AssetFiles {
         .await
     }
 
+    /// Makes a file of this file system all that there is of an upload.
+    pub async fn place(&self, upload: &Upload, file: &Utf8Path) -> Result<(), StoreError> {
+        let (dir, path, file) = (self.dir.clone(), self.path(&upload.id)?, file.to_owned());
+        disk::blocking(move || {
+            let place = || {
+                fs::rename(&file, &path)?;
+                disk::sync_dir(path.parent().unwrap_or(&dir))
+            };
+            place().map_err(|error| disk::file_error(&dir, error))
+        })
+        .await
+    }
+
     /// How far an upload has come.
     pub async fn length(&self, id: &str) -> Result<u64, StoreError> {
         match fs::tokio::metadata(self.path(id)?).await {

@@ -137,6 +137,10 @@ pub struct GroupProperties {
     pub keep_logs_in_days: Option<i64>,
     /// Days, for important builds; 0 for ever.
     pub keep_important_logs_in_days: Option<i64>,
+    /// Days; without it pictures go with the results.
+    pub keep_screenshots_in_days: Option<i64>,
+    /// Days, for important builds; 0 for ever.
+    pub keep_important_screenshots_in_days: Option<i64>,
     /// Days.
     pub keep_results_in_days: Option<i64>,
     /// Days, for important builds; 0 for ever.

@@ -3,9 +3,11 @@
 //!
 //! None of it is the engine's: a step that depends on it carries in its input what it needs.
 
+mod bugs;
 mod catalog;
 mod queries;
 
+pub use bugs::{Bug, BugFacts, BugFilter, BugId, RunMark};
 pub use catalog::{
     CatalogChange, CatalogRow, EntryId, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup,
     Product, SettingsMap, TestSuite,
@@ -13,7 +15,7 @@ pub use catalog::{
 
 use crate::error::StoreError;
 use crate::types::Epoch;
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::{JobId, ProductRunId, Timestamp};
 use std::collections::BTreeMap;
 
 /// What somebody may do; each may do what those before it may.
@@ -284,4 +286,28 @@ pub trait KnowledgeStore: Send + Sync {
 
     /// What was done, the newest first.
     async fn audit_events(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError>;
+
+    /// Bugs, the first named first.
+    async fn bugs(&self, filter: &BugFilter) -> Result<Vec<Bug>, StoreError>;
+
+    /// One bug.
+    async fn bug(&self, bug: BugId) -> Result<Option<Bug>, StoreError>;
+
+    /// A new bug; its number is made here. [`StoreError::Duplicate`] if there is one of that name.
+    async fn add_bug(&self, epoch: Epoch, bug: &Bug) -> Result<BugId, StoreError>;
+
+    /// What was found out about a bug.
+    async fn change_bug(&self, epoch: Epoch, bug: &Bug) -> Result<(), StoreError>;
+
+    /// Forgets a bug; false if there is none.
+    async fn remove_bug(&self, epoch: Epoch, bug: BugId) -> Result<bool, StoreError>;
+
+    /// Bugs of these names were spoken of; those that are known stay as they are.
+    async fn bugs_named(&self, epoch: Epoch, names: &[String], at: Timestamp) -> Result<(), StoreError>;
+
+    /// What is written beside these posts of products.
+    async fn run_marks(&self, runs: &[ProductRunId]) -> Result<BTreeMap<ProductRunId, RunMark>, StoreError>;
+
+    /// Writes something beside a post of a product, in place of what was there.
+    async fn mark_run(&self, epoch: Epoch, run: ProductRunId, mark: &RunMark) -> Result<(), StoreError>;
 }

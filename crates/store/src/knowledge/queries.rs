@@ -1,14 +1,15 @@
 //! Knowledge in SQL that both databases understand.
 
 use super::{
-    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryKind,
-    KnowledgeStore, People, StoredKey, Ticket, TicketKind, Tickets, User, UserId, UserRole,
+    AuditEvent, AuditFilter, Bug, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
+    CommentTarget, EntryKind, KnowledgeStore, People, RunMark, StoredKey, Ticket, TicketKind, Tickets, User,
+    UserId, UserRole,
 };
 use crate::codec::{Fields, contains_pattern, json, one_number, time};
 use crate::error::StoreError;
 use crate::sql::{Backend, Sql, Statement, Value, still_leader};
 use crate::types::{Batch, Epoch};
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::{JobId, ProductRunId, Timestamp};
 use std::collections::BTreeMap;
 
 const COMMENT_COLUMNS: &str = "id, target_kind, target, author, text, created_at, updated_at";
@@ -123,11 +124,11 @@ const EVENTS_AT_ONCE: usize = 32;
 
 /// The next number of `table`. In the same transaction `(SELECT last FROM numbers WHERE name = …)` is that number; two
 /// transactions wait for each other here.
-fn count(table: &'static str) -> Statement {
+pub(super) fn count(table: &'static str) -> Statement {
     Statement::new("UPDATE numbers SET last = last + 1 WHERE name = $1", [table.into()])
 }
 
-fn list<T>(
+pub(super) fn list<T>(
     rows: Vec<Vec<Value>>,
     read: impl Fn(Vec<Value>) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
@@ -136,7 +137,7 @@ fn list<T>(
 
 impl<B: Backend> Sql<B> {
     /// Statements of the leader, in one transaction; the rows of the last.
-    async fn know(
+    pub(super) async fn know(
         &self,
         doing: &'static str,
         epoch: Epoch,
@@ -418,5 +419,37 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
             i64::from(filter.limit).into(),
         ];
         list(self.query("list what was done", sql, values).await?, event)
+    }
+
+    async fn bugs(&self, filter: &BugFilter) -> Result<Vec<Bug>, StoreError> {
+        self.list_bugs(filter).await
+    }
+
+    async fn bug(&self, bug: BugId) -> Result<Option<Bug>, StoreError> {
+        self.one_bug(bug).await
+    }
+
+    async fn add_bug(&self, epoch: Epoch, bug: &Bug) -> Result<BugId, StoreError> {
+        self.insert_bug(epoch, bug).await
+    }
+
+    async fn change_bug(&self, epoch: Epoch, bug: &Bug) -> Result<(), StoreError> {
+        self.update_bug(epoch, bug).await
+    }
+
+    async fn remove_bug(&self, epoch: Epoch, bug: BugId) -> Result<bool, StoreError> {
+        self.delete_bug(epoch, bug).await
+    }
+
+    async fn bugs_named(&self, epoch: Epoch, names: &[String], at: Timestamp) -> Result<(), StoreError> {
+        self.name_bugs(epoch, names, at).await
+    }
+
+    async fn run_marks(&self, runs: &[ProductRunId]) -> Result<BTreeMap<ProductRunId, RunMark>, StoreError> {
+        self.marks_of_runs(runs).await
+    }
+
+    async fn mark_run(&self, epoch: Epoch, run: ProductRunId, mark: &RunMark) -> Result<(), StoreError> {
+        self.write_mark(epoch, run, mark).await
     }
 }

@@ -155,8 +155,8 @@ pub(crate) async fn any_text_comes_back_as_it_was(database: &Database) {
     let ids = driver.post(jobs).await;
     for (id, text) in ids.into_iter().zip(texts) {
         let stored = driver.store.job(id).await.unwrap().unwrap();
-        assert_eq!(stored.row.settings.0["VALUE"].value, text);
-        assert_eq!(stored.row.settings.0["ünïcode"].value, text);
+        assert_eq!(stored.row.settings.setting("VALUE").unwrap().value, text);
+        assert_eq!(stored.row.settings.setting("ünïcode").unwrap().value, text);
         assert_eq!(Some(&stored.row), driver.state.job(id));
     }
     driver.hello("w:1", 1, 1).await;
@@ -173,7 +173,7 @@ pub(crate) async fn clusters_are_loaded_with_what_they_are_bound_to(database: &D
     let chain = NewJob { parents: vec![after(0, Relation::DirectlyChained)], ..test_job("second") };
     let last = NewJob { parents: vec![after(1, Relation::DirectlyChained)], ..test_job("third") };
     let beside = NewJob { parents: vec![after(0, Relation::Parallel)], ..test_job("beside") };
-    let held = Hold::Assets { names: vec!["x.iso".to_owned()] };
+    let held = Hold::Assets { names: vec!["x.iso".to_owned()], trouble: Some("slow".to_owned()) };
     let held = NewJob { hold: Some(held), group: Some(GroupId(7)), retries: 2, ..test_job("held") };
     driver.post(vec![test_job("first"), chain, last, beside, held]).await;
     driver.check().await;
@@ -238,7 +238,8 @@ pub(crate) async fn a_post_of_a_product_is_whole(database: &Database) {
         settings: settings.into(),
         by: "alice".to_owned(),
         failed: vec![problem],
-        left_out: Vec::new(),
+        webhook: Some("gh:pr:7".to_owned()),
+        ..ProductRun::default()
     };
     let obsolete = Obsolete {
         matching: [("DISTRI".to_owned(), "d".to_owned())].into(),

@@ -85,7 +85,10 @@ fn shown(comment: &Comment) -> Value {
 }
 
 fn text_of(params: &Params) -> Result<&str, Wrong> {
-    let text = params.get("text").ok_or_else(|| Wrong::parameters(&["text"], &[]))?;
+    allowed(params.get("text").ok_or_else(|| Wrong::parameters(&["text"], &[]))?)
+}
+
+fn allowed(text: &str) -> Result<&str, Wrong> {
     if text.trim().is_empty() || text.contains('\0') {
         return Err(Wrong::parameters(&[], &["text"]));
     }
@@ -142,6 +145,7 @@ async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str)
         app.force(job, forced, &sender.name).await?;
     }
     let id = app.store.knowledge().add_comment(app.library.epoch(), &comment).await?.0;
+    app.store.knowledge().bugs_named(app.library.epoch(), &words::bugrefs(text), now).await?;
     app.audit(&sender.name, "comment_create", json!({ "id": id }));
     Ok(id)
 }
@@ -154,6 +158,17 @@ pub(crate) async fn comment(
     params: &Params,
 ) -> Result<i64, Fault> {
     let text = text_of(params).map_err(Wrong::fault)?;
+    add(app, sender, target, text).await.map_err(Wrong::fault)
+}
+
+/// What Assay's own API says.
+pub(crate) async fn say(
+    app: &Arc<App>,
+    sender: &Sender,
+    target: CommentTarget,
+    text: &str,
+) -> Result<i64, Fault> {
+    let text = allowed(text).map_err(Wrong::fault)?;
     add(app, sender, target, text).await.map_err(Wrong::fault)
 }
 
@@ -187,6 +202,7 @@ async fn update(
     }
     let (epoch, now) = (app.library.epoch(), app.clock.now());
     app.store.knowledge().edit_comment(epoch, before.id, text, now).await?;
+    app.store.knowledge().bugs_named(epoch, &words::bugrefs(text), now).await?;
     app.audit(&person.0.name, "comment_update", json!({ "id": before.id.0 }));
     Ok(Json(json!({ "id": before.id.0 })))
 }

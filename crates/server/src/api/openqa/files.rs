@@ -73,7 +73,7 @@ async fn vars(app: &App, id: JobId) -> Result<Response, Fault> {
     let value =
         |key: &str, value: &str| if is_secret_name(key) { COVERED.to_owned() } else { value.to_owned() };
     let mut vars: BTreeMap<&str, String> =
-        job.row.settings.0.iter().map(|(key, setting)| (key.as_str(), value(key, &setting.value))).collect();
+        job.row.settings.iter().map(|(key, setting)| (key, value(key, &setting.value))).collect();
     vars.insert("NAME", format!("{:08}-{}", id.0, job.row.name));
     Ok(axum::Json(vars).into_response())
 }

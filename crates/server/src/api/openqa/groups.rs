@@ -68,6 +68,13 @@ pub(super) fn group(catalog: &Catalog, group: &Group) -> Value {
     Value::Object(shown)
 }
 
+/// How many days a group keeps its jobs; `None` is for ever.
+pub(super) fn keeps_jobs(app: &App, id: i64) -> Option<i64> {
+    let catalog = app.library.now();
+    let days = group(&catalog, catalog.groups.get(&id)?)["keep_jobs_in_days"].as_i64()?;
+    (days > 0).then_some(days)
+}
+
 fn parent_group(parent: &ParentGroup) -> Value {
     let mut shown = Map::new();
     for (name, value) in fields(&parent.properties) {

@@ -3,18 +3,18 @@
 use super::params::Params;
 use super::{Admin, Operator, Wrong, number};
 use crate::app::App;
-use crate::products::Posted;
+use crate::products::{NotPosted, Posted};
 use assay_engine::ids::{JobId, ProductRunId};
 use assay_engine::io::Input;
 use assay_engine::job::StateWord;
 use assay_engine::product::{self, Plan, Refused, Request};
 use assay_engine::rows::ProductRunRow;
 use assay_formats::openqa::scenarios;
-use assay_store::{JobFilter, RunFilter};
+use assay_store::{JobFilter, RunFilter, RunMark};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -22,6 +22,10 @@ use std::sync::Arc;
 
 /// Jobs of one ISO that are cancelled or removed at once.
 const MOST: u32 = 10_000;
+/// The longest note, bytes.
+const LONGEST_NOTE: usize = 16 * 1024;
+/// Posts of one product that are looked through for the newest that was not refused.
+const RECENT: u32 = 50;
 /// How many clones are followed from a job to the one that counts.
 const CLONES: usize = 50;
 
@@ -31,6 +35,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/isos/job_stats", get(job_stats))
         .route("/isos/{id}", get(show).delete(remove))
         .route("/isos/{id}/cancel", post(cancel))
+        .route("/experimental/isos/note", put(note))
 }
 
 /// Parameters that are not settings.
@@ -65,7 +70,7 @@ pub(super) fn restored(value: &str) -> String {
     value.replace("%2F", "/").replace("%2f", "/")
 }
 
-fn refused(plan: &Plan, refused: &Refused) -> Response {
+fn refused(run: ProductRunId, plan: &Plan, refused: &Refused) -> Response {
     let status = match refused {
         // As in openQA, whose clients post many media and go on where there is nothing to do.
         Refused::NoProduct { .. } => StatusCode::OK,
@@ -73,7 +78,9 @@ fn refused(plan: &Plan, refused: &Refused) -> Response {
         Refused::NoGroup { .. } | Refused::NoJobs => StatusCode::BAD_REQUEST,
     };
     let failed: BTreeMap<_, _> = plan.failed.iter().map(|one| (one.job.as_str(), &one.problems)).collect();
-    let body = json!({"error": refused.to_string(), "count": 0, "ids": [], "failed": failed});
+    let body = json!({
+        "scheduled_product_id": run.0, "error": refused.to_string(), "count": 0, "ids": [], "failed": failed,
+    });
     (status, Json(body)).into_response()
 }
 
@@ -104,9 +111,9 @@ async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params)
     };
     let posted = match app.post_planned(plan, &request, name).await? {
         Ok(posted) => posted,
-        Err(plan) => {
+        Err(NotPosted { run, plan }) => {
             return Ok(match &plan.refused {
-                Some(why) => self::refused(&plan, why),
+                Some(why) => self::refused(run, &plan, why),
                 None => Wrong::bad("Nothing was made.").into_response(),
             });
         }
@@ -128,25 +135,37 @@ async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params)
 }
 
 /// A post as openQA tells it.
-pub(super) fn shown(run: &ProductRunRow) -> Value {
+pub(super) fn shown(run: &ProductRunRow, mark: &RunMark) -> Value {
     let setting = |key: &str| run.run.settings.get(key).cloned();
     let failed = run.run.failed.iter().map(|problem| {
         let made = problem.made.and_then(|at| run.jobs.get(at)).map(|job| job.0);
         json!({"job_name": problem.job, "job_id": made, "error_messages": problem.problems})
     });
+    let status = match (&mark.cancelled_by, &run.run.refused) {
+        (Some(_), _) => "cancelled",
+        (None, Some(_)) => "fatal_error",
+        (None, None) => "scheduled",
+    };
+    let mut results = json!({
+        "successful_job_ids": run.jobs.iter().map(|job| job.0).collect::<Vec<_>>(),
+        "failed_job_info": failed.collect::<Vec<_>>(),
+    });
+    if let Some(why) = &run.run.refused {
+        results["error"] = json!(why);
+    }
     json!({
         "id": run.id.0,
         "distri": setting("DISTRI"), "version": setting("VERSION"), "flavor": setting("FLAVOR"),
         "arch": setting("ARCH"), "build": setting("BUILD"), "iso": setting("ISO"),
-        "status": "scheduled",
+        "status": status,
+        "note": mark.note,
+        "cancelled_by": mark.cancelled_by,
+        "webhook_id": run.run.webhook,
         "settings": run.run.settings,
         "user": run.run.by,
         "t_created": super::at(run.created_at),
         "t_updated": super::at(run.created_at),
-        "results": {
-            "successful_job_ids": run.jobs.iter().map(|job| job.0).collect::<Vec<_>>(),
-            "failed_job_info": failed.collect::<Vec<_>>(),
-        },
+        "results": results,
     })
 }
 
@@ -157,8 +176,9 @@ async fn show(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let run = app.store.product_run(ProductRunId(number(&id)?)).await?;
-    let run = run.ok_or_else(|| Wrong::not_found("Scheduled product does not exist."))?;
-    let mut shown = shown(&run);
+    let run = run.ok_or_else(no_run)?;
+    let marks = app.store.knowledge().run_marks(&[run.id]).await?;
+    let mut shown = shown(&run, marks.get(&run.id).unwrap_or(&RunMark::default()));
     if params.flag("include_job_ids") {
         shown["job_ids"] = run.jobs.iter().map(|job| job.0).collect();
     }
@@ -169,8 +189,11 @@ async fn show(
 async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     let names = ["distri", "version", "flavor", "arch", "build"];
     let [distri, version, flavor, arch, build] = params.required(names)?.map(|value| Some(value.to_owned()));
-    let filter = RunFilter { distri, version, flavor, arch, build, before: None, limit: 1 };
-    let runs = app.store.product_runs(&filter).await?;
+    let filter = RunFilter { distri, version, flavor, arch, build, limit: RECENT, ..RunFilter::default() };
+    // Those that were refused have no jobs to tell about.
+    let mut runs = app.store.product_runs(&filter).await?;
+    runs.retain(|run| run.run.refused.is_none());
+    runs.truncate(1);
     let mut stats: BTreeMap<String, BTreeMap<String, Ids>> = BTreeMap::new();
     for run in &runs {
         let mut ids: BTreeMap<JobId, JobId> = run.jobs.iter().map(|job| (*job, *job)).collect();
@@ -227,14 +250,63 @@ async fn cancel_all(app: &App, name: &str, by: &str) -> Result<usize, Wrong> {
     Ok(cancelled)
 }
 
+/// Cancels what a post has made, and says so beside it; how many jobs that were.
+pub(super) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Result<usize, Wrong> {
+    let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
+    let filter = JobFilter { run: Some(run.id), states, limit: MOST, ..JobFilter::default() };
+    let mut cancelled = 0;
+    for job in app.store.summaries(&filter).await? {
+        // Meanwhile it may have ended by itself.
+        cancelled +=
+            usize::from(app.engine.ask(Input::CancelJob { job: job.id, by: by.to_owned() }).await.is_ok());
+    }
+    let knowledge = app.store.knowledge();
+    let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
+    if mark.cancelled_by.is_none() {
+        mark.cancelled_by = Some(by.to_owned());
+        knowledge.mark_run(app.library.epoch(), run.id, &mark).await?;
+    }
+    Ok(cancelled)
+}
+
+/// By the number of a post, or by the name of an ISO.
 async fn cancel(
     operator: Operator,
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
-    let cancelled = cancel_all(&app, &name, &operator.0.name).await?;
-    app.audit(&operator.0.name, "iso_cancel", json!({ "iso": name }));
+    let by = &operator.0.name;
+    let cancelled = match name.parse::<i64>() {
+        Ok(id) => {
+            let run = app.store.product_run(ProductRunId(id)).await?.ok_or_else(no_run)?;
+            cancel_run(&app, &run, by).await?
+        }
+        Err(_) => cancel_all(&app, &name, by).await?,
+    };
+    app.audit(by, "iso_cancel", json!({ "iso": name }));
     Ok(Json(json!({ "result": cancelled })))
+}
+
+/// Writes something for people beside the newest post of a product.
+async fn note(operator: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+    let names = ["distri", "version", "flavor", "arch", "build"];
+    let [distri, version, flavor, arch, build] = params.required(names)?.map(|value| Some(value.to_owned()));
+    let text = params.get("note").ok_or_else(|| Wrong::parameters(&["note"], &[]))?;
+    if text.len() > LONGEST_NOTE || text.contains('\0') {
+        return Err(Wrong::parameters(&[], &["note"]));
+    }
+    let filter = RunFilter { distri, version, flavor, arch, build, limit: 1, ..RunFilter::default() };
+    let run = app.store.product_runs(&filter).await?.pop().ok_or_else(no_run)?;
+    let knowledge = app.store.knowledge();
+    let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
+    mark.note = Some(text.to_owned()).filter(|text| !text.is_empty());
+    knowledge.mark_run(app.library.epoch(), run.id, &mark).await?;
+    app.audit(&operator.0.name, "iso_note", json!({ "scheduled_product_id": run.id.0 }));
+    Ok(Json(json!({"scheduled_product_id": run.id.0, "note": mark.note})))
+}
+
+fn no_run() -> Wrong {
+    Wrong::not_found("Scheduled product does not exist.")
 }
 
 async fn remove(

@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::catalog::Catalog;
 use crate::record::{Module, Run, step_subject};
 use assay_engine::ids::JobId;
+use assay_engine::job::JobState;
 use assay_engine::product::kind_of;
 use assay_engine::relations::{Parent, Relation};
 use assay_engine::settings::{COVERED, is_secret_name};
@@ -97,9 +98,9 @@ impl Relatives {
 
     fn settings(&self, job: &StoredJob) -> Value {
         let mut told = Map::new();
-        for (key, setting) in &job.row.settings.0 {
+        for (key, setting) in job.row.settings.iter() {
             let covered = is_secret_name(key) && !self.unredacted;
-            told.insert(key.clone(), json!(if covered { COVERED } else { &setting.value }));
+            told.insert(key.to_owned(), json!(if covered { COVERED } else { &setting.value }));
         }
         told.insert("NAME".to_owned(), json!(format!("{:08}-{}", job.row.id.0, job.row.name)));
         Value::Object(told)
@@ -109,7 +110,7 @@ impl Relatives {
 /// The files that a job reads, by kind.
 pub(super) fn assets(job: &StoredJob) -> BTreeMap<&'static str, Vec<&str>> {
     let mut told: BTreeMap<_, Vec<&str>> = BTreeMap::new();
-    for (key, setting) in &job.row.settings.0 {
+    for (key, setting) in job.row.settings.iter() {
         if let Some(kind) = kind_of(key, &setting.value)
             && !setting.value.is_empty()
         {
@@ -142,6 +143,22 @@ pub(super) async fn run_of(app: &App, attempt: &StoredAttempt) -> Result<Run, St
     let run = Run::parse(&bytes);
     Ok(if attempt.row.end.is_some() { run.ended() } else { run })
 }
+
+/// The modules of the job's last attempt, and whether they stay as they are until rows of the job change.
+pub(super) async fn modules_of(app: &App, job: &StoredJob) -> Result<(Vec<Value>, bool), StoreError> {
+    if matches!(job.row.state, JobState::Scheduled { attempt: 1, .. }) {
+        return Ok((Vec::new(), true));
+    }
+    let attempts = app.store.attempts(job.row.id).await?;
+    let Some(attempt) = attempts.last() else { return Ok((Vec::new(), true)) };
+    let run = run_of(app, attempt).await?;
+    let settled = attempt.row.end.is_some() && attempt.streams.is_some();
+    Ok((run.modules.iter().map(module).collect(), settled))
+}
+
+/// The words that a module's result may be.
+pub(super) const MODULE_RESULTS: [&str; 7] =
+    ["none", "running", "passed", "softfailed", "failed", "skipped", "cancelled"];
 
 /// The folder of the module's file.
 fn category(file: &str) -> &str {

@@ -25,6 +25,8 @@ const ROWS: (u32, u32) = (1_000, 10_000);
 const OVERVIEW: u32 = 10_000;
 /// How many of the newest jobs are looked through for a value in a list.
 const WINDOW: u32 = 20_000;
+/// How many of the newest jobs are looked through for a module.
+const MODULES_WINDOW: u32 = 2_000;
 /// How many jobs with all their settings are read at once.
 const PIECE: u32 = 1_000;
 
@@ -128,28 +130,6 @@ pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
     Ok(filter)
 }
 
-/// `Link` headers of a list: the first page, the one before, the next.
-fn links(params: &Params, path: &str, (limit, offset): (u32, u32), more: bool) -> HeaderMap {
-    let escaped = |text: &str| crate::web::frame::percent_encoded(text);
-    let others = params.pairs().iter().filter(|(key, _)| key != "limit" && key != "offset");
-    let others: Vec<_> = others.map(|(key, value)| format!("{}={}&", escaped(key), escaped(value))).collect();
-    let others = others.concat();
-    let link =
-        |rel: &str, offset: u32| format!("<{path}?{others}limit={limit}&offset={offset}>; rel=\"{rel}\"");
-    let mut all = vec![link("first", 0)];
-    if offset > 0 {
-        all.push(link("prev", offset.saturating_sub(limit)));
-    }
-    if more {
-        all.push(link("next", offset + limit));
-    }
-    let mut headers = HeaderMap::new();
-    if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
-        headers.insert(header::LINK, value);
-    }
-    headers
-}
-
 async fn list(
     State(app): State<Arc<App>>,
     Extension(sender): Extension<Sender>,
@@ -157,7 +137,10 @@ async fn list(
 ) -> Result<(HeaderMap, Bytes), Wrong> {
     let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
     // One more than asked for tells whether there are more.
-    let filter = JobFilter { limit: limit + 1, offset, ..filter(&app, &params)? };
+    let mut filter = JobFilter { limit: limit + 1, offset, ..filter(&app, &params)? };
+    if let Some(wanted) = Modules::of(&params)? {
+        (filter.ids, filter.offset) = (with_modules(&app, &filter, &wanted).await?, 0);
+    }
     let unredacted = params.flag("unredacted") && may_see_secrets(&sender);
     let known = if unredacted { None } else { listed_from_texts(&app, &filter).await? };
     let mut texts = if let Some(texts) = known {
@@ -177,7 +160,7 @@ async fn list(
         body.extend_from_slice(text);
     }
     body.extend_from_slice(b"]}");
-    let mut headers = links(&params, "/api/v1/jobs", (limit, offset), more);
+    let mut headers = params.links("/api/v1/jobs", (limit, offset), more);
     headers.insert(header::CONTENT_TYPE, JSON);
     Ok((headers, body.into()))
 }
@@ -193,15 +176,68 @@ async fn listed(
 ) -> Result<Vec<Bytes>, StoreError> {
     let mut relatives = Relatives::of(app, jobs).await?;
     relatives.unredacted = unredacted;
-    let text = |job: &StoredJob| {
-        let text = Bytes::from(relatives.job(job).to_string());
+    let mut texts = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let mut told = relatives.job(job);
+        let (modules, settled) = job_view::modules_of(app, job).await?;
+        told["modules"] = modules.into();
+        let text = Bytes::from(told.to_string());
         // Whether its parents have passed is not among what is known to change.
-        if !unredacted && job.row.parents.is_empty() {
+        if !unredacted && settled && job.row.parents.is_empty() {
             app.told.keep(mark, relatives.catalog(), Form::Listed, job.row.id, text.clone());
         }
-        text
-    };
-    Ok(jobs.iter().map(text).collect())
+        texts.push(text);
+    }
+    Ok(texts)
+}
+
+/// What a request asks of the modules of jobs.
+struct Modules {
+    names: Vec<String>,
+    results: Vec<String>,
+}
+
+impl Modules {
+    fn of(params: &Params) -> Result<Option<Self>, Wrong> {
+        let (names, results) = (texts(params, "modules"), texts(params, "modules_result"));
+        if results.iter().any(|result| !job_view::MODULE_RESULTS.contains(&result.as_str())) {
+            return Err(Wrong::parameters(&[], &["modules_result"]));
+        }
+        Ok((!names.is_empty() || !results.is_empty()).then_some(Self { names, results }))
+    }
+
+    fn fits(&self, module: &Value) -> bool {
+        let is = |wanted: &[String], key: &str| {
+            wanted.is_empty() || wanted.iter().any(|one| module[key] == one.as_str())
+        };
+        is(&self.names, "name") && is(&self.results, "result")
+    }
+}
+
+/// Those of the newest jobs of a filter, on its page, that have such a module; a number that no job has if there are
+/// none.
+async fn with_modules(app: &App, filter: &JobFilter, wanted: &Modules) -> Result<Vec<JobId>, Wrong> {
+    let (mut ids, mut before, mut left) = (Vec::new(), filter.before, MODULES_WINDOW);
+    let enough = filter.offset as usize + filter.limit as usize;
+    while left > 0 && ids.len() < enough {
+        let limit = left.min(PIECE);
+        let jobs = app.store.jobs(&JobFilter { before, limit, offset: 0, ..filter.clone() }).await?;
+        for job in &jobs {
+            if job_view::modules_of(app, job).await?.0.iter().any(|module| wanted.fits(module)) {
+                ids.push(job.row.id);
+            }
+        }
+        left -= limit;
+        before = jobs.last().map(|job| job.row.id);
+        if jobs.len() < limit as usize {
+            break;
+        }
+    }
+    let mut page: Vec<_> = ids.into_iter().skip(filter.offset as usize).take(filter.limit as usize).collect();
+    if page.is_empty() {
+        page.push(JobId(-1));
+    }
+    Ok(page)
 }
 
 /// The same with as few rows read as possible; `None` if something has changed meanwhile, so that what was chosen might
@@ -355,13 +391,26 @@ async fn overview(State(app): State<Arc<App>>, params: Params) -> Result<Json<Va
     Ok(Json(jobs.iter().map(|job| json!({"id": job.id.0, "name": job.name})).collect()))
 }
 
-async fn of_group(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+/// All jobs of a group; with `expired=1` those that retention has no more reason to keep.
+async fn of_group(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
     if !app.library.now().groups.contains_key(&id) {
         return Err(super::groups::no_group());
     }
     let filter = JobFilter { groups: vec![Some(GroupId(id))], limit: u32::MAX, ..JobFilter::default() };
-    let mut ids: Vec<_> = app.store.summaries(&filter).await?.iter().map(|job| job.id.0).collect();
+    let jobs = app.store.summaries(&filter).await?;
+    let expired = params.flag("expired").then(|| super::groups::keeps_jobs(&app, id));
+    let oldest = expired.flatten().map(|days| app.clock.now().plus_seconds(-days * 86_400));
+    let is_meant = |job: &&assay_store::JobSummary| match (params.flag("expired"), oldest) {
+        (false, _) => true,
+        (true, None) => false,
+        (true, Some(oldest)) => job.state.is_final() && job.created_at < oldest,
+    };
+    let mut ids: Vec<_> = jobs.iter().filter(is_meant).map(|job| job.id.0).collect();
     ids.reverse();
     Ok(Json(json!({ "ids": ids })))
 }
@@ -483,7 +532,7 @@ async fn update(
     Ok(Json(json!({ "job_id": job.row.id.0 })))
 }
 
-/// Gives a job that has ended another result. Jobs that a worker has end by what their worker says.
+/// Ends a job with this result, whatever its worker does; a job that has ended gets another.
 async fn set_done(
     operator: Operator,
     State(app): State<Arc<App>>,
@@ -491,10 +540,23 @@ async fn set_done(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?;
-    let [word] = params.required(["result"])?;
+    let word = match (params.given("result"), params.flag("newbuild")) {
+        (Some(word), _) => word,
+        (None, true) => "obsoleted",
+        (None, false) => return Err(Wrong::parameters(&["result"], &[])),
+    };
     let outcome = Outcome::from_openqa(word).ok_or_else(|| Wrong::parameters(&[], &["result"]))?;
-    let reason = params.given("reason").unwrap_or_default();
-    app.force(job.row.id, (outcome, Some(reason)), &operator.0.name).await?;
+    if let Some(worker) = params.number::<i64>("worker_id")? {
+        let attempts = app.store.attempts(job.row.id).await?;
+        let own = attempts.last().map(|attempt| super::workers::id_of(attempt.row.worker.as_str(), 1));
+        if own != Some(worker) {
+            let error = format!("Refusing to set result of job {id}: worker {worker} does not have it");
+            return Err(Wrong::bad(error));
+        }
+    }
+    let reason = params.given("reason").unwrap_or_default().to_owned();
+    let by = operator.0.name.clone();
+    app.engine.ask(Input::SetDone { job: job.row.id, outcome, by, reason: reason.clone() }).await?;
     app.audit(&operator.0.name, "job_done", json!({"id": job.row.id.0, "result": word}));
     Ok(Json(json!({"result": word, "reason": reason})))
 }

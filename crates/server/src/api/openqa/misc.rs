@@ -2,11 +2,12 @@
 
 use super::params::Params;
 use super::{Admin, Person, Wrong};
+use crate::api::openapi::{self, Endpoint};
 use crate::app::App;
 use assay_engine::ids::Timestamp;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,52 +22,21 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/users/me/api_keys", get(keys).post(add_key))
         .route("/users/me/api_keys/{key}", delete(remove_key))
         .route("/user/{name}", delete(remove_user))
+        .route("/users/me", delete(remove_myself))
+        .route("/feature", post(feature))
 }
 
 async fn auth(_: Person) -> &'static str {
     "ok"
 }
 
-/// What there is, for people who look for it.
-const ROUTES: &[(&str, &str)] = &[
-    ("GET", "auth"),
-    ("GET", "routes"),
-    ("GET POST DELETE", "users/me/api_keys[/:key]"),
-    ("DELETE", "user/:name"),
-    ("GET POST", "jobs"),
-    ("GET", "jobs/overview"),
-    ("POST", "jobs/cancel, jobs/restart"),
-    ("GET PUT DELETE", "jobs/:id"),
-    ("GET", "jobs/:id/details"),
-    ("POST", "jobs/:id/restart, jobs/:id/duplicate, jobs/:id/cancel, jobs/:id/prio, jobs/:id/set_done"),
-    ("GET", "experimental/jobs/:id/status"),
-    ("GET", "job_settings/jobs"),
-    ("GET POST", "assets"),
-    ("GET DELETE", "assets/:id, assets/:type/:name"),
-    ("POST", "assets/cleanup"),
-    ("POST", "isos"),
-    ("GET", "isos/job_stats, isos/:id"),
-    ("DELETE", "isos/:name"),
-    ("POST", "isos/:name/cancel"),
-    ("GET", "job_groups/:id/jobs, job_groups/:id/build_results"),
-    ("GET POST", "job_groups"),
-    ("GET PUT DELETE", "job_groups/:id"),
-    ("GET POST", "parent_groups"),
-    ("GET PUT DELETE", "parent_groups/:id"),
-    ("GET POST", "machines, products, test_suites"),
-    ("GET PUT POST DELETE", "machines/:id, products/:id, test_suites/:id"),
-    ("GET POST", "job_templates"),
-    ("GET DELETE", "job_templates/:id"),
-    ("GET POST", "job_templates_scheduling[/:group]"),
-    ("GET", "workers[/:id]"),
-    ("GET POST", "jobs/:id/comments, groups/:id/comments, parent_groups/:id/comments"),
-    ("GET PUT DELETE", "…/comments/:comment"),
-    ("POST DELETE", "comments"),
-];
-
+/// What there is, for people and programs that look for it.
 async fn routes() -> Json<Value> {
-    let route = |(methods, path): &(&str, &str)| json!({"methods": methods.split(' ').collect::<Vec<_>>(), "path": format!("/api/v1/{path}")});
-    Json(json!({"routes": ROUTES.iter().map(route).collect::<Vec<_>>()}))
+    let of_openqa = |one: &&Endpoint| one.path.starts_with("/api/v1/");
+    let all = openapi::endpoints().filter(of_openqa).map(|one| {
+        json!({"methods": [one.method], "path": one.path, "description": one.summary, "role": one.role.word()})
+    });
+    Json(json!({"routes": all.collect::<Vec<_>>()}))
 }
 
 async fn keys(person: Person, State(app): State<Arc<App>>) -> Json<Value> {
@@ -130,4 +100,20 @@ async fn remove_user(
     }
     app.audit(&admin.0.name, "user_deleted", json!({ "name": name }));
     Ok(Json(json!({ "result": 1 })))
+}
+
+/// Somebody leaves.
+async fn remove_myself(person: Person, State(app): State<Arc<App>>) -> Result<Json<Value>, Wrong> {
+    if !app.people.remove_user(&person.0.name).await? {
+        return Err(Wrong::not_found("User does not exist"));
+    }
+    app.audit(&person.0.name, "user_deleted", json!({ "name": person.0.name }));
+    Ok(Json(json!({ "result": 1 })))
+}
+
+/// How much somebody has seen of openQA's tour of its pages; there is none here.
+async fn feature(_: Person, params: Params) -> Result<&'static str, Wrong> {
+    params.required(["version"])?;
+    params.number::<i64>("version")?;
+    Ok("ok")
 }

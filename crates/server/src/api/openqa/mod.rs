@@ -3,7 +3,9 @@
 //! One file per family of addresses. What is different on purpose is in `docs/coming-from-openqa.md`.
 
 mod assets;
+mod bugs;
 mod builds;
+mod cluster;
 mod comments;
 pub(crate) mod files;
 mod groups;
@@ -15,12 +17,15 @@ pub(crate) mod params;
 mod post_jobs;
 mod restart;
 pub(crate) mod scheduling;
+mod search;
 mod tables;
 mod templates;
+mod webhooks;
 mod workers;
 mod wrong;
 
-pub(crate) use comments::comment;
+pub(crate) use comments::{comment, say};
+pub(crate) use search::Searches;
 pub(crate) use wrong::Wrong;
 
 use crate::app::App;
@@ -43,7 +48,9 @@ pub(crate) fn is_openqa(uri: &Uri) -> bool {
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
         .merge(assets::router())
+        .merge(bugs::router())
         .merge(builds::router())
+        .merge(cluster::router())
         .merge(comments::router())
         .merge(groups::router())
         .merge(isos::router())
@@ -51,8 +58,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(misc::router())
         .merge(restart::router())
         .merge(scheduling::router())
+        .merge(search::router())
         .merge(tables::router())
         .merge(templates::router())
+        .merge(webhooks::router())
         .merge(workers::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -4,7 +4,7 @@ use super::Wrong;
 use crate::app::App;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,6 +95,41 @@ impl Params {
             return Err(Wrong::bad("Limit exceeds maximum"));
         }
         Ok((limit.min(greatest), self.number("offset")?.unwrap_or(0)))
+    }
+
+    /// `Link` headers of a list: the first page, the one before, the next.
+    pub(crate) fn links(&self, path: &str, (limit, offset): (u32, u32), more: bool) -> HeaderMap {
+        let escaped = |text: &str| crate::web::frame::percent_encoded(text);
+        let others = self.pairs.iter().filter(|(key, _)| key != "limit" && key != "offset");
+        let others: Vec<_> =
+            others.map(|(key, value)| format!("{}={}&", escaped(key), escaped(value))).collect();
+        let others = others.concat();
+        let link =
+            |rel: &str, offset: u32| format!("<{path}?{others}limit={limit}&offset={offset}>; rel=\"{rel}\"");
+        let mut all = vec![link("first", 0)];
+        if offset > 0 {
+            all.push(link("prev", offset.saturating_sub(limit)));
+        }
+        if more {
+            all.push(link("next", offset.saturating_add(limit)));
+        }
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+            headers.insert(header::LINK, value);
+        }
+        headers
+    }
+
+    /// A page of these rows, with the headers that lead to the others.
+    pub(crate) fn page_of<T>(
+        &self,
+        path: &str,
+        (limit, offset): (u32, u32),
+        rows: impl Iterator<Item = T>,
+    ) -> (HeaderMap, Vec<T>) {
+        let mut rows = rows.skip(offset as usize);
+        let page: Vec<T> = rows.by_ref().take(limit as usize).collect();
+        (self.links(path, (limit, offset), rows.next().is_some()), page)
     }
 
     /// From a query, and a body of that type.

@@ -12,7 +12,7 @@ use assay_engine::ids::GroupId;
 use assay_engine::product::Template;
 use assay_formats::openqa::group;
 use assay_store::{CatalogRow, Group};
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -34,15 +34,22 @@ pub(super) fn router() -> Router<Arc<App>> {
     router
 }
 
-/// The group's YAML as it was written, or as its templates would be written.
-pub(crate) fn yaml_of(catalog: &Catalog, group: &Group) -> String {
-    if let Some(text) = &group.template {
-        return text.clone();
-    }
+/// The group's YAML as it was written, or as its templates would be written. With secrets that the reader may not see
+/// it is always the latter: where in a text a secret stands is hard to say.
+pub(crate) fn yaml_of(catalog: &Catalog, group: &Group, secrets: bool) -> String {
     let planned = for_planning(catalog);
     let own = planned.templates.into_values().flatten();
-    let own: Vec<Template> = own.filter(|template| template.group == Some(GroupId(group.id))).collect();
-    group::dump(&own)
+    let mut own: Vec<Template> = own.filter(|template| template.group == Some(GroupId(group.id))).collect();
+    let mut hidden = false;
+    if !secrets {
+        for template in &mut own {
+            hidden |= templates::cover(&mut template.settings);
+        }
+    }
+    match &group.template {
+        Some(text) if secrets || !(hidden || templates::names_secrets(text)) => text.clone(),
+        _ => group::dump(&own),
+    }
 }
 
 fn find<'c>(catalog: &'c Catalog, group: &str) -> Result<&'c Arc<Group>, Wrong> {
@@ -64,10 +71,15 @@ fn told(headers: &HeaderMap, json: Value, yaml: String) -> Response {
     ([(header::CONTENT_TYPE, "text/yaml; charset=utf-8")], yaml).into_response()
 }
 
-async fn all(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+async fn all(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    headers: HeaderMap,
+) -> Response {
     let catalog = app.library.now();
+    let text = |group: &Arc<Group>| yaml_of(&catalog, group, sender.is_operator());
     let texts: BTreeMap<_, _> =
-        catalog.groups.values().map(|group| (group.name.clone(), yaml_of(&catalog, group))).collect();
+        catalog.groups.values().map(|group| (group.name.clone(), text(group))).collect();
     let mut yaml = String::from("---\n");
     for (name, text) in &texts {
         let _ = writeln!(yaml, "{}: |", json!(name));
@@ -81,11 +93,12 @@ async fn all(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
 
 async fn one(
     State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
     Path(group): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Wrong> {
     let catalog = app.library.now();
-    let text = yaml_of(&catalog, find(&catalog, &group)?);
+    let text = yaml_of(&catalog, find(&catalog, &group)?, sender.is_operator());
     Ok(told(&headers, Value::String(text.clone()), text))
 }
 
@@ -121,7 +134,7 @@ pub(crate) async fn keep(
     }
     let catalog = app.library.now();
     let before = find(&catalog, group)?.clone();
-    let old = yaml_of(&catalog, &before);
+    let old = yaml_of(&catalog, &before, true);
     if let Some(reference) = params.given("reference")
         && reference.trim() != old.trim()
     {
@@ -133,6 +146,7 @@ pub(crate) async fn keep(
     let Some(wanted) = loaded.value else {
         return Err(bad(loaded.diagnostics.iter().map(ToString::to_string).collect()));
     };
+    templates::not_covered(wanted.iter().map(|template| &template.settings)).map_err(|why| bad(vec![why]))?;
     let preview = params.flag("preview");
     let group = Group { template: Some(text.to_owned()), ..Group::clone(&before) };
     let edit = |draft: &mut Draft| -> Result<Vec<i64>, Wrong> {

@@ -3,10 +3,12 @@
 use super::params::Params;
 use super::{Admin, Wrong, number};
 use crate::app::App;
+use crate::auth::Sender;
 use crate::catalog::{Catalog, Draft};
+use crate::templates;
 use assay_store::{CatalogRow, EntryKind, Machine, Product, SettingsMap, TestSuite};
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -33,12 +35,12 @@ pub(super) fn router() -> Router<Arc<App>> {
         router = router
             .route(
                 path,
-                get(move |app, params| async move { list(table, app, params) })
+                get(move |app, sender, params| async move { list(table, app, sender, params) })
                     .post(move |admin, app, params| create(table, admin, app, params)),
             )
             .route(
                 &one,
-                get(move |app, id| async move { show(table, app, id) })
+                get(move |app, sender, id| async move { show(table, app, sender, id) })
                     .put(move |admin, app, id, params| update(table, admin, app, id, params))
                     .post(move |admin, app, id, params| update(table, admin, app, id, params))
                     .delete(move |admin, app, id| remove(table, admin, app, id)),
@@ -48,7 +50,11 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 /// Settings as openQA lists them.
-pub(super) fn listed(settings: &SettingsMap) -> Value {
+pub(super) fn listed(settings: &SettingsMap, secrets: bool) -> Value {
+    let mut settings = settings.clone();
+    if !secrets {
+        templates::cover(&mut settings);
+    }
     settings.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
 }
 
@@ -58,6 +64,14 @@ impl Table {
             Self::Machines => "Machines",
             Self::TestSuites => "TestSuites",
             Self::Products => "Products",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Machines => "machines",
+            Self::TestSuites => "test_suites",
+            Self::Products => "products",
         }
     }
 
@@ -78,11 +92,11 @@ impl Table {
         }
     }
 
-    fn rows(self, catalog: &Catalog) -> Vec<Value> {
+    fn rows(self, catalog: &Catalog, secrets: bool) -> Vec<Value> {
         match self {
-            Self::Machines => catalog.machines.values().map(|row| machine(row)).collect(),
-            Self::TestSuites => catalog.suites.values().map(|row| suite(row)).collect(),
-            Self::Products => catalog.products.values().map(|row| product(row)).collect(),
+            Self::Machines => catalog.machines.values().map(|row| machine(row, secrets)).collect(),
+            Self::TestSuites => catalog.suites.values().map(|row| suite(row, secrets)).collect(),
+            Self::Products => catalog.products.values().map(|row| product(row, secrets)).collect(),
         }
     }
 
@@ -105,44 +119,57 @@ impl Table {
     }
 }
 
-fn described(mut row: Value, description: Option<&String>, settings: &SettingsMap) -> Value {
+fn described(mut row: Value, description: Option<&String>, settings: Value) -> Value {
     if let Some(description) = description {
         row["description"] = json!(description);
     }
-    row["settings"] = listed(settings);
+    row["settings"] = settings;
     row
 }
 
-fn machine(row: &Machine) -> Value {
-    described(json!({"id": row.id, "name": row.name, "backend": row.backend}), None, &row.settings)
+fn machine(row: &Machine, secrets: bool) -> Value {
+    let columns = json!({"id": row.id, "name": row.name, "backend": row.backend});
+    described(columns, None, listed(&row.settings, secrets))
 }
 
-fn suite(row: &TestSuite) -> Value {
-    described(json!({"id": row.id, "name": row.name}), row.description.as_ref(), &row.settings)
+fn suite(row: &TestSuite, secrets: bool) -> Value {
+    let columns = json!({"id": row.id, "name": row.name});
+    described(columns, row.description.as_ref(), listed(&row.settings, secrets))
 }
 
-fn product(row: &Product) -> Value {
+fn product(row: &Product, secrets: bool) -> Value {
     let columns = json!({
         "id": row.id, "name": row.name, "distri": row.distri, "version": row.version, "arch": row.arch,
         "flavor": row.flavor,
     });
-    described(columns, row.description.as_ref(), &row.settings)
+    described(columns, row.description.as_ref(), listed(&row.settings, secrets))
 }
 
-fn list(table: Table, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+fn list(
+    table: Table,
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    params: Params,
+) -> Result<(HeaderMap, Json<Value>), Wrong> {
     let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
     let wanted = |row: &Value| {
         let (required, _) = table.columns();
         required.iter().all(|name| params.get(name).is_none_or(|value| row[name] == value))
     };
-    let rows = table.rows(&app.library.now()).into_iter().filter(wanted);
-    let rows: Vec<_> = rows.skip(offset as usize).take(limit as usize).collect();
-    Ok(Json(json!({ table.title(): rows })))
+    let rows = table.rows(&app.library.now(), sender.is_operator()).into_iter().filter(wanted);
+    let (links, rows) = params.page_of(&format!("/api/v1/{}", table.path()), (limit, offset), rows);
+    Ok((links, Json(json!({ table.title(): rows }))))
 }
 
-fn show(table: Table, State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+fn show(
+    table: Table,
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
-    let row = table.rows(&app.library.now()).into_iter().find(|row| row["id"] == id);
+    let rows = table.rows(&app.library.now(), sender.is_operator());
+    let row = rows.into_iter().find(|row| row["id"] == id);
     let row = row.ok_or_else(|| Wrong::not_found("Not found"))?;
     Ok(Json(json!({ table.title(): [row] })))
 }
@@ -170,6 +197,7 @@ pub(super) fn settings(params: &Params) -> Result<SettingsMap, Wrong> {
     if let Some((key, _)) = settings.iter().find(|(key, value)| bad(key) || value.contains('\0')) {
         return Err(Wrong::bad(format!("Setting {key:?} has a name or a value that is not allowed.")));
     }
+    templates::not_covered([&settings]).map_err(Wrong::bad)?;
     Ok(settings)
 }
 

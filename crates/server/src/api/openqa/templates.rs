@@ -4,9 +4,11 @@ use super::params::Params;
 use super::tables::{listed, settings};
 use super::{Admin, Wrong, number};
 use crate::app::App;
+use crate::auth::Sender;
 use crate::catalog::{Catalog, Draft};
 use assay_store::{CatalogRow, EntryKind, Group, JobTemplate};
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
+use axum::http::HeaderMap;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -21,7 +23,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/job_templates/{id}", get(show).delete(remove))
 }
 
-fn shown(catalog: &Catalog, template: &JobTemplate) -> Value {
+fn shown(catalog: &Catalog, template: &JobTemplate, secrets: bool) -> Value {
     let product = catalog.products.get(&template.product);
     let machine = catalog.machines.get(&template.machine);
     let suite = template.test_suite.and_then(|id| catalog.suites.get(&id));
@@ -41,12 +43,16 @@ fn shown(catalog: &Catalog, template: &JobTemplate) -> Value {
         shown["name"] = json!(template.name);
     }
     if !template.settings.is_empty() {
-        shown["settings"] = listed(&template.settings);
+        shown["settings"] = listed(&template.settings, secrets);
     }
     shown
 }
 
-async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+async fn list(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    params: Params,
+) -> Result<(HeaderMap, Json<Value>), Wrong> {
     let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
     let catalog = app.library.now();
     let is = |name: &str, value: Option<&str>| params.get(name).is_none_or(|wanted| value == Some(wanted));
@@ -66,18 +72,23 @@ async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>
             && is("flavor", of(|product| &product.flavor))
             && is("id", Some(&template.id.to_string()))
     };
-    let found = catalog.templates.values().filter(wanted).skip(offset as usize).take(limit as usize);
-    let rows: Vec<_> = found.map(|template| shown(&catalog, template)).collect();
-    Ok(Json(json!({ "JobTemplates": rows })))
+    let found = catalog.templates.values().filter(wanted);
+    let (links, found) = params.page_of("/api/v1/job_templates", (limit, offset), found);
+    let rows = found.into_iter().map(|template| shown(&catalog, template, sender.is_operator()));
+    Ok((links, Json(json!({"JobTemplates": rows.collect::<Vec<_>>()}))))
 }
 
-async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+async fn show(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
     let catalog = app.library.now();
     let template = catalog
         .templates
         .get(&number(&id)?)
         .ok_or_else(|| Wrong::not_found("Job template does not exist"))?;
-    Ok(Json(json!({ "JobTemplates": [shown(&catalog, template)] })))
+    Ok(Json(json!({ "JobTemplates": [shown(&catalog, template, sender.is_operator())] })))
 }
 
 /// Groups whose templates are written as YAML are changed by that YAML alone.

@@ -1,9 +1,12 @@
 //! Workers, as openQA shows them: one row for each slot.
 
-use super::{Wrong, number};
+use super::{Operator, Wrong, number};
 use crate::app::App;
+use assay_engine::ids::WorkerName;
+use assay_engine::io::Input;
 use assay_proto::api::Worker;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -11,7 +14,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/workers", get(list)).route("/workers/{id}", get(show))
+    Router::new().route("/workers", get(list).post(register)).route("/workers/{id}", get(show).delete(forget))
 }
 
 /// A number that stays the same as long as the worker has its name; workers have no numbers here.
@@ -63,4 +66,31 @@ async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Jso
     let found = workers.iter().flat_map(shown).find(|row| row["id"] == id);
     let found = found.ok_or_else(|| Wrong::not_found("Worker does not exist"))?;
     Ok(Json(json!({ "worker": found })))
+}
+
+/// openQA's workers speak another protocol.
+async fn register(_: Operator) -> Wrong {
+    Wrong::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "openQA's workers cannot join this server; start `assay worker --server URL --token-file FILE` on the host instead",
+    )
+}
+
+/// Forgets a worker that is gone.
+async fn forget(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    let id = number(&id)?;
+    let workers = app.present_workers().await?;
+    let is_meant = |worker: &&Worker| (1..=worker.slots.max(1)).any(|slot| id_of(&worker.name, slot) == id);
+    let worker = workers.iter().find(is_meant).ok_or_else(|| Wrong::not_found("Worker not found."))?;
+    if worker.online {
+        return Err(Wrong::bad(format!("Worker {} status is not offline.", worker.name)));
+    }
+    let name: WorkerName = worker.name.parse().map_err(|error: String| Wrong::bad(error))?;
+    app.engine.ask(Input::ForgetWorker { worker: name }).await?;
+    app.audit(&operator.0.name, "worker_delete", json!({ "name": worker.name }));
+    Ok(Json(json!({"message": format!("Worker {} has been removed", worker.name)})))
 }

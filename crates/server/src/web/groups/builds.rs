@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// A build's version and name.
-pub(super) type Name = (String, String);
+pub(crate) type Name = (String, String);
 
 /// What jobs of a build can be: the word that is counted, its badge, and how the matrix is asked for them.
 const KINDS: [(&str, &str, &str); 7] = [
@@ -277,11 +277,11 @@ type Tag = (GroupId, String, String);
 
 /// What comments on groups call their builds.
 #[derive(Debug, Default)]
-pub(super) struct Tags(Vec<Tag>);
+pub(crate) struct Tags(Vec<Tag>);
 
 impl Tags {
     /// `tag:BUILD:-KIND` takes away what a comment before it said.
-    pub(super) fn of(comments: &[Comment]) -> Self {
+    pub(crate) fn of(comments: &[Comment]) -> Self {
         let mut tags: Vec<Tag> = Vec::new();
         for comment in comments {
             let CommentTarget::Group(group) = comment.target else { continue };
@@ -297,7 +297,7 @@ impl Tags {
         Self(tags)
     }
 
-    pub(super) fn on(&self, group: GroupId, (version, build): &Name) -> Vec<String> {
+    pub(crate) fn on(&self, group: GroupId, (version, build): &Name) -> Vec<String> {
         let full = format!("{version}-{build}");
         let fits = |(of, tagged, _): &&Tag| *of == group && (tagged == build || *tagged == full);
         let mut labels: Vec<_> = self.0.iter().filter(fits).map(|(.., label)| label.clone()).collect();

@@ -1,0 +1,61 @@
+//! Comments on jobs.
+
+use super::job_id;
+use super::openqa;
+use crate::app::App;
+use crate::auth::Operator;
+use crate::fault::Fault;
+use crate::web::frame::rfc3339;
+use assay_engine::ids::JobId;
+use assay_engine::knowledge::words;
+use assay_proto::api::{Comment, CommentList, NewComment};
+use assay_store::{CommentId, CommentTarget};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use std::sync::Arc;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new().route("/jobs/{id}/comments", get(list).post(create))
+}
+
+fn shown(comment: &assay_store::Comment) -> Comment {
+    Comment {
+        id: comment.id.0,
+        author: comment.author.clone(),
+        text: comment.text.clone(),
+        bugs: words::bugrefs(&comment.text),
+        created: rfc3339(comment.created_at),
+        updated: rfc3339(comment.updated_at),
+    }
+}
+
+async fn job(app: &App, id: &str) -> Result<JobId, Fault> {
+    let id = job_id(id)?;
+    app.store.job(id).await?.map(|job| job.row.id).ok_or_else(|| Fault::no_job(id))
+}
+
+async fn list(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<CommentList>, Fault> {
+    let target = CommentTarget::Job(job(&app, &id).await?);
+    let comments = app.store.knowledge().comments(target).await?;
+    Ok(Json(CommentList { comments: comments.iter().map(shown).collect() }))
+}
+
+async fn create(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Comment>), Fault> {
+    let new: NewComment = serde_json::from_slice(&body).map_err(|error| {
+        Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"text": "boo#1"}."#)
+    })?;
+    let target = CommentTarget::Job(job(&app, &id).await?);
+    let id = openqa::say(&app, &operator.0, target, &new.text).await?;
+    let made = app.store.knowledge().comment(CommentId(id)).await?;
+    let made =
+        made.ok_or_else(|| Fault::not_found("The comment is gone again.", "Somebody has removed it."))?;
+    Ok((StatusCode::CREATED, Json(shown(&made))))
+}

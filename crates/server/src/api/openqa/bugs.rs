@@ -1,0 +1,157 @@
+//! Bugs that comments name: programs beside the server ask for those that are worth a look, and say what they found.
+
+use super::params::Params;
+use super::{Operator, Wrong, number};
+use crate::app::App;
+use assay_engine::knowledge::words;
+use assay_store::{Bug, BugFacts, BugFilter, BugId};
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Bugs in one answer, usually and at most.
+const ROWS: (u32, u32) = (1_000, 10_000);
+/// How old, in seconds, what is known has to be before it is worth asking again.
+const STALE: i64 = 3_600;
+/// The longest text about a bug, bytes.
+const LONGEST: usize = 4_096;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/bugs", get(list).post(create))
+        .route("/bugs/{id}", get(show).put(update).post(update).delete(remove))
+}
+
+fn no_bug() -> Wrong {
+    Wrong::not_found("Bug does not exist")
+}
+
+fn shown(bug: &Bug) -> Value {
+    let flag = |flag: Option<bool>| flag.map(i64::from);
+    json!({
+        "id": bug.id.0,
+        "bugid": bug.bugid,
+        "title": bug.facts.title,
+        "priority": bug.facts.priority,
+        "assigned": flag(bug.facts.assigned),
+        "assignee": bug.facts.assignee,
+        "open": flag(bug.facts.open),
+        "status": bug.facts.status,
+        "resolution": bug.facts.resolution,
+        "existing": i64::from(bug.existing),
+        "refreshed": i64::from(bug.refreshed),
+        "t_created": super::at(bug.created_at),
+        "t_updated": super::at(bug.updated_at),
+    })
+}
+
+/// Numbers and names of bugs.
+async fn list(State(app): State<Arc<App>>, params: Params) -> Result<(HeaderMap, Json<Value>), Wrong> {
+    let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
+    let now = app.clock.now();
+    let stale = params.number::<i64>("delta")?.unwrap_or(STALE);
+    let filter = BugFilter {
+        created_after: params.number::<i64>("created_since")?.map(|seconds| now.plus_seconds(-seconds)),
+        stale_at: params.flag("refreshable").then(|| now.plus_seconds(-stale)),
+        // One more than asked for tells whether there are more.
+        limit: limit + 1,
+        offset,
+    };
+    let mut bugs = app.store.knowledge().bugs(&filter).await?;
+    let more = bugs.len() > limit as usize;
+    bugs.truncate(limit as usize);
+    let names: Map<_, _> = bugs.into_iter().map(|bug| (bug.id.0.to_string(), json!(bug.bugid))).collect();
+    Ok((params.links("/api/v1/bugs", (limit, offset), more), Json(json!({ "bugs": names }))))
+}
+
+async fn found(app: &App, id: &str) -> Result<Bug, Wrong> {
+    let id = number(id).map_err(|_| no_bug())?;
+    app.store.knowledge().bug(BugId(id)).await?.ok_or_else(no_bug)
+}
+
+async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Wrong> {
+    Ok(Json(shown(&found(&app, &id).await?)))
+}
+
+/// What a request says about a bug, over what was known.
+fn read(params: &Params, mut bug: Bug) -> Result<Bug, Wrong> {
+    let text = |name: &'static str, before: Option<String>| match params.get(name) {
+        None => Ok(before),
+        Some(text) if text.len() > LONGEST || text.contains('\0') => Err(Wrong::parameters(&[], &[name])),
+        Some(text) => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
+    };
+    let flag = |name: &'static str, before: Option<bool>| match params.get(name).map(str::trim) {
+        None => Ok(before),
+        Some("") => Ok(None),
+        Some("0" | "false") => Ok(Some(false)),
+        Some("1" | "true") => Ok(Some(true)),
+        Some(_) => Err(Wrong::parameters(&[], &[name])),
+    };
+    let facts = bug.facts;
+    bug.facts = BugFacts {
+        title: text("title", facts.title)?,
+        priority: text("priority", facts.priority)?,
+        assigned: flag("assigned", facts.assigned)?,
+        assignee: text("assignee", facts.assignee)?,
+        open: flag("open", facts.open)?,
+        status: text("status", facts.status)?,
+        resolution: text("resolution", facts.resolution)?,
+    };
+    bug.existing = flag("existing", Some(bug.existing))?.unwrap_or(true);
+    bug.refreshed = flag("refreshed", Some(bug.refreshed))?.unwrap_or(false);
+    Ok(bug)
+}
+
+async fn create(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let [name] = params.required(["bugid"])?;
+    let name = match words::bugrefs(name).as_slice() {
+        [bug] => bug.clone(),
+        _ => return Err(Wrong::parameters(&[], &["bugid"])),
+    };
+    let now = app.clock.now();
+    let bug = Bug {
+        id: BugId(0),
+        bugid: name.clone(),
+        facts: BugFacts::default(),
+        existing: true,
+        refreshed: false,
+        created_at: now,
+        updated_at: now,
+    };
+    let id = app.store.knowledge().add_bug(app.library.epoch(), &read(&params, bug)?).await?;
+    app.audit(&operator.0.name, "bug_create", json!({"id": id.0, "bugid": name}));
+    Ok(Json(json!({ "id": id.0 })))
+}
+
+async fn update(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Wrong> {
+    let before = found(&app, &id).await?;
+    let bug = Bug { updated_at: app.clock.now(), ..read(&params, before)? };
+    app.store.knowledge().change_bug(app.library.epoch(), &bug).await?;
+    app.audit(&operator.0.name, "bug_update", json!({ "id": bug.id.0 }));
+    Ok(Json(json!({ "id": bug.id.0 })))
+}
+
+async fn remove(
+    operator: Operator,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Wrong> {
+    let id = BugId(number(&id).map_err(|_| no_bug())?);
+    if !app.store.knowledge().remove_bug(app.library.epoch(), id).await? {
+        return Err(no_bug());
+    }
+    app.audit(&operator.0.name, "bug_delete", json!({ "id": id.0 }));
+    Ok(Json(json!({ "result": 1 })))
+}

@@ -1,0 +1,545 @@
+//! The rest of openQA's API: bugs, locks, search, notes and refusals, webhooks, workers, secrets, bad input.
+
+use crate::common::run::{ended, found, hit, lines, plan, started};
+use crate::common::{Server, client};
+use crate::openqa::{PRODUCT, catalog};
+use crate::people::{Form, Key};
+use assay_engine::outcome::Outcome;
+use assay_engine::work::WorkPhase;
+use assay_fakes::{Assigned, Connection};
+use assay_proto::worker::Stream;
+use assay_records::step::ModuleResult;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const POST: Method = Method::POST;
+const GET: Method = Method::GET;
+const PUT: Method = Method::PUT;
+const DELETE: Method = Method::DELETE;
+
+/// A worker with so many slots.
+async fn worker(server: &Server, slots: u32) -> Connection {
+    let mut worker = server.worker("w1");
+    worker.slots = slots;
+    worker.connect(&[]).await.unwrap()
+}
+
+/// As the test of a job asks; status and text.
+async fn by_test(server: &Server, token: &str, method: Method, path: &str) -> (u16, String) {
+    let request = client().request(method, server.url(&format!("/api/v1/{path}")));
+    let answer = request.header("x-api-jobtoken", token).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn bugs_are_noted_found_and_told_about() {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let job = server.post_dummy().await;
+    let path = format!("/api/v1/jobs/{job}/comments");
+    let (status, _) = operator
+        .ask(&server, POST, &path, &[("text", "see boo#1 and https://bugzilla.suse.com/show_bug.cgi?id=2")])
+        .await;
+    assert_eq!(status, 200);
+    let (_, bugs) = server.get("/api/v1/bugs").await;
+    assert_eq!(bugs["bugs"].as_object().unwrap().len(), 2, "{bugs}");
+    assert_eq!(bugs["bugs"]["1"], "boo#1");
+
+    // What nobody has asked the tracker about is worth it; what was just asked about is not, until an hour has passed.
+    let (_, worth) = server.get("/api/v1/bugs?refreshable=1").await;
+    assert_eq!(worth["bugs"].as_object().unwrap().len(), 2);
+    let told: Form<'_> = &[("title", "It breaks"), ("open", "1"), ("refreshed", "1"), ("existing", "1")];
+    assert_eq!(operator.ask(&server, PUT, "/api/v1/bugs/1", told).await, (200, json!({"id": 1})));
+    let (_, worth) = server.get("/api/v1/bugs?refreshable=1").await;
+    assert_eq!(worth["bugs"].as_object().unwrap().len(), 1);
+    server.pass(3_601).await;
+    let (_, worth) = server.get("/api/v1/bugs?refreshable=1&delta=3600").await;
+    assert_eq!(worth["bugs"].as_object().unwrap().len(), 2);
+    let (_, new) = server.get("/api/v1/bugs?created_since=60").await;
+    assert_eq!(new["bugs"], json!({}));
+    let (_, bug) = server.get("/api/v1/bugs/1").await;
+    assert_eq!(
+        (&bug["title"], &bug["open"], &bug["assigned"]),
+        (&json!("It breaks"), &json!(1), &Value::Null)
+    );
+
+    let viewer = Key::make(&server, "v", "viewer", None).await;
+    let cases: [(&Key, Method, &str, Form<'_>, u16, &str); 7] = [
+        (&operator, POST, "bugs", &[("bugid", "gh#os/tests#7")], 200, ""),
+        (&operator, POST, "bugs", &[("bugid", "boo#1")], 409, "another one"),
+        (&operator, POST, "bugs", &[("bugid", "nothing")], 400, "bugid invalid"),
+        (&operator, PUT, "bugs/1", &[("open", "perhaps")], 400, "open invalid"),
+        (&operator, GET, "bugs/99", &[], 404, "Bug does not exist"),
+        (&operator, DELETE, "bugs/99", &[], 404, "Bug does not exist"),
+        (&viewer, POST, "bugs", &[("bugid", "boo#3")], 403, "Operator level required"),
+    ];
+    for (key, method, path, form, want, text) in cases {
+        let (status, body) = key.ask(&server, method.clone(), &format!("/api/v1/{path}"), form).await;
+        assert!(status == want && body.to_string().contains(text), "{method} {path}: {status} {body}");
+    }
+    assert_eq!(operator.ask(&server, DELETE, "/api/v1/bugs/1", &[]).await.0, 200);
+    let server = server.kill_and_restart().await;
+    assert_eq!(server.get("/api/v1/bugs/1").await.0, 404);
+}
+
+#[tokio::test]
+async fn tests_of_a_cluster_meet_over_http() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let form: Form<'_> = &[
+        ("TEST:a", "server"),
+        ("BACKEND:a", "dummy"),
+        ("TEST:b", "client"),
+        ("BACKEND:b", "dummy"),
+        ("_PARALLEL:b", "a"),
+    ];
+    let (status, posted) = operator.ask(&server, POST, "/api/v1/jobs", form).await;
+    assert_eq!(status, 200, "{posted}");
+    let mut worker = worker(&server, 2).await;
+    let (one, two) = (worker.expect_assign().await?, worker.expect_assign().await?);
+    let (a, b) = if posted["ids"]["a"] == one.job.0 { (one, two) } else { (two, one) };
+    for job in [&a, &b] {
+        worker.phase(job.held, WorkPhase::Running).await?;
+        server.until(job.job.0, "running", |job| job.state == "running").await;
+    }
+    let (token_a, token_b) = (a.settings["JOBTOKEN"].as_str(), b.settings["JOBTOKEN"].as_str());
+    assert_ne!(token_a, token_b);
+    let (_, shown) = server.get(&format!("/api/v1/jobs/{}", a.job.0)).await;
+    assert!(!shown.to_string().contains(token_a), "the token is nobody else's");
+    assert_eq!(by_test(&server, token_a, GET, "whoami").await.1, json!({"id": a.job.0}).to_string());
+
+    let children = json!({"jobs": {b.job.0.to_string(): "running"}}).to_string();
+    let (only_a, only_b) = (json!({"jobs": [a.job.0]}).to_string(), json!({"jobs": [b.job.0]}).to_string());
+    let where_b = format!("mutex/m?action=lock&where={}", b.job.0);
+    for (token, method, path, status, text) in [
+        (token_a, GET, "mm/children", 200, children.as_str()),
+        (token_a, GET, "mm/children/running", 200, &only_b),
+        (token_a, GET, "mm/children/done", 200, "{\"jobs\":[]}"),
+        (token_a, GET, "mm/children/odd", 400, "not a state"),
+        (token_b, GET, "mm/parents", 200, &only_a),
+        (token_b, POST, "mutex/m?action=lock", 409, "nack"),
+        (token_a, POST, "mutex?name=m", 200, "ack"),
+        (token_a, POST, "mutex?name=m", 409, "nack"),
+        (token_b, POST, "mutex/m?action=lock", 200, "ack"),
+        (token_a, POST, "mutex/m?action=lock", 409, "nack"),
+        (token_a, POST, "mutex/m?action=unlock", 409, "nack"),
+        (token_b, POST, "mutex/m?action=unlock", 200, "ack"),
+        (token_a, POST, &where_b, 409, "nack"),
+        (token_a, POST, "mutex/m?action=lock", 200, "ack"),
+        (token_a, POST, "mutex/m?action=steal", 400, "action invalid"),
+        (token_a, POST, "barrier?name=b", 400, "tasks missing"),
+        (token_a, POST, "barrier?name=b&tasks=2", 200, "ack"),
+        (token_a, POST, "barrier/b", 409, "nack"),
+        (token_a, POST, "barrier/b", 409, "nack"),
+        (token_b, POST, "barrier/b", 200, "ack"),
+        (token_a, POST, "barrier/b", 200, "ack"),
+        (token_a, POST, "barrier/b", 409, "nack"),
+        (token_b, DELETE, "barrier/b", 200, "ack"),
+        (token_b, POST, "barrier/b", 409, "nack"),
+        ("1-1-00", GET, "whoami", 403, "jobtoken"),
+        ("", GET, "whoami", 403, "jobtoken"),
+        ("x", POST, "mutex?name=m", 403, "jobtoken"),
+    ] {
+        let (found, said) = by_test(&server, token, method.clone(), path).await;
+        assert!(found == status && said.contains(text), "{method} {path}: {found} {said}");
+    }
+    // The tokens count as long as the attempt: after the end there is nothing to ask.
+    worker.finish(b.held, Outcome::Passed, None).await?;
+    worker.expect_finished_ack(b.held.attempt).await?;
+    assert_eq!(by_test(&server, token_b, GET, "whoami").await.0, 403);
+    let gone = format!("mutex/n?action=lock&where={}", b.job.0);
+    assert_eq!(by_test(&server, token_a, POST, &gone).await.0, 410, "its maker has ended");
+    let server = server.kill_and_restart().await;
+    assert_eq!(by_test(&server, token_a, GET, "whoami").await.0, 200, "it outlives the server");
+    Ok(())
+}
+
+#[tokio::test]
+async fn posts_are_noted_cancelled_and_remembered_when_refused() {
+    let server = Server::start().await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    let (_, posted) = admin.ask(&server, POST, "/api/v1/isos", &PRODUCT).await;
+    assert_eq!(posted["ids"], json!([1, 2]));
+    let by = [
+        ("distri", "fedora"),
+        ("version", "43"),
+        ("flavor", "universal"),
+        ("arch", "x86_64"),
+        ("build", "43.1"),
+    ];
+    let note = [&by[..], &[("note", "the mirror was <b>broken</b>")]].concat();
+    assert_eq!(admin.ask(&server, PUT, "/api/v1/experimental/isos/note", &note).await.0, 200);
+    let missing = admin.ask(&server, PUT, "/api/v1/experimental/isos/note", &by).await;
+    assert!(missing.0 == 400 && missing.1.to_string().contains("note missing"), "{missing:?}");
+
+    // One that comes to nothing is remembered with the reason, and is not the newest that counts.
+    let odd: Vec<_> =
+        PRODUCT.iter().map(|&(key, value)| (key, if key == "FLAVOR" { "odd" } else { value })).collect();
+    let (status, refused) = admin.ask(&server, POST, "/api/v1/isos", &odd).await;
+    assert_eq!((status, &refused["scheduled_product_id"]), (200, &json!(2)), "{refused}");
+    let (_, row) = admin.ask(&server, GET, "/api/v1/isos/2", &[]).await;
+    assert_eq!((&row["status"], &row["results"]["successful_job_ids"]), (&json!("fatal_error"), &json!([])));
+    assert!(row["results"]["error"].as_str().unwrap().contains("odd"), "{row}");
+    let none = [&PRODUCT[..], &[("TEST", "nothing"), ("_FAIL_IF_NO_JOBS", "1")]].concat();
+    assert_eq!(admin.ask(&server, POST, "/api/v1/isos", &none).await.0, 400);
+    let stats = "/api/v1/isos/job_stats?distri=fedora&version=43&flavor=universal&arch=x86_64&build=43.1";
+    let (_, stats) = admin.ask(&server, GET, stats, &[]).await;
+    assert_eq!(stats["scheduled"]["none"]["job_ids"], json!([2, 1]), "{stats}");
+
+    assert_eq!(admin.ask(&server, POST, "/api/v1/isos/1/cancel", &[]).await.1, json!({"result": 2}));
+    let server = server.kill_and_restart().await;
+    let (_, row) = admin.ask(&server, GET, "/api/v1/isos/1", &[]).await;
+    assert_eq!((&row["status"], &row["note"]), (&json!("cancelled"), &json!("the mirror was <b>broken</b>")));
+    assert_eq!(row["cancelled_by"], "a");
+    assert_eq!(server.job(1).await.state, "cancelled");
+    assert_eq!(admin.ask(&server, POST, "/api/v1/isos/99/cancel", &[]).await.0, 404);
+}
+
+/// GitHub's event, signed with this secret.
+async fn hook(server: &Server, key: &Key, action: &str, secret: &str, query: &str) -> (u16, Value) {
+    let body = json!({"action": action, "pull_request": {"id": 77, "html_url": "https://x/pull/1", "head": {
+        "sha": "abc", "repo": {"full_name": "os/tests", "clone_url": "https://x/os/tests.git"}}}})
+    .to_string();
+    let mac =
+        ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes()), body.as_bytes());
+    let (user, password) = (&key.user, format!("{}:{}", key.public, key.secret));
+    let request = client().post(server.url(&format!("/api/v1/webhooks/product?{query}")));
+    let request = request.basic_auth(user, Some(password)).header("x-github-event", "pull_request");
+    let request = request.header("x-hub-signature-256", format!("sha256={}", hex::encode(mac.as_ref())));
+    let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_pull_request_posts_a_product_and_ends_it() {
+    let server = Server::start().await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let secret = format!("o:{}:{}", operator.public, operator.secret);
+    let query = "DISTRI=fedora&VERSION=43&FLAVOR=universal&ARCH=x86_64&TEST=install";
+    let (status, wrong) = hook(&server, &operator, "opened", "other", query).await;
+    assert!(status == 403 && wrong["error"].as_str().unwrap().contains("secret"), "{status} {wrong}");
+    let (status, posted) = hook(&server, &operator, "opened", &secret, query).await;
+    assert_eq!((status, &posted["ids"]), (200, &json!([1])), "{posted}");
+    let job = server.job(1).await;
+    assert_eq!(job.settings["BUILD"].value, "os/tests#abc");
+    assert_eq!(job.settings["CASEDIR"].value, "https://x/os/tests.git#abc");
+    assert_eq!(job.priority, 100);
+    let (_, posted) = hook(&server, &operator, "synchronize", &secret, query).await;
+    assert_eq!(posted["ids"], json!([2]), "the next commit");
+    assert_eq!(server.job(1).await.state, "cancelled");
+    let (_, closed) = hook(&server, &operator, "closed", &secret, query).await;
+    assert_eq!(closed["cancelled"], 1);
+    assert_eq!(server.job(2).await.state, "cancelled");
+    let (status, wrong) = hook(&server, &operator, "opened", &secret, "DISTRI=fedora").await;
+    assert!(status == 400 && wrong["error"].as_str().unwrap().contains("VERSION"), "{wrong}");
+    let (_, run) = operator.ask(&server, GET, "/api/v1/isos/2", &[]).await;
+    assert_eq!((&run["webhook_id"], &run["status"]), (&json!("gh:pr:77"), &json!("cancelled")));
+}
+
+#[tokio::test]
+async fn lists_tell_modules_and_lead_from_page_to_page() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let (one, two) = (server.post_dummy().await, server.post_dummy().await);
+    let mut worker = worker(&server, 1).await;
+    for (id, result) in [(one, ModuleResult::Passed), (two, ModuleResult::Failed)] {
+        let Assigned { held, .. } = worker.expect_assign().await?;
+        worker.phase(held, WorkPhase::Running).await?;
+        let step = found("boot", 1, "grub", &"0".repeat(64), hit("grub", 1.0, true, None, None));
+        let records = [plan(&["boot"]), started("boot", 1), step, ended("boot", result, 10, 9)];
+        let length = worker.append(held, Stream::Steps, 0, &lines(&records)).await?;
+        worker.expect_acked(held.attempt, Stream::Steps, length).await?;
+        worker.finish(held, Outcome::Passed, None).await?;
+        worker.expect_finished_ack(held.attempt).await?;
+        server.finished(id).await;
+    }
+    let waiting = server.post(json!({"TEST": "later", "WORKER_CLASS": "none"})).await;
+    // Twice: the second time from texts that were kept.
+    for _ in 0..2 {
+        let (_, list) = server.get("/api/v1/jobs").await;
+        let results: Vec<_> =
+            list["jobs"].as_array().unwrap().iter().map(|job| job["modules"].clone()).collect();
+        assert_eq!(results[0][0]["result"], "passed", "{list}");
+        assert_eq!((&results[1][0]["name"], &results[1][0]["result"]), (&json!("boot"), &json!("failed")));
+        assert_eq!(results[2], json!([]));
+    }
+    let ids = |list: &Value| -> Vec<i64> {
+        list["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect()
+    };
+    for (query, want) in [
+        ("modules=boot", vec![one, two]),
+        ("modules=boot&modules_result=failed", vec![two]),
+        ("modules_result=passed,failed&limit=1", vec![two]),
+        ("modules_result=passed,failed&limit=1&offset=1", vec![one]),
+        ("modules=nothing", vec![]),
+        ("ids=1,2,3&test=later", vec![waiting]),
+    ] {
+        let (_, list) = server.get(&format!("/api/v1/jobs?{query}")).await;
+        assert_eq!(ids(&list), want, "{query}");
+    }
+    assert_eq!(server.get("/api/v1/jobs?modules_result=odd").await.0, 400);
+
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    for (path, next) in [
+        ("jobs?limit=2", Some("/api/v1/jobs?limit=2&offset=2")),
+        ("jobs?limit=2&offset=2", None),
+        ("test_suites?limit=1&name=install", None),
+        ("test_suites?limit=1", Some("/api/v1/test_suites?limit=1&offset=1")),
+        ("job_templates?limit=1", Some("/api/v1/job_templates?limit=1&offset=1")),
+        ("bugs?limit=5", None),
+    ] {
+        let answer = client().get(server.url(&format!("/api/v1/{path}"))).send().await?;
+        let link = answer.headers()["link"].to_str()?.to_owned();
+        let is_there = link.contains("rel=\"next\"");
+        assert_eq!(is_there, next.is_some(), "{path}: {link}");
+        assert!(next.is_none_or(|next| link.contains(&format!("<{next}>"))), "{path}: {link}");
+        assert_eq!(link.contains("rel=\"prev\""), path.contains("offset"), "{path}: {link}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn set_done_ends_what_runs_and_what_waits() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let form: Form<'_> = &[
+        ("TEST:a", "first"),
+        ("BACKEND:a", "dummy"),
+        ("TEST:b", "second"),
+        ("BACKEND:b", "dummy"),
+        ("_START_AFTER:b", "a"),
+    ];
+    operator.ask(&server, POST, "/api/v1/jobs", form).await;
+    let mut worker = worker(&server, 1).await;
+    let Assigned { held, job, .. } = worker.expect_assign().await?;
+    worker.phase(held, WorkPhase::Running).await?;
+    server.until(1, "running", |job| job.state == "running").await;
+    assert_eq!(job.0, 1);
+    let path = "/api/v1/jobs/1/set_done";
+    for (form, status, text) in [
+        (&[("result", "odd")][..], 400, "result invalid"),
+        (&[], 400, "result missing"),
+        (&[("result", "passed"), ("worker_id", "1")], 400, "Refusing to set result of job 1"),
+        (&[("result", "passed"), ("reason", "seen by eye")], 200, "seen by eye"),
+    ] {
+        let (found, body) = operator.ask(&server, POST, path, form).await;
+        assert!(found == status && body.to_string().contains(text), "{form:?}: {found} {body}");
+    }
+    let why = worker.expect_cancel(held).await?;
+    assert!(why.contains("by o"), "{why}");
+    worker.finish(held, Outcome::UserCancelled, None).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    let done = server.finished(1).await;
+    assert_eq!((done.state.as_str(), done.result.as_str()), ("done", "passed"));
+    assert!(done.reason.unwrap().contains("seen by eye"));
+    let Assigned { job, .. } = worker.expect_assign().await?;
+    assert_eq!(job.0, 2, "what was to follow follows");
+    // One that waits ends at once; one that has ended gets another result.
+    let waits = server.post(json!({"TEST": "x", "WORKER_CLASS": "none"})).await;
+    for result in ["failed", "softfailed"] {
+        let path = format!("/api/v1/jobs/{waits}/set_done");
+        assert_eq!(operator.ask(&server, POST, &path, &[("result", result)]).await.0, 200);
+        assert_eq!(server.finished(waits).await.result, result);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let mut worker = worker(&server, 2).await;
+    server.post_dummy().await;
+    let Assigned { held, .. } = worker.expect_assign().await?;
+    let (status, drained) =
+        server.ask(POST, "/api/assay/v1/workers/w1/drain", Some(json!({"drained": true}))).await;
+    assert_eq!((status.as_u16(), &drained["workers"][0]["drained_by"]), (200, &json!("admin")));
+    let waits = server.post_dummy().await;
+    worker.finish(held, Outcome::Passed, None).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    assert_eq!(server.job(waits).await.state, "scheduled", "it gets nothing new");
+
+    let (_, workers) = server.get("/api/v1/workers").await;
+    let id = workers["workers"][1]["id"].as_i64().unwrap();
+    let path = format!("/api/v1/workers/{id}");
+    let (status, refused) = operator.ask(&server, DELETE, &path, &[]).await;
+    assert_eq!((status, &refused["error"]), (400, &json!("Worker w1 status is not offline.")));
+    assert_eq!(server.ask(DELETE, "/api/assay/v1/workers/w1", None).await.0.as_u16(), 409);
+    let server = server.kill_and_restart().await;
+    let mut worker = crate::openqa_more::worker(&server, 2).await;
+    assert_eq!(
+        server.get("/api/assay/v1/workers").await.1["workers"][0]["drained_by"],
+        "admin",
+        "it is kept"
+    );
+    server.ask(POST, "/api/assay/v1/workers/w1/drain", Some(json!({"drained": false}))).await;
+    let Assigned { held, job, .. } = worker.expect_assign().await?;
+    assert_eq!(job.0, waits);
+    worker.finish(held, Outcome::Passed, None).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    worker.vanish();
+    let gone = async {
+        while server.get("/api/assay/v1/workers").await.1["workers"][0]["online"] == json!(true) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await?;
+    assert_eq!(operator.ask(&server, DELETE, &path, &[]).await.0, 200);
+    let server = server.kill_and_restart().await;
+    assert_eq!(server.get("/api/v1/workers").await.1, json!({"workers": []}));
+    assert_eq!(operator.ask(&server, POST, "/api/v1/workers", &[("host", "x")]).await.0, 501);
+    let none = server.ask(POST, "/api/assay/v1/workers/w9/drain", Some(json!({"drained": true}))).await;
+    assert!(none.0.as_u16() == 404 && none.1.to_string().contains("no worker w9"), "{none:?}");
+    Ok(())
+}
+
+/// YAML of a group with a secret, once in plain sight and once escaped.
+fn yaml(secret: &str) -> String {
+    format!(
+        "products:\n  f:\n    distri: fedora\n    flavor: universal\n    version: '*'\nscenarios:\n  x86_64:\n    f:\n    - install:\n        machine: 64bit\n        settings: {{\"{secret}\": hidden-3, PLAIN: seen}}\n"
+    )
+}
+
+#[tokio::test]
+async fn secrets_in_templates_are_for_those_who_may_see_them() {
+    let server = Server::start().await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let viewer = Key::make(&server, "v", "viewer", None).await;
+    catalog(&server, &admin).await;
+    for (path, form) in [
+        (
+            "machines",
+            &[
+                ("name", "m"),
+                ("backend", "dummy"),
+                ("settings[_SECRET_A]", "hidden-1"),
+                ("settings[OPEN]", "seen"),
+            ][..],
+        ),
+        ("test_suites", &[("name", "s"), ("settings[ROOT_PASSWORD]", "hidden-2")]),
+        ("job_groups", &[("name", "yaml")]),
+    ] {
+        assert_eq!(admin.ask(&server, POST, &format!("/api/v1/{path}"), form).await.0, 200);
+    }
+    for spelling in ["_SECRET_B", "\\x5FSECRET_B"] {
+        let text = yaml(spelling);
+        let form = [("name", "yaml"), ("schema", "JobTemplates-01.yaml"), ("template", text.as_str())];
+        let (status, saved) = admin.ask(&server, POST, "/api/v1/job_templates_scheduling", &form).await;
+        // The same suite is in the group of tables already; there the templates of the catalog are in the way.
+        if status != 200 {
+            let (_, all) = admin.ask(&server, GET, "/api/v1/job_templates", &[]).await;
+            for template in all["JobTemplates"].as_array().unwrap() {
+                admin.ask(&server, DELETE, &format!("/api/v1/job_templates/{}", template["id"]), &[]).await;
+            }
+            let again = admin.ask(&server, POST, "/api/v1/job_templates_scheduling", &form).await;
+            assert_eq!(again.0, 200, "{saved} {again:?}");
+        }
+        for path in [
+            "/api/v1/machines",
+            "/api/v1/machines/2",
+            "/api/v1/test_suites",
+            "/api/v1/job_templates",
+            "/api/v1/job_templates_scheduling",
+            "/api/v1/job_templates_scheduling/yaml",
+            "/api/assay/v1/templates",
+            "/admin/machines",
+            "/admin/test_suites",
+            "/admin/job_templates/2",
+            "/api/v1/experimental/search?q=hidden",
+        ] {
+            let anonymous = client().get(server.url(path)).send().await.unwrap().text().await.unwrap();
+            assert!(!anonymous.contains("hidden-"), "{path} tells everybody: {anonymous}");
+            let (_, seen) = viewer.ask(&server, GET, path, &[]).await;
+            assert!(!seen.to_string().contains("hidden-"), "{path} tells viewers: {seen}");
+        }
+        let (_, seen) = viewer.ask(&server, GET, "/api/v1/job_templates_scheduling/yaml", &[]).await;
+        assert!(seen.to_string().contains("PLAIN") && seen.to_string().contains("***"), "{seen}");
+    }
+    for path in ["/api/v1/machines/2", "/api/v1/job_templates_scheduling/yaml", "/api/assay/v1/templates"] {
+        let (_, seen) = operator.ask(&server, GET, path, &[]).await;
+        assert!(seen.to_string().contains("hidden-"), "{path}: {seen}");
+    }
+    // What covers a secret is no secret: loading what a viewer has dumped would lose it.
+    let covered: Form<'_> = &[("name", "m"), ("backend", "dummy"), ("settings[_SECRET_A]", "***")];
+    let (status, refused) = admin.ask(&server, PUT, "/api/v1/machines/2", covered).await;
+    assert!(status == 400 && refused.to_string().contains("_SECRET_A"), "{refused}");
+    let dump =
+        client().get(server.url("/api/assay/v1/templates")).send().await.unwrap().text().await.unwrap();
+    let body = json!({"files": [{"name": "dump.json", "text": dump}]});
+    let (status, refused) = server.ask(POST, "/api/assay/v1/templates", Some(body)).await;
+    assert!(status.as_u16() == 422 && refused.to_string().contains("***"), "{status} {refused}");
+    let (_, machine) = admin.ask(&server, GET, "/api/v1/machines/2", &[]).await;
+    assert!(machine.to_string().contains("hidden-1"), "nothing was lost: {machine}");
+}
+
+#[tokio::test]
+async fn words_are_searched_for_but_not_too_often() {
+    let server = Server::start().await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    let (status, found) = server.get("/api/v1/experimental/search?q=INSTALL").await;
+    assert_eq!(status.as_u16(), 200);
+    let text = found.to_string();
+    assert!(text.contains("test suite install") && text.contains("START_AFTER_TEST=install"), "{text}");
+    assert_eq!(server.get("/api/v1/experimental/search").await.0.as_u16(), 400);
+    for _ in 0..4 {
+        assert_eq!(server.get("/api/v1/experimental/search?q=x").await.0.as_u16(), 200);
+    }
+    assert_eq!(server.get("/api/v1/experimental/search?q=x").await.0.as_u16(), 429);
+    server.pass(60).await;
+    assert_eq!(server.get("/api/v1/experimental/search?q=x").await.0.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn what_people_write_is_text_and_has_an_end() {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let job = server.post(json!({"TEST": "<script>alert(1)</script>", "WORKER_CLASS": "none", "DISTRI": "<img src=x onerror=alert(2)>"})).await;
+    let path = format!("/api/v1/jobs/{job}/comments");
+    let label = "label:<script>alert(3)</script> boo#1\"><svg onload=alert(4)> javascript:alert(5)";
+    assert_eq!(operator.ask(&server, POST, &path, &[("text", label)]).await.0, 200);
+    for page in [
+        format!("/jobs/{job}"),
+        "/tests".to_owned(),
+        "/tests/overview?distri=x".to_owned(),
+        format!("/jobs/{job}/history"),
+    ] {
+        let (_, html) = server.page(&page).await;
+        for bad in ["<script>alert", "<svg onload", "<img src=x", "href=\"javascript:"] {
+            assert!(!html.contains(bad), "{page} has {bad}");
+        }
+    }
+    let (_, comments) = server.get(&path).await;
+    assert_eq!(comments[0]["text"], label, "programs get it as it was written");
+    assert!(!comments[0]["renderedMarkdown"].as_str().unwrap().contains("<script>"), "{comments}");
+
+    // 50 MB: refused while it comes, by either door, and nothing is stored.
+    let big = "x".repeat(50 * 1024 * 1024);
+    for (path, body) in [
+        (path.clone(), format!("text={big}")),
+        (format!("/api/assay/v1/jobs/{job}/comments"), format!("{{\"text\":\"{big}\"}}")),
+    ] {
+        let kind =
+            if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
+        let request = client().post(server.url(&path)).bearer_auth(&server.handle.admin_token);
+        match request.header("content-type", kind).body(body).send().await {
+            Ok(answer) => assert_eq!(answer.status().as_u16(), 413, "{path}"),
+            // The connection is closed while the rest is still being sent.
+            Err(error) => assert!(error.is_request() || error.is_body(), "{error}"),
+        }
+    }
+    let long = "y".repeat(70_000);
+    let (status, refused) = operator.ask(&server, POST, &path, &[("text", &long)]).await;
+    assert!(status == 413 && refused.to_string().contains("65536"), "{status} {refused}");
+    let (_, comments) = server.get(&path).await;
+    assert_eq!(comments.as_array().unwrap().len(), 1);
+    let (status, made) =
+        server.ask(POST, &format!("/api/assay/v1/jobs/{job}/comments"), Some(json!({"text": "boo#7"}))).await;
+    assert_eq!((status.as_u16(), &made["bugs"]), (201, &json!(["boo#7"])));
+    let (_, list) = server.get(&format!("/api/assay/v1/jobs/{job}/comments")).await;
+    assert_eq!(list["comments"].as_array().unwrap().len(), 2);
+}
