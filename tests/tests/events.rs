@@ -36,7 +36,8 @@ struct Broker<'a> {
 impl<'a> Broker<'a> {
     async fn start(place: &'a Place) -> Self {
         let dir = place.join("rabbitmq").into_string();
-        let url = script(place, "rabbitmq-for-tests", &["start", &dir]).await.expect(0).stdout.trim().to_owned();
+        let url =
+            script(place, "rabbitmq-for-tests", &["start", &dir]).await.expect(0).stdout.trim().to_owned();
         Self { place, dir, url }
     }
 
@@ -61,10 +62,15 @@ struct Publisher {
 impl Publisher {
     async fn start(place: &Place, url: &str) -> Self {
         let config = place.join("publisher.toml");
-        fs::write(&config, format!("amqp_url = {url:?}\npublish_exchange = \"amq.topic\"\ntopic_prefix = \"\"\n")).unwrap();
+        fs::write(
+            &config,
+            format!("amqp_url = {url:?}\npublish_exchange = \"amq.topic\"\ntopic_prefix = \"\"\n"),
+        )
+        .unwrap();
         let mut command = place.command(&python(place).await);
         command.arg(repository().join("tests/publish.py")).env("FEDORA_MESSAGING_CONF", config);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, input, lines: BufReader::new(output).lines() }
     }
@@ -100,7 +106,8 @@ async fn publish_raw(place: &Place, url: &str, bodies: &[&str]) {
 fn configure(place: &Place, sources: &str, rules: &str) -> String {
     fs::write(place.join("rules.yaml"), rules).unwrap();
     let file = place.join("assay.toml");
-    fs::write(&file, format!("[events]\nrules = \"rules.yaml\"\nschedule = \"schedule.yaml\"\n{sources}")).unwrap();
+    fs::write(&file, format!("[events]\nrules = \"rules.yaml\"\nschedule = \"schedule.yaml\"\n{sources}"))
+        .unwrap();
     file.into_string()
 }
 
@@ -197,28 +204,26 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     let first = all.iter().find(|event| event["key"].as_str().unwrap().ends_with("000000000005")).unwrap();
     let id = first["id"].to_string();
     place.run(&["event", "replay", &id]).await.expect(0);
-    let shown = place.run(&["event", "show", &id]).await.expect(0).stdout;
+    let shown = place.run(&["event", "show", &id]).await.expect(0).stdout.clone();
     assert!(shown.contains("rule built: job check (done, jobs "), "{shown}");
     place.run(&["event", "replay", &id, "--force"]).await.expect(0);
     until("one job more", async || self::jobs(up).await["p-1-5"].len() == 2).await;
-    let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout;
+    let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout.clone();
     assert!(listed.contains("at most 1000000"), "{listed}");
-    let rules = place.run(&["rule", "list", "--json"]).await.expect(0).stdout;
+    let rules = place.run(&["rule", "list", "--json"]).await.expect(0).stdout.clone();
     let rules: Value = serde_json::from_str(&rules).unwrap();
     assert_eq!(rules["rules"][0]["effects"], 121);
     publisher.stop().await;
     broker.stop().await;
-    until("trouble is shown", async || {
-        up.get("sources").await["sources"][0]["trouble"].is_string()
-    })
-    .await;
+    until("trouble is shown", async || up.get("sources").await["sources"][0]["trouble"].is_string()).await;
 }
 
 #[tokio::test]
 async fn the_shipped_rules_do_what_they_say() {
     let place = Place::new();
     let examples = repository().join("examples/rules");
-    let checked = place.run(&["rule", "check", examples.as_str()]).await.expect(0);
+    let checked = place.run(&["rule", "check", examples.as_str()]).await;
+    checked.expect(0);
     assert!(checked.stdout.ends_with("8 rules, 0 findings\n"), "{}", checked.stdout);
     let expected = fs::read_to_string(examples.join("messages/expected.json")).unwrap();
     let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(&expected).unwrap();
@@ -241,9 +246,16 @@ async fn the_shipped_rules_do_what_they_say() {
         assert!(!not["why"].as_str().unwrap().is_empty());
     }
     let never = place.join("never.yaml");
-    fs::write(&never, "rules:\n  - {name: a, when: {topic: a.b, body.x: 1, all: [{body.x: 2}]}, run: {job: {TEST: t}}}\n").unwrap();
+    fs::write(
+        &never,
+        "rules:\n  - {name: a, when: {topic: a.b, body.x: 1, all: [{body.x: 2}]}, run: {job: {TEST: t}}}\n",
+    )
+    .unwrap();
     let found = place.run(&["rule", "check", never.as_str()]).await.expect(1).stdout;
-    assert!(found.contains("never.yaml:2: rule a: it can never match: body.x cannot be \"1\" and \"2\""), "{found}");
+    assert!(
+        found.contains("never.yaml:2: rule a: it can never match: body.x cannot be \"1\" and \"2\""),
+        "{found}"
+    );
     let mut command = place.assay(&["rule", "test", never.as_str()]);
     command.stdin(Stdio::null());
     assert!(place.run_command(command).await.expect(2).stderr.contains("the message is not JSON"));
@@ -272,6 +284,12 @@ async fn hooks_composes_and_updates() {
     let hook = "[source.forge]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"forge\"\ntopic-header = \"x-github-event\"\n";
     let config = configure(&place, hook, &rules);
     let up = Up::start_as(&place, "server", &["--config", &config]).await;
+    let used = ["Server-dvd-iso", "updates-server"].map(|flavor| {
+        json!({
+            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 40, "test_suite": {"name": "install"},
+            "product": {"arch": "x86_64", "distri": "fedora", "flavor": flavor, "version": "*"},
+        })
+    });
     let templates = json!({
         "Machines": [{"name": "64bit", "backend": "dummy", "settings": [{"key": "WORKER_CLASS", "value": "nobody"}]}],
         "TestSuites": [{"name": "install", "settings": []}],
@@ -279,10 +297,7 @@ async fn hooks_composes_and_updates() {
             {"name": "", "distri": "fedora", "version": "*", "flavor": "Server-dvd-iso", "arch": "x86_64", "settings": []},
             {"name": "", "distri": "fedora", "version": "*", "flavor": "updates-server", "arch": "x86_64", "settings": []}
         ],
-        "JobTemplates": ["Server-dvd-iso", "updates-server"].map(|flavor| json!({
-            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 40, "test_suite": {"name": "install"},
-            "product": {"arch": "x86_64", "distri": "fedora", "flavor": flavor, "version": "*"},
-        })),
+        "JobTemplates": used,
     });
     let file = place.join("templates.json");
     fs::write(&file, templates.to_string()).unwrap();
@@ -293,9 +308,7 @@ async fn hooks_composes_and_updates() {
     let id = "Fedora-Rawhide-20261121.n.0";
     let compose = json!({"id": id, "date": "20261121", "type": "nightly", "respin": 0});
     let info = json!({"payload": {"compose": compose, "release": {"name": "Fedora", "short": "Fedora", "version": "Rawhide"}}});
-    let image = |subvariant: &str, kind: &str, arch: &str| {
-        json!({"path": format!("{subvariant}/{arch}/iso/{subvariant}-{kind}-{arch}.iso"), "type": kind, "format": "iso", "arch": arch, "subvariant": subvariant})
-    };
+    let image = |subvariant: &str, kind: &str, arch: &str| json!({"path": format!("{subvariant}/{arch}/iso/{subvariant}-{kind}-{arch}.iso"), "type": kind, "format": "iso", "arch": arch, "subvariant": subvariant});
     let images = json!({"payload": {"compose": compose, "images": {
         "Server": {"x86_64": [image("Server", "dvd", "x86_64")], "s390x": [image("Server", "dvd", "s390x")]},
     }}});
@@ -307,22 +320,31 @@ async fn hooks_composes_and_updates() {
     fs::write(metadata.join("images.json"), images.to_string()).unwrap();
 
     let schedule = async |more: &[&str]| -> Value {
-        let ended = place.run(&[&["compose", "schedule", &location, "--json"], more].concat()).await.expect(0);
+        let ended =
+            place.run(&[&["compose", "schedule", &location, "--json"], more].concat()).await.expect(0);
         serde_json::from_str::<Value>(&ended.stdout).unwrap()["posts"].clone()
     };
     let dry = schedule(&["--dry-run"]).await;
-    let flavors: Vec<&str> = dry.as_array().unwrap().iter().map(|post| post["settings"]["FLAVOR"].as_str().unwrap()).collect();
+    let flavors: Vec<&str> =
+        dry.as_array().unwrap().iter().map(|post| post["settings"]["FLAVOR"].as_str().unwrap()).collect();
     assert_eq!(flavors, ["Server-dvd-iso", "Workstation-upgrade", "universal"]);
     let settings = &dry[0]["settings"];
     assert_eq!(settings["ISO_URL"], format!("{location}/Server/x86_64/iso/Server-dvd-x86_64.iso"));
-    assert_eq!((&settings["BUILD"], &settings["VERSION"], &settings["SUBVARIANT"]), (&json!(id), &json!("Rawhide"), &json!("Server")));
+    assert_eq!(
+        (&settings["BUILD"], &settings["VERSION"], &settings["SUBVARIANT"]),
+        (&json!(id), &json!("Rawhide"), &json!("Server"))
+    );
     assert_eq!(up.get("jobs").await["jobs"], json!([]));
 
     // The message and the command line mean the same compose: it is scheduled once.
     let body = json!({"location": location}).to_string();
     let send = |signature: String, delivery: &str| {
         let request = up.anonymous(Method::POST, "/api/assay/v1/hooks/forge").body(body.clone());
-        request.header("x-github-event", "push").header("x-github-delivery", delivery).header("x-hub-signature-256", signature).send()
+        request
+            .header("x-github-event", "push")
+            .header("x-github-delivery", delivery)
+            .header("x-hub-signature-256", signature)
+            .send()
     };
     assert_eq!(send("sha256=00".to_owned(), "d1").await.unwrap().status(), StatusCode::FORBIDDEN);
     for new in [true, false] {
@@ -332,21 +354,42 @@ async fn hooks_composes_and_updates() {
     }
     until("the compose's job", async || up.get("jobs").await["jobs"].as_array().unwrap().len() == 1).await;
     let again = schedule(&[]).await;
-    let one = again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "Server-dvd-iso").unwrap();
+    let one =
+        again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "Server-dvd-iso").unwrap();
     assert_eq!((&one["known"], &one["state"], &one["jobs"]), (&json!(true), &json!("done"), &json!([1])));
-    let other = again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "universal").unwrap();
+    let other =
+        again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "universal").unwrap();
     assert_eq!(other["state"], "refused");
     assert!(other["why"].as_str().unwrap().contains("there is no product"), "{other}");
     let forced = schedule(&["--force", "--flavors", "Server-dvd-iso"]).await;
     assert_eq!((&forced[0]["known"], &forced[0]["jobs"]), (&json!(false), &json!([2])));
 
-    let update = ["update", "schedule", "FEDORA-2026-1", "F44", "--build", "bash-5-1", "--group", "critical-path-base", "--flavors", "updates-server", "--json"];
-    let ended = place.run(&update).await.expect(0);
+    let update = [
+        "update",
+        "schedule",
+        "FEDORA-2026-1",
+        "F44",
+        "--build",
+        "bash-5-1",
+        "--group",
+        "critical-path-base",
+        "--flavors",
+        "updates-server",
+        "--json",
+    ];
+    let ended = place.run(&update).await;
+    ended.expect(0);
     let posts: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(posts["posts"][0]["jobs"], json!([3]), "{posts}");
-    assert_eq!((&posts["posts"][0]["settings"]["ADVISORY_NVRS_1"], &posts["posts"][0]["settings"]["VERSION"]), (&json!("bash-5-1"), &json!("44")));
-    assert_eq!(place.run(&["update", "schedule", "FEDORA-2026-2", "F44", "--build", "nothing-1-1"]).await.code, Some(1));
-    let releases = place.run(&["compose", "releases"]).await.expect(0).stdout;
+    assert_eq!(
+        (&posts["posts"][0]["settings"]["ADVISORY_NVRS_1"], &posts["posts"][0]["settings"]["VERSION"]),
+        (&json!("bash-5-1"), &json!("44"))
+    );
+    assert_eq!(
+        place.run(&["update", "schedule", "FEDORA-2026-2", "F44", "--build", "nothing-1-1"]).await.code,
+        Some(1)
+    );
+    let releases = place.run(&["compose", "releases"]).await.expect(0).stdout.clone();
     assert!(releases.contains("rawhide") && releases.contains("F45"), "{releases}");
     up.stop().await;
 }

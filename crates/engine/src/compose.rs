@@ -58,7 +58,9 @@ impl Compose {
         let id = text(&payload["compose"]["id"], "compose.id")?;
         let other = images["payload"]["compose"]["id"].as_str().unwrap_or_default();
         if other != id {
-            return Err(format!("composeinfo.json is of {id}, images.json of {other:?}; they must be of one compose"));
+            return Err(format!(
+                "composeinfo.json is of {id}, images.json of {other:?}; they must be of one compose"
+            ));
         }
         let all = images["payload"]["images"].as_object();
         let all = all.ok_or("images.json has no payload.images; it is not a compose's")?;
@@ -176,7 +178,8 @@ pub struct Wanted {
 
 impl Wanted {
     fn fits(&self, image: &Image) -> bool {
-        let one_of = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
+        let one_of =
+            |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
         one_of(&self.subvariants, &image.subvariant)
             && one_of(&self.kinds, &image.kind)
             && one_of(&self.formats, &image.format)
@@ -308,7 +311,8 @@ impl Schedule {
         let mut builds = update.builds.clone();
         builds.sort();
         builds.dedup();
-        let item = Item { kind: "bodhi_update".to_owned(), id: update.id.clone(), revision: builds.join(" ") };
+        let item =
+            Item { kind: "bodhi_update".to_owned(), id: update.id.clone(), revision: builds.join(" ") };
         let version = self.releases.iter().find(|release| release.name == update.release);
         let version = version.map_or_else(
             || update.release.trim_start_matches(|c: char| c.is_ascii_alphabetic()).to_owned(),

@@ -67,7 +67,11 @@ fn settings(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static 
     map(reader, fields, key).into_iter().map(|(key, value)| (key.to_uppercase(), value)).collect()
 }
 
-fn lists(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) -> BTreeMap<String, Vec<String>> {
+fn lists(
+    reader: &mut Reader<'_, '_>,
+    fields: &mut Fields<'_>,
+    key: &'static str,
+) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     let Some(node) = fields.get(key) else { return all };
     let Some(mut inner) = reader.fields(node, "names and lists") else { return all };
@@ -123,7 +127,8 @@ fn updates(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Updates> {
 
 fn release(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Release> {
     let mut fields = reader.fields(node, "a release")?;
-    let mut text = |key| reader.required(&mut fields, key).and_then(|node| reader.name(node, key)).map(str::to_owned);
+    let mut text =
+        |key| reader.required(&mut fields, key).and_then(|node| reader.name(node, key)).map(str::to_owned);
     let (name, version) = (text("name"), text("version"));
     let mut date = |key| {
         let node = fields.get(key)?;
@@ -144,7 +149,11 @@ fn release(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Release> {
 fn day(text: &str) -> Option<i64> {
     let mut parts = text.splitn(3, '-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    if text.len() != 10 || !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if text.len() != 10
+        || !(1970..=9999).contains(&year)
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+    {
         return None;
     }
     // Years that begin in March, so that the day of a leap year is the last one.
@@ -159,9 +168,14 @@ mod tests {
 
     #[test]
     fn days() {
-        for (text, expected) in
-            [("1970-01-01", Some(0)), ("2000-03-01", Some(11_017)), ("2026-11-21", Some(20_778)), ("2026-13-01", None), ("26-1-1", None), ("x", None)]
-        {
+        for (text, expected) in [
+            ("1970-01-01", Some(0)),
+            ("2000-03-01", Some(11_017)),
+            ("2026-11-21", Some(20_778)),
+            ("2026-13-01", None),
+            ("26-1-1", None),
+            ("x", None),
+        ] {
             assert_eq!(day(text), expected, "{text}");
         }
     }

@@ -50,10 +50,14 @@ impl Options {
                 "--json" => options.json = true,
                 "--check" => options.check = true,
                 "--assay" => options.assay = Some(value()?.into()),
-                "--undisturbed" => options.undisturbed = value()?.parse().context("--undisturbed takes a number")?,
+                "--undisturbed" => {
+                    options.undisturbed = value()?.parse().context("--undisturbed takes a number")?
+                }
                 "--events" => options.events = value()?.parse().context("--events takes a number")?,
                 "--kills" => options.kills = value()?.parse().context("--kills takes a number")?,
-                "--broker-kills" => options.broker_kills = value()?.parse().context("--broker-kills takes a number")?,
+                "--broker-kills" => {
+                    options.broker_kills = value()?.parse().context("--broker-kills takes a number")?
+                }
                 _ => bail!("unknown option {word}; see `cargo xtask help`"),
             }
         }
@@ -109,7 +113,8 @@ impl Server {
         if file.exists() {
             fs_err::remove_file(&file)?;
         }
-        let mut command = product.command(data, &["server", "--listen", "127.0.0.1:0", "--config", config.as_str()]);
+        let mut command =
+            product.command(data, &["server", "--listen", "127.0.0.1:0", "--config", config.as_str()]);
         let log = fs_err::OpenOptions::new().create(true).append(true).open(data.join("bench.log"))?;
         let mut child = command.stdout(Stdio::null()).stderr(log.into_parts().0).spawn()?;
         let mut pace = Pace::new(Duration::from_millis(1));
@@ -136,7 +141,8 @@ impl Server {
     /// Effects of all rules together.
     fn effects(&mut self) -> Result<usize> {
         let rules = self.get("rules")?;
-        let counts = rules["rules"].as_array().into_iter().flatten().filter_map(|rule| rule["effects"].as_u64());
+        let counts =
+            rules["rules"].as_array().into_iter().flatten().filter_map(|rule| rule["effects"].as_u64());
         Ok(counts.sum::<u64>() as usize)
     }
 
@@ -178,7 +184,11 @@ fn publish(broker: &Broker, count: usize, confirmed: &Utf8Path) -> Result<Child>
     let programs = Command::new(root.join("scripts/python-for-tests")).stderr(Stdio::inherit()).output()?;
     let python = format!("{}/python", String::from_utf8(programs.stdout)?.trim());
     let mut command = Command::new(python);
-    command.arg(root.join("xtask/src/bench/events.py")).args([&broker.url, &count.to_string(), confirmed.as_str()]);
+    command.arg(root.join("xtask/src/bench/events.py")).args([
+        &broker.url,
+        &count.to_string(),
+        confirmed.as_str(),
+    ]);
     Ok(command.stdin(Stdio::null()).spawn()?)
 }
 
@@ -232,7 +242,9 @@ fn proof(product: &Product, broker: &Broker, options: &Options) -> Result<String
             kills += 1;
             server = Server::start(product, &data, &config)?;
         }
-        if crashes < options.broker_kills && published > (2 * crashes + 1) * options.events / (2 * options.broker_kills + 1) {
+        if crashes < options.broker_kills
+            && published > (2 * crashes + 1) * options.events / (2 * options.broker_kills + 1)
+        {
             broker.crash()?;
             crashes += 1;
         }

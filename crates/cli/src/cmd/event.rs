@@ -11,7 +11,9 @@ const API: &str = "/api/assay/v1/inbox";
 #[derive(clap::Subcommand)]
 pub(crate) enum Event {
     /// List events, the newest first.
-    #[command(after_help = "Examples:\n  assay event list --state parked\n  assay event list --source fedora --find bodhi.update --limit 20")]
+    #[command(
+        after_help = "Examples:\n  assay event list --state parked\n  assay event list --source fedora --find bodhi.update --limit 20"
+    )]
     List {
         /// Only of this source.
         #[arg(long)]
@@ -36,7 +38,9 @@ pub(crate) enum Event {
         id: i64,
     },
     /// Let the rules that are in force see an event again. What it caused is not caused again.
-    #[command(after_help = "Examples:\n  assay event replay 1234              after a rule was corrected\n  assay event replay 1234 --force      once more, whatever was done before")]
+    #[command(
+        after_help = "Examples:\n  assay event replay 1234              after a rule was corrected\n  assay event replay 1234 --force      once more, whatever was done before"
+    )]
     Replay {
         /// The event's number.
         id: i64,
@@ -75,15 +79,20 @@ impl Event {
                     return Ok(Code::Ok);
                 }
                 let rows = list.events.into_iter().map(|event| {
-                    let led = event.parked.unwrap_or_else(|| format!("{} of {}", event.effect_count, event.rules.join(", ")));
-                    let led = if event.effect_count == 0 && led.starts_with("0 of") { String::new() } else { led };
+                    let led = event
+                        .parked
+                        .unwrap_or_else(|| format!("{} of {}", event.effect_count, event.rules.join(", ")));
+                    let led =
+                        if event.effect_count == 0 && led.starts_with("0 of") { String::new() } else { led };
                     vec![event.id.to_string(), event.received, event.source, event.topic, event.state, led]
                 });
                 println!("{}", ui::table(&["id", "received", "source", "topic", "state", "led to"], rows));
                 Ok(Code::Ok)
             }
             Self::Show { id } => show(common, client.get(&format!("{API}/{id}"))?),
-            Self::Replay { id, force } => show(common, client.post(&format!("{API}/{id}/replay"), &Replay { force })?),
+            Self::Replay { id, force } => {
+                show(common, client.post(&format!("{API}/{id}/replay"), &Replay { force })?)
+            }
             Self::Sources => {
                 let all: EventSources = client.get("/api/assay/v1/sources")?;
                 if common.json {
@@ -91,12 +100,24 @@ impl Event {
                     return Ok(Code::Ok);
                 }
                 let rows = all.sources.into_iter().map(|source| {
-                    let numbers = [source.events, source.known, source.recovered, source.parked].map(|n| n.to_string());
+                    let numbers =
+                        [source.events, source.known, source.recovered, source.parked].map(|n| n.to_string());
                     let [events, known, recovered, parked] = numbers;
                     let doing = source.trouble.unwrap_or(source.doing);
-                    vec![source.name, doing, events, known, recovered, parked, source.last.unwrap_or_default()]
+                    vec![
+                        source.name,
+                        doing,
+                        events,
+                        known,
+                        recovered,
+                        parked,
+                        source.last.unwrap_or_default(),
+                    ]
                 });
-                println!("{}", ui::table(&["source", "doing", "events", "known", "recovered", "parked", "last"], rows));
+                println!(
+                    "{}",
+                    ui::table(&["source", "doing", "events", "known", "recovered", "parked", "last"], rows)
+                );
                 Ok(Code::Ok)
             }
         }

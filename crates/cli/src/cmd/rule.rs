@@ -25,7 +25,9 @@ pub(crate) enum Rule {
         rules: Utf8PathBuf,
     },
     /// Find everything that is wrong with rules, and those that can never match.
-    #[command(after_help = "Exit code 1: something was found.\n\nExamples:\n  assay rule check examples/rules\n  assay rule check rules --topic 'org.fedoraproject.prod.#'")]
+    #[command(
+        after_help = "Exit code 1: something was found.\n\nExamples:\n  assay rule check examples/rules\n  assay rule check rules --topic 'org.fedoraproject.prod.#'"
+    )]
     Check {
         /// A file of rules, or a directory of such files.
         rules: Utf8PathBuf,
@@ -48,12 +50,16 @@ impl Rule {
             Self::Check { rules, topic } => check_rules(common, &rules, &topic),
             Self::List => list(common),
             Self::Reload => {
-                let reload: RulesReload = Client::new(common)?.post("/api/assay/v1/rules/reload", &json!({}))?;
+                let reload: RulesReload =
+                    Client::new(common)?.post("/api/assay/v1/rules/reload", &json!({}))?;
                 if common.json {
                     ui::print_json(&reload);
                 } else {
                     reload.findings.iter().for_each(|finding| println!("{finding}"));
-                    println!("{}", if reload.in_force { "in force" } else { "not taken; those before stay in force" });
+                    println!(
+                        "{}",
+                        if reload.in_force { "in force" } else { "not taken; those before stay in force" }
+                    );
                 }
                 Ok(if reload.in_force { Code::Ok } else { Code::Usage })
             }
@@ -85,7 +91,8 @@ fn texts(path: &Utf8Path) -> Result<Vec<(String, String)>, CliError> {
 /// The rules, and what is wrong with them.
 fn read(path: &Utf8Path) -> Result<(Option<RuleSet>, Vec<String>), CliError> {
     let texts = texts(path)?;
-    let sources: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let sources: Vec<(&str, &str)> =
+        texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let loaded = load(&sources);
     Ok((loaded.rules, loaded.diagnostics.iter().map(ToString::to_string).collect()))
 }
@@ -93,7 +100,9 @@ fn read(path: &Utf8Path) -> Result<(Option<RuleSet>, Vec<String>), CliError> {
 fn message(value: &Value) -> Result<Message, CliError> {
     let text = |key: &str| value[key].as_str();
     let Some(topic) = text("topic") else {
-        return Err(CliError::usage("the message has no topic; it is JSON such as {\"topic\": \"org.x\", \"body\": {}}"));
+        return Err(CliError::usage(
+            "the message has no topic; it is JSON such as {\"topic\": \"org.x\", \"body\": {}}",
+        ));
     };
     // Old envelopes have `msg`.
     let body = if value["body"].is_null() { value["msg"].clone() } else { value["body"].clone() };
@@ -107,8 +116,13 @@ fn test(common: &Common, path: &Utf8Path) -> Result<Code, CliError> {
     let Some(rules) = rules else { return Err(CliError::usage(findings.join("\n"))) };
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|error| CliError::usage(format!("stdin: {error}")))?;
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|error| CliError::usage(format!("stdin:{}:{}: the message is not JSON: {error}", error.line(), error.column())))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| {
+        CliError::usage(format!(
+            "stdin:{}:{}: the message is not JSON: {error}",
+            error.line(),
+            error.column()
+        ))
+    })?;
     let values = match value {
         Value::Array(values) => values,
         one => vec![one],
@@ -119,7 +133,10 @@ fn test(common: &Common, path: &Utf8Path) -> Result<Code, CliError> {
         let message = message(value)?;
         if !common.json {
             println!("{}", message.topic());
-            println!("  item: {}", message.item().map_or_else(|| "not known by the topic".to_owned(), ToString::to_string));
+            println!(
+                "  item: {}",
+                message.item().map_or_else(|| "not known by the topic".to_owned(), ToString::to_string)
+            );
         }
         let mut verdicts = Vec::new();
         for said in explain(&rules, &message) {
@@ -128,8 +145,12 @@ fn test(common: &Common, path: &Utf8Path) -> Result<Code, CliError> {
                     any = true;
                     json!({"rule": said.rule, "place": said.place, "matches": true, "effects": effects})
                 }
-                Verdict::Not(why) => json!({"rule": said.rule, "place": said.place, "matches": false, "why": why.0}),
-                Verdict::Fails(why) => json!({"rule": said.rule, "place": said.place, "matches": true, "fails": why}),
+                Verdict::Not(why) => {
+                    json!({"rule": said.rule, "place": said.place, "matches": false, "why": why.0})
+                }
+                Verdict::Fails(why) => {
+                    json!({"rule": said.rule, "place": said.place, "matches": true, "fails": why})
+                }
             };
             if !common.json {
                 print(&said.rule, &said.verdict);
@@ -150,7 +171,10 @@ fn print(rule: &str, verdict: &Verdict) {
         Verdict::Does(effects) => {
             println!("  {rule}: runs");
             for effect in effects {
-                let batch = effect.batch.as_ref().map(|batch| format!(", gathered for {} s", batch.window / 1_000_000));
+                let batch = effect
+                    .batch
+                    .as_ref()
+                    .map(|batch| format!(", gathered for {} s", batch.window / 1_000_000));
                 println!("    {}{}  [{}]", effect.effect.summary(), batch.unwrap_or_default(), effect.key);
             }
         }
@@ -189,7 +213,13 @@ fn list(common: &Common) -> Result<Code, CliError> {
     }
     let rows = rules.rules.into_iter().map(|rule| {
         let enabled = if rule.enabled { "" } else { " (not enabled)" };
-        vec![format!("{}{enabled}", rule.name), rule.runs.join(", "), rule.effects.to_string(), rule.last.unwrap_or_default(), rule.place]
+        vec![
+            format!("{}{enabled}", rule.name),
+            rule.runs.join(", "),
+            rule.effects.to_string(),
+            rule.last.unwrap_or_default(),
+            rule.place,
+        ]
     });
     println!("{}", ui::table(&["rule", "runs", "effects", "last", "place"], rows));
     rules.findings.iter().for_each(|finding| println!("{finding}"));

@@ -85,7 +85,8 @@ impl Compose {
                 if common.json {
                     ui::print_json(&serde_json::json!({ "releases": releases }));
                 } else {
-                    let rows = releases.into_iter().map(|release| vec![release.name, release.version, release.life]);
+                    let rows =
+                        releases.into_iter().map(|release| vec![release.name, release.version, release.life]);
                     println!("{}", ui::table(&["release", "version", "life"], rows));
                 }
                 Ok(Code::Ok)
@@ -116,7 +117,14 @@ fn show(common: &Common, scheduled: Scheduled) -> Result<Code, CliError> {
         let jobs: Vec<String> = post.jobs.iter().map(ToString::to_string).collect();
         let state = post.state.clone().unwrap_or_else(|| "would be posted".to_owned());
         let known = if post.known { "known before, " } else { "" };
-        vec![get("FLAVOR"), get("ARCH"), get("BUILD"), format!("{known}{state}"), jobs.join(" "), post.why.unwrap_or_default()]
+        vec![
+            get("FLAVOR"),
+            get("ARCH"),
+            get("BUILD"),
+            format!("{known}{state}"),
+            jobs.join(" "),
+            post.why.unwrap_or_default(),
+        ]
     });
     println!("{}", ui::table(&["flavor", "arch", "build", "state", "jobs", "why"], rows));
     Ok(code)

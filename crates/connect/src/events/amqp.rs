@@ -66,7 +66,8 @@ impl AmqpOptions {
     }
 
     fn uri(&self) -> Result<AMQPUri, Broken> {
-        let mut uri: AMQPUri = self.url.parse().map_err(|why| Broken(format!("the address cannot be read: {why}")))?;
+        let mut uri: AMQPUri =
+            self.url.parse().map_err(|why| Broken(format!("the address cannot be read: {why}")))?;
         if let Some(file) = &self.password_file {
             let text = fs_err::read_to_string(file).map_err(|error| Broken(error.to_string()))?;
             text.lines().next().unwrap_or_default().clone_into(&mut uri.authority.userinfo.password);
@@ -76,12 +77,14 @@ impl AmqpOptions {
 
     fn tls(&self) -> Result<OwnedTLSConfig, Broken> {
         let read = |file: &Utf8PathBuf| fs_err::read(file).map_err(|error| Broken(error.to_string()));
-        let cert_chain = self.ca_file.as_ref().map(|file| {
-            fs_err::read_to_string(file).map_err(|error| Broken(error.to_string()))
-        });
-        let identity = self.identity.as_ref().map(|(pem, key)| {
-            Ok::<_, Broken>(OwnedIdentity::PKCS8 { pem: read(pem)?, key: read(key)? })
-        });
+        let cert_chain = self
+            .ca_file
+            .as_ref()
+            .map(|file| fs_err::read_to_string(file).map_err(|error| Broken(error.to_string())));
+        let identity = self
+            .identity
+            .as_ref()
+            .map(|(pem, key)| Ok::<_, Broken>(OwnedIdentity::PKCS8 { pem: read(pem)?, key: read(key)? }));
         Ok(OwnedTLSConfig { identity: identity.transpose()?, cert_chain: cert_chain.transpose()? })
     }
 }
@@ -137,7 +140,8 @@ impl Amqp {
 
     async fn declare(&self, channel: &Channel) -> Result<(), Broken> {
         let AmqpOptions { queue, exchange, bindings, passive, .. } = &self.options;
-        let durable = QueueDeclareOptions { durable: true, passive: *passive, ..QueueDeclareOptions::default() };
+        let durable =
+            QueueDeclareOptions { durable: true, passive: *passive, ..QueueDeclareOptions::default() };
         channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await?;
         if *passive {
             return Ok(());
@@ -145,7 +149,9 @@ impl Amqp {
         for binding in bindings {
             let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
             let options = QueueBindOptions::default();
-            channel.queue_bind(queue, exchange, binding.as_str().into(), options, FieldTable::default()).await?;
+            channel
+                .queue_bind(queue, exchange, binding.as_str().into(), options, FieldTable::default())
+                .await?;
         }
         Ok(())
     }
@@ -153,12 +159,15 @@ impl Amqp {
     /// Takes what is there, stores it, and only then acknowledges it.
     async fn converse(&self, inbox: &dyn MessageInbox, well: &mut bool) -> Result<(), Broken> {
         let connected = tokio::time::timeout(PATIENCE, self.connect()).await;
-        let (connection, mut consumer) =
-            connected.map_err(|_| Broken(format!("the broker does not answer within {} s", PATIENCE.as_secs())))??;
+        let (connection, mut consumer) = connected
+            .map_err(|_| Broken(format!("the broker does not answer within {} s", PATIENCE.as_secs())))??;
         inbox.report(Ok("consuming"));
         *well = true;
         loop {
-            let first = consumer.next().await.ok_or_else(|| Broken("the broker ended the conversation".to_owned()))?;
+            let first = consumer
+                .next()
+                .await
+                .ok_or_else(|| Broken("the broker ended the conversation".to_owned()))?;
             let mut deliveries = vec![first?];
             while deliveries.len() < TOGETHER {
                 match consumer.next().now_or_never() {
@@ -183,7 +192,9 @@ impl Amqp {
             Some(table) => fields(table, 0),
             None => Map::new(),
         };
-        for (name, value) in [("content_type", properties.content_type()), ("content_encoding", properties.content_encoding())] {
+        for (name, value) in
+            [("content_type", properties.content_type()), ("content_encoding", properties.content_encoding())]
+        {
             if let Some(value) = value {
                 headers.entry(name).or_insert_with(|| value.as_str().into());
             }
@@ -194,7 +205,13 @@ impl Amqp {
 }
 
 /// A message of fedora-messaging, or of whoever else publishes JSON.
-pub fn read(topic: &str, message_id: Option<&str>, headers: Map<String, Value>, body: &[u8], most: usize) -> Incoming {
+pub fn read(
+    topic: &str,
+    message_id: Option<&str>,
+    headers: Map<String, Value>,
+    body: &[u8],
+    most: usize,
+) -> Incoming {
     let sent_at = headers.get("sent-at").and_then(Value::as_str).and_then(time);
     let headers = Value::Object(headers);
     let key = message_id.map_or_else(|| key_of(topic, &headers, body), str::to_owned);
@@ -266,7 +283,8 @@ mod tests {
 
     #[test]
     fn messages_of_fedora_messaging() {
-        let headers = json!({"fedora_messaging_schema": "base.message", "sent-at": "2026-11-21T10:00:00+00:00"});
+        let headers =
+            json!({"fedora_messaging_schema": "base.message", "sent-at": "2026-11-21T10:00:00+00:00"});
         let Value::Object(headers) = headers else { panic!() };
         let good = read("org.fedoraproject.prod.x", Some("id-1"), headers.clone(), b"{\"a\": 1}", 100);
         assert_eq!((good.key.as_str(), good.parked), ("id-1", None));

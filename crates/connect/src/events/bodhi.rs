@@ -33,7 +33,8 @@ impl Bodhi {
 /// The message that the bus would have carried for an update, so that the same rules fit; none for one without builds.
 pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
     let alias = update["alias"].as_str()?;
-    let mut nvrs: Vec<&str> = update["builds"].as_array()?.iter().filter_map(|build| build["nvr"].as_str()).collect();
+    let mut nvrs: Vec<&str> =
+        update["builds"].as_array()?.iter().filter_map(|build| build["nvr"].as_str()).collect();
     if nvrs.is_empty() {
         return None;
     }
@@ -59,7 +60,8 @@ impl Poller for Bodhi {
         let since = known.unwrap_or(now).min(now) - OVERLAP;
         let since = jiff::Timestamp::from_second(since).map_err(|error| error.to_string())?;
         let since = since.strftime("%Y-%m-%d %H:%M:%S").to_string();
-        let releases: String = self.releases.iter().map(|release| format!("&releases={}", escaped(release))).collect();
+        let releases: String =
+            self.releases.iter().map(|release| format!("&releases={}", escaped(release))).collect();
         let mut received = Received::default();
         let mut page = 1;
         loop {

@@ -39,7 +39,9 @@ impl Composes {
         } else {
             names = listed(&self.fetcher.text(&format!("{}/", self.url)).await.map_err(|error| error.why)?);
         }
-        let wanted = |name: &String| self.releases.is_empty() || self.releases.iter().any(|one| name.starts_with(one.as_str()));
+        let wanted = |name: &String| {
+            self.releases.is_empty() || self.releases.iter().any(|one| name.starts_with(one.as_str()))
+        };
         names.retain(|name| is_compose(name) && wanted(name));
         names.sort();
         names.dedup();
@@ -52,7 +54,9 @@ fn is_compose(name: &str) -> bool {
     let Some((_, date)) = name.rsplit_once('-') else { return false };
     let mut parts = date.split('.');
     let day = parts.next().unwrap_or_default();
-    day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()) && parts.next().is_some()
+    day.len() == 8
+        && day.bytes().all(|byte| byte.is_ascii_digit())
+        && parts.next().is_some()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
@@ -81,7 +85,9 @@ impl Poller for Composes {
                 continue;
             }
             // Not finished, or being removed: looked at again.
-            let Ok(status) = self.fetcher.text(&format!("{}/{name}/STATUS", self.url)).await else { continue };
+            let Ok(status) = self.fetcher.text(&format!("{}/{name}/STATUS", self.url)).await else {
+                continue;
+            };
             let status = status.trim();
             if ["FINISHED", "FINISHED_INCOMPLETE", "DOOMED", "TERMINATED"].contains(&status) {
                 received.messages.push(message(&self.url, &self.prefix, name, status));
@@ -122,6 +128,9 @@ mod tests {
         assert_eq!(composes.poll(&cursors, Timestamp(0)).await.unwrap(), Polled::default());
         fs_err::write(dir.path().join("Fedora-44-20261121.n.0/STATUS"), "FINISHED_INCOMPLETE").unwrap();
         assert_eq!(composes.poll(&cursors, Timestamp(0)).await.unwrap().received.messages.len(), 1);
-        assert_eq!(listed("<a href=\"../\">x</a> <a href=\"Fedora-44-20261120.n.0/\">y</a>"), ["..", "Fedora-44-20261120.n.0"]);
+        assert_eq!(
+            listed("<a href=\"../\">x</a> <a href=\"Fedora-44-20261120.n.0/\">y</a>"),
+            ["..", "Fedora-44-20261120.n.0"]
+        );
     }
 }

@@ -36,10 +36,12 @@ impl Datagrepper {
 
 /// The messages of an answer of `/v2/search`.
 pub fn read(answer: &Value) -> Result<Vec<Incoming>, String> {
-    let all = answer["raw_messages"].as_array().ok_or("the answer has no raw_messages; is it a datagrepper?")?;
+    let all =
+        answer["raw_messages"].as_array().ok_or("the answer has no raw_messages; is it a datagrepper?")?;
     let one = |message: &Value| {
         let (id, topic) = (message["id"].as_str()?, message["topic"].as_str()?);
-        let sent = message["headers"]["sent-at"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let sent =
+            message["headers"]["sent-at"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
         let sent = sent.map(|at| Timestamp(at.as_microsecond()));
         let body = message["body"].to_string();
         Some(incoming((id, topic), message["headers"].clone(), body.as_bytes(), usize::MAX, sent))

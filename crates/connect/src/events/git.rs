@@ -29,7 +29,10 @@ impl Git {
 
     async fn branches(&self) -> Result<BTreeMap<String, String>, String> {
         let mut command = Command::new("git");
-        command.args(["ls-remote", "--heads", "--", &self.url]).env("GIT_TERMINAL_PROMPT", "0").kill_on_drop(true);
+        command
+            .args(["ls-remote", "--heads", "--", &self.url])
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .kill_on_drop(true);
         let ended = tokio::time::timeout(PATIENCE, command.output()).await;
         let ended = ended.map_err(|_| format!("git does not answer within {} s", PATIENCE.as_secs()))?;
         let ended = ended.map_err(|error| format!("git cannot be started: {error}"))?;
@@ -71,7 +74,9 @@ impl Poller for Git {
                 received.messages.push(moved(&self.url, branch, before, commit));
             }
         }
-        let gone = cursors.keys().filter(|name| name.strip_prefix("branch/").is_some_and(|branch| !branches.contains_key(branch)));
+        let gone = cursors
+            .keys()
+            .filter(|name| name.strip_prefix("branch/").is_some_and(|branch| !branches.contains_key(branch)));
         received.cursors.extend(gone.map(|name| (name.clone(), None)));
         if first {
             received.cursors.push((FIRST.to_owned(), Some("done".to_owned())));
@@ -84,7 +89,13 @@ fn moved(url: &str, branch: &str, before: Option<&String>, commit: &str) -> Inco
     let body = json!({"repository": url, "branch": branch, "old": before, "new": commit});
     // A branch that comes back to a commit has moved again.
     let key = format!("{branch}/{}/{commit}", before.map_or("", String::as_str));
-    incoming((&key, "git.branch.moved"), json!({"polled": true}), body.to_string().as_bytes(), usize::MAX, None)
+    incoming(
+        (&key, "git.branch.moved"),
+        json!({"polled": true}),
+        body.to_string().as_bytes(),
+        usize::MAX,
+        None,
+    )
 }
 
 #[cfg(test)]
@@ -94,7 +105,8 @@ mod tests {
     #[test]
     fn answers_of_git() {
         let commit = "a".repeat(40);
-        let text = format!("{commit}\trefs/heads/main\n{commit}\trefs/heads/f/x\nnonsense\nab\trefs/heads/y\n");
+        let text =
+            format!("{commit}\trefs/heads/main\n{commit}\trefs/heads/f/x\nnonsense\nab\trefs/heads/y\n");
         assert_eq!(read(&text, &[]).into_keys().collect::<Vec<_>>(), ["f/x", "main"]);
         assert_eq!(read(&text, &["main".to_owned()]).len(), 1);
         assert!(Git::new("--upload-pack=x", &[]).is_err());

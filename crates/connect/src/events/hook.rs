@@ -27,7 +27,13 @@ pub fn is_signed(secret: &[u8], body: &[u8], signature: &str) -> bool {
 }
 
 /// The message of a request. `id` is what its sender calls the delivery.
-pub fn read(topic: &str, id: Option<&str>, headers: Map<String, Value>, body: &[u8], most: usize) -> Incoming {
+pub fn read(
+    topic: &str,
+    id: Option<&str>,
+    headers: Map<String, Value>,
+    body: &[u8],
+    most: usize,
+) -> Incoming {
     let headers = Value::Object(headers);
     // Without an identity, what differs only in headers is the same.
     let key = id.filter(|id| !id.is_empty()).map_or_else(|| key_of(topic, &Value::Null, body), str::to_owned);

@@ -58,7 +58,8 @@ impl Fetcher {
     /// Reads a document.
     pub async fn get(&self, url: &str) -> Result<Value, NoDocument> {
         let text = self.text(url).await?;
-        serde_json::from_str(&text).map_err(|error| NoDocument { why: format!("{url} is not JSON: {error}"), for_good: false })
+        serde_json::from_str(&text)
+            .map_err(|error| NoDocument { why: format!("{url} is not JSON: {error}"), for_good: false })
     }
 }
 

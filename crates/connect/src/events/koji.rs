@@ -41,7 +41,8 @@ impl Koji {
         let request = Request::post(&self.url).header("content-type", "text/xml").body(body);
         let request = request.map_err(|error| error.to_string())?;
         let answer = tokio::time::timeout(PATIENCE, self.http.send(request)).await;
-        let answer = answer.map_err(|_| format!("{} does not answer within {} s", self.url, PATIENCE.as_secs()))?;
+        let answer =
+            answer.map_err(|_| format!("{} does not answer within {} s", self.url, PATIENCE.as_secs()))?;
         let answer = answer.map_err(|error| error.why)?;
         if !answer.status().is_success() {
             return Err(format!("{} answers {}", self.url, answer.status()));
@@ -54,7 +55,8 @@ impl Koji {
 pub fn call(method: &str, named: &Value) -> String {
     let mut arguments = named.as_object().cloned().unwrap_or_default();
     arguments.insert("__starstar".to_owned(), Value::from(true));
-    let mut text = format!("<?xml version='1.0'?><methodCall><methodName>{method}</methodName><params><param>");
+    let mut text =
+        format!("<?xml version='1.0'?><methodCall><methodName>{method}</methodName><params><param>");
     write(&Value::Object(arguments), &mut text);
     text.push_str("</param></params></methodCall>");
     text
@@ -65,7 +67,9 @@ fn write(value: &Value, text: &mut String) {
     text.push_str("<value>");
     match value {
         Value::Null => text.push_str("<nil/>"),
-        Value::Bool(flag) => text.push_str(if *flag { "<boolean>1</boolean>" } else { "<boolean>0</boolean>" }),
+        Value::Bool(flag) => {
+            text.push_str(if *flag { "<boolean>1</boolean>" } else { "<boolean>0</boolean>" })
+        }
         Value::Number(number) if number.is_f64() => text.push_str(&format!("<double>{number}</double>")),
         Value::Number(number) => text.push_str(&format!("<i8>{number}</i8>")),
         Value::String(plain) => text.push_str(&format!("<string>{}</string>", escaped(plain))),
@@ -115,7 +119,8 @@ pub fn read(text: &str) -> Result<Value, String> {
                     "array" => stack.push(Open::Array(Vec::new())),
                     "struct" => stack.push(Open::Struct(Map::new(), None)),
                     "name" => stack.push(Open::Name(String::new())),
-                    "int" | "i4" | "i8" | "double" | "boolean" | "string" | "dateTime.iso8601" | "base64" | "nil" => {
+                    "int" | "i4" | "i8" | "double" | "boolean" | "string" | "dateTime.iso8601" | "base64"
+                    | "nil" => {
                         stack.push(Open::Scalar(name, String::new()));
                     }
                     _ => {}
@@ -143,7 +148,10 @@ pub fn read(text: &str) -> Result<Value, String> {
                             Some(hex) => u32::from_str_radix(hex, 16),
                             None => digits.parse(),
                         };
-                        let c = code.ok().and_then(char::from_u32).ok_or_else(|| broken("an unknown character"))?;
+                        let c = code
+                            .ok()
+                            .and_then(char::from_u32)
+                            .ok_or_else(|| broken("an unknown character"))?;
                         c.to_string()
                     }
                 };
@@ -191,7 +199,10 @@ fn give(stack: &mut [Open], found: &mut Option<Value>, value: Value) {
 
 fn close(tag: &str, stack: &mut Vec<Open>, found: &mut Option<Value>) {
     let fits = match (tag, stack.last()) {
-        ("value", Some(Open::Value(_))) | ("array", Some(Open::Array(_))) | ("struct", Some(Open::Struct(..))) | ("name", Some(Open::Name(_))) => true,
+        ("value", Some(Open::Value(_)))
+        | ("array", Some(Open::Array(_)))
+        | ("struct", Some(Open::Struct(..)))
+        | ("name", Some(Open::Name(_))) => true,
         (tag, Some(Open::Scalar(kind, _))) => tag == kind,
         _ => false,
     };
@@ -276,9 +287,15 @@ mod tests {
             "<?xml version='1.0'?>\n<methodResponse><params><param><value><array><data>\n<value>{build}</value>\n</data></array></value></param></params></methodResponse>"
         );
         let builds = read(&text).unwrap();
-        assert_eq!(builds, json!([{"build_id": 3_000_000_001_i64, "name": "a&b", "version": "1", "release": "2", "epoch": null}]));
+        assert_eq!(
+            builds,
+            json!([{"build_id": 3_000_000_001_i64, "name": "a&b", "version": "1", "release": "2", "epoch": null}])
+        );
         let found = message(&builds[0], "org.x").unwrap();
-        assert_eq!((found.key.as_str(), found.topic.as_str()), ("koji-build/3000000001/1", "org.x.buildsys.build.state.change"));
+        assert_eq!(
+            (found.key.as_str(), found.topic.as_str()),
+            ("koji-build/3000000001/1", "org.x.buildsys.build.state.change")
+        );
         let fault = "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>1000</int></value></member>\
                      <member><name>faultString</name><value><string>no such tag</string></value></member></struct></value></fault></methodResponse>";
         assert_eq!(read(fault).unwrap_err(), "Koji refuses: no such tag (1000)");

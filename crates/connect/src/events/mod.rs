@@ -86,7 +86,9 @@ pub(crate) fn incoming(
         parked = Some(format!("the message has {} bytes; at most {most} are taken (max-body)", bytes.len()));
     } else {
         match std::str::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| {
-            serde_json::from_str::<serde::de::IgnoredAny>(text).map(|_| text).map_err(|error| error.to_string())
+            serde_json::from_str::<serde::de::IgnoredAny>(text)
+                .map(|_| text)
+                .map_err(|error| error.to_string())
         }) {
             Ok(text) => text.clone_into(&mut body),
             Err(why) => parked = Some(format!("the body is not JSON: {why}")),
@@ -103,7 +105,14 @@ pub(crate) fn incoming(
     if cut && parked.is_none() {
         parked = Some("the topic is empty, longer than 255 bytes, or has control characters".to_owned());
     }
-    Incoming { key: sane(key).0, topic, headers: headers.to_string().replace("\\u0000", "\u{fffd}"), body, sent_at, parked }
+    Incoming {
+        key: sane(key).0,
+        topic,
+        headers: headers.to_string().replace("\\u0000", "\u{fffd}"),
+        body,
+        sent_at,
+        parked,
+    }
 }
 
 /// A name that can be stored and shown, and whether it had to be changed for that.

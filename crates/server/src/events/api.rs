@@ -12,9 +12,7 @@ use assay_connect::events::{Incoming, MessageInbox as _, Received, hook};
 use assay_engine::compose::{Choice, Life, Update};
 use assay_engine::rules::{Planned, PlannedEffect};
 use assay_proto::api::events as wire;
-use assay_store::{
-    EffectState, EffectsDone, MessageFilter, MessageState, StoredEffect, StoredMessage,
-};
+use assay_store::{EffectState, EffectsDone, MessageFilter, MessageState, StoredEffect, StoredMessage};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -59,7 +57,10 @@ pub(crate) struct ListQuery {
     pub(crate) limit: Option<u32>,
 }
 
-async fn list(State(app): State<Arc<App>>, Query(query): Query<ListQuery>) -> Result<Json<wire::OutsideEvents>, Fault> {
+async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<wire::OutsideEvents>, Fault> {
     Ok(Json(app.list_events(query).await?))
 }
 
@@ -71,7 +72,10 @@ fn no_event(id: impl std::fmt::Display) -> Fault {
     Fault::not_found(format!("There is no event {id}."), "See `assay event list`.")
 }
 
-async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<wire::OutsideEvent>, Fault> {
+async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<wire::OutsideEvent>, Fault> {
     Ok(Json(app.show_event(number(&id)?).await?))
 }
 
@@ -83,14 +87,19 @@ async fn replay(
 ) -> Result<Json<wire::OutsideEvent>, Fault> {
     let replay: wire::Replay = match &body[..] {
         [] => wire::Replay::default(),
-        body => serde_json::from_slice(body)
-            .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"force": true} or nothing."#))?,
+        body => serde_json::from_slice(body).map_err(|error| {
+            Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"force": true} or nothing."#)
+        })?,
     };
     let id = number(&id)?;
     let stored = app.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
     if stored.state == MessageState::Parked && matcher::message(&stored).is_err() {
         let why = stored.caused.unwrap_or_default();
-        return Err(Fault::new(StatusCode::CONFLICT, format!("Event {id} is parked for good: {why}."), "Have it sent again."));
+        return Err(Fault::new(
+            StatusCode::CONFLICT,
+            format!("Event {id} is parked for good: {why}."),
+            "Have it sent again.",
+        ));
     }
     let epoch = app.outside.epoch().ok_or_else(|| Fault::later("The server starts.", 1))?;
     if !app.store.events().replay(epoch, id, replay.force).await? {
@@ -115,7 +124,8 @@ async fn reload(State(app): State<Arc<App>>) -> Json<wire::RulesReload> {
 }
 
 fn effect(stored: &StoredEffect, waiting: Option<&String>) -> wire::RuleEffect {
-    let caused: Value = stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let caused: Value =
+        stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let text = |key: &str| caused[key].as_str().map(str::to_owned);
     let why = text("refused").or_else(|| text("why")).or_else(|| text("staging"));
     let waits = stored.state == EffectState::Waiting;
@@ -137,7 +147,8 @@ fn jobs(caused: &Value) -> Vec<i64> {
 }
 
 fn event(stored: &StoredMessage) -> wire::OutsideEvent {
-    let caused: Value = stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let caused: Value =
+        stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let texts = |key: &str| -> Vec<String> {
         caused[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };
@@ -167,12 +178,22 @@ impl App {
         let some = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
         let state = some(query.state)
             .map(|word| {
-                MessageState::from_word(&word)
-                    .ok_or_else(|| Fault::bad(format!("{word:?} is no state of an event."), "Use received, matched or parked."))
+                MessageState::from_word(&word).ok_or_else(|| {
+                    Fault::bad(
+                        format!("{word:?} is no state of an event."),
+                        "Use received, matched or parked.",
+                    )
+                })
             })
             .transpose()?;
         let limit = query.limit.unwrap_or(50).clamp(1, MOST);
-        let filter = MessageFilter { before: query.before, source: some(query.source), text: some(query.q), state, limit: limit + 1 };
+        let filter = MessageFilter {
+            before: query.before,
+            source: some(query.source),
+            text: some(query.q),
+            state,
+            limit: limit + 1,
+        };
         let mut stored = self.store.events().messages(&filter).await?;
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
@@ -183,8 +204,10 @@ impl App {
     /// An event with everything that it led to.
     pub(crate) async fn show_event(&self, id: i64) -> Result<wire::OutsideEvent, Fault> {
         let stored = self.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
-        let caused: Value = stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let keys = caused["effects"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+        let caused: Value =
+            stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let keys =
+            caused["effects"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
         let mut effects = self.store.events().effects_by_key(&keys.collect::<Vec<_>>()).await?;
         let known: BTreeSet<String> = effects.iter().map(|effect| effect.planned.key.clone()).collect();
         let own = self.store.events().effects_of(&[id]).await?;
@@ -204,7 +227,11 @@ impl App {
     pub(crate) async fn list_sources(&self) -> Result<Vec<wire::EventSource>, Fault> {
         let tallies = self.store.events().source_tallies().await?;
         let health = self.outside.health();
-        let configured = self.outside.settings.get().map(|(settings, _)| settings.sources.keys().cloned().collect::<Vec<_>>());
+        let configured = self
+            .outside
+            .settings
+            .get()
+            .map(|(settings, _)| settings.sources.keys().cloned().collect::<Vec<_>>());
         let names: BTreeSet<String> = tallies
             .iter()
             .map(|tally| tally.source.clone())
@@ -237,7 +264,9 @@ impl App {
         };
         let heard = self.outside.settings.get().and_then(|(settings, _)| settings.topics());
         let checked = assay_engine::rules::check::check(&rules, heard.as_deref());
-        findings.extend(checked.iter().map(|found| format!("{}: rule {}: {}", found.place, found.rule, found.problem)));
+        findings.extend(
+            checked.iter().map(|found| format!("{}: rule {}: {}", found.place, found.rule, found.problem)),
+        );
         let one = |rule: &Arc<assay_engine::rules::Rule>| {
             let hit = hits.iter().find(|hit| hit.rule == rule.name);
             wire::Rule {
@@ -262,7 +291,10 @@ async fn receive(
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Fault> {
     let Some((settings, _)) = app.outside.hook(&name) else {
-        return Err(Fault::not_found(format!("There is no hook {name:?}."), "Add [source.NAME] with driver = \"webhook\" to assay.toml."));
+        return Err(Fault::not_found(
+            format!("There is no hook {name:?}."),
+            "Add [source.NAME] with driver = \"webhook\" to assay.toml.",
+        ));
     };
     let secret = fs_err::tokio::read(&settings.secret_file).await.map_err(|error| {
         tracing::error!(%error, hook = name, "the secret of a hook cannot be read");
@@ -272,8 +304,15 @@ async fn receive(
     let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
     let signature = text(&settings.signature_header).unwrap_or_default();
     if secret.is_empty() || !hook::is_signed(secret, &body, signature) {
-        let help = format!("Send HMAC-SHA-256 of the body as hex digits in the header {}.", settings.signature_header);
-        return Err(Fault::new(StatusCode::FORBIDDEN, "The request is not signed with the hook's secret.", help));
+        let help = format!(
+            "Send HMAC-SHA-256 of the body as hex digits in the header {}.",
+            settings.signature_header
+        );
+        return Err(Fault::new(
+            StatusCode::FORBIDDEN,
+            "The request is not signed with the hook's secret.",
+            help,
+        ));
     }
     let message = hook_message(settings, &headers, &body);
     let (key, parked) = (message.key.clone(), message.parked.clone());
@@ -289,7 +328,8 @@ fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> In
     let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
     let last = settings.topic_header.as_deref().and_then(text);
     let topic = last.map_or_else(|| settings.topic.clone(), |last| format!("{}.{last}", settings.topic));
-    let shown = headers.iter().filter(|(name, _)| name.as_str() != "authorization" && name.as_str() != "cookie");
+    let shown =
+        headers.iter().filter(|(name, _)| name.as_str() != "authorization" && name.as_str() != "cookie");
     let shown: Map<String, Value> = shown
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?))))
         .collect();
@@ -299,7 +339,9 @@ fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> In
 fn fault(trouble: Trouble) -> Fault {
     match trouble {
         Trouble::Refused(why) => Fault::bad(sentence(&why), "Correct that, and schedule it again."),
-        Trouble::Later(why) => Fault::new(StatusCode::BAD_GATEWAY, sentence(&why), "Try again when it answers."),
+        Trouble::Later(why) => {
+            Fault::new(StatusCode::BAD_GATEWAY, sentence(&why), "Try again when it answers.")
+        }
         Trouble::Store(error) => error.into(),
         Trouble::Expanded => Fault::later("Nothing is known yet.", 1),
     }
@@ -310,7 +352,8 @@ fn sentence(text: &str) -> String {
 }
 
 fn read<T: serde::de::DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
-    serde_json::from_slice(body).map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
+    serde_json::from_slice(body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
 }
 
 async fn schedule_compose(
@@ -330,9 +373,11 @@ async fn schedule_update(
     Extension(sender): Extension<Sender>,
     body: Bytes,
 ) -> Result<Json<wire::Scheduled>, Fault> {
-    let asked: wire::ScheduleUpdate = read(&body, r#"Send {"id": "FEDORA-…", "release": "F44", "builds": ["…"]}."#)?;
+    let asked: wire::ScheduleUpdate =
+        read(&body, r#"Send {"id": "FEDORA-…", "release": "F44", "builds": ["…"]}."#)?;
     let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
-    let update = Update { id: asked.id.clone(), release: asked.release, builds: asked.builds, groups: asked.groups };
+    let update =
+        Update { id: asked.id.clone(), release: asked.release, builds: asked.builds, groups: asked.groups };
     let planned = app.plan_update(&update, &choice).map_err(fault)?;
     let posts = app.schedule_now(&sender.name, "update", &body, planned, asked.dry_run).await?;
     Ok(Json(wire::Scheduled { item: format!("bodhi_update {}", asked.id), posts }))

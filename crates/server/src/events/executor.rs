@@ -118,7 +118,10 @@ impl Executor {
         }
         if !hold.is_empty() {
             let caused = json!({"why": "as many jobs of the rule are open as its limit allows"}).to_string();
-            store.events().settle_effects(self.epoch, &[EffectsDone { keys: hold, state: EffectState::Held, caused }]).await?;
+            store
+                .events()
+                .settle_effects(self.epoch, &[EffectsDone { keys: hold, state: EffectState::Held, caused }])
+                .await?;
         }
         if !ready.is_empty() {
             any = self.carry_out(ready).await?;
@@ -136,7 +139,11 @@ impl Executor {
     }
 
     /// False if the limit of its rule is reached. `open` counts what is let go, too.
-    async fn may_go(&self, effect: &StoredEffect, open: &mut BTreeMap<String, u64>) -> Result<bool, StoreError> {
+    async fn may_go(
+        &self,
+        effect: &StoredEffect,
+        open: &mut BTreeMap<String, u64>,
+    ) -> Result<bool, StoreError> {
         let rule = &effect.planned.rule;
         let Some(limit) = effect.planned.limit else { return Ok(true) };
         if !open.contains_key(rule) {
@@ -157,7 +164,11 @@ impl Executor {
     async fn carry_out(&mut self, ready: Vec<StoredEffect>) -> Result<bool, StoreError> {
         if self.app.outside.is_staging() {
             for effect in &ready {
-                tracing::info!(rule = effect.planned.rule, what = effect.planned.effect.summary(), "staging: this would be done");
+                tracing::info!(
+                    rule = effect.planned.rule,
+                    what = effect.planned.effect.summary(),
+                    "staging: this would be done"
+                );
             }
             let keys = ready.into_iter().map(|effect| effect.planned.key).collect();
             let caused = json!({"staging": "this server is staging (mode in assay.toml)"}).to_string();
@@ -167,7 +178,9 @@ impl Executor {
         }
         let mut groups: BTreeMap<String, Vec<StoredEffect>> = BTreeMap::new();
         for effect in ready {
-            let name = effect.group().map_or_else(|| format!("1 {}", effect.planned.key), |group| format!("2 {group}"));
+            let name = effect
+                .group()
+                .map_or_else(|| format!("1 {}", effect.planned.key), |group| format!("2 {group}"));
             groups.entry(name).or_default().push(effect);
         }
         let mut groups: Vec<_> = groups.into_values().collect();
@@ -208,7 +221,9 @@ impl Executor {
 
     async fn input(&self, group: &[StoredEffect]) -> Result<Input, Trouble> {
         let effects: Vec<PlannedEffect> = group.iter().map(|effect| effect.planned.effect.clone()).collect();
-        let Some(first) = group.first() else { return Err(Trouble::Refused("there is nothing to do".to_owned())) };
+        let Some(first) = group.first() else {
+            return Err(Trouble::Refused("there is nothing to do".to_owned()));
+        };
         match merge(&effects) {
             Some(PlannedEffect::Job { settings, priority }) => {
                 let job = NewJob { priority, ..NewJob::new(Settings::from_request(settings)) };
@@ -226,7 +241,8 @@ impl Executor {
             }
             Some(effect @ (PlannedEffect::Compose { .. } | PlannedEffect::Update { .. })) => {
                 let parts = self.app.expand(first, &effect).await?;
-                let caused = json!({"parts": parts.iter().map(|part| part.key.clone()).collect::<Vec<_>>()}).to_string();
+                let caused = json!({"parts": parts.iter().map(|part| part.key.clone()).collect::<Vec<_>>()})
+                    .to_string();
                 let keys = group.iter().map(|effect| effect.planned.key.clone()).collect();
                 let done = EffectsDone { keys, state: EffectState::Done, caused };
                 let (at, event) = (self.app.clock.now(), first.event);
@@ -268,10 +284,18 @@ impl Executor {
                 }
                 // The refusal itself is stored by the driver, unless nothing was.
                 Some(Err(fault)) if fault.status.is_client_error() => {
-                    refused.push(EffectsDone { keys, state: EffectState::Refused, caused: json!({"refused": fault.error}).to_string() });
+                    refused.push(EffectsDone {
+                        keys,
+                        state: EffectState::Refused,
+                        caused: json!({"refused": fault.error}).to_string(),
+                    });
                 }
                 Some(Err(Fault { status: StatusCode::INTERNAL_SERVER_ERROR, error, .. })) => {
-                    refused.push(EffectsDone { keys, state: EffectState::Refused, caused: json!({"refused": error}).to_string() });
+                    refused.push(EffectsDone {
+                        keys,
+                        state: EffectState::Refused,
+                        caused: json!({"refused": error}).to_string(),
+                    });
                 }
                 Some(Err(_)) | None => doubtful = true,
             }

@@ -71,7 +71,9 @@ fn match_one(rules: &RuleSet, stored: &StoredMessage) -> Matched {
     let planned = std::panic::catch_unwind(AssertUnwindSafe(|| plan(rules, &message)));
     let Ok(Plan { mut effects, matched, failed }) = planned else {
         tracing::error!(event = stored.id, "a rule panicked over this event");
-        return parked("a rule panicked over it; report it as a bug with the rules and the message".to_owned());
+        return parked(
+            "a rule panicked over it; report it as a bug with the rules and the message".to_owned(),
+        );
     };
     for effect in effects.iter_mut().filter(|_| stored.generation > 0) {
         effect.key = format!("{}#{}", effect.key, stored.generation);

@@ -9,9 +9,9 @@
 pub(crate) mod api;
 mod executor;
 mod matcher;
-pub(crate) mod settings;
 mod pollers;
 mod schedule;
+pub(crate) mod settings;
 mod sources;
 
 pub(crate) use executor::{Trouble, carried_out};
@@ -117,7 +117,9 @@ impl EventSettings {
                     all.extend(options.bindings.iter().map(TopicPattern::new));
                 }
                 SourceKind::Timer { topic, .. } => all.push(TopicPattern::new(topic)),
-                SourceKind::Webhook(hook) if hook.topic_header.is_none() => all.push(TopicPattern::new(&hook.topic)),
+                SourceKind::Webhook(hook) if hook.topic_header.is_none() => {
+                    all.push(TopicPattern::new(&hook.topic))
+                }
                 SourceKind::Webhook(hook) => all.push(TopicPattern::new(format!("{}.*", hook.topic))),
                 SourceKind::Jobs => all.push(TopicPattern::new("assay.job.done")),
                 SourceKind::Amqp(_) | SourceKind::Poll { .. } => return None,
@@ -151,7 +153,8 @@ pub(crate) fn read_rules(path: &Utf8Path) -> LoadedRules {
         let diagnostics = crate::gate::settings::unreadable(path, &error.to_string());
         return LoadedRules { rules: None, diagnostics };
     }
-    let sources: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let sources: Vec<(&str, &str)> =
+        texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     assay_formats::rules::load(&sources)
 }
 

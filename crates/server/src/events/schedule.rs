@@ -14,7 +14,10 @@ impl App {
     pub(crate) fn schedule(&self) -> Result<Schedule, String> {
         let path = self.outside.settings.get().and_then(|(settings, _)| settings.schedule.clone());
         let Some(path) = path else {
-            return Err("nothing says what is scheduled; name a file as `schedule` in [events] of assay.toml".to_owned());
+            return Err(
+                "nothing says what is scheduled; name a file as `schedule` in [events] of assay.toml"
+                    .to_owned(),
+            );
         };
         let text = fs_err::read_to_string(&path).map_err(|error| error.to_string())?;
         let loaded = assay_formats::schedule::load(path.as_str(), &text);
@@ -30,7 +33,11 @@ impl App {
     }
 
     /// What is posted for a compose. The inner error is for good.
-    pub(crate) async fn plan_compose(&self, location: &str, choice: &Choice) -> Result<(Compose, Vec<Planned>), Trouble> {
+    pub(crate) async fn plan_compose(
+        &self,
+        location: &str,
+        choice: &Choice,
+    ) -> Result<(Compose, Vec<Planned>), Trouble> {
         let schedule = self.schedule().map_err(Trouble::Refused)?;
         let fetcher = Fetcher::new(location).map_err(Trouble::Refused)?;
         let base = location.trim_end_matches('/');
@@ -38,7 +45,9 @@ impl App {
             let url = format!("{base}/metadata/{file}");
             let fetcher = &fetcher;
             async move {
-                fetcher.get(&url).await.map_err(|error| if error.for_good { Trouble::Refused(error.why) } else { Trouble::Later(error.why) })
+                fetcher.get(&url).await.map_err(|error| {
+                    if error.for_good { Trouble::Refused(error.why) } else { Trouble::Later(error.why) }
+                })
             }
         };
         let compose = Compose::read(&get("composeinfo.json").await?, &get("images.json").await?);
@@ -54,7 +63,11 @@ impl App {
     }
 
     /// The parts of an effect that stands for several.
-    pub(crate) async fn expand(&self, stored: &StoredEffect, effect: &PlannedEffect) -> Result<Vec<Planned>, Trouble> {
+    pub(crate) async fn expand(
+        &self,
+        stored: &StoredEffect,
+        effect: &PlannedEffect,
+    ) -> Result<Vec<Planned>, Trouble> {
         // A replay by force is another time.
         let force = stored.planned.key.rsplit_once('#').map(|(_, generation)| generation.to_owned());
         let choice = Choice { force, ..Choice::default() };

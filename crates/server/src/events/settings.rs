@@ -35,8 +35,15 @@ pub(crate) struct SourceSettings {
 pub(crate) enum SourceKind {
     Amqp(Box<AmqpOptions>),
     Webhook(HookSettings),
-    Timer { cron: String, topic: String, body: String },
-    Poll { every: Duration, what: PollKind },
+    Timer {
+        cron: String,
+        topic: String,
+        body: String,
+    },
+    Poll {
+        every: Duration,
+        what: PollKind,
+    },
     /// Jobs of this server that end.
     Jobs,
 }
@@ -67,7 +74,19 @@ const COMMON: &[&str] = &["driver", "backs"];
 const DRIVERS: [(&str, &[&str]); 9] = [
     (
         "amqp",
-        &["url", "password-file", "ca-file", "cert-file", "key-file", "queue", "exchange", "bindings", "passive", "prefetch", "max-body"],
+        &[
+            "url",
+            "password-file",
+            "ca-file",
+            "cert-file",
+            "key-file",
+            "queue",
+            "exchange",
+            "bindings",
+            "passive",
+            "prefetch",
+            "max-body",
+        ],
     ),
     ("webhook", &["secret-file", "signature-header", "id-header", "topic", "topic-header"]),
     ("timer", &["cron", "topic", "body"]),
@@ -106,7 +125,10 @@ pub(crate) fn sources(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<
     for (name, value) in table {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
-        let good = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
+        let good = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
         if !good {
             reader.error("name", at, format!("{name:?} is no source's name; use a-z, 0-9, - and _"));
         }
@@ -118,10 +140,14 @@ pub(crate) fn sources(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<
             sources.insert(name.to_owned(), SourceSettings { backs: reader.text(table, "backs"), kind });
         }
     }
-    let wrong: Vec<_> = sources.iter().filter_map(|(name, source)| {
-        let backs = source.backs.as_ref().filter(|backs| !sources.contains_key(*backs) || *backs == name)?;
-        Some((name.clone(), backs.clone()))
-    }).collect();
+    let wrong: Vec<_> = sources
+        .iter()
+        .filter_map(|(name, source)| {
+            let backs =
+                source.backs.as_ref().filter(|backs| !sources.contains_key(*backs) || *backs == name)?;
+            Some((name.clone(), backs.clone()))
+        })
+        .collect();
     for (name, backs) in wrong {
         let at = table.get(name.as_str()).map_or(0, |value| value.span().start);
         reader.error("backs", at, format!("source {name} backs {backs:?}, which is no other source"));
@@ -155,7 +181,9 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
         }
         "webhook" => {
             must(reader, "secret-file");
-            let or = |reader: &mut Reader<'_>, key: &str, usual: &str| reader.text(table, key).unwrap_or_else(|| usual.to_owned());
+            let or = |reader: &mut Reader<'_>, key: &str, usual: &str| {
+                reader.text(table, key).unwrap_or_else(|| usual.to_owned())
+            };
             SourceKind::Webhook(HookSettings {
                 secret_file: reader.path(table, "secret-file").unwrap_or_default(),
                 signature_header: or(reader, "signature-header", "x-hub-signature-256"),
@@ -194,7 +222,11 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
 fn timer(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> SourceKind {
     let cron = reader.text(table, "cron").unwrap_or_default();
     if let Err(why) = crate::gate::timers::parse(&cron) {
-        reader.error("cron", at, format!("cron {cron:?} cannot be read: {why}; write for example \"0 6 * * *\""));
+        reader.error(
+            "cron",
+            at,
+            format!("cron {cron:?} cannot be read: {why}; write for example \"0 6 * * *\""),
+        );
     }
     let body = reader.text(table, "body").unwrap_or_else(|| "{}".to_owned());
     if let Err(why) = serde_json::from_str::<serde_json::Value>(&body) {
@@ -206,7 +238,11 @@ fn timer(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) ->
 
 fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, mut options: AmqpOptions) -> SourceKind {
     if !options.url.starts_with("amqp://") && !options.url.starts_with("amqps://") {
-        reader.error("url", at, "url begins with amqp:// or amqps://, for example amqp://user@host:5672/%2Fpubsub");
+        reader.error(
+            "url",
+            at,
+            "url begins with amqp:// or amqps://, for example amqp://user@host:5672/%2Fpubsub",
+        );
     }
     options.password_file = reader.path(table, "password-file");
     options.ca_file = reader.path(table, "ca-file");

@@ -46,7 +46,12 @@ impl MessageInbox for Inbox {
         if new > 0 {
             self.app.outside.arrived.notify_one();
             if self.backs {
-                tracing::warn!(source = self.source, bus = self.bus, new, "events that the other source should have brought");
+                tracing::warn!(
+                    source = self.source,
+                    bus = self.bus,
+                    new,
+                    "events that the other source should have brought"
+                );
             }
         }
         let known = (messages.len() as u64).saturating_sub(new);
@@ -68,7 +73,11 @@ impl MessageInbox for Inbox {
                 health.trouble = None;
             }
             Err(why) => {
-                tracing::warn!(source = self.source, why, "a source of events does not work; it is tried again");
+                tracing::warn!(
+                    source = self.source,
+                    why,
+                    "a source of events does not work; it is tried again"
+                );
                 health.trouble = Some(why.to_owned());
             }
         }
@@ -85,7 +94,12 @@ impl Inbox {
 }
 
 /// Starts a source.
-pub(super) fn start(app: &Arc<App>, epoch: Epoch, name: &str, settings: &SourceSettings) -> Result<(), ServerError> {
+pub(super) fn start(
+    app: &Arc<App>,
+    epoch: Epoch,
+    name: &str,
+    settings: &SourceSettings,
+) -> Result<(), ServerError> {
     let inbox = Inbox::of(app, epoch, name);
     let backoff = Backoff::default();
     let polling = |poller: Box<dyn Poller>, every| {
@@ -106,7 +120,8 @@ pub(super) fn start(app: &Arc<App>, epoch: Epoch, name: &str, settings: &SourceS
         }
         SourceKind::Jobs => polling(Box::new(Jobs { app: Arc::downgrade(app) }), SOON),
         SourceKind::Poll { every, what } => {
-            let poller = super::pollers::poller(what).map_err(|why| ServerError::Gate(format!("source {name}: {why}")))?;
+            let poller = super::pollers::poller(what)
+                .map_err(|why| ServerError::Gate(format!("source {name}: {why}")))?;
             polling(poller, *every)
         }
     };
@@ -167,9 +182,13 @@ impl Poller for Jobs {
         let cursor = cursor.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), id.parse::<i64>().ok()?)));
         let save = |at: Timestamp, id: i64| vec![(CURSOR.to_owned(), Some(format!("{} {id}", at.0)))];
         let Some(cursor) = cursor else {
-            return Ok(Polled { received: Received { messages: Vec::new(), cursors: save(now, 0) }, more: false });
+            return Ok(Polled {
+                received: Received { messages: Vec::new(), cursors: save(now, 0) },
+                more: false,
+            });
         };
-        let ended = app.store.events().ended_jobs(cursor, TOGETHER).await.map_err(|error| error.to_string())?;
+        let ended =
+            app.store.events().ended_jobs(cursor, TOGETHER).await.map_err(|error| error.to_string())?;
         let Some((at, last)) = ended.last().copied() else { return Ok(Polled::default()) };
         let mut messages = Vec::new();
         for (at, id) in &ended {

@@ -278,7 +278,11 @@ impl App {
     }
 
     /// Where a branch stands now, as an update of it.
-    pub(crate) async fn ref_now(&self, project: &str, branch: &str) -> Result<assay_engine::gate::change::RefUpdate, String> {
+    pub(crate) async fn ref_now(
+        &self,
+        project: &str,
+        branch: &str,
+    ) -> Result<assay_engine::gate::change::RefUpdate, String> {
         use super::ports::Ground as _;
         let loops = self.gate.loops.get().ok_or("the gate starts")?;
         let (project, name) = (ProjectName::from(project), assay_engine::gate::ids::BranchName::from(branch));

@@ -14,10 +14,7 @@ use axum::routing::get;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/events", get(list))
-        .route("/events/{id}", get(show))
-        .route("/rules", get(rules))
+    Router::new().route("/events", get(list)).route("/events/{id}", get(show)).route("/rules", get(rules))
 }
 
 fn moment(text: &str, now: Timestamp) -> Moment {
@@ -70,8 +67,14 @@ async fn build(app: &App, query: ListQuery) -> Result<EventsPage, Fault> {
         states: ["received", "matched", "parked"].map(|word| (word, word == state)).to_vec(),
         filtered: !parts.is_empty(),
         older,
-        rows: found.events.into_iter().map(|event| EventRow { at: moment(&event.received, now), event }).collect(),
-        sources: sources.map(|source| SourceRow { last: source.last.as_deref().map(|at| moment(at, now)), source }).collect(),
+        rows: found
+            .events
+            .into_iter()
+            .map(|event| EventRow { at: moment(&event.received, now), event })
+            .collect(),
+        sources: sources
+            .map(|source| SourceRow { last: source.last.as_deref().map(|at| moment(at, now)), source })
+            .collect(),
         q,
         source,
     })
@@ -93,7 +96,12 @@ async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
 
 async fn one(app: &App, id: &str) -> Result<EventPage, Fault> {
     let now = app.clock.now();
-    let absent = || Fault::not_found(format!("There is no event {id}."), "See the list of events for those that there are.");
+    let absent = || {
+        Fault::not_found(
+            format!("There is no event {id}."),
+            "See the list of events for those that there are.",
+        )
+    };
     let mut event = app.show_event(id.parse().map_err(|_| absent())?).await?;
     let pretty = |value: Option<serde_json::Value>| match value.unwrap_or_default() {
         serde_json::Value::String(text) => text,
