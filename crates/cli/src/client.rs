@@ -70,7 +70,9 @@ impl Client {
             return Ok(answer);
         }
         let body: Value = self.runtime.block_on(answer.json()).unwrap_or_default();
-        let error = body["error"].as_str().unwrap_or("the server gave no reason");
+        // ResultsDB's, WaiverDB's and Greenwave's APIs have a message.
+        let error =
+            body["error"].as_str().or(body["message"].as_str()).unwrap_or("the server gave no reason");
         let help = body["help"].as_str().map(|help| format!("; {help}")).unwrap_or_default();
         let message = format!("{error}{help}");
         Err(match status {
@@ -99,6 +101,17 @@ impl Client {
     ) -> Result<T, CliError> {
         let answer = self.send(self.request(Method::POST, path).json(body))?;
         self.parse(answer)
+    }
+
+    /// Posts what counts once however often it is sent; true if this was the first time.
+    pub(crate) fn post_once(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+        once: &str,
+    ) -> Result<bool, CliError> {
+        let request = self.request(Method::POST, path).header("Idempotency-Key", once).json(body);
+        Ok(self.send(request)?.status() == StatusCode::CREATED)
     }
 
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {

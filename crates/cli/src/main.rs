@@ -56,6 +56,7 @@ enum Command {
     /// Run a test directory here, without a server.
     Run(cmd::run::Run),
     /// Say whether this host can run machines, and what to do if not.
+    #[command(after_help = "Examples:\n  assay doctor\n  assay doctor --json")]
     Doctor,
     /// Test directories.
     #[command(subcommand)]
@@ -107,6 +108,15 @@ enum Command {
     /// Keys of people for the API, and the key that receipts are signed with.
     #[command(subcommand)]
     Key(cmd::key::Key),
+    /// Results of tests: what jobs found, and what others posted.
+    #[command(subcommand)]
+    Result(cmd::result::ResultCommand),
+    /// Waivers: results that do not count, with who says so and why.
+    #[command(subcommand)]
+    Waiver(cmd::waiver::Waiver),
+    /// Decisions: may it go on?
+    #[command(subcommand)]
+    Decision(cmd::decision::Decision),
     /// What was done, and by whom.
     #[command(subcommand)]
     Audit(cmd::audit::Audit),
@@ -155,6 +165,9 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Compose(compose) => compose.run(&common),
         Command::Update(update) => update.run(&common),
         Command::Key(key) => key.run(&common),
+        Command::Result(result) => result.run(&common),
+        Command::Waiver(waiver) => waiver.run(&common),
+        Command::Decision(decision) => decision.run(&common),
         Command::Audit(audit) => audit.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Import(import) => import.run(&common),

@@ -6,6 +6,7 @@ use crate::product::{Download, files};
 use crate::reason::{FenceReason, HelloRefusal, Refusal};
 use crate::relations::{ParentRef, Relation};
 use crate::rows::{Hold, JobRow, ProductRun, Row};
+use crate::sched::limits::Limits;
 use crate::sched::restart::{RestartPlan, RestartRequest};
 use crate::settings::{ClassSet, Settings};
 use crate::talk::{Place, Question, Reply};
@@ -167,6 +168,8 @@ pub enum Input {
     },
     /// For the gate.
     Gate(Box<crate::gate::io::Input>),
+    /// How many jobs may run at once.
+    Limits(Limits),
     /// Time has passed; see [`crate::state::State::next_deadline`]. Also the first input after a rebuild.
     Tick,
 }

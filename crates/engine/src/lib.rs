@@ -8,6 +8,7 @@
 
 pub mod assets;
 pub mod compose;
+pub mod decision;
 pub mod gate;
 pub mod ids;
 pub mod io;

@@ -3,6 +3,7 @@
 use crate::ids::{AttemptId, JobId, WorkerName};
 use crate::outcome::Outcome;
 use crate::relations::{Impossible, Relation};
+use crate::sched::limits::Limit;
 use crate::settings::ClassSet;
 use crate::work::Phase;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,15 @@ pub enum WaitReason {
         missing: ClassSet,
         /// All on one host.
         one_host: bool,
+    },
+    /// As many as may run at once do.
+    Limit {
+        /// What is limited.
+        limit: Limit,
+        /// How many may run.
+        most: u32,
+        /// How many would begin together.
+        needs: u32,
     },
     /// Files are fetched for it.
     Assets {
@@ -188,6 +198,15 @@ impl fmt::Display for WaitReason {
                      start another worker with that class"
                 )
             }
+            Self::Limit { limit, most, needs } if needs > most => write!(
+                f,
+                "no more than {most} {limit} may run at once, and {needs} of its cluster would have to; raise the limit in \
+                 [limits] of assay.toml"
+            ),
+            Self::Limit { limit, most, .. } => write!(
+                f,
+                "no more than {most} {limit} may run at once; wait, or raise the limit in [limits] of assay.toml"
+            ),
             Self::Assets { names, trouble } => {
                 write!(f, "waits for its files to be fetched: {}", names.join(", "))?;
                 trouble.as_ref().map_or(Ok(()), |trouble| write!(f, "; {trouble}"))

@@ -310,6 +310,8 @@ pub struct Rows {
     pub last_token: i64,
     /// The gate's rows.
     pub gate: crate::gate::rows::GateRows,
+    /// The limits in force; not stored.
+    pub limits: crate::sched::limits::Limits,
     /// Random bits of this server; see [`crate::gate::Gate`].
     pub seed: u128,
 }

@@ -9,6 +9,7 @@ use crate::people::People;
 use crate::people::oidc::Providers;
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::AttemptId;
+use assay_engine::sched::limits::Limits;
 use assay_proto::api::Event;
 use assay_proto::clock::Clock;
 use assay_proto::worker::Stream;
@@ -48,6 +49,7 @@ pub(crate) struct App {
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) downloads: crate::downloads::Downloads,
+    pub(crate) results: crate::results::Results,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
@@ -62,6 +64,8 @@ pub(crate) struct App {
     pub(crate) searches: crate::api::openqa::Searches,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
+    /// How many jobs may run at once.
+    pub(crate) limits: Mutex<Limits>,
     /// The loops for events outside.
     pub(crate) outside: crate::events::Hub,
     /// Why nothing is decided now; see [`App::trouble`].
@@ -92,6 +96,17 @@ impl App {
 
     pub(crate) fn set_trouble(&self, why: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// What limits jobs, for a state that is made anew.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts limits in force.
+    pub(crate) async fn limit(&self, limits: Limits) {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&limits);
+        self.engine.tell(assay_engine::io::Input::Limits(limits)).await;
     }
 
     /// An attempt is carried by a worker, or may be: its streams may grow from where they are.
@@ -150,9 +165,12 @@ impl App {
         // Another task may have been faster; with the spool gone this one would store that there are no streams.
         let closed = self.attempt(attempt).await?.is_some_and(|attempt| attempt.streams.is_some());
         if !closed {
+            // Before the streams leave the spool, and stored with them.
+            let run = self.ended_run(attempt).await?;
+            let results = self.module_results(attempt, &run).await?;
             let mut streams = self.spool.close(attempt).await?;
             self.list_blobs(&mut streams).await?;
-            if !self.engine.closed(attempt, streams).await {
+            if !self.engine.closed(attempt, streams, results).await {
                 return Ok(());
             }
         }

@@ -11,15 +11,17 @@ mod tests;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::Consumes;
+use crate::results::JobResults;
 use crate::told::Touched;
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
 use assay_engine::reason::Refusal;
 use assay_engine::rows::{Row, Rows};
+use assay_engine::sched::limits::Limits;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
-use assay_store::{Batch, Epoch, JobFilter, StoreError, Streams};
+use assay_store::{Batch, Epoch, JobFilter, NewResult, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
 use std::collections::VecDeque;
@@ -47,7 +49,7 @@ enum Work {
         settles: Option<Settles>,
     },
     /// The streams of an ended attempt have become blobs.
-    Closed { attempt: AttemptId, streams: Streams, stored: oneshot::Sender<()> },
+    Closed { attempt: AttemptId, streams: Streams, results: Vec<NewResult>, stored: oneshot::Sender<()> },
 }
 
 /// What an input deals with; that it does is stored with what is decided.
@@ -137,10 +139,10 @@ impl Engine {
         let _ = self.beats.try_send(input);
     }
 
-    /// Stores the streams of an ended attempt; false if they are not stored (they are closed again at the next start).
-    pub(crate) async fn closed(&self, attempt: AttemptId, streams: Streams) -> bool {
+    /// Stores the streams of an ended attempt and what its modules found; false if they are not stored (they are closed again at the next start).
+    pub(crate) async fn closed(&self, attempt: AttemptId, streams: Streams, results: Vec<NewResult>) -> bool {
         let (stored, hear) = oneshot::channel();
-        let sent = self.work.send(Work::Closed { attempt, streams, stored }).await;
+        let sent = self.work.send(Work::Closed { attempt, streams, results, stored }).await;
         sent.is_ok() && hear.await.is_ok()
     }
 }
@@ -215,12 +217,12 @@ enum Trouble {
     },
 }
 
-/// The rows with random bits of their own, of which the gate makes the names of its builds.
-pub(crate) fn seeded(rows: Rows) -> Rows {
+/// The rows with the limits in force, and with random bits of their own, of which the gate makes the names of its builds.
+pub(crate) fn seeded(rows: Rows, limits: Limits) -> Rows {
     let mut bits = [0; 16];
     // Without a source of chance the time and the numbers of items still tell builds apart.
     let _ = getrandom::fill(&mut bits);
-    Rows { seed: u128::from_ne_bytes(bits), ..rows }
+    Rows { seed: u128::from_ne_bytes(bits), limits, ..rows }
 }
 
 /// The engine's step; a parameter, so that tests can have one that panics.
@@ -255,6 +257,7 @@ async fn drive_with(
         suspects: Suspects::default(),
         // The first tick stores what the restart itself has changed.
         waiting: VecDeque::from([Work::tick()]),
+        results: JobResults::new(state.last_job()),
     };
     loop {
         let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
@@ -264,7 +267,10 @@ async fn drive_with(
         driver.waiting.extend(group);
         let Err(trouble) = turned else { continue };
         match driver.recover(trouble, &mut inbox).await {
-            Ok(recovered) => state = recovered,
+            Ok(recovered) => {
+                driver.results = JobResults::new(recovered.last_job());
+                state = recovered;
+            }
             Err(ended) => return ended,
         }
         driver.waiting.push_front(Work::tick());
@@ -281,6 +287,7 @@ struct Driver {
     suspects: Suspects,
     /// Work that comes before what is in the inbox.
     waiting: VecDeque<Work>,
+    results: JobResults,
 }
 
 impl Driver {
@@ -383,14 +390,21 @@ impl Driver {
                     };
                     group.take(step, answer, settles);
                 }
-                Work::Closed { attempt, streams, stored } => {
+                Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
+                    for result in results {
+                        group.batch.push_result(result);
+                    }
                     group.touched.job(attempt.job);
                     group.closed.push(stored);
                 }
             }
         }
         if !group.batch.is_empty() {
+            if let Err(error) = self.results.add_to(&self.app, &mut group.batch, self.now()).await {
+                group.fail(&error.to_string());
+                return Err(Trouble::from(error));
+            }
             self.app.told.changes(&group.touched);
             let stored = self.app.store.commit(self.epoch, &group.batch).await;
             self.app.told.changed();
@@ -399,6 +413,7 @@ impl Driver {
                 return Err(Trouble::from(error));
             }
             self.backoff = Backoff::default();
+            self.app.found(group.batch.results());
         }
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());
@@ -504,6 +519,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Obsolete(_) => "obsolete",
         Input::Release { .. } => "release",
         Input::FetchFails { .. } => "fetch fails",
+        Input::Limits(_) => "limits",
         Input::ForceResult { .. } => "force result",
         Input::SetDone { .. } => "set done",
         Input::AskNow { .. } => "ask now",

@@ -40,6 +40,7 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod results;
 mod retention;
 mod streams;
 mod templates;
@@ -265,7 +266,9 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let epoch = store.acquire_leadership().await?;
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
+    let (results, posted) = results::Results::new(store.results().last_result().await?, epoch);
     let app = Arc::new(App {
+        results,
         people: Arc::new(people),
         providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
@@ -284,6 +287,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         told: told::Told::default(),
         searches: api::openqa::Searches::default(),
         gate: hub,
+        limits: std::sync::Mutex::default(),
         outside: events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
@@ -294,7 +298,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let pauses =
         config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
     let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
-    let rows = driver::seeded(store.load().await?);
+    app.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone_from(plan.limits());
+    let rows = driver::seeded(store.load().await?, app.limits());
     app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
@@ -306,6 +311,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
     app.tasks.spawn(retention::watch(app.clone()));
+    app.tasks.spawn(results::write(app.clone(), posted));
+    app.tasks.spawn(results::decisions::follow(app.clone()));
     for attempt in unclosed {
         app.close_streams(attempt);
     }
@@ -313,8 +320,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let url = format!("http://{}", reachable(address));
     let outside = plan.events();
     gate::start(&app, plan, ends, &url);
-    events::start(&app, outside, epoch)?;
     app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
+    events::start(&app, outside, epoch)?;
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {
@@ -415,6 +422,9 @@ fn routes(app: Arc<App>) -> Router {
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())
+        .merge(api::resultsdb::router())
+        .merge(api::waivers::router())
+        .merge(api::decision::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(api::metrics))

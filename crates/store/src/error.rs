@@ -40,6 +40,14 @@ pub enum StoreError {
         /// What was tried.
         doing: &'static str,
     },
+    /// More values fit than can be looked for, or more rows than can be looked at.
+    #[error(
+        "the question is too broad: more than {most} fit; name an item or a test case, or narrow the time with since="
+    )]
+    TooBroad {
+        /// The bound.
+        most: usize,
+    },
     /// The database does not answer or refuses.
     #[error("cannot {doing} in the database: {source}")]
     Database {

@@ -18,6 +18,7 @@ mod gate;
 mod jobs;
 mod knowledge;
 mod postgres;
+mod results;
 mod schema;
 pub mod spool;
 mod sql;
@@ -39,6 +40,10 @@ pub use knowledge::{
     CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine,
     ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets,
     User, UserId, UserRole,
+};
+pub use results::{
+    Condition, DecisionRow, Evidence, EvidenceFilter, Field, GroupOf, NameFilter, NewResult, ResultFilter,
+    ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice, WaiverFilter,
 };
 pub use types::{
     Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,
@@ -137,6 +142,8 @@ pub trait Store: Send + Sync {
     /// What is kept of assets.
     fn assets(&self) -> &dyn AssetStore;
 
+    /// What is kept of results of tests.
+    fn results(&self) -> &dyn ResultStore;
     /// What is kept of events outside.
     fn events(&self) -> &dyn EventStore;
 

@@ -71,11 +71,47 @@ fn values(row: &PgRow) -> Result<Vec<Value>, sqlx::Error> {
     (0..row.len()).map(value).collect()
 }
 
+/// `*` stands for anything, and nothing else does.
+fn like(pattern: &str) -> String {
+    let mut like = String::new();
+    for c in pattern.chars() {
+        match c {
+            '*' => like.push('%'),
+            '%' | '_' | '\\' => like.extend(['\\', c]),
+            c => like.push(c),
+        }
+    }
+    like
+}
+
 #[async_trait::async_trait]
 impl Backend for Postgres {
     const ID: &'static str = "BIGINT PRIMARY KEY";
     const SETTING: &'static str = "(settings::json #>> '{KEY,value}')";
     const FIND: &'static str = "strpos";
+    const BYTES: &'static str = "TEXT COLLATE \"C\"";
+    const CLUSTERED: &'static str = "";
+    const LIKE: (&'static str, fn(&str) -> String, &'static str) = (" LIKE ", like, " ESCAPE '\\'");
+
+    async fn snapshot(
+        &self,
+        doing: &'static str,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Vec<Value>>>, StoreError> {
+        let read = async {
+            let mut transaction =
+                self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            let mut answers = Vec::new();
+            for statement in statements {
+                let query = sqlx::query_with(statement.sql, arguments(statement.values)?);
+                let rows = query.fetch_all(&mut *transaction).await?;
+                answers.push(rows.iter().map(values).collect::<Result<_, _>>()?);
+            }
+            transaction.commit().await?;
+            Ok(answers)
+        };
+        read.await.map_err(|source| self.error(doing, source))
+    }
 
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError> {
         let read = async {

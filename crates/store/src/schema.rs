@@ -1,7 +1,8 @@
 //! The tables. Versions are only ever added; a released one is never changed.
 //!
 //! Times are microseconds since 1970-01-01T00:00:00Z, words are TEXT, structured values are JSON in TEXT.
-//! `{ID}` stands for what each database wants for a number as primary key.
+//! `{ID}` stands for what each database wants for a number as primary key, `{BYTES}` for a text that is compared byte by
+//! byte, and `{CLUSTERED}` for rows that are kept in the order of their key where a database can do that.
 
 /// One version's statements, run in one transaction.
 pub(crate) struct Version {
@@ -399,6 +400,83 @@ pub(crate) const VERSIONS: &[Version] = &[
     },
     Version {
         number: 9,
+        statements: &[
+            // Results of tests: see `results`. Rows never change and are never removed.
+            "CREATE TABLE testcases (
+            name {BYTES} PRIMARY KEY,
+            ref_url TEXT
+        )",
+            "CREATE TABLE result_groups (
+            uuid {BYTES} PRIMARY KEY,
+            created_at BIGINT NOT NULL,
+            description {BYTES},
+            ref_url TEXT,
+            results BIGINT NOT NULL
+        )",
+            "CREATE INDEX result_groups_by_time ON result_groups (created_at, uuid)",
+            "CREATE INDEX result_groups_by_description ON result_groups (description)",
+            // `group_uuids` is a JSON list, `data` a JSON object of lists.
+            "CREATE TABLE results (
+            id {ID},
+            testcase {BYTES} NOT NULL,
+            at BIGINT NOT NULL,
+            outcome TEXT NOT NULL,
+            note TEXT,
+            ref_url TEXT,
+            group_uuids TEXT NOT NULL,
+            data TEXT NOT NULL,
+            dedupe TEXT
+        )",
+            "CREATE INDEX results_by_time ON results (at, id)",
+            "CREATE UNIQUE INDEX results_once ON results (dedupe) WHERE dedupe IS NOT NULL",
+            // What results are found by, in the order of time; a term is a hash of a field and a value.
+            "CREATE TABLE result_terms (
+            term BIGINT NOT NULL,
+            at BIGINT NOT NULL,
+            result BIGINT NOT NULL,
+            PRIMARY KEY (term, at, result)
+        ){CLUSTERED}",
+            // The values behind the terms of data, their first 256 characters.
+            "CREATE TABLE result_words (
+            term BIGINT PRIMARY KEY,
+            key {BYTES} NOT NULL,
+            value {BYTES} NOT NULL
+        )",
+            "CREATE INDEX result_words_by_value ON result_words (key, value)",
+            "INSERT INTO numbers (name, last) VALUES ('waivers', 0)",
+            // Never changed: a newer one takes the place of an older.
+            "CREATE TABLE waivers (
+            id {ID},
+            at BIGINT NOT NULL,
+            subject_type TEXT NOT NULL,
+            subject_identifier TEXT NOT NULL,
+            testcase TEXT NOT NULL,
+            scenario TEXT,
+            username TEXT NOT NULL,
+            proxied_by TEXT,
+            product_version TEXT NOT NULL,
+            waived BIGINT NOT NULL,
+            comment TEXT NOT NULL,
+            expires_at BIGINT
+        )",
+            "CREATE INDEX waivers_by_subject ON waivers (subject_identifier, subject_type, testcase, id)",
+            // What was decided, whenever it was another decision than before.
+            "CREATE TABLE decisions (
+            id {ID},
+            at BIGINT NOT NULL,
+            subject_type TEXT NOT NULL,
+            subject_identifier TEXT NOT NULL,
+            product_version TEXT NOT NULL,
+            context TEXT NOT NULL,
+            satisfied BIGINT NOT NULL,
+            summary TEXT NOT NULL,
+            body TEXT NOT NULL
+        )",
+            "CREATE INDEX decisions_by_subject ON decisions (subject_identifier, subject_type, id)",
+        ],
+    },
+    Version {
+        number: 10,
         statements: &[
             "INSERT INTO numbers (name, last) VALUES ('messages', 0)",
             // Events of outside systems. Sources of one bus bring the same messages. `caused` says what rules made of one,

@@ -2,6 +2,7 @@
 
 use crate::codec::{self, Fields};
 use crate::error::StoreError;
+use crate::results::{Known, ResultStore, result_statements};
 use crate::schema::{VERSION_TABLE, VERSIONS};
 use crate::types::{
     Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, StoredAttempt, StoredJob,
@@ -82,6 +83,23 @@ pub(crate) trait Backend: Send + Sync {
     /// The function that finds a text in a text: its place from 1, or 0.
     const FIND: &'static str;
 
+    /// A text that is compared byte by byte.
+    const BYTES: &'static str;
+
+    /// What a table has whose rows are kept in the order of their key.
+    const CLUSTERED: &'static str;
+
+    /// How a text is compared with a pattern whose `*` stands for anything: what comes before the pattern, how the pattern
+    /// is written, and what comes after it.
+    const LIKE: (&'static str, fn(&str) -> String, &'static str);
+
+    /// Reads several answers as they are at one moment.
+    async fn snapshot(
+        &self,
+        doing: &'static str,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Vec<Value>>>, StoreError>;
+
     /// Reads.
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError>;
 
@@ -100,12 +118,14 @@ pub(crate) trait Backend: Send + Sync {
 /// The store on either database.
 pub(crate) struct Sql<B> {
     pub(crate) backend: B,
+    /// What of results need not be stored again.
+    pub(crate) known: Known,
 }
 
 impl<B: Backend> Sql<B> {
     /// The store with its tables up to date.
     pub(crate) async fn migrated(backend: B) -> Result<Self, StoreError> {
-        let store = Self { backend };
+        let store = Self { backend, known: Known::default() };
         let found = store.version().await?;
         let known = VERSIONS.last().map_or(0, |version| version.number);
         if found > known {
@@ -142,7 +162,8 @@ impl<B: Backend> Sql<B> {
     }
 
     fn ddl(sql: &str) -> Statement {
-        let mut sql = sql.replace("{ID}", B::ID);
+        let mut sql =
+            sql.replace("{ID}", B::ID).replace("{BYTES}", B::BYTES).replace("{CLUSTERED}", B::CLUSTERED);
         for key in ["DISTRI", "VERSION", "FLAVOR", "ARCH", "TEST", "MACHINE", "BUILD"] {
             let place = format!("{{SETTING:{key}}}");
             if sql.contains(&place) {
@@ -239,7 +260,10 @@ impl<B: Backend> Store for Sql<B> {
         statements.extend(batch.gate.statements()?);
         statements.extend(batch.effects.iter().flat_map(crate::events::settle));
         statements.extend(batch.deleted.iter().flat_map(|id| jobs::delete_job(*id)));
+        let (of_results, learned) = result_statements(&self.known, &batch.results)?;
+        statements.extend(of_results);
         self.backend.write("store a step", Some(still_leader(epoch, batch)), statements).await?;
+        self.known.learn(learned);
         Ok(())
     }
 
@@ -397,6 +421,10 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     fn assets(&self) -> &dyn crate::AssetStore {
+        self
+    }
+
+    fn results(&self) -> &dyn ResultStore {
         self
     }
 

@@ -105,6 +105,18 @@ fn values(row: &SqliteRow) -> Result<Vec<Value>, sqlx::Error> {
     (0..row.len()).map(value).collect()
 }
 
+/// Only `*` is special.
+fn glob(pattern: &str) -> String {
+    let mut glob = String::new();
+    for c in pattern.chars() {
+        match c {
+            '?' | '[' => glob.extend(['[', c, ']']),
+            c => glob.push(c),
+        }
+    }
+    glob
+}
+
 /// One transaction; `None` if the guard changed nothing.
 async fn write_on(
     connection: &mut SqliteConnection,
@@ -133,6 +145,29 @@ impl Backend for Sqlite {
     const ID: &'static str = "INTEGER PRIMARY KEY";
     const SETTING: &'static str = "json_extract(settings, '$.KEY.value')";
     const FIND: &'static str = "instr";
+    const BYTES: &'static str = "TEXT";
+    const CLUSTERED: &'static str = " WITHOUT ROWID";
+    const LIKE: (&'static str, fn(&str) -> String, &'static str) = (" GLOB ", glob, "");
+
+    async fn snapshot(
+        &self,
+        doing: &'static str,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Vec<Vec<Value>>>, StoreError> {
+        let read = async {
+            // A transaction sees what was there at its first look.
+            let mut transaction = self.readers.begin().await?;
+            let mut answers = Vec::new();
+            for statement in statements {
+                let query = sqlx::query_with(statement.sql, arguments(statement.values)?);
+                let rows = query.fetch_all(&mut *transaction).await?;
+                answers.push(rows.iter().map(values).collect::<Result<_, _>>()?);
+            }
+            transaction.commit().await?;
+            Ok(answers)
+        };
+        read.await.map_err(|source| self.error(doing, source))
+    }
 
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError> {
         let read = async {

@@ -31,6 +31,7 @@ pub struct Batch {
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
+    pub(crate) results: Vec<crate::results::NewResult>,
     pub(crate) effects: Vec<crate::EffectsDone>,
 }
 
@@ -56,6 +57,21 @@ impl Batch {
     /// Adds the closed streams of an attempt that is stored already or is in this batch.
     pub fn push_streams(&mut self, attempt: AttemptId, streams: Streams) {
         self.streams.insert(attempt, streams);
+    }
+
+    /// Adds a result, whose number nothing else has, and which has not been stored before.
+    pub fn push_result(&mut self, result: crate::results::NewResult) {
+        self.results.push(result);
+    }
+
+    /// The results that will be stored.
+    pub fn results(&self) -> &[crate::results::NewResult] {
+        &self.results
+    }
+
+    /// The jobs that will be stored.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobRow> {
+        self.jobs.values()
     }
 
     /// Adds a row of the gate, which replaces an earlier one with the same key.
@@ -85,6 +101,7 @@ impl Batch {
             && self.locks.is_empty()
             && self.streams.is_empty()
             && self.gate.is_empty()
+            && self.results.is_empty()
             && self.effects.is_empty()
     }
 }

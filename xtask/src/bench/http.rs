@@ -6,6 +6,8 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+/// What a form is sent as.
+const FORM: &str = "application/x-www-form-urlencoded";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `HOST:PORT` of `http://HOST:PORT/`.
@@ -55,19 +57,25 @@ impl Client {
 
     /// The body of what is at `path`.
     pub(super) fn get(&mut self, path: &str) -> Result<Vec<u8>> {
-        self.ask("GET", path, "")
+        self.ask("GET", path, FORM, "")
     }
 
     /// Sends `form`, which is escaped already.
     pub(super) fn post(&mut self, path: &str, form: &str) -> Result<Value> {
-        let body = self.ask("POST", path, form)?;
+        let body = self.ask("POST", path, FORM, form)?;
         serde_json::from_slice(&body).with_context(|| format!("{path} answered no JSON"))
     }
 
-    fn ask(&mut self, method: &str, path: &str, form: &str) -> Result<Vec<u8>> {
+    /// Sends JSON.
+    pub(super) fn post_json(&mut self, path: &str, body: &Value) -> Result<Value> {
+        let body = self.ask("POST", path, "application/json", &body.to_string())?;
+        serde_json::from_slice(&body).with_context(|| format!("{path} answered no JSON"))
+    }
+
+    fn ask(&mut self, method: &str, path: &str, kind: &str, form: &str) -> Result<Vec<u8>> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{form}",
             self.address,
             self.token,
             form.len()

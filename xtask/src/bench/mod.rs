@@ -14,6 +14,7 @@ mod minimal;
 mod monitor;
 mod proc;
 mod product;
+pub(crate) mod results;
 pub(crate) mod scheduling;
 mod scratch;
 mod server;

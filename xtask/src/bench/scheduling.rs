@@ -106,7 +106,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
 }
 
 /// A server of its own.
-struct World {
+pub(super) struct World {
     tree: Tree,
     data: Utf8PathBuf,
     address: String,
@@ -116,12 +116,13 @@ struct World {
 }
 
 impl World {
-    fn start(product: &Product, data: &Utf8Path) -> Result<Self> {
+    pub(super) fn start(product: &Product, data: &Utf8Path, more: &[&str]) -> Result<Self> {
         let ready = data.join("bench.ready");
         if ready.exists() {
             fs_err::remove_file(&ready)?;
         }
-        let words = ["server", "--listen", "127.0.0.1:0", "--ready-file", ready.as_str()];
+        let mut words = vec!["server", "--listen", "127.0.0.1:0", "--ready-file", ready.as_str()];
+        words.extend(more);
         let tree = start(product, data, "server", &words)?;
         let address = address(read(&ready)?.trim())?;
         let token = fs_err::read_to_string(data.join("tokens/admin"))?.trim().to_owned();
@@ -130,11 +131,11 @@ impl World {
         Ok(Self { tree, data: data.to_owned(), address, token, began })
     }
 
-    fn client(&self) -> Result<Client> {
+    pub(super) fn client(&self) -> Result<Client> {
         Client::new(&self.address, &self.token)
     }
 
-    fn end(self) -> Result<Utf8PathBuf> {
+    pub(super) fn end(self) -> Result<Utf8PathBuf> {
         self.tree.end()?;
         Ok(self.data)
     }
@@ -238,7 +239,7 @@ impl Bench {
     }
 
     fn world(&self, name: &str) -> Result<World> {
-        World::start(&self.product, &self.data(name))
+        World::start(&self.product, &self.data(name), &[])
     }
 
     fn note_load(&mut self, part: &str) {
@@ -369,7 +370,7 @@ impl Bench {
         let data = self.crowd()?;
         let mut starts = Vec::new();
         for _ in 0..3 {
-            let world = World::start(&self.product, &data)?;
+            let world = World::start(&self.product, &data, &[])?;
             starts.push(world.began.as_secs_f64());
             world.end()?;
         }
@@ -379,7 +380,7 @@ impl Bench {
 
     fn fleet(&mut self) -> Result<()> {
         let data = self.crowd()?;
-        let mut world = World::start(&self.product, &data)?;
+        let mut world = World::start(&self.product, &data, &[])?;
         let (count, jobs) = (WORKERS.to_string(), DONE.to_string());
         let words = ["staging", "workers", "--count", &count, "--class", "crew", "--jobs", &jobs];
         let mut command = self.product.command(&data, &words);

@@ -59,12 +59,14 @@ pub(crate) enum Asset {
         version: Option<i64>,
     },
     /// Never clean an asset.
+    #[command(after_help = "Example:\n  assay asset fix iso/f43.iso")]
     Fix {
         /// Kind and name.
         #[arg(value_name = "KIND/NAME")]
         asset: Key,
     },
     /// Clean an asset like any other.
+    #[command(after_help = "Example:\n  assay asset unfix iso/f43.iso")]
     Unfix {
         /// Kind and name.
         #[arg(value_name = "KIND/NAME")]

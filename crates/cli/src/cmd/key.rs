@@ -20,6 +20,7 @@ pub(crate) enum Key {
     )]
     Create(Create),
     /// List users and their keys; secrets are not shown.
+    #[command(after_help = "Examples:\n  assay key list\n  assay key list --json")]
     List,
     /// Revoke a key: from now on it is refused.
     #[command(after_help = "Example:\n  assay key revoke 1234567890ABCDEF")]

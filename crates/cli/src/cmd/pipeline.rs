@@ -119,6 +119,7 @@ pub(crate) enum Pipeline {
     #[command(subcommand)]
     Autohold(AutoholdCommand),
     /// Read the configuration again; a bad one leaves the one before in force.
+    #[command(after_help = "Example:\n  assay pipeline reload")]
     Reload,
 }
 
@@ -148,8 +149,10 @@ pub(crate) enum AutoholdCommand {
         reason: String,
     },
     /// What is to be kept.
+    #[command(after_help = "Example:\n  assay pipeline autohold list")]
     List,
     /// No longer.
+    #[command(after_help = "Example:\n  assay pipeline autohold delete 3")]
     Delete {
         /// Its number.
         id: i64,

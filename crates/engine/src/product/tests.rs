@@ -614,7 +614,7 @@ fn a_plan_becomes_one_input() {
     assert_eq!(jobs.len(), 2);
     assert_eq!((jobs[0].retries, jobs[0].priority), (2, Some(50)));
     assert_eq!(jobs[1].parents, [(Chained, ParentRef::Posted(0))]);
-    assert_eq!(jobs[0].hold, Some(Hold::Assets { names: vec!["y.iso".into()], trouble: None }));
+    assert_eq!(jobs[0].hold, Some(crate::rows::Hold::Assets { names: vec!["y.iso".into()], trouble: None }));
     assert_eq!((run.settings["__N"].as_str(), run.settings["_OBSOLETE"].as_str()), ("1", "1"));
     assert_eq!(run.settings["_SECRET_A"], "***");
     assert_eq!((run.failed.len(), run.left_out.len(), run.by.as_str()), (1, 0, "me"));

@@ -1,3 +1,4 @@
-//! What is decided about clusters of dependent jobs, as tables and plans without a state.
+//! What is decided about clusters of dependent jobs, and what limits them, as tables and plans without a state.
 
+pub mod limits;
 pub mod restart;

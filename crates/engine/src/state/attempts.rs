@@ -119,6 +119,7 @@ impl State {
     /// Ends an attempt for good and frees its slot.
     fn end_attempt(&mut self, id: AttemptId, end: End) {
         let Some(mut row) = self.attempts.remove(&id) else { return };
+        self.uncount(id);
         self.timers.clear(&Timer::Lease(id));
         self.timers.clear(&Timer::Cancel(id));
         self.settled.insert(row.token, Settled { attempt: id, reported: end.reason.is_report() });

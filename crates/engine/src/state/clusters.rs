@@ -19,6 +19,8 @@ const EXPLAINED: usize = 64;
 struct Kind {
     units: BTreeSet<(i32, JobId)>,
     pool: Enough,
+    /// A limit keeps the first of them from beginning.
+    full: Option<WaitReason>,
 }
 
 /// Whether the online workers together have the slots that a kind of cluster wants.
@@ -52,6 +54,11 @@ impl Clusters {
         for kind in self.kinds.values_mut() {
             kind.pool = Enough::Unknown;
         }
+        self.changed |= !self.kinds.is_empty();
+    }
+
+    /// What keeps clusters from beginning may be different.
+    pub(super) fn limits_have_changed(&mut self) {
         self.changed |= !self.kinds.is_empty();
     }
 
@@ -114,11 +121,15 @@ impl State {
 
     /// Shares out the free slots between clusters and single jobs in their order.
     pub(super) fn dispatch_clusters(&mut self) {
-        let quiet = self.roomy_workers.is_empty() && self.grown_queues.is_empty() && !self.clusters.changed;
-        if quiet || (self.clusters.kinds.is_empty() && self.clusters.kept.is_empty()) {
+        if self.clusters.kinds.is_empty() && self.clusters.kept.is_empty() {
+            self.forget_kept();
             self.clusters.changed = false;
             return;
         }
+        if self.roomy_workers.is_empty() && self.grown_queues.is_empty() && !self.clusters.changed {
+            return;
+        }
+        self.forget_kept();
         for worker in std::mem::take(&mut self.clusters.kept).into_keys() {
             self.place(&worker);
         }
@@ -127,6 +138,14 @@ impl State {
             self.clusters.kinds.iter().filter_map(head).collect();
         while let Some((key, demand)) = heads.pop_first() {
             self.dispatch_singles(Some(key));
+            let starters = self.clusters.starters.get(&key.1).cloned().unwrap_or_default();
+            let full = self.full_for(&starters);
+            if let Some(kind) = self.clusters.kinds.get_mut(&demand) {
+                kind.full.clone_from(&full);
+            }
+            if full.is_some() {
+                continue;
+            }
             let shared = self.pool.share_out(&demand, Slots::Free);
             if shared.iter().all(Option::is_some) {
                 self.begin(key.1, &shared);
@@ -191,6 +210,9 @@ impl State {
     pub(super) fn cluster_wait(&self, unit: JobId) -> Option<WaitReason> {
         let (demand, _) = self.clusters.waiting.get(&unit)?;
         let (slots, one_host) = (demand.slots.clone(), demand.one_host);
+        if let Some(full) = &self.clusters.kinds.get(demand)?.full {
+            return Some(full.clone());
+        }
         let missing = match self.clusters.kinds.get(demand)?.pool {
             Enough::No(place) => slots.get(place).cloned(),
             Enough::Yes | Enough::Unknown => None,

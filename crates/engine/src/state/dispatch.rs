@@ -32,6 +32,11 @@ impl Queue {
 impl State {
     pub(super) fn enqueue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
+        // Put aside as it was before the restart; whether that still holds is seen at the first tick.
+        if let Some(WaitReason::Limit { limit, .. }) = job.wait.as_ref().filter(|_| self.resuming) {
+            let limit = limit.clone();
+            return self.park_for(id, limit);
+        }
         let pool = &self.pool;
         let queue = self
             .queues
@@ -45,13 +50,22 @@ impl State {
     pub(super) fn unqueue(&mut self, unit: JobId) {
         self.dequeue_cluster(unit);
         for id in self.bonds.members(unit) {
-            let Some(job) = self.jobs.get(&id) else { continue };
-            if let Some(queue) = self.queues.get_mut(&job.classes)
-                && queue.jobs.remove(&(job.priority, id))
-            {
-                self.doubtful_reasons.insert(job.classes.clone());
+            self.unpark(id);
+            if self.unqueue_one(id) {
+                self.left_queue(id);
             }
         }
+    }
+
+    /// Takes a job out of its queue; false if it is in none.
+    pub(super) fn unqueue_one(&mut self, id: JobId) -> bool {
+        let Some(job) = self.jobs.get(&id) else { return false };
+        let Some(queue) = self.queues.get_mut(&job.classes) else { return false };
+        let was_there = queue.jobs.remove(&(job.priority, id));
+        if was_there {
+            self.doubtful_reasons.insert(job.classes.clone());
+        }
+        was_there
     }
 
     /// Puts what a worker offers into the indexes (or takes it out while it is not connected).
@@ -90,8 +104,12 @@ impl State {
 
     /// Gives work to whoever has got room and room to whatever has come, then says why the rest waits.
     pub(super) fn dispatch(&mut self) {
+        self.wake();
         self.dispatch_clusters();
         self.dispatch_singles(None);
+        while self.wake() {
+            self.dispatch_singles(None);
+        }
         // Assigning makes workers fuller, never roomier, so nothing has come up meanwhile.
         self.roomy_workers.clear();
         for classes in std::mem::take(&mut self.grown_queues) {
@@ -109,15 +127,25 @@ impl State {
             while self.pool.has_room(&worker)
                 && let Some((classes, head)) = self.first_job_for(&worker)
                 && comes(head)
-                && self.assign_first(&classes, head.1)
+                && (self.park(head.1) || self.assign_first(&classes, head.1))
             {}
         }
         for classes in self.grown_queues.clone() {
             while let Some(head) = self.queues.get(&classes).and_then(|queue| queue.jobs.first().copied())
                 && comes(head)
-                && self.assign_first(&classes, head.1)
+                && (self.is_wanted(&classes, head.1)
+                    && (self.park(head.1) || self.assign_first(&classes, head.1)))
             {}
         }
+    }
+
+    /// True if a worker has room for a job.
+    fn is_wanted(&self, classes: &ClassSet, id: JobId) -> bool {
+        let lost_on = self.jobs.get(&id).and_then(|job| match &job.state {
+            JobState::Scheduled { lost_on, .. } => lost_on.as_ref(),
+            _ => None,
+        });
+        self.pool.find(classes, lost_on).is_some()
     }
 
     fn first_job_for(&self, worker: &WorkerName) -> Option<(ClassSet, (i32, JobId))> {
@@ -175,6 +203,7 @@ impl State {
             end: None,
         };
         self.attempts.insert(id, row.clone());
+        self.count(id);
         self.save(Row::Attempt(row));
         self.changes.insert(Change::Worker(name.clone()));
         self.timers.set(Timer::Lease(id), self.timing.lease_us);

@@ -6,6 +6,7 @@ mod builds;
 mod clusters;
 mod dispatch;
 mod fallout;
+mod limited;
 mod pool;
 mod post;
 mod table;
@@ -29,6 +30,7 @@ use bonds::Bonds;
 use clusters::Clusters;
 use dispatch::Queue;
 use fallout::Fallout;
+use limited::Limited;
 use pool::Pool;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use table::Table;
@@ -70,6 +72,7 @@ pub struct State {
     queues: BTreeMap<ClassSet, Queue>,
     clusters: Clusters,
     pool: Pool,
+    limited: Limited,
     talk: Talk,
     /// What jobs have in common.
     sharer: Sharer,
@@ -101,6 +104,11 @@ pub struct State {
 }
 
 impl State {
+    /// The greatest number that a job ever had.
+    pub fn last_job(&self) -> JobId {
+        JobId(self.last_job)
+    }
+
     /// Nothing yet.
     pub fn new(timing: Timing, now: Timestamp) -> Self {
         Self::rebuild(Rows::default(), timing, now)
@@ -124,6 +132,7 @@ impl State {
             queues: BTreeMap::new(),
             clusters: Clusters::default(),
             pool: Pool::default(),
+            limited: Limited::new(rows.limits),
             talk: Talk::default(),
             sharer: Sharer::default(),
             last_job: rows.last_job,
@@ -208,7 +217,9 @@ impl State {
         if let Some(worker) = self.workers.get_mut(&row.worker) {
             worker.attempts.insert(row.id);
         }
-        self.attempts.insert(row.id, row);
+        let id = row.id;
+        self.attempts.insert(id, row);
+        self.count(id);
     }
 
     /// Takes one input. The rows among the effects must be stored before anything else of the result is acted on.
@@ -264,6 +275,7 @@ impl State {
             Input::Gate(input) => {
                 return self.gate_input(*input).map(Answer::Gate).map_err(Refusal::Gate);
             }
+            Input::Limits(limits) => return Ok(self.set_limits(limits)),
             Input::Tick => self.tick(),
         }
         Ok(Answer::Done)
@@ -348,6 +360,7 @@ impl State {
             queues: self.queues.iter().map(queue).collect(),
             relatives: self.ended.values().cloned().collect(),
             clusters: self.clusters.waiting(),
+            limited: self.limited.waiting(),
             locks: self.talk.locks.clone(),
             last_job: self.last_job,
             last_run: self.last_run,
@@ -359,6 +372,7 @@ impl State {
     fn tick(&mut self) {
         if std::mem::take(&mut self.resuming) {
             self.mend_builds();
+            self.look_at_limits();
             let held: Vec<JobId> =
                 self.jobs.values().filter(|row| row.hold.is_some()).map(|row| row.id).collect();
             for id in held {
@@ -442,6 +456,8 @@ pub struct Facts {
     pub relatives: Vec<JobRow>,
     /// Clusters that could begin.
     pub clusters: Vec<JobId>,
+    /// Jobs that wait for a limit.
+    pub limited: Vec<(JobId, crate::sched::limits::Limit)>,
     /// Locks by cluster.
     pub locks: BTreeMap<JobId, crate::locks::ClusterLocks>,
     /// See [`Rows`].

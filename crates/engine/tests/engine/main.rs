@@ -1,6 +1,7 @@
 //! The engine by tables, by text scenarios with golden output, and by simulation.
 
 mod gate;
+mod limits;
 mod scenarios;
 mod simulation;
 mod tables;

@@ -6,8 +6,11 @@ use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Verdict};
 use assay_engine::job::{Active, End, JobState, Retry, StateWord, Stopping};
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::{AfterLoss, BadJob, EndReason, FenceReason, Loss, LostHow, Refusal, WaitReason};
+use assay_engine::relations::{Parent, Relation};
+use assay_engine::sched::restart::{self, JobFacts, RestartOptions, RestartRequest};
 use assay_engine::settings::{ClassSet, MAX_SETTINGS_BYTES, Provenance, Setting, Settings};
 use assay_engine::work::{Held, Phase, Report, Timing, WorkPhase};
+use std::collections::BTreeMap;
 
 fn worker(name: &str) -> WorkerName {
     name.parse().expect("a name")
@@ -330,4 +333,97 @@ fn values_keep_their_provenance() {
     assert_eq!(settings.0["TEST"], Setting::new("t", Provenance::Request));
     assert_eq!(settings.plain()["WORKER_CLASS"], "qemu_x86_64");
     assert_eq!(Settings::from_request([("A", "")]).get("A"), None, "empty is unset");
+}
+
+/// How a relative of the job that is started anew may stand: every state, with every outcome of those that have ended.
+fn standings() -> Vec<(StateWord, Option<Outcome>)> {
+    let open = StateWord::ALL.into_iter().filter(|state| !state.is_final()).map(|state| (state, None));
+    let ended = Outcome::ALL.into_iter().map(|outcome| (StateWord::Done, Some(outcome)));
+    let cancelled = [
+        (StateWord::Cancelled, Some(Outcome::UserCancelled)),
+        (StateWord::Cancelled, Some(Outcome::Skipped)),
+    ];
+    open.chain(ended).chain(cancelled).collect()
+}
+
+/// A failed job, one relative that stands like this, and, if the relative was cloned before, its clone.
+fn family(
+    relation: Relation,
+    up: bool,
+    standing: (StateWord, Option<Outcome>),
+    cloned: bool,
+) -> BTreeMap<JobId, JobFacts> {
+    let (root, relative, clone) = (JobId(10), JobId(if up { 9 } else { 11 }), JobId(20));
+    let facts = |id: JobId, (state, outcome), parents: Vec<Parent>| JobFacts {
+        id,
+        label: format!("job-{id}"),
+        state,
+        outcome,
+        parents,
+        cloned_as: None,
+    };
+    let on = |job| vec![Parent { relation, job }];
+    let failed = (StateWord::Done, Some(Outcome::Failed));
+    let (of_root, of_relative) = if up { (on(relative), vec![]) } else { (vec![], on(root)) };
+    let mut all = BTreeMap::from([
+        (root, facts(root, failed, of_root)),
+        (
+            relative,
+            JobFacts { cloned_as: cloned.then_some(clone), ..facts(relative, standing, of_relative.clone()) },
+        ),
+    ]);
+    if cloned {
+        all.insert(clone, facts(clone, (StateWord::Scheduled, None), of_relative));
+    }
+    all
+}
+
+#[test]
+fn a_restart_is_right_whatever_state_a_relative_is_in() {
+    let mut seen = 0;
+    for relation in Relation::ALL {
+        for (up, cloned) in [(true, false), (true, true), (false, false), (false, true)] {
+            for standing in standings() {
+                let facts = family(relation, up, standing, cloned);
+                let relative = JobId(if up { 9 } else { 11 });
+                let ended = standing.0.is_final();
+                // What openQA's documentation says, with the differences of docs/coming-from-openqa.md.
+                let want = match (relation, up) {
+                    _ if cloned => false,
+                    (Relation::Chained, true) => ended && !standing.1.is_some_and(Outcome::is_ok),
+                    _ => true,
+                };
+                let request = |force| RestartRequest {
+                    jobs: vec![JobId(10)],
+                    options: RestartOptions { force, ..RestartOptions::default() },
+                    by: "ann".to_owned(),
+                    plan_only: true,
+                };
+                let case = format!(
+                    "{relation} {} {standing:?} cloned: {cloned}",
+                    if up { "parent" } else { "child" }
+                );
+                let plan =
+                    restart::plan(&facts, &request(true)).unwrap_or_else(|error| panic!("{case}: {error}"));
+                let clones: Vec<JobId> = plan.clones.iter().map(|clone| clone.job.job).collect();
+                assert!(clones.contains(&JobId(10)), "{case}: the job itself is not cloned: {clones:?}");
+                assert_eq!(clones.contains(&relative), want, "{case}: {clones:?}");
+                let once: std::collections::BTreeSet<_> = clones.iter().collect();
+                assert_eq!(once.len(), clones.len(), "{case}: cloned twice");
+                // What is open and gets a clone ends, and nothing else does.
+                let ends: Vec<JobId> = plan.ends.iter().map(|end| end.job.job).collect();
+                assert_eq!(ends.contains(&relative), want && !ended, "{case}: {ends:?}");
+                assert!(!ends.contains(&JobId(10)), "{case}: the job has ended already");
+                // Only a direct parent has to be agreed to; of one that was cloned before, its newest clone.
+                let unforced = restart::plan(&facts, &request(false));
+                let must_be_forced = relation == Relation::DirectlyChained && up;
+                assert_eq!(unforced.is_err(), must_be_forced, "{case}: {unforced:?}");
+                if let Err(refused) = unforced {
+                    assert!(refused.enforceable(), "{case}: {refused}");
+                }
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 200, "{seen}");
 }

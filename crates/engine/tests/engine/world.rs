@@ -8,6 +8,7 @@ use assay_engine::relations::Relation;
 use assay_engine::rows::{
     AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
 };
+use assay_engine::sched::limits::Limits;
 use assay_engine::settings::ClassSet;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
@@ -22,6 +23,7 @@ pub(crate) struct Db {
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
+    pub(crate) limits: Limits,
     /// The highest number that a job ever had.
     last_job: i64,
 }
@@ -79,6 +81,7 @@ impl Db {
             last_job: self.last_job,
             last_run: self.runs.keys().last().map_or(0, |id| id.0),
             last_token,
+            limits: self.limits.clone(),
             ..Rows::default()
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod assets;
 mod comments;
+pub(crate) mod decision;
 mod events;
 mod files;
 mod gate;
@@ -17,7 +18,9 @@ mod people;
 mod products;
 mod range;
 pub(crate) mod restart;
+pub(crate) mod resultsdb;
 mod templates;
+pub(crate) mod waivers;
 mod workers;
 
 use crate::app::App;
@@ -53,10 +56,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(products::router())
         .merge(templates::router())
         .merge(restart::router())
-        .merge(crate::events::api::router())
         .merge(comments::router())
         .merge(openapi::router())
         .merge(workers::router())
+        .merge(crate::events::api::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))

@@ -9,7 +9,7 @@
 pub(crate) mod once;
 pub(crate) mod signature;
 
-use crate::api::openqa;
+use crate::api::{openqa, resultsdb};
 use crate::app::App;
 use crate::datadir::Tokens;
 use crate::fault::Fault;
@@ -364,6 +364,7 @@ pub(crate) async fn find_role(
             VIEWER.scope(viewer, next.run(request)).await
         }
         Err(fault) if openqa::is_openqa(request.uri()) => openqa::Wrong::from(fault).into_response(),
+        Err(fault) if resultsdb::is_ours(request.uri()) => resultsdb::Wrong::from(fault).into_response(),
         Err(fault) => fault.into_response(),
     }
 }

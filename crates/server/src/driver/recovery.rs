@@ -79,6 +79,7 @@ impl Suspects {
             | Input::Obsolete(_)
             | Input::Release { .. }
             | Input::FetchFails { .. }
+            | Input::Limits(_)
             | Input::ForceResult { .. }
             | Input::SetDone { .. }
             | Input::AskNow { .. }
@@ -126,6 +127,7 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Obsolete(_)
         | Input::Release { .. }
         | Input::FetchFails { .. }
+        | Input::Limits(_)
         | Input::ForceResult { .. }
         | Input::SetDone { .. }
         | Input::AskNow { .. }
@@ -168,7 +170,8 @@ impl Driver {
             };
             match loaded {
                 Ok((rows, unclosed)) => {
-                    let state = State::rebuild(super::seeded(rows), self.timing, self.now());
+                    let state =
+                        State::rebuild(super::seeded(rows, self.app.limits()), self.timing, self.now());
                     self.app.gate.publish(state.gate().snapshot());
                     self.app.told.forget();
                     self.app.set_trouble(None);

@@ -115,7 +115,9 @@ impl Store for Failing {
     fn assets(&self) -> &dyn assay_store::AssetStore {
         self.store.assets()
     }
-
+    fn results(&self) -> &dyn assay_store::ResultStore {
+        self.store.results()
+    }
     fn events(&self) -> &dyn assay_store::EventStore {
         self.store.events()
     }
@@ -171,6 +173,9 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         told: crate::told::Told::default(),
         searches: crate::api::openqa::Searches::default(),
         downloads: crate::downloads::Downloads::new().0,
+        results: crate::results::Results::new(0, epoch).0,
+        limits: std::sync::Mutex::default(),
+        outside: crate::events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),

@@ -203,8 +203,12 @@ impl Poller for Jobs {
 fn job_done(job: &assay_engine::rows::JobRow, at: Timestamp) -> Incoming {
     let end = job.state.end();
     let get = |key: &str| job.settings.get(key);
-    let mut settings = job.settings.plain();
-    settings.retain(|key, _| !assay_engine::settings::is_secret_name(key));
+    let settings: BTreeMap<&str, &str> = job
+        .settings
+        .iter()
+        .filter(|(key, _)| !assay_engine::settings::is_secret_name(key))
+        .map(|(key, setting)| (key, setting.value.as_str()))
+        .collect();
     let body = json!({
         "id": job.id.0,
         "result": end.map(|end| end.outcome.openqa()),

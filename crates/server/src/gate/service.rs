@@ -25,6 +25,7 @@ use assay_engine::gate::config::{Config, EventKind};
 use assay_engine::gate::ids::{ItemId, ProjectName, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
 use assay_engine::ids::Timestamp;
+use assay_engine::sched::limits::Limits;
 use assay_formats::diagnostic::Diagnostic;
 use assay_records::receipt::{PublicKey, Signer};
 use assay_store::Epoch;
@@ -120,6 +121,11 @@ impl Plan {
             pauses,
         })
     }
+
+    /// How many jobs may run at once.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
 }
 
 impl Plan {
@@ -157,6 +163,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let post = Post::default();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
         app: Arc::downgrade(app),
@@ -592,10 +599,14 @@ impl Loops {
             let configured = self.decider.decide(Input::Configure(Arc::new(config)), None).await;
             configured.map_err(|why| why.to_string())?;
         }
-        if let Some(Settings { connections, gate, mail, sign_in, downloads, events: _ }) = settings {
+        if let Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, events: _ }) =
+            settings
+        {
+            app.limit(limits).await;
             app.downloads.set(downloads);
             self.connect(app, &connections)?;
             self.post.set(mail);
+            app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));
             app.providers.set(sign_in, gate.url.as_deref().unwrap_or(&self.address));
             self.staging.store(gate.staging, Ordering::Relaxed);
             app.gate.edit().staging = gate.staging;

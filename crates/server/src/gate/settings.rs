@@ -4,6 +4,8 @@ use crate::downloads::settings::DownloadSettings;
 use crate::events::settings::{self as event_settings, EventSettings};
 use crate::people::oidc::{self, ProviderSettings};
 use assay_engine::gate::ids::SourceName;
+use assay_engine::ids::GroupId;
+use assay_engine::sched::limits::{Limit, Limits};
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
@@ -21,10 +23,14 @@ pub(crate) struct Settings {
     pub(crate) mail: Option<MailSettings>,
     /// Whom people can sign in with, by name.
     pub(crate) sign_in: BTreeMap<String, ProviderSettings>,
-    /// Events outside, and the rules for them.
-    pub(crate) events: EventSettings,
+    /// How many jobs may run at once.
+    pub(crate) limits: Limits,
     /// From where files for jobs may be fetched.
     pub(crate) downloads: DownloadSettings,
+    /// What is configured about results, waivers and decisions.
+    pub(crate) results: crate::results::ResultsSettings,
+    /// Events outside, and the rules for them.
+    pub(crate) events: EventSettings,
 }
 
 /// The section `[mail]`.
@@ -111,7 +117,15 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] = &["connection", "downloads", "gate", "mail", "sign-in", "events", "source"];
+const SECTIONS: &[&str] =
+    &["connection", "downloads", "events", "gate", "limits", "mail", "results", "sign-in", "source"];
+/// What a name stands for in a section of [limits].
+type Named = fn(&str) -> Option<Limit>;
+const LIMITS: [(&str, Named); 3] = [
+    ("classes", |name| Some(Limit::Class(name.to_owned()))),
+    ("groups", |name| name.parse().ok().map(|id| Limit::Group(GroupId(id)))),
+    ("semaphores", |name| Some(Limit::Semaphore(name.to_owned()))),
+];
 const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
@@ -213,11 +227,17 @@ impl Reader<'_> {
         if let (Some(mail), Some(value)) = (self.table(root, "mail"), root.get("mail")) {
             settings.mail = Some(self.mail(value.span().start, mail));
         }
+        if let Some(limits) = self.table(root, "limits") {
+            settings.limits = self.limits(limits);
+        }
         if let Some(downloads) = self.table(root, "downloads") {
             settings.downloads = crate::downloads::settings::read(self, downloads);
         }
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
+        }
+        if let Some(results) = self.table(root, "results") {
+            settings.results = crate::results::settings::read(self, results);
         }
         if let Some(events) = self.table(root, "events") {
             settings.events = event_settings::events(self, events);
@@ -285,6 +305,28 @@ impl Reader<'_> {
             self.error("type", value.span().start, "port is a number from 1 to 65535");
         }
         number.unwrap_or_default()
+    }
+
+    /// `running = N`, and sections by class, number of a group, and semaphore.
+    fn limits(&mut self, table: &DeTable<'_>) -> Limits {
+        self.keys("key of [limits]", table, &["running", "classes", "groups", "semaphores"]);
+        let mut limits = BTreeMap::new();
+        limits.extend(self.positive(table, "running").map(|most| (Limit::Running, most)));
+        for (section, limit) in LIMITS {
+            let Some(inner) = self.table(table, section) else { continue };
+            for (name, _) in inner {
+                let most = self.positive(inner, name.get_ref());
+                match limit(name.get_ref()) {
+                    Some(limit) => limits.extend(most.map(|most| (limit, most))),
+                    None => self.error(
+                        "group",
+                        name.span().start,
+                        format!("{:?} is no group; write its number, as its address has it", name.get_ref()),
+                    ),
+                }
+            }
+        }
+        Limits(limits)
     }
 
     pub(crate) fn positive(&mut self, table: &DeTable<'_>, key: &str) -> Option<u32> {
@@ -559,5 +601,25 @@ ca-file = "ca.pem"
         assert_eq!((torn.len(), torn[0].line), (1, 1), "{torn:?}");
         let absent = read(Utf8Path::new("/nonexistent/assay.toml")).unwrap_err();
         assert!(absent[0].to_string().contains("/nonexistent/assay.toml"), "{absent:?}");
+    }
+
+    #[test]
+    fn limits_and_downloads() {
+        let text = "[limits]\nrunning = 9\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
+                    [downloads]\nhosts = [\"Example.org\"]\nmax-gigabytes = 2\n";
+        let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+        let wanted = [
+            (Limit::Running, 9),
+            (Limit::Class("tap".into()), 2),
+            (Limit::Group(GroupId(3)), 4),
+            (Limit::Semaphore("a".into()), 5),
+        ];
+        assert_eq!(settings.limits, Limits(wanted.into_iter().collect()));
+        assert_eq!((settings.downloads.hosts[0].as_str(), settings.downloads.most), ("example.org", 2 << 30));
+        let wrong =
+            "[limits]\nrunning = 0\nrun = 1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
+        let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
+        let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [2, 3, 5, 7], "{found:?}");
     }
 }

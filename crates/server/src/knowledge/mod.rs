@@ -49,6 +49,14 @@ impl App {
         }
     }
 
+    /// What an attempt did whose streams are to be closed.
+    pub(crate) async fn ended_run(&self, attempt: assay_engine::ids::AttemptId) -> Result<Run, StoreError> {
+        match self.attempt(attempt).await? {
+            Some(attempt) => self.run_of(&attempt).await,
+            None => Ok(Run::default()),
+        }
+    }
+
     /// What an attempt that has ended did.
     async fn run_of(&self, attempt: &StoredAttempt) -> Result<Run, StoreError> {
         Ok(Run::parse(&self.read_stream(attempt, Stream::Steps, 0, MAX_STEPS).await?).ended())

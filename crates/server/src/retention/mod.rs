@@ -173,7 +173,7 @@ impl App {
             return;
         }
         for (attempt, streams) in reduced {
-            self.engine.closed(attempt, streams).await;
+            self.engine.closed(attempt, streams, Vec::new()).await;
         }
     }
 

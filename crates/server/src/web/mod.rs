@@ -22,6 +22,7 @@ mod needles;
 mod oidc;
 mod published;
 mod restart;
+mod results;
 mod screen;
 mod step;
 mod workers;
@@ -57,6 +58,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(workers::router())
         .merge(api::router())
         .merge(audit::router())
+        .merge(results::router())
         .merge(events::router())
         .merge(assets::router())
         .merge(login::router())

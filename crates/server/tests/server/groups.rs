@@ -44,6 +44,9 @@ macro_rules! counted {
             fn knowledge(&self) -> &dyn KnowledgeStore {
                 self.asked().knowledge()
             }
+            fn results(&self) -> &dyn assay_store::ResultStore {
+                self.asked().results()
+            }
             fn assets(&self) -> &dyn AssetStore {
                 self.asked().assets()
             }

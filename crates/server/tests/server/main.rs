@@ -11,6 +11,7 @@ mod gate;
 mod gate_pages;
 mod groups;
 mod knowledge;
+mod limits;
 mod openqa;
 mod openqa_more;
 mod pages;

@@ -399,7 +399,7 @@ async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
 /// YAML of a group with a secret, once in plain sight and once escaped.
 fn yaml(secret: &str) -> String {
     format!(
-        "products:\n  f:\n    distri: fedora\n    flavor: universal\n    version: '*'\nscenarios:\n  x86_64:\n    f:\n    - install:\n        machine: 64bit\n        settings: {{\"{secret}\": hidden-3, PLAIN: seen}}\n"
+        "products:\n  f:\n    distri: fedora\n    flavor: universal\n    version: '*'\nscenarios:\n  x86_64:\n    f:\n    - install:\n        machine: 64bit\n        settings: {{\"{secret}\": sesame-3, PLAIN: seen}}\n"
     )
 }
 
@@ -416,11 +416,11 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
             &[
                 ("name", "m"),
                 ("backend", "dummy"),
-                ("settings[_SECRET_A]", "hidden-1"),
+                ("settings[_SECRET_A]", "sesame-1"),
                 ("settings[OPEN]", "seen"),
             ][..],
         ),
-        ("test_suites", &[("name", "s"), ("settings[ROOT_PASSWORD]", "hidden-2")]),
+        ("test_suites", &[("name", "s"), ("settings[ROOT_PASSWORD]", "sesame-2")]),
         ("job_groups", &[("name", "yaml")]),
     ] {
         assert_eq!(admin.ask(&server, POST, &format!("/api/v1/{path}"), form).await.0, 200);
@@ -449,19 +449,19 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
             "/admin/machines",
             "/admin/test_suites",
             "/admin/job_templates/2",
-            "/api/v1/experimental/search?q=hidden",
+            "/api/v1/experimental/search?q=sesame",
         ] {
             let anonymous = client().get(server.url(path)).send().await.unwrap().text().await.unwrap();
-            assert!(!anonymous.contains("hidden-"), "{path} tells everybody: {anonymous}");
+            assert!(!anonymous.contains("sesame-"), "{path} tells everybody: {anonymous}");
             let (_, seen) = viewer.ask(&server, GET, path, &[]).await;
-            assert!(!seen.to_string().contains("hidden-"), "{path} tells viewers: {seen}");
+            assert!(!seen.to_string().contains("sesame-"), "{path} tells viewers: {seen}");
         }
         let (_, seen) = viewer.ask(&server, GET, "/api/v1/job_templates_scheduling/yaml", &[]).await;
         assert!(seen.to_string().contains("PLAIN") && seen.to_string().contains("***"), "{seen}");
     }
     for path in ["/api/v1/machines/2", "/api/v1/job_templates_scheduling/yaml", "/api/assay/v1/templates"] {
         let (_, seen) = operator.ask(&server, GET, path, &[]).await;
-        assert!(seen.to_string().contains("hidden-"), "{path}: {seen}");
+        assert!(seen.to_string().contains("sesame-"), "{path}: {seen}");
     }
     // What covers a secret is no secret: loading what a viewer has dumped would lose it.
     let covered: Form<'_> = &[("name", "m"), ("backend", "dummy"), ("settings[_SECRET_A]", "***")];
@@ -473,7 +473,7 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
     let (status, refused) = server.ask(POST, "/api/assay/v1/templates", Some(body)).await;
     assert!(status.as_u16() == 422 && refused.to_string().contains("***"), "{status} {refused}");
     let (_, machine) = admin.ask(&server, GET, "/api/v1/machines/2", &[]).await;
-    assert!(machine.to_string().contains("hidden-1"), "nothing was lost: {machine}");
+    assert!(machine.to_string().contains("sesame-1"), "nothing was lost: {machine}");
 }
 
 #[tokio::test]
@@ -498,7 +498,7 @@ async fn words_are_searched_for_but_not_too_often() {
 async fn what_people_write_is_text_and_has_an_end() {
     let server = Server::start().await;
     let operator = Key::make(&server, "o", "operator", None).await;
-    let job = server.post(json!({"TEST": "<script>alert(1)</script>", "WORKER_CLASS": "none", "DISTRI": "<img src=x onerror=alert(2)>"})).await;
+    let job = server.post(json!({"TEST": "x", "NOTE": "<script>alert(1)</script>", "WORKER_CLASS": "none", "VERSION": "<img src=x onerror=alert(2)>"})).await;
     let path = format!("/api/v1/jobs/{job}/comments");
     let label = "label:<script>alert(3)</script> boo#1\"><svg onload=alert(4)> javascript:alert(5)";
     assert_eq!(operator.ask(&server, POST, &path, &[("text", label)]).await.0, 200);

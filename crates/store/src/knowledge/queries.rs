@@ -137,7 +137,7 @@ pub(super) fn list<T>(
 
 impl<B: Backend> Sql<B> {
     /// Statements of the leader, in one transaction; the rows of the last.
-    pub(super) async fn know(
+    pub(crate) async fn know(
         &self,
         doing: &'static str,
         epoch: Epoch,

@@ -3,9 +3,9 @@
 use crate::database::{Database, START, is_deposed};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_store::{
-    AuditEvent, AuditFilter, CatalogChange, CatalogRow, Comment, CommentId, CommentTarget, EntryId,
-    EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap, StoreError,
-    StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
+    AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product,
+    SettingsMap, StoreError, StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -251,4 +251,45 @@ pub(crate) async fn comments_and_events(database: &Database) {
     let events = know.audit_events(&AuditFilter { limit: 99, ..AuditFilter::default() }).await.unwrap();
     let in_order = events.windows(2).all(|pair| pair[0].id == pair[1].id + 1 && pair[0].at > pair[1].at);
     assert!(in_order && events.len() == 80, "{events:?}");
+}
+
+pub(crate) async fn bugs_are_kept(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let know = store.knowledge();
+    let names = ["boo#1", "boo#2", "boo#1"].map(str::to_owned);
+    know.bugs_named(epoch, &names, at(1)).await.unwrap();
+    know.bugs_named(epoch, &names[..1], at(5)).await.unwrap();
+    know.bugs_named(epoch, &[], at(5)).await.unwrap();
+    let all = || BugFilter { limit: 10, ..BugFilter::default() };
+    let bugs = know.bugs(&all()).await.unwrap();
+    assert_eq!(bugs.iter().map(|bug| bug.bugid.as_str()).collect::<Vec<_>>(), ["boo#1", "boo#2"]);
+    assert_eq!((bugs[0].created_at, bugs[0].refreshed, bugs[0].existing), (at(1), false, true));
+
+    let facts =
+        BugFacts { title: Some("It <b>breaks</b>".to_owned()), open: Some(true), ..BugFacts::default() };
+    let first = Bug { facts, refreshed: true, updated_at: at(10), ..bugs[0].clone() };
+    know.change_bug(epoch, &first).await.unwrap();
+    assert_eq!(know.bug(first.id).await.unwrap(), Some(first.clone()));
+    let gone = Bug { existing: false, refreshed: true, updated_at: at(2), ..bugs[1].clone() };
+    know.change_bug(epoch, &gone).await.unwrap();
+    let new = Bug { id: BugId(0), bugid: "gh#a/b#3".to_owned(), created_at: at(20), ..bugs[1].clone() };
+    let third = know.add_bug(epoch, &new).await.unwrap();
+    assert!(third > gone.id);
+    assert!(is_duplicate(&know.add_bug(epoch, &new).await));
+    let ids = |bugs: Vec<Bug>| bugs.into_iter().map(|bug| bug.id).collect::<Vec<_>>();
+    for (filter, want) in [
+        (BugFilter { created_after: Some(at(5)), ..all() }, vec![third]),
+        // Never asked about; and what exists once it is old enough. What the tracker does not know is not asked for again.
+        (BugFilter { stale_at: Some(at(10)), ..all() }, vec![third]),
+        (BugFilter { stale_at: Some(at(11)), ..all() }, vec![first.id, third]),
+        (BugFilter { limit: 1, offset: 1, ..all() }, vec![gone.id]),
+    ] {
+        assert_eq!(ids(know.bugs(&filter).await.unwrap()), want, "{filter:?}");
+    }
+    assert!(know.remove_bug(epoch, first.id).await.unwrap());
+    assert!(!know.remove_bug(epoch, first.id).await.unwrap());
+    assert_eq!(know.bug(first.id).await.unwrap(), None);
+    store.acquire_leadership().await.unwrap();
+    assert!(is_deposed(&know.bugs_named(epoch, &names, at(1)).await));
 }

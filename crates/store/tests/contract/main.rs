@@ -12,6 +12,7 @@ mod faults;
 mod gate;
 mod knowledge;
 mod lists;
+mod results;
 mod rows;
 
 macro_rules! contract {
@@ -70,7 +71,13 @@ contract!(
     knowledge::users_and_their_keys,
     knowledge::the_catalog,
     knowledge::comments_and_events,
+    knowledge::bugs_are_kept,
     assets::versions_are_published_whole,
     assets::jobs_keep_the_versions_they_began_with,
     assets::what_a_job_needs_is_not_removed,
+    results::results_are_found_by_what_they_say,
+    results::the_latest_of_each_kind,
+    results::groups_and_test_cases,
+    results::results_come_with_a_step_or_not_at_all,
+    results::waivers_and_decisions,
 );

@@ -257,6 +257,8 @@ pub(crate) async fn a_post_of_a_product_is_whole(database: &Database) {
     assert_eq!(driver.store.product_runs(&filter).await.unwrap().len(), 1);
     let filter = RunFilter { build: Some("3".to_owned()), ..RunFilter::default() };
     assert_eq!(driver.store.product_runs(&filter).await.unwrap(), []);
+    let filter = RunFilter { webhook: Some("gh:pr:7".to_owned()), ..RunFilter::default() };
+    assert_eq!(driver.store.product_runs(&filter).await.unwrap().len(), 1);
     driver.check().await;
     let old = driver.store.job(JobId(1)).await.unwrap().expect("the old job");
     assert_eq!(old.row.state.end().and_then(End::text).as_deref(), Some("obsoleted by product run 1"));

@@ -75,7 +75,8 @@ impl Test {
         Ok(match self.ask(app, Question::Lock { lock }).await? {
             Reply::Yes => "ack".into_response(),
             Reply::Refused { why } => {
-                let why: String = why.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+                let fits = |c: char| c == ' ' || c.is_ascii_graphic();
+                let why: String = why.chars().map(|c| if fits(c) { c } else { '?' }).collect();
                 (never, [("x-assay-reason", why)], "nack").into_response()
             }
             _ => (StatusCode::CONFLICT, "nack").into_response(),

@@ -132,6 +132,13 @@ impl Params {
         (self.links(path, (limit, offset), rows.next().is_some()), page)
     }
 
+    /// From a query alone.
+    pub(crate) fn of_query(query: &str) -> Self {
+        let mut params = Self::default();
+        params.decode(query.as_bytes());
+        params
+    }
+
     /// From a query, and a body of that type.
     fn read(query: &str, kind: &str, body: &[u8]) -> Result<Self, Wrong> {
         let mut params = Self::default();

@@ -7,8 +7,8 @@ use crate::auth::personal_token;
 use assay_engine::product::Request;
 use assay_store::RunFilter;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -55,7 +55,6 @@ fn defaults(event: &Value) -> Result<Vec<(String, String)>, Wrong> {
     let pairs = [
         ("BUILD", format!("{repository}#{sha}")),
         ("CASEDIR", format!("{clone}#{sha}")),
-        ("_GROUP_ID", "0".to_owned()),
         ("_PRIORITY", "100".to_owned()),
         ("GITHUB_REPO", repository.to_owned()),
         ("GITHUB_SHA", sha.to_owned()),
@@ -76,19 +75,12 @@ async fn cancel(app: &Arc<App>, webhook: &str, by: &str) -> Result<usize, Wrong>
 async fn product(
     operator: Operator,
     State(app): State<Arc<App>>,
-    request: axum::extract::Request,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<Value>, Wrong> {
-    let (parts, body) = request.into_parts();
-    let query = axum::extract::Request::new(axum::body::Body::empty());
-    let (mut bare, empty) = query.into_parts();
-    bare.uri = parts.uri.clone();
-    let params = Params::from_request(axum::extract::Request::from_parts(bare, empty), &app).await?;
-    let whole = axum::extract::Request::from_parts(parts.clone(), body);
-    let body = Bytes::from_request(whole, &app)
-        .await
-        .map_err(|rejection| Wrong::new(rejection.status(), rejection.body_text()))?;
-    check_signature(&parts.headers, &body)?;
-    let kind = parts.headers.get("x-github-event").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    check_signature(&headers, &body)?;
+    let kind = headers.get("x-github-event").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind == "ping" {
         return Ok(Json(json!({"message": "pong"})));
     }
@@ -110,6 +102,7 @@ async fn product(
         other => return Ok(Json(json!({"message": format!("nothing is done for {other}")}))),
     }
     let mut pairs = defaults(&event)?;
+    let params = Params::of_query(uri.query().unwrap_or_default());
     pairs.extend(params.pairs().iter().map(|(key, value)| (key.to_uppercase(), isos::restored(value))));
     let request = Request::parse(pairs).map_err(|bad| Wrong::bad(bad.to_string()))?;
     let request = Request { webhook: Some(webhook.clone()), ..request };

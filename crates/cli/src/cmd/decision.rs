@@ -1,0 +1,113 @@
+//! `assay decision …`
+
+use crate::client::Client;
+use crate::exit::{CliError, Code};
+use crate::{Common, ui};
+use assay_formats::policy;
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use serde_json::{Value, json};
+
+/// May it go on? Policies, results and waivers, requirement by requirement.
+#[derive(clap::Subcommand)]
+pub(crate) enum Decision {
+    /// Ask for a decision. Ends with 1 if it may not go on.
+    #[command(
+        after_help = "Examples:\n  assay decision ask Fedora-40-20240401.0 --type compose --product-version fedora-40 --context compose_release\n  \
+                      assay decision ask FEDORA-2024-1 --type bodhi_update --product-version fedora-40 --context bodhi_update_push_stable --json\n  \
+                      assay decision ask X --type compose --product-version fedora-40 --context release --when 2024-06-01T12:00:00"
+    )]
+    Ask(Ask),
+    /// Say everything that is wrong with files of policies. Ends with 2 if something is.
+    #[command(after_help = "Example:\n  assay decision check policies/*.yaml")]
+    Check {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<Utf8PathBuf>,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Ask {
+    /// What was tested.
+    item: String,
+    /// The kind of what was tested.
+    #[arg(long = "type")]
+    kind: String,
+    /// For which release.
+    #[arg(long)]
+    product_version: String,
+    /// What is to be done, as the policies call it.
+    #[arg(long, required = true)]
+    context: Vec<String>,
+    /// As it would have been decided then.
+    #[arg(long)]
+    when: Option<String>,
+}
+
+impl Decision {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        match self {
+            Self::Ask(ask) => ask.run(common, &Client::new(common)?),
+            Self::Check { files } => check(common, &files),
+        }
+    }
+}
+
+impl Ask {
+    fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
+        let mut body = json!({
+            "product_version": self.product_version, "decision_context": self.context,
+            "subject_type": self.kind, "subject_identifier": self.item,
+        });
+        if let Some(when) = &self.when {
+            body["when"] = json!(when);
+        }
+        let decision: Value = client.post("/api/v1.0/decision", &body)?;
+        let satisfied = decision["policies_satisfied"].as_bool().unwrap_or(false);
+        if common.json {
+            ui::print_json(&decision);
+        } else {
+            let lists = ["unsatisfied_requirements", "satisfied_requirements"];
+            let all = lists.iter().filter_map(|key| decision[*key].as_array()).flatten();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let rows = all.map(|one| {
+                let number = |key: &str| if one[key].is_i64() { one[key].to_string() } else { String::new() };
+                vec![
+                    text(&one["type"]).trim_start_matches("test-result-").to_owned(),
+                    text(&one["testcase"]),
+                    text(&one["scenario"]),
+                    number("result_id"),
+                    number("waiver_id"),
+                ]
+            });
+            println!("{}", ui::table(&["WHAT", "TEST CASE", "SCENARIO", "RESULT", "WAIVER"], rows));
+            println!("{}", text(&decision["summary"]));
+        }
+        Ok(if satisfied { Code::Ok } else { Code::Negative })
+    }
+}
+
+fn check(common: &Common, files: &[Utf8PathBuf]) -> Result<Code, CliError> {
+    let mut texts = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => CliError::not_found(format!("there is no file {file}")),
+            _ => CliError::usage(format!("{file} cannot be read: {error}")),
+        })?;
+        texts.push((file.as_str(), text));
+    }
+    let sources: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let loaded = policy::load(&sources, None);
+    if common.json {
+        ui::print_json(&loaded.diagnostics);
+    } else {
+        for found in &loaded.diagnostics {
+            println!("{found}");
+        }
+        if let Some(policies) = &loaded.policies {
+            println!("{} policies", policies.policies.len());
+        }
+    }
+    Ok(if loaded.policies.is_some() { Code::Ok } else { Code::Usage })
+}

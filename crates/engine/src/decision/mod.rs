@@ -1,0 +1,301 @@
+//! May it go on? Policies name the tests that have to pass for a subject; a decision compares them with results and
+//! waivers, requirement by requirement, as Greenwave does.
+//!
+//! Pure: what the results and waivers are, and what time it is, comes from outside, all seen at one moment.
+
+mod glob;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+pub use glob::glob_match;
+pub use judge::{Decision, Question, Requirement, Verdict, decide};
+
+use crate::ids::Timestamp;
+use std::collections::BTreeMap;
+
+/// All policies, and the kinds of subjects they speak of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policies {
+    /// The kinds of subjects; the first one of a name counts.
+    pub subject_types: Vec<SubjectType>,
+    /// In the order of the files.
+    pub policies: Vec<Policy>,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self { subject_types: SubjectType::shipped(), policies: Vec::new() }
+    }
+}
+
+impl Policies {
+    /// The kind of that name or alias; of an unknown name, a kind without peculiarities.
+    pub fn subject_type(&self, name: &str) -> SubjectType {
+        let called = |kind: &&SubjectType| kind.id == name || kind.aliases.iter().any(|alias| alias == name);
+        self.subject_types.iter().find(called).cloned().unwrap_or_else(|| SubjectType::named(name))
+    }
+
+    /// The policies that apply.
+    pub fn applicable(&self, subject: &Subject, product_version: &str, contexts: &[String]) -> Vec<&Policy> {
+        let kind = self.subject_type(&subject.kind);
+        let fits = |policy: &&Policy| policy.applies(&kind, subject, product_version, contexts);
+        self.policies.iter().filter(fits).collect()
+    }
+}
+
+/// A policy: what has to pass before something is done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Its name.
+    pub id: String,
+    /// For which releases; patterns.
+    pub product_versions: Vec<String>,
+    /// For what is to be done.
+    pub contexts: Vec<String>,
+    /// For which kinds of subjects; patterns.
+    pub subject_types: Vec<String>,
+    /// Only for these packages, if any are named; patterns.
+    pub packages: Vec<String>,
+    /// Not for these; patterns.
+    pub excluded_packages: Vec<String>,
+    /// What has to pass.
+    pub rules: Vec<Rule>,
+}
+
+impl Policy {
+    fn applies(
+        &self,
+        kind: &SubjectType,
+        subject: &Subject,
+        product_version: &str,
+        contexts: &[String],
+    ) -> bool {
+        let any = |patterns: &[String], text: &str| patterns.iter().any(|pattern| glob_match(pattern, text));
+        let package = kind.is_nvr.then(|| package_of(&subject.item)).flatten();
+        let listed = match package {
+            Some(package) => {
+                (self.packages.is_empty() || any(&self.packages, package))
+                    && !any(&self.excluded_packages, package)
+            }
+            None => self.packages.is_empty(),
+        };
+        let names = std::iter::once(&kind.id).chain(&kind.aliases);
+        listed
+            && contexts.iter().any(|context| self.contexts.contains(context))
+            && any(&self.product_versions, product_version)
+            && names.into_iter().any(|name| any(&self.subject_types, name))
+    }
+}
+
+/// The name of `name-version-release`.
+fn package_of(nvr: &str) -> Option<&str> {
+    let (name_version, _) = nvr.rsplit_once('-')?;
+    Some(name_version.rsplit_once('-')?.0)
+}
+
+/// What has to pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// A test case.
+    Passing(PassingRule),
+    /// Every test that these job templates make: no rule can require a job that never runs.
+    Templates(TemplateRule),
+}
+
+/// A test case that has to pass.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct PassingRule {
+    /// The test case.
+    pub testcase: String,
+    /// In this scenario; without it in every scenario that there are results of.
+    pub scenario: Option<String>,
+    /// Not before this moment.
+    pub valid_since: Option<Timestamp>,
+    /// Not from this moment on.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// Job templates that a rule is about; `None` does not restrict. All but the group are patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TemplateRule {
+    /// The job group.
+    pub group: Option<String>,
+    /// `DISTRI`.
+    pub distri: Option<String>,
+    /// `VERSION`.
+    pub version: Option<String>,
+    /// `FLAVOR`.
+    pub flavor: Option<String>,
+    /// `ARCH`.
+    pub arch: Option<String>,
+    /// `TEST`.
+    pub test: Option<String>,
+}
+
+/// A job that would be made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Template {
+    /// The job group's name.
+    pub group: String,
+    /// `DISTRI`.
+    pub distri: String,
+    /// `VERSION`.
+    pub version: String,
+    /// `FLAVOR`.
+    pub flavor: String,
+    /// `ARCH`.
+    pub arch: String,
+    /// `TEST`.
+    pub test: String,
+    /// What its result's test case will be called after the kind of the subject: `install` in `compose.install`.
+    pub testcase: String,
+    /// Its result's scenario.
+    pub scenario: Option<String>,
+}
+
+impl TemplateRule {
+    /// True if the rule is about this job.
+    pub fn fits(&self, template: &Template) -> bool {
+        let fits = |pattern: &Option<String>, text: &str| {
+            pattern.as_ref().is_none_or(|pattern| glob_match(pattern, text))
+        };
+        self.group.as_ref().is_none_or(|group| *group == template.group)
+            && fits(&self.distri, &template.distri)
+            && (template.version == "*" || fits(&self.version, &template.version))
+            && fits(&self.flavor, &template.flavor)
+            && fits(&self.arch, &template.arch)
+            && fits(&self.test, &template.test)
+    }
+}
+
+/// A kind of subjects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubjectType {
+    /// Its name.
+    pub id: String,
+    /// Other names of it.
+    pub aliases: Vec<String>,
+    /// Its items are `name-version-release`.
+    pub is_nvr: bool,
+    /// Where no policy applies nothing is required; else that is an error.
+    pub ignore_missing_policy: bool,
+    /// The key of a result's data that names the item; `item` unless said otherwise.
+    pub item_key: Option<String>,
+    /// How results of an item are found: any of these, each with keys of data and their values; `{item}` is the item.
+    pub result_queries: Vec<BTreeMap<String, Vec<String>>>,
+}
+
+impl SubjectType {
+    /// A kind without peculiarities.
+    pub fn named(id: &str) -> Self {
+        Self { id: id.to_owned(), ..Self::default() }
+    }
+
+    /// The kinds that everybody knows.
+    pub fn shipped() -> Vec<Self> {
+        let query = |pairs: &[(&str, &[&str])]| -> BTreeMap<String, Vec<String>> {
+            let values = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+            pairs.iter().map(|(key, list)| ((*key).to_owned(), values(list))).collect()
+        };
+        vec![
+            Self { ignore_missing_policy: true, ..Self::named("bodhi_update") },
+            Self {
+                item_key: Some("productmd.compose.id".to_owned()),
+                result_queries: vec![
+                    query(&[("type", &["compose"]), ("item", &["{item}"])]),
+                    query(&[("productmd.compose.id", &["{item}"])]),
+                ],
+                ..Self::named("compose")
+            },
+            Self {
+                aliases: vec!["brew-build".to_owned()],
+                is_nvr: true,
+                result_queries: vec![
+                    query(&[("type", &["koji_build", "brew-build"]), ("item", &["{item}"])]),
+                    query(&[("original_spec_nvr", &["{item}"])]),
+                ],
+                ..Self::named("koji_build")
+            },
+            Self { is_nvr: true, ..Self::named("redhat-container-image") },
+            Self { is_nvr: true, ..Self::named("redhat-module") },
+        ]
+    }
+
+    /// All names of it.
+    pub fn names(&self) -> Vec<String> {
+        std::iter::once(&self.id).chain(&self.aliases).cloned().collect()
+    }
+
+    /// How the results of an item are found.
+    pub fn queries(&self, item: &str) -> Vec<BTreeMap<String, Vec<String>>> {
+        if self.result_queries.is_empty() {
+            let of = [("type".to_owned(), self.names()), ("item".to_owned(), vec![item.to_owned()])];
+            return vec![of.into_iter().collect()];
+        }
+        let filled =
+            |values: &Vec<String>| values.iter().map(|value| value.replace("{item}", item)).collect();
+        self.result_queries
+            .iter()
+            .map(|query| query.iter().map(|(key, values)| (key.clone(), filled(values))).collect())
+            .collect()
+    }
+}
+
+/// What is decided about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// Its kind, or an alias of it.
+    pub kind: String,
+    /// What it is called.
+    pub item: String,
+}
+
+/// A result as far as a decision looks at it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Its number.
+    pub id: i64,
+    /// Its test case.
+    pub testcase: String,
+    /// When it was found.
+    pub at: Timestamp,
+    /// In capitals.
+    pub outcome: String,
+    /// Where.
+    pub scenario: Option<String>,
+    /// On which architecture.
+    pub architecture: Option<String>,
+    /// On which variant.
+    pub variant: Option<String>,
+    /// Who says so.
+    pub source: Option<String>,
+    /// Why it could not be carried out.
+    pub error_reason: Option<String>,
+}
+
+/// A waiver as far as a decision looks at it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Waived {
+    /// Its number.
+    pub id: i64,
+    /// The test case.
+    pub testcase: String,
+    /// Only in this scenario.
+    pub scenario: Option<String>,
+    /// For which release.
+    pub product_version: String,
+    /// False takes earlier ones back.
+    pub waived: bool,
+    /// From then on it does not count.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What is known of a subject; results and waivers the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Results of the subject.
+    pub results: Vec<Found>,
+    /// Waivers of the subject.
+    pub waivers: Vec<Waived>,
+}

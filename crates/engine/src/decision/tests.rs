@@ -1,0 +1,252 @@
+//! Decisions by table.
+
+use super::*;
+
+fn found(id: i64, testcase: &str, scenario: Option<&str>, outcome: &str) -> Found {
+    Found {
+        id,
+        testcase: testcase.into(),
+        at: Timestamp(id),
+        outcome: outcome.into(),
+        scenario: scenario.map(Into::into),
+        ..Found::default()
+    }
+}
+
+fn waived(id: i64, testcase: &str, scenario: Option<&str>) -> Waived {
+    Waived {
+        id,
+        testcase: testcase.into(),
+        scenario: scenario.map(Into::into),
+        product_version: "fedora-40".into(),
+        waived: true,
+        expires_at: None,
+    }
+}
+
+fn passing(testcase: &str, scenario: Option<&str>) -> Rule {
+    Rule::Passing(PassingRule {
+        testcase: testcase.into(),
+        scenario: scenario.map(Into::into),
+        ..PassingRule::default()
+    })
+}
+
+fn policy(id: &str, rules: Vec<Rule>) -> Policy {
+    Policy {
+        id: id.into(),
+        product_versions: vec!["fedora-*".into()],
+        contexts: vec!["push".into()],
+        subject_types: vec!["koji_build".into()],
+        rules,
+        ..Policy::default()
+    }
+}
+
+fn ask(kind: &str, item: &str) -> Question {
+    Question {
+        product_version: "fedora-40".into(),
+        contexts: vec!["push".into()],
+        subjects: vec![Subject { kind: kind.into(), item: item.into() }],
+        at: Timestamp(1000),
+        ..Question::default()
+    }
+}
+
+/// Each requirement as `word testcase[scenario]`.
+fn words(decision: &Decision) -> Vec<String> {
+    let word = |one: &Requirement| {
+        let scenario = one.scenario.as_ref().map(|scenario| format!("[{scenario}]")).unwrap_or_default();
+        format!("{} {}{scenario}", one.word().trim_start_matches("test-result-"), one.testcase)
+    };
+    decision.requirements.iter().map(word).collect()
+}
+
+/// A rule's scenario, results, waivers, and what comes of them.
+type Case = (Option<&'static str>, Vec<Found>, Vec<Waived>, &'static [&'static str], &'static str);
+
+#[test]
+fn the_newest_result_of_every_scenario_counts() {
+    let rules = |scenario| vec![policy("p", vec![passing("t", scenario)])];
+    let cases: Vec<Case> = vec![
+        (None, vec![], vec![], &["missing t"], "Of 1 required test, 1 result missing"),
+        (
+            None,
+            vec![found(1, "u", None, "PASSED")],
+            vec![],
+            &["missing t"],
+            "Of 1 required test, 1 result missing",
+        ),
+        (
+            None,
+            vec![found(2, "t", None, "PASSED"), found(1, "t", None, "FAILED")],
+            vec![],
+            &["passed t"],
+            "All required tests (1 total) have passed or been waived",
+        ),
+        (
+            None,
+            vec![
+                found(3, "t", Some("b"), "FAILED"),
+                found(2, "t", Some("a"), "INFO"),
+                found(1, "t", Some("b"), "PASSED"),
+            ],
+            vec![],
+            &["failed t[b]", "passed t[a]"],
+            "Of 2 required tests, 1 test failed",
+        ),
+        (
+            Some("a"),
+            vec![found(3, "t", Some("b"), "FAILED"), found(2, "t", Some("a"), "RUNNING")],
+            vec![],
+            &["missing t[a]"],
+            "Of 1 required test, 1 result missing",
+        ),
+        (
+            None,
+            vec![found(1, "t", None, "CRASHED")],
+            vec![],
+            &["failed t"],
+            "Of 1 required test, 1 test failed",
+        ),
+        (None, vec![found(1, "t", None, "ERROR")], vec![], &["errored t"], "Of 1 required test, 1 error"),
+        (
+            None,
+            vec![],
+            vec![waived(1, "t", None)],
+            &["missing-waived t"],
+            "All required tests (1 total) have passed or been waived",
+        ),
+        (
+            None,
+            vec![found(1, "t", Some("a"), "FAILED")],
+            vec![waived(1, "t", Some("a"))],
+            &["failed-waived t[a]"],
+            "All required tests (1 total) have passed or been waived",
+        ),
+        (
+            None,
+            vec![found(1, "t", Some("a"), "FAILED")],
+            vec![waived(1, "t", Some("b"))],
+            &["failed t[a]"],
+            "Of 1 required test, 1 test failed",
+        ),
+        (
+            None,
+            vec![],
+            vec![Waived { waived: false, ..waived(2, "t", None) }, waived(1, "t", None)],
+            &["missing t"],
+            "Of 1 required test, 1 result missing",
+        ),
+        (
+            None,
+            vec![],
+            vec![Waived { expires_at: Some(Timestamp(1000)), ..waived(1, "t", None) }],
+            &["missing t"],
+            "Of 1 required test, 1 result missing",
+        ),
+        (
+            None,
+            vec![],
+            vec![Waived { product_version: "fedora-39".into(), ..waived(1, "t", None) }],
+            &["missing t"],
+            "Of 1 required test, 1 result missing",
+        ),
+    ];
+    for (number, (scenario, results, waivers, want, summary)) in cases.into_iter().enumerate() {
+        let policies = Policies { policies: rules(scenario), ..Policies::default() };
+        let decision = decide(&policies, &ask("koji_build", "bash-5-1"), &[Known { results, waivers }], &[]);
+        assert_eq!(
+            (words(&decision), decision.summary()),
+            (want.iter().map(ToString::to_string).collect(), summary.to_owned()),
+            "case {number}"
+        );
+    }
+}
+
+#[test]
+fn what_is_ignored_does_not_count() {
+    let policies = Policies { policies: vec![policy("p", vec![passing("t", None)])], ..Policies::default() };
+    let known = [Known {
+        results: vec![found(2, "t", None, "FAILED"), found(1, "t", None, "PASSED")],
+        waivers: vec![waived(7, "t", None)],
+    }];
+    let ask = |results: &[i64], waivers: &[i64]| Question {
+        ignored_results: results.iter().copied().collect(),
+        ignored_waivers: waivers.iter().copied().collect(),
+        ..ask("brew-build", "bash-5-1")
+    };
+    for (results, waivers, want) in [
+        (&[][..], &[][..], "failed-waived t"),
+        (&[], &[7], "failed t"),
+        (&[2], &[7], "passed t"),
+        (&[1, 2], &[7], "missing t"),
+    ] {
+        assert_eq!(words(&decide(&policies, &ask(results, waivers), &known, &[])), [want]);
+    }
+}
+
+#[test]
+fn policies_add_up_and_equal_rules_count_once() {
+    let mut other = policy("q", vec![passing("t", None), passing("u", None)]);
+    other.packages = vec!["ba*".into()];
+    let mut excluded = policy("r", vec![passing("v", None)]);
+    excluded.excluded_packages = vec!["bash".into()];
+    let mut late = policy("s", vec![]);
+    late.rules = vec![Rule::Passing(PassingRule {
+        testcase: "w".into(),
+        valid_since: Some(Timestamp(2000)),
+        ..PassingRule::default()
+    })];
+    let policies = Policies {
+        policies: vec![policy("p", vec![passing("t", None)]), other, excluded, late],
+        ..Policies::default()
+    };
+    let known = [Known::default()];
+    let decision = decide(&policies, &ask("koji_build", "bash-5-1"), &known, &[]);
+    assert_eq!(words(&decision), ["missing t", "missing u"]);
+    assert_eq!(decision.requirements[0].policies, ["p", "q"]);
+    assert_eq!((decision.policies.join(","), decision.uncovered.len()), ("p,q,s".to_owned(), 0));
+    let zsh = decide(&policies, &ask("koji_build", "zsh-5-1"), &known, &[]);
+    assert_eq!(words(&zsh), ["missing t", "missing v"]);
+    // Where nothing applies that is an error, but for updates.
+    assert_eq!(decide(&policies, &ask("compose", "x"), &known, &[]).uncovered.len(), 1);
+    let update = decide(&policies, &ask("bodhi_update", "x"), &known, &[]);
+    assert_eq!((update.uncovered.len(), update.summary()), (0, "No tests are required".to_owned()));
+}
+
+#[test]
+fn rules_from_templates_require_what_would_run() {
+    let template = |flavor: &str, test: &str| Template {
+        group: "fedora".into(),
+        distri: "fedora".into(),
+        version: "*".into(),
+        flavor: flavor.into(),
+        arch: "x86_64".into(),
+        test: test.into(),
+        testcase: test.into(),
+        scenario: Some(format!("fedora.{flavor}.x86_64.64bit")),
+    };
+    let templates =
+        [template("updates-server", "boot"), template("updates-server", "login"), template("iso", "boot")];
+    let rule = TemplateRule {
+        flavor: Some("updates-*".into()),
+        group: Some("fedora".into()),
+        ..TemplateRule::default()
+    };
+    let question = Question {
+        rules: Some(vec![Rule::Templates(rule), passing("update.boot", None)]),
+        contexts: vec![],
+        ..ask("bodhi_update", "F-1")
+    };
+    let results = vec![found(1, "update.boot", Some("fedora.updates-server.x86_64.64bit"), "PASSED")];
+    let decision = decide(&Policies::default(), &question, &[Known { results, waivers: vec![] }], &templates);
+    assert_eq!(
+        words(&decision),
+        [
+            "passed update.boot[fedora.updates-server.x86_64.64bit]",
+            "missing update.login[fedora.updates-server.x86_64.64bit]",
+            "passed update.boot[fedora.updates-server.x86_64.64bit]",
+        ]
+    );
+}

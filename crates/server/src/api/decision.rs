@@ -1,0 +1,306 @@
+//! `/api/v1.0/decision`: Greenwave's API.
+
+use super::resultsdb::{Wrong, object, parse_time, result_value};
+use super::waivers::{self, old_subject};
+use crate::app::App;
+use crate::results::decisions::Decided;
+use assay_engine::decision::{PassingRule, Question, Requirement, Rule, Subject, TemplateRule};
+use assay_formats::policy;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use axum::response::Redirect;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Subjects in one question.
+const MOST: usize = 100;
+
+pub(crate) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1.0/decision", post(ask))
+        .route("/api/v1.0/policies", get(policies))
+        .route("/api/v1.0/subject_types", get(subject_types))
+        .route("/api/v1.0/validate-gating-yaml", post(validate))
+        .route("/api/v1.0/about", get(about))
+        .route("/api/v1.0/version", get(|| async { Redirect::to("/api/v1.0/about") }))
+        .route("/api/v1.0/config", get(config))
+        .route("/api/v1.0", get(config))
+        .route("/api/v1.0/", get(config))
+        .route("/api/v1.0/{*rest}", axum::routing::any(|| async { Wrong::not_found("Not found") }))
+}
+
+async fn about() -> Json<Value> {
+    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "auth_method": "Bearer", "server": "Assay" }))
+}
+
+async fn config(State(app): State<Arc<App>>) -> Json<Value> {
+    let settings = app.results.settings();
+    let superusers = &settings.proxies;
+    Json(json!({
+        "superusers": superusers,
+        "outcomes_passed": ["PASSED", "INFO"],
+        "outcomes_error": ["ERROR"],
+        "outcomes_incomplete": ["QUEUED", "RUNNING"],
+        "distinct_latest_results_on": ["scenario", "system_architecture", "system_variant"],
+        "policies": settings.decisions.policies.len(),
+    }))
+}
+
+fn rule_shape(rule: &Rule) -> Value {
+    match rule {
+        Rule::Passing(PassingRule { testcase, scenario, valid_since, valid_until }) => json!({
+            "rule": "PassingTestCaseRule",
+            "test_case_name": testcase,
+            "scenario": scenario,
+            "valid_since": valid_since.map(super::resultsdb::moment),
+            "valid_until": valid_until.map(super::resultsdb::moment),
+        }),
+        Rule::Templates(TemplateRule { group, distri, version, flavor, arch, test }) => json!({
+            "rule": "JobTemplates", "group": group, "distri": distri, "version": version, "flavor": flavor,
+            "arch": arch, "test": test,
+        }),
+    }
+}
+
+async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
+    let settings = app.results.settings();
+    let shapes = settings.decisions.policies.iter().map(|policy| {
+        json!({
+            "id": policy.id,
+            "product_versions": policy.product_versions,
+            "decision_context": policy.contexts.first(),
+            "decision_contexts": policy.contexts,
+            "subject_type": policy.subject_types.first(),
+            "subject_types": policy.subject_types,
+            "packages": policy.packages,
+            "excluded_packages": policy.excluded_packages,
+            "rules": policy.rules.iter().map(rule_shape).collect::<Vec<_>>(),
+            "relevance_key": Value::Null,
+            "relevance_value": Value::Null,
+        })
+    });
+    Json(json!({ "policies": shapes.collect::<Vec<_>>() }))
+}
+
+async fn subject_types(State(app): State<Arc<App>>) -> Json<Value> {
+    let settings = app.results.settings();
+    let shapes = settings.decisions.subject_types.iter().map(|kind| {
+        json!({
+            "id": kind.id, "aliases": kind.aliases, "is_nvr": kind.is_nvr, "item_key": kind.item_key,
+            "is_koji_build": kind.is_nvr, "ignore_missing_policy": kind.ignore_missing_policy,
+            "result_queries": kind.result_queries,
+        })
+    });
+    Json(json!({ "subject_types": shapes.collect::<Vec<_>>() }))
+}
+
+/// The tests that somebody knows: results there are, and jobs that would be made.
+pub(crate) async fn known_tests(app: &App) -> Result<policy::KnownTests, Wrong> {
+    let filter = assay_store::NameFilter { limit: 100_000, ..assay_store::NameFilter::default() };
+    let mut testcases: BTreeSet<String> =
+        app.store.results().testcases(&filter).await?.into_iter().map(|testcase| testcase.name).collect();
+    for template in crate::results::decisions::templates(&app.library.now()) {
+        for space in ["compose", "update", "build", "fcosbuild"] {
+            testcases.insert(format!("{space}.{}", template.testcase));
+        }
+    }
+    Ok(policy::KnownTests { testcases })
+}
+
+/// The body is a file of policies: 200 if it is right, 400 with everything that is wrong.
+async fn validate(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Wrong> {
+    let text = String::from_utf8(body.to_vec()).map_err(|_| Wrong::bad("The file is not UTF-8."))?;
+    let known = known_tests(&app).await?;
+    let loaded = policy::load(&[("policy", &text)], Some(&known));
+    let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    match loaded.policies {
+        None => Err(Wrong::bad(found.join("\n"))),
+        Some(policies) if policies.policies.is_empty() => Err(Wrong::bad("No policies defined")),
+        Some(_) if found.is_empty() => Ok(Json(json!({ "message": "All OK" }))),
+        Some(_) => Ok(Json(json!({ "message": "All OK", "warnings": found }))),
+    }
+}
+
+fn texts(map: &Map<String, Value>, key: &str) -> Result<Vec<String>, Wrong> {
+    let wrong =
+        || Wrong::part(key, map.get(key).unwrap_or(&Value::Null), "expected a text or a list of texts");
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text.clone()]),
+        Some(Value::Array(list)) => {
+            list.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn numbers(map: &Map<String, Value>, key: &str) -> Result<BTreeSet<i64>, Wrong> {
+    let wrong = || Wrong::part(key, map.get(key).unwrap_or(&Value::Null), "expected a list of numbers");
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(BTreeSet::new()),
+        Some(Value::Array(list)) => list.iter().map(|one| one.as_i64().ok_or_else(wrong)).collect(),
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn subjects(map: &Map<String, Value>) -> Result<Vec<Subject>, Wrong> {
+    let text = |key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
+    let subjects = match (text("subject_type"), text("subject_identifier"), map.get("subject")) {
+        (Some(kind), Some(item), None) => vec![Subject { kind, item }],
+        (None, None, Some(Value::Array(list))) => list
+            .iter()
+            .map(|one| match one {
+                Value::Object(one) => old_subject(one),
+                other => Err(Wrong::part("subject", other, "expected a list of objects")),
+            })
+            .collect::<Result<_, _>>()?,
+        (None, None, Some(other)) => {
+            return Err(Wrong::part("subject", other, "Invalid subject, must be a list of items"));
+        }
+        _ => {
+            return Err(Wrong::bad(
+                "Missing required subject: send subject_type and subject_identifier, or subject.",
+            ));
+        }
+    };
+    match subjects.len() {
+        0 => Err(Wrong::bad("The list of subjects is empty.")),
+        count if count > MOST => {
+            Err(Wrong::bad(format!("{count} subjects are too many; ask about at most {MOST}.")))
+        }
+        _ => Ok(subjects),
+    }
+}
+
+/// A question as Greenwave takes it; whether the answer is to have the evidence; and as of when.
+fn question(
+    app: &App,
+    map: &Map<String, Value>,
+) -> Result<(Question, bool, Option<assay_engine::ids::Timestamp>), Wrong> {
+    let product_version = match map.get("product_version") {
+        Some(Value::String(text)) if !text.is_empty() => text.clone(),
+        None => return Err(Wrong::bad("Missing required product version")),
+        Some(other) => return Err(Wrong::part("product_version", other, "expected a text")),
+    };
+    let contexts = texts(map, "decision_context")?;
+    let rules = match map.get("rules") {
+        None | Some(Value::Null) => None,
+        Some(Value::Array(list)) if list.is_empty() => None,
+        Some(rules) => {
+            let (read, found) = policy::load_rules("rules", &rules.to_string());
+            let lines = || found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            Some(read.ok_or_else(|| Wrong::bad(lines()))?)
+        }
+    };
+    match (contexts.is_empty(), rules.is_some()) {
+        (true, false) => return Err(Wrong::bad("Either decision_context or rules is required.")),
+        (false, true) => return Err(Wrong::bad("Cannot have both decision_context and rules")),
+        _ => {}
+    }
+    let verbose = match map.get("verbose") {
+        None => false,
+        Some(Value::Bool(verbose)) => *verbose,
+        Some(other) => return Err(Wrong::part("verbose", other, "Invalid verbose flag, must be a bool")),
+    };
+    let when = match map.get("when") {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let why = "Invalid \"when\" parameter, must be in ISO8601 format";
+            Some(parse_time(value).ok_or_else(|| Wrong::part("when", value, why))?)
+        }
+    };
+    let question = Question {
+        product_version,
+        contexts,
+        rules,
+        subjects: subjects(map)?,
+        ignored_results: numbers(map, "ignore_result")?,
+        ignored_waivers: numbers(map, "ignore_waiver")?,
+        at: when.unwrap_or_else(|| app.clock.now()),
+    };
+    Ok((question, verbose, when))
+}
+
+fn requirement(one: &Requirement) -> Value {
+    let result = one.result.as_ref();
+    let subject = &one.subject;
+    let mut shape = json!({
+        "type": one.word(),
+        "testcase": one.testcase,
+        "subject_type": subject.kind,
+        "subject_identifier": subject.item,
+        "scenario": one.scenario,
+        "system_architecture": result.and_then(|result| result.architecture.clone()),
+        "system_variant": result.and_then(|result| result.variant.clone()),
+        "source": result.and_then(|result| result.source.clone()),
+        "item": { "type": subject.kind, "item": subject.item },
+        "policies": one.policies,
+    });
+    if let Some(result) = result {
+        shape["result_id"] = result.id.into();
+        if one.verdict == assay_engine::decision::Verdict::Errored {
+            shape["error_reason"] = result.error_reason.clone().into();
+        }
+    }
+    if let Some(waiver) = one.waiver {
+        shape["waiver_id"] = waiver.into();
+    }
+    shape
+}
+
+pub(crate) fn shape(decided: &Decided, question: &Question, base: Option<&str>) -> Value {
+    let decision = &decided.decision;
+    let (satisfied, unsatisfied): (Vec<_>, Vec<_>) =
+        decision.requirements.iter().partition(|requirement| requirement.is_satisfied());
+    let mut body = json!({
+        "policies_satisfied": decision.is_satisfied(),
+        "summary": decision.summary(),
+        "satisfied_requirements": satisfied.into_iter().map(requirement).collect::<Vec<_>>(),
+        "unsatisfied_requirements": unsatisfied.into_iter().map(requirement).collect::<Vec<_>>(),
+    });
+    if question.rules.is_none() {
+        body["applicable_policies"] = json!(decision.policies);
+    }
+    if let Some(base) = base {
+        let results = decided.evidence.iter().flat_map(|seen| &seen.results);
+        body["results"] = results.map(|result| result_value(result, base)).collect();
+        let waivers = decided.evidence.iter().flat_map(|seen| &seen.waivers);
+        body["waivers"] =
+            waivers.filter(|waiver| waivers::counts(waiver, question.at)).map(waivers::shape).collect();
+    }
+    body
+}
+
+async fn ask(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Wrong> {
+    let map = object(&headers, body)?;
+    let (question, verbose, when) = question(&app, &map)?;
+    let decided = app.decide(&question, when).await?;
+    if let Some(subject) = decided.decision.uncovered.first()
+        && question.subjects.len() == decided.decision.uncovered.len()
+    {
+        return Err(Wrong::not_found(format!(
+            "Found no applicable policies for {} subjects at gate(s) {} in {}",
+            subject.kind,
+            question.contexts.join(", "),
+            question.product_version
+        )));
+    }
+    // What was asked now is the answer that counts from now on; questions about the past or with exceptions are not.
+    if let ([subject], [context], None) = (&question.subjects[..], &question.contexts[..], when)
+        && question.ignored_results.is_empty()
+        && question.ignored_waivers.is_empty()
+    {
+        app.remember_when_leading(subject, &question.product_version, context, &decided.decision).await;
+    }
+    let base = verbose.then(|| format!("{}/api/v2.0", super::resultsdb::origin(&headers)));
+    Ok(Json(shape(&decided, &question, base.as_deref())))
+}

@@ -1,0 +1,132 @@
+//! The section `[results]` of `assay.toml`.
+
+use crate::gate::settings::Reader;
+use assay_engine::decision::Policies;
+use camino::{Utf8Path, Utf8PathBuf};
+use std::sync::Arc;
+use toml::de::DeTable;
+
+/// Outcomes that ResultsDB always has.
+pub(crate) const PRESET: [&str; 4] = ["PASSED", "INFO", "FAILED", "NEEDS_INSPECTION"];
+/// Further ones unless the configuration says others.
+const ADDITIONAL: [&str; 4] = ["QUEUED", "RUNNING", "CRASHED", "ERROR"];
+
+/// Who may waive which test cases.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct MayWaive {
+    pub(crate) name: String,
+    /// `*` stands for anything.
+    pub(crate) testcases: Vec<String>,
+    pub(crate) users: Vec<String>,
+}
+
+/// What is configured about results.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ResultsSettings {
+    /// Outcomes besides [`PRESET`].
+    pub(crate) additional: Vec<String>,
+    /// Where the policies are: a file or a directory.
+    pub(crate) policies: Option<Utf8PathBuf>,
+    /// Without an entry, every operator may waive everything.
+    pub(crate) may_waive: Vec<MayWaive>,
+    /// Who may waive for somebody else.
+    pub(crate) proxies: Vec<String>,
+    /// Where people reach this server, for links; empty until it is known.
+    pub(crate) url: String,
+    /// As read.
+    pub(crate) decisions: Arc<Policies>,
+}
+
+impl Default for ResultsSettings {
+    fn default() -> Self {
+        Self {
+            additional: ADDITIONAL.map(str::to_owned).to_vec(),
+            policies: None,
+            may_waive: Vec::new(),
+            proxies: Vec::new(),
+            url: String::new(),
+            decisions: Arc::default(),
+        }
+    }
+}
+
+impl ResultsSettings {
+    /// Every outcome that a result may have.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = &str> {
+        PRESET.into_iter().chain(self.additional.iter().map(String::as_str))
+    }
+}
+
+/// The policies of a file, or of all `.yaml` files of a directory; or everything that is wrong.
+fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
+    let unreadable = |error: std::io::Error| vec![format!("the policies cannot be read: {error}")];
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for entry in path.read_dir_utf8().map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.into_path();
+            if matches!(file.extension(), Some("yaml" | "yml")) {
+                files.push(file);
+            }
+        }
+        files.sort();
+    } else {
+        files.push(path.to_owned());
+    }
+    let mut sources = Vec::new();
+    for file in files {
+        let text = fs_err::read_to_string(&file).map_err(unreadable)?;
+        sources.push((file.to_string(), text));
+    }
+    let texts: Vec<(&str, &str)> =
+        sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let loaded = assay_formats::policy::load(&texts, None);
+    let lines = loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
+    loaded.policies.ok_or(lines)
+}
+
+const KEYS: &[&str] = &["outcomes", "policies", "may-waive", "proxies"];
+
+/// Reads the section.
+pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ResultsSettings {
+    reader.keys("key of [results]", table, KEYS);
+    let mut settings = ResultsSettings::default();
+    if table.contains_key("outcomes") {
+        let outcomes = reader.texts(table, "outcomes");
+        let word = |text: &String| {
+            !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+        };
+        if let Some(wrong) = outcomes.iter().find(|text| !word(text)) {
+            let at = table.get("outcomes").map_or(0, |value| value.span().start);
+            reader.error("value", at, format!("{wrong:?} is no outcome; use capitals and _, at most 32"));
+        }
+        settings.additional = outcomes.into_iter().filter(|one| !PRESET.contains(&one.as_str())).collect();
+    }
+    settings.policies = reader.path(table, "policies");
+    if let Some(path) = &settings.policies {
+        match policies(path) {
+            Ok(decisions) => settings.decisions = Arc::new(decisions),
+            Err(found) => {
+                let at = table.get("policies").map_or(0, |value| value.span().start);
+                for line in found {
+                    reader.error("policies", at, line);
+                }
+            }
+        }
+    }
+    settings.proxies = reader.texts(table, "proxies");
+    if let Some(entries) = reader.table(table, "may-waive") {
+        for (name, value) in entries {
+            let Some(entry) = value.get_ref().as_table() else {
+                reader.error("type", value.span().start, "an entry is a section: [results.may-waive.NAME]");
+                continue;
+            };
+            reader.keys("key of [results.may-waive.NAME]", entry, &["testcases", "users"]);
+            settings.may_waive.push(MayWaive {
+                name: name.get_ref().to_string(),
+                testcases: reader.texts(entry, "testcases"),
+                users: reader.texts(entry, "users"),
+            });
+        }
+    }
+    settings
+}

@@ -1,0 +1,398 @@
+//! `/results`: what was found; `/item`: everything known about what was tested.
+
+use super::frame::{Badge, Frame, Moment, percent_encoded};
+use crate::api::waivers::counts;
+use crate::app::App;
+use crate::fault::Fault;
+use askama::Template;
+use assay_engine::decision::{Question, Subject};
+use assay_store::{Condition, Field, ResultFilter, StoredResult};
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use axum::routing::get;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Results of a page.
+const PAGE: u32 = 50;
+/// Rows of an item's table, waivers, and decisions of its history.
+const MOST: usize = 500;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new().route("/results", get(search)).route("/item", get(item))
+}
+
+fn badge(outcome: &str) -> Badge {
+    Badge::of(match outcome {
+        "PASSED" => "passed",
+        "INFO" => "info",
+        "FAILED" => "failed",
+        "QUEUED" => "queued",
+        "RUNNING" => "running",
+        "CRASHED" | "ERROR" => "crashed",
+        _ => "needs_inspection",
+    })
+}
+
+/// Where everything about an item is.
+pub(super) fn item_href(kind: &str, item: &str) -> String {
+    format!("/item?type={}&item={}", percent_encoded(kind), percent_encoded(item))
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Search {
+    q: String,
+    testcase: String,
+    item: String,
+    outcome: String,
+    page: u64,
+}
+
+struct Row {
+    id: i64,
+    badge: Badge,
+    testcase: String,
+    kind: String,
+    item: String,
+    scenario: String,
+    note: String,
+    at: Moment,
+    href: Option<String>,
+}
+
+/// Only addresses that a browser may follow from here.
+fn link(url: Option<&String>) -> Option<String> {
+    url.filter(|url| url.starts_with("https://") || url.starts_with("http://")).cloned()
+}
+
+fn row(result: &StoredResult, now: assay_engine::ids::Timestamp) -> Row {
+    let values = result.values();
+    let first = |key: &str| values.get(key).and_then(|list| list.first()).cloned().unwrap_or_default();
+    Row {
+        id: result.id.0,
+        badge: badge(&result.outcome),
+        testcase: result.testcase.clone(),
+        kind: first("type"),
+        item: first("item"),
+        scenario: first("scenario"),
+        note: result.note.clone().unwrap_or_default(),
+        at: Moment::new(result.at, now),
+        href: link(result.ref_url.as_ref()),
+    }
+}
+
+impl Row {
+    fn item_href(&self) -> String {
+        item_href(&self.kind, &self.item)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "results.html")]
+struct SearchPage {
+    frame: Frame,
+    query: Search,
+    outcomes: Vec<(String, bool)>,
+    rows: Vec<Row>,
+    narrowed: bool,
+    newer: Option<String>,
+    older: Option<String>,
+}
+
+fn search_href(query: &Search, page: u64) -> String {
+    let words =
+        [("testcase", &query.testcase), ("item", &query.item), ("outcome", &query.outcome), ("q", &query.q)];
+    let words = words.into_iter().filter(|(_, value)| !value.trim().is_empty());
+    let mut parts: Vec<String> =
+        words.map(|(key, value)| format!("{key}={}", percent_encoded(value.trim()))).collect();
+    if page > 0 {
+        parts.push(format!("page={page}"));
+    }
+    if parts.is_empty() { "/results".to_owned() } else { format!("/results?{}", parts.join("&")) }
+}
+
+/// A text that may have `*`.
+fn condition(field: Field, text: &str) -> Option<Condition> {
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    Some(if text.contains('*') {
+        Condition { field, is: Vec::new(), like: vec![text.to_owned()] }
+    } else {
+        Condition::is(field, [text])
+    })
+}
+
+async fn search(State(app): State<Arc<App>>, Query(query): Query<Search>) -> Response {
+    super::page(&app, build_search(&app, query).await)
+}
+
+async fn build_search(app: &App, query: Search) -> Result<SearchPage, Fault> {
+    let now = app.clock.now();
+    let mut conditions: Vec<Condition> = Vec::new();
+    conditions.extend(condition(Field::Testcase, &query.testcase));
+    conditions.extend(condition(Field::Data("item".into()), &query.item));
+    if !query.outcome.is_empty() {
+        conditions.push(Condition::is(Field::Outcome, [query.outcome.as_str()]));
+    }
+    // `scenario=…`: anything that results say of themselves.
+    for word in query.q.split_whitespace() {
+        let (key, value) = word.split_once('=').unwrap_or(("item", word));
+        conditions.extend(condition(Field::Data(key.to_owned()), value));
+    }
+    let narrowed = !conditions.is_empty();
+    let filter = ResultFilter {
+        conditions,
+        offset: query.page.min(100_000) * u64::from(PAGE),
+        limit: PAGE + 1,
+        ..ResultFilter::default()
+    };
+    let mut found = app.store.results().results(&filter).await?;
+    let more = found.len() > PAGE as usize;
+    found.truncate(PAGE as usize);
+    let settings = app.results.settings();
+    Ok(SearchPage {
+        frame: Frame::new(now),
+        outcomes: settings.outcomes().map(|word| (word.to_owned(), word == query.outcome)).collect(),
+        rows: found.iter().map(|result| row(result, now)).collect(),
+        narrowed,
+        newer: query.page.checked_sub(1).map(|page| search_href(&query, page)),
+        older: more.then(|| search_href(&query, query.page + 1)),
+        query,
+    })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ItemQuery {
+    #[serde(rename = "type")]
+    kind: String,
+    item: String,
+}
+
+struct RequirementRow {
+    badge: Badge,
+    testcase: String,
+    scenario: String,
+    waiver: Option<String>,
+    href: Option<String>,
+    policies: String,
+}
+
+struct DecisionView {
+    product_version: String,
+    context: String,
+    badge: Badge,
+    summary: String,
+    open: bool,
+    requirements: Vec<RequirementRow>,
+}
+
+struct Cell {
+    badge: Badge,
+    at: Moment,
+    note: String,
+    href: Option<String>,
+    waived: bool,
+}
+
+struct TestRow {
+    testcase: String,
+    scenario: String,
+    required: bool,
+    cells: Vec<Option<Cell>>,
+}
+
+struct WaiverRow {
+    id: i64,
+    testcase: String,
+    scenario: String,
+    who: String,
+    why: String,
+    product_version: String,
+    at: Moment,
+    until: Option<String>,
+    state: &'static str,
+}
+
+struct HistoryRow {
+    at: Moment,
+    product_version: String,
+    context: String,
+    badge: Badge,
+    summary: String,
+}
+
+#[derive(Template)]
+#[template(path = "item.html")]
+struct ItemPage {
+    frame: Frame,
+    subject: Subject,
+    decisions: Vec<DecisionView>,
+    architectures: Vec<String>,
+    tests: Vec<TestRow>,
+    left_out: usize,
+    waivers: Vec<WaiverRow>,
+    history: Vec<HistoryRow>,
+    results_href: String,
+}
+
+async fn item(State(app): State<Arc<App>>, Query(query): Query<ItemQuery>) -> Response {
+    super::page(&app, build_item(&app, query).await)
+}
+
+async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
+    let now = app.clock.now();
+    let subject = Subject { kind: query.kind, item: query.item };
+    if subject.item.is_empty() || subject.kind.is_empty() {
+        return Err(Fault::bad(
+            "An item has a type and a name.",
+            "Use /item?type=compose&item=NAME, or search in /results.",
+        ));
+    }
+    let evidence = app.evidence_of(&subject, None).await?;
+    let purposes = app.purposes(&subject).await?;
+    let kinds = app.results.settings().decisions.subject_type(&subject.kind).names();
+    let history = app.store.results().decisions(&kinds, &subject.item, 50).await?;
+    if evidence.results.is_empty() && evidence.waivers.is_empty() && purposes.is_empty() {
+        let error = format!("Nothing is known of {} {}.", subject.kind, subject.item);
+        return Err(Fault::not_found(
+            error,
+            "Search in /results; type and name have to be exactly as results say.",
+        ));
+    }
+    let waived: BTreeSet<(&str, Option<&str>)> = evidence
+        .waivers
+        .iter()
+        .filter(|waiver| counts(waiver, now))
+        .map(|waiver| (waiver.testcase.as_str(), waiver.scenario.as_deref()))
+        .collect();
+    let mut decisions = Vec::new();
+    let mut required: BTreeSet<(String, String)> = BTreeSet::new();
+    for (product_version, context) in purposes {
+        let question = Question {
+            product_version: product_version.clone(),
+            contexts: vec![context.clone()],
+            subjects: vec![subject.clone()],
+            at: now,
+            ..Question::default()
+        };
+        let decision = app.decide(&question, None).await?.decision;
+        let requirements = decision.requirements.iter().map(|one| {
+            let scenario = one.scenario.clone().unwrap_or_default();
+            required.insert((one.testcase.clone(), scenario.clone()));
+            RequirementRow {
+                badge: match &one.result {
+                    Some(result) => badge(&result.outcome),
+                    None => Badge::of("missing"),
+                },
+                testcase: one.testcase.clone(),
+                scenario,
+                waiver: one.waiver.map(|id| format!("waiver-{id}")),
+                href: one.result.as_ref().map(|result| format!("/api/v2.0/results/{}", result.id)),
+                policies: one.policies.join(", "),
+            }
+        });
+        decisions.push(DecisionView {
+            requirements: requirements.collect(),
+            badge: Badge::of(if decision.is_satisfied() { "passed" } else { "waiting" }),
+            summary: decision.summary(),
+            open: !decision.is_satisfied(),
+            product_version,
+            context,
+        });
+    }
+    let (architectures, mut tests) = table(&evidence.results, &waived, now);
+    for row in &mut tests {
+        let here = (row.testcase.clone(), row.scenario.clone());
+        row.required = required.contains(&here) || required.contains(&(row.testcase.clone(), String::new()));
+    }
+    for (testcase, scenario) in &required {
+        let there = tests
+            .iter()
+            .any(|row| row.testcase == *testcase && (scenario.is_empty() || row.scenario == *scenario));
+        if !there {
+            let cells = architectures.iter().map(|_| None).collect();
+            let (testcase, scenario) = (testcase.clone(), scenario.clone());
+            tests.push(TestRow { testcase, scenario, required: true, cells });
+        }
+    }
+    let left_out = tests.len().saturating_sub(MOST);
+    tests.truncate(MOST);
+    let waivers = evidence.waivers.iter().take(MOST).map(|waiver| WaiverRow {
+        id: waiver.id,
+        testcase: waiver.testcase.clone(),
+        scenario: waiver.scenario.clone().unwrap_or_default(),
+        who: match &waiver.proxied_by {
+            Some(proxy) => format!("{} by {proxy}", waiver.username),
+            None => waiver.username.clone(),
+        },
+        why: waiver.comment.clone(),
+        product_version: waiver.product_version.clone(),
+        at: Moment::new(waiver.at, now),
+        until: waiver.expires_at.map(|at| Moment::new(at, now).full),
+        state: match (waiver.waived, counts(waiver, now)) {
+            (false, _) => "taken back",
+            (true, false) => "expired",
+            (true, true) => "counts",
+        },
+    });
+    let history = history.into_iter().map(|row| HistoryRow {
+        at: Moment::new(row.at, now),
+        badge: Badge::of(if row.satisfied { "passed" } else { "waiting" }),
+        product_version: row.product_version,
+        context: row.context,
+        summary: row.summary,
+    });
+    Ok(ItemPage {
+        frame: Frame::new(now),
+        decisions,
+        architectures,
+        tests,
+        left_out,
+        waivers: waivers.collect(),
+        history: history.collect(),
+        results_href: format!("/results?item={}", percent_encoded(&subject.item)),
+        subject,
+    })
+}
+
+/// The newest result of each test case and scenario by architecture.
+fn table(
+    results: &[StoredResult],
+    waived: &BTreeSet<(&str, Option<&str>)>,
+    now: assay_engine::ids::Timestamp,
+) -> (Vec<String>, Vec<TestRow>) {
+    let mut architectures = BTreeSet::new();
+    let mut newest: BTreeMap<(String, String), BTreeMap<String, Cell>> = BTreeMap::new();
+    for result in results {
+        let values = result.values();
+        let first = |key: &str| values.get(key).and_then(|list| list.first()).cloned();
+        let scenario = first("scenario").unwrap_or_default();
+        let arch = first("system_architecture").or_else(|| first("arch")).unwrap_or_default();
+        architectures.insert(arch.clone());
+        let of_row = newest.entry((result.testcase.clone(), scenario.clone())).or_default();
+        // The newest come first.
+        of_row.entry(arch).or_insert_with(|| Cell {
+            badge: badge(&result.outcome),
+            at: Moment::new(result.at, now),
+            note: result.note.clone().unwrap_or_default(),
+            href: link(result.ref_url.as_ref()),
+            waived: waived.contains(&(result.testcase.as_str(), None))
+                || waived.contains(&(result.testcase.as_str(), Some(scenario.as_str()))),
+        });
+    }
+    let architectures: Vec<String> = architectures.into_iter().collect();
+    let rows = newest.into_iter().map(|((testcase, scenario), mut cells)| TestRow {
+        testcase,
+        scenario,
+        required: false,
+        cells: architectures.iter().map(|arch| cells.remove(arch)).collect(),
+    });
+    let rows = rows.collect();
+    (architectures, rows)
+}

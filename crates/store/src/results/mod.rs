@@ -1,0 +1,313 @@
+//! Results of tests as ResultsDB keeps them, waivers, and decisions: what is asked for years later.
+//!
+//! A result is one row that never changes. What it can be found by (an outcome, a test case, a group, each value of its
+//! data) is a *term*: 64 bits of a hash. `result_terms` has for each term the results that carry it, in the order of
+//! time, so that the newest twenty with an item are twenty steps in one index whatever else there is; every further
+//! condition is one look into the same index. `result_words` knows the values behind terms, for patterns.
+
+mod decide;
+mod find;
+mod terms;
+mod write;
+
+pub use terms::{Condition, Field};
+pub(crate) use write::{Known, result_statements};
+
+use crate::error::StoreError;
+use crate::types::Epoch;
+use assay_engine::ids::Timestamp;
+use std::collections::BTreeMap;
+
+/// A result's number: greater for later ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResultId(pub i64);
+
+/// A group that a result belongs to; made if it is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupOf {
+    /// Its name for programs; a UUID by custom.
+    pub uuid: String,
+    /// Its name for people, if it is to be changed.
+    pub description: Option<String>,
+    /// Where it is described, if that is to be changed.
+    pub ref_url: Option<String>,
+}
+
+/// A result that is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewResult {
+    /// Its number, which nothing else has.
+    pub id: i64,
+    /// The name of the test case; made if it is not there.
+    pub testcase: String,
+    /// Where the test case is described, if that is to be changed.
+    pub testcase_ref_url: Option<String>,
+    /// When it was found.
+    pub at: Timestamp,
+    /// In capitals.
+    pub outcome: String,
+    /// A remark.
+    pub note: Option<String>,
+    /// Where the test's logs are.
+    pub ref_url: Option<String>,
+    /// What it belongs to.
+    pub groups: Vec<GroupOf>,
+    /// Everything else: each key with its values.
+    pub data: BTreeMap<String, Vec<String>>,
+    /// What tells that it has been stored already; no two results have the same.
+    pub dedupe: Option<String>,
+}
+
+/// A stored result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredResult {
+    /// Its number.
+    pub id: ResultId,
+    /// The name of the test case.
+    pub testcase: String,
+    /// Where the test case is described.
+    pub testcase_ref_url: Option<String>,
+    /// When it was found.
+    pub at: Timestamp,
+    /// In capitals.
+    pub outcome: String,
+    /// A remark.
+    pub note: Option<String>,
+    /// Where the test's logs are.
+    pub ref_url: Option<String>,
+    /// The groups' names as a JSON list of texts.
+    pub groups: String,
+    /// The data as a JSON object of lists of texts, keys in order.
+    pub data: String,
+}
+
+impl StoredResult {
+    /// The data, read.
+    pub fn values(&self) -> BTreeMap<String, Vec<String>> {
+        serde_json::from_str(&self.data).unwrap_or_default()
+    }
+}
+
+/// A group of results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultGroup {
+    /// Its name for programs.
+    pub uuid: String,
+    /// Its name for people.
+    pub description: Option<String>,
+    /// Where it is described.
+    pub ref_url: Option<String>,
+    /// How many results it has.
+    pub results: u64,
+}
+
+/// A test case.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Testcase {
+    /// Its name.
+    pub name: String,
+    /// Where it is described.
+    pub ref_url: Option<String>,
+}
+
+/// Which results.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResultFilter {
+    /// All of these hold.
+    pub conditions: Vec<Condition>,
+    /// Not found earlier than this.
+    pub since: Option<Timestamp>,
+    /// Not found later than this.
+    pub until: Option<Timestamp>,
+    /// The oldest first; else the newest.
+    pub oldest_first: bool,
+    /// So many are left out.
+    pub offset: u64,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which groups or test cases; what is empty does not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NameFilter {
+    /// Called like one of these (a test case's name, a group's UUID).
+    pub names: Vec<String>,
+    /// A group's description is one of these.
+    pub descriptions: Vec<String>,
+    /// The name of a test case, or the description of a group, is like one of these, where `*` stands for anything.
+    pub like: Vec<String>,
+    /// So many are left out.
+    pub offset: u64,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A waiver: somebody says that a missing or bad result does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Waiver {
+    /// Its number; 0 before it is stored.
+    pub id: i64,
+    /// When it was given.
+    pub at: Timestamp,
+    /// The kind of what was tested.
+    pub subject_type: String,
+    /// What was tested.
+    pub subject_identifier: String,
+    /// The test case.
+    pub testcase: String,
+    /// Only in this scenario; without it in all.
+    pub scenario: Option<String>,
+    /// Who says so.
+    pub username: String,
+    /// Who said so for them.
+    pub proxied_by: Option<String>,
+    /// For which release.
+    pub product_version: String,
+    /// False takes earlier ones back.
+    pub waived: bool,
+    /// Why.
+    pub comment: String,
+    /// From then on it does not count any more.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Which waivers: those that one of the choices lets through; with no choice all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WaiverFilter {
+    /// Any of these.
+    pub any: Vec<WaiverChoice>,
+    /// Also those that a newer one has taken the place of.
+    pub obsolete_too: bool,
+    /// What has to be the same of a newer waiver that takes the place of an older: also who gave it and for which release.
+    pub per_person: bool,
+    /// So many are left out.
+    pub offset: u64,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// What a waiver has to be like; `None` does not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WaiverChoice {
+    /// The number.
+    pub id: Option<i64>,
+    /// Kind of subject: any of these.
+    pub subject_types: Vec<String>,
+    /// Subject.
+    pub subject_identifier: Option<String>,
+    /// Test case.
+    pub testcase: Option<String>,
+    /// Scenario.
+    pub scenario: Option<String>,
+    /// Release.
+    pub product_version: Option<String>,
+    /// Author.
+    pub username: Option<String>,
+    /// Who posted it.
+    pub proxied_by: Option<String>,
+    /// Not earlier.
+    pub since: Option<Timestamp>,
+    /// Not later.
+    pub until: Option<Timestamp>,
+}
+
+/// What a decision is made from, all seen at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// The newest first.
+    pub results: Vec<StoredResult>,
+    /// The newest first; those that are taken back or have expired are there.
+    pub waivers: Vec<Waiver>,
+}
+
+/// What evidence is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EvidenceFilter {
+    /// Results that one of these lets through.
+    pub any: Vec<Vec<Condition>>,
+    /// Of these test cases; all if none is named.
+    pub testcases: Vec<String>,
+    /// The kinds that the subject of a waiver may have.
+    pub subject_types: Vec<String>,
+    /// The subject of waivers.
+    pub subject_identifier: String,
+    /// Nothing later than this.
+    pub until: Option<Timestamp>,
+}
+
+/// A decision as it is remembered: only when it is another one than before.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DecisionRow {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The kind of what was tested.
+    pub subject_type: String,
+    /// What was tested.
+    pub subject_identifier: String,
+    /// For which release.
+    pub product_version: String,
+    /// For what.
+    pub context: String,
+    /// May it go on?
+    pub satisfied: bool,
+    /// One sentence.
+    pub summary: String,
+    /// Every requirement, as JSON.
+    pub body: String,
+}
+
+/// What is kept of results. Whoever writes must lead, as in [`crate::Store::commit`].
+#[async_trait::async_trait]
+pub trait ResultStore: Send + Sync {
+    /// The greatest number of a result; the next ones are the leader's to give.
+    async fn last_result(&self) -> Result<i64, StoreError>;
+
+    /// Stores results: all of them, or nothing. When this returns `Ok`, they are on disk.
+    /// [`StoreError::Duplicate`] if one was stored before.
+    async fn add_results(&self, epoch: Epoch, results: &[NewResult]) -> Result<(), StoreError>;
+
+    /// The numbers of results that were stored under these words.
+    async fn deduped(&self, words: &[String]) -> Result<BTreeMap<String, ResultId>, StoreError>;
+
+    /// One result.
+    async fn result(&self, id: ResultId) -> Result<Option<StoredResult>, StoreError>;
+
+    /// Results. [`StoreError::TooBroad`] if a pattern fits more values than can be looked for.
+    async fn results(&self, filter: &ResultFilter) -> Result<Vec<StoredResult>, StoreError>;
+
+    /// The newest result of each test case and values of these keys, the newest first; without keys all that are as new
+    /// as the newest of their test case. `offset`, `limit` and the order do not count.
+    async fn latest(&self, filter: &ResultFilter, keys: &[String]) -> Result<Vec<StoredResult>, StoreError>;
+
+    /// Groups, the newest first.
+    async fn result_groups(&self, filter: &NameFilter) -> Result<Vec<ResultGroup>, StoreError>;
+
+    /// Makes or changes a group.
+    async fn put_group(&self, epoch: Epoch, group: &GroupOf, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Test cases by name.
+    async fn testcases(&self, filter: &NameFilter) -> Result<Vec<Testcase>, StoreError>;
+
+    /// Makes or changes a test case.
+    async fn put_testcase(&self, epoch: Epoch, testcase: &Testcase) -> Result<(), StoreError>;
+
+    /// Stores waivers, all or none; their numbers.
+    async fn add_waivers(&self, epoch: Epoch, waivers: &[Waiver]) -> Result<Vec<i64>, StoreError>;
+
+    /// Waivers, the newest first.
+    async fn waivers(&self, filter: &WaiverFilter) -> Result<Vec<Waiver>, StoreError>;
+
+    /// What is known of a subject, at one moment.
+    async fn evidence(&self, filter: &EvidenceFilter) -> Result<Evidence, StoreError>;
+
+    /// Remembers a decision unless the one before about the same was the same; true if it is a new one.
+    async fn remember_decision(&self, epoch: Epoch, decision: &DecisionRow) -> Result<bool, StoreError>;
+
+    /// What was decided about a subject, the newest first.
+    async fn decisions(
+        &self,
+        subject_types: &[String],
+        subject: &str,
+        limit: u32,
+    ) -> Result<Vec<DecisionRow>, StoreError>;
+}

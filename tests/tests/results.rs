@@ -1,0 +1,377 @@
+//! ResultsDB's own client (`resultsdb_api`, `resultsdb_conventions` from PyPI) on an Assay server, the results of jobs,
+//! waivers and decisions.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use assay_tests::{Ended, Place, Up, repository};
+use fs_err as fs;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// Prints one JSON document about everything that it saw; what must hold by itself it asserts itself.
+const CLIENT: &str = r#"
+import json, sys
+import requests
+from resultsdb_api import ResultsDBapi, ResultsDBAuth, ResultsDBapiException
+from resultsdb_conventions.base import Result
+from resultsdb_conventions.prodmd import ProductmdComposeResult, ProductmdImageResult
+url, user, password = sys.argv[1:4]
+api = ResultsDBapi(url + "/api/v2.0/", request_auth=ResultsDBAuth.basic_auth(user, password))
+stranger = ResultsDBapi(url + "/api/v2.0")
+said = {}
+
+def refused(call):
+    try:
+        call()
+    except ResultsDBapiException as error:
+        return [error.response.status_code, error.message]
+    return None
+
+case = api.create_testcase("update.base/selinux", "http://cases/selinux")
+assert case["href"].endswith("/testcases/update.base/selinux"), case
+assert api.update_testcase("update.base/selinux", "http://cases/2")["ref_url"] == "http://cases/2"
+assert api.get_testcase("update.base/selinux")["ref_url"] == "http://cases/2"
+group = api.create_group(description="mine", ref_url="http://g")
+assert api.update_group(group["uuid"], description="renamed")["description"] == "renamed"
+assert api.get_group(group["uuid"])["ref_url"] == "http://g"
+for number in range(4):
+    api.create_result("PASSED" if number else "failed", {"name": "update.base/selinux"}, [group["uuid"]],
+                      note="n%d" % number, ref_url="http://r/%d" % number, item=["da", "db"], type="koji_build",
+                      number=number, flag=True)
+page = api.get_results(item=["da", "db"], limit=3)
+assert [r["data"]["number"] for r in page["data"]] == [["3"], ["2"], ["1"]], page
+rest = requests.get(page["next"]).json()
+assert [r["data"]["number"] for r in rest["data"]] == [["0"]] and rest["next"] is None, rest
+assert requests.get(rest["prev"]).json()["data"] == page["data"]
+assert api.get_group(group["uuid"])["results_count"] == 4
+first = rest["data"][0]
+assert first["outcome"] == "FAILED" and first["data"]["flag"] == ["True"], first
+assert api.get_result(first["id"]) == first
+assert len(api.get_results(outcome="FAILED", testcases="update.base/selinux")["data"]) == 1
+assert len(api.get_results(testcases_like="update.*", item_like="d*")["data"]) == 4
+assert len(api.get_results(groups=[group["uuid"]], since="2020-01-01T00:00:00")["data"]) == 4
+assert [t["name"] for t in api.get_testcases(name_like="*selinux")["data"]] == ["update.base/selinux"]
+assert [g["uuid"] for g in api.get_groups(description="renamed")["data"]] == [group["uuid"]]
+
+get = lambda path: requests.get(url + "/api/v2.0" + path)
+latest = get("/results/latest?item=da&_distinct_on=scenario").json()["data"]
+assert [r["data"]["number"] for r in latest] == [["3"]], latest
+latest = get("/results/latest?item=da&outcome=FAILED").json()["data"]
+assert [r["data"]["number"] for r in latest] == [["0"]], latest
+assert len(get("/testcases/update.base/selinux/results").json()["data"]) == 4
+assert len(get("/groups/%s/results" % group["uuid"]).json()["data"]) == 4
+index = requests.get(url + "/api/v2.0/", allow_redirects=False)
+assert index.status_code == 300 and "QUEUED" in index.json()["outcomes"], index.text
+said["statuses"] = [get(path).status_code for path in (
+    "/healthcheck", "/results/abc", "/results/999", "/groups/" + "x" * 300, "/testcases/none", "/nowhere",
+    "/results?limit=x", "/results?outcome=GOOD", "/results/latest?_distinct_on=a", "/results?limit=0")]
+said["refused"] = [
+    refused(lambda: api.create_result("GOOD", "t")),
+    refused(lambda: api.create_result("PASSED", "t", **{"a:b": "c"})),
+    refused(lambda: api.create_result("PASSED", "t", log="x" * 1000000)),
+    refused(lambda: stranger.create_result("PASSED", "t")),
+    refused(lambda: ResultsDBapi(url + "/api/v2.0", request_auth=ResultsDBAuth.basic_auth(user, "K:S")).create_testcase("t")),
+]
+auth = (user, password)
+broken = requests.post(url + "/api/v2.0/results", data="{", headers={"Content-Type": "application/json"}, auth=auth)
+plain = requests.post(url + "/api/v2.0/results", data="a=b", auth=auth)
+said["bodies"] = [broken.status_code, plain.status_code]
+once = {"Idempotency-Key": "k1"}
+body = {"outcome": "PASSED", "testcase": "once", "submit_time": 1700000000000}
+again = [requests.post(url + "/api/v2.0/results", json=body, headers=once, auth=auth) for _ in range(2)]
+assert [a.status_code for a in again] == [201, 200] and again[0].json() == again[1].json(), again[1].text
+assert again[0].json()["submit_time"] == "2023-11-14T22:13:20", again[0].text
+
+result = Result("PASSED", "compose.base", note="", ref_url="http://job", source="openqa")
+result.extradata.update({"item": "x", "type": "y"})
+result.report(api)
+stored = api.get_results(testcases="compose.base")["data"][0]
+assert stored["groups"] == ["0f3309ea-6d4c-59b2-b422-d73e9b8511f3"], stored
+assert stored["data"]["meta.conventions"] == ["result"] and stored["testcase"]["ref_url"] is None, stored
+info = {"header": {"version": "1.2", "type": "productmd.composeinfo"}, "payload": {
+    "compose": {"id": "Fedora-Rawhide-20230502.n.0", "date": "20230502", "type": "nightly", "respin": 0},
+    "release": {"name": "Fedora", "short": "Fedora", "version": "Rawhide", "type": "ga", "internal": False}, "variants": {}}}
+compose = ProductmdComposeResult(info, "INFO", "compose.whole", source="openqa")
+compose.report(api)
+stored = api.get_results(item="Fedora-Rawhide-20230502.n.0", type="compose")["data"][0]
+assert "0c35b550-fbc4-5f9c-bec0-eedf1c240ebb" in stored["groups"], stored
+assert stored["data"]["productmd.compose.short"] == ["Fedora"], stored
+print(json.dumps(said))
+"#;
+
+async fn python(place: &Place) -> String {
+    if let Ok(programs) = std::env::var("ASSAY_TEST_PYTHON") {
+        return format!("{programs}/python");
+    }
+    let script = repository().join("scripts/python-for-tests");
+    let programs = place.run_command(place.command(script.as_str())).await.expect(0).stdout.trim().to_owned();
+    format!("{programs}/python")
+}
+
+/// A new key: the user's name, and key and secret as a password.
+async fn key(place: &Place, user: &str, role: &str) -> (String, String) {
+    let made = place.run(&["key", "create", "--user", user, "--role", role, "--json"]).await;
+    let made = made.expect(0).json();
+    (user.to_owned(), format!("{}:{}", made["key"].as_str().unwrap(), made["secret"].as_str().unwrap()))
+}
+
+#[tokio::test]
+async fn resultsdb_clients() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let (user, password) = key(&place, "ann", "operator").await;
+    let script = place.join("script.py");
+    fs::write(&script, CLIENT).unwrap();
+    let mut command = place.command(&python(&place).await);
+    command.args([script.as_str(), &up.url, &user, &password]);
+    let said: Ended = place.run_command(command).await;
+    let said = said.expect(0).json();
+    assert_eq!(said["statuses"], json!([200, 404, 404, 404, 404, 404, 400, 400, 400, 200]));
+    assert_eq!(said["bodies"], json!([400, 415]));
+    let refused = |number: usize, status: u16, part: &str| {
+        let entry = &said["refused"][number];
+        assert_eq!(entry[0], json!(status), "{entry}");
+        assert!(entry[1].as_str().unwrap().contains(part), "{entry}");
+    };
+    refused(0, 400, "outcome: must be one of: PASSED, INFO, FAILED, NEEDS_INSPECTION, QUEUED");
+    refused(1, 400, "Colon not allowed in key name: ['a:b']");
+    refused(2, 413, "data.log: 1000000 bytes are too long");
+    refused(3, 401, "This needs the role operator");
+    refused(4, 403, "");
+    up.stop().await;
+}
+
+async fn results(up: &Up<'_>, query: &str) -> Vec<Value> {
+    let answer = up.request(Method::GET, &format!("/api/v2.0/results?{query}")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "{query}");
+    answer.json::<Value>().await.unwrap()["data"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_job_becomes_results() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let settings = [
+        ("BACKEND", "dummy"),
+        ("DISTRI", "fedora"),
+        ("FLAVOR", "Server-dvd"),
+        ("ARCH", "x86_64"),
+        ("MACHINE", "64bit"),
+        ("BUILD", "Fedora-Rawhide-20230502.n.0"),
+    ];
+    let job = up.post(&settings).await;
+    assert_eq!(up.wait(job).await.result, "passed");
+    let query = "item=Fedora-Rawhide-20230502.n.0&type=compose&testcases=compose.e2e&_sort=asc:submit_time";
+    let found = results(&up, query).await;
+    let outcomes: Vec<&str> = found.iter().map(|result| result["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["QUEUED", "RUNNING", "PASSED"]);
+    let last = found.last().unwrap();
+    assert_eq!(last["data"]["scenario"], json!(["fedora.Server-dvd.x86_64.64bit"]));
+    assert_eq!((&last["data"]["arch"], &last["data"]["source"]), (&json!(["x86_64"]), &json!(["assay"])));
+    assert_eq!(last["ref_url"], json!(format!("{}/jobs/{job}", up.url)));
+    assert_eq!(last["testcase"]["ref_url"], last["ref_url"]);
+    // After a restart, and after another change of the job, nothing is there twice.
+    up.stop().await;
+    let up = Up::start(&place, &[]).await;
+    let again = place.run(&["job", "restart", &job.to_string()]).await;
+    again.expect(0);
+    assert_eq!(up.wait(job + 1).await.result, "passed");
+    assert_eq!(results(&up, query).await.len(), 6);
+    up.stop().await;
+}
+
+const POLICY: &str = "\
+--- !Policy
+id: push
+product_versions: [fedora-*]
+decision_context: compose_release
+subject_type: compose
+rules:
+  - !PassingTestCaseRule {test_case_name: compose.install}
+  - !PassingTestCaseRule {test_case_name: compose.upgrade, scenario: s1}
+";
+
+#[tokio::test]
+async fn waivers_and_decisions() {
+    let place = Place::new();
+    fs::write(place.join("policy.yaml"), POLICY).unwrap();
+    let config = place.join("assay.toml");
+    let may = "[results]\npolicies = \"policy.yaml\"\n[results.may-waive.qa]\ntestcases = [\"compose.*\"]\nusers = [\"ann\"]\n";
+    fs::write(&config, may).unwrap();
+    let up = Up::start(&place, &["--config", config.as_str()]).await;
+    let (ann, password) = key(&place, "ann", "operator").await;
+    let (bob, bobs) = key(&place, "bob", "operator").await;
+    let post = async |path: &str, who: (&str, &str), body: &Value| {
+        let request = up.anonymous(Method::POST, path).basic_auth(who.0, Some(who.1)).json(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let by_ann = (ann.as_str(), password.as_str());
+    let decide = async || {
+        let body = json!({
+            "product_version": "fedora-40", "decision_context": "compose_release",
+            "subject_type": "compose", "subject_identifier": "F-40-20240601.0",
+        });
+        let (status, decision) = post("/api/v1.0/decision", by_ann, &body).await;
+        assert_eq!(status, 200, "{decision}");
+        let words = |key: &str| -> Vec<String> {
+            let list = decision[key].as_array().unwrap().iter();
+            list.map(|one| format!("{} {}", one["type"].as_str().unwrap(), one["testcase"].as_str().unwrap()))
+                .collect()
+        };
+        let lists = [words("satisfied_requirements"), words("unsatisfied_requirements")];
+        (decision["summary"].as_str().unwrap().to_owned(), lists)
+    };
+    assert_eq!(decide().await.0, "Of 2 required tests, 2 results missing");
+    let data = json!({"item": "F-40-20240601.0", "type": "compose", "scenario": "s1"});
+    for (testcase, outcome) in [("compose.install", "PASSED"), ("compose.upgrade", "FAILED")] {
+        let body = json!({"outcome": outcome, "testcase": testcase, "data": data});
+        let (status, answer) = post("/api/v2.0/results", by_ann, &body).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+    let (summary, [satisfied, unsatisfied]) = decide().await;
+    assert_eq!(summary, "Of 2 required tests, 1 test failed");
+    assert_eq!(
+        (&satisfied[..], &unsatisfied[..]),
+        (
+            &["test-result-passed compose.install".to_owned()][..],
+            &["test-result-failed compose.upgrade".to_owned()][..],
+        )
+    );
+    let waiver = json!({
+        "subject_type": "compose", "subject_identifier": "F-40-20240601.0", "testcase": "compose.upgrade",
+        "product_version": "fedora-40", "comment": "known", "scenario": "s1",
+    });
+    let (status, answer) = post("/api/v1.0/waivers/", (&bob, &bobs), &waiver).await;
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("those of qa may"), "{answer}");
+    for (change, part) in [
+        (json!({"comment": ""}), "comment should not be empty"),
+        (json!({"expires": "2001-01-01T00:00:00"}), "still to come"),
+        (json!({"testcase": null}), "testcase should not be empty"),
+        (json!({"username": "carol"}), "proxyuser"),
+    ] {
+        let mut wrong = waiver.clone();
+        wrong.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let (status, answer) = post("/api/v1.0/waivers/", by_ann, &wrong).await;
+        assert!(
+            (400..404).contains(&status) && answer["message"].as_str().unwrap().contains(part),
+            "{part}: {answer}"
+        );
+    }
+    let (status, answer) = post("/api/v1.0/waivers/", by_ann, &waiver).await;
+    assert_eq!((status, &answer["username"], &answer["waived"]), (201, &json!("ann"), &json!(true)));
+    let (summary, [satisfied, _]) = decide().await;
+    assert_eq!(summary, "All required tests (2 total) have passed or been waived");
+    assert!(satisfied.contains(&"test-result-failed-waived compose.upgrade".to_owned()));
+    let listed = up.request(Method::GET, "/api/v1.0/waivers/?testcase=compose.upgrade").send().await.unwrap();
+    assert_eq!(listed.json::<Value>().await.unwrap()["data"][0]["comment"], "known");
+    let back =
+        json!({"result_id": 2, "waived": false, "comment": "not any more", "product_version": "fedora-40"});
+    let (status, answer) = post("/api/v1.0/waivers/", by_ann, &back).await;
+    assert_eq!((status, &answer["scenario"]), (201, &json!("s1")));
+    assert_eq!(decide().await.0, "Of 2 required tests, 1 test failed");
+    for (body, status, part) in [
+        (json!({}), 400, "product version"),
+        (
+            json!({"product_version": "fedora-40", "decision_context": "x", "rules": [{"type": "PassingTestCaseRule", "test_case_name": "t"}]}),
+            400,
+            "both",
+        ),
+        (
+            json!({"product_version": "x", "decision_context": "compose_release", "subject_type": "compose", "subject_identifier": "a"}),
+            404,
+            "no applicable policies",
+        ),
+        (
+            json!({"product_version": "x", "rules": [{"type": "RemoteRule"}], "subject_type": "compose", "subject_identifier": "a"}),
+            400,
+            "does not fetch",
+        ),
+    ] {
+        let (found, answer) = post("/api/v1.0/decision", by_ann, &body).await;
+        assert_eq!(found, status, "{answer}");
+        assert!(answer["message"].as_str().unwrap().contains(part), "{part}: {answer}");
+    }
+    up.stop().await;
+}
+
+/// What a person does: import files, look, waive, ask; and the pages.
+#[tokio::test]
+async fn by_hand() {
+    let place = Place::new();
+    let file = |name: &str, text: &str| {
+        let path = place.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_string()
+    };
+    let policy = file("policy.yaml", POLICY);
+    let config = file("assay.toml", "[results]\npolicies = \"policy.yaml\"\n");
+    let up = Up::start(&place, &["--config", &config]).await;
+    let junit = file(
+        "report.xml",
+        "<testsuite name=\"s\"><testcase classname=\"a.B\" name=\"one\"/><testcase name=\"two\"><failure message=\"no\"/>\
+         </testcase><testcase name=\"three\"><skipped/></testcase></testsuite>",
+    );
+    let import = async |more: &[&str]| place.run(&[&["result", "import", "--json"], more].concat()).await;
+    let of_item = ["--item", "F-40-20240601.0", "--type", "compose", "--prefix", "unit"];
+    for (new, known) in [(2, 0), (0, 2)] {
+        let said = import(&[&[junit.as_str()], &of_item[..]].concat()).await.expect(0).json();
+        assert_eq!((&said["new"], &said["known"], &said["skipped"]), (&json!(new), &json!(known), &json!(1)));
+    }
+    let tap = file("x.tap", "1..2\nok 1 - first\nnot ok 2 - second\n");
+    let said = import(&[&[tap.as_str()], &of_item[..], &["arch=s390x"][..]].concat()).await.expect(0).json();
+    assert_eq!((&said["new"], &said["not_passed"]), (&json!(2), &json!(1)));
+    let yaml = "results:\n  - {item: F-40-20240601.0, type: compose, testcase: compose.install, outcome: PASSED, arch: x86_64}\n  \
+                - {item: F-40-20240601.0, type: compose, testcase: compose.upgrade, outcome: FAILED, scenario: s1}\n";
+    let said = import(&[file("results.yaml", yaml).as_str()]).await.expect(0).json();
+    assert_eq!(said["new"], json!(2));
+    import(&[file("wrong.yaml", "results:\n  - {item: a}\n").as_str()])
+        .await
+        .expect(2)
+        .says("wrong.yaml:2:5: error: a result needs");
+    import(&[file("x.txt", "hello").as_str()]).await.expect(2).says("does not look like JUnit");
+    import(&["/nonexistent.xml"]).await.expect(4);
+    import(&[tap.as_str()]).await.expect(2).says("say so with --item");
+    place.run(&["result", "post", "t", "GOOD", "--item", "x"]).await.expect(2).says("must be one of: PASSED");
+    let listed = place.run(&["result", "list", "--testcase", "unit.*", "--outcome", "FAILED"]).await;
+    listed.expect(0).says("unit.second").says("unit.two");
+
+    let ask = async || {
+        let subject = ["F-40-20240601.0", "--type", "compose", "--product-version", "fedora-40"];
+        place.run(&[&["decision", "ask", "--context", "compose_release"], &subject[..]].concat()).await
+    };
+    ask().await.expect(1).says("Of 2 required tests, 1 test failed");
+    let waive = ["waiver", "create", "compose.upgrade", "--item", "F-40-20240601.0", "--type", "compose"];
+    let why = ["--product-version", "fedora-40", "--comment", "known <b>bug</b>"];
+    place.run(&[&waive[..], &why[..]].concat()).await.expect(0);
+    place
+        .run(&[&waive[..], &why[..], &["--expires", "2001-01-01"][..]].concat())
+        .await
+        .expect(2)
+        .says("still to come");
+    ask().await.expect(0).says("All required tests (2 total) have passed or been waived");
+    place.run(&["waiver", "list", "--item", "F-40-20240601.0"]).await.expect(0).says("compose.upgrade");
+    place.run(&["decision", "check", &policy]).await.expect(0).says("1 policies");
+    let wrong = file("wrong-policy.yaml", "--- !Policy\nid: a\nrules:\n  - !Passing {}\n");
+    place.run(&["decision", "check", &wrong]).await.expect(2).says("wrong-policy.yaml:4:");
+
+    let page = async |path: &str| {
+        let answer = up.request(Method::GET, path).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, html) = page("/item?type=compose&item=F-40-20240601.0").await;
+    assert_eq!(status, 200);
+    for part in [
+        "All required tests (2 total)",
+        "Of 2 required tests, 1 test failed",
+        "known &#60;b&#62;bug&#60;/b&#62;",
+        "s390x",
+        "unit.second",
+    ] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert_eq!(page("/item?type=compose&item=none").await.0, 404);
+    let (_, html) = page("/results?item=F-40*&outcome=FAILED").await;
+    assert!(html.contains("unit.two") && !html.contains("unit.first"), "{html}");
+    up.stop().await;
+}
