@@ -204,13 +204,13 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     let first = all.iter().find(|event| event["key"].as_str().unwrap().ends_with("000000000005")).unwrap();
     let id = first["id"].to_string();
     place.run(&["event", "replay", &id]).await.expect(0);
-    let shown = place.run(&["event", "show", &id]).await.expect(0).stdout;
+    let shown = place.run(&["event", "show", &id]).await.expect(0).stdout.clone();
     assert!(shown.contains("rule built: job check (done, jobs "), "{shown}");
     place.run(&["event", "replay", &id, "--force"]).await.expect(0);
     until("one job more", async || self::jobs(up).await["p-1-5"].len() == 2).await;
-    let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout;
+    let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout.clone();
     assert!(listed.contains("at most 1000000"), "{listed}");
-    let rules = place.run(&["rule", "list", "--json"]).await.expect(0).stdout;
+    let rules = place.run(&["rule", "list", "--json"]).await.expect(0).stdout.clone();
     let rules: Value = serde_json::from_str(&rules).unwrap();
     assert_eq!(rules["rules"][0]["effects"], 121);
     publisher.stop().await;
@@ -222,7 +222,8 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
 async fn the_shipped_rules_do_what_they_say() {
     let place = Place::new();
     let examples = repository().join("examples/rules");
-    let checked = place.run(&["rule", "check", examples.as_str()]).await.expect(0);
+    let checked = place.run(&["rule", "check", examples.as_str()]).await;
+    checked.expect(0);
     assert!(checked.stdout.ends_with("8 rules, 0 findings\n"), "{}", checked.stdout);
     let expected = fs::read_to_string(examples.join("messages/expected.json")).unwrap();
     let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(&expected).unwrap();
@@ -283,10 +284,12 @@ async fn hooks_composes_and_updates() {
     let hook = "[source.forge]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"forge\"\ntopic-header = \"x-github-event\"\n";
     let config = configure(&place, hook, &rules);
     let up = Up::start_as(&place, "server", &["--config", &config]).await;
-    let of_flavors = ["Server-dvd-iso", "updates-server"].map(|flavor| json!({
-        "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 40, "test_suite": {"name": "install"},
-        "product": {"arch": "x86_64", "distri": "fedora", "flavor": flavor, "version": "*"},
-    }));
+    let used = ["Server-dvd-iso", "updates-server"].map(|flavor| {
+        json!({
+            "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 40, "test_suite": {"name": "install"},
+            "product": {"arch": "x86_64", "distri": "fedora", "flavor": flavor, "version": "*"},
+        })
+    });
     let templates = json!({
         "Machines": [{"name": "64bit", "backend": "dummy", "settings": [{"key": "WORKER_CLASS", "value": "nobody"}]}],
         "TestSuites": [{"name": "install", "settings": []}],
@@ -294,7 +297,7 @@ async fn hooks_composes_and_updates() {
             {"name": "", "distri": "fedora", "version": "*", "flavor": "Server-dvd-iso", "arch": "x86_64", "settings": []},
             {"name": "", "distri": "fedora", "version": "*", "flavor": "updates-server", "arch": "x86_64", "settings": []}
         ],
-        "JobTemplates": of_flavors,
+        "JobTemplates": used,
     });
     let file = place.join("templates.json");
     fs::write(&file, templates.to_string()).unwrap();
@@ -374,7 +377,8 @@ async fn hooks_composes_and_updates() {
         "updates-server",
         "--json",
     ];
-    let ended = place.run(&update).await.expect(0);
+    let ended = place.run(&update).await;
+    ended.expect(0);
     let posts: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(posts["posts"][0]["jobs"], json!([3]), "{posts}");
     assert_eq!(
@@ -385,7 +389,7 @@ async fn hooks_composes_and_updates() {
         place.run(&["update", "schedule", "FEDORA-2026-2", "F44", "--build", "nothing-1-1"]).await.code,
         Some(1)
     );
-    let releases = place.run(&["compose", "releases"]).await.expect(0).stdout;
+    let releases = place.run(&["compose", "releases"]).await.expect(0).stdout.clone();
     assert!(releases.contains("rawhide") && releases.contains("F45"), "{releases}");
     up.stop().await;
 }

@@ -21,6 +21,8 @@ cargo xtask bench gate [OPTIONS]  from an event to running jobs; --json, --check
 cargo xtask bench import [OPTIONS] a Zuul layout; --json, --check, --runs N (11), --assay PROGRAM
 cargo xtask bench results [OPTIONS] results posted and asked for, decisions; --json, --check, --count N, --assay PROGRAM
 cargo xtask bench product [OPTIONS] products, jobs and thousands of them; --json, --check, --only A,B, --memory, --assay PROGRAM
+cargo xtask bench events [OPTIONS]  AMQP to jobs by 500 rules, and the proof with kills; --json, --check, --undisturbed N, --events N,
+                          --kills N, --broker-kills N
 cargo xtask bench step [OPTIONS]  one decision with 500 changes in a queue; --json, --check
 cargo xtask bench days [OPTIONS]  simulated days of a gate; --json, --check, --assay PROGRAM
 cargo xtask bench merge [OPTIONS] speculative merges in a large repository; --json, --check, --changes N (100)
@@ -56,6 +58,7 @@ fn dispatch() -> Result<()> {
         ["bench", "gate", options @ ..] => bench::gate::run(options)?,
         ["bench", "import", options @ ..] => bench::import::run(options)?,
         ["bench", "product", options @ ..] => bench::scheduling::run(options)?,
+        ["bench", "events", options @ ..] => bench::events::run(options)?,
         ["bench", "results", options @ ..] => bench::results::run(options)?,
         ["bench", "step", options @ ..] => bench::step::run(options)?,
         ["bench", "days", options @ ..] => bench::step::days(options)?,

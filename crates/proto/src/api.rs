@@ -53,9 +53,10 @@ pub mod templates;
 use assay_engine::ids::JobId;
 
 /// The text of these modules: what the server's description of this API is made of.
-pub const SOURCES: [&str; 8] = [
+pub const SOURCES: [&str; 9] = [
     include_str!("api.rs"),
     include_str!("api/assets.rs"),
+    include_str!("api/events.rs"),
     include_str!("api/gate.rs"),
     include_str!("api/knowledge.rs"),
     include_str!("api/people.rs"),

@@ -1,5 +1,7 @@
 //! QEMU's command line. Pure: everything that is looked up comes in as an argument.
 
+use std::collections::BTreeMap;
+
 use camino::Utf8PathBuf;
 
 use crate::accel::Accelerator;
@@ -12,8 +14,10 @@ use crate::switch::Mac;
 pub struct Layout {
     /// How the processor runs.
     pub accelerator: Accelerator,
-    /// The overlay over HDD_1.
-    pub overlay: Option<Utf8PathBuf>,
+    /// What the guest writes to, by the disk's number: qcow2.
+    pub disks: BTreeMap<u32, Utf8PathBuf>,
+    /// The machine's own copy of the firmware's variables.
+    pub vars: Option<Utf8PathBuf>,
     /// Different for every machine of a cluster; its cards' addresses are made of it.
     pub number: u16,
 }
@@ -58,6 +62,7 @@ impl MachineSpec {
         args.option("-boot", "strict=on");
         args.control();
         self.screen_and_input(&mut args);
+        self.firmware(layout, &mut args);
         self.disks(layout, &mut args);
         self.network(layout, &mut args);
         args.option("-object", "rng-random,id=rng0,filename=/dev/urandom");
@@ -99,20 +104,37 @@ impl MachineSpec {
             Some(BootFrom::Cdrom) => (1, 0),
             Some(BootFrom::Network) => (1, 2),
         };
-        if let Some(overlay) = &layout.overlay {
-            let file = escape(overlay.as_str());
+        for (number, overlay) in &layout.disks {
+            let (file, id) = (escape(overlay.as_str()), number - 1);
             // The overlay ends with the machine: nothing is gained by waiting for the host's disk.
             args.option(
                 "-drive",
-                &format!("if=none,id=hd0,format=qcow2,cache=unsafe,discard=unmap,file={file}"),
+                &format!("if=none,id=hd{id},format=qcow2,cache=unsafe,discard=unmap,file={file}"),
             );
-            args.option("-device", &format!("virtio-blk-pci,drive=hd0,bootindex={disk},serial=1"));
+            // Only the first is started from.
+            let boot = if *number == 1 { format!(",bootindex={disk}") } else { String::new() };
+            args.option("-device", &format!("virtio-blk-pci,drive=hd{id}{boot},serial={number}"));
         }
         if let Some(iso) = &self.iso {
             let file = escape(iso.as_str());
             args.option("-drive", &format!("if=none,id=iso,media=cdrom,readonly=on,format=raw,file={file}"));
             args.option("-device", &format!("ide-cd,id={CD_DEVICE},drive=iso,bootindex={cd}"));
         }
+        for (number, iso) in (1..).zip(&self.more_isos) {
+            let file = escape(iso.as_str());
+            args.option(
+                "-drive",
+                &format!("if=none,id=iso{number},media=cdrom,readonly=on,format=raw,file={file}"),
+            );
+            args.option("-device", &format!("ide-cd,id=cd{number},drive=iso{number}"));
+        }
+    }
+
+    fn firmware(&self, layout: &Layout, args: &mut Args) {
+        let (Some(firmware), Some(vars)) = (&self.firmware, &layout.vars) else { return };
+        let code = format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escape(firmware.code.as_str()));
+        args.option("-drive", &code);
+        args.option("-drive", &format!("if=pflash,unit=1,format=raw,file={}", escape(vars.as_str())));
     }
 
     fn network(&self, layout: &Layout, args: &mut Args) {
@@ -175,8 +197,6 @@ pub(crate) fn escape(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use camino::Utf8Path;
 
     use super::*;
@@ -196,7 +216,8 @@ mod tests {
     fn iso_under_tcg() {
         let mut spec = spec(&[]);
         spec.iso = Some("/images/a,b.iso".into());
-        let layout = Layout { accelerator: Accelerator::Tcg, overlay: None, number: 258 };
+        let layout =
+            Layout { accelerator: Accelerator::Tcg, disks: BTreeMap::new(), vars: None, number: 258 };
         assert_eq!(
             shown(&spec.arguments(&layout)),
             "-no-user-config
@@ -242,13 +263,23 @@ mod tests {
         spec.kernel = Some("/boot/linux".into());
         spec.initrd = Some("/boot/initrd.gz".into());
         spec.append = Some("console=ttyS0 quiet".to_owned());
-        let layout =
-            Layout { accelerator: Accelerator::Kvm, overlay: Some("/run/m/hdd_1.qcow2".into()), number: 258 };
+        spec.more_isos = vec!["/second.iso".into()];
+        spec.firmware = Some(crate::settings::Firmware { code: "/code.fd".into(), vars: "/vars.fd".into() });
+        let layout = Layout {
+            accelerator: Accelerator::Kvm,
+            disks: BTreeMap::from([(1, "/run/m/hdd_1.qcow2".into()), (3, "/run/m/hdd_3.qcow2".into())]),
+            vars: Some("/run/m/uefi_vars.fd".into()),
+            number: 258,
+        };
         let shown = shown(&spec.arguments(&layout));
         for line in [
             "-machine q35\n-accel kvm\n-cpu host\n-smp 2",
             "-device cirrus-vga,id=video0\n-display none",
             "-device virtio-blk-pci,drive=hd0,bootindex=0,serial=1",
+            "-device virtio-blk-pci,drive=hd2,serial=3",
+            "-drive if=none,id=iso1,media=cdrom,readonly=on,format=raw,file=/second.iso\n-device ide-cd,id=cd1,drive=iso1",
+            "-drive if=pflash,unit=0,format=raw,readonly=on,file=/code.fd\n\
+             -drive if=pflash,unit=1,format=raw,file=/run/m/uefi_vars.fd",
             "-kernel /boot/linux\n-initrd /boot/initrd.gz\n-append console=ttyS0 quiet\n-snapshot\n-usb",
         ] {
             assert!(shown.contains(line), "{line} in\n{shown}");
@@ -260,8 +291,12 @@ mod tests {
     fn a_card_in_each_network_of_the_cluster() {
         let spec =
             spec(&[("NICTYPE", "tap"), ("NETWORKS", "fixed, storage"), ("NICMAC", "52:54:00:00:00:07")]);
-        let shown =
-            shown(&spec.arguments(&Layout { accelerator: Accelerator::Tcg, overlay: None, number: 258 }));
+        let shown = shown(&spec.arguments(&Layout {
+            accelerator: Accelerator::Tcg,
+            disks: BTreeMap::new(),
+            vars: None,
+            number: 258,
+        }));
         for line in [
             "-netdev stream,id=net0,server=off,addr.type=unix,addr.path=net0.sock
 -device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:07,romfile=",
@@ -276,7 +311,8 @@ mod tests {
     fn boot_from_the_network_keeps_the_boot_program() {
         let shown = shown(&spec(&[("BOOTFROM", "n")]).arguments(&Layout {
             accelerator: Accelerator::Tcg,
-            overlay: None,
+            disks: BTreeMap::new(),
+            vars: None,
             number: 258,
         }));
         assert!(shown.contains("mac=52:54:00:12:34:56,bootindex=0"), "{shown}");

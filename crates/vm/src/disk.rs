@@ -5,23 +5,47 @@ use tokio::process::Command;
 
 use crate::error::MachineError;
 use crate::qcow2::{self, Image};
+use crate::settings::DiskSpec;
 
 /// Most images that may lie over each other.
 const MOST_LAYERS: usize = 32;
 
-/// The name of the file in the machine's directory that takes the changes to its disk: qcow2 over the image.
-pub const DISK: &str = "hdd_1.qcow2";
+/// The name of the file in the machine's directory that takes what is written to a disk: qcow2 over the image, if there is
+/// one.
+pub fn disk_file(number: u32) -> String {
+    format!("hdd_{number}.qcow2")
+}
 
-/// Creates `dir/hdd_1.qcow2`, which takes the changes to `image`.
-pub(crate) async fn overlay(
+/// The firmware's variables in the machine's directory.
+pub(crate) const VARS: &str = "uefi_vars.fd";
+
+/// Creates the file of the disk.
+pub(crate) async fn create(
     qemu_img: &str,
-    image: &Utf8Path,
+    number: u32,
+    disk: &DiskSpec,
     dir: &Utf8Path,
 ) -> Result<Utf8PathBuf, MachineError> {
-    let format = format_of(image)?;
-    let path = dir.join(DISK);
+    let path = dir.join(disk_file(number));
+    match disk {
+        DiskSpec::Image(image) => {
+            let format = format_of(image)?;
+            run(qemu_img, &["-F", format, "-b", image.as_str(), path.as_str()], image, &path).await?;
+        }
+        DiskSpec::Blank(gib) => run(qemu_img, &[path.as_str(), &format!("{gib}G")], &path, &path).await?,
+    }
+    Ok(path)
+}
+
+async fn run(
+    qemu_img: &str,
+    arguments: &[&str],
+    image: &Utf8Path,
+    path: &Utf8Path,
+) -> Result<(), MachineError> {
     let output = Command::new(qemu_img)
-        .args(["create", "-q", "-f", "qcow2", "-F", format, "-b", image.as_str(), path.as_str()])
+        .args(["create", "-q", "-f", "qcow2"])
+        .args(arguments)
         .kill_on_drop(true)
         .output()
         .await
@@ -30,11 +54,11 @@ pub(crate) async fn overlay(
             _ => MachineError::io(format!("{qemu_img} could not be started"), e),
         })?;
     if output.status.success() {
-        return Ok(path);
+        return Ok(());
     }
     // What was begun is of no use, and a full disk wants its room back.
-    let _ = fs_err::remove_file(&path);
-    Err(failure(&String::from_utf8_lossy(&output.stderr), image, path))
+    let _ = fs_err::remove_file(path);
+    Err(failure(&String::from_utf8_lossy(&output.stderr), image, path.to_owned()))
 }
 
 fn failure(stderr: &str, image: &Utf8Path, overlay: Utf8PathBuf) -> MachineError {
@@ -111,6 +135,11 @@ mod tests {
     use std::process::Stdio;
 
     use super::*;
+
+    async fn overlay(qemu_img: &str, image: &Utf8Path, dir: &Utf8Path) -> Result<Utf8PathBuf, MachineError> {
+        create(qemu_img, 1, &DiskSpec::Image(image.to_owned()), dir).await
+    }
+
     use crate::error::Class;
 
     #[tokio::test]

@@ -34,6 +34,21 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "Path of a disk image, qcow2 or raw; never written to: changes go to an overlay that ends with the machine.",
     ),
+    variable("ISO_1", "", "Path of an image for a second CD drive; ISO_2 and ISO_3 likewise."),
+    variable("HDD_2", "", "Path of the image of a second disk, as HDD_1; likewise up to HDD_9."),
+    variable(
+        "NUMDISKS",
+        "",
+        "Number of disks; those without an HDD_n are blank. Without it there are those that have one.",
+    ),
+    variable("HDDSIZEGB", "10", "Size of blank disks in GiB; HDDSIZEGB_n for the disk with that number."),
+    variable("UEFI", "0", "1: UEFI firmware in place of a BIOS: OVMF, if none is named."),
+    variable("UEFI_PFLASH_CODE", "", "Path of the firmware's code for UEFI; without it the host's OVMF."),
+    variable(
+        "UEFI_PFLASH_VARS",
+        "",
+        "Path of the firmware's variables; never written to: the machine has a copy. Without it those of OVMF.",
+    ),
     variable("KERNEL", "", "Path of a Linux kernel to start directly."),
     variable("INITRD", "", "Path of the initial RAM disk for KERNEL."),
     variable("APPEND", "", "Kernel command line for KERNEL."),
@@ -95,28 +110,8 @@ pub const VARIABLES: &[Variable] = &[
 ];
 
 /// Variables of openQA that change the machine and cannot be honoured yet: refused, not ignored.
-const UNSUPPORTED: &[&str] = &[
-    "UEFI",
-    "BIOS",
-    "QEMUTPM",
-    "RAIDLEVEL",
-    "MULTIPATH",
-    "PXEBOOT",
-    "USBBOOT",
-    "OFW",
-    "VNC_TYPING_LIMIT",
-    "HDD_2",
-    "HDD_3",
-    "HDD_4",
-    "HDD_5",
-    "HDD_6",
-    "HDD_7",
-    "HDD_8",
-    "HDD_9",
-    "ISO_1",
-    "ISO_2",
-    "ISO_3",
-];
+const UNSUPPORTED: &[&str] =
+    &["BIOS", "QEMUTPM", "RAIDLEVEL", "MULTIPATH", "PXEBOOT", "USBBOOT", "OFW", "VNC_TYPING_LIMIT"];
 
 /// The most cards of one machine.
 const MOST_NICS: usize = 8;
@@ -178,6 +173,35 @@ pub enum BootFrom {
     Network,
 }
 
+/// What a disk begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskSpec {
+    /// This image, qcow2 or raw.
+    Image(Utf8PathBuf),
+    /// Nothing, so many GiB.
+    Blank(u32),
+}
+
+/// UEFI firmware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firmware {
+    /// UEFI_PFLASH_CODE.
+    pub code: Utf8PathBuf,
+    /// UEFI_PFLASH_VARS, which the machine gets a copy of.
+    pub vars: Utf8PathBuf,
+}
+
+/// Where distributions keep OVMF: the code, and the variables that go with it.
+const OVMF: [(&str, &str); 4] = [
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+];
+
+/// The most disks of one machine.
+const MOST_DISKS: u32 = 9;
+
 /// A machine to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineSpec {
@@ -195,8 +219,12 @@ pub struct MachineSpec {
     pub no_kvm: bool,
     /// ISO.
     pub iso: Option<Utf8PathBuf>,
-    /// HDD_1.
-    pub hdd: Option<Utf8PathBuf>,
+    /// ISO_1 to ISO_3.
+    pub more_isos: Vec<Utf8PathBuf>,
+    /// HDD_1 to HDD_9, and blank ones of NUMDISKS, by their numbers.
+    pub disks: BTreeMap<u32, DiskSpec>,
+    /// UEFI.
+    pub firmware: Option<Firmware>,
     /// KERNEL.
     pub kernel: Option<Utf8PathBuf>,
     /// INITRD.
@@ -247,7 +275,9 @@ impl MachineSpec {
             ram_mib: read.ram(),
             no_kvm: read.flag("QEMU_NO_KVM"),
             iso: read.file("ISO"),
-            hdd: read.file("HDD_1"),
+            more_isos: ["ISO_1", "ISO_2", "ISO_3"].into_iter().filter_map(|name| read.file(name)).collect(),
+            disks: read.disks(),
+            firmware: read.firmware(),
             kernel: read.file("KERNEL"),
             initrd: read.file("INITRD"),
             append: read.given("APPEND").map(str::to_owned),
@@ -310,7 +340,10 @@ impl<'a> Reader<'a> {
         match self.text(name).parse::<N>() {
             Ok(n) if n >= least && n <= most => n,
             _ => {
-                let example = default_of(name);
+                let example = match default_of(name) {
+                    "" => least.to_string(),
+                    usual => usual.to_owned(),
+                };
                 self.problem(
                     name,
                     format!(
@@ -358,6 +391,58 @@ impl<'a> Reader<'a> {
             },
         };
         self.problem(name, fault);
+        None
+    }
+
+    fn disks(&mut self) -> BTreeMap<u32, DiskSpec> {
+        let before = self.problems.len();
+        let count = self.given("NUMDISKS").map(|_| self.number("NUMDISKS", 0, MOST_DISKS, "disks"));
+        let count = count.filter(|_| self.problems.len() == before);
+        let mut disks = BTreeMap::new();
+        for number in 1..=MOST_DISKS {
+            let name = format!("HDD_{number}");
+            let is_one = count.is_none_or(|count| number <= count);
+            if self.given(&name).is_some() {
+                if !is_one {
+                    self.problem(&name, "NUMDISKS is smaller; raise or remove it, or remove this disk.");
+                }
+                disks.extend(self.file(&name).map(|image| (number, DiskSpec::Image(image))));
+            } else if is_one && count.is_some() {
+                let own = format!("HDDSIZEGB_{number}");
+                let name = if self.given(&own).is_some() { own.as_str() } else { "HDDSIZEGB" };
+                disks.insert(number, DiskSpec::Blank(self.number(name, 1, 65_536, "GiB")));
+            }
+        }
+        disks
+    }
+
+    fn firmware(&mut self) -> Option<Firmware> {
+        let named = [self.file("UEFI_PFLASH_CODE"), self.file("UEFI_PFLASH_VARS")];
+        let wrong = self.problems.iter().any(|problem| problem.variable.starts_with("UEFI_PFLASH"));
+        if !self.flag("UEFI") {
+            for (name, file) in ["UEFI_PFLASH_CODE", "UEFI_PFLASH_VARS"].into_iter().zip(&named) {
+                if file.is_some() {
+                    self.problem(name, "it has no effect without UEFI; set UEFI=1 or remove it.");
+                }
+            }
+            return None;
+        }
+        let found = OVMF
+            .into_iter()
+            .find(|(code, vars)| [code, vars].iter().all(|path| Utf8Path::new(path).is_file()));
+        let [code, vars] = named;
+        let code = code.or_else(|| found.map(|(code, _)| code.into()));
+        let vars = vars.or_else(|| found.map(|(_, vars)| vars.into()));
+        if let (Some(code), Some(vars)) = (code, vars) {
+            return Some(Firmware { code, vars });
+        }
+        if !wrong {
+            self.problem(
+                "UEFI",
+                "there is no firmware; install ovmf (Debian) or edk2-ovmf (Fedora), or name it with \
+                 UEFI_PFLASH_CODE and UEFI_PFLASH_VARS.",
+            );
+        }
         None
     }
 
@@ -438,7 +523,8 @@ impl<'a> Reader<'a> {
     fn relations(&mut self, spec: &MachineSpec) {
         let given = |name: &str| self.given(name).is_some();
         let without_kernel = !given("KERNEL");
-        let no_disk = spec.boot_from == Some(BootFrom::Disk) && !given("HDD_1");
+        let no_disk =
+            spec.boot_from == Some(BootFrom::Disk) && !spec.disks.contains_key(&1) && !given("HDD_1");
         let no_cd = spec.boot_from == Some(BootFrom::Cdrom) && !given("ISO");
         let no_card = spec.boot_from == Some(BootFrom::Network) && spec.nics.is_empty();
         for name in ["INITRD", "APPEND"] {
@@ -495,7 +581,9 @@ mod tests {
                 ("BOOTFROM", "floppy"),
                 ("NICTYPE", "bridge"),
                 ("QEMUVGA", "ega"),
-                ("UEFI", "1"),
+                ("BIOS", "x.bin"),
+                ("NUMDISKS", "10"),
+                ("UEFI_PFLASH_VARS", "empty.iso"),
             ],
             base,
         )
@@ -503,15 +591,19 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "UEFI=1: this machine cannot do that yet; remove the variable.".to_owned(),
+                "BIOS=x.bin: this machine cannot do that yet; remove the variable.".to_owned(),
                 "QEMUCPUS=0: expected a whole number of processors from 1 to 255, for instance 1.".to_owned(),
                 "QEMURAM=lots: expected the memory in MiB, from 16 on, for instance 1024 or 2G.".to_owned(),
                 "QEMU_NO_KVM=yes: expected 1 for yes or 0 for no.".to_owned(),
                 format!(
                     "ISO=empty.iso: {base}/empty.iso is empty: 0 bytes. Fetch the image again; a download may have broken off."
                 ),
+                "NUMDISKS=10: expected a whole number of disks from 0 to 9, for instance 0.".to_owned(),
                 format!(
                     "HDD_1=.: {base}/. is a directory. Give the path of an existing image, absolute or relative to the job's directory."
+                ),
+                format!(
+                    "UEFI_PFLASH_VARS=empty.iso: {base}/empty.iso is empty: 0 bytes. Fetch the image again; a download may have broken off."
                 ),
                 format!(
                     "KERNEL=vmlinuz: there is no file {base}/vmlinuz. Give the path of an existing image, absolute or relative to the job's directory."
@@ -542,5 +634,28 @@ mod tests {
         assert_eq!((spec.ram_mib, spec.video.as_str()), (2048, "cirrus-vga"));
         assert_eq!(spec.extra, ["-device", "foo", "-bar"]);
         assert_eq!(spec.unchecked, ["QEMUVGA=cirrus", "QEMU_APPEND=device foo -bar"]);
+    }
+
+    #[test]
+    fn disks_by_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = Utf8Path::from_path(dir.path()).unwrap().canonicalize_utf8().unwrap();
+        fs_err::write(base.join("a.img"), "x").unwrap();
+        let image = || DiskSpec::Image(base.join("a.img"));
+        let disks = |settings: &[(&str, &str)]| read(settings, &base).map(|spec| spec.disks);
+        assert_eq!(disks(&[]).unwrap(), BTreeMap::new());
+        assert_eq!(disks(&[("HDD_3", "a.img")]).unwrap(), BTreeMap::from([(3, image())]));
+        assert_eq!(
+            disks(&[("NUMDISKS", "3"), ("HDD_2", "a.img"), ("HDDSIZEGB", "20"), ("HDDSIZEGB_3", "5")])
+                .unwrap(),
+            BTreeMap::from([(1, DiskSpec::Blank(20)), (2, image()), (3, DiskSpec::Blank(5))])
+        );
+        let wrong = disks(&[("NUMDISKS", "1"), ("HDD_2", "a.img")]).unwrap_err();
+        assert_eq!(wrong, ["HDD_2=a.img: NUMDISKS is smaller; raise or remove it, or remove this disk."]);
+        let wrong = disks(&[("UEFI_PFLASH_VARS", "a.img")]).unwrap_err();
+        assert_eq!(
+            wrong,
+            ["UEFI_PFLASH_VARS=a.img: it has no effect without UEFI; set UEFI=1 or remove it."]
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench run`: the figures of docs/performance.md, measured here and now.
 
 mod clock;
+pub(crate) mod events;
 mod figures;
 pub(crate) mod gate;
 mod grub;

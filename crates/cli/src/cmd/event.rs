@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
-use assay_proto::api::events::{Effect, Event as Shown, EventList, Replay, Sources};
+use assay_proto::api::events::{EventSources, OutsideEvent as Shown, OutsideEvents, Replay, RuleEffect};
 
 const API: &str = "/api/assay/v1/inbox";
 
@@ -73,7 +73,7 @@ impl Event {
                         query.push_str(&format!("&{key}={}", escaped(&value)));
                     }
                 }
-                let list: EventList = client.get(&format!("{API}{query}"))?;
+                let list: OutsideEvents = client.get(&format!("{API}{query}"))?;
                 if common.json {
                     ui::print_json(&list);
                     return Ok(Code::Ok);
@@ -94,7 +94,7 @@ impl Event {
                 show(common, client.post(&format!("{API}/{id}/replay"), &Replay { force })?)
             }
             Self::Sources => {
-                let all: Sources = client.get("/api/assay/v1/sources")?;
+                let all: EventSources = client.get("/api/assay/v1/sources")?;
                 if common.json {
                     ui::print_json(&all);
                     return Ok(Code::Ok);
@@ -148,7 +148,7 @@ fn show(common: &Common, event: Shown) -> Result<Code, CliError> {
     Ok(Code::Ok)
 }
 
-fn line(effect: &Effect) -> String {
+fn line(effect: &RuleEffect) -> String {
     let jobs: Vec<String> = effect.jobs.iter().map(ToString::to_string).collect();
     let jobs = if jobs.is_empty() { String::new() } else { format!(", jobs {}", jobs.join(" ")) };
     let why = effect.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();

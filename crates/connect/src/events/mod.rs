@@ -4,9 +4,13 @@
 //! [`MessageInbox::receive`] and lets the system forget it, or moves its cursor, only when that has come back.
 
 pub mod amqp;
+pub mod bodhi;
+pub mod composes;
 pub mod datagrepper;
+pub mod git;
 pub mod hook;
 pub mod json;
+pub mod koji;
 pub mod poll;
 
 use assay_engine::ids::Timestamp;

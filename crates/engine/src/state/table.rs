@@ -8,6 +8,7 @@ use std::ops::{Index, RangeToInclusive};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table(BTreeMap<JobId, Box<JobRow>>);
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "asked as the maps beside it are")]
 impl Table {
     pub(super) fn get(&self, id: &JobId) -> Option<&JobRow> {
         self.0.get(id).map(|row| &**row)

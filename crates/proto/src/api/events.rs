@@ -2,10 +2,10 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET inbox?source=&state=&q=&before=&limit=` | [`EventList`], the newest first |
-//! | `GET inbox/{id}` | [`Event`] |
-//! | `POST inbox/{id}/replay` ([`Replay`], may be empty; operator) | [`Event`] |
-//! | `GET sources` | [`Sources`] |
+//! | `GET inbox?source=&state=&q=&before=&limit=` | [`OutsideEvents`], the newest first |
+//! | `GET inbox/{id}` | [`OutsideEvent`] |
+//! | `POST inbox/{id}/replay` ([`Replay`], may be empty; operator) | [`OutsideEvent`] |
+//! | `GET sources` | [`EventSources`] |
 //! | `GET rules` | [`Rules`] |
 //! | `POST rules/reload` (operator) | [`RulesReload`] |
 //! | `POST schedule/compose` ([`ScheduleCompose`]; operator), `POST schedule/update` ([`ScheduleUpdate`]; operator) | [`Scheduled`] |
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 /// An effect of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Effect {
+pub struct RuleEffect {
     /// It happens once under this key.
     pub key: String,
     /// The rule.
@@ -42,7 +42,7 @@ pub struct Effect {
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct OutsideEvent {
     /// Its number.
     pub id: i64,
     /// The source that brought it first.
@@ -69,7 +69,7 @@ pub struct Event {
     pub failed: Vec<FailedRule>,
     /// What it led to, also if another event caused it first; not in lists.
     #[serde(default)]
-    pub effects: Vec<Effect>,
+    pub effects: Vec<RuleEffect>,
     /// How many effects it led to.
     pub effect_count: usize,
     /// Not in lists.
@@ -91,9 +91,9 @@ pub struct FailedRule {
 
 /// Events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventList {
+pub struct OutsideEvents {
     /// The newest first.
-    pub events: Vec<Event>,
+    pub events: Vec<OutsideEvent>,
     /// `before` for the next ones.
     pub next_before: Option<i64>,
 }
@@ -109,7 +109,7 @@ pub struct Replay {
 
 /// A source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct EventSource {
     /// Its name.
     pub name: String,
     /// What it is doing.
@@ -130,9 +130,9 @@ pub struct Source {
 
 /// All sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sources {
+pub struct EventSources {
     /// By name.
-    pub sources: Vec<Source>,
+    pub sources: Vec<EventSource>,
 }
 
 /// A rule.
@@ -224,14 +224,14 @@ pub struct ScheduleUpdate {
 
 /// A post that is planned or known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Post {
+pub struct ScheduledPost {
     /// It happens once under this key.
     pub key: String,
     /// What is posted.
     pub settings: BTreeMap<String, String>,
     /// It was known before.
     pub known: bool,
-    /// As of an [`Effect`]; none of a dry run.
+    /// As of an [`RuleEffect`]; none of a dry run.
     pub state: Option<String>,
     /// The jobs that it came to.
     #[serde(default)]
@@ -246,7 +246,7 @@ pub struct Scheduled {
     /// The compose or update.
     pub item: String,
     /// What is posted for it.
-    pub posts: Vec<Post>,
+    pub posts: Vec<ScheduledPost>,
 }
 
 /// A release and where it is in its life.

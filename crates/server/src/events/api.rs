@@ -60,7 +60,7 @@ pub(crate) struct ListQuery {
 async fn list(
     State(app): State<Arc<App>>,
     Query(query): Query<ListQuery>,
-) -> Result<Json<wire::EventList>, Fault> {
+) -> Result<Json<wire::OutsideEvents>, Fault> {
     Ok(Json(app.list_events(query).await?))
 }
 
@@ -72,7 +72,10 @@ fn no_event(id: impl std::fmt::Display) -> Fault {
     Fault::not_found(format!("There is no event {id}."), "See `assay event list`.")
 }
 
-async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<wire::Event>, Fault> {
+async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<wire::OutsideEvent>, Fault> {
     Ok(Json(app.show_event(number(&id)?).await?))
 }
 
@@ -81,7 +84,7 @@ async fn replay(
     Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<Json<wire::Event>, Fault> {
+) -> Result<Json<wire::OutsideEvent>, Fault> {
     let replay: wire::Replay = match &body[..] {
         [] => wire::Replay::default(),
         body => serde_json::from_slice(body).map_err(|error| {
@@ -107,8 +110,8 @@ async fn replay(
     Ok(Json(app.show_event(id).await?))
 }
 
-async fn sources(State(app): State<Arc<App>>) -> Result<Json<wire::Sources>, Fault> {
-    Ok(Json(wire::Sources { sources: app.list_sources().await? }))
+async fn sources(State(app): State<Arc<App>>) -> Result<Json<wire::EventSources>, Fault> {
+    Ok(Json(wire::EventSources { sources: app.list_sources().await? }))
 }
 
 async fn rules(State(app): State<Arc<App>>) -> Result<Json<wire::Rules>, Fault> {
@@ -120,13 +123,13 @@ async fn reload(State(app): State<Arc<App>>) -> Json<wire::RulesReload> {
     Json(wire::RulesReload { in_force, findings: diagnostics.iter().map(ToString::to_string).collect() })
 }
 
-fn effect(stored: &StoredEffect, waiting: Option<&String>) -> wire::Effect {
+fn effect(stored: &StoredEffect, waiting: Option<&String>) -> wire::RuleEffect {
     let caused: Value =
         stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let text = |key: &str| caused[key].as_str().map(str::to_owned);
     let why = text("refused").or_else(|| text("why")).or_else(|| text("staging"));
     let waits = stored.state == EffectState::Waiting;
-    wire::Effect {
+    wire::RuleEffect {
         key: stored.planned.key.clone(),
         rule: stored.planned.rule.clone(),
         item: stored.planned.item.as_ref().map(ToString::to_string),
@@ -143,14 +146,14 @@ fn jobs(caused: &Value) -> Vec<i64> {
     caused["jobs"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect()
 }
 
-fn event(stored: &StoredMessage) -> wire::Event {
+fn event(stored: &StoredMessage) -> wire::OutsideEvent {
     let caused: Value =
         stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let texts = |key: &str| -> Vec<String> {
         caused[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let parked = stored.message.parked.clone();
-    wire::Event {
+    wire::OutsideEvent {
         id: stored.id,
         source: stored.source.clone(),
         key: stored.message.dedupe_key.clone(),
@@ -171,7 +174,7 @@ fn event(stored: &StoredMessage) -> wire::Event {
 
 impl App {
     /// Events as they are shown.
-    pub(crate) async fn list_events(&self, query: ListQuery) -> Result<wire::EventList, Fault> {
+    pub(crate) async fn list_events(&self, query: ListQuery) -> Result<wire::OutsideEvents, Fault> {
         let some = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
         let state = some(query.state)
             .map(|word| {
@@ -195,11 +198,11 @@ impl App {
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
         let next_before = stored.last().filter(|_| more).map(|event| event.id);
-        Ok(wire::EventList { events: stored.iter().map(event).collect(), next_before })
+        Ok(wire::OutsideEvents { events: stored.iter().map(event).collect(), next_before })
     }
 
     /// An event with everything that it led to.
-    pub(crate) async fn show_event(&self, id: i64) -> Result<wire::Event, Fault> {
+    pub(crate) async fn show_event(&self, id: i64) -> Result<wire::OutsideEvent, Fault> {
         let stored = self.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
         let caused: Value =
             stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -221,7 +224,7 @@ impl App {
     }
 
     /// Sources and how they do.
-    pub(crate) async fn list_sources(&self) -> Result<Vec<wire::Source>, Fault> {
+    pub(crate) async fn list_sources(&self) -> Result<Vec<wire::EventSource>, Fault> {
         let tallies = self.store.events().source_tallies().await?;
         let health = self.outside.health();
         let configured = self
@@ -238,7 +241,7 @@ impl App {
         let one = |name: String| {
             let tally = tallies.iter().find(|tally| tally.source == name);
             let health = health.get(&name).cloned().unwrap_or_default();
-            wire::Source {
+            wire::EventSource {
                 doing: health.doing,
                 trouble: health.trouble,
                 events: tally.map_or(0, |tally| tally.messages),
@@ -418,7 +421,7 @@ impl App {
         asked: &[u8],
         planned: Vec<Planned>,
         dry_run: bool,
-    ) -> Result<Vec<wire::Post>, Fault> {
+    ) -> Result<Vec<wire::ScheduledPost>, Fault> {
         let keys: Vec<String> = planned.iter().map(|one| one.key.clone()).collect();
         let before = self.store.events().effects_by_key(&keys).await?;
         let known: BTreeSet<String> = before.iter().map(|effect| effect.planned.key.clone()).collect();
@@ -449,7 +452,7 @@ impl App {
         let post = |one: &Planned| {
             let shown = stored.iter().find(|effect| effect.planned.key == one.key);
             let shown = shown.map(|stored| effect(stored, waiting.get(&one.key)));
-            wire::Post {
+            wire::ScheduledPost {
                 key: one.key.clone(),
                 settings: settings_of(one),
                 known: known.contains(&one.key),

@@ -63,11 +63,15 @@ pub(crate) struct HookSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum PollKind {
     Datagrepper { url: String, topics: Vec<String>, overlap: Duration, settle: Duration },
+    Composes { url: String, releases: Vec<String>, prefix: String },
+    Koji { url: String, prefix: String },
+    Bodhi { url: String, releases: Vec<String>, prefix: String },
+    Git { url: String, branches: Vec<String> },
 }
 
 const EVENTS: &[&str] = &["rules", "schedule", "mode", "keep-days"];
 const COMMON: &[&str] = &["driver", "backs"];
-const DRIVERS: [(&str, &[&str]); 5] = [
+const DRIVERS: [(&str, &[&str]); 9] = [
     (
         "amqp",
         &[
@@ -87,6 +91,10 @@ const DRIVERS: [(&str, &[&str]); 5] = [
     ("webhook", &["secret-file", "signature-header", "id-header", "topic", "topic-header"]),
     ("timer", &["cron", "topic", "body"]),
     ("datagrepper", &["url", "topics", "every", "overlap", "settle"]),
+    ("composes", &["url", "every", "releases", "topic-prefix"]),
+    ("koji", &["url", "every", "topic-prefix"]),
+    ("bodhi", &["url", "every", "releases", "topic-prefix"]),
+    ("git", &["url", "every", "branches"]),
     ("jobs", &[]),
 ];
 
@@ -186,17 +194,25 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
         }
         "timer" => timer(reader, at, table, name),
         "jobs" => SourceKind::Jobs,
-        _ => {
+        poll => {
             let url = must(reader, "url");
             let every = Duration::from_secs(u64::from(every(reader)));
             let seconds = |reader: &mut Reader<'_>, key: &str, usual: u32| {
                 Duration::from_secs(u64::from(reader.number(table, key, 0, u32::MAX).unwrap_or(usual)))
             };
-            let what = PollKind::Datagrepper {
-                url,
-                topics: reader.texts(table, "topics"),
-                overlap: seconds(reader, "overlap", 600),
-                settle: seconds(reader, "settle", 60),
+            let usual = "org.fedoraproject.prod";
+            let prefix = reader.text(table, "topic-prefix").unwrap_or_else(|| usual.to_owned());
+            let what = match poll {
+                "datagrepper" => PollKind::Datagrepper {
+                    url,
+                    topics: reader.texts(table, "topics"),
+                    overlap: seconds(reader, "overlap", 600),
+                    settle: seconds(reader, "settle", 60),
+                },
+                "composes" => PollKind::Composes { url, releases: reader.texts(table, "releases"), prefix },
+                "koji" => PollKind::Koji { url, prefix },
+                "bodhi" => PollKind::Bodhi { url, releases: reader.texts(table, "releases"), prefix },
+                _ => PollKind::Git { url, branches: reader.texts(table, "branches") },
             };
             SourceKind::Poll { every, what }
         }

@@ -1,7 +1,7 @@
 //! Frames between workers that carry machines of one cluster.
 //!
-//! Each worker switches between its own machines; what may be for a machine elsewhere comes here and goes to every other
-//! worker of the network. Nobody waits: a frame for a worker that does not read them is lost, as on any Ethernet, and
+//! Each worker switches between its own machines; what may be for a machine elsewhere comes here and goes to the worker
+//! that a frame from that machine's address came from last, or to every other worker of the network if none has. Nobody waits: a frame for a worker that does not read them is lost, as on any Ethernet, and
 //! counted.
 
 use assay_engine::ids::ConnectionId;
@@ -18,12 +18,37 @@ const QUEUE: usize = 512;
 const MOST_NETWORKS: usize = 1000;
 const LONGEST_NAME: usize = 200;
 
+/// Addresses of machines that one network may know.
+const MOST_ADDRESSES: usize = 4096;
+
 type Network = (ClusterId, String);
+type Address = [u8; 6];
+
+/// The workers of a network, and which machines are behind which of them.
+#[derive(Debug, Default)]
+struct Plugs {
+    workers: BTreeMap<ConnectionId, Plug>,
+    behind: HashMap<Address, ConnectionId>,
+}
+
+impl Plugs {
+    /// Takes note of where a frame comes from; the worker that it is for, if that is known.
+    fn learn(&mut self, from: ConnectionId, frame: &[u8]) -> Option<ConnectionId> {
+        let (to, rest) = frame.split_first_chunk::<6>()?;
+        let (source, _) = rest.split_first_chunk::<6>()?;
+        // The lowest bit of the first byte says that it is for many.
+        let is_one = |address: &Address| address[0] & 1 == 0;
+        if is_one(source) && (self.behind.contains_key(source) || self.behind.len() < MOST_ADDRESSES) {
+            self.behind.insert(*source, from);
+        }
+        self.behind.get(to).copied().filter(|_| is_one(to))
+    }
+}
 
 /// All networks that go through this server.
 #[derive(Debug, Default)]
 pub(crate) struct Relay {
-    networks: Mutex<HashMap<Network, BTreeMap<ConnectionId, Plug>>>,
+    networks: Mutex<HashMap<Network, Plugs>>,
     lost: AtomicU64,
 }
 
@@ -35,7 +60,7 @@ struct Plug {
 }
 
 impl Relay {
-    fn networks(&self) -> MutexGuard<'_, HashMap<Network, BTreeMap<ConnectionId, Plug>>> {
+    fn networks(&self) -> MutexGuard<'_, HashMap<Network, Plugs>> {
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,7 +96,7 @@ impl Line {
         self.unplug(channel);
         let network = (cluster, network);
         let plug = Plug { channel, frames: self.frames.clone() };
-        self.relay.networks().entry(network.clone()).or_default().insert(self.id, plug);
+        self.relay.networks().entry(network.clone()).or_default().workers.insert(self.id, plug);
         self.channels.insert(channel, network);
         Ok(())
     }
@@ -81,8 +106,9 @@ impl Line {
         let Some(network) = self.channels.remove(&channel) else { return };
         let mut networks = self.relay.networks();
         if let Some(plugs) = networks.get_mut(&network) {
-            plugs.remove(&self.id);
-            if plugs.is_empty() {
+            plugs.workers.remove(&self.id);
+            plugs.behind.retain(|_, id| *id != self.id);
+            if plugs.workers.is_empty() {
                 networks.remove(&network);
             }
         }
@@ -91,10 +117,12 @@ impl Line {
     /// A frame from the worker goes to the others. One for a channel that has just been unplugged is dropped.
     pub(super) fn carry(&self, channel: u32, frame: &[u8]) {
         let Some(network) = self.channels.get(&channel) else { return };
-        let networks = self.relay.networks();
-        let plugs = networks.get(network).into_iter().flatten();
-        let others: Vec<Plug> =
-            plugs.filter(|(id, _)| **id != self.id).map(|(_, plug)| plug.clone()).collect();
+        let mut networks = self.relay.networks();
+        let Some(plugs) = networks.get_mut(network) else { return };
+        let only = plugs.learn(self.id, frame);
+        let meant = |id: &ConnectionId| *id != self.id && only.is_none_or(|only| only == *id);
+        let others = plugs.workers.iter().filter(|(id, _)| meant(id));
+        let others: Vec<Plug> = others.map(|(_, plug)| plug.clone()).collect();
         drop(networks);
         for plug in others {
             let message = [&plug.channel.to_be_bytes(), frame].concat();
@@ -148,5 +176,33 @@ mod tests {
         assert!(to_two.try_recv().is_err());
         drop((one, two, other));
         assert!(relay.networks().is_empty());
+    }
+
+    #[test]
+    fn a_frame_goes_to_the_worker_that_has_the_machine() {
+        let relay = Arc::new(Relay::default());
+        let cluster = assay_engine::ids::JobId(7);
+        let mut lines: Vec<_> = (1..4).map(|id| Line::new(relay.clone(), ConnectionId(id))).collect();
+        for (line, _) in &mut lines {
+            line.plug(cluster, "fixed".into(), 1).expect("a plug");
+        }
+        let frame = |to: u8, from: u8| [[2, 0, 0, 0, 0, to], [2, 0, 0, 0, 0, from]].concat();
+        let mut send = |from: usize, frame: &[u8]| -> Vec<usize> {
+            lines[from].0.carry(1, frame);
+            let got =
+                lines.iter_mut().enumerate().filter_map(|(at, (_, inbox))| inbox.try_recv().ok().map(|_| at));
+            got.collect()
+        };
+        assert_eq!(send(0, &frame(9, 10)), [1, 2], "nobody knows where 9 is");
+        assert_eq!(send(1, &frame(10, 9)), [0]);
+        assert_eq!(send(0, &frame(9, 10)), [1]);
+        assert_eq!(send(0, &[&[255; 6][..], &[2, 0, 0, 0, 0, 10]].concat()), [1, 2], "for all");
+        assert_eq!(send(2, &frame(0, 9)), [0, 1], "9 has moved");
+        assert_eq!(send(0, &frame(9, 10)), [2]);
+        assert_eq!(send(0, b"short"), [1, 2]);
+        drop(lines.remove(2));
+        let (from, to) = lines.split_at_mut(1);
+        from[0].0.carry(1, &frame(9, 10));
+        assert!(to[0].1.try_recv().is_ok(), "it is looked for again");
     }
 }

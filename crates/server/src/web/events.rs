@@ -23,12 +23,12 @@ fn moment(text: &str, now: Timestamp) -> Moment {
 }
 
 struct EventRow {
-    event: wire::Event,
+    event: wire::OutsideEvent,
     at: Moment,
 }
 
 struct SourceRow {
-    source: wire::Source,
+    source: wire::EventSource,
     last: Option<Moment>,
 }
 
@@ -84,7 +84,7 @@ async fn build(app: &App, query: ListQuery) -> Result<EventsPage, Fault> {
 #[template(path = "event.html")]
 struct EventPage {
     frame: Frame,
-    event: wire::Event,
+    event: wire::OutsideEvent,
     at: Moment,
     headers: String,
     body: String,

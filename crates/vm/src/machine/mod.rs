@@ -39,7 +39,7 @@ pub struct MachineOptions {
     /// Directories of the host that QEMU shall find empty, such as those with tokens and keys; not one that
     /// holds the machine's images. Works in namespaces only; what does not exist is passed over.
     pub hide: Vec<Utf8PathBuf>,
-    /// Leave what the guest wrote to its disk where it is, as [`crate::DISK`] in the machine's directory.
+    /// Leave what the guest wrote to its disk where it is, as [`crate::disk_file`] in the machine's directory.
     pub keep_disks: bool,
     /// The networks of the job's cluster by name; the machine is alone in one that is not here.
     pub networks: BTreeMap<String, Switch>,

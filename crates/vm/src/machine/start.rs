@@ -1,5 +1,6 @@
 //! From a spec to a machine that runs.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -41,21 +42,29 @@ pub(super) async fn start(
     let unusable = |e| MachineError::io(format!("the machine's directory {dir} cannot be used"), e);
     fs_err::create_dir_all(dir).map_err(unusable)?;
     let dir = dir.canonicalize_utf8().map_err(unusable)?;
-    let overlay = async {
-        match &spec.hdd {
-            Some(image) => disk::overlay(&options.qemu_img, image, &dir).await.map(Some),
-            None => Ok(None),
+    let disks = async {
+        let mut made = BTreeMap::new();
+        for (number, disk) in &spec.disks {
+            made.insert(*number, disk::create(&options.qemu_img, *number, disk, &dir).await?);
         }
+        Ok::<_, MachineError>(made)
     };
+    let vars = spec.firmware.as_ref().map(|_| dir.join(disk::VARS));
+    if let (Some(firmware), Some(vars)) = (&spec.firmware, &vars) {
+        // Written anew: the host's may be there to be read only.
+        let content = fs_err::read(&firmware.vars).map_err(unusable)?;
+        fs_err::write(vars, content).map_err(unusable)?;
+    }
     let probe = accel::choose(&qemu, spec.no_kvm, options.cache_dir.as_deref());
-    let (accelerator, overlay) = tokio::join!(probe, overlay);
-    let overlay = overlay?;
+    let (accelerator, disks) = tokio::join!(probe, disks);
+    let disks = disks?;
     let mut files = Files([QMP_SOCKET, VNC_SOCKET, SERIAL_SOCKET].map(|name| dir.join(name)).to_vec());
     if !options.keep_disks {
-        files.0.extend(overlay.clone());
+        files.0.extend(disks.values().cloned());
+        files.0.extend(vars.clone());
     }
     files.0.extend(spec.cluster_cards().map(|(card, _)| dir.join(network_socket(card))));
-    let layout = Layout { accelerator: accelerator.accelerator, overlay, number: options.number };
+    let layout = Layout { accelerator: accelerator.accelerator, disks, vars, number: options.number };
     let plan = Plan { spec, arguments: spec.arguments(&layout), qemu, dir, accelerator, options };
     let isolation = Host::this().best();
     let mut booted = plan.boot(&isolation).await;

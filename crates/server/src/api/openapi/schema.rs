@@ -178,7 +178,7 @@ fn read(source: &str, all: &mut Map<String, Value>) {
         } else if let Some(name) = line.strip_prefix("pub enum ").and_then(|rest| rest.strip_suffix(" {")) {
             let mut schema = json!({"type": "object"});
             above.describe(&mut schema);
-            all.insert(name.to_owned(), schema);
+            all.entry(name.to_owned()).or_insert(schema);
         }
         above = Above::default();
     }

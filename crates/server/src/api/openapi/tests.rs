@@ -44,6 +44,7 @@ fn there_is() -> Routes {
     let mut all = routes("/api/assay/v1", &api::router());
     all.extend(routes("/api/v1", &api::openqa::router()));
     all.extend(routes("", &api::openqa::files::router()));
+    all.extend(routes("", &crate::events::api::hooks()));
     for path in ["/healthz", "/metrics"] {
         all.insert(path.to_owned(), BTreeSet::from(["GET".to_owned()]));
     }

@@ -101,7 +101,8 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
     recorder.environment(facts);
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
     let settings = setup.settings.clone();
-    let disks = setup.spec.hdd.iter().map(|_| (1, dir.0.join(assay_vm::DISK))).collect();
+    let disks =
+        setup.spec.disks.keys().map(|number| (*number, dir.0.join(assay_vm::disk_file(*number)))).collect();
     let report = drive(attempt, setup, machine, recorder).await;
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     assets::publish(attempt, &settings, &disks, &dir.0, report).await

@@ -1,0 +1,114 @@
+//! Branches of a git repository: where each stands.
+
+use super::poll::{Polled, Poller};
+use super::{Incoming, Received, incoming};
+use assay_engine::ids::Timestamp;
+use async_trait::async_trait;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::process::Command;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks with `git ls-remote`.
+#[derive(Debug)]
+pub struct Git {
+    url: String,
+    branches: Vec<String>,
+}
+
+impl Git {
+    /// Of an address that git understands; all branches if none is named.
+    pub fn new(url: &str, branches: &[String]) -> Result<Self, String> {
+        if url.starts_with('-') || url.starts_with("ext::") || url.is_empty() {
+            return Err(format!("{url:?} is no address of a repository"));
+        }
+        Ok(Self { url: url.to_owned(), branches: branches.to_vec() })
+    }
+
+    async fn branches(&self) -> Result<BTreeMap<String, String>, String> {
+        let mut command = Command::new("git");
+        command
+            .args(["ls-remote", "--heads", "--", &self.url])
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .kill_on_drop(true);
+        let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+        let ended = ended.map_err(|_| format!("git does not answer within {} s", PATIENCE.as_secs()))?;
+        let ended = ended.map_err(|error| format!("git cannot be started: {error}"))?;
+        if !ended.status.success() {
+            return Err(format!("git ls-remote: {}", String::from_utf8_lossy(&ended.stderr).trim()));
+        }
+        Ok(read(&String::from_utf8_lossy(&ended.stdout), &self.branches))
+    }
+}
+
+/// The commits of branches.
+pub fn read(text: &str, wanted: &[String]) -> BTreeMap<String, String> {
+    let line = |line: &str| {
+        let (commit, name) = line.split_once('\t')?;
+        let branch = name.strip_prefix("refs/heads/")?;
+        let good = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let wanted = wanted.is_empty() || wanted.iter().any(|one| one == branch);
+        (good && wanted).then(|| (branch.to_owned(), commit.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[async_trait]
+impl Poller for Git {
+    async fn poll(&self, cursors: &BTreeMap<String, String>, _now: Timestamp) -> Result<Polled, String> {
+        const FIRST: &str = "first look";
+        let branches = self.branches().await?;
+        let mut received = Received::default();
+        let first = !cursors.contains_key(FIRST);
+        for (branch, commit) in &branches {
+            let name = format!("branch/{branch}");
+            let before = cursors.get(&name);
+            if before == Some(commit) {
+                continue;
+            }
+            received.cursors.push((name, Some(commit.clone())));
+            // What was there before anybody listened is no news.
+            if !first {
+                received.messages.push(moved(&self.url, branch, before, commit));
+            }
+        }
+        let gone = cursors
+            .keys()
+            .filter(|name| name.strip_prefix("branch/").is_some_and(|branch| !branches.contains_key(branch)));
+        received.cursors.extend(gone.map(|name| (name.clone(), None)));
+        if first {
+            received.cursors.push((FIRST.to_owned(), Some("done".to_owned())));
+        }
+        Ok(Polled { received, more: false })
+    }
+}
+
+fn moved(url: &str, branch: &str, before: Option<&String>, commit: &str) -> Incoming {
+    let body = json!({"repository": url, "branch": branch, "old": before, "new": commit});
+    // A branch that comes back to a commit has moved again.
+    let key = format!("{branch}/{}/{commit}", before.map_or("", String::as_str));
+    incoming(
+        (&key, "git.branch.moved"),
+        json!({"polled": true}),
+        body.to_string().as_bytes(),
+        usize::MAX,
+        None,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_git() {
+        let commit = "a".repeat(40);
+        let text =
+            format!("{commit}\trefs/heads/main\n{commit}\trefs/heads/f/x\nnonsense\nab\trefs/heads/y\n");
+        assert_eq!(read(&text, &[]).into_keys().collect::<Vec<_>>(), ["f/x", "main"]);
+        assert_eq!(read(&text, &["main".to_owned()]).len(), 1);
+        assert!(Git::new("--upload-pack=x", &[]).is_err());
+    }
+}
