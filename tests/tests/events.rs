@@ -251,7 +251,7 @@ async fn the_shipped_rules_do_what_they_say() {
         "rules:\n  - {name: a, when: {topic: a.b, body.x: 1, all: [{body.x: 2}]}, run: {job: {TEST: t}}}\n",
     )
     .unwrap();
-    let found = place.run(&["rule", "check", never.as_str()]).await.expect(1).stdout;
+    let found = place.run(&["rule", "check", never.as_str()]).await.expect(1).stdout.clone();
     assert!(
         found.contains("never.yaml:2: rule a: it can never match: body.x cannot be \"1\" and \"2\""),
         "{found}"
@@ -320,9 +320,8 @@ async fn hooks_composes_and_updates() {
     fs::write(metadata.join("images.json"), images.to_string()).unwrap();
 
     let schedule = async |more: &[&str]| -> Value {
-        let ended =
-            place.run(&[&["compose", "schedule", &location, "--json"], more].concat()).await.expect(0);
-        serde_json::from_str::<Value>(&ended.stdout).unwrap()["posts"].clone()
+        let ended = place.run(&[&["compose", "schedule", &location, "--json"], more].concat()).await;
+        ended.expect(0).json()["posts"].clone()
     };
     let dry = schedule(&["--dry-run"]).await;
     let flavors: Vec<&str> =

@@ -42,7 +42,7 @@ impl Pieces {
     pub async fn next(&mut self) -> Option<Result<Bytes, NoAnswer>> {
         loop {
             let frame = self.0.frame().await?;
-            match frame.map(|frame| frame.into_data()) {
+            match frame.map(hyper::body::Frame::into_data) {
                 Ok(Ok(data)) => return Some(Ok(data)),
                 Ok(Err(_)) => {} // trailers
                 Err(error) => return Some(Err(NoAnswer { why: chain(&error), sent: true })),

@@ -40,6 +40,9 @@ pub struct Image {
     pub arch: String,
 }
 
+/// Values that are too long break what reads them.
+const BUILDS_TOGETHER: usize = 20;
+
 impl Image {
     /// `Silverblue-dvd_ostree-iso`: dashes within a part become underscores.
     pub fn flavor(&self) -> String {
@@ -330,9 +333,7 @@ impl Schedule {
         ] {
             base.insert(key.to_owned(), value.to_owned());
         }
-        // Values that are too long break what reads them.
-        const CHUNK: usize = 20;
-        for (number, chunk) in builds.chunks(CHUNK).enumerate() {
+        for (number, chunk) in builds.chunks(BUILDS_TOGETHER).enumerate() {
             base.insert(format!("ADVISORY_NVRS_{}", number + 1), chunk.join(" "));
         }
         base.entry("DISTRI".to_owned()).or_insert_with(|| "fedora".to_owned());

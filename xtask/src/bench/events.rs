@@ -51,12 +51,12 @@ impl Options {
                 "--check" => options.check = true,
                 "--assay" => options.assay = Some(value()?.into()),
                 "--undisturbed" => {
-                    options.undisturbed = value()?.parse().context("--undisturbed takes a number")?
+                    options.undisturbed = value()?.parse().context("--undisturbed takes a number")?;
                 }
                 "--events" => options.events = value()?.parse().context("--events takes a number")?,
                 "--kills" => options.kills = value()?.parse().context("--kills takes a number")?,
                 "--broker-kills" => {
-                    options.broker_kills = value()?.parse().context("--broker-kills takes a number")?
+                    options.broker_kills = value()?.parse().context("--broker-kills takes a number")?;
                 }
                 _ => bail!("unknown option {word}; see `cargo xtask help`"),
             }
@@ -193,7 +193,7 @@ fn publish(broker: &Broker, count: usize, confirmed: &Utf8Path) -> Result<Child>
 }
 
 fn lines(file: &Utf8Path) -> usize {
-    fs_err::read(file).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
+    fs_err::read_to_string(file).map_or(0, |text| text.lines().count())
 }
 
 /// Waits until `is_so`, and says what else.
@@ -276,7 +276,10 @@ fn proof(product: &Product, broker: &Broker, options: &Options) -> Result<String
     let text = format!(
         "{wanted} events confirmed, {kills} kills of the server, {crashes} of the broker: {lost} lost, {doubled} done twice, {foreign} from nowhere"
     );
-    if lost + doubled + foreign > 0 { bail!(text) } else { Ok(text) }
+    if lost + doubled + foreign > 0 {
+        bail!(text);
+    }
+    Ok(text)
 }
 
 /// Measures and prints; an error if an event was lost or doubled, and with `--check` if the rate is not reached.

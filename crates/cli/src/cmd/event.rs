@@ -70,7 +70,7 @@ impl Event {
                 let mut query = format!("?limit={limit}");
                 for (key, value) in [("source", source), ("state", state), ("q", find), ("before", before)] {
                     if let Some(value) = value {
-                        query.push_str(&format!("&{key}={}", escaped(&value)));
+                        query.extend(["&", key, "=", &escaped(&value)]);
                     }
                 }
                 let list: OutsideEvents = client.get(&format!("{API}{query}"))?;
@@ -89,9 +89,9 @@ impl Event {
                 println!("{}", ui::table(&["id", "received", "source", "topic", "state", "led to"], rows));
                 Ok(Code::Ok)
             }
-            Self::Show { id } => show(common, client.get(&format!("{API}/{id}"))?),
+            Self::Show { id } => Ok(show(common, client.get(&format!("{API}/{id}"))?)),
             Self::Replay { id, force } => {
-                show(common, client.post(&format!("{API}/{id}/replay"), &Replay { force })?)
+                Ok(show(common, client.post(&format!("{API}/{id}/replay"), &Replay { force })?))
             }
             Self::Sources => {
                 let all: EventSources = client.get("/api/assay/v1/sources")?;
@@ -124,10 +124,10 @@ impl Event {
     }
 }
 
-fn show(common: &Common, event: Shown) -> Result<Code, CliError> {
+fn show(common: &Common, event: Shown) -> Code {
     if common.json {
         ui::print_json(&event);
-        return Ok(Code::Ok);
+        return Code::Ok;
     }
     println!("event {} of {}: {}", event.id, event.source, event.topic);
     println!("key {}, received {}, {}", event.key, event.received, event.state);
@@ -145,7 +145,7 @@ fn show(common: &Common, event: Shown) -> Result<Code, CliError> {
     }
     let body = event.body.unwrap_or_default();
     println!("{}", serde_json::to_string_pretty(&body).unwrap_or_default());
-    Ok(Code::Ok)
+    Code::Ok
 }
 
 fn line(effect: &RuleEffect) -> String {

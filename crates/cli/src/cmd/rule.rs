@@ -55,7 +55,9 @@ impl Rule {
                 if common.json {
                     ui::print_json(&reload);
                 } else {
-                    reload.findings.iter().for_each(|finding| println!("{finding}"));
+                    for finding in &reload.findings {
+                        println!("{finding}");
+                    }
                     println!(
                         "{}",
                         if reload.in_force { "in force" } else { "not taken; those before stay in force" }
@@ -195,7 +197,9 @@ fn check_rules(common: &Common, path: &Utf8Path, topics: &[String]) -> Result<Co
     if common.json {
         ui::print_json(&json!({"rules": count, "findings": findings}));
     } else {
-        findings.iter().for_each(|finding| println!("{finding}"));
+        for finding in &findings {
+            println!("{finding}");
+        }
         println!("{count} rules, {} findings", findings.len());
     }
     Ok(match (unusable, findings.is_empty()) {
@@ -222,6 +226,8 @@ fn list(common: &Common) -> Result<Code, CliError> {
         ]
     });
     println!("{}", ui::table(&["rule", "runs", "effects", "last", "place"], rows));
-    rules.findings.iter().for_each(|finding| println!("{finding}"));
+    for finding in &rules.findings {
+        println!("{finding}");
+    }
     Ok(Code::Ok)
 }

@@ -78,7 +78,7 @@ impl Compose {
             Self::Schedule { location, choice } => {
                 let Choice { force, flavors, arches, dry_run } = choice;
                 let asked = ScheduleCompose { location, flavors, arches, force, dry_run };
-                show(common, client.post("/api/assay/v1/schedule/compose", &asked)?)
+                Ok(show(common, client.post("/api/assay/v1/schedule/compose", &asked)?))
             }
             Self::Releases => {
                 let releases: Vec<ReleaseLife> = client.get("/api/assay/v1/schedule/releases")?;
@@ -101,15 +101,15 @@ impl Update {
         let Choice { force, flavors, arches, dry_run } = choice;
         let groups = (critpath || !groups.is_empty()).then_some(groups);
         let asked = ScheduleUpdate { id, release, builds, groups, flavors, arches, force, dry_run };
-        show(common, Client::new(common)?.post("/api/assay/v1/schedule/update", &asked)?)
+        Ok(show(common, Client::new(common)?.post("/api/assay/v1/schedule/update", &asked)?))
     }
 }
 
-fn show(common: &Common, scheduled: Scheduled) -> Result<Code, CliError> {
+fn show(common: &Common, scheduled: Scheduled) -> Code {
     let code = if scheduled.posts.is_empty() { Code::Negative } else { Code::Ok };
     if common.json {
         ui::print_json(&scheduled);
-        return Ok(code);
+        return code;
     }
     println!("{}: {} posts", scheduled.item, scheduled.posts.len());
     let rows = scheduled.posts.into_iter().map(|post| {
@@ -127,5 +127,5 @@ fn show(common: &Common, scheduled: Scheduled) -> Result<Code, CliError> {
         ]
     });
     println!("{}", ui::table(&["flavor", "arch", "build", "state", "jobs", "why"], rows));
-    Ok(code)
+    code
 }

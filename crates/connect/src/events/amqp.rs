@@ -199,7 +199,11 @@ impl Amqp {
                 headers.entry(name).or_insert_with(|| value.as_str().into());
             }
         }
-        let message_id = properties.message_id().as_ref().map(|id| id.as_str()).filter(|id| !id.is_empty());
+        let message_id = properties
+            .message_id()
+            .as_ref()
+            .map(lapin::types::ShortString::as_str)
+            .filter(|id| !id.is_empty());
         read(delivery.routing_key.as_str(), message_id, headers, &delivery.data, self.options.max_body)
     }
 }

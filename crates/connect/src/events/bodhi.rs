@@ -60,8 +60,10 @@ impl Poller for Bodhi {
         let since = known.unwrap_or(now).min(now) - OVERLAP;
         let since = jiff::Timestamp::from_second(since).map_err(|error| error.to_string())?;
         let since = since.strftime("%Y-%m-%d %H:%M:%S").to_string();
-        let releases: String =
-            self.releases.iter().map(|release| format!("&releases={}", escaped(release))).collect();
+        let mut releases = String::new();
+        for release in &self.releases {
+            releases.extend(["&releases=", &escaped(release)]);
+        }
         let mut received = Received::default();
         let mut page = 1;
         loop {

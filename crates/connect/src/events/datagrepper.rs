@@ -56,7 +56,10 @@ impl Poller for Datagrepper {
         let end = now - self.settle.as_secs() as i64;
         let since = cursors.get(CURSOR).and_then(|text| text.parse::<i64>().ok());
         let start = since.unwrap_or(end - FIRST_LOOK).min(end) - self.overlap.as_secs() as i64;
-        let topics: String = self.topics.iter().map(|topic| format!("&topic={}", escaped(topic))).collect();
+        let mut topics = String::new();
+        for topic in &self.topics {
+            topics.extend(["&topic=", &escaped(topic)]);
+        }
         let mut received = Received::default();
         let mut page = 1;
         loop {

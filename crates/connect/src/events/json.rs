@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The longest document: a compose's images are some megabytes.
 const LONGEST: usize = 64 << 20;
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why there is no document.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ const CURSOR: &str = "completed";
 const OVERLAP: i64 = 600;
 const ROWS: u64 = 1_000;
 const LONGEST: usize = 32 << 20;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Values in each other.
 const DEEP: usize = 50;
 
@@ -68,20 +68,24 @@ fn write(value: &Value, text: &mut String) {
     match value {
         Value::Null => text.push_str("<nil/>"),
         Value::Bool(flag) => {
-            text.push_str(if *flag { "<boolean>1</boolean>" } else { "<boolean>0</boolean>" })
+            text.push_str(if *flag { "<boolean>1</boolean>" } else { "<boolean>0</boolean>" });
         }
-        Value::Number(number) if number.is_f64() => text.push_str(&format!("<double>{number}</double>")),
-        Value::Number(number) => text.push_str(&format!("<i8>{number}</i8>")),
-        Value::String(plain) => text.push_str(&format!("<string>{}</string>", escaped(plain))),
+        Value::Number(number) if number.is_f64() => {
+            text.extend(["<double>", &number.to_string(), "</double>"]);
+        }
+        Value::Number(number) => text.extend(["<i8>", &number.to_string(), "</i8>"]),
+        Value::String(plain) => text.extend(["<string>", &escaped(plain), "</string>"]),
         Value::Array(values) => {
             text.push_str("<array><data>");
-            values.iter().for_each(|value| write(value, text));
+            for value in values {
+                write(value, text);
+            }
             text.push_str("</data></array>");
         }
         Value::Object(members) => {
             text.push_str("<struct>");
             for (name, value) in members {
-                text.push_str(&format!("<member><name>{}</name>", escaped(name)));
+                text.extend(["<member><name>", &escaped(name), "</name>"]);
                 write(value, text);
                 text.push_str("</member>");
             }

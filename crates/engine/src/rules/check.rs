@@ -125,7 +125,7 @@ fn contradiction(way: &[Literal<'_>], heard: Option<&[TopicPattern]>) -> Option<
             // Of several values each test may be passed by another one.
             Literal::Field(_, true, ..) => {}
             Literal::Field(expr, false, test, wanted) => {
-                fields.entry(expr).or_default().push((test, *wanted))
+                fields.entry(expr).or_default().push((test, *wanted));
             }
         }
     }
@@ -161,7 +161,9 @@ fn list(patterns: &[TopicPattern]) -> String {
 
 fn of_field(expr: &str, tests: &[(&Test, bool)]) -> Option<String> {
     let mut flat = Vec::new();
-    tests.iter().for_each(|(test, wanted)| flatten(test, *wanted, &mut flat));
+    for (test, wanted) in tests {
+        flatten(test, *wanted, &mut flat);
+    }
     let absent = flat.iter().any(|(test, wanted)| matches!(test, Test::Exists(there) if there != wanted));
     let needs = flat.iter().find(|(test, wanted)| {
         *wanted && !matches!(test, Test::Exists(false)) || matches!(test, Test::Exists(false)) && !wanted

@@ -326,7 +326,7 @@ impl Target<'_> {
                 key.extend([item.kind.clone(), item.id.clone(), item.revision.clone()]);
             }
             (Some(item), Once::Event) => {
-                key.extend([item.kind.clone(), item.id.clone(), self.message.key().to_owned()])
+                key.extend([item.kind.clone(), item.id.clone(), self.message.key().to_owned()]);
             }
             (None, _) => key.push(self.message.key().to_owned()),
         }

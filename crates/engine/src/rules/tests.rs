@@ -286,6 +286,6 @@ proptest! {
         });
         let rules = set(vec![rule(Cond::All(conds.collect()), &[("TEST", "t")])]);
         let met = !plan(&rules, &message("t", json!(body))).matched.is_empty();
-        prop_assert!(!(met && !check::check(&rules, None).is_empty()));
+        prop_assert!(!met || check::check(&rules, None).is_empty());
     }
 }

@@ -178,7 +178,6 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         outside: crate::events::Hub::new(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
-        outside: crate::events::Hub::new(),
         events: broadcast::Sender::new(64),
         clock: Arc::new(SystemClock),
         shutdown: CancellationToken::new(),

@@ -78,7 +78,7 @@ async fn released(changes: &mut tokio::sync::broadcast::Receiver<assay_proto::ap
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 enum Next {

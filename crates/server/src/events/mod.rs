@@ -118,7 +118,7 @@ impl EventSettings {
                 }
                 SourceKind::Timer { topic, .. } => all.push(TopicPattern::new(topic)),
                 SourceKind::Webhook(hook) if hook.topic_header.is_none() => {
-                    all.push(TopicPattern::new(&hook.topic))
+                    all.push(TopicPattern::new(&hook.topic));
                 }
                 SourceKind::Webhook(hook) => all.push(TopicPattern::new(format!("{}.*", hook.topic))),
                 SourceKind::Jobs => all.push(TopicPattern::new("assay.job.done")),

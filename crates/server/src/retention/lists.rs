@@ -54,7 +54,8 @@ impl App {
         let Some(steps) = streams.get(Stream::Steps.file_name()) else { return Ok(()) };
         let named = self.named(*steps).await?;
         for (list, hashes) in [(SCREENS, named.screens), (FILES, named.files)] {
-            let text: String = hashes.iter().map(|hash| format!("{hash}\n")).collect();
+            let lines: Vec<String> = hashes.iter().map(ToString::to_string).chain([String::new()]).collect();
+            let text = if lines.len() > 1 { lines.join("\n") } else { String::new() };
             let blob = self.blobs.put(text.into_bytes(), None).await?;
             streams.insert(list.to_owned(), blob);
         }

@@ -283,9 +283,9 @@ impl Rules {
     fn important(&self, group: GroupId, job: &JobSummary) -> Option<String> {
         let name = (job.version.clone().unwrap_or_default(), job.build.clone()?);
         let tags = self.tags.on(group, &name).into_iter();
-        tags.filter(|tag| tag == "important" || tag.starts_with("important: ")).find_map(|tag| {
-            Some(tag.strip_prefix("important: ").map_or_else(|| "build tagged".to_owned(), str::to_owned))
-        })
+        let mut important = tags.filter(|tag| tag == "important" || tag.starts_with("important: "));
+        let tag = important.next()?;
+        Some(tag.strip_prefix("important: ").map_or_else(|| "build tagged".to_owned(), str::to_owned))
     }
 
     /// What the group says, else its parent group, else openQA's usual ages. Screenshots go with the results unless

@@ -69,7 +69,9 @@ impl World {
     fn days_pass(&self, days: i64) {
         self.server.clock.advance(days * DAY);
         // The blobs are as old as the clock says.
-        let old = SystemTime::now() - Duration::from_hours(72);
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(now.tv_sec.unsigned_abs())
+            - Duration::from_hours(72);
         for shelf in fs_err::read_dir(self.server.dir.join("blobs")).unwrap() {
             for file in fs_err::read_dir(shelf.unwrap().path()).unwrap() {
                 fs_err::File::options()
