@@ -81,7 +81,7 @@ pub struct Started {
 
 impl Started {
     pub(crate) fn new(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // To find out why a test fails now and then: everything that is said is kept there.
         let logs = std::env::var("ASSAY_TEST_LOGS").ok();
         if logs.is_some() {

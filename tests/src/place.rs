@@ -6,6 +6,7 @@ use crate::suite::Suite;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use rustix::process::Signal;
+use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -49,6 +50,7 @@ impl Place {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
+            .stdin(Stdio::null())
             .current_dir(self.path())
             .env("HOME", self.join("home"))
             .env("XDG_RUNTIME_DIR", self.run_dir());

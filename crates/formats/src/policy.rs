@@ -3,7 +3,7 @@
 
 use crate::diagnostic::{Diagnostic, Place, Sink};
 use crate::read::{Fields, Reader, one_or_more};
-use crate::yaml::{self, Dialect, Kind, Node, Rules};
+use crate::yaml::{self, Dialect, Kind, Node, Rules, Scalar};
 use assay_engine::decision::{PassingRule, Policies, Policy, Rule, SubjectType, TemplateRule};
 use assay_engine::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -274,7 +274,10 @@ fn subject_type(reader: &mut Reader<'_, '_>, node: &Node) -> Option<SubjectType>
             let mut pairs = BTreeMap::new();
             for entry in query_fields.rest() {
                 let values = one_or_more(&entry.value).into_iter();
-                let values = values.filter_map(|node| reader.text(node, &entry.key.text));
+                let values = values.filter_map(|node| match node.scalar(reader.dialect) {
+                    Some(Scalar::Null) => Some(""),
+                    _ => reader.text(node, &entry.key.text),
+                });
                 // Greenwave writes `koji_build,brew-build`, and `{item}` or an empty value for the item.
                 let values = values.flat_map(|text| text.split(',')).map(|text| match text.trim() {
                     "" | "{subject_id}" => "{item}".to_owned(),

@@ -61,7 +61,7 @@ pub(crate) struct List {
     limit: u32,
     /// Further conditions on the data.
     #[arg(value_name = "KEY=VALUE")]
-    data: Vec<String>,
+    pairs: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -84,7 +84,7 @@ pub(crate) struct Post {
     ref_url: Option<String>,
     /// More about it: scenario=…, arch=…
     #[arg(value_name = "KEY=VALUE")]
-    data: Vec<String>,
+    pairs: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -111,7 +111,7 @@ pub(crate) struct Import {
     skipped: Option<String>,
     /// More about all of them: scenario=…, arch=…
     #[arg(value_name = "KEY=VALUE")]
-    data: Vec<String>,
+    pairs: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -158,7 +158,7 @@ impl List {
         if let Some(testcase) = &self.testcase {
             add(if testcase.contains('*') { "testcases:like" } else { "testcases" }, testcase);
         }
-        for text in &self.data {
+        for text in &self.pairs {
             let (key, value) = pair(text)?;
             add(key, value);
         }
@@ -197,7 +197,7 @@ impl List {
 impl Post {
     fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
         let mut data = Map::new();
-        for text in &self.data {
+        for text in &self.pairs {
             let (key, value) = pair(text)?;
             data.insert(key.to_owned(), json!(value));
         }
@@ -293,7 +293,7 @@ impl Import {
     }
 
     fn body(&self, mut data: Map<String, Value>, mut body: Value) -> Result<Value, CliError> {
-        for text in &self.data {
+        for text in &self.pairs {
             let (key, value) = pair(text)?;
             data.insert(key.to_owned(), json!(value));
         }

@@ -352,7 +352,8 @@ impl Simulation {
             skip_parents: bit(2),
             skip_children: bit(3),
             skip_ok_result_children: bit(4),
-            copy_only: bit(5) && bit(3),
+            // Copies that join the parents of the first would make clusters too large for all workers.
+            copy_only: bit(5) && bit(3) && !bit(2),
             ..RestartOptions::default()
         };
         let request = RestartRequest { jobs: vec![job], options, by: "x".to_owned(), plan_only: true };
