@@ -37,6 +37,13 @@ impl ServerFile {
     }
 }
 
+/// Whether the server that said last where it is has ended.
+pub(crate) fn named_server_is_gone(path: &Utf8Path) -> bool {
+    let named = ServerFile::read(path).ok().flatten().and_then(|file| i32::try_from(file.pid).ok());
+    let pid = named.and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
 /// The tokens of a data directory.
 #[derive(Clone)]
 pub(crate) struct Tokens {

@@ -61,7 +61,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, put};
 use axum::serve::ListenerExt;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use catalog::Library;
 use datadir::DataDir;
 use people::People;
@@ -245,9 +245,23 @@ impl ServerError {
     }
 }
 
+/// Opens the data directory. A child of a killed server that is between fork and exec holds the lock for a moment more;
+/// that is waited for.
+async fn open_data(path: &Utf8Path) -> Result<DataDir, ServerError> {
+    for _ in 0..100 {
+        match DataDir::open(path) {
+            Err(ServerError::InUse { .. }) if datadir::named_server_is_gone(path) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
+    DataDir::open(path)
+}
+
 /// Serves until `shutdown`.
 pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<(), ServerError> {
-    let data = DataDir::open(&config.data)?;
+    let data = open_data(&config.data).await?;
     let tokens = data.tokens()?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().map_err(ServerError::Serve)?;
