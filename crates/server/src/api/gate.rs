@@ -188,19 +188,26 @@ fn is_meant(
     }
 }
 
+/// The item that is to be taken out: where it is, and what change it is asked for by.
+fn unwanted(snapshot: &Snapshot, body: &[u8]) -> Result<(PipelineName, ChangeId), Fault> {
+    let wanted: api::Dequeue = read(body, r#"Send {"pipeline": "gate", "change": "1234"}."#)?;
+    let (number, patchset) = numbers(&wanted.change)?;
+    let source = source_of(snapshot, &wanted.pipeline, wanted.source)?;
+    let pipeline = PipelineName::from(wanted.pipeline);
+    let change = ChangeId { source, number };
+    is_meant(snapshot, &pipeline, &change, patchset)?;
+    Ok((pipeline, change))
+}
+
 /// `POST gate/dequeue`
 async fn dequeue(
     State(app): State<Arc<App>>,
     Query(by): Query<Who>,
     body: Bytes,
 ) -> Result<Json<api::Done>, Fault> {
-    let wanted: api::Dequeue = read(&body, r#"Send {"pipeline": "gate", "change": "1234"}."#)?;
-    let (number, patchset) = numbers(&wanted.change)?;
     let snapshot = app.gate();
-    let source = source_of(&snapshot, &wanted.pipeline, wanted.source)?;
-    let pipeline = PipelineName::from(wanted.pipeline);
-    let change = ChangeId { source, number };
-    is_meant(&snapshot, &pipeline, &change, patchset)?;
+    let (pipeline, change) = unwanted(&snapshot, &body)?;
+    let number = change.number;
     command(&app, Command::Dequeue { pipeline: pipeline.clone(), change }, by).await?;
     Ok(done(format!("{number} is no longer in pipeline {pipeline}"), None))
 }
@@ -211,13 +218,9 @@ async fn end_landing(
     Query(by): Query<Who>,
     body: Bytes,
 ) -> Result<Json<api::Done>, Fault> {
-    let wanted: api::Dequeue = read(&body, r#"Send {"pipeline": "gate", "change": "1234"}."#)?;
-    let (number, patchset) = numbers(&wanted.change)?;
     let snapshot = app.gate();
-    let source = source_of(&snapshot, &wanted.pipeline, wanted.source)?;
-    let pipeline = PipelineName::from(wanted.pipeline);
-    let change = ChangeId { source, number };
-    is_meant(&snapshot, &pipeline, &change, patchset)?;
+    let (pipeline, change) = unwanted(&snapshot, &body)?;
+    let number = change.number;
     let by = by.name();
     let data = serde_json::json!({ "pipeline": pipeline.as_str(), "change": change.to_string() });
     let command_of = Command::EndLanding { pipeline: pipeline.clone(), change: change.clone() };

@@ -80,6 +80,20 @@ fn since(text: Option<&str>, choice: &mut WaiverChoice) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// Which waivers are meant, by the words that both kinds of question have.
+fn choice_of(app: &App, text: impl Fn(&str) -> Option<String>) -> WaiverChoice {
+    WaiverChoice {
+        subject_types: text("subject_type").map(|kind| kinds(app, &kind)).unwrap_or_default(),
+        subject_identifier: text("subject_identifier"),
+        testcase: text("testcase"),
+        scenario: text("scenario"),
+        product_version: text("product_version"),
+        username: text("username"),
+        proxied_by: text("proxied_by"),
+        ..WaiverChoice::default()
+    }
+}
+
 fn kinds(app: &App, kind: &str) -> Vec<String> {
     app.results.settings().decisions.subject_type(kind).names()
 }
@@ -93,17 +107,7 @@ async fn list(
     let page = number(&pairs, "page", 1)?;
     let limit = number(&pairs, "limit", 10)?.min(MOST);
     let text = |key: &str| pairs.get(key).filter(|text| !text.is_empty()).cloned();
-    let mut choice = WaiverChoice {
-        id: None,
-        subject_types: text("subject_type").map(|kind| kinds(&app, &kind)).unwrap_or_default(),
-        subject_identifier: text("subject_identifier"),
-        testcase: text("testcase"),
-        scenario: text("scenario"),
-        product_version: text("product_version"),
-        username: text("username"),
-        proxied_by: text("proxied_by"),
-        ..WaiverChoice::default()
-    };
+    let mut choice = choice_of(&app, text);
     since(pairs.get("since").map(String::as_str), &mut choice)?;
     let filter = WaiverFilter {
         any: vec![choice],
@@ -183,16 +187,7 @@ async fn filtered(
     let mut any = Vec::new();
     for one in objects(&map, "filters")? {
         let text = |key: &str| one.get(key).and_then(Value::as_str).map(str::to_owned);
-        let mut choice = WaiverChoice {
-            subject_types: text("subject_type").map(|kind| kinds(&app, &kind)).unwrap_or_default(),
-            subject_identifier: text("subject_identifier"),
-            testcase: text("testcase"),
-            scenario: text("scenario"),
-            product_version: text("product_version"),
-            username: text("username"),
-            proxied_by: text("proxied_by"),
-            ..WaiverChoice::default()
-        };
+        let mut choice = choice_of(&app, text);
         since(one.get("since").and_then(Value::as_str), &mut choice)?;
         any.push(choice);
     }

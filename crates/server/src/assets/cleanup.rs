@@ -28,19 +28,32 @@ const PAGE: u32 = 1000;
 
 /// Cleans until the server stops.
 pub(crate) async fn watch(app: Arc<App>) {
-    let mut wait = FIRST;
+    let clean = |app: Arc<App>| async move { app.clean(false).await };
+    clean_every((FIRST, EVERY), "assets", app, clean).await;
+}
+
+/// Cleans the first time after a while, then regularly, until the server stops.
+pub(crate) async fn clean_every<F>(
+    (first, every): (Duration, Duration),
+    what: &str,
+    app: Arc<App>,
+    clean: impl Fn(Arc<App>) -> F,
+) where
+    F: Future<Output = Result<CleanupReport, StoreError>>,
+{
+    let mut wait = first;
     loop {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = app.shutdown.cancelled() => return,
         }
-        wait = EVERY;
-        match app.clean(false).await {
+        wait = every;
+        match clean(app.clone()).await {
             Ok(report) if report.verdicts.iter().any(|verdict| !verdict.keep) => {
-                tracing::info!(bytes = report.bytes, "assets were cleaned");
+                tracing::info!(what, bytes = report.bytes, "what had its time was removed");
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "assets could not be cleaned"),
+            Err(error) => tracing::error!(what, %error, "what had its time could not be removed"),
         }
     }
 }

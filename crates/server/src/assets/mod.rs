@@ -6,7 +6,7 @@
 mod cleanup;
 mod present;
 
-pub(crate) use cleanup::watch;
+pub(crate) use cleanup::{clean_every, watch};
 pub(crate) use present::asset;
 
 use crate::app::App;

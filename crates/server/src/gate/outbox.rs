@@ -296,20 +296,9 @@ mod tests {
     }
 
     async fn deliver(gerrit: &Arc<Gerrit>, staging: bool, rows: Vec<GateRow>) -> Vec<StoredReport> {
-        let dir = quick_dir();
-        let path = dir.path().join("x.db");
-        let store = assay_store::open(&format!("sqlite:{}", path.to_str().unwrap())).await.unwrap();
-        let epoch = store.acquire_leadership().await.unwrap();
-        let outbox = Outbox {
-            store: store.clone(),
-            epoch,
-            clock: Arc::new(SystemClock),
-            reviews: gerrit.clone(),
-            pauses: Pauses { first: Duration::ZERO, most: Duration::ZERO },
-            post: Post::default(),
-            staging: Arc::new(AtomicBool::new(staging)),
-            doubtful: Arc::default(),
-        };
+        let (store, outbox, _dir) = outbox(gerrit).await;
+        let epoch = outbox.epoch;
+        outbox.staging.store(staging, Ordering::Relaxed);
         let (news, end) = (Arc::new(Notify::new()), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let items: Vec<i64> = (1..=rows.len() as i64).collect();

@@ -34,21 +34,8 @@ const IDLE: Duration = Duration::from_hours(48);
 
 /// Cleans until the server stops.
 pub(crate) async fn watch(app: Arc<App>) {
-    let mut wait = FIRST;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = app.shutdown.cancelled() => return,
-        }
-        wait = EVERY;
-        match app.clean_jobs(false).await {
-            Ok(report) if report.verdicts.iter().any(|verdict| !verdict.keep) => {
-                tracing::info!(bytes = report.bytes, "old jobs were cleaned");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "old jobs could not be cleaned"),
-        }
-    }
+    let clean = |app: Arc<App>| async move { app.clean_jobs(false).await };
+    crate::assets::clean_every((FIRST, EVERY), "jobs", app, clean).await;
 }
 
 /// The part that a stream belongs to.
