@@ -1,8 +1,7 @@
 //! AMQP 0-9-1: a durable queue on RabbitMQ, as fedora-messaging publishes to it.
 
-use super::{Incoming, MessageInbox, MessageSource, NotStored, Received, incoming, key_of};
+use super::{Incoming, MessageInbox, MessageSource, NotStored, Received, incoming, key_of, sent_at};
 use crate::pace::Backoff;
-use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use camino::Utf8PathBuf;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -216,14 +215,11 @@ pub fn read(
     body: &[u8],
     most: usize,
 ) -> Incoming {
-    let sent_at = headers.get("sent-at").and_then(Value::as_str).and_then(time);
     let headers = Value::Object(headers);
-    let key = message_id.map_or_else(|| key_of(topic, &headers, body), str::to_owned);
+    let sent_at = sent_at(&headers);
+    let id = message_id.filter(|id| !id.is_empty());
+    let key = id.map_or_else(|| key_of(topic, &headers, body), str::to_owned);
     incoming((&key, topic), headers, body, most, sent_at)
-}
-
-fn time(text: &str) -> Option<Timestamp> {
-    text.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_microsecond()))
 }
 
 /// Headers as JSON; what is nested too deep is left out.
@@ -283,6 +279,7 @@ impl MessageSource for Amqp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use assay_engine::ids::Timestamp;
     use proptest::prelude::*;
 
     #[test]
@@ -300,6 +297,8 @@ mod tests {
             ("a", b"", "not JSON"),
             ("a", &[b' '; 101], "101 bytes; at most 100"),
             ("a", b"\"\\u0000\"", "NUL"),
+            ("a", b"1e999", "out of range"),
+            ("a", &[b'['; 100], "not JSON"),
             ("", b"{}", "topic is empty"),
             ("a\u{1}", b"{}", "control characters"),
         ] {
@@ -310,6 +309,11 @@ mod tests {
         let same = |body: &[u8]| read("a", None, Map::new(), body, 100).key;
         assert_eq!(same(b"{}"), same(b"{}"));
         assert_ne!(same(b"{}"), same(b"[]"));
+        let named = |id: &str| read("a", Some(id), Map::new(), b"{}", 100).key;
+        assert_eq!(named(""), same(b"{}"));
+        let (long, longer) = ("x".repeat(300), "x".repeat(301));
+        assert_ne!(named(&long), named(&longer));
+        assert!([named("\u{1}"), named(&long)].iter().all(|key| key.starts_with("sha256:")));
     }
 
     proptest! {

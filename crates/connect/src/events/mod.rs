@@ -85,11 +85,7 @@ pub(crate) fn incoming(
     if bytes.len() > most {
         parked = Some(format!("the message has {} bytes; at most {most} are taken (max-body)", bytes.len()));
     } else {
-        match std::str::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| {
-            serde_json::from_str::<serde::de::IgnoredAny>(text)
-                .map(|_| text)
-                .map_err(|error| error.to_string())
-        }) {
+        match json_text(bytes) {
             Ok(text) => text.clone_into(&mut body),
             Err(why) => parked = Some(format!("the body is not JSON: {why}")),
         }
@@ -106,13 +102,39 @@ pub(crate) fn incoming(
         parked = Some("the topic is empty, longer than 255 bytes, or has control characters".to_owned());
     }
     Incoming {
-        key: sane(key).0,
+        key: storable_key(key),
         topic,
         headers: headers.to_string().replace("\\u0000", "\u{fffd}"),
         body,
         sent_at,
         parked,
     }
+}
+
+/// The text of a body that can be read again: not too deep, no number too large.
+fn json_text(bytes: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    serde_json::from_str::<serde_json::Value>(text).map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+/// The key itself, or, where it is too long or too strange to be stored, one that no other key has.
+fn storable_key(key: &str) -> String {
+    use sha2::Digest as _;
+    let (kept, changed) = sane(key);
+    if changed { format!("sha256:{}", hex::encode(sha2::Sha256::digest(key))) } else { kept }
+}
+
+/// A message that the bus would have carried for what a look at the truth has found.
+pub(crate) fn polled(key: &str, topic: &str, body: &serde_json::Value) -> Incoming {
+    let headers = serde_json::json!({"polled": true});
+    incoming((key, topic), headers, body.to_string().as_bytes(), usize::MAX, None)
+}
+
+/// When a message of fedora-messaging was sent, as its headers say.
+pub(crate) fn sent_at(headers: &serde_json::Value) -> Option<Timestamp> {
+    let at: jiff::Timestamp = headers["sent-at"].as_str()?.parse().ok()?;
+    Some(Timestamp(at.as_microsecond()))
 }
 
 /// A name that can be stored and shown, and whether it had to be changed for that.
