@@ -78,6 +78,16 @@ impl Place {
         binary::run(command).await
     }
 
+    /// A Python with what `scripts/python-for-tests.txt` names; it is made if it is not there.
+    pub async fn python(&self) -> String {
+        if let Ok(programs) = std::env::var("ASSAY_TEST_PYTHON") {
+            return format!("{programs}/python");
+        }
+        let script = binary::repository().join("scripts/python-for-tests");
+        let made = self.run_command(self.command(script.as_str())).await;
+        format!("{}/python", made.expect(0).stdout.trim())
+    }
+
     /// Starts `assay`.
     pub fn start(&self, arguments: &[&str]) -> Started {
         Started::new(self.assay(arguments))

@@ -1,14 +1,13 @@
 //! Events in, jobs once: fedora-messaging itself publishes to a RabbitMQ of our own; rules as they are shipped.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, PATIENCE, Place, Signal, Up, repository};
+use assay_tests::{Ended, PATIENCE, Place, Signal, Up, asking, repository};
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
-use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
@@ -16,14 +15,6 @@ async fn script(place: &Place, name: &str, arguments: &[&str]) -> Ended {
     let mut command = place.command(repository().join("scripts").join(name).as_str());
     command.args(arguments);
     place.run_command(command).await
-}
-
-/// The programs of `scripts/python-for-tests.txt`.
-async fn python(place: &Place) -> String {
-    match std::env::var("ASSAY_TEST_PYTHON") {
-        Ok(programs) => format!("{programs}/python"),
-        Err(_) => format!("{}/python", script(place, "python-for-tests", &[]).await.expect(0).stdout.trim()),
-    }
 }
 
 /// A RabbitMQ of the place.
@@ -67,7 +58,7 @@ impl Publisher {
             format!("amqp_url = {url:?}\npublish_exchange = \"amq.topic\"\ntopic_prefix = \"\"\n"),
         )
         .unwrap();
-        let mut command = place.command(&python(place).await);
+        let mut command = place.command(&place.python().await);
         command.arg(repository().join("tests/publish.py")).env("FEDORA_MESSAGING_CONF", config);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
@@ -96,7 +87,7 @@ async fn publish_raw(place: &Place, url: &str, bodies: &[&str]) {
         for body in json.load(sys.stdin):\n    \
         ch.basic_publish('amq.topic', 'org.t.raw', body.encode('latin-1') * (1 if len(body) > 1 else 20 << 20))\n\
         c.close()\n";
-    let mut command = place.command(&python(place).await);
+    let mut command = place.command(&place.python().await);
     let file = place.join("raw.json");
     fs::write(&file, json!(bodies).to_string()).unwrap();
     command.args(["-c", RAW, url]).stdin(fs::File::open(&file).unwrap().into_parts().0);
@@ -123,12 +114,7 @@ rules:
 ";
 
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "in vain: {what}");
+    asking(what, async || is_so().await.then_some(())).await;
 }
 
 /// Every event, the newest first.
@@ -139,7 +125,7 @@ async fn events(up: &Up<'_>) -> Vec<Value> {
 async fn jobs(up: &Up<'_>) -> BTreeMap<String, Vec<i64>> {
     let mut by_nvr: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for job in up.get("jobs?limit=500").await["jobs"].as_array().unwrap() {
-        let nvr = job["settings"]["NVR"]["value"].as_str().or(job["settings"]["NVR"].as_str()).unwrap();
+        let nvr = job["settings"]["NVR"]["value"].as_str().unwrap();
         by_nvr.entry(nvr.to_owned()).or_default().push(job["id"].as_i64().unwrap());
     }
     by_nvr

@@ -1,7 +1,7 @@
 //! openQA's own clients on an Assay server: Debian's `openqa-client`, and `openqa_client` from PyPI.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, Place, Up, repository};
+use assay_tests::{Ended, Place, Up};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use reqwest::Method;
@@ -226,15 +226,9 @@ async fn the_python_client() {
     let up = Up::start(&place, &[]).await;
     loaded(&place, &up).await;
     let clients = Clients::of(&place, "operator").await;
-    let python = if let Ok(programs) = std::env::var("ASSAY_TEST_PYTHON") {
-        programs
-    } else {
-        let script = repository().join("scripts/python-for-tests");
-        place.run_command(place.command(script.as_str())).await.expect(0).stdout.trim().to_owned()
-    };
     let script = place.join("script.py");
     fs::write(&script, PYTHON).unwrap();
-    let said = clients.must(&format!("{python}/python"), &[script.as_str(), &up.url]).await;
+    let said = clients.must(&place.python().await, &[script.as_str(), &up.url]).await;
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said, json!([[1, 2], [1, 2], 2, "é/:+ z", 403, ["fedora"]]));
     up.stop().await;

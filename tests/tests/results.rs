@@ -2,7 +2,7 @@
 //! waivers and decisions.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, Place, Up, repository};
+use assay_tests::{Ended, Place, Up};
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -98,15 +98,6 @@ assert stored["data"]["productmd.compose.short"] == ["Fedora"], stored
 print(json.dumps(said))
 "#;
 
-async fn python(place: &Place) -> String {
-    if let Ok(programs) = std::env::var("ASSAY_TEST_PYTHON") {
-        return format!("{programs}/python");
-    }
-    let script = repository().join("scripts/python-for-tests");
-    let programs = place.run_command(place.command(script.as_str())).await.expect(0).stdout.trim().to_owned();
-    format!("{programs}/python")
-}
-
 /// A new key: the user's name, and key and secret as a password.
 async fn key(place: &Place, user: &str, role: &str) -> (String, String) {
     let made = place.run(&["key", "create", "--user", user, "--role", role, "--json"]).await;
@@ -121,7 +112,7 @@ async fn resultsdb_clients() {
     let (user, password) = key(&place, "ann", "operator").await;
     let script = place.join("script.py");
     fs::write(&script, CLIENT).unwrap();
-    let mut command = place.command(&python(&place).await);
+    let mut command = place.command(&place.python().await);
     command.args([script.as_str(), &up.url, &user, &password]);
     let said: Ended = place.run_command(command).await;
     let said = said.expect(0).json();

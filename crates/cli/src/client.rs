@@ -19,6 +19,14 @@ pub(crate) struct Client {
     token: Option<String>,
 }
 
+/// A text as one part or one query value of an address.
+pub(crate) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
 /// The address of the server that uses the data directory.
 pub(crate) fn server_url(data: &Utf8Path) -> Result<String, CliError> {
     if let Ok(url) = std::env::var("ASSAY_SERVER") {

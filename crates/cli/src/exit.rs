@@ -1,5 +1,7 @@
 //! How commands end.
 
+use camino::Utf8Path;
+
 /// The exit codes, which are an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -38,6 +40,13 @@ impl CliError {
     }
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self { code: Code::NotFound, message: message.into() }
+    }
+    /// A file that was named and cannot be read.
+    pub(crate) fn unreadable(file: &Utf8Path, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::not_found(format!("there is no file {file}")),
+            _ => Self::usage(format!("{file} cannot be read: {error}")),
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! Composes and updates: which products are posted for them. Pure; what is mapped to what is configuration.
 
-use crate::rules::{Item, Planned, PlannedEffect};
+use crate::rules::{Item, Planned, PlannedEffect, nvr, short_key};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Settings by name.
-pub type SettingsMap = BTreeMap<String, String>;
+pub use crate::product::SettingsMap;
 
 /// A compose as its metadata describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,12 +232,12 @@ impl Choice {
 
     fn key(&self, item: &Item, flavor: &str, arch: &str) -> String {
         let force = self.force.as_ref().map(|force| format!("#{force}")).unwrap_or_default();
-        format!("schedule/{}/{}/{}/{flavor}/{arch}{force}", item.kind, item.id, item.revision)
+        short_key(format!("schedule/{}/{}/{}/{flavor}/{arch}{force}", item.kind, item.id, item.revision))
     }
 }
 
 impl Schedule {
-    /// `CURRREL`, `UP1REL`, `UP2REL`, `RAWREL` of a day.
+    /// `CURRREL`, `PREVREL` and `RAWREL` of a day.
     pub fn release_settings(&self, day: i64) -> SettingsMap {
         let of = |life: Life| self.releases.iter().rev().filter(move |release| release.life(day) == life);
         let mut settings = SettingsMap::new();
@@ -251,7 +250,7 @@ impl Schedule {
         settings
     }
 
-    /// The releases to upgrade from.
+    /// The releases to upgrade from: `UP1REL` and `UP2REL`.
     fn upgrade_settings(&self, version: &str, day: i64) -> SettingsMap {
         let at = self.releases.iter().position(|release| release.version == version);
         let at = at.or_else(|| self.releases.iter().rposition(|release| release.life(day) == Life::Rawhide));
@@ -361,7 +360,7 @@ impl Schedule {
             flavors.extend(self.updates.groups.get(group).into_iter().flatten().cloned());
         }
         for build in builds {
-            let name = build.rsplitn(3, '-').nth(2).unwrap_or(build);
+            let (name, ..) = nvr(build);
             flavors.extend(self.updates.packages.get(name).into_iter().flatten().cloned());
         }
         flavors
@@ -382,11 +381,7 @@ pub struct Update {
 }
 
 fn product(key: String, item: &Item, mut settings: SettingsMap) -> Planned {
-    for (name, value) in [("ITEM_TYPE", &item.kind), ("ITEM", &item.id), ("ITEM_REVISION", &item.revision)] {
-        if !value.is_empty() {
-            settings.entry(name.to_owned()).or_insert_with(|| value.clone());
-        }
-    }
+    item.say_in(&mut settings);
     Planned {
         key,
         rule: format!("schedule {}", item.kind),

@@ -215,8 +215,8 @@ impl NewJob {
         let retries = crate::settings::retries(&settings);
         files::name_downloads(&mut settings);
         let names: BTreeSet<String> = files::downloads(&settings).map(|download| download.name).collect();
-        let hold = Hold::Assets { names: names.into_iter().collect(), trouble: None };
-        let hold = files::downloads(&settings).next().map(|_| hold);
+        let hold =
+            (!names.is_empty()).then(|| Hold::Assets { names: names.into_iter().collect(), trouble: None });
         Self { settings, retries, hold, ..Self::default() }
     }
 }

@@ -51,6 +51,8 @@ pub mod restart;
 pub mod templates;
 
 use assay_engine::ids::JobId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The text of these modules: what the server's description of this API is made of.
 pub const SOURCES: [&str; 9] = [
@@ -64,9 +66,6 @@ pub const SOURCES: [&str; 9] = [
     include_str!("api/restart.rs"),
     include_str!("api/templates.rs"),
 ];
-
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// A job to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]

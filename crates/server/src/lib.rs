@@ -281,6 +281,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let people =
         People::load(store.clone(), epoch, data.seal()?, config.clock.clone(), tasks.clone()).await?;
     let (results, posted) = results::Results::new(store.results().last_result().await?, epoch);
+    let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
     let app = Arc::new(App {
         results,
         people: Arc::new(people),
@@ -301,8 +302,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         told: told::Told::default(),
         searches: api::openqa::Searches::default(),
         gate: hub,
-        limits: std::sync::Mutex::default(),
-        outside: events::Hub::new(),
+        limits: std::sync::Mutex::new(plan.limits().clone()),
+        outside: events::Hub::new(epoch),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
@@ -311,8 +312,6 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     });
     let pauses =
         config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
-    let plan = gate::Plan::prepare(&data, config.config.as_deref(), &config.clock, epoch, config.pauses)?;
-    app.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone_from(plan.limits());
     let rows = driver::seeded(store.load().await?, app.limits());
     app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
@@ -322,6 +321,10 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let unclosed = store.unclosed().await?;
     let state = State::rebuild(rows, config.timing, config.clock.now());
     app.gate.publish(state.gate().snapshot());
+    let url = format!("http://{}", reachable(address));
+    let outside = plan.events();
+    // First, as it puts the settings in force by which jobs become results.
+    gate::start(&app, plan, ends, &url);
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
     app.tasks.spawn(assets::watch(app.clone()));
     app.tasks.spawn(retention::watch(app.clone()));
@@ -331,11 +334,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         app.close_streams(attempt);
     }
 
-    let url = format!("http://{}", reachable(address));
-    let outside = plan.events();
-    gate::start(&app, plan, ends, &url);
     app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
-    events::start(&app, outside, epoch)?;
+    events::start(&app, outside)?;
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {

@@ -144,29 +144,39 @@ pub(crate) struct Upsert {
 }
 
 /// How many rows go into one statement. Only few numbers, so that statements stay prepared.
-const ROWS_AT_ONCE: [usize; 3] = [32, 4, 1];
+pub(crate) const ROWS_AT_ONCE: [usize; 3] = [32, 4, 1];
+
+/// Rows in pieces of these sizes, of which the last is 1.
+pub(crate) fn pieces(rows: Vec<Vec<Value>>, sizes: &[usize]) -> Vec<Vec<Vec<Value>>> {
+    let mut pieces = Vec::new();
+    let mut rows = rows.into_iter();
+    for size in sizes {
+        while rows.len() >= *size {
+            pieces.push(rows.by_ref().take(*size).collect());
+        }
+    }
+    pieces
+}
+
+/// `($1, $2), ($3, $4)` for rows.
+pub(crate) fn tuples(rows: &[Vec<Value>]) -> String {
+    let mut number = 0;
+    let mut place = |_: &Value| {
+        number += 1;
+        format!("${number}")
+    };
+    let mut places = |row: &Vec<Value>| row.iter().map(&mut place).collect::<Vec<_>>().join(", ");
+    let tuples: Vec<_> = rows.iter().map(|row| format!("({})", places(row))).collect();
+    tuples.join(", ")
+}
 
 impl Upsert {
     /// The statements that store `rows`, whose keys differ.
     pub(crate) fn statements(&self, rows: Vec<Vec<Value>>) -> Vec<Statement> {
-        let mut statements = Vec::new();
-        let mut rows = rows.into_iter();
-        for size in ROWS_AT_ONCE {
-            while rows.len() >= size {
-                statements.push(self.statement(rows.by_ref().take(size).collect()));
-            }
-        }
-        statements
+        pieces(rows, &ROWS_AT_ONCE).into_iter().map(|rows| self.statement(rows)).collect()
     }
 
     fn statement(&self, rows: Vec<Vec<Value>>) -> Statement {
-        let mut number = 0;
-        let mut place = |_: &Value| {
-            number += 1;
-            format!("${number}")
-        };
-        let mut places = |row: &Vec<Value>| row.iter().map(&mut place).collect::<Vec<_>>().join(", ");
-        let tuples: Vec<_> = rows.iter().map(|row| format!("({})", places(row))).collect();
         let change = |column: &&str| match self.same {
             Some((asserting, same)) if asserting == *column => {
                 format!("{column} = CASE WHEN {same} THEN excluded.{column} END")
@@ -178,7 +188,7 @@ impl Upsert {
             "INSERT INTO {} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
             self.table,
             self.columns,
-            tuples.join(", "),
+            tuples(&rows),
             self.key,
             changes.join(", ")
         );

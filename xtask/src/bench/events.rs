@@ -6,9 +6,9 @@
 //! and again; then every confirmed number must have exactly one job, and there must be no other job.
 
 use super::figures::{self, Figure, Unit};
-use super::http::{Client, address};
-
+use super::http::Client;
 use super::product::Product;
+use super::scheduling::World;
 use super::{clock, clock::Pace};
 use crate::tools;
 use anyhow::{Context, Result, bail};
@@ -102,36 +102,15 @@ impl Drop for Broker {
 
 /// `assay server` with the rules and the queue.
 struct Server {
-    child: Child,
+    world: World,
     client: Client,
 }
 
 impl Server {
     fn start(product: &Product, data: &Utf8Path, config: &Utf8Path) -> Result<Self> {
-        fs_err::create_dir_all(data)?;
-        let file = data.join("server.json");
-        if file.exists() {
-            fs_err::remove_file(&file)?;
-        }
-        let mut command =
-            product.command(data, &["server", "--listen", "127.0.0.1:0", "--config", config.as_str()]);
-        let log = fs_err::OpenOptions::new().create(true).append(true).open(data.join("bench.log"))?;
-        let mut child = command.stdout(Stdio::null()).stderr(log.into_parts().0).spawn()?;
-        let mut pace = Pace::new(Duration::from_millis(1));
-        let deadline = clock::now() + PATIENCE;
-        loop {
-            let known = fs_err::read(&file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-            let url = known.as_ref().and_then(|known| known["url"].as_str()).map(str::to_owned);
-            if let Some(url) = url {
-                let token = fs_err::read_to_string(data.join("tokens/admin"))?;
-                let client = Client::new(&address(&url)?, token.trim())?;
-                return Ok(Self { child, client });
-            }
-            if child.try_wait()?.is_some() || clock::now() > deadline {
-                bail!("the server does not serve; see {data}/bench.log");
-            }
-            pace.wait();
-        }
+        let world = World::start(product, data, &["--config", config.as_str()])?;
+        let client = world.client()?;
+        Ok(Self { world, client })
     }
 
     fn get(&mut self, path: &str) -> Result<Value> {
@@ -151,10 +130,8 @@ impl Server {
         Ok(self.get("jobs?limit=1")?["jobs"][0]["id"].as_u64().unwrap_or(0) as usize)
     }
 
-    fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+    fn kill(self) {
+        self.world.kill();
     }
 }
 
@@ -214,7 +191,7 @@ fn undisturbed(product: &Product, broker: &Broker, count: usize) -> Result<f64> 
     let config = configure(&dir, broker)?;
     let mut server = Server::start(product, &dir.join("data"), &config)?;
     until("the queue is there", || Ok(server.get("sources")?["sources"][0]["doing"] == "consuming"))?;
-    server.kill()?;
+    server.kill();
     let mut publisher = publish(broker, count, &dir.join("confirmed"))?;
     if !publisher.wait()?.success() {
         bail!("the publisher failed");
@@ -223,7 +200,7 @@ fn undisturbed(product: &Product, broker: &Broker, count: usize) -> Result<f64> 
     let mut server = Server::start(product, &dir.join("data"), &config)?;
     until("all jobs are made", || Ok(server.jobs()? >= count))?;
     let took = began.elapsed();
-    server.kill()?;
+    server.kill();
     Ok(count as f64 / took.as_secs_f64())
 }
 
@@ -238,7 +215,7 @@ fn proof(product: &Product, broker: &Broker, options: &Options) -> Result<String
     while publisher.try_wait()?.is_none() {
         let published = lines(&confirmed);
         if kills < options.kills && published > (kills + 1) * options.events / (options.kills + 1) {
-            server.kill()?;
+            server.kill();
             kills += 1;
             server = Server::start(product, &data, &config)?;
         }
@@ -269,7 +246,7 @@ fn proof(product: &Product, broker: &Broker, options: &Options) -> Result<String
             None => break,
         }
     }
-    server.kill()?;
+    server.kill();
     let lost = (0..wanted).filter(|number| !jobs.contains_key(&format!("p-1-{number}"))).count();
     let doubled = jobs.values().filter(|count| **count > 1).count();
     let foreign = jobs.len() + lost - wanted;

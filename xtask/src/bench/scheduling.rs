@@ -135,6 +135,11 @@ impl World {
         Client::new(&self.address, &self.token)
     }
 
+    /// Ends it as a crash would.
+    pub(super) fn kill(self) {
+        drop(self.tree);
+    }
+
     pub(super) fn end(self) -> Result<Utf8PathBuf> {
         self.tree.end()?;
         Ok(self.data)

@@ -1,6 +1,6 @@
 //! `assay asset …`
 
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_engine::assets::{AssetKind, AssetName};
@@ -151,12 +151,6 @@ impl Key {
     fn path(&self) -> String {
         format!("{API}/assets/{}/{}", self.kind, encoded(self.name.as_str()))
     }
-}
-
-/// A text as one part of an address.
-fn encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 impl Asset {

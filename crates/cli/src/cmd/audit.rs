@@ -1,11 +1,10 @@
 //! `assay audit …`
 
 use super::job::{API, At};
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::knowledge::AuditList;
-use std::fmt::Write as _;
 
 /// Who did what.
 #[derive(clap::Subcommand)]
@@ -44,19 +43,6 @@ impl Audit {
             Self::List(list) => list.run(common, &client),
         }
     }
-}
-
-/// For a query value of an address.
-pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 impl List {

@@ -1,7 +1,7 @@
 //! `assay change …`: what happened to a change, and what it waits for.
 
-use super::pipeline::{encoded, put};
-use crate::client::Client;
+use super::pipeline::put;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::{ChangeHistory, ItemStatus};

@@ -91,10 +91,7 @@ impl Ask {
 fn check(common: &Common, files: &[Utf8PathBuf]) -> Result<Code, CliError> {
     let mut texts = Vec::new();
     for file in files {
-        let text = fs::read_to_string(file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => CliError::not_found(format!("there is no file {file}")),
-            _ => CliError::usage(format!("{file} cannot be read: {error}")),
-        })?;
+        let text = fs::read_to_string(file).map_err(|error| CliError::unreadable(file, &error))?;
         texts.push((file.as_str(), text));
     }
     let sources: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();

@@ -1,6 +1,6 @@
 //! `assay event …`: what happened outside, and what it led to.
 
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::events::{EventSources, OutsideEvent as Shown, OutsideEvents, Replay, RuleEffect};
@@ -53,14 +53,6 @@ pub(crate) enum Event {
     Sources,
 }
 
-/// For a query.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
 impl Event {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
         let client = Client::new(common)?;
@@ -70,7 +62,7 @@ impl Event {
                 let mut query = format!("?limit={limit}");
                 for (key, value) in [("source", source), ("state", state), ("q", find), ("before", before)] {
                     if let Some(value) = value {
-                        query.extend(["&", key, "=", &escaped(&value)]);
+                        query.extend(["&", key, "=", &encoded(&value)]);
                     }
                 }
                 let list: OutsideEvents = client.get(&format!("{API}{query}"))?;
@@ -79,11 +71,11 @@ impl Event {
                     return Ok(Code::Ok);
                 }
                 let rows = list.events.into_iter().map(|event| {
-                    let led = event
-                        .parked
-                        .unwrap_or_else(|| format!("{} of {}", event.effect_count, event.rules.join(", ")));
-                    let led =
-                        if event.effect_count == 0 && led.starts_with("0 of") { String::new() } else { led };
+                    let led = match (event.parked, event.effect_count) {
+                        (Some(why), _) => why,
+                        (None, 0) => String::new(),
+                        (None, count) => format!("{count} of {}", event.rules.join(", ")),
+                    };
                     vec![event.id.to_string(), event.received, event.source, event.topic, event.state, led]
                 });
                 println!("{}", ui::table(&["id", "received", "source", "topic", "state", "led to"], rows));

@@ -1,6 +1,6 @@
 //! `assay key …`: keys that people sign requests with, and the key that receipts are signed with.
 
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::ReceiptKey;
@@ -124,7 +124,7 @@ impl Key {
                 Ok(Code::Ok)
             }
             Self::SignOut { user } => {
-                let path = format!("{API}/users/{}/sessions", super::pipeline::encoded(&user));
+                let path = format!("{API}/users/{}/sessions", encoded(&user));
                 let answer: Value = client.delete(&path)?;
                 if common.json {
                     ui::print_json(&answer);

@@ -1,7 +1,7 @@
 //! `assay pipeline …`: what is in the gate's pipelines, and what operators do about it.
 
 use super::reverts;
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::{
@@ -289,16 +289,6 @@ fn done(common: &Common, done: &Done) {
 
 fn user() -> String {
     std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "an operator".to_owned())
-}
-
-/// For a part of an address.
-pub(crate) fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let each = text.bytes().map(|byte| match byte {
-        byte if plain(byte) => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    });
-    each.collect()
 }
 
 /// The status with the server's address, so that paths become links.

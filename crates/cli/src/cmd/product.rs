@@ -1,6 +1,6 @@
 //! `assay product …`: what is tested of a build, and why not more.
 
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_engine::product::Plan;
@@ -63,7 +63,7 @@ impl Product {
                 Ok(if plan.refused.is_some() { Code::Negative } else { Code::Ok })
             }
             Self::List { build, limit } => {
-                let build = build.map(|build| format!("&build={}", escaped(&build))).unwrap_or_default();
+                let build = build.map(|build| format!("&build={}", encoded(&build))).unwrap_or_default();
                 let runs: ProductRuns = client.get(&format!("{API}?limit={limit}{build}"))?;
                 if common.json {
                     ui::print_json(&runs);
@@ -92,14 +92,6 @@ impl Product {
             }
         }
     }
-}
-
-/// For a query.
-pub(super) fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 fn post(common: &Common, client: &Client, words: &Words) -> Result<Code, CliError> {

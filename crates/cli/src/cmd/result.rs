@@ -1,7 +1,6 @@
 //! `assay result …`: the store of results.
 
-use super::audit::encoded;
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_formats::result_yaml;
@@ -264,10 +263,7 @@ impl Import {
             std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;
             return Ok(bytes);
         }
-        fs::read(&self.file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => CliError::not_found(format!("there is no file {}", self.file)),
-            _ => CliError::usage(format!("{} cannot be read: {error}", self.file)),
-        })
+        fs::read(&self.file).map_err(|error| CliError::unreadable(&self.file, &error))
     }
 
     fn read(&self, bytes: &[u8]) -> Result<Read, CliError> {

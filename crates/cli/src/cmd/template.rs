@@ -57,10 +57,7 @@ impl Files {
     fn send(self, common: &Common, client: &Client, check: bool) -> Result<Code, CliError> {
         let mut files = Vec::new();
         for path in &self.files {
-            let text = fs::read_to_string(path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => CliError::not_found(format!("there is no file {path}")),
-                _ => CliError::usage(format!("{path} cannot be read: {error}")),
-            })?;
+            let text = fs::read_to_string(path).map_err(|error| CliError::unreadable(path, &error))?;
             files.push(TemplateFile { name: path.to_string(), text });
         }
         let loaded: LoadedTemplates = client.post(API, &LoadTemplates { files, group: self.group, check })?;

@@ -1,7 +1,6 @@
 //! `assay waiver …`
 
-use super::audit::encoded;
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use serde_json::{Value, json};

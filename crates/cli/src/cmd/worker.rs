@@ -1,7 +1,6 @@
 //! `assay worker`
 
-use super::product::escaped;
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::cmd::run::Interrupts;
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
@@ -65,10 +64,10 @@ impl WorkerCommand {
         let list = match self {
             Self::List => client.get::<WorkerList>(API)?,
             Self::Drain { name, end } => {
-                client.post(&format!("{API}/{}/drain", escaped(&name)), &DrainWorker { drained: !end })?
+                client.post(&format!("{API}/{}/drain", encoded(&name)), &DrainWorker { drained: !end })?
             }
             Self::Forget { name } => {
-                let name: String = client.delete(&format!("{API}/{}", escaped(&name)))?;
+                let name: String = client.delete(&format!("{API}/{}", encoded(&name)))?;
                 if common.json {
                     ui::print_json(&serde_json::json!({ "forgotten": name }));
                 } else {

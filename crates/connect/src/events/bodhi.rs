@@ -2,7 +2,7 @@
 
 use super::json::{Fetcher, escaped};
 use super::poll::{Polled, Poller};
-use super::{Incoming, Received, incoming};
+use super::{Incoming, Received, polled};
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
         "update": update,
     });
     let topic = format!("{prefix}.bodhi.update.status.testing.koji-build-group.build.complete");
-    Some(incoming((&key, &topic), json!({"polled": true}), body.to_string().as_bytes(), usize::MAX, None))
+    Some(polled(&key, &topic, &body))
 }
 
 #[async_trait]

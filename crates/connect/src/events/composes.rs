@@ -2,7 +2,7 @@
 
 use super::json::Fetcher;
 use super::poll::{Polled, Poller};
-use super::{Incoming, Received, incoming};
+use super::{Incoming, Received, polled};
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::json;
@@ -69,7 +69,7 @@ pub fn listed(page: &str) -> Vec<String> {
 fn message(url: &str, prefix: &str, id: &str, status: &str) -> Incoming {
     let body = json!({"compose_id": id, "status": status, "location": format!("{url}/{id}/compose")});
     let (key, topic) = (format!("compose/{id}/{status}"), format!("{prefix}.pungi.compose.status.change"));
-    incoming((&key, &topic), json!({"polled": true}), body.to_string().as_bytes(), usize::MAX, None)
+    polled(&key, &topic, &body)
 }
 
 #[async_trait]

@@ -2,7 +2,7 @@
 
 use super::json::{Fetcher, escaped};
 use super::poll::{Polled, Poller};
-use super::{Incoming, Received, incoming};
+use super::{Incoming, Received, incoming, sent_at};
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -40,11 +40,8 @@ pub fn read(answer: &Value) -> Result<Vec<Incoming>, String> {
         answer["raw_messages"].as_array().ok_or("the answer has no raw_messages; is it a datagrepper?")?;
     let one = |message: &Value| {
         let (id, topic) = (message["id"].as_str()?, message["topic"].as_str()?);
-        let sent =
-            message["headers"]["sent-at"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        let sent = sent.map(|at| Timestamp(at.as_microsecond()));
-        let body = message["body"].to_string();
-        Some(incoming((id, topic), message["headers"].clone(), body.as_bytes(), usize::MAX, sent))
+        let (headers, body) = (&message["headers"], message["body"].to_string());
+        Some(incoming((id, topic), headers.clone(), body.as_bytes(), usize::MAX, sent_at(headers)))
     };
     Ok(all.iter().filter_map(one).collect())
 }

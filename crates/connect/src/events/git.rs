@@ -1,7 +1,7 @@
 //! Branches of a git repository: where each stands.
 
 use super::poll::{Polled, Poller};
-use super::{Incoming, Received, incoming};
+use super::{Incoming, Received, polled};
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::json;
@@ -89,13 +89,7 @@ fn moved(url: &str, branch: &str, before: Option<&String>, commit: &str) -> Inco
     let body = json!({"repository": url, "branch": branch, "old": before, "new": commit});
     // A branch that comes back to a commit has moved again.
     let key = format!("{branch}/{}/{commit}", before.map_or("", String::as_str));
-    incoming(
-        (&key, "git.branch.moved"),
-        json!({"polled": true}),
-        body.to_string().as_bytes(),
-        usize::MAX,
-        None,
-    )
+    polled(&key, "git.branch.moved", &body)
 }
 
 #[cfg(test)]

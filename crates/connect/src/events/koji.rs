@@ -1,7 +1,7 @@
 //! Koji: builds that are complete, whatever the bus said of them. XML-RPC with Koji's own additions.
 
 use super::poll::{Polled, Poller};
-use super::{Incoming, Received, incoming};
+use super::{Incoming, Received, polled};
 use crate::http::Http;
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
@@ -249,7 +249,7 @@ pub fn message(build: &Value, prefix: &str) -> Option<Incoming> {
     });
     let topic = format!("{prefix}.buildsys.build.state.change");
     let key = format!("koji-build/{id}/1");
-    Some(incoming((&key, &topic), json!({"polled": true}), body.to_string().as_bytes(), usize::MAX, None))
+    Some(polled(&key, &topic, &body))
 }
 
 #[async_trait]

@@ -12,6 +12,7 @@ pub use glob::glob_match;
 pub use judge::{Decision, Question, Requirement, Verdict, decide};
 
 use crate::ids::Timestamp;
+use crate::rules::split_nvr;
 use std::collections::BTreeMap;
 
 /// All policies, and the kinds of subjects they speak of.
@@ -72,7 +73,7 @@ impl Policy {
         contexts: &[String],
     ) -> bool {
         let any = |patterns: &[String], text: &str| patterns.iter().any(|pattern| glob_match(pattern, text));
-        let package = kind.is_nvr.then(|| package_of(&subject.item)).flatten();
+        let package = kind.is_nvr.then(|| split_nvr(&subject.item)).flatten().map(|(name, ..)| name);
         let listed = match package {
             Some(package) => {
                 (self.packages.is_empty() || any(&self.packages, package))
@@ -86,12 +87,6 @@ impl Policy {
             && any(&self.product_versions, product_version)
             && names.into_iter().any(|name| any(&self.subject_types, name))
     }
-}
-
-/// The name of `name-version-release`.
-fn package_of(nvr: &str) -> Option<&str> {
-    let (name_version, _) = nvr.rsplit_once('-')?;
-    Some(name_version.rsplit_once('-')?.0)
 }
 
 /// What has to pass.

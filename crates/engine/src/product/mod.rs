@@ -499,11 +499,10 @@ impl Plan {
     pub fn take_input(&mut self, request: &Request, by: &str, spared: BTreeSet<JobId>) -> Input {
         if self.refused.is_some() {
             self.jobs.clear();
-            self.downloads.clear();
             self.old_builds = None;
         }
-        let planned = std::mem::take(&mut self.jobs);
         self.downloads.clear();
+        let planned = std::mem::take(&mut self.jobs);
         let jobs = planned.into_iter().map(|job| {
             let mut new = NewJob::new(job.settings);
             new.priority = Some(job.priority.value());

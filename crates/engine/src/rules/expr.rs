@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// What names and places may be read from.
-pub(super) const ROOTS: [&str; 8] = ["topic", "source", "id", "headers", "body", "item", "each", "items"];
+pub(super) const ROOTS: [&str; 7] = ["topic", "source", "id", "headers", "body", "item", "each"];
 
 /// What cannot be read as an expression. `Display` says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,13 +142,16 @@ impl Filter {
     }
 }
 
-/// Name, version and release; what has fewer than two dashes is all name.
-pub(super) fn nvr(text: &str) -> (&str, &str, &str) {
-    let parsed = text.rsplit_once('-').and_then(|(rest, release)| {
-        let (name, version) = rest.rsplit_once('-')?;
-        Some((name, version, release))
-    });
-    parsed.unwrap_or((text, "", ""))
+/// Name, version and release; none if there are fewer than two dashes.
+pub(crate) fn split_nvr(text: &str) -> Option<(&str, &str, &str)> {
+    let (rest, release) = text.rsplit_once('-')?;
+    let (name, version) = rest.rsplit_once('-')?;
+    Some((name, version, release))
+}
+
+/// The same; what has fewer than two dashes is all name.
+pub(crate) fn nvr(text: &str) -> (&str, &str, &str) {
+    split_nvr(text).unwrap_or((text, "", ""))
 }
 
 /// A path and what is done with what is there.
@@ -320,11 +323,6 @@ impl Template {
             parts.push(Part::Text(plain));
         }
         Ok(Self { text: text.to_owned(), parts })
-    }
-
-    /// A text without expressions.
-    pub fn plain(text: &str) -> Self {
-        Self { text: text.to_owned(), parts: vec![Part::Text(text.to_owned())] }
     }
 
     /// As it was written.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What is under test, in one of its states.
@@ -14,6 +15,18 @@ pub struct Item {
     pub id: String,
     /// What tells one state of it from another; empty if it has only one.
     pub revision: String,
+}
+
+impl Item {
+    /// Has settings say what is under test, where they do not yet.
+    pub(crate) fn say_in(&self, settings: &mut BTreeMap<String, String>) {
+        for (key, value) in [("ITEM_TYPE", &self.kind), ("ITEM", &self.id), ("ITEM_REVISION", &self.revision)]
+        {
+            if !value.is_empty() {
+                settings.entry(key.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+    }
 }
 
 impl fmt::Display for Item {

@@ -21,6 +21,9 @@ pub use message::Message;
 pub use plan::{BatchKey, Plan, Planned, PlannedEffect, Said, Verdict, explain, merge, plan};
 pub use topic::TopicPattern;
 
+pub(crate) use expr::{nvr, split_nvr};
+pub(crate) use plan::short_key;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

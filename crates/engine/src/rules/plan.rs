@@ -312,9 +312,7 @@ impl Target<'_> {
         say("ASSAY_RULE", &self.rule.name);
         say("ASSAY_EVENT", self.message.key());
         if let Some(item) = self.item {
-            say("ITEM_TYPE", &item.kind);
-            say("ITEM", &item.id);
-            say("ITEM_REVISION", &item.revision);
+            item.say_in(settings);
         }
     }
 
@@ -338,16 +336,16 @@ impl Target<'_> {
             PlannedEffect::Compose { .. } | PlannedEffect::Update { .. } => "",
         };
         key.push(format!("{}:{what}", self.number + 1));
-        shortened(&key.join("/"))
+        short_key(key.join("/"))
     }
 }
 
 /// Keys are in an index; what is longer than it takes is told apart by its hash.
-fn shortened(key: &str) -> String {
+pub(crate) fn short_key(key: String) -> String {
     use sha2::Digest as _;
     const MOST: usize = 400;
     if key.len() <= MOST {
-        return key.to_owned();
+        return key;
     }
     let hash: [u8; 32] = sha2::Sha256::digest(key.as_bytes()).into();
     let hash = hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));

@@ -209,11 +209,12 @@ impl State {
     /// Why the starters of a unit wait that could begin.
     pub(super) fn cluster_wait(&self, unit: JobId) -> Option<WaitReason> {
         let (demand, _) = self.clusters.waiting.get(&unit)?;
-        let (slots, one_host) = (demand.slots.clone(), demand.one_host);
-        if let Some(full) = &self.clusters.kinds.get(demand)?.full {
+        let kind = self.clusters.kinds.get(demand)?;
+        if let Some(full) = &kind.full {
             return Some(full.clone());
         }
-        let missing = match self.clusters.kinds.get(demand)?.pool {
+        let (slots, one_host) = (demand.slots.clone(), demand.one_host);
+        let missing = match kind.pool {
             Enough::No(place) => slots.get(place).cloned(),
             Enough::Yes | Enough::Unknown => None,
         };

@@ -133,19 +133,16 @@ impl State {
         for classes in self.grown_queues.clone() {
             while let Some(head) = self.queues.get(&classes).and_then(|queue| queue.jobs.first().copied())
                 && comes(head)
-                && (self.is_wanted(&classes, head.1)
-                    && (self.park(head.1) || self.assign_first(&classes, head.1)))
+                && let Some(worker) = self.worker_for(&classes, head.1)
+                && (self.park(head.1) || self.assign(head.1, &worker))
             {}
         }
     }
 
-    /// True if a worker has room for a job.
-    fn is_wanted(&self, classes: &ClassSet, id: JobId) -> bool {
-        let lost_on = self.jobs.get(&id).and_then(|job| match &job.state {
-            JobState::Scheduled { lost_on, .. } => lost_on.as_ref(),
-            _ => None,
-        });
-        self.pool.find(classes, lost_on).is_some()
+    /// The best worker for a job that waits, if one has room.
+    fn worker_for(&self, classes: &ClassSet, id: JobId) -> Option<WorkerName> {
+        let JobState::Scheduled { lost_on, .. } = &self.jobs.get(&id)?.state else { return None };
+        self.pool.find(classes, lost_on.as_ref())
     }
 
     fn first_job_for(&self, worker: &WorkerName) -> Option<(ClassSet, (i32, JobId))> {
@@ -157,10 +154,7 @@ impl State {
 
     /// Hands the first job of a queue to the best worker for it; false if there is none.
     fn assign_first(&mut self, classes: &ClassSet, id: JobId) -> bool {
-        let Some(job) = self.jobs.get(&id) else { return false };
-        let JobState::Scheduled { lost_on, .. } = &job.state else { return false };
-        let Some(worker) = self.pool.find(classes, lost_on.as_ref()) else { return false };
-        self.assign(id, &worker)
+        self.worker_for(classes, id).is_some_and(|worker| self.assign(id, &worker))
     }
 
     /// Hands a job to a worker that has room.

@@ -64,7 +64,7 @@ impl State {
     pub(super) fn look_at_limits(&mut self) {
         self.limited.freed.extend(self.limited.parked.keys().cloned());
         self.clusters.limits_have_changed();
-        // What could run and is not parked yet must not begin beyond a new limit either.
+        // Where they stay, their reason may have another number now.
         let waiting: Vec<JobId> = self.limited.waits_for.keys().copied().collect();
         for id in waiting {
             self.note_wait(id);

@@ -1,12 +1,10 @@
 //! Comments on jobs.
 
-use super::job_id;
-use super::openqa;
+use super::{job_id, jobs, openqa};
 use crate::app::App;
 use crate::auth::Operator;
 use crate::fault::Fault;
 use crate::web::frame::rfc3339;
-use assay_engine::ids::JobId;
 use assay_engine::knowledge::words;
 use assay_proto::api::{Comment, CommentList, NewComment};
 use assay_store::{CommentId, CommentTarget};
@@ -32,13 +30,12 @@ fn shown(comment: &assay_store::Comment) -> Comment {
     }
 }
 
-async fn job(app: &App, id: &str) -> Result<JobId, Fault> {
-    let id = job_id(id)?;
-    app.store.job(id).await?.map(|job| job.row.id).ok_or_else(|| Fault::no_job(id))
+async fn target(app: &App, id: &str) -> Result<CommentTarget, Fault> {
+    Ok(CommentTarget::Job(jobs::stored(app, job_id(id)?).await?.row.id))
 }
 
 async fn list(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<CommentList>, Fault> {
-    let target = CommentTarget::Job(job(&app, &id).await?);
+    let target = target(&app, &id).await?;
     let comments = app.store.knowledge().comments(target).await?;
     Ok(Json(CommentList { comments: comments.iter().map(shown).collect() }))
 }
@@ -52,7 +49,7 @@ async fn create(
     let new: NewComment = serde_json::from_slice(&body).map_err(|error| {
         Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"text": "boo#1"}."#)
     })?;
-    let target = CommentTarget::Job(job(&app, &id).await?);
+    let target = target(&app, &id).await?;
     let id = openqa::say(&app, &operator.0, target, &new.text).await?;
     let made = app.store.knowledge().comment(CommentId(id)).await?;
     let made =

@@ -100,7 +100,7 @@ async fn subject_types(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 /// The tests that somebody knows: results there are, and jobs that would be made.
-pub(crate) async fn known_tests(app: &App) -> Result<policy::KnownTests, Wrong> {
+async fn known_tests(app: &App) -> Result<policy::KnownTests, Wrong> {
     let filter = assay_store::NameFilter { limit: 100_000, ..assay_store::NameFilter::default() };
     let mut testcases: BTreeSet<String> =
         app.store.results().testcases(&filter).await?.into_iter().map(|testcase| testcase.name).collect();
@@ -253,7 +253,7 @@ fn requirement(one: &Requirement) -> Value {
     shape
 }
 
-pub(crate) fn shape(decided: &Decided, question: &Question, base: Option<&str>) -> Value {
+fn shape(decided: &Decided, question: &Question, base: Option<&str>) -> Value {
     let decision = &decided.decision;
     let (satisfied, unsatisfied): (Vec<_>, Vec<_>) =
         decision.requirements.iter().partition(|requirement| requirement.is_satisfied());

@@ -50,7 +50,8 @@ pub(super) async fn fetch(
         }
         let request = request.body(Vec::new()).map_err(|error| Failure::ForGood(error.to_string()))?;
         let answer = tokio::time::timeout(settings.patience, http.open(request)).await;
-        let answer = answer.map_err(|_| slow(settings))?.map_err(|error| Failure::ForNow(error.why))?;
+        let answer = answer.map_err(|_| Failure::ForNow(silence(settings)))?;
+        let answer = answer.map_err(|error| Failure::ForNow(error.why))?;
         match answer.status() {
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
@@ -88,8 +89,8 @@ fn refused(status: StatusCode) -> Failure {
     if passes { Failure::ForNow(why) } else { Failure::ForGood(why) }
 }
 
-fn slow(settings: &DownloadSettings) -> Failure {
-    Failure::ForNow(format!("nothing came for {} s", settings.patience.as_secs()))
+fn silence(settings: &DownloadSettings) -> String {
+    format!("nothing came for {} s", settings.patience.as_secs())
 }
 
 fn header<'a, T>(answer: &'a Response<T>, name: &HeaderName) -> Option<&'a str> {
@@ -170,14 +171,17 @@ async fn receive(
     let mut file = fs::tokio::OpenOptions::new().create(true).append(true).open(part).await?;
     let (mut body, mut have) = (answer.into_body(), from);
     loop {
-        let piece = tokio::time::timeout(settings.patience, body.next()).await;
-        let piece = match piece.unwrap_or_else(|_| Some(Err(silence(settings)))) {
-            None => break,
-            Some(Ok(piece)) => piece,
-            Some(Err(why)) => {
+        let piece = match tokio::time::timeout(settings.patience, body.next()).await {
+            Ok(None) => break,
+            Ok(Some(piece)) => piece.map_err(|error| error.why),
+            Err(_) => Err(silence(settings)),
+        };
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(why) => {
                 // What has come is gone on with.
                 file.sync_all().await?;
-                return Err(Failure::ForNow(format!("it broke off after {have} bytes: {}", why.why)));
+                return Err(Failure::ForNow(format!("it broke off after {have} bytes: {why}")));
             }
         };
         have += piece.len() as u64;
@@ -193,9 +197,4 @@ async fn receive(
         }
         _ => Ok(()),
     }
-}
-
-fn silence(settings: &DownloadSettings) -> assay_connect::http::NoAnswer {
-    let why = format!("nothing came for {} s", settings.patience.as_secs());
-    assay_connect::http::NoAnswer { why, sent: true }
 }

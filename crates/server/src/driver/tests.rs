@@ -175,7 +175,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         downloads: crate::downloads::Downloads::new().0,
         results: crate::results::Results::new(0, epoch).0,
         limits: std::sync::Mutex::default(),
-        outside: crate::events::Hub::new(),
+        outside: crate::events::Hub::new(epoch),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),

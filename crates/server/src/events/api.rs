@@ -1,7 +1,7 @@
 //! `inbox`, `sources`, `rules`, `schedule` and `hooks` of the API.
 
 use super::matcher;
-use super::settings::HookSettings;
+use super::settings::{EventSettings, HookSettings};
 use super::sources::Inbox;
 use crate::app::App;
 use crate::auth::Sender;
@@ -101,8 +101,7 @@ async fn replay(
             "Have it sent again.",
         ));
     }
-    let epoch = app.outside.epoch().ok_or_else(|| Fault::later("The server starts.", 1))?;
-    if !app.store.events().replay(epoch, id, replay.force).await? {
+    if !app.store.events().replay(app.outside.epoch, id, replay.force).await? {
         return Err(no_event(id));
     }
     app.audit(&sender.name, "event_replay", json!({"id": id, "force": replay.force}));
@@ -123,9 +122,17 @@ async fn reload(State(app): State<Arc<App>>) -> Json<wire::RulesReload> {
     Json(wire::RulesReload { in_force, findings: diagnostics.iter().map(ToString::to_string).collect() })
 }
 
+/// What an event or an effect caused, read.
+fn caused(stored: Option<&String>) -> Value {
+    stored.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn texts(caused: &Value, key: &str) -> Vec<String> {
+    caused[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 fn effect(stored: &StoredEffect, waiting: Option<&String>) -> wire::RuleEffect {
-    let caused: Value =
-        stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let caused = caused(stored.caused.as_ref());
     let text = |key: &str| caused[key].as_str().map(str::to_owned);
     let why = text("refused").or_else(|| text("why")).or_else(|| text("staging"));
     let waits = stored.state == EffectState::Waiting;
@@ -147,12 +154,7 @@ fn jobs(caused: &Value) -> Vec<i64> {
 }
 
 fn event(stored: &StoredMessage) -> wire::OutsideEvent {
-    let caused: Value =
-        stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let texts = |key: &str| -> Vec<String> {
-        caused[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    let parked = stored.message.parked.clone();
+    let caused = caused(stored.caused.as_ref());
     wire::OutsideEvent {
         id: stored.id,
         source: stored.source.clone(),
@@ -161,12 +163,12 @@ fn event(stored: &StoredMessage) -> wire::OutsideEvent {
         received: rfc3339(stored.received_at),
         sent: stored.message.sent_at.map(rfc3339),
         state: stored.state.word().to_owned(),
-        parked,
+        parked: stored.message.parked.clone(),
         recovered: stored.recovered,
-        rules: texts("matched"),
+        rules: texts(&caused, "matched"),
         failed: serde_json::from_value(caused["failed"].clone()).unwrap_or_default(),
         effects: Vec::new(),
-        effect_count: texts("effects").len(),
+        effect_count: texts(&caused, "effects").len(),
         headers: None,
         body: None,
     }
@@ -204,11 +206,8 @@ impl App {
     /// An event with everything that it led to.
     pub(crate) async fn show_event(&self, id: i64) -> Result<wire::OutsideEvent, Fault> {
         let stored = self.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
-        let caused: Value =
-            stored.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let keys =
-            caused["effects"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
-        let mut effects = self.store.events().effects_by_key(&keys.collect::<Vec<_>>()).await?;
+        let keys = texts(&caused(stored.caused.as_ref()), "effects");
+        let mut effects = self.store.events().effects_by_key(&keys).await?;
         let known: BTreeSet<String> = effects.iter().map(|effect| effect.planned.key.clone()).collect();
         let own = self.store.events().effects_of(&[id]).await?;
         effects.extend(own.into_iter().filter(|effect| !known.contains(&effect.planned.key)));
@@ -227,11 +226,8 @@ impl App {
     pub(crate) async fn list_sources(&self) -> Result<Vec<wire::EventSource>, Fault> {
         let tallies = self.store.events().source_tallies().await?;
         let health = self.outside.health();
-        let configured = self
-            .outside
-            .settings
-            .get()
-            .map(|(settings, _)| settings.sources.keys().cloned().collect::<Vec<_>>());
+        let configured =
+            self.outside.settings.get().map(|settings| settings.sources.keys().cloned().collect::<Vec<_>>());
         let names: BTreeSet<String> = tallies
             .iter()
             .map(|tally| tally.source.clone())
@@ -262,7 +258,7 @@ impl App {
             let state = self.outside.state();
             (state.rules.clone(), state.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        let heard = self.outside.settings.get().and_then(|(settings, _)| settings.topics());
+        let heard = self.outside.settings.get().and_then(EventSettings::topics);
         let checked = assay_engine::rules::check::check(&rules, heard.as_deref());
         findings.extend(
             checked.iter().map(|found| format!("{}: rule {}: {}", found.place, found.rule, found.problem)),
@@ -290,7 +286,7 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Fault> {
-    let Some((settings, _)) = app.outside.hook(&name) else {
+    let Some(settings) = app.outside.hook(&name) else {
         return Err(Fault::not_found(
             format!("There is no hook {name:?}."),
             "Add [source.NAME] with driver = \"webhook\" to assay.toml.",
@@ -316,8 +312,7 @@ async fn receive(
     }
     let message = hook_message(settings, &headers, &body);
     let (key, parked) = (message.key.clone(), message.parked.clone());
-    let epoch = app.outside.epoch().ok_or_else(|| Fault::later("The server starts.", 1))?;
-    let inbox = Inbox::of(&app, epoch, &name);
+    let inbox = Inbox::of(&app, &name);
     let received = Received { messages: vec![message], cursors: Vec::new() };
     let new = inbox.receive(&received).await.map_err(|error| Fault::later(error.to_string(), 5))?;
     Ok((StatusCode::ACCEPTED, Json(json!({"key": key, "new": new == 1, "parked": parked}))))
@@ -427,7 +422,7 @@ impl App {
         let known: BTreeSet<String> = before.iter().map(|effect| effect.planned.key.clone()).collect();
         let unknown: Vec<Planned> = planned.iter().filter(|one| !known.contains(&one.key)).cloned().collect();
         if !dry_run && !unknown.is_empty() {
-            let epoch = self.outside.epoch().ok_or_else(|| Fault::later("The server starts.", 1))?;
+            let epoch = self.outside.epoch;
             let now = self.clock.now();
             let key = uuid::Uuid::new_v4().to_string();
             let message = assay_store::NewMessage {

@@ -2,7 +2,6 @@
 
 use super::InForce;
 use crate::app::App;
-use crate::fault::Fault;
 use assay_engine::gate::io::{Command, Input as GateInput};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::io::{Answer, Input, NewJob};
@@ -283,19 +282,12 @@ impl Executor {
                     }
                 }
                 // The refusal itself is stored by the driver, unless nothing was.
-                Some(Err(fault)) if fault.status.is_client_error() => {
-                    refused.push(EffectsDone {
-                        keys,
-                        state: EffectState::Refused,
-                        caused: json!({"refused": fault.error}).to_string(),
-                    });
-                }
-                Some(Err(Fault { status: StatusCode::INTERNAL_SERVER_ERROR, error, .. })) => {
-                    refused.push(EffectsDone {
-                        keys,
-                        state: EffectState::Refused,
-                        caused: json!({"refused": error}).to_string(),
-                    });
+                Some(Err(fault))
+                    if fault.status.is_client_error()
+                        || fault.status == StatusCode::INTERNAL_SERVER_ERROR =>
+                {
+                    let caused = json!({"refused": fault.error}).to_string();
+                    refused.push(EffectsDone { keys, state: EffectState::Refused, caused });
                 }
                 Some(Err(_)) | None => doubtful = true,
             }

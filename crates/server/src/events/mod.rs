@@ -52,7 +52,8 @@ struct InForce {
 
 /// The loops for events, as the rest of the server knows them.
 pub(crate) struct Hub {
-    settings: OnceLock<(EventSettings, Epoch)>,
+    settings: OnceLock<EventSettings>,
+    epoch: Epoch,
     state: Mutex<InForce>,
     /// There are messages that no rule has seen.
     arrived: Notify,
@@ -61,9 +62,10 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(epoch: Epoch) -> Self {
         Self {
             settings: OnceLock::new(),
+            epoch,
             state: Mutex::default(),
             arrived: Notify::new(),
             planned: Notify::new(),
@@ -84,19 +86,14 @@ impl Hub {
         self.state().health.clone()
     }
 
-    fn epoch(&self) -> Option<Epoch> {
-        self.settings.get().map(|(_, epoch)| *epoch)
-    }
-
     /// Effects are only written down.
     pub(crate) fn is_staging(&self) -> bool {
-        self.settings.get().is_some_and(|(settings, _)| settings.staging)
+        self.settings.get().is_some_and(|settings| settings.staging)
     }
 
-    fn hook(&self, name: &str) -> Option<(&HookSettings, &EventSettings)> {
-        let (settings, _) = self.settings.get()?;
-        match &settings.sources.get(name)?.kind {
-            SourceKind::Webhook(hook) => Some((hook, settings)),
+    fn hook(&self, name: &str) -> Option<&HookSettings> {
+        match &self.settings.get()?.sources.get(name)?.kind {
+            SourceKind::Webhook(hook) => Some(hook),
             _ => None,
         }
     }
@@ -129,37 +126,42 @@ impl EventSettings {
     }
 }
 
-/// Reads rules: a file, or all YAML files of a directory by name.
-pub(crate) fn read_rules(path: &Utf8Path) -> LoadedRules {
-    let mut texts = Vec::new();
-    let read = |texts: &mut Vec<(String, String)>| -> std::io::Result<()> {
-        let mut files: Vec<Utf8PathBuf> = Vec::new();
-        if path.is_dir() {
-            for entry in path.read_dir_utf8()? {
-                files.push(entry?.into_path());
-            }
-            files.retain(|file| matches!(file.extension(), Some("yaml" | "yml")));
-            files.sort();
-        } else {
-            files.push(path.to_owned());
+/// Names and texts of a file, or of all YAML files of a directory by name.
+pub(crate) fn yaml_texts(path: &Utf8Path) -> std::io::Result<Vec<(String, String)>> {
+    let mut files: Vec<Utf8PathBuf> = Vec::new();
+    if path.is_dir() {
+        for entry in path.read_dir_utf8()? {
+            files.push(entry?.into_path());
         }
-        for file in files {
-            let text = fs_err::read_to_string(&file)?;
-            texts.push((file.into_string(), text));
-        }
-        Ok(())
-    };
-    if let Err(error) = read(&mut texts) {
-        let diagnostics = crate::gate::settings::unreadable(path, &error.to_string());
-        return LoadedRules { rules: None, diagnostics };
+        files.retain(|file| matches!(file.extension(), Some("yaml" | "yml")));
+        files.sort();
+    } else {
+        files.push(path.to_owned());
     }
+    let mut texts = Vec::new();
+    for file in files {
+        let text = fs_err::read_to_string(&file)?;
+        texts.push((file.into_string(), text));
+    }
+    Ok(texts)
+}
+
+fn read_rules(path: &Utf8Path) -> LoadedRules {
+    let texts = match yaml_texts(path) {
+        Ok(texts) => texts,
+        Err(error) => {
+            let diagnostics = crate::gate::settings::unreadable(path, &error.to_string());
+            return LoadedRules { rules: None, diagnostics };
+        }
+    };
     let sources: Vec<(&str, &str)> =
         texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     assay_formats::rules::load(&sources)
 }
 
 /// Reads the rules and starts the loops.
-pub(crate) fn start(app: &Arc<App>, settings: EventSettings, epoch: Epoch) -> Result<(), ServerError> {
+pub(crate) fn start(app: &Arc<App>, settings: EventSettings) -> Result<(), ServerError> {
+    let epoch = app.outside.epoch;
     if let Some(path) = &settings.rules {
         let LoadedRules { rules, diagnostics } = read_rules(path);
         let Some(rules) = rules else { return Err(ServerError::config(diagnostics)) };
@@ -168,12 +170,12 @@ pub(crate) fn start(app: &Arc<App>, settings: EventSettings, epoch: Epoch) -> Re
         state.diagnostics = diagnostics;
     }
     let sources = settings.sources.clone();
-    drop(app.outside.settings.set((settings, epoch)));
+    drop(app.outside.settings.set(settings));
     app.tasks.spawn(matcher::run(app.clone(), epoch));
     app.tasks.spawn(executor::run(app.clone(), epoch));
     app.tasks.spawn(prune(app.clone(), epoch));
     for (name, source) in sources {
-        sources::start(app, epoch, &name, &source)?;
+        sources::start(app, &name, &source)?;
     }
     Ok(())
 }
@@ -182,7 +184,7 @@ pub(crate) fn start(app: &Arc<App>, settings: EventSettings, epoch: Epoch) -> Re
 async fn prune(app: Arc<App>, epoch: Epoch) {
     const AT_ONCE: u32 = 1000;
     const DAY: i64 = 86_400;
-    let Some(days) = app.outside.settings.get().and_then(|(settings, _)| settings.keep_days) else { return };
+    let Some(days) = app.outside.settings.get().and_then(|settings| settings.keep_days) else { return };
     loop {
         let before = app.clock.now().plus_seconds(-i64::from(days) * DAY);
         while !app.shutdown.is_cancelled() {
@@ -205,7 +207,7 @@ async fn prune(app: Arc<App>, epoch: Epoch) {
 impl App {
     /// Reads the rules again; those that are in force stay so if there is an error.
     pub(crate) fn reload_rules(&self) -> (bool, Vec<Diagnostic>) {
-        let path = self.outside.settings.get().and_then(|(settings, _)| settings.rules.clone());
+        let path = self.outside.settings.get().and_then(|settings| settings.rules.clone());
         let Some(path) = path else { return (true, Vec::new()) };
         let LoadedRules { rules, diagnostics } = read_rules(&path);
         let mut state = self.outside.state();

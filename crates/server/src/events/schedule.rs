@@ -12,7 +12,7 @@ const DAY: i64 = 86_400_000_000;
 impl App {
     /// The mapping that is in force, read anew each time.
     pub(crate) fn schedule(&self) -> Result<Schedule, String> {
-        let path = self.outside.settings.get().and_then(|(settings, _)| settings.schedule.clone());
+        let path = self.outside.settings.get().and_then(|settings| settings.schedule.clone());
         let Some(path) = path else {
             return Err(
                 "nothing says what is scheduled; name a file as `schedule` in [events] of assay.toml"
@@ -32,7 +32,7 @@ impl App {
         self.clock.now().0.div_euclid(DAY)
     }
 
-    /// What is posted for a compose. The inner error is for good.
+    /// What is posted for a compose.
     pub(crate) async fn plan_compose(
         &self,
         location: &str,

@@ -7,8 +7,8 @@ use assay_connect::events::amqp::Amqp;
 use assay_connect::events::poll::{Polled, Poller, Polling};
 use assay_connect::events::{Incoming, MessageInbox, MessageSource, NotStored, Received};
 use assay_connect::pace::Backoff;
-use assay_engine::ids::Timestamp;
-use assay_store::{Epoch, MessageSource as From, NewMessage};
+use assay_engine::ids::{JobId, Timestamp};
+use assay_store::{JobFilter, MessageSource as From, NewMessage};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,6 @@ const SOON: Duration = Duration::from_millis(500);
 /// Where one source's messages go.
 pub(super) struct Inbox {
     pub(super) app: Arc<App>,
-    pub(super) epoch: Epoch,
     pub(super) source: String,
     pub(super) bus: String,
     pub(super) backs: bool,
@@ -41,7 +40,8 @@ impl MessageInbox for Inbox {
         let from = From { name: &self.source, bus: &self.bus, backs: self.backs };
         let store = self.app.store.events();
         let now = self.app.clock.now();
-        let new = store.receive_messages(self.epoch, &from, now, &messages, &received.cursors).await;
+        let new =
+            store.receive_messages(self.app.outside.epoch, &from, now, &messages, &received.cursors).await;
         let new = new.map_err(|error| NotStored(error.to_string()))?;
         if new > 0 {
             self.app.outside.arrived.notify_one();
@@ -86,21 +86,15 @@ impl MessageInbox for Inbox {
 
 impl Inbox {
     /// Of a source by its name.
-    pub(super) fn of(app: &Arc<App>, epoch: Epoch, name: &str) -> Self {
-        let settings = app.outside.settings.get().map(|(settings, _)| settings);
-        let bus = settings.map_or(name, |settings| settings.bus(name)).to_owned();
-        Self { app: app.clone(), epoch, source: name.to_owned(), backs: bus != name, bus }
+    pub(super) fn of(app: &Arc<App>, name: &str) -> Self {
+        let bus = app.outside.settings.get().map_or(name, |settings| settings.bus(name)).to_owned();
+        Self { app: app.clone(), source: name.to_owned(), backs: bus != name, bus }
     }
 }
 
 /// Starts a source.
-pub(super) fn start(
-    app: &Arc<App>,
-    epoch: Epoch,
-    name: &str,
-    settings: &SourceSettings,
-) -> Result<(), ServerError> {
-    let inbox = Inbox::of(app, epoch, name);
+pub(super) fn start(app: &Arc<App>, name: &str, settings: &SourceSettings) -> Result<(), ServerError> {
+    let inbox = Inbox::of(app, name);
     let backoff = Backoff::default();
     let polling = |poller: Box<dyn Poller>, every| {
         Box::new(Polling { poller, every, backoff, clock: app.clock.clone() }) as Box<dyn MessageSource>
@@ -190,11 +184,13 @@ impl Poller for Jobs {
         let ended =
             app.store.events().ended_jobs(cursor, TOGETHER).await.map_err(|error| error.to_string())?;
         let Some((at, last)) = ended.last().copied() else { return Ok(Polled::default()) };
-        let mut messages = Vec::new();
-        for (at, id) in &ended {
-            let job = app.store.job(*id).await.map_err(|error| error.to_string())?;
-            messages.extend(job.map(|job| job_done(&job.row, *at)));
-        }
+        let ids = ended.iter().map(|(_, id)| *id).collect();
+        let filter = JobFilter { ids, limit: TOGETHER, ..JobFilter::default() };
+        let jobs = app.store.jobs(&filter).await.map_err(|error| error.to_string())?;
+        let message = |(at, id): &(Timestamp, JobId)| {
+            jobs.iter().find(|job| job.row.id == *id).map(|job| job_done(&job.row, *at))
+        };
+        let messages = ended.iter().filter_map(message).collect();
         let more = ended.len() == TOGETHER as usize;
         Ok(Polled { received: Received { messages, cursors: save(at, last.0) }, more })
     }

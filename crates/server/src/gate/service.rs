@@ -23,6 +23,7 @@ use crate::datadir::DataDir;
 use crate::fault::Fault;
 use assay_connect::gerrit::{Gerrit, SourceOptions};
 use assay_connect::{Arrival, Batch, Cursor, Inbox, InboxError, News, Source as _, Start, Tips};
+use assay_engine::gate::change::RefUpdate;
 use assay_engine::gate::config::{Config, EventKind};
 use assay_engine::gate::ids::{BranchName, ItemId, ProjectName, SourceName};
 use assay_engine::gate::io::{Input, LandRequest, LandResult};
@@ -130,9 +131,7 @@ impl Plan {
     pub(crate) fn limits(&self) -> &Limits {
         &self.settings.limits
     }
-}
 
-impl Plan {
     /// The part that is not the gate's.
     pub(crate) fn events(&self) -> crate::events::settings::EventSettings {
         self.settings.events.clone()
@@ -320,18 +319,14 @@ impl App {
     }
 
     /// Where a branch stands now, as an update of it.
-    pub(crate) async fn ref_now(
-        &self,
-        project: &str,
-        branch: &str,
-    ) -> Result<assay_engine::gate::change::RefUpdate, String> {
+    pub(crate) async fn ref_now(&self, project: &str, branch: &str) -> Result<RefUpdate, String> {
         use super::ports::Ground as _;
         let loops = self.gate.loops.get().ok_or("the gate starts")?;
-        let (project, name) = (ProjectName::from(project), assay_engine::gate::ids::BranchName::from(branch));
+        let (project, name) = (ProjectName::from(project), BranchName::from(branch));
         let tip = loops.repositories.look(&project, &name).await.map_err(|trouble| trouble.0)?;
         let tip = tip.ok_or_else(|| format!("{project} has no branch {name}"))?;
         let old = "0".repeat(40).as_str().into();
-        Ok(assay_engine::gate::change::RefUpdate { project, name, old, new: tip.commit })
+        Ok(RefUpdate { project, name, old, new: tip.commit })
     }
 
     /// The key that receipts are signed with; `None` while the server starts.

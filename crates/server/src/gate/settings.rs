@@ -297,16 +297,6 @@ impl Reader<'_> {
         number
     }
 
-    fn port(&mut self, value: &Value<'_>) -> u16 {
-        let number = value.get_ref().as_integer().and_then(|number| {
-            u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|port| *port > 0)
-        });
-        if number.is_none() {
-            self.error("type", value.span().start, "port is a number from 1 to 65535");
-        }
-        number.unwrap_or_default()
-    }
-
     /// `running = N`, and sections by class, number of a group, and semaphore.
     fn limits(&mut self, table: &DeTable<'_>) -> Limits {
         self.keys("key of [limits]", table, &["running", "classes", "groups", "semaphores"]);
@@ -329,17 +319,9 @@ impl Reader<'_> {
         Limits(limits)
     }
 
+    /// A number of which there has to be one at least.
     pub(crate) fn positive(&mut self, table: &DeTable<'_>, key: &str) -> Option<u32> {
-        let value = table.get(key)?;
-        let number = value.get_ref().as_integer().and_then(|number| {
-            u32::from_str_radix(number.as_str(), number.radix())
-                .ok()
-                .filter(|number| (1..=1_000_000).contains(number))
-        });
-        if number.is_none() {
-            self.error("type", value.span().start, format!("{key} is a number from 1 to 1000000"));
-        }
-        number
+        self.number(table, key, 1, 1_000_000)
     }
 
     fn days(&mut self, value: &Value<'_>) -> Days {
@@ -365,7 +347,7 @@ impl Reader<'_> {
         }
         let connection = Connection {
             host: self.text(table, "host").unwrap_or_default(),
-            port: table.get("port").map_or(29418, |value| self.port(value)),
+            port: self.number(table, "port", 1, u16::MAX).unwrap_or(29418),
             user: self.text(table, "user").unwrap_or_default(),
             key: self.path(table, "key").unwrap_or_default(),
             known_hosts: self.path(table, "known-hosts"),
@@ -419,7 +401,7 @@ impl Reader<'_> {
         }
         MailSettings {
             server: self.text(table, "server").unwrap_or_default(),
-            port: table.get("port").map_or(usual, |value| self.port(value)),
+            port: self.number(table, "port", 1, u16::MAX).unwrap_or(usual),
             tls,
             from: self.text(table, "from").unwrap_or_default(),
             login,

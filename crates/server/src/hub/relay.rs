@@ -1,8 +1,8 @@
 //! Frames between workers that carry machines of one cluster.
 //!
 //! Each worker switches between its own machines; what may be for a machine elsewhere comes here and goes to the worker
-//! that a frame from that machine's address came from last, or to every other worker of the network if none has. Nobody waits: a frame for a worker that does not read them is lost, as on any Ethernet, and
-//! counted.
+//! that a frame from that machine's address came from last, or to every other worker of the network if none has. Nobody
+//! waits: a frame for a worker that does not read them is lost, as on any Ethernet, and counted.
 
 use assay_engine::ids::ConnectionId;
 use assay_engine::locks::ClusterId;

@@ -1,6 +1,7 @@
 //! How Assay's own jobs and modules become results: item, type, test case, scenario, groups, in the words that
 //! `resultsdb_conventions` and Fedora's reporter made customary.
 
+use assay_engine::decision::Subject;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
@@ -10,9 +11,6 @@ use std::collections::BTreeMap;
 
 /// Bytes of a name that can be indexed.
 pub(crate) const LONGEST_NAME: usize = 500;
-
-/// The namespace of names that hosts have, from which those of groups are made.
-const DNS: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
 
 fn uuid5(namespace: uuid::Uuid, name: &str) -> uuid::Uuid {
     let mut hashed = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
@@ -26,8 +24,7 @@ fn uuid5(namespace: uuid::Uuid, name: &str) -> uuid::Uuid {
 /// The group that everybody calls the same: its UUID comes from its names.
 pub(crate) fn group(namespace: &str, name: &str, ref_url: Option<String>) -> GroupOf {
     let ascii = |text: &str| text.chars().filter(char::is_ascii).collect::<String>();
-    let dns = uuid::Uuid::parse_str(DNS).unwrap_or_default();
-    let uuid = uuid5(uuid5(dns, &ascii(namespace)), &ascii(name));
+    let uuid = uuid5(uuid5(uuid::Uuid::NAMESPACE_DNS, &ascii(namespace)), &ascii(name));
     GroupOf { uuid: uuid.to_string(), description: Some(cut(&format!("{namespace}.{name}"))), ref_url }
 }
 
@@ -39,13 +36,6 @@ pub(crate) fn cut(text: &str) -> String {
         cut.truncate(end);
     }
     cut
-}
-
-/// What was tested.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Subject {
-    pub(crate) kind: String,
-    pub(crate) item: String,
 }
 
 /// `NAME-20240601.n.0`, `Fedora-40-20240401.0`.
@@ -173,11 +163,11 @@ pub(crate) fn of_job(job: &JobRow, url: &str) -> NewResult {
     ] {
         set(key, value);
     }
-    let of_item = match subject.kind.as_str() {
-        "compose" => group("compose", &subject.item, None),
-        "bodhi_update" => group("bodhi", &subject.item, None),
-        kind => group(kind, &subject.item, None),
+    let namespace = match subject.kind.as_str() {
+        "bodhi_update" => "bodhi",
+        kind => kind,
     };
+    let of_item = group(namespace, &subject.item, None);
     NewResult {
         testcase: settings.get("TESTCASE").map_or_else(|| testcase(&subject.kind, test), cut),
         at: job.created_at,

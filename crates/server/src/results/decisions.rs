@@ -8,7 +8,7 @@ use assay_store::{
     Condition, DecisionRow, Evidence, EvidenceFilter, NewResult, StoreError, StoredResult, Waiver,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -81,6 +81,19 @@ fn waived(waiver: &Waiver) -> Waived {
     }
 }
 
+fn known(seen: &Evidence) -> Known {
+    Known {
+        results: seen.results.iter().map(found).collect(),
+        waivers: seen.waivers.iter().map(waived).collect(),
+    }
+}
+
+/// What a result with this data is of.
+fn subject_of(data: &BTreeMap<String, Vec<String>>) -> Option<Subject> {
+    let first = |key: &str| data.get(key).and_then(|values| values.first()).cloned();
+    Some(Subject { kind: first("type")?, item: first("item")? })
+}
+
 /// What was decided, and what from.
 pub(crate) struct Decided {
     pub(crate) decision: Decision,
@@ -109,7 +122,7 @@ impl App {
         until: Option<Timestamp>,
     ) -> Result<Evidence, StoreError> {
         let kind = self.results.settings().decisions.subject_type(&subject.kind);
-        let query = |query: std::collections::BTreeMap<String, Vec<String>>| {
+        let query = |query: BTreeMap<String, Vec<String>>| {
             query.into_iter().map(|(key, values)| Condition::data(&key, values)).collect::<Vec<_>>()
         };
         let filter = EvidenceFilter {
@@ -128,20 +141,17 @@ impl App {
         question: &Question,
         as_of: Option<Timestamp>,
     ) -> Result<Decided, StoreError> {
-        let settings = self.results.settings();
         let mut evidence = Vec::new();
-        let mut known = Vec::new();
         for subject in &question.subjects {
-            let seen = self.evidence_of(subject, as_of).await?;
-            known.push(Known {
-                results: seen.results.iter().map(found).collect(),
-                waivers: seen.waivers.iter().map(waived).collect(),
-            });
-            evidence.push(seen);
+            evidence.push(self.evidence_of(subject, as_of).await?);
         }
-        let templates = templates(&self.library.now());
-        let decision = decide(&settings.decisions, question, &known, &templates);
+        let known: Vec<Known> = evidence.iter().map(known).collect();
+        let decision = self.decide_from(question, &known, &templates(&self.library.now()));
         Ok(Decided { decision, evidence })
+    }
+
+    fn decide_from(&self, question: &Question, known: &[Known], templates: &[Template]) -> Decision {
+        decide(&self.results.settings().decisions, question, known, templates)
     }
 
     /// These results have been stored.
@@ -149,11 +159,7 @@ impl App {
         if self.results.settings().decisions.policies.is_empty() {
             return;
         }
-        let kind_and_item = |result: &NewResult| {
-            let first = |key: &str| result.data.get(key).and_then(|values| values.first()).cloned();
-            Some(Subject { kind: first("type")?, item: first("item")? })
-        };
-        self.heard(results.iter().filter_map(kind_and_item));
+        self.heard(results.iter().filter_map(|result| subject_of(&result.data)));
     }
 
     /// Something new is known of these.
@@ -224,7 +230,13 @@ impl App {
     }
 
     async fn decide_again(&self, subject: &Subject) -> Result<(), StoreError> {
-        for (product_version, context) in self.purposes(subject).await? {
+        let purposes = self.purposes(subject).await?;
+        if purposes.is_empty() {
+            return Ok(());
+        }
+        let known = [known(&self.evidence_of(subject, None).await?)];
+        let templates = templates(&self.library.now());
+        for (product_version, context) in purposes {
             let question = Question {
                 product_version: product_version.clone(),
                 contexts: vec![context.clone()],
@@ -232,14 +244,9 @@ impl App {
                 at: self.clock.now(),
                 ..Question::default()
             };
-            let decided = self.decide(&question, None).await?;
-            if self.remember(subject, &product_version, &context, &decided.decision).await? {
-                tracing::info!(
-                    item = subject.item,
-                    context,
-                    summary = decided.decision.summary(),
-                    "decided anew"
-                );
+            let decision = self.decide_from(&question, &known, &templates);
+            if self.remember(subject, &product_version, &context, &decision).await? {
+                tracing::info!(item = subject.item, context, summary = decision.summary(), "decided anew");
             }
         }
         Ok(())
@@ -252,12 +259,7 @@ pub(crate) async fn follow(app: Arc<App>) {
     if !app.results.settings().decisions.policies.is_empty()
         && let Ok(recent) = app.store.results().results(&filter).await
     {
-        let subject = |result: &StoredResult| {
-            let values = result.values();
-            let first = |key: &str| values.get(key).and_then(|values| values.first()).cloned();
-            Some(Subject { kind: first("type")?, item: first("item")? })
-        };
-        app.heard(recent.iter().filter_map(subject));
+        app.heard(recent.iter().filter_map(|result| subject_of(&result.values())));
     }
     loop {
         let next = app.results.news.subjects.lock().unwrap_or_else(PoisonError::into_inner).pop_first();

@@ -60,23 +60,7 @@ impl ResultsSettings {
 /// The policies of a file, or of all `.yaml` files of a directory; or everything that is wrong.
 fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
     let unreadable = |error: std::io::Error| vec![format!("the policies cannot be read: {error}")];
-    let mut files = Vec::new();
-    if path.is_dir() {
-        for entry in path.read_dir_utf8().map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.into_path();
-            if matches!(file.extension(), Some("yaml" | "yml")) {
-                files.push(file);
-            }
-        }
-        files.sort();
-    } else {
-        files.push(path.to_owned());
-    }
-    let mut sources = Vec::new();
-    for file in files {
-        let text = fs_err::read_to_string(&file).map_err(unreadable)?;
-        sources.push((file.to_string(), text));
-    }
+    let sources = crate::events::yaml_texts(path).map_err(unreadable)?;
     let texts: Vec<(&str, &str)> =
         sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let loaded = assay_formats::policy::load(&texts, None);

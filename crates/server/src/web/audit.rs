@@ -6,7 +6,6 @@ use crate::app::App;
 use crate::auth::Operator;
 use crate::fault::{Fault, PageFault};
 use askama::Template;
-use assay_engine::ids::Timestamp;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -87,10 +86,7 @@ async fn build(app: &App, query: AuditQuery) -> Result<AuditPage, Fault> {
     let found = events(app, &query).await?;
     let row = |event: assay_proto::api::knowledge::AuditEvent| Row {
         id: event.id,
-        at: Moment::new(
-            event.at.parse::<jiff::Timestamp>().map_or(now, |at| Timestamp(at.as_microsecond())),
-            now,
-        ),
+        at: Moment::of_text(&event.at, now),
         user: event.user,
         event: event.event,
         data: event.data.to_string(),

@@ -5,7 +5,6 @@ use crate::app::App;
 use crate::events::api::ListQuery;
 use crate::fault::Fault;
 use askama::Template;
-use assay_engine::ids::Timestamp;
 use assay_proto::api::events as wire;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -15,11 +14,6 @@ use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new().route("/events", get(list)).route("/events/{id}", get(show)).route("/rules", get(rules))
-}
-
-fn moment(text: &str, now: Timestamp) -> Moment {
-    let at = text.parse::<jiff::Timestamp>();
-    Moment::new(at.map_or(now, |at| Timestamp(at.as_microsecond())), now)
 }
 
 struct EventRow {
@@ -70,10 +64,13 @@ async fn build(app: &App, query: ListQuery) -> Result<EventsPage, Fault> {
         rows: found
             .events
             .into_iter()
-            .map(|event| EventRow { at: moment(&event.received, now), event })
+            .map(|event| EventRow { at: Moment::of_text(&event.received, now), event })
             .collect(),
         sources: sources
-            .map(|source| SourceRow { last: source.last.as_deref().map(|at| moment(at, now)), source })
+            .map(|source| SourceRow {
+                last: source.last.as_deref().map(|at| Moment::of_text(at, now)),
+                source,
+            })
             .collect(),
         q,
         source,
@@ -109,7 +106,7 @@ async fn one(app: &App, id: &str) -> Result<EventPage, Fault> {
     };
     Ok(EventPage {
         frame: Frame::new(now),
-        at: moment(&event.received, now),
+        at: Moment::of_text(&event.received, now),
         headers: pretty(event.headers.take()),
         body: pretty(event.body.take()),
         event,
@@ -137,7 +134,7 @@ async fn rules(State(app): State<Arc<App>>) -> Response {
         rows: found
             .rules
             .into_iter()
-            .map(|rule| RuleRow { last: rule.last.as_deref().map(|at| moment(at, now)), rule })
+            .map(|rule| RuleRow { last: rule.last.as_deref().map(|at| Moment::of_text(at, now)), rule })
             .collect(),
     });
     super::page(&app, page)

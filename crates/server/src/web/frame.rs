@@ -154,6 +154,12 @@ impl Moment {
         let age = now.micros_since(at);
         Self { iso: rfc3339(at), full: full(at), ago: ago(age), span: span(age) }
     }
+
+    /// Of a time as [`rfc3339`] writes it.
+    pub(crate) fn of_text(at: &str, now: Timestamp) -> Self {
+        let at = at.parse::<jiff::Timestamp>();
+        Self::new(at.map_or(now, |at| Timestamp(at.as_microsecond())), now)
+    }
 }
 
 /// For example `2026-11-21T00:37:12.5Z`.

@@ -356,7 +356,6 @@ async fn finished_row(app: &App, job: &StoredJob, now: Timestamp) -> Result<Opti
 }
 
 fn worker_row(worker: assay_proto::api::Worker, now: Timestamp) -> WorkerRow {
-    let since = worker.since.parse::<jiff::Timestamp>().map_or(now, |at| Timestamp(at.as_microsecond()));
     WorkerRow {
         badge: Badge::of(if worker.online { "idle" } else { "offline" }),
         why: worker.offline_reason,
@@ -365,7 +364,7 @@ fn worker_row(worker: assay_proto::api::Worker, now: Timestamp) -> WorkerRow {
         slots: worker.slots,
         classes: worker.classes.join(", "),
         host: worker.host,
-        since: Moment::new(since, now),
+        since: Moment::of_text(&worker.since, now),
         name: worker.name,
     }
 }

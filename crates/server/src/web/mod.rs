@@ -11,7 +11,6 @@ mod events;
 pub(crate) mod frame;
 mod gate;
 mod groups;
-pub(crate) use groups::builds::Tags;
 mod history;
 mod index;
 mod investigate;
@@ -38,6 +37,8 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use frame::Frame;
 use std::sync::Arc;
+
+pub(crate) use groups::builds::Tags;
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()

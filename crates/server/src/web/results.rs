@@ -6,7 +6,8 @@ use crate::app::App;
 use crate::fault::Fault;
 use askama::Template;
 use assay_engine::decision::{Question, Subject};
-use assay_store::{Condition, Field, ResultFilter, StoredResult};
+use assay_engine::ids::Timestamp;
+use assay_store::{Condition, Field, ResultFilter, StoredResult, Waiver};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -17,8 +18,10 @@ use std::sync::Arc;
 
 /// Results of a page.
 const PAGE: u32 = 50;
-/// Rows of an item's table, waivers, and decisions of its history.
+/// Rows of an item's table, and waivers.
 const MOST: usize = 500;
+/// Decisions of an item's history.
+const HISTORY: u32 = 50;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new().route("/results", get(search)).route("/item", get(item))
@@ -68,7 +71,7 @@ fn link(url: Option<&String>) -> Option<String> {
     url.filter(|url| url.starts_with("https://") || url.starts_with("http://")).cloned()
 }
 
-fn row(result: &StoredResult, now: assay_engine::ids::Timestamp) -> Row {
+fn row(result: &StoredResult, now: Timestamp) -> Row {
     let values = result.values();
     let first = |key: &str| values.get(key).and_then(|list| list.first()).cloned().unwrap_or_default();
     Row {
@@ -257,7 +260,7 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
     let evidence = app.evidence_of(&subject, None).await?;
     let purposes = app.purposes(&subject).await?;
     let kinds = app.results.settings().decisions.subject_type(&subject.kind).names();
-    let history = app.store.results().decisions(&kinds, &subject.item, 50).await?;
+    let history = app.store.results().decisions(&kinds, &subject.item, HISTORY).await?;
     if evidence.results.is_empty() && evidence.waivers.is_empty() && purposes.is_empty() {
         let error = format!("Nothing is known of {} {}.", subject.kind, subject.item);
         return Err(Fault::not_found(
@@ -265,10 +268,11 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             "Search in /results; type and name have to be exactly as results say.",
         ));
     }
+    let counting = counting(&evidence.waivers, now);
     let waived: BTreeSet<(&str, Option<&str>)> = evidence
         .waivers
         .iter()
-        .filter(|waiver| counts(waiver, now))
+        .filter(|waiver| counting.contains(&waiver.id))
         .map(|waiver| (waiver.testcase.as_str(), waiver.scenario.as_deref()))
         .collect();
     let mut decisions = Vec::new();
@@ -338,7 +342,8 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
         state: match (waiver.waived, counts(waiver, now)) {
             (false, _) => "taken back",
             (true, false) => "expired",
-            (true, true) => "counts",
+            (true, true) if counting.contains(&waiver.id) => "counts",
+            (true, true) => "replaced",
         },
     });
     let history = history.into_iter().map(|row| HistoryRow {
@@ -361,11 +366,22 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
     })
 }
 
+/// The waivers that count. As for decisions, the newest of a test case, a scenario and a release says whether there still
+/// is one.
+fn counting(waivers: &[Waiver], now: Timestamp) -> BTreeSet<i64> {
+    let mut seen = BTreeSet::new();
+    // The newest come first.
+    let newest = waivers
+        .iter()
+        .filter(|waiver| seen.insert((&waiver.testcase, &waiver.scenario, &waiver.product_version)));
+    newest.filter(|waiver| counts(waiver, now)).map(|waiver| waiver.id).collect()
+}
+
 /// The newest result of each test case and scenario by architecture.
 fn table(
     results: &[StoredResult],
     waived: &BTreeSet<(&str, Option<&str>)>,
-    now: assay_engine::ids::Timestamp,
+    now: Timestamp,
 ) -> (Vec<String>, Vec<TestRow>) {
     let mut architectures = BTreeSet::new();
     let mut newest: BTreeMap<(String, String), BTreeMap<String, Cell>> = BTreeMap::new();

@@ -147,7 +147,6 @@ async fn view(
             });
         }
     }
-    let since = worker.since.parse::<jiff::Timestamp>().map_or(now, |at| Timestamp(at.as_microsecond()));
     let word = match (worker.online, jobs.is_empty()) {
         (false, _) => "offline",
         (true, true) => "idle",
@@ -161,7 +160,7 @@ async fn view(
         classes: worker.classes,
         slots: worker.slots,
         jobs,
-        since: Moment::new(since, now),
+        since: Moment::of_text(&worker.since, now),
         could,
         name: worker.name,
     })

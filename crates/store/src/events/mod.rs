@@ -282,7 +282,7 @@ pub trait EventStore: Send + Sync {
     async fn messages(&self, filter: &MessageFilter) -> Result<Vec<StoredMessage>, StoreError>;
 
     /// Lets all rules see a message again. What it caused is not caused again, unless `force`. False if there is no such
-    /// message.
+    /// message, or if it was put aside before any rule saw it.
     async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError>;
 
     /// Jobs that have ended after this end and number, by these; the first first.

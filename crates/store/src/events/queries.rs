@@ -4,11 +4,11 @@ use super::{
     EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
     RuleHits, SourceTally, StoredEffect, StoredMessage, group,
 };
-use crate::codec::{Fields, contains_pattern, json, time};
+use crate::codec::{Fields, ROWS_AT_ONCE, contains_pattern, json, pieces, time, tuples};
 use crate::error::StoreError;
 use crate::jobs::Select;
-use crate::sql::{Backend, Sql, Statement, Value, still_leader};
-use crate::types::{Batch, Epoch};
+use crate::sql::{Backend, Sql, Statement, Value};
+use crate::types::Epoch;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::rules::Planned;
 use std::collections::BTreeMap;
@@ -16,8 +16,6 @@ use std::collections::BTreeMap;
 const COLUMNS: &str = "id, source, bus, received_at, state, caused, recovered, generation, dedupe_key, topic, headers, \
                        body, sent_at";
 const EFFECT_COLUMNS: &str = "body, event, state, due_at, caused, planned_at";
-/// Rows in one statement.
-const AT_ONCE: [usize; 3] = [32, 4, 1];
 /// Keys in one question.
 const KEYS_AT_ONCE: usize = 200;
 
@@ -76,28 +74,6 @@ fn save_cursor(source: &str, name: &str, value: Option<&str>) -> Statement {
     }
 }
 
-/// `($1, $2), ($3, $4)` for rows of the same length.
-fn tuples(rows: &[Vec<Value>]) -> String {
-    let mut number = 0;
-    let mut place = |_: &Value| {
-        number += 1;
-        format!("${number}")
-    };
-    let tuples =
-        rows.iter().map(|row| format!("({})", row.iter().map(&mut place).collect::<Vec<_>>().join(", ")));
-    tuples.collect::<Vec<_>>().join(", ")
-}
-
-/// Pieces of few sizes, so that statements stay prepared.
-fn pieces(mut rows: Vec<Vec<Value>>, mut each: impl FnMut(Vec<Vec<Value>>)) {
-    for size in AT_ONCE {
-        while rows.len() >= size {
-            let rest = rows.split_off(size);
-            each(std::mem::replace(&mut rows, rest));
-        }
-    }
-}
-
 /// New effects; what is known by its key stays as it is.
 fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<Statement>, StoreError> {
     let mut statements = Vec::new();
@@ -127,7 +103,7 @@ fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<
             values,
         ));
     }
-    pieces(alone, |rows| {
+    for rows in pieces(alone, &ROWS_AT_ONCE) {
         let sql = format!(
             "INSERT INTO effects (key, event, rule, item_type, item, body, planned_at, state, due_at) \
              SELECT column1, column2, column3, column4, column5, column6, column7, 'waiting', column7 \
@@ -135,7 +111,7 @@ fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<
             tuples(&rows)
         );
         statements.push(Statement::built(sql, rows.into_iter().flatten().collect()));
-    });
+    }
     Ok(statements)
 }
 
@@ -154,16 +130,6 @@ pub(crate) fn settle(done: &EffectsDone) -> Vec<Statement> {
 }
 
 impl<B: Backend> Sql<B> {
-    async fn leads(
-        &self,
-        doing: &'static str,
-        epoch: Epoch,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<Vec<Value>>, StoreError> {
-        let guard = Some(still_leader(epoch, &Batch::default()));
-        self.backend.write(doing, guard, statements).await
-    }
-
     async fn effects(
         &self,
         doing: &'static str,
@@ -216,7 +182,7 @@ impl<B: Backend> EventStore for Sql<B> {
                 time(message.sent_at),
             ]
         });
-        pieces(rows.collect(), |rows| {
+        for rows in pieces(rows.collect(), &ROWS_AT_ONCE) {
             let sql = format!(
                 "INSERT INTO messages (id, source, bus, received_at, state, caused, recovered, generation, dedupe_key, topic, \
                  headers, body, sent_at) SELECT (SELECT last FROM numbers WHERE name = 'messages') + column1, column2, \
@@ -225,7 +191,7 @@ impl<B: Backend> EventStore for Sql<B> {
                 tuples(&rows)
             );
             statements.push(Statement::built(sql, rows.into_iter().flatten().collect()));
-        });
+        }
         let count = messages.len() as i64;
         if count > 0 {
             let sql = "UPDATE numbers SET last = last + $1 WHERE name = 'messages'";
@@ -233,7 +199,7 @@ impl<B: Backend> EventStore for Sql<B> {
         }
         let sql = "SELECT COUNT(*) FROM messages WHERE id > (SELECT last FROM numbers WHERE name = 'messages') - $1";
         statements.push(Statement::new(sql, [count.into()]));
-        let rows = self.leads("receive messages", epoch, statements).await?;
+        let rows = self.know("receive messages", epoch, statements).await?;
         Ok(u64::try_from(crate::codec::one_number("messages", &rows)?).unwrap_or(0))
     }
 
@@ -267,7 +233,7 @@ impl<B: Backend> EventStore for Sql<B> {
                 [one.event.into(), state.word().into(), one.caused.as_str().into()],
             ));
         }
-        self.leads("store what rules want", epoch, statements).await.map(drop)
+        self.know("store what rules want", epoch, statements).await.map(drop)
     }
 
     async fn due_effects(&self, now: Timestamp, limit: u32) -> Result<Vec<StoredEffect>, StoreError> {
@@ -291,7 +257,7 @@ impl<B: Backend> EventStore for Sql<B> {
 
     async fn settle_effects(&self, epoch: Epoch, done: &[EffectsDone]) -> Result<(), StoreError> {
         let statements = done.iter().flat_map(settle).collect();
-        self.leads("note what became of effects", epoch, statements).await.map(drop)
+        self.know("note what became of effects", epoch, statements).await.map(drop)
     }
 
     async fn expand_effect(
@@ -304,7 +270,7 @@ impl<B: Backend> EventStore for Sql<B> {
     ) -> Result<(), StoreError> {
         let mut statements = insert_effects(at, event, effects)?;
         statements.extend(settle(done));
-        self.leads("store the parts of an effect", epoch, statements).await.map(drop)
+        self.know("store the parts of an effect", epoch, statements).await.map(drop)
     }
 
     async fn effects_by_key(&self, keys: &[String]) -> Result<Vec<StoredEffect>, StoreError> {
@@ -368,7 +334,7 @@ impl<B: Backend> EventStore for Sql<B> {
         let sql = "UPDATE messages SET state = 'received', caused = NULL, generation = generation + $2 \
                    WHERE id = $1 AND (state <> 'parked' OR caused LIKE '{%') RETURNING id";
         let statement = Statement::new(sql, [id.into(), i64::from(force).into()]);
-        Ok(!self.leads("replay an event", epoch, vec![statement]).await?.is_empty())
+        Ok(!self.know("replay an event", epoch, vec![statement]).await?.is_empty())
     }
 
     async fn ended_jobs(
@@ -376,7 +342,8 @@ impl<B: Backend> EventStore for Sql<B> {
         (at, id): (Timestamp, i64),
         limit: u32,
     ) -> Result<Vec<(Timestamp, JobId)>, StoreError> {
-        let sql = "SELECT finished_at, id FROM jobs WHERE finished_at > $1 OR (finished_at = $1 AND id > $2) \
+        // A bound of its own, so that the index over ends is used.
+        let sql = "SELECT finished_at, id FROM jobs WHERE finished_at >= $1 AND (finished_at > $1 OR id > $2) \
                    ORDER BY finished_at, id LIMIT $3";
         let values = vec![at.0.into(), id.into(), i64::from(limit).into()];
         let rows = self.query("list jobs that have ended", sql, values).await?;
@@ -391,7 +358,7 @@ impl<B: Backend> EventStore for Sql<B> {
         let sql = "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE state <> 'received' AND received_at < $1 \
                    ORDER BY id LIMIT $2) RETURNING id";
         let statement = Statement::new(sql, [before.0.into(), i64::from(limit).into()]);
-        Ok(self.leads("remove old messages", epoch, vec![statement]).await?.len() as u32)
+        Ok(self.know("remove old messages", epoch, vec![statement]).await?.len() as u32)
     }
 
     async fn rule_hits(&self) -> Result<Vec<RuleHits>, StoreError> {

@@ -486,9 +486,7 @@ impl<B: Backend> GateStore for Sql<B> {
                 ],
             )
         };
-        let guard = Some(still_leader(epoch, &Batch::default()));
-        let statements = receipts.iter().map(statement).collect();
-        self.backend.write("note a publication", guard, statements).await.map(drop)
+        self.know("note a publication", epoch, receipts.iter().map(statement).collect()).await.map(drop)
     }
 
     async fn receipt(

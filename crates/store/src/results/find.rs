@@ -50,6 +50,16 @@ struct Sought {
     oldest_first: bool,
 }
 
+/// The result of `d` has one of the terms of each of these too.
+fn also(select: &mut Select, all: &[Vec<i64>]) {
+    for terms in all {
+        // A value and no join: the planner may not turn it round.
+        select.sql.push_str(" AND (SELECT 1 FROM result_terms AS x WHERE ");
+        select.one_of("x.term", terms.iter().map(|term| Value::from(*term)));
+        select.sql.push_str(" AND x.at = d.at AND x.result = d.result LIMIT 1) = 1");
+    }
+}
+
 impl Sought {
     fn times(&self, select: &mut Select, table: &str) {
         for (time, compare) in [(self.since, ">="), (self.until, "<=")] {
@@ -81,12 +91,7 @@ impl Sought {
                     select.sql.push_str("SELECT * FROM (SELECT d.at AS at, d.result AS result FROM result_terms AS d WHERE d.term = ");
                     select.value((*term).into());
                     self.times(&mut select, "d");
-                    for terms in others {
-                        // A value and no join: the planner may not turn it round.
-                        select.sql.push_str(" AND (SELECT 1 FROM result_terms AS x WHERE ");
-                        select.one_of("x.term", terms.iter().map(|term| Value::from(*term)));
-                        select.sql.push_str(" AND x.at = d.at AND x.result = d.result LIMIT 1) = 1");
-                    }
+                    also(&mut select, others);
                     let _ = write!(select.sql, " ORDER BY d.at {order}, d.result {order} LIMIT ");
                     select.value(reach.into());
                     let _ = write!(select.sql, ") AS p{number}");
@@ -142,31 +147,32 @@ fn within_bounds(filter: &NameFilter) -> Result<(), StoreError> {
 impl<B: Backend> Sql<B> {
     /// `None` if nothing can fit.
     async fn sought(&self, filter: &ResultFilter) -> Result<Option<Sought>, StoreError> {
-        let mut all: Vec<(Option<u8>, Vec<i64>)> = Vec::new();
+        let (mut all, mut weights) = (Vec::new(), Vec::new());
         for condition in &filter.conditions {
             let terms = self.terms_of(condition).await?;
             if terms.is_empty() {
                 return Ok(None);
             }
-            all.push((condition.field.breadth(), terms));
+            weights.push(i64::from(!condition.field.is_narrow()));
+            all.push(terms);
         }
-        if all.len() > 1 && all.iter().all(|(breadth, _)| breadth.is_none()) {
-            self.weigh(&mut all).await?;
-        } else {
-            all.sort_by_key(|(breadth, _)| breadth.unwrap_or(u8::MAX));
+        if all.len() > 1 && !weights.contains(&0) {
+            weights = self.weights(&all).await?;
         }
+        let mut weighed: Vec<_> = weights.into_iter().zip(all).collect();
+        weighed.sort_by_key(|(weight, _)| *weight);
         Ok(Some(Sought {
-            all: all.into_iter().map(|(_, terms)| terms).collect(),
+            all: weighed.into_iter().map(|(_, terms)| terms).collect(),
             since: filter.since,
             until: filter.until,
             oldest_first: filter.oldest_first,
         }))
     }
 
-    /// Puts the condition first that leaves the fewest results.
-    async fn weigh(&self, all: &mut [(Option<u8>, Vec<i64>)]) -> Result<(), StoreError> {
+    /// How many results each condition leaves, up to [`COUNTED`].
+    async fn weights(&self, all: &[Vec<i64>]) -> Result<Vec<i64>, StoreError> {
         let mut select = Select::new("SELECT".to_owned());
-        for (index, (_, terms)) in all.iter().enumerate() {
+        for (index, terms) in all.iter().enumerate() {
             let before = if index == 0 { " " } else { ", " };
             let _ =
                 write!(select.sql, "{before}(SELECT COUNT(*) FROM (SELECT 1 FROM result_terms AS x WHERE ");
@@ -175,12 +181,7 @@ impl<B: Backend> Sql<B> {
         }
         let rows = self.backend.query("weigh conditions", select.statement()).await?;
         let mut counts = Fields::new("result_terms", rows.into_iter().next().unwrap_or_default());
-        let mut weights = HashMap::new();
-        for (_, terms) in all.iter() {
-            weights.insert(terms.clone(), counts.int()?);
-        }
-        all.sort_by_key(|(_, terms)| weights.get(terms).copied().unwrap_or(i64::MAX));
-        Ok(())
+        all.iter().map(|_| counts.int()).collect()
     }
 
     async fn list_results(&self, statement: Statement) -> Result<Vec<StoredResult>, StoreError> {
@@ -386,19 +387,13 @@ impl Sought {
             "SELECT {COLUMNS} FROM result_terms AS d JOIN results AS r ON r.id = d.result \
              JOIN testcases AS t ON t.name = r.testcase WHERE "
         ));
-        let (first, others) =
-            self.all.split_first().map_or((&[][..], &[][..]), |(first, others)| (first, others));
-        if first.is_empty() {
-            select.sql.push_str("1 = 0");
-        } else {
+        if let Some((first, others)) = self.all.split_first() {
             select.one_of("d.term", first.iter().map(|term| Value::from(*term)));
+            also(&mut select, others);
+        } else {
+            select.sql.push_str("1 = 0");
         }
         self.times(&mut select, "d");
-        for terms in others {
-            select.sql.push_str(" AND (SELECT 1 FROM result_terms AS x WHERE ");
-            select.one_of("x.term", terms.iter().map(|term| Value::from(*term)));
-            select.sql.push_str(" AND x.at = d.at AND x.result = d.result LIMIT 1) = 1");
-        }
         if !testcases.is_empty() && testcases.len() <= MOST_VALUES {
             select.sql.push_str(" AND ");
             select.one_of("r.testcase", testcases.iter().map(|name| Value::from(name.as_str())));

@@ -67,12 +67,9 @@ impl Field {
         i64::from_be_bytes(first)
     }
 
-    /// How likely it is that few results share a value: lower is fewer.
-    pub(super) fn breadth(&self) -> Option<u8> {
-        match self {
-            Self::Data(key) if key == "item" => Some(0),
-            _ => None,
-        }
+    /// Few results share a value, whatever it is.
+    pub(super) fn is_narrow(&self) -> bool {
+        matches!(self, Self::Data(key) if key == "item")
     }
 }
 

@@ -2,11 +2,10 @@
 
 use super::terms::{Field, word};
 use super::{NewResult, Testcase};
-use crate::codec::{json, time};
+use crate::codec::{json, pieces, time, tuples};
 use crate::error::StoreError;
 use crate::sql::{Statement, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 /// How many rows go into one statement. Only few numbers, so that statements stay prepared.
@@ -66,25 +65,11 @@ impl Known {
 
 /// `INSERT INTO head VALUES … tail`.
 fn inserts(head: &str, rows: Vec<Vec<Value>>, tail: &str) -> Vec<Statement> {
-    let mut statements = Vec::new();
-    let mut rows = rows.into_iter();
-    for size in ROWS_AT_ONCE {
-        while rows.len() >= size {
-            let mut sql = format!("INSERT INTO {head} VALUES ");
-            let mut values = Vec::new();
-            for (index, row) in rows.by_ref().take(size).enumerate() {
-                sql.push_str(if index == 0 { "(" } else { ", (" });
-                for (place, value) in row.into_iter().enumerate() {
-                    values.push(value);
-                    let _ = write!(sql, "{}${}", if place == 0 { "" } else { ", " }, values.len());
-                }
-                sql.push(')');
-            }
-            sql.push_str(tail);
-            statements.push(Statement::built(sql, values));
-        }
-    }
-    statements
+    let insert = |rows: Vec<Vec<Value>>| {
+        let sql = format!("INSERT INTO {head} VALUES {}{tail}", tuples(&rows));
+        Statement::built(sql, rows.into_iter().flatten().collect())
+    };
+    pieces(rows, &ROWS_AT_ONCE).into_iter().map(insert).collect()
 }
 
 /// What changes of a row that is there: what is given.

@@ -185,11 +185,16 @@ async fn show(
     Ok(Json(shown))
 }
 
-/// How the jobs of the newest post stand; of a job that was started anew its newest clone counts.
-async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+/// Posts of the product that a request names.
+fn of_product(params: &Params) -> Result<RunFilter, Wrong> {
     let names = ["distri", "version", "flavor", "arch", "build"];
     let [distri, version, flavor, arch, build] = params.required(names)?.map(|value| Some(value.to_owned()));
-    let filter = RunFilter { distri, version, flavor, arch, build, limit: RECENT, ..RunFilter::default() };
+    Ok(RunFilter { distri, version, flavor, arch, build, ..RunFilter::default() })
+}
+
+/// How the jobs of the newest post stand; of a job that was started anew its newest clone counts.
+async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
+    let filter = RunFilter { limit: RECENT, ..of_product(&params)? };
     // Those that were refused have no jobs to tell about.
     let mut runs = app.store.product_runs(&filter).await?;
     runs.retain(|run| run.run.refused.is_none());
@@ -239,10 +244,10 @@ fn of_iso(name: String, open: bool) -> JobFilter {
     JobFilter { settings: vec![("ISO".to_owned(), name)], states, limit: MOST, ..JobFilter::default() }
 }
 
-async fn cancel_all(app: &App, name: &str, by: &str) -> Result<usize, Wrong> {
-    let jobs = app.store.summaries(&of_iso(name.to_owned(), true)).await?;
+/// Cancels these jobs; how many there were.
+async fn cancel_all(app: &App, filter: &JobFilter, by: &str) -> Result<usize, Wrong> {
     let mut cancelled = 0;
-    for job in jobs {
+    for job in app.store.summaries(filter).await? {
         // Meanwhile it may have ended by itself.
         cancelled +=
             usize::from(app.engine.ask(Input::CancelJob { job: job.id, by: by.to_owned() }).await.is_ok());
@@ -254,12 +259,7 @@ async fn cancel_all(app: &App, name: &str, by: &str) -> Result<usize, Wrong> {
 pub(super) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Result<usize, Wrong> {
     let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
     let filter = JobFilter { run: Some(run.id), states, limit: MOST, ..JobFilter::default() };
-    let mut cancelled = 0;
-    for job in app.store.summaries(&filter).await? {
-        // Meanwhile it may have ended by itself.
-        cancelled +=
-            usize::from(app.engine.ask(Input::CancelJob { job: job.id, by: by.to_owned() }).await.is_ok());
-    }
+    let cancelled = cancel_all(app, &filter, by).await?;
     let knowledge = app.store.knowledge();
     let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
     if mark.cancelled_by.is_none() {
@@ -281,7 +281,7 @@ async fn cancel(
             let run = app.store.product_run(ProductRunId(id)).await?.ok_or_else(no_run)?;
             cancel_run(&app, &run, by).await?
         }
-        Err(_) => cancel_all(&app, &name, by).await?,
+        Err(_) => cancel_all(&app, &of_iso(name.clone(), true), by).await?,
     };
     app.audit(by, "iso_cancel", json!({ "iso": name }));
     Ok(Json(json!({ "result": cancelled })))
@@ -289,13 +289,11 @@ async fn cancel(
 
 /// Writes something for people beside the newest post of a product.
 async fn note(operator: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
-    let names = ["distri", "version", "flavor", "arch", "build"];
-    let [distri, version, flavor, arch, build] = params.required(names)?.map(|value| Some(value.to_owned()));
+    let filter = RunFilter { limit: 1, ..of_product(&params)? };
     let text = params.get("note").ok_or_else(|| Wrong::parameters(&["note"], &[]))?;
     if text.len() > LONGEST_NOTE || text.contains('\0') {
         return Err(Wrong::parameters(&[], &["note"]));
     }
-    let filter = RunFilter { distri, version, flavor, arch, build, limit: 1, ..RunFilter::default() };
     let run = app.store.product_runs(&filter).await?.pop().ok_or_else(no_run)?;
     let knowledge = app.store.knowledge();
     let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
@@ -314,7 +312,7 @@ async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
-    cancel_all(&app, &name, &admin.0.name).await?;
+    cancel_all(&app, &of_iso(name.clone(), true), &admin.0.name).await?;
     let mut removed = 0;
     for job in app.store.summaries(&of_iso(name.clone(), false)).await? {
         removed += usize::from(app.engine.ask(Input::DeleteJob { job: job.id }).await.is_ok());

@@ -391,7 +391,7 @@ async fn overview(State(app): State<Arc<App>>, params: Params) -> Result<Json<Va
     Ok(Json(jobs.iter().map(|job| json!({"id": job.id.0, "name": job.name})).collect()))
 }
 
-/// All jobs of a group; with `expired=1` those that retention has no more reason to keep.
+/// All jobs of a group; with `expired=1` those that have ended and are older than it keeps jobs.
 async fn of_group(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -403,12 +403,11 @@ async fn of_group(
     }
     let filter = JobFilter { groups: vec![Some(GroupId(id))], limit: u32::MAX, ..JobFilter::default() };
     let jobs = app.store.summaries(&filter).await?;
-    let expired = params.flag("expired").then(|| super::groups::keeps_jobs(&app, id));
-    let oldest = expired.flatten().map(|days| app.clock.now().plus_seconds(-days * 86_400));
-    let is_meant = |job: &&assay_store::JobSummary| match (params.flag("expired"), oldest) {
-        (false, _) => true,
-        (true, None) => false,
-        (true, Some(oldest)) => job.state.is_final() && job.created_at < oldest,
+    let expired = params.flag("expired");
+    let days = if expired { super::groups::keeps_jobs(&app, id) } else { None };
+    let oldest = days.map(|days| app.clock.now().plus_seconds(-days * 86_400));
+    let is_meant = |job: &&assay_store::JobSummary| {
+        !expired || (job.state.is_final() && oldest.is_some_and(|oldest| job.created_at < oldest))
     };
     let mut ids: Vec<_> = jobs.iter().filter(is_meant).map(|job| job.id.0).collect();
     ids.reverse();

@@ -2,7 +2,7 @@
 
 use super::params::Params;
 use super::{Admin, Person, Wrong};
-use crate::api::openapi::{self, Endpoint};
+use crate::api::openapi;
 use crate::app::App;
 use assay_engine::ids::Timestamp;
 use axum::extract::{Path, State};
@@ -32,8 +32,7 @@ async fn auth(_: Person) -> &'static str {
 
 /// What there is, for people and programs that look for it.
 async fn routes() -> Json<Value> {
-    let of_openqa = |one: &&Endpoint| one.path.starts_with("/api/v1/");
-    let all = openapi::endpoints().filter(of_openqa).map(|one| {
+    let all = openapi::endpoints().filter(|one| one.is_openqa()).map(|one| {
         json!({"methods": [one.method], "path": one.path, "description": one.summary, "role": one.role.word()})
     });
     Json(json!({"routes": all.collect::<Vec<_>>()}))

@@ -28,13 +28,12 @@ enum Table {
 
 pub(super) fn router() -> Router<Arc<App>> {
     let mut router = Router::new();
-    for (path, table) in
-        [("/machines", Table::Machines), ("/test_suites", Table::TestSuites), ("/products", Table::Products)]
-    {
-        let one = format!("{path}/{{id}}");
+    for table in [Table::Machines, Table::TestSuites, Table::Products] {
+        let all = format!("/{}", table.path());
+        let one = format!("{all}/{{id}}");
         router = router
             .route(
-                path,
+                &all,
                 get(move |app, sender, params| async move { list(table, app, sender, params) })
                     .post(move |admin, app, params| create(table, admin, app, params)),
             )
