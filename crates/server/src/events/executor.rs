@@ -224,7 +224,8 @@ impl Executor {
             return Err(Trouble::Refused("there is nothing to do".to_owned()));
         };
         match merge(&effects) {
-            Some(PlannedEffect::Job { settings, priority }) => {
+            Some(PlannedEffect::Job { mut settings, priority }) => {
+                self.app.resolve_task(&mut settings).await?;
                 let job = NewJob { priority, ..NewJob::new(Settings::from_request(settings)) };
                 Ok(Input::PostJobs { jobs: vec![job] })
             }
@@ -324,6 +325,15 @@ pub(crate) enum Trouble {
     Store(StoreError),
     /// It was taken apart, and its parts are stored.
     Expanded,
+}
+
+impl From<crate::tasks::Unresolved> for Trouble {
+    fn from(error: crate::tasks::Unresolved) -> Self {
+        match error {
+            crate::tasks::Unresolved::Wrong(why) => Self::Refused(why),
+            crate::tasks::Unresolved::Later(why) => Self::Later(why),
+        }
+    }
 }
 
 impl From<StoreError> for Trouble {

@@ -3,7 +3,7 @@
 //! A job's result is queued, running and final once each; what tells whether one is stored already is its word in the
 //! database (`job/7/queued`), and a note in memory spares most looks there.
 
-use super::conventions::{cut, of_job, outcome, outcome_of_module};
+use super::conventions::{cut, of_job, of_task, outcome, outcome_of_module};
 use crate::app::App;
 use crate::record::Run;
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
@@ -132,7 +132,7 @@ fn result(job: &JobRow, stage: Stage, url: &str, now: Timestamp) -> NewResult {
 }
 
 impl App {
-    /// The results of an attempt's modules, those left out that are stored already.
+    /// The results of an attempt's modules and of what its task found, those left out that are stored already.
     pub(crate) async fn module_results(
         &self,
         attempt: AttemptId,
@@ -156,6 +156,18 @@ impl App {
                 .map(|job| format!("{job}#module-{}", crate::web::frame::percent_encoded(&module.plan.name)));
             result.data.insert("module".into(), vec![cut(&module.plan.name)]);
             result.data.insert("attempt".into(), vec![attempt.number.to_string()]);
+            results.push(result);
+        }
+        let task = job.settings.get(assay_proto::task_run::URL);
+        for (number, found) in run.found.iter().enumerate() {
+            if !task.is_some_and(|url| self.task_runs.may_post(url, &found.testcase)) {
+                // Its worker has said so as well, as the reason of the job.
+                tracing::warn!(job = %attempt.job, testcase = found.testcase, "a result outside the task's namespaces is refused");
+                continue;
+            }
+            let mut result = of_task(found, &whole, run, &url);
+            result.at = at;
+            result.dedupe = Some(format!("job/{}/{}/found/{number}", attempt.job, attempt.number));
             results.push(result);
         }
         let words: Vec<String> = results.iter().filter_map(|result| result.dedupe.clone()).collect();
