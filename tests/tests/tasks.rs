@@ -19,7 +19,8 @@ struct Package<'a> {
     scriptlets: &'a str,
 }
 
-const PLAIN: Package<'_> = Package { name: "hello", version: "1.0", library: "", preamble: "", scriptlets: "" };
+const PLAIN: Package<'_> =
+    Package { name: "hello", version: "1.0", library: "", preamble: "", scriptlets: "" };
 
 impl Package<'_> {
     /// Builds it with rpmbuild and answers the folder of its packages, the source package among them.
@@ -40,7 +41,8 @@ impl Package<'_> {
                 String::new(),
             )
         };
-        let library_file = if library.is_empty() { String::new() } else { format!("/usr/lib64/lib{name}.so.1") };
+        let library_file =
+            if library.is_empty() { String::new() } else { format!("/usr/lib64/lib{name}.so.1") };
         let spec = format!(
             "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: Says something to people\nLicense: MIT\nURL: https://example.org/\n\
              Source0: {name}-{version}.tar.gz\n{file}\n{preamble}\n%description\nIt says something friendly to everybody who asks.\n\
@@ -130,12 +132,15 @@ fn only(summary: &Value) -> (&str, &str) {
 async fn rpmlint_tells_clean_packages_from_others() {
     let place = Place::new();
     let good = PLAIN.build(&place).await;
-    let summary = shipped(&place, "rpmlint", 0, &["--item", "hello-1.0-1", "--packages", good.as_str()]).await;
+    let summary =
+        shipped(&place, "rpmlint", 0, &["--item", "hello-1.0-1", "--packages", good.as_str()]).await;
     let (outcome, note) = only(&summary);
     assert!(outcome == "PASSED" && note.starts_with("2 packages"), "{summary}");
     assert_eq!(summary["results"][0]["testcase"], "dist.rpmlint");
     let empty = "%post\n\n%postun\n\n";
-    let bad = Package { version: "2.0", scriptlets: empty, preamble: "Obsoletes: hallo", ..PLAIN }.build(&place).await;
+    let bad = Package { version: "2.0", scriptlets: empty, preamble: "Obsoletes: hallo", ..PLAIN }
+        .build(&place)
+        .await;
     let summary = shipped(&place, "rpmlint", 1, &["--item", "hello-2.0-1", "--packages", bad.as_str()]).await;
     assert_eq!(only(&summary).0, "FAILED", "{summary}");
     let log = summary["results"][0]["artifact"].as_str().unwrap();
@@ -145,10 +150,12 @@ async fn rpmlint_tells_clean_packages_from_others() {
 #[tokio::test]
 async fn depcheck_finds_what_cannot_be_installed_and_what_is_broken_by_it() {
     let place = Place::new();
-    let library = Package { name: "lib", library: "int f(void){return 1;}", preamble: "AutoReq: no", ..PLAIN };
+    let library =
+        Package { name: "lib", library: "int f(void){return 1;}", preamble: "AutoReq: no", ..PLAIN };
     let user = Package { name: "user", preamble: "Requires: liblib.so.1()(64bit)", ..PLAIN };
     let broken = Package { name: "broken", preamble: "Requires: never-there", ..PLAIN };
-    let (library, user, broken) = (library.build(&place).await, user.build(&place).await, broken.build(&place).await);
+    let (library, user, broken) =
+        (library.build(&place).await, user.build(&place).await, broken.build(&place).await);
     let world = repository_of(&place, "world", &[&library, &user, &broken]).await;
     let world = format!("world={world}");
     let check = async |code: i32, item: &str, packages: &Utf8Path| {
@@ -156,39 +163,61 @@ async fn depcheck_finds_what_cannot_be_installed_and_what_is_broken_by_it() {
         shipped(&place, "depcheck", code, &arguments).await
     };
     // That something else is broken already is no fault of a new one.
-    let good = Package { name: "new", preamble: "Requires: user = 1.0\nRequires: /usr/share/lib/README", ..PLAIN };
+    let good =
+        Package { name: "new", preamble: "Requires: user = 1.0\nRequires: /usr/share/lib/README", ..PLAIN };
     assert_eq!(only(&check(0, "new-1.0-1", &good.build(&place).await).await).0, "PASSED");
     let needs = Package { name: "needy", preamble: "Requires: user >= 2", ..PLAIN }.build(&place).await;
     let summary = check(1, "needy-1.0-1", &needs).await;
     let (outcome, note) = only(&summary);
     assert!(outcome == "FAILED" && note.contains("nothing provides user >= 2 needed by needy"), "{note}");
-    let conflicts = Package { name: "foe", preamble: "Requires: user\nConflicts: lib", ..PLAIN }.build(&place).await;
+    let conflicts =
+        Package { name: "foe", preamble: "Requires: user\nConflicts: lib", ..PLAIN }.build(&place).await;
     let summary = check(1, "foe-1.0-1", &conflicts).await;
     assert!(only(&summary).1.contains("conflict"), "{summary}");
     let without = Package { name: "lib", version: "2.0", ..PLAIN }.build(&place).await;
     let summary = check(1, "lib-2.0-1", &without).await;
     let (outcome, note) = only(&summary);
-    assert!(outcome == "FAILED" && note.contains("nothing provides liblib.so.1()(64bit) needed by user"), "{note}");
+    assert!(
+        outcome == "FAILED" && note.contains("nothing provides liblib.so.1()(64bit) needed by user"),
+        "{note}"
+    );
 }
 
 #[tokio::test]
 async fn abicheck_and_static_analysis_compare_with_the_build_before() {
     let place = Place::new();
     let build = async |version: &str, library: &str| {
-        let out = Package { version, library, preamble: "AutoReq: no\n%define debug_package %{nil}\n%define __strip /bin/true", ..PLAIN };
+        let out = Package {
+            version,
+            library,
+            preamble: "AutoReq: no\n%define debug_package %{nil}\n%define __strip /bin/true",
+            ..PLAIN
+        };
         out.build(&place).await
     };
     let old = build("1.0", "int hello(int a) { return a; }\nint more(void) { return 1; }\n").await;
     let table = [
         ("1.1", "int more(void) { return 1; }\nint hello(int a) { return a; }\n", "PASSED", "PASSED"),
-        ("1.2", "int hello(int a) { return a; }\nint more(void) { return 1; }\nint much(void) { return 2; }\n", "NEEDS_INSPECTION", "PASSED"),
+        (
+            "1.2",
+            "int hello(int a) { return a; }\nint more(void) { return 1; }\nint much(void) { return 2; }\n",
+            "NEEDS_INSPECTION",
+            "PASSED",
+        ),
         ("2.0", "int hello(int a) { int x[2]; x[2] = a; return x[0]; }\n", "FAILED", "FAILED"),
     ];
     for (version, source, abi, analysis) in table {
         let new = build(version, source).await;
         let item = format!("hello-{version}-1");
         let arguments = [
-            "--item", &item, "--packages", new.as_str(), "--baseline", "hello-1.0-1", "--baseline-packages", old.as_str(),
+            "--item",
+            &item,
+            "--packages",
+            new.as_str(),
+            "--baseline",
+            "hello-1.0-1",
+            "--baseline-packages",
+            old.as_str(),
         ];
         for (task, wanted) in [("abicheck", abi), ("static-analysis", analysis)] {
             let summary = shipped(&place, task, i32::from(wanted != "PASSED"), &arguments).await;
@@ -208,7 +237,11 @@ async fn abicheck_and_static_analysis_compare_with_the_build_before() {
     let summary = shipped(&place, "static-analysis", 0, &[&arguments[..], &compared].concat()).await;
     assert_eq!(only(&summary), ("PASSED", "0 new, 0 mended, 1 in all"));
     for task in ["static-analysis", "abicheck"] {
-        assert_eq!(only(&shipped(&place, task, 0, &arguments).await).0, "INFO", "{task}: nothing to compare with");
+        assert_eq!(
+            only(&shipped(&place, task, 0, &arguments).await).0,
+            "INFO",
+            "{task}: nothing to compare with"
+        );
     }
 }
 
@@ -281,7 +314,8 @@ async fn upgradepath_knows_the_order_of_releases() {
         let summary = shipped(&place, "upgradepath", code, &[&["--item", item], &inputs[..]].concat()).await;
         assert_eq!(only(&summary), (outcome, note), "{item}");
     }
-    let misspelt = ["--item", "hello-1-1", "--input", &hub, "--input", "releases=f43 f46", "--input", "tag=f43"];
+    let misspelt =
+        ["--item", "hello-1-1", "--input", &hub, "--input", "releases=f43 f46", "--input", "tag=f43"];
     let summary = shipped(&place, "upgradepath", 2, &misspelt).await;
     assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
     drop(koji);
@@ -329,7 +363,12 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     git(&place, &repo, &["add", "."]).await;
     git(&place, &repo, &["commit", "--quiet", "-m", "probe"]).await;
     let commit = git(&place, &repo, &["rev-parse", "HEAD"]).await;
-    for file in ["x86_64/c++-1.0-1.x86_64.rpm", "noarch/c++-doc-1.0-1.noarch.rpm", "src/c++-1.0-1.src.rpm", "s390x/c++-1.0-1.s390x.rpm"] {
+    for file in [
+        "x86_64/c++-1.0-1.x86_64.rpm",
+        "noarch/c++-doc-1.0-1.noarch.rpm",
+        "src/c++-1.0-1.src.rpm",
+        "s390x/c++-1.0-1.s390x.rpm",
+    ] {
         let path = koji.join("packages/c++/1.0/1").join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, file).unwrap();
@@ -351,14 +390,19 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     let ended = up.wait(job).await;
     assert_eq!((ended.result.as_str(), ended.reason.as_deref()), ("passed", None));
     let settings = up.get(&format!("jobs/{job}")).await["settings"].clone();
-    for (key, value) in [("TASK_COMMIT", commit.as_str()), ("TASK_NAMESPACES", "dist"), ("WORKER_CLASS", "shell")] {
+    for (key, value) in
+        [("TASK_COMMIT", commit.as_str()), ("TASK_NAMESPACES", "dist"), ("WORKER_CLASS", "shell")]
+    {
         assert_eq!(settings[key]["value"], value, "{key}");
     }
     let found = posted(&up, "dist.probe").await;
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(found[0]["outcome"], "PASSED");
     assert_eq!(found[0]["note"], "c++-1.0-1.src.rpm c++-1.0-1.x86_64.rpm c++-doc-1.0-1.noarch.rpm");
-    assert_eq!((&found[0]["data"]["item"], &found[0]["data"]["scenario"]), (&json!(["c++-1.0-1"]), &json!(["one"])));
+    assert_eq!(
+        (&found[0]["data"]["item"], &found[0]["data"]["scenario"]),
+        (&json!(["c++-1.0-1"]), &json!(["one"]))
+    );
     let log = found[0]["ref_url"].as_str().unwrap().strip_prefix(&up.url).unwrap().to_owned();
     assert_eq!(up.request(Method::GET, &log).send().await.unwrap().text().await.unwrap(), "looked");
 
@@ -369,15 +413,26 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     let ended = up.wait(up.post(&pinned).await).await;
     assert_eq!(ended.result, "incomplete");
     let reason = ended.reason.unwrap();
-    assert!(reason.contains("the result pkg.bash.unit is refused") && reason.contains("are dist"), "{reason}");
+    assert!(
+        reason.contains("the result pkg.bash.unit is refused") && reason.contains("are dist"),
+        "{reason}"
+    );
     assert_eq!(posted(&up, "pkg.bash.unit").await, Vec::<Value>::new());
     assert_eq!(posted(&up, "dist.probe").await.len(), 2, "what it may say it has said");
 
     for (settings, status, said) in [
-        (vec![("BACKEND", "task"), ("TASK", "prob")], StatusCode::BAD_REQUEST, "There is no task \\\"prob\\\"."),
+        (
+            vec![("BACKEND", "task"), ("TASK", "prob")],
+            StatusCode::BAD_REQUEST,
+            "There is no task \\\"prob\\\".",
+        ),
         (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
         ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
-        (vec![("BACKEND", "task"), ("TASK", "file:///nonexistent/x")], StatusCode::SERVICE_UNAVAILABLE, "is not known"),
+        (
+            vec![("BACKEND", "task"), ("TASK", "file:///nonexistent/x")],
+            StatusCode::SERVICE_UNAVAILABLE,
+            "is not known",
+        ),
     ] {
         let settings: serde_json::Map<_, _> =
             settings.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();

@@ -198,7 +198,9 @@ fn of_disk(path: &Utf8Path, error: &std::io::Error) -> NoFile {
 
 /// A name of a file, and no way out of its folder.
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with(['.', '?', '#']) && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+    !name.is_empty()
+        && !name.starts_with(['.', '?', '#'])
+        && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
 
 /// Where a redirect leads: a whole address, or another path of the same host.
@@ -238,10 +240,14 @@ mod tests {
 
     #[test]
     fn names_and_redirects() {
-        for (name, good) in [("a.rpm", true), ("..", false), ("a/b", false), ("?C=N", false), ("", false), ("a\nb", false)] {
+        for (name, good) in
+            [("a.rpm", true), ("..", false), ("a/b", false), ("?C=N", false), ("", false), ("a\nb", false)]
+        {
             assert_eq!(is_name(name), good, "{name:?}");
         }
-        for (text, plain) in [("libstdc%2b%2B-1.rpm", "libstdc++-1.rpm"), ("a%", "a%"), ("a%zz", "a%zz"), ("%+1", "%+1")] {
+        for (text, plain) in
+            [("libstdc%2b%2B-1.rpm", "libstdc++-1.rpm"), ("a%", "a%"), ("a%zz", "a%zz"), ("%+1", "%+1")]
+        {
             assert_eq!(decoded(text), plain);
         }
         for (from, to, wanted) in [

@@ -218,8 +218,9 @@ fn resources(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>) -> Resources 
     let Some(mut fields) = fields.get("resources").and_then(|node| reader.fields(node, "`resources`")) else {
         return (None, None, None);
     };
-    let mut size =
-        |reader: &mut Reader<'_, '_>, key| fields.get(key).and_then(|node| quantity::bytes(reader, node, key));
+    let mut size = |reader: &mut Reader<'_, '_>, key| {
+        fields.get(key).and_then(|node| quantity::bytes(reader, node, key))
+    };
     let (memory, disk) = (size(reader, "memory"), size(reader, "disk"));
     let processes = fields.get("processes").and_then(|node| reader.number(node, "processes", 1));
     reader.finish(fields);
@@ -279,9 +280,14 @@ needs: [root, network]
         ] {
             assert!(found.iter().any(|one| one.contains(part)), "{part}: {found:#?}");
         }
-        for (text, wanted) in [("", "the header is empty"), ("- a", "expected a mapping"), ("name: x", "needs the key `takes`")] {
+        for (text, wanted) in
+            [("", "the header is empty"), ("- a", "expected a mapping"), ("name: x", "needs the key `takes`")]
+        {
             let (header, found) = load("task.yaml", text);
-            assert!(header.is_none() && found.iter().any(|one| one.to_string().contains(wanted)), "{text}: {found:?}");
+            assert!(
+                header.is_none() && found.iter().any(|one| one.to_string().contains(wanted)),
+                "{text}: {found:?}"
+            );
         }
     }
 

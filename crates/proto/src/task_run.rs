@@ -119,8 +119,9 @@ impl TaskRun {
             TaskSource::Git { url, .. } => Some(url.as_str()),
             TaskSource::Directory(dir) => dir.rsplit('/').next(),
         });
-        let words =
-            |key: &str| get(key).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words = |key: &str| {
+            get(key).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
         let builds = if kind == "koji_build" { vec![item.to_owned()] } else { words(BUILDS) };
         let input = |(key, value): (&String, &String)| {
             Some((key.strip_prefix(INPUT)?.to_ascii_lowercase(), value.clone()))
@@ -139,7 +140,10 @@ impl TaskRun {
             packages: text(PACKAGES),
             baseline: text(BASELINE),
             baseline_packages: text(BASELINE_PACKAGES),
-            repositories: words(REPOSITORIES).iter().map(|word| repository(word)).collect::<Result<_, _>>()?,
+            repositories: words(REPOSITORIES)
+                .iter()
+                .map(|word| repository(word))
+                .collect::<Result<_, _>>()?,
             inputs: settings.iter().filter_map(input).collect(),
             disposable: get("WORKER_CLASS")
                 .is_some_and(|classes| classes.split(',').any(|class| class.trim() == DISPOSABLE)),
@@ -261,7 +265,8 @@ mod tests {
     #[test]
     fn what_is_no_run_says_why() {
         let commit = "b".repeat(40);
-        let good = [("ITEM", "x"), ("ITEM_TYPE", "t"), ("TASK_URL", "file:///srv/t"), ("TASK_COMMIT", &commit)];
+        let good =
+            [("ITEM", "x"), ("ITEM_TYPE", "t"), ("TASK_URL", "file:///srv/t"), ("TASK_COMMIT", &commit)];
         assert!(TaskRun::from_settings(&settings(&good)).is_ok());
         for (key, value, wanted) in [
             ("ITEM", "", "has no ITEM"),

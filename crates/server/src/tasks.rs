@@ -57,9 +57,10 @@ pub(crate) enum Unresolved {
 impl From<Unresolved> for Fault {
     fn from(error: Unresolved) -> Self {
         match error {
-            Unresolved::Wrong(why) => {
-                Self::bad(why, "Tasks are described in docs/tasks.md; names of tasks are in [tasks] of assay.toml.")
-            }
+            Unresolved::Wrong(why) => Self::bad(
+                why,
+                "Tasks are described in docs/tasks.md; names of tasks are in [tasks] of assay.toml.",
+            ),
             Unresolved::Later(why) => Self::later(why, 10),
         }
     }
@@ -106,7 +107,9 @@ impl TaskSettings {
         let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
         let task = get(TASK).or_else(|| get(URL));
         let task = task.ok_or_else(|| {
-            Unresolved::Wrong(format!("A job of BACKEND={BACKEND} needs {TASK}, the name of a task or its repository."))
+            Unresolved::Wrong(format!(
+                "A job of BACKEND={BACKEND} needs {TASK}, the name of a task or its repository."
+            ))
         })?;
         let known = match self.repositories.get(&task) {
             Some(known) => known.clone(),
@@ -169,9 +172,8 @@ impl App {
                 let found = commit_of(url, reference).await.map_err(|why| {
                     Unresolved::Later(format!("Where {reference} of {url} stands is not known: {why}."))
                 })?;
-                let commit = found.ok_or_else(|| {
-                    Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}."))
-                })?;
+                let commit = found
+                    .ok_or_else(|| Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}.")))?;
                 let mut seen = self.task_runs.seen();
                 if seen.len() >= MOST {
                     seen.clear();
@@ -259,7 +261,11 @@ mod tests {
             prefix: prefix.into(),
             repositories: vec![Glob::new(glob).expect("a glob")],
         };
-        let known = Repository { url: "https://git.example.org/checks.git".into(), path: Some("rpmlint".into()), reference: Some("main".into()) };
+        let known = Repository {
+            url: "https://git.example.org/checks.git".into(),
+            path: Some("rpmlint".into()),
+            reference: Some("main".into()),
+        };
         TaskSettings {
             topurl: Some("https://koji.example.org".into()),
             repositories: [("rpmlint".to_owned(), known)].into(),
@@ -277,7 +283,9 @@ mod tests {
             [("TASK".into(), "rpmlint".into()), (NAMESPACES.into(), "everything".into())].into();
         let key = settings().fill(&mut job).expect("known");
         assert_eq!(key, ("https://git.example.org/checks.git".to_owned(), "main".to_owned()));
-        for (key, value) in [(PATH, "rpmlint"), (NAMESPACES, "dist"), (TOPURL, "https://koji.example.org"), (REF, "main")] {
+        for (key, value) in
+            [(PATH, "rpmlint"), (NAMESPACES, "dist"), (TOPURL, "https://koji.example.org"), (REF, "main")]
+        {
             assert_eq!(job[key], value, "{key}");
         }
         let mut job = [("TASK".into(), "https://elsewhere.org/x".into()), (REF.into(), "v1".into())].into();

@@ -95,7 +95,9 @@ impl Item {
     /// As settings of a job.
     fn settings(&self, task: &Utf8Path) -> Result<BTreeMap<String, String>, CliError> {
         let item = self.item.clone().ok_or_else(|| {
-            CliError::usage(format!("{task} is a task; say what it is to look at with --item, for example --item bash-5.3-1.fc44"))
+            CliError::usage(format!(
+                "{task} is a task; say what it is to look at with --item, for example --item bash-5.3-1.fc44"
+            ))
         })?;
         // What is a folder here is none in the sandbox.
         let place = |text: &String| match text {
@@ -119,9 +121,10 @@ impl Item {
         }
         settings.insert(task_run::REPOSITORIES.to_owned(), repositories.join(" "));
         for text in &self.inputs {
-            let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-                CliError::usage(format!("{text:?} is no input; write KEY=VALUE"))
-            })?;
+            let (key, value) = text
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| CliError::usage(format!("{text:?} is no input; write KEY=VALUE")))?;
             settings.insert(format!("{}{}", task_run::INPUT, key.to_uppercase()), value.to_owned());
         }
         for (key, value) in [

@@ -1,11 +1,11 @@
 //! How Assay's own jobs and modules become results: item, type, test case, scenario, groups, in the words that
 //! `resultsdb_conventions` and Fedora's reporter made customary.
 
+use crate::record::Run;
 use assay_engine::decision::Subject;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
-use crate::record::Run;
 use assay_records::step::{Artifact, ModuleResult, TaskResult};
 use assay_store::{GroupOf, NewResult};
 use std::collections::BTreeMap;
@@ -188,7 +188,8 @@ pub(crate) fn of_task(found: &TaskResult, whole: &NewResult, run: &Run, url: &st
             result.data.insert(cut(key), values.iter().map(|value| cut(value)).collect());
         }
     }
-    let first = |key: &str| result.data.get(key).and_then(|values| values.first()).cloned().unwrap_or_default();
+    let first =
+        |key: &str| result.data.get(key).and_then(|values| values.first()).cloned().unwrap_or_default();
     let (kind, item) = (first("type"), first("item"));
     let namespace = if kind == "bodhi_update" { "bodhi" } else { kind.as_str() };
     result.groups =
@@ -199,7 +200,8 @@ pub(crate) fn of_task(found: &TaskResult, whole: &NewResult, run: &Run, url: &st
     if let Some(artifact) = &found.artifact {
         let published = run.artifacts.iter().find(|one| one.path == *artifact);
         let blob = |one: &Artifact| format!("{url}/api/assay/v1/blobs/{}", one.sha256);
-        if let Some(log) = published.map(blob).or_else(|| artifact.contains("://").then(|| artifact.clone())) {
+        if let Some(log) = published.map(blob).or_else(|| artifact.contains("://").then(|| artifact.clone()))
+        {
             result.ref_url = Some(log);
         }
     }

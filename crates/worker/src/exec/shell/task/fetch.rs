@@ -99,15 +99,20 @@ pub(super) fn header(dir: &Utf8Path, name: &str) -> Result<TaskHeader, Workspace
         wrong(format!("the task {name} has no {}; docs/tasks.md says what it holds", task_header::FILE))
     })?;
     if !meta.is_file() || meta.len() > LONGEST {
-        return Err(wrong(format!("{} of the task {name} is no file of at most {LONGEST} bytes", task_header::FILE)));
+        return Err(wrong(format!(
+            "{} of the task {name} is no file of at most {LONGEST} bytes",
+            task_header::FILE
+        )));
     }
     let text = fs::read(&file).map_err(|error| wrong(error.to_string()))?;
     let text = String::from_utf8(text).map_err(|_| wrong(format!("{} is not UTF-8", task_header::FILE)))?;
     let (header, found) = task_header::load(task_header::FILE, &text);
     let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-    let header = header.ok_or_else(|| wrong(format!("the header of the task {name} is wrong: {}", lines.join("; "))))?;
+    let header = header
+        .ok_or_else(|| wrong(format!("the header of the task {name} is wrong: {}", lines.join("; "))))?;
     let program = fs::symlink_metadata(dir.join(&header.run));
-    let runs = program.is_ok_and(|meta| meta.is_symlink() || meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let runs = program
+        .is_ok_and(|meta| meta.is_symlink() || meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if !runs {
         return Err(wrong(format!(
             "{:?}, which {} names as the program of {name}, is no file that can be run; chmod +x it",

@@ -179,6 +179,13 @@ impl Reader<'_> {
             note.truncate(end.unwrap_or(0));
             note
         });
-        self.found.results.push(TaskResult { testcase, outcome: outcome.to_owned(), note, artifact, data, at_us: 0 });
+        self.found.results.push(TaskResult {
+            testcase,
+            outcome: outcome.to_owned(),
+            note,
+            artifact,
+            data,
+            at_us: 0,
+        });
     }
 }

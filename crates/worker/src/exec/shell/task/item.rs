@@ -174,7 +174,10 @@ impl Fetcher<'_, '_> {
             }
         }
         if !there {
-            return Err(WorkspaceError::Task(format!("{build} has nothing for {} at {base}", self.wanted.arch)));
+            return Err(WorkspaceError::Task(format!(
+                "{build} has nothing for {} at {base}",
+                self.wanted.arch
+            )));
         }
         Ok(packages)
     }

@@ -251,19 +251,14 @@ fn note(found: &Found, recorder: &mut Recorder<'_>) {
 
 /// What a run comes to. The exit code of a task only says whether it has done its work.
 fn verdict(ended: &Ended, found: &Found) -> Report {
-    let failed = |why: String| Report {
-        outcome: Outcome::Failed,
-        class: OutcomeClass::Product,
-        reason: Some(why),
-    };
+    let failed =
+        |why: String| Report { outcome: Outcome::Failed, class: OutcomeClass::Product, reason: Some(why) };
     match ended {
         Ended::Stopped(stop) => stopped(stop),
         Ended::Host(why) => infrastructure(why.clone()),
-        Ended::Timeout(why) => Report {
-            outcome: Outcome::TimeoutExceeded,
-            class: OutcomeClass::Test,
-            reason: Some(why.clone()),
-        },
+        Ended::Timeout(why) => {
+            Report { outcome: Outcome::TimeoutExceeded, class: OutcomeClass::Test, reason: Some(why.clone()) }
+        }
         Ended::Breach(why) => usage(why.clone()),
         Ended::Well | Ended::Badly(_) if !found.problems.is_empty() => usage(found.problems.join("; ")),
         Ended::Badly(why) if found.worst().is_none() => usage(format!("the task crashed: {why}")),
