@@ -47,15 +47,20 @@ class World:
             self.new[solvable.id] = package["build"]
         self.pool.addfileprovides()
         self.pool.createwhatprovides()
-        # Of each name the newest is what people get; a new package comes in place of an old one, whatever their versions.
         best = {}
         for solvable in self.pool.solvables:
-            key, new = (solvable.name, solvable.arch), solvable.id in self.new
-            held = best.get(key)
-            if held is None or (new, solvable.evrcmp(held) > 0) > (held.id in self.new, False):
-                best[key] = solvable
-        self.there = {solvable.id for solvable in best.values()} - self.replaced()
+            held = best.setdefault(solvable.name, [])
+            # One of another architecture stays beside it, as on a system of two; one of none replaces all.
+            rivals = [other for other in held if solvable.arch == other.arch or "noarch" in (solvable.arch, other.arch)]
+            if all(self.is_better(solvable, other) for other in rivals):
+                best[solvable.name] = [other for other in held if other not in rivals] + [solvable]
+        self.there = {solvable.id for solvables in best.values() for solvable in solvables} - self.replaced()
         self.pool.set_disabled_list([solvable.id for solvable in self.pool.solvables if solvable.id not in self.there])
+
+    def is_better(self, one, other):
+        """The newest is what people get; a new package comes in place of an old one, whatever their versions."""
+        new = (one.id in self.new, other.id in self.new)
+        return new == (True, False) or (new[0] == new[1] and one.evrcmp(other) > 0)
 
     def replaced(self):
         """Packages that a new one obsoletes; that goes by their names, not by what they provide."""

@@ -12,7 +12,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ERROR = re.compile(r"^\S+: E: (.*)$", re.M)
-SUMMARY = re.compile(r"^ *(\d+ packages .* checked; .*) badness", re.M)
+SUMMARY = re.compile(r"^ *(\d+ packages .* checked; .*), \d+ badness", re.M)
 
 
 def filters(packages, work):

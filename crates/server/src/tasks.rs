@@ -5,7 +5,9 @@ use crate::fault::Fault;
 use crate::gate::settings::Reader;
 use assay_connect::events::git::commit_of;
 use assay_engine::ids::Timestamp;
+use assay_engine::io::Input;
 use assay_engine::rules::Glob;
+use assay_engine::settings::{Provenance, Setting};
 use assay_proto::task_run::{
     self, BACKEND, COMMIT, HUB, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL, split_url,
 };
@@ -151,14 +153,31 @@ fn plain(url: &str) -> &str {
 }
 
 impl App {
-    /// Says in the settings of a job of a task what exactly it runs; leaves other jobs alone.
-    pub(crate) async fn resolve_task(
-        &self,
-        settings: &mut BTreeMap<String, String>,
-    ) -> Result<(), Unresolved> {
-        if settings.get("BACKEND").map(String::as_str) != Some(BACKEND) {
-            return Ok(());
+    /// Says of all jobs of tasks that an input makes what exactly they run.
+    pub(crate) async fn resolve_tasks(&self, mut input: Input) -> Result<Input, Unresolved> {
+        let (Input::PostJobs { jobs } | Input::PostProduct { jobs, .. }) = &mut input else {
+            return Ok(input);
+        };
+        for job in jobs.iter_mut().filter(|job| job.settings.get("BACKEND") == Some(BACKEND)) {
+            let mut settings = job.settings.plain();
+            self.resolve_task(&mut settings).await?;
+            for (key, value) in settings {
+                let before = job.settings.0.remove(&key);
+                let known = before.as_ref().is_some_and(|before| before.value == value);
+                let new = Setting::new(value, Provenance::Global);
+                let setting = match before {
+                    Some(before) if known => before,
+                    Some(before) => new.overriding(before),
+                    None => new,
+                };
+                job.settings.0.insert(key, setting);
+            }
         }
+        Ok(input)
+    }
+
+    /// Says in the settings of a job of a task what exactly it runs.
+    async fn resolve_task(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
         let key = self.task_runs.settings().fill(settings)?;
         if settings.get(COMMIT).is_some_and(|commit| !commit.is_empty()) {
             return Ok(());

@@ -32,13 +32,11 @@ pub(super) async fn post(
     State(app): State<Arc<App>>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<PostedJobs>), Fault> {
-    let mut jobs = Vec::new();
-    for mut job in read_jobs(&body)? {
-        app.resolve_task(&mut job.settings).await?;
-        let settings = Settings::from_request(job.settings);
-        jobs.push(NewJob { priority: job.priority, ..NewJob::new(settings) });
-    }
-    match app.engine.ask(Input::PostJobs { jobs }).await? {
+    let jobs = read_jobs(&body)?
+        .into_iter()
+        .map(|job| NewJob { priority: job.priority, ..NewJob::new(Settings::from_request(job.settings)) });
+    let input = app.resolve_tasks(Input::PostJobs { jobs: jobs.collect() }).await?;
+    match app.engine.ask(input).await? {
         Answer::Posted(ids) => {
             let posted = |id: JobId| PostedJob { id, url: format!("/jobs/{id}") };
             Ok((StatusCode::CREATED, Json(PostedJobs { jobs: ids.into_iter().map(posted).collect() })))

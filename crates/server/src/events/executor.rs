@@ -224,10 +224,9 @@ impl Executor {
             return Err(Trouble::Refused("there is nothing to do".to_owned()));
         };
         match merge(&effects) {
-            Some(PlannedEffect::Job { mut settings, priority }) => {
-                self.app.resolve_task(&mut settings).await?;
+            Some(PlannedEffect::Job { settings, priority }) => {
                 let job = NewJob { priority, ..NewJob::new(Settings::from_request(settings)) };
-                Ok(Input::PostJobs { jobs: vec![job] })
+                Ok(self.app.resolve_tasks(Input::PostJobs { jobs: vec![job] }).await?)
             }
             Some(PlannedEffect::Product { settings }) => {
                 let by = format!("rule {}", first.planned.rule);
@@ -264,7 +263,7 @@ impl Executor {
             Some(obsolete) => self.app.spared(obsolete).await.map_err(|fault| Trouble::Later(fault.error))?,
             None => BTreeSet::new(),
         };
-        Ok(plan.take_input(&request, by, spared))
+        Ok(self.app.resolve_tasks(plan.take_input(&request, by, spared)).await?)
     }
 
     /// Gives inputs to the driver, all at once, so that they share transactions.
