@@ -420,6 +420,9 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     assert_eq!(posted(&up, "dist.probe", 2).await.len(), 2);
     assert_eq!(posted(&up, "pkg.bash.unit", 0).await, Vec::<Value>::new());
 
+    let elsewhere = up.wait(up.post(&[&item[..], &[("TASK_DIR", "/etc")]].concat()).await).await;
+    assert!(elsewhere.reason.unwrap().contains("names a folder of the worker"));
+
     for (settings, status, said) in [
         (
             vec![("BACKEND", "task"), ("TASK", "prob")],
