@@ -175,8 +175,8 @@ pub fn split_url(url: &str) -> Option<(&str, &str)> {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._+~".contains(c));
     let good = !name.is_empty() && !name.starts_with(['-', '.']) && !name.contains(odd);
     // Not only `https:/` before it.
-    (good && origin.trim_end_matches('/').contains('/') || good && origin.starts_with('/'))
-        .then_some((origin, name))
+    let somewhere = origin.starts_with('/') || origin.trim_end_matches('/').contains('/');
+    (good && somewhere).then_some((origin, name))
 }
 
 fn source<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Result<TaskSource, TaskRunError> {
