@@ -143,6 +143,12 @@ async fn what_a_task_says_decides() {
         ),
         ("true".into(), "incomplete test", "the task wrote no results", &[]),
         (
+            "rm -r /workspace/results; ln -s /etc /workspace/results".into(),
+            "incomplete test",
+            "is no folder any more",
+            &[],
+        ),
+        (
             "ln -s /etc/passwd /workspace/results/r.yaml; mkfifo /workspace/results/f.tap".into(),
             "incomplete test",
             "wrote no results",
