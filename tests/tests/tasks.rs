@@ -347,6 +347,13 @@ open(given['artifacts'] + '/log.txt', 'w').write('looked')
 json.dump({'results': results}, open(given['results'] + '/r.yaml', 'w'))
 ";
 
+const RULES: &str = "rules:
+  - name: probe
+    when: {topic: assay.job.done, body.test: asks}
+    item: {type: koji_build, id: c++-1.0-1, revision: '1'}
+    run: {job: {BACKEND: task, TASK: probe, TEST: probe}}
+";
+
 #[tokio::test]
 async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names() {
     let place = Place::new();
@@ -378,11 +385,13 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         &config,
         format!(
             "[tasks]\nkoji-topurl = \"{topurl}\"\n[tasks.repository.probe]\nurl = \"file://{repo}\"\npath = \"probe\"\nref = \"main\"\n\
-             [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"file://{}/*\"]\n",
+             [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"file://{}/*\"]\n\
+             [events]\nrules = \"rules.yaml\"\n[source.jobs]\ndriver = \"jobs\"\n",
             place.path()
         ),
     )
     .unwrap();
+    fs::write(place.join("rules.yaml"), RULES).unwrap();
     let up = Up::start(&place, &["--config", config.as_str()]).await;
     let item = [("BACKEND", "task"), ("TASK", "probe"), ("ITEM", "c++-1.0-1"), ("ITEM_TYPE", "koji_build")];
     let job = up.post(&item).await;
@@ -405,6 +414,11 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     let log = found[0]["ref_url"].as_str().unwrap().strip_prefix(&up.url).unwrap().to_owned();
     assert_eq!(up.request(Method::GET, &log).send().await.unwrap().text().await.unwrap(), "looked");
 
+    // A rule runs it, too.
+    up.post(&[("TEST", "asks"), ("BACKEND", "dummy")]).await;
+    let found = posted(&up, "dist.probe", 2).await;
+    assert_eq!(found[0]["data"]["item"], json!(["c++-1.0-1"]));
+
     // What the branch becomes later is not what an older job ran.
     fs::write(probe.join("probe.py"), "#!/bin/sh\nexit 7\n").unwrap();
     git(&place, &repo, &["commit", "--quiet", "-am", "broken"]).await;
@@ -417,7 +431,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         "{reason}"
     );
     // What it may say it has said, in the same transaction as what it may not.
-    assert_eq!(posted(&up, "dist.probe", 2).await.len(), 2);
+    assert_eq!(posted(&up, "dist.probe", 3).await.len(), 3);
     assert_eq!(posted(&up, "pkg.bash.unit", 0).await, Vec::<Value>::new());
 
     let elsewhere = up.wait(up.post(&[&item[..], &[("TASK_DIR", "/etc")]].concat()).await).await;
