@@ -27,6 +27,8 @@ pub const HUB: &str = "KOJI_HUB";
 pub const PACKAGES: &str = "PACKAGES_URL";
 /// The build before, for tasks that compare.
 pub const BASELINE: &str = "BASELINE";
+/// Koji's tag whose newest build, other than the item, is the build before; the server asks Koji.
+pub const BASELINE_TAG: &str = "BASELINE_TAG";
 /// A folder with the packages of the build before.
 pub const BASELINE_PACKAGES: &str = "BASELINE_URL";
 /// Repositories of packages: `NAME=ADDRESS`, separated by blanks.
