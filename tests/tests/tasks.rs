@@ -453,11 +453,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         ),
         (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
         ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
-        (
-            [&item[..], &[("BASELINE_TAG", "f99")]].concat(),
-            StatusCode::BAD_REQUEST,
-            "No such tag: f99",
-        ),
+        ([&item[..], &[("BASELINE_TAG", "f99")]].concat(), StatusCode::BAD_REQUEST, "No such tag: f99"),
         (
             vec![("BACKEND", "task"), ("TASK", "file:///nonexistent/x")],
             StatusCode::SERVICE_UNAVAILABLE,

@@ -10,7 +10,8 @@ use assay_engine::io::Input;
 use assay_engine::rules::Glob;
 use assay_engine::settings::{Provenance, Setting};
 use assay_proto::task_run::{
-    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL, split_url,
+    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL,
+    split_url,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -214,7 +215,9 @@ impl App {
         };
         // The one that is configured: a job must not make the server ask anybody.
         let Some(hub) = self.task_runs.settings().hub.clone() else {
-            let why = format!("{BASELINE_TAG} asks Koji; set koji-hub in [tasks] of assay.toml, or give {BASELINE}.");
+            let why = format!(
+                "{BASELINE_TAG} asks Koji; set koji-hub in [tasks] of assay.toml, or give {BASELINE}."
+            );
             return Err(Unresolved::Wrong(why));
         };
         let name = item.rsplitn(3, '-').nth(2).unwrap_or(&item);

@@ -10,6 +10,7 @@ use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::reason::EndReason;
 use assay_engine::rows::JobRow;
+use assay_proto::task_run::{BACKEND, URL};
 use assay_store::{Batch, NewResult, StoreError};
 use std::collections::{HashMap, HashSet};
 
@@ -144,7 +145,9 @@ impl App {
         let at = job.finished_at().unwrap_or_else(|| self.clock.now());
         let whole = of_job(job, &url);
         let mut results = Vec::new();
-        for (number, module) in run.modules.iter().enumerate() {
+        // The parts of a task run are no tests; its tests are what it found.
+        let is_task = job.settings.get("BACKEND") == Some(BACKEND);
+        for (number, module) in run.modules.iter().enumerate().filter(|_| !is_task) {
             let mut result = whole.clone();
             result.testcase = cut(&format!("{}.{}", whole.testcase, module.plan.name));
             result.outcome = outcome_of_module(module.result).into();
@@ -158,7 +161,7 @@ impl App {
             result.data.insert("attempt".into(), vec![attempt.number.to_string()]);
             results.push(result);
         }
-        let task = job.settings.get(assay_proto::task_run::URL);
+        let task = job.settings.get(URL).filter(|_| is_task);
         for (number, found) in run.found.iter().enumerate() {
             if !task.is_some_and(|url| self.task_runs.may_post(url, &found.testcase)) {
                 // Its worker has said so as well, as the reason of the job.
