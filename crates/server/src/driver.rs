@@ -257,7 +257,7 @@ async fn drive_with(
         suspects: Suspects::default(),
         // The first tick stores what the restart itself has changed.
         waiting: VecDeque::from([Work::tick()]),
-        results: JobResults::new(state.last_job()),
+        results: JobResults::new(&state),
     };
     loop {
         let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
@@ -268,7 +268,7 @@ async fn drive_with(
         let Err(trouble) = turned else { continue };
         match driver.recover(trouble, &mut inbox).await {
             Ok(recovered) => {
-                driver.results = JobResults::new(recovered.last_job());
+                driver.results = JobResults::new(&recovered);
                 state = recovered;
             }
             Err(ended) => return ended,
@@ -392,6 +392,9 @@ impl Driver {
                 }
                 Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
+                    for entry in self.app.reporting.of_results(&results, self.now()) {
+                        group.batch.tell(entry);
+                    }
                     for result in results {
                         group.batch.push_result(result);
                     }
@@ -414,6 +417,7 @@ impl Driver {
             }
             self.backoff = Backoff::default();
             self.app.found(group.batch.results());
+            self.app.reporting.stored(group.batch.targets());
         }
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());

@@ -6,10 +6,12 @@
 use super::conventions::{cut, of_job, outcome, outcome_of_module};
 use crate::app::App;
 use crate::record::Run;
+use crate::reporting::facts::{Builds, Happened, of_job as told_of_job};
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::reason::EndReason;
 use assay_engine::rows::JobRow;
+use assay_engine::state::State;
 use assay_store::{Batch, NewResult, StoreError};
 use std::collections::{HashMap, HashSet};
 
@@ -27,6 +29,14 @@ impl Stage {
             StateWord::Scheduled | StateWord::Assigned | StateWord::Setup => Self::Queued,
             StateWord::Running | StateWord::Uploading => Self::Running,
             StateWord::Done | StateWord::Cancelled => Self::Ended,
+        }
+    }
+
+    fn happened(self) -> Happened {
+        match self {
+            Self::Queued => Happened::Posted,
+            Self::Running => Happened::Started,
+            Self::Ended => Happened::Ended,
         }
     }
 
@@ -48,15 +58,18 @@ pub(crate) struct JobResults {
     ended: HashSet<JobId>,
     /// No job with a greater number was there when the state was made from the store.
     old: JobId,
+    /// Open jobs by their builds.
+    builds: Builds,
 }
 
 impl JobResults {
-    /// Knows nothing of jobs up to this number.
-    pub(crate) fn new(old: JobId) -> Self {
-        Self { stages: HashMap::new(), ended: HashSet::new(), old }
+    /// Knows nothing of the results of jobs that are there.
+    pub(crate) fn new(state: &State) -> Self {
+        let builds = Builds::of(state.open_jobs());
+        Self { stages: HashMap::new(), ended: HashSet::new(), old: state.last_job(), builds }
     }
 
-    /// Adds to a batch the results of what happens to its jobs.
+    /// Adds to a batch the results of what happens to its jobs, and what is told of it.
     pub(crate) async fn add_to(
         &mut self,
         app: &App,
@@ -66,12 +79,18 @@ impl JobResults {
         let url = app.results.settings().url.clone();
         let mut new = Vec::new();
         let mut doubtful = Vec::new();
+        batch.jobs().filter(|job| !job.state.is_final()).for_each(|job| self.builds.add(job));
         for job in batch.jobs() {
             let stage = Stage::of(job);
             let before = self.stages.get(&job.id).copied();
             if self.ended.contains(&job.id) || before.is_some_and(|before| before >= stage) {
                 continue;
             }
+            let mut facts = Vec::new();
+            if stage > Stage::Queued && before.is_none() && job.id > self.old {
+                facts.extend(told_of_job(&app.reporting, job, Happened::Posted, &mut self.builds, now));
+            }
+            facts.extend(told_of_job(&app.reporting, job, stage.happened(), &mut self.builds, now));
             let result = result(job, stage, &url, now);
             if before.is_none() && job.id <= self.old {
                 doubtful.extend(result.dedupe.clone());
@@ -82,17 +101,21 @@ impl JobResults {
             } else {
                 self.stages.insert(job.id, stage);
             }
-            new.push(result);
+            new.push((result, facts));
         }
         self.forget_some();
         if !doubtful.is_empty() {
             let known = app.store.results().deduped(&doubtful).await?;
-            new.retain(|result| result.dedupe.as_ref().is_none_or(|word| !known.contains_key(word)));
+            new.retain(|(result, _)| result.dedupe.as_ref().is_none_or(|word| !known.contains_key(word)));
         }
-        for mut result in new {
+        let mut entries = Vec::new();
+        for (mut result, facts) in new {
             result.id = app.results.number();
+            entries.extend(app.reporting.entries(&facts, now));
+            entries.extend(app.reporting.of_results(std::slice::from_ref(&result), now));
             batch.push_result(result);
         }
+        entries.into_iter().for_each(|entry| batch.tell(entry));
         Ok(())
     }
 
