@@ -257,7 +257,7 @@ async fn drive_with(
         suspects: Suspects::default(),
         // The first tick stores what the restart itself has changed.
         waiting: VecDeque::from([Work::tick()]),
-        results: JobResults::new(state.last_job()),
+        results: JobResults::new(&state),
     };
     loop {
         let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
@@ -268,7 +268,7 @@ async fn drive_with(
         let Err(trouble) = turned else { continue };
         match driver.recover(trouble, &mut inbox).await {
             Ok(recovered) => {
-                driver.results = JobResults::new(recovered.last_job());
+                driver.results = JobResults::new(&recovered);
                 state = recovered;
             }
             Err(ended) => return ended,
@@ -311,6 +311,13 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
+        let results_due = self.results.due();
+        let results = async {
+            match results_due {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let beat = |input| Work::Input { input, answer: None, settles: None };
         let first = tokio::select! {
             biased;
@@ -318,6 +325,7 @@ impl Driver {
             Some(input) = inbox.beats.recv() => beat(input),
             Some(work) = inbox.work.recv() => work,
             () = due => Work::tick(),
+            () = results => Work::tick(),
         };
         let mut group = VecDeque::from([first]);
         while let Ok(input) = inbox.beats.try_recv() {
@@ -400,11 +408,11 @@ impl Driver {
                 }
             }
         }
+        if let Err(error) = self.results.add_to(&self.app, state, &mut group.batch, self.now()).await {
+            group.fail(&error.to_string());
+            return Err(Trouble::from(error));
+        }
         if !group.batch.is_empty() {
-            if let Err(error) = self.results.add_to(&self.app, &mut group.batch, self.now()).await {
-                group.fail(&error.to_string());
-                return Err(Trouble::from(error));
-            }
             self.app.told.changes(&group.touched);
             let stored = self.app.store.commit(self.epoch, &group.batch).await;
             self.app.told.changed();

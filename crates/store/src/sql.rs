@@ -93,6 +93,9 @@ pub(crate) trait Backend: Send + Sync {
     /// is written, and what comes after it.
     const LIKE: (&'static str, fn(&str) -> String, &'static str);
 
+    /// Rows of columns as one text: an array of arrays in JSON. What comes before the columns, and after them.
+    const JSON_ROWS: (&'static str, &'static str);
+
     /// Reads several answers as they are at one moment.
     async fn snapshot(
         &self,
@@ -327,9 +330,8 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     async fn summaries(&self, filter: &JobFilter) -> Result<Vec<JobSummary>, StoreError> {
-        let select = jobs::select_jobs(codec::SUMMARY_COLUMNS, filter, B::FIND);
-        let rows = self.backend.query("list jobs", select).await?;
-        rows.into_iter().map(codec::summary).collect()
+        let select = jobs::summarise_jobs::<B>(filter);
+        codec::summaries(self.backend.query("list jobs", select).await?)
     }
 
     async fn ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, StoreError> {

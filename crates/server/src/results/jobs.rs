@@ -2,6 +2,9 @@
 //!
 //! A job's result is queued, running and final once each; what tells whether one is stored already is its word in the
 //! database (`job/7/queued`), and a note in memory spares most looks there.
+//!
+//! That a job is queued is stored a moment later, with that of others: whoever posts a thousand jobs waits for the jobs
+//! only. It never comes after what the job becomes next, and after a crash it is made up for from the open jobs.
 
 use super::conventions::{cut, of_job, outcome, outcome_of_module};
 use crate::app::App;
@@ -10,8 +13,16 @@ use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::reason::EndReason;
 use assay_engine::rows::JobRow;
+use assay_engine::state::State;
 use assay_store::{Batch, NewResult, StoreError};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the results of queued jobs wait for others.
+const DELAY: Duration = Duration::from_millis(100);
+/// So many are stored at once.
+const TOGETHER: usize = 512;
 
 /// How far a job's results have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,33 +59,41 @@ pub(crate) struct JobResults {
     ended: HashSet<JobId>,
     /// No job with a greater number was there when the state was made from the store.
     old: JobId,
+    /// Jobs whose being queued is not stored yet.
+    queued: BTreeSet<JobId>,
+    /// When the next of them are stored.
+    due: Option<Instant>,
 }
 
 impl JobResults {
-    /// Knows nothing of jobs up to this number.
-    pub(crate) fn new(old: JobId) -> Self {
-        Self { stages: HashMap::new(), ended: HashSet::new(), old }
+    /// Knows only which jobs are open; what is stored of them is looked for.
+    pub(crate) fn new(state: &State) -> Self {
+        let queued: BTreeSet<JobId> =
+            state.open_jobs().filter(|job| Stage::of(job) == Stage::Queued).map(|job| job.id).collect();
+        let due = (!queued.is_empty()).then(|| Instant::now() + DELAY);
+        Self { stages: HashMap::new(), ended: HashSet::new(), old: state.last_job(), queued, due }
     }
 
-    /// Adds to a batch the results of what happens to its jobs.
+    /// When there is something to store.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Adds to a batch the results of what happens to its jobs, and of some that have waited.
     pub(crate) async fn add_to(
         &mut self,
         app: &App,
+        state: &State,
         batch: &mut Batch,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let url = app.results.settings().url.clone();
-        let mut new = Vec::new();
-        let mut doubtful = Vec::new();
+        let mut new = self.waited(state, &url, now);
         for job in batch.jobs() {
             let stage = Stage::of(job);
             let before = self.stages.get(&job.id).copied();
             if self.ended.contains(&job.id) || before.is_some_and(|before| before >= stage) {
                 continue;
-            }
-            let result = result(job, stage, &url, now);
-            if before.is_none() && job.id <= self.old {
-                doubtful.extend(result.dedupe.clone());
             }
             if stage == Stage::Ended {
                 self.stages.remove(&job.id);
@@ -82,18 +101,44 @@ impl JobResults {
             } else {
                 self.stages.insert(job.id, stage);
             }
-            new.push(result);
+            if stage == Stage::Queued {
+                self.queued.insert(job.id);
+                self.due.get_or_insert_with(|| Instant::now() + DELAY);
+                continue;
+            }
+            if self.queued.remove(&job.id) {
+                new.push((job.id, result(job, Stage::Queued, &url, now)));
+            }
+            new.push((job.id, result(job, stage, &url, now)));
         }
         self.forget_some();
+        // What is known of jobs that were there before us is in the database only.
+        let doubtful: Vec<String> = new
+            .iter()
+            .filter(|(job, _)| *job <= self.old)
+            .filter_map(|(_, result)| result.dedupe.clone())
+            .collect();
         if !doubtful.is_empty() {
             let known = app.store.results().deduped(&doubtful).await?;
-            new.retain(|result| result.dedupe.as_ref().is_none_or(|word| !known.contains_key(word)));
+            new.retain(|(_, result)| result.dedupe.as_ref().is_none_or(|word| !known.contains_key(word)));
         }
-        for mut result in new {
+        for (_, mut result) in new {
             result.id = app.results.number();
             batch.push_result(result);
         }
         Ok(())
+    }
+
+    /// The results of queued jobs whose time has come.
+    fn waited(&mut self, state: &State, url: &str, now: Timestamp) -> Vec<(JobId, NewResult)> {
+        if self.due.is_none_or(|due| due > Instant::now()) {
+            return Vec::new();
+        }
+        let some: Vec<JobId> = self.queued.iter().copied().take(TOGETHER).collect();
+        self.queued.retain(|job| some.last().is_none_or(|last| job > last));
+        self.due = (!self.queued.is_empty()).then(|| Instant::now() + DELAY);
+        let of = |id| Some((id, result(state.job(id)?, Stage::Queued, url, now)));
+        some.into_iter().filter_map(of).collect()
     }
 
     /// Ended jobs are remembered only for a while; after that the database is asked.
