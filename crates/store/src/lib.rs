@@ -37,7 +37,7 @@ pub use gate::{
 };
 pub use knowledge::{
     AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, Identity, JobTemplate, KnowledgeStore, Machine,
     ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets,
     User, UserId, UserRole,
 };
