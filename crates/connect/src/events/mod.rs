@@ -111,7 +111,7 @@ pub(crate) fn incoming(
     }
 }
 
-/// The text of a body that can be read again: not too deep, no number too large.
+/// The text of a body that can be read again, so not one that is nested too deep.
 fn json_text(bytes: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     serde_json::from_str::<serde_json::Value>(text).map_err(|error| error.to_string())?;
