@@ -550,7 +550,10 @@ impl<'a> Reader<'a> {
         let found: Option<Vec<String>> =
             words(numbers).map(|word| Some(format!("vlan{}", number(word)?))).collect();
         found.filter(|found| !found.is_empty()).unwrap_or_else(|| {
-            self.problem("NICVLAN", "expected numbers from 1 to 4094, separated by commas, for instance 1,2.");
+            self.problem(
+                "NICVLAN",
+                "expected numbers from 1 to 4094, separated by commas, for instance 1,2.",
+            );
             vec!["vlan1".to_owned()]
         })
     }
@@ -723,9 +726,8 @@ mod tests {
     #[test]
     fn secure_boot_and_vlans() {
         let root = Utf8Path::new("/");
-        let with = |more: &[(&str, &str)]| {
-            read(&[&[("UEFI", "1"), ("UEFI_SECURE_BOOT", "1")], more].concat(), root)
-        };
+        let with =
+            |more: &[(&str, &str)]| read(&[&[("UEFI", "1"), ("UEFI_SECURE_BOOT", "1")], more].concat(), root);
         for (given, wanted) in [
             ("", "q35,smm=on"),
             ("q35", "q35,smm=on"),
@@ -737,14 +739,16 @@ mod tests {
         }
         for given in ["pc", "q35,smm=off"] {
             let wrong = with(&[("QEMUMACHINE", given)]).unwrap_err();
-            let told = format!("QEMUMACHINE={given}: Secure Boot needs q35 with smm=on; set q35, or leave it out.");
+            let told =
+                format!("QEMUMACHINE={given}: Secure Boot needs q35 with smm=on; set q35, or leave it out.");
             assert_eq!(wrong, [told]);
         }
         let alone = read(&[("UEFI_SECURE_BOOT", "1")], root).unwrap_err();
         assert_eq!(alone, ["UEFI_SECURE_BOOT=1: it has no effect without UEFI; set UEFI=1 or remove it."]);
 
         let networks = |settings: &[(&str, &str)]| {
-            read(settings, root).map(|spec| spec.nics.into_iter().filter_map(|nic| nic.network).collect::<Vec<_>>())
+            read(settings, root)
+                .map(|spec| spec.nics.into_iter().filter_map(|nic| nic.network).collect::<Vec<_>>())
         };
         let named = networks(&[("NICTYPE", "tap"), ("NETWORKS", "other"), ("NICVLAN", "2, 4094")]);
         assert_eq!(named.unwrap(), ["vlan2", "vlan4094"]);

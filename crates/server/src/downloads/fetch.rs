@@ -230,7 +230,8 @@ mod tests {
                 let path = head.split(' ').nth(1).unwrap_or_default();
                 if let Some(round) = path.strip_prefix("/round/") {
                     let next = (round.parse::<u32>().unwrap_or_default() + 1) % 10;
-                    let to = format!("HTTP/1.1 302 Found\r\nLocation: /round/{next}\r\nContent-Length: 0\r\n\r\n");
+                    let to =
+                        format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /round/{next}\r\nContent-Length: 0\r\n\r\n");
                     let _ = stream.write_all(to.as_bytes()).await;
                     continue;
                 }
@@ -264,7 +265,10 @@ mod tests {
             let (address, _) = host(announced).await;
             let (why, bytes) = try_fetch(&address, "/endless").await;
             assert_eq!(why, too_large(2 * MIB));
-            assert!(why.ends_with("which is the most that is fetched; raise max-gigabytes in [downloads]"), "{why}");
+            assert!(
+                why.ends_with("which is the most that is fetched; raise max-gigabytes in [downloads]"),
+                "{why}"
+            );
             assert!(wanted.contains(&bytes), "{bytes} bytes were stored");
         }
     }

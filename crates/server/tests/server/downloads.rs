@@ -86,7 +86,7 @@ impl Host {
                 ("HTTP/1.1 302 Found\r\nLocation: good.iso\r\nContent-Length: 0\r\n\r\n".into(), &[][..])
             }
             "/round.iso" => {
-                ("HTTP/1.1 302 Found\r\nLocation: /round.iso\r\nContent-Length: 0\r\n\r\n".into(), &[][..])
+                ("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /round.iso\r\nContent-Length: 0\r\n\r\n".into(), &[][..])
             }
             "/away.iso" => {
                 let to = format!("http://localhost:{}/good.iso", self.port);

@@ -69,7 +69,11 @@ async fn a_job_waits_for_a_disk_that_can_hold_it() -> anyhow::Result<()> {
     worker.disk = Some(Room { pool: 60 << 30, cache: 4 << 20, shared: false });
     let mut connection = worker.connect(&[]).await?;
     let why = server.job(reader).await.reason.unwrap_or_default();
-    assert!(why.starts_with("needs 5 MiB of disk") && why.contains("host b.example, which has most, has 4 MiB left"), "{why}");
+    assert!(
+        why.starts_with("needs 5 MiB of disk")
+            && why.contains("host b.example, which has most, has 4 MiB left"),
+        "{why}"
+    );
     connection.heartbeat_with(&[], Room { pool: 0, cache: 5 << 20, shared: false }).await?;
     assert_eq!(connection.expect_assign().await?.held.attempt.job.0, reader);
     Ok(())

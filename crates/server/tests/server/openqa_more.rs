@@ -293,7 +293,11 @@ async fn lists_tell_modules_and_lead_from_page_to_page() -> anyhow::Result<()> {
         assert_eq!(ids(&list), want, "{query}: {list}");
         let (_, page) = server.page(&format!("/tests/overview?{query}")).await;
         for job in [two, waiting] {
-            assert_eq!(page.contains(&format!("href=\"/jobs/{job}\"")), want.contains(&job), "{query}: {page}");
+            assert_eq!(
+                page.contains(&format!("href=\"/jobs/{job}\"")),
+                want.contains(&job),
+                "{query}: {page}"
+            );
         }
     }
     assert_eq!(server.get("/tests/overview.json?modules_result=odd").await.0, 400);

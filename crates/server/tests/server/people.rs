@@ -382,7 +382,9 @@ async fn people_sign_in_with_a_provider() {
     let names = async |server: &Server| {
         let (_, users) = server.get("/api/assay/v1/users").await;
         let users = users["users"].as_array().unwrap().iter();
-        users.map(|user| format!("{} {}", user["name"].as_str().unwrap(), user["role"].as_str().unwrap())).collect::<Vec<_>>()
+        users
+            .map(|user| format!("{} {}", user["name"].as_str().unwrap(), user["role"].as_str().unwrap()))
+            .collect::<Vec<_>>()
     };
     fake.set_person(Person::new("1001", "anna", &["qa"]));
     let (answer, _) = through_provider(&server, "/login/oidc/fedora").await;
@@ -392,13 +394,23 @@ async fn people_sign_in_with_a_provider() {
     fake.set_person(Person::new("2002", "ann", &["qa"]));
     let (answer, _) = through_provider(&server, "/login/oidc/fedora").await;
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
-    assert!(answer.headers().get("set-cookie").is_none_or(|cookie| !cookie.to_str().unwrap().contains("assay_session")));
+    assert!(
+        answer
+            .headers()
+            .get("set-cookie")
+            .is_none_or(|cookie| !cookie.to_str().unwrap().contains("assay_session"))
+    );
     let text = answer.text().await.unwrap();
-    assert!(text.contains("ann@fedora is another person here") && text.contains("an admin removes that user"), "{text}");
+    assert!(
+        text.contains("ann@fedora is another person here") && text.contains("an admin removes that user"),
+        "{text}"
+    );
     // Somebody from before there were bindings, or made by hand, is whoever comes first with the name.
     let made = json!({"user": "bea@fedora", "role": "operator"});
     assert_eq!(server.ask(Method::POST, "/api/assay/v1/keys", Some(made)).await.0, StatusCode::CREATED);
-    for (subject, status) in [("3003", StatusCode::SEE_OTHER), ("4004", StatusCode::FORBIDDEN), ("3003", StatusCode::SEE_OTHER)] {
+    for (subject, status) in
+        [("3003", StatusCode::SEE_OTHER), ("4004", StatusCode::FORBIDDEN), ("3003", StatusCode::SEE_OTHER)]
+    {
         fake.set_person(Person::new(subject, "bea", &["qa"]));
         assert_eq!(through_provider(&server, "/login/oidc/fedora").await.0.status(), status, "{subject}");
     }

@@ -129,7 +129,10 @@ async fn old_jobs_go_in_parts() -> anyhow::Result<()> {
         world.server.get(&format!("/api/assay/v1/jobs/{plain}/streams/autoinst-log.txt")).await;
     assert!(status == StatusCode::NOT_FOUND || log == "", "{status} {log}");
     let (_, page) = world.server.page(&format!("/jobs/{plain}")).await;
-    assert!(page.contains("The logs and files were removed on") && page.contains("older than 10 days"), "{page}");
+    assert!(
+        page.contains("The logs and files were removed on") && page.contains("older than 10 days"),
+        "{page}"
+    );
     assert!(page.contains("It has been removed.") && !page.contains("The screenshots were"), "{page}");
     assert!(!page.contains("removed.jsonl"), "{page}");
     let left = world.clean(true, parent).await;

@@ -2,8 +2,8 @@
 
 use super::{
     AuditEvent, AuditFilter, Bug, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryKind, Identity, KnowledgeStore, People, RunMark, StoredKey, Ticket, TicketKind, Tickets, User,
-    UserId, UserRole,
+    CommentTarget, EntryKind, Identity, KnowledgeStore, People, RunMark, StoredKey, Ticket, TicketKind,
+    Tickets, User, UserId, UserRole,
 };
 use crate::codec::{Fields, contains_pattern, json, one_number, time};
 use crate::error::StoreError;

@@ -4,8 +4,8 @@ use crate::database::{Database, START, is_deposed};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_store::{
     AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryId, EntryKind, Group, GroupProperties, Identity, JobTemplate, Machine, ParentGroup, Product,
-    SettingsMap, StoreError, StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, Identity, JobTemplate, Machine, ParentGroup,
+    Product, SettingsMap, StoreError, StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
 };
 
 fn at(seconds: i64) -> Timestamp {

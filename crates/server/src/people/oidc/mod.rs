@@ -212,7 +212,11 @@ impl People {
         }
         self.store.knowledge().bind_user(self.epoch, user.id, &known.identity).await.map_err(elsewhere)?;
         self.write(|all| all.identities.insert(known.identity.clone(), user.id));
-        tracing::info!(user = user.name, subject = known.identity.subject, "bound to who they are at their provider");
+        tracing::info!(
+            user = user.name,
+            subject = known.identity.subject,
+            "bound to who they are at their provider"
+        );
         Ok(user)
     }
 }
@@ -220,9 +224,7 @@ impl People {
 /// Another browser of theirs was faster; it tells the rest in a moment.
 fn elsewhere(error: StoreError) -> Fault {
     match error {
-        StoreError::Duplicate { .. } => {
-            Fault::later("The same person signs in somewhere else right now.", 1)
-        }
+        StoreError::Duplicate { .. } => Fault::later("The same person signs in somewhere else right now.", 1),
         error => error.into(),
     }
 }

@@ -269,5 +269,7 @@ async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>
             "comments": marks.comments,
         })
     });
-    Ok(Json(json!({"build": filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": cut || unseen})))
+    Ok(Json(
+        json!({"build": filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": cut || unseen}),
+    ))
 }
