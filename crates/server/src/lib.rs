@@ -312,7 +312,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     });
     let pauses =
         config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
-    let rows = driver::seeded(store.load().await?, app.limits());
+    let rows = driver::seeded(store.load().await?, &app).await?;
     app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {

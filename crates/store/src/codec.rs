@@ -7,7 +7,10 @@ use crate::types::{JobSummary, StoredAttempt, Streams};
 use assay_engine::ids::{AttemptId, FencingToken, GroupId, JobId, ProductRunId, Timestamp};
 use assay_engine::job::{End, StateWord};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Retries, WorkerRow};
+use assay_engine::rows::{
+    AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Retries, ShareRow, WorkerRow,
+};
+use assay_engine::sched::fair::Party;
 use assay_engine::settings::ClassSet;
 use assay_engine::work::Phase;
 use serde::de::DeserializeOwned;
@@ -543,6 +546,27 @@ pub(crate) fn save_queue(queue: &QueueRow) -> Result<Statement, StoreError> {
 pub(crate) fn queue(row: Vec<Value>) -> Result<QueueRow, StoreError> {
     let mut fields = Fields::new("queues", row);
     Ok(QueueRow { classes: ClassSet::parse(&fields.text()?), reason: Some(fields.json()?) })
+}
+
+pub(crate) const SHARES: Upsert = Upsert {
+    table: "shares",
+    columns: "party, class, served",
+    key: "party, class",
+    changing: &["served"],
+    same: None,
+};
+
+pub(crate) fn share_values(row: &ShareRow) -> Vec<Value> {
+    vec![row.party.number().into(), row.class.as_str().into(), row.served.0.into()]
+}
+
+pub(crate) fn share(row: Vec<Value>) -> Result<ShareRow, StoreError> {
+    let mut fields = Fields::new("shares", row);
+    Ok(ShareRow {
+        party: Party::from_number(fields.int()?),
+        class: fields.text()?,
+        served: FencingToken(fields.int()?),
+    })
 }
 
 pub(crate) fn save_locks(row: &LocksRow) -> Result<Statement, StoreError> {

@@ -256,6 +256,7 @@ impl<B: Backend> Store for Sql<B> {
         for locks in batch.locks.values() {
             statements.push(codec::save_locks(locks)?);
         }
+        statements.extend(codec::SHARES.statements(batch.shares.values().map(codec::share_values).collect()));
         for (attempt, streams) in &batch.streams {
             statements.push(codec::save_streams(*attempt, streams)?);
         }
@@ -317,6 +318,11 @@ impl<B: Backend> Store for Sql<B> {
             self.query(doing, "SELECT cluster, body FROM cluster_locks ORDER BY cluster", vec![]).await?
         {
             rows.locks.push(codec::locks(row)?);
+        }
+        for row in
+            self.query(doing, "SELECT party, class, served FROM shares ORDER BY party, class", vec![]).await?
+        {
+            rows.shares.push(codec::share(row)?);
         }
         rows.gate = self.load_gate().await?;
         Ok(rows)

@@ -297,9 +297,13 @@ impl Reader<'_> {
         number
     }
 
-    /// `running = N`, and sections by class, number of a group, and semaphore.
+    /// `running = N`, `disk-gigabytes = N`, and sections by class, number of a group, and semaphore.
     fn limits(&mut self, table: &DeTable<'_>) -> Limits {
-        self.keys("key of [limits]", table, &["running", "classes", "groups", "semaphores"]);
+        self.keys(
+            "key of [limits]",
+            table,
+            &["running", "classes", "groups", "semaphores", "disk-gigabytes"],
+        );
         let mut limits = BTreeMap::new();
         limits.extend(self.positive(table, "running").map(|most| (Limit::Running, most)));
         for (section, limit) in LIMITS {
@@ -316,7 +320,8 @@ impl Reader<'_> {
                 }
             }
         }
-        Limits(limits)
+        let gigabytes: u64 = self.number(table, "disk-gigabytes", 0, 1_000_000).unwrap_or(0);
+        Limits { jobs: limits, disk_floor: gigabytes << 30 }
     }
 
     /// A number of which there has to be one at least.
@@ -587,7 +592,7 @@ ca-file = "ca.pem"
 
     #[test]
     fn limits_and_downloads() {
-        let text = "[limits]\nrunning = 9\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
+        let text = "[limits]\nrunning = 9\ndisk-gigabytes = 6\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
                     [downloads]\nhosts = [\"Example.org\"]\nmax-gigabytes = 2\n";
         let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
         let wanted = [
@@ -596,12 +601,12 @@ ca-file = "ca.pem"
             (Limit::Group(GroupId(3)), 4),
             (Limit::Semaphore("a".into()), 5),
         ];
-        assert_eq!(settings.limits, Limits(wanted.into_iter().collect()));
+        let wanted = Limits { jobs: wanted.into_iter().collect(), disk_floor: 6 << 30 };
+        assert_eq!(settings.limits, wanted);
         assert_eq!((settings.downloads.hosts[0].as_str(), settings.downloads.most), ("example.org", 2 << 30));
-        let wrong =
-            "[limits]\nrunning = 0\nrun = 1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
+        let wrong = "[limits]\nrunning = 0\nrun = 1\ndisk-gigabytes = -1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
         let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
         let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
-        assert_eq!(lines, [2, 3, 5, 7], "{found:?}");
+        assert_eq!(lines, [2, 3, 4, 6, 8], "{found:?}");
     }
 }
