@@ -43,6 +43,7 @@ mod remarks;
 mod results;
 mod retention;
 mod streams;
+mod tasks;
 mod templates;
 mod told;
 mod web;
@@ -295,6 +296,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         spool,
         assets: assets::Assets::open(&config.data, store.clone())?,
         downloads,
+        task_runs: tasks::Tasks::default(),
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),

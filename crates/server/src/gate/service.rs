@@ -166,6 +166,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let post = Post::default();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.task_runs.set(settings.tasks);
     app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
@@ -630,12 +631,13 @@ impl Loops {
             configured.map_err(|why| why.to_string())?;
         }
         if let (
-            Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, events: _ }),
+            Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, tasks, events: _ }),
             Some(prepared),
         ) = (settings, prepared)
         {
             app.limit(limits).await;
             app.downloads.set(downloads);
+            app.task_runs.set(tasks);
             self.connect(app, &connections, prepared);
             self.post.set(mail);
             app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// From where files for jobs may be fetched.
     pub(crate) downloads: DownloadSettings,
+    /// Tasks, and what their results may be called.
+    pub(crate) tasks: crate::tasks::TaskSettings,
     /// What is configured about results, waivers and decisions.
     pub(crate) results: crate::results::ResultsSettings,
     /// Events outside, and the rules for them.
@@ -118,7 +120,7 @@ pub(crate) struct Connection {
 }
 
 const SECTIONS: &[&str] =
-    &["connection", "downloads", "events", "gate", "limits", "mail", "results", "sign-in", "source"];
+    &["connection", "downloads", "events", "gate", "limits", "mail", "results", "sign-in", "source", "tasks"];
 /// What a name stands for in a section of [limits].
 type Named = fn(&str) -> Option<Limit>;
 const LIMITS: [(&str, Named); 3] = [
@@ -235,6 +237,9 @@ impl Reader<'_> {
         }
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
+        }
+        if let Some(tasks) = self.table(root, "tasks") {
+            settings.tasks = crate::tasks::read(self, tasks);
         }
         if let Some(results) = self.table(root, "results") {
             settings.results = crate::results::settings::read(self, results);
@@ -588,6 +593,18 @@ ca-file = "ca.pem"
         assert_eq!((torn.len(), torn[0].line), (1, 1), "{torn:?}");
         let absent = read(Utf8Path::new("/nonexistent/assay.toml")).unwrap_err();
         assert!(absent[0].to_string().contains("/nonexistent/assay.toml"), "{absent:?}");
+    }
+
+    #[test]
+    fn tasks_and_their_namespaces() {
+        let text = "[tasks]\nkoji-topurl = \"https://koji.example.org/\"\n[tasks.repository.rpmlint]\nurl = \"https://git.example.org/checks\"\n\
+                    [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"https://git.example.org/*\"]\n";
+        let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+        assert_ne!(settings.tasks, crate::tasks::TaskSettings::default());
+        let wrong = "[tasks]\nkoji-hub = \"koji\"\n[tasks.repository.a]\nurll = \"https://h/a\"\n[[tasks.namespace]]\nprefix = \"x\"\n";
+        let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
+        let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5], "{found:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! That a job is queued is stored a moment later, with that of others: whoever posts a thousand jobs waits for the jobs
 //! only. It never comes after what the job becomes next, and after a crash it is made up for from the open jobs.
 
-use super::conventions::{cut, of_job, outcome, outcome_of_module};
+use super::conventions::{cut, of_job, of_task, outcome, outcome_of_module};
 use crate::app::App;
 use crate::record::Run;
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
@@ -177,7 +177,7 @@ fn result(job: &JobRow, stage: Stage, url: &str, now: Timestamp) -> NewResult {
 }
 
 impl App {
-    /// The results of an attempt's modules, those left out that are stored already.
+    /// The results of an attempt's modules and of what its task found, those left out that are stored already.
     pub(crate) async fn module_results(
         &self,
         attempt: AttemptId,
@@ -201,6 +201,18 @@ impl App {
                 .map(|job| format!("{job}#module-{}", crate::web::frame::percent_encoded(&module.plan.name)));
             result.data.insert("module".into(), vec![cut(&module.plan.name)]);
             result.data.insert("attempt".into(), vec![attempt.number.to_string()]);
+            results.push(result);
+        }
+        let task = job.settings.get(assay_proto::task_run::URL);
+        for (number, found) in run.found.iter().enumerate() {
+            if !task.is_some_and(|url| self.task_runs.may_post(url, &found.testcase)) {
+                // Its worker has said so as well, as the reason of the job.
+                tracing::warn!(job = %attempt.job, testcase = found.testcase, "a result outside the task's namespaces is refused");
+                continue;
+            }
+            let mut result = of_task(found, &whole, run, &url);
+            result.at = at;
+            result.dedupe = Some(format!("job/{}/{}/found/{number}", attempt.job, attempt.number));
             results.push(result);
         }
         let words: Vec<String> = results.iter().filter_map(|result| result.dedupe.clone()).collect();

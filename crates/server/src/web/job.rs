@@ -310,9 +310,9 @@ async fn drawing(app: &App, row: &JobRow) -> Result<Option<Drawing>, Fault> {
     Ok(Drawing::of(&members, row.id))
 }
 
-/// A task of scripts: it has a console and no screen.
+/// Scripts or a task: it has a console and no screen.
 fn is_shell(job: &StoredJob) -> bool {
-    job.row.settings.get("BACKEND") == Some("shell")
+    matches!(job.row.settings.get("BACKEND"), Some("shell" | "task"))
 }
 
 /// The streams whose ends are on the page.
