@@ -400,6 +400,9 @@ impl Driver {
                 }
                 Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
+                    for entry in self.app.reporting.of_results(&results, self.now()) {
+                        group.batch.tell(entry);
+                    }
                     for result in results {
                         group.batch.push_result(result);
                     }
@@ -422,6 +425,7 @@ impl Driver {
             }
             self.backoff = Backoff::default();
             self.app.found(group.batch.results());
+            self.app.reporting.stored(group.batch.targets());
         }
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());

@@ -546,4 +546,34 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
         ],
     },
+    Version {
+        number: 13,
+        statements: &[
+            "INSERT INTO numbers (name, last) VALUES ('outbox', 0)",
+            // What outside systems and people are to be told: written with what decides it, told in this order.
+            "CREATE TABLE outbox (
+            id {ID},
+            target TEXT NOT NULL,
+            key TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            about TEXT NOT NULL,
+            body TEXT NOT NULL,
+            at BIGINT NOT NULL,
+            state TEXT NOT NULL,
+            attempts BIGINT NOT NULL,
+            next_try BIGINT,
+            note TEXT,
+            ended_at BIGINT,
+            UNIQUE (target, key)
+        )",
+            "CREATE INDEX outbox_waiting ON outbox (target, id) WHERE state = 'waiting'",
+            "CREATE INDEX outbox_by_end ON outbox (ended_at) WHERE ended_at IS NOT NULL",
+            // What people want to hear of, by their names.
+            "CREATE TABLE notices (
+            name TEXT PRIMARY KEY,
+            body TEXT NOT NULL,
+            updated_at BIGINT NOT NULL
+        )",
+        ],
+    },
 ];

@@ -266,6 +266,7 @@ impl<B: Backend> Store for Sql<B> {
         statements.extend(batch.deleted.iter().flat_map(|id| jobs::delete_job(*id)));
         let (of_results, learned) = result_statements(&self.known, &batch.results)?;
         statements.extend(of_results);
+        statements.extend(crate::outbox::entry_statements(&batch.outbox));
         self.backend.write("store a step", Some(still_leader(epoch, batch)), statements).await?;
         self.known.learn(learned);
         Ok(())
@@ -437,6 +438,10 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     fn events(&self) -> &dyn crate::EventStore {
+        self
+    }
+
+    fn outbox(&self) -> &dyn crate::OutboxStore {
         self
     }
 

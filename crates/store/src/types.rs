@@ -35,6 +35,7 @@ pub struct Batch {
     pub(crate) gate: GateBatch,
     pub(crate) results: Vec<crate::results::NewResult>,
     pub(crate) effects: Vec<crate::EffectsDone>,
+    pub(crate) outbox: Vec<crate::NewEntry>,
 }
 
 impl Batch {
@@ -93,6 +94,16 @@ impl Batch {
         self.effects.push(done);
     }
 
+    /// Adds something to be told of what else is in this batch.
+    pub fn tell(&mut self, entry: crate::NewEntry) {
+        self.outbox.push(entry);
+    }
+
+    /// Who will be told something.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.outbox.iter().map(|entry| entry.target.as_str())
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
@@ -107,6 +118,7 @@ impl Batch {
             && self.gate.is_empty()
             && self.results.is_empty()
             && self.effects.is_empty()
+            && self.outbox.is_empty()
     }
 }
 

@@ -14,6 +14,7 @@ pub use catalog::{
 };
 
 use crate::error::StoreError;
+use crate::outbox::NewEntry;
 use crate::types::Epoch;
 use assay_engine::ids::{JobId, ProductRunId, Timestamp};
 use std::collections::BTreeMap;
@@ -265,7 +266,17 @@ pub trait KnowledgeStore: Send + Sync {
     async fn change_catalog(&self, epoch: Epoch, changes: &[CatalogChange]) -> Result<(), StoreError>;
 
     /// A new comment; its number is made here, the one given does not count.
-    async fn add_comment(&self, epoch: Epoch, comment: &Comment) -> Result<CommentId, StoreError>;
+    async fn add_comment(&self, epoch: Epoch, comment: &Comment) -> Result<CommentId, StoreError> {
+        self.add_told_comment(epoch, comment, &[]).await
+    }
+
+    /// The same with what is to be told of it.
+    async fn add_told_comment(
+        &self,
+        epoch: Epoch,
+        comment: &Comment,
+        told: &[NewEntry],
+    ) -> Result<CommentId, StoreError>;
 
     /// Another text for a comment.
     async fn edit_comment(
@@ -274,10 +285,16 @@ pub trait KnowledgeStore: Send + Sync {
         comment: CommentId,
         text: &str,
         at: Timestamp,
+        told: &[NewEntry],
     ) -> Result<(), StoreError>;
 
     /// Removes comments.
-    async fn remove_comments(&self, epoch: Epoch, comments: &[CommentId]) -> Result<(), StoreError>;
+    async fn remove_comments(
+        &self,
+        epoch: Epoch,
+        comments: &[CommentId],
+        told: &[NewEntry],
+    ) -> Result<(), StoreError>;
 
     /// One comment.
     async fn comment(&self, comment: CommentId) -> Result<Option<Comment>, StoreError>;

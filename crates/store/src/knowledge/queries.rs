@@ -7,6 +7,7 @@ use super::{
 };
 use crate::codec::{Fields, contains_pattern, json, one_number, time};
 use crate::error::StoreError;
+use crate::outbox::{NewEntry, entry_statements};
 use crate::sql::{Backend, Sql, Statement, Value, still_leader};
 use crate::types::{Batch, Epoch};
 use assay_engine::ids::{JobId, ProductRunId, Timestamp};
@@ -315,7 +316,12 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         self.know("change the catalog", epoch, statements).await.map(drop)
     }
 
-    async fn add_comment(&self, epoch: Epoch, comment: &Comment) -> Result<CommentId, StoreError> {
+    async fn add_told_comment(
+        &self,
+        epoch: Epoch,
+        comment: &Comment,
+        told: &[NewEntry],
+    ) -> Result<CommentId, StoreError> {
         let (kind, target) = comment.target.parts();
         let insert = Statement::new(
             "INSERT INTO comments (id, target_kind, target, author, text, created_at, updated_at) \
@@ -329,7 +335,10 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
                 comment.updated_at.0.into(),
             ],
         );
-        let rows = self.know("add a comment", epoch, vec![count("comments"), insert]).await?;
+        let mut statements = vec![count("comments")];
+        statements.extend(entry_statements(told));
+        statements.push(insert);
+        let rows = self.know("add a comment", epoch, statements).await?;
         one_number("comments", &rows).map(CommentId)
     }
 
@@ -339,15 +348,23 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         comment: CommentId,
         text: &str,
         at: Timestamp,
+        told: &[NewEntry],
     ) -> Result<(), StoreError> {
         let sql = "UPDATE comments SET text = $2, updated_at = $3 WHERE id = $1";
         let statement = Statement::new(sql, [comment.0.into(), text.into(), at.0.into()]);
-        self.know("change a comment", epoch, vec![statement]).await.map(drop)
+        let statements = [vec![statement], entry_statements(told)].concat();
+        self.know("change a comment", epoch, statements).await.map(drop)
     }
 
-    async fn remove_comments(&self, epoch: Epoch, comments: &[CommentId]) -> Result<(), StoreError> {
+    async fn remove_comments(
+        &self,
+        epoch: Epoch,
+        comments: &[CommentId],
+        told: &[NewEntry],
+    ) -> Result<(), StoreError> {
         let delete = |id: &CommentId| Statement::new("DELETE FROM comments WHERE id = $1", [id.0.into()]);
-        self.know("remove comments", epoch, comments.iter().map(delete).collect()).await.map(drop)
+        let statements = comments.iter().map(delete).chain(entry_statements(told)).collect();
+        self.know("remove comments", epoch, statements).await.map(drop)
     }
 
     async fn comment(&self, id: CommentId) -> Result<Option<Comment>, StoreError> {

@@ -211,7 +211,7 @@ pub(crate) async fn comments_and_events(database: &Database) {
     ] {
         ids.push(know.add_comment(epoch, &say(target, text)).await.unwrap());
     }
-    know.edit_comment(epoch, ids[3], "boo#2", at(2)).await.unwrap();
+    know.edit_comment(epoch, ids[3], "boo#2", at(2), &[]).await.unwrap();
     let texts = |comments: Vec<Comment>| comments.into_iter().map(|c| c.text).collect::<Vec<_>>();
     assert_eq!(texts(know.comments(seven).await.unwrap()), ["label:force_result:passed", "boo#2"]);
     assert_eq!(texts(know.comments(CommentTarget::Group(7)).await.unwrap()), ["tag:1:important"]);
@@ -221,7 +221,7 @@ pub(crate) async fn comments_and_events(database: &Database) {
     assert_eq!(know.comments_of_jobs(&many).await.unwrap(), both);
     let found = know.comment(ids[3]).await.unwrap().unwrap();
     assert_eq!((found.target, found.created_at, found.updated_at), (seven, at(1), at(2)));
-    know.remove_comments(epoch, &ids[2..]).await.unwrap();
+    know.remove_comments(epoch, &ids[2..], &[]).await.unwrap();
     assert_eq!(know.comment(ids[3]).await.unwrap(), None);
     assert!(know.add_comment(epoch, &say(eight, "later")).await.unwrap() > ids[4]);
 
