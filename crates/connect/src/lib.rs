@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod events;
+pub mod files;
 pub mod gerrit;
 pub mod http;
 pub mod inbox;

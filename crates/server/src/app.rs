@@ -49,6 +49,7 @@ pub(crate) struct App {
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) downloads: crate::downloads::Downloads,
+    pub(crate) task_runs: crate::tasks::Tasks,
     pub(crate) results: crate::results::Results,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,

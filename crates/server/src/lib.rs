@@ -44,6 +44,7 @@ mod reporting;
 mod results;
 mod retention;
 mod streams;
+mod tasks;
 mod templates;
 mod told;
 mod web;
@@ -300,6 +301,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         spool,
         assets: assets::Assets::open(&config.data, store.clone())?,
         downloads,
+        task_runs: tasks::Tasks::default(),
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
@@ -318,7 +320,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     });
     let pauses =
         config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
-    let rows = driver::seeded(store.load().await?, app.limits());
+    let rows = driver::seeded(store.load().await?, &app).await?;
     app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {

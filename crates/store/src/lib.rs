@@ -38,9 +38,9 @@ pub use gate::{
 };
 pub use knowledge::{
     AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine,
-    ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets,
-    User, UserId, UserRole,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, Identity, JobTemplate, KnowledgeStore,
+    Machine, ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind,
+    Tickets, User, UserId, UserRole,
 };
 pub use outbox::{
     EntryFilter, EntryState, NUMBER, NewEntry, NumberOf, OutboxStore, StoredEntry, TargetTally,

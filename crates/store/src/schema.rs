@@ -525,6 +525,30 @@ pub(crate) const VERSIONS: &[Version] = &[
     Version {
         number: 11,
         statements: &[
+            // When the jobs of a group (0: without one, -1: builds of the gate) last got a slot that needs a class.
+            "CREATE TABLE shares (
+            party BIGINT NOT NULL,
+            class {BYTES} NOT NULL,
+            served BIGINT NOT NULL,
+            PRIMARY KEY (party, class)
+        )",
+        ],
+    },
+    Version {
+        number: 12,
+        statements: &[
+            // Whom a provider of OpenID Connect means by a subject. Users from before get theirs when they next sign in.
+            "CREATE TABLE identities (
+            issuer {BYTES} NOT NULL,
+            subject {BYTES} NOT NULL,
+            user_id BIGINT NOT NULL UNIQUE REFERENCES users (id),
+            PRIMARY KEY (issuer, subject)
+        )",
+        ],
+    },
+    Version {
+        number: 13,
+        statements: &[
             "INSERT INTO numbers (name, last) VALUES ('outbox', 0)",
             // What outside systems and people are to be told: written with what decides it, told in this order.
             "CREATE TABLE outbox (

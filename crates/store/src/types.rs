@@ -7,7 +7,8 @@ use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId, Timestamp, Work
 use assay_engine::job::StateWord;
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::WaitReason;
-use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, WorkerRow};
+use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, ShareRow, WorkerRow};
+use assay_engine::sched::fair::Party;
 use assay_engine::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,7 @@ pub struct Batch {
     pub(crate) workers: BTreeMap<WorkerName, Option<WorkerRow>>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
+    pub(crate) shares: BTreeMap<(Party, String), ShareRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
     pub(crate) results: Vec<crate::results::NewResult>,
@@ -51,6 +53,7 @@ impl Batch {
             Row::NoWorker(name) => drop(self.workers.insert(name, None)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
+            Row::Share(row) => drop(self.shares.insert((row.party, row.class.clone()), row)),
             Row::Gate(row) => self.push_gate(*row),
         }
     }
@@ -110,6 +113,7 @@ impl Batch {
             && self.workers.is_empty()
             && self.queues.is_empty()
             && self.locks.is_empty()
+            && self.shares.is_empty()
             && self.streams.is_empty()
             && self.gate.is_empty()
             && self.results.is_empty()

@@ -360,6 +360,7 @@ fn hello(connection: u64, name: &str) -> Input {
             slots: 1,
             classes: ClassSet::parse("x"),
             holds: Vec::new(),
+            room: None,
         },
     }
 }

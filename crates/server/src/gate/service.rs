@@ -176,6 +176,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let post = app.reporting.post.clone();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.task_runs.set(settings.tasks);
     app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
@@ -648,6 +649,7 @@ impl Loops {
                 downloads,
                 results,
                 limits,
+                tasks,
                 events: _,
                 reports: _,
             }),
@@ -656,6 +658,7 @@ impl Loops {
         {
             app.limit(limits).await;
             app.downloads.set(downloads);
+            app.task_runs.set(tasks);
             self.connect(app, &connections, prepared);
             self.post.set(mail);
             app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));

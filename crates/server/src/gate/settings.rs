@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// From where files for jobs may be fetched.
     pub(crate) downloads: DownloadSettings,
+    /// Tasks, and what their results may be called.
+    pub(crate) tasks: crate::tasks::TaskSettings,
     /// What is configured about results, waivers and decisions.
     pub(crate) results: crate::results::ResultsSettings,
     /// Events outside, and the rules for them.
@@ -134,6 +136,7 @@ const SECTIONS: &[&str] = &[
     "results",
     "sign-in",
     "source",
+    "tasks",
 ];
 /// What a name stands for in a section of [limits].
 type Named = fn(&str) -> Option<Limit>;
@@ -252,6 +255,9 @@ impl Reader<'_> {
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
         }
+        if let Some(tasks) = self.table(root, "tasks") {
+            settings.tasks = crate::tasks::read(self, tasks);
+        }
         if let Some(results) = self.table(root, "results") {
             settings.results = crate::results::settings::read(self, results);
         }
@@ -327,9 +333,13 @@ impl Reader<'_> {
         number
     }
 
-    /// `running = N`, and sections by class, number of a group, and semaphore.
+    /// `running = N`, `disk-gigabytes = N`, and sections by class, number of a group, and semaphore.
     fn limits(&mut self, table: &DeTable<'_>) -> Limits {
-        self.keys("key of [limits]", table, &["running", "classes", "groups", "semaphores"]);
+        self.keys(
+            "key of [limits]",
+            table,
+            &["running", "classes", "groups", "semaphores", "disk-gigabytes"],
+        );
         let mut limits = BTreeMap::new();
         limits.extend(self.positive(table, "running").map(|most| (Limit::Running, most)));
         for (section, limit) in LIMITS {
@@ -346,7 +356,8 @@ impl Reader<'_> {
                 }
             }
         }
-        Limits(limits)
+        let gigabytes: u64 = self.number(table, "disk-gigabytes", 0, 1_000_000).unwrap_or(0);
+        Limits { jobs: limits, disk_floor: gigabytes << 30 }
     }
 
     /// A number of which there has to be one at least.
@@ -622,8 +633,20 @@ ca-file = "ca.pem"
     }
 
     #[test]
+    fn tasks_and_their_namespaces() {
+        let text = "[tasks]\nkoji-topurl = \"https://koji.example.org/\"\n[tasks.repository.rpmlint]\nurl = \"https://git.example.org/checks\"\n\
+                    [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"https://git.example.org/*\"]\n";
+        let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+        assert_ne!(settings.tasks, crate::tasks::TaskSettings::default());
+        let wrong = "[tasks]\nkoji-hub = \"koji\"\n[tasks.repository.a]\nurll = \"https://h/a\"\n[[tasks.namespace]]\nprefix = \"x\"\n";
+        let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
+        let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5], "{found:?}");
+    }
+
+    #[test]
     fn limits_and_downloads() {
-        let text = "[limits]\nrunning = 9\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
+        let text = "[limits]\nrunning = 9\ndisk-gigabytes = 6\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
                     [downloads]\nhosts = [\"Example.org\"]\nmax-gigabytes = 2\n";
         let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
         let wanted = [
@@ -632,12 +655,12 @@ ca-file = "ca.pem"
             (Limit::Group(GroupId(3)), 4),
             (Limit::Semaphore("a".into()), 5),
         ];
-        assert_eq!(settings.limits, Limits(wanted.into_iter().collect()));
+        let wanted = Limits { jobs: wanted.into_iter().collect(), disk_floor: 6 << 30 };
+        assert_eq!(settings.limits, wanted);
         assert_eq!((settings.downloads.hosts[0].as_str(), settings.downloads.most), ("example.org", 2 << 30));
-        let wrong =
-            "[limits]\nrunning = 0\nrun = 1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
+        let wrong = "[limits]\nrunning = 0\nrun = 1\ndisk-gigabytes = -1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
         let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
         let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
-        assert_eq!(lines, [2, 3, 5, 7], "{found:?}");
+        assert_eq!(lines, [2, 3, 4, 6, 8], "{found:?}");
     }
 }

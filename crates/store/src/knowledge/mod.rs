@@ -193,6 +193,15 @@ pub struct AuditFilter {
     pub limit: u32,
 }
 
+/// Who somebody is at a provider of OpenID Connect, for good: names change, and are given to others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The provider's issuer.
+    pub issuer: String,
+    /// What it calls them.
+    pub subject: String,
+}
+
 /// People: those who are known, and their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct People {
@@ -202,6 +211,8 @@ pub struct People {
     pub keys: Vec<StoredKey>,
     /// By age; also those that have expired.
     pub tickets: Vec<Ticket>,
+    /// Who is who at providers; a user is at most one.
+    pub identities: Vec<(Identity, UserId)>,
 }
 
 /// What is stored of people, of what they set up and of what they say.
@@ -220,6 +231,9 @@ pub trait KnowledgeStore: Send + Sync {
         role: UserRole,
         at: Timestamp,
     ) -> Result<UserId, StoreError>;
+
+    /// A user is the one whom a provider means. [`StoreError::Duplicate`] if either is bound already.
+    async fn bind_user(&self, epoch: Epoch, user: UserId, identity: &Identity) -> Result<(), StoreError>;
 
     /// Another role for a user.
     async fn set_role(&self, epoch: Epoch, user: UserId, role: UserRole) -> Result<(), StoreError>;

@@ -4,8 +4,8 @@ use crate::database::{Database, START, is_deposed};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_store::{
     AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product,
-    SettingsMap, StoreError, StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, Identity, JobTemplate, Machine, ParentGroup,
+    Product, SettingsMap, StoreError, StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -73,12 +73,19 @@ pub(crate) async fn users_and_their_keys(database: &Database) {
         [StoredKey { last_used_at: Some(at(5)), ..key("K2", ann, None) }, key("K3", bob, None)]
     );
     assert_eq!(known.tickets, [ticket("c", session, ann, 9)]);
+    let identity = |subject: &str| Identity { issuer: "https://ü".to_owned(), subject: subject.to_owned() };
+    store.knowledge().bind_user(epoch, ann, &identity("1")).await.unwrap();
+    store.knowledge().bind_user(epoch, bob, &identity("2")).await.unwrap();
+    for (user, subject) in [(bob, "1"), (ann, "3")] {
+        assert!(is_duplicate(&store.knowledge().bind_user(epoch, user, &identity(subject)).await));
+    }
     store.knowledge().remove_user(epoch, ann).await.unwrap();
     let carol = store.knowledge().add_user(epoch, "carol", UserRole::Viewer, at(9)).await.unwrap();
     assert!(carol > bob, "numbers are not used again");
     let known = store.knowledge().people().await.unwrap();
     assert_eq!(known.keys, [key("K3", bob, None)]);
     assert_eq!(known.tickets, [], "they go with their user");
+    assert_eq!(known.identities, [(identity("2"), bob)]);
 
     store.acquire_leadership().await.unwrap();
     assert!(is_deposed(&store.knowledge().add_user(epoch, "late", UserRole::Admin, at(9)).await));
