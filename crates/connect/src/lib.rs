@@ -9,6 +9,7 @@ pub mod gerrit;
 pub mod http;
 pub mod inbox;
 pub mod pace;
+pub mod report;
 
 pub use inbox::{Arrival, Batch, Cursor, Inbox, InboxError, MadePatchset, News, Start, Tips};
 

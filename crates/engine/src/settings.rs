@@ -254,6 +254,12 @@ impl fmt::Display for ClassSet {
     }
 }
 
+impl<'a> FromIterator<&'a str> for ClassSet {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(classes: I) -> Self {
+        Self(Arc::new(classes.into_iter().map(str::to_owned).collect()))
+    }
+}
+
 impl From<String> for ClassSet {
     fn from(text: String) -> Self {
         Self::parse(&text)

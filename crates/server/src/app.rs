@@ -69,6 +69,8 @@ pub(crate) struct App {
     pub(crate) limits: Mutex<Limits>,
     /// The loops for events outside.
     pub(crate) outside: crate::events::Hub,
+    /// Who is told what was decided.
+    pub(crate) reporting: crate::reporting::Hub,
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,

@@ -132,6 +132,16 @@ impl Plan {
         &self.settings.limits
     }
 
+    /// Who is told what was decided.
+    pub(crate) fn reports(&self) -> crate::reporting::settings::ReportSettings {
+        self.settings.reports.clone()
+    }
+
+    /// Where people reach this server, if the configuration says it.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.settings.gate.url.as_deref()
+    }
+
     /// The part that is not the gate's.
     pub(crate) fn events(&self) -> crate::events::settings::EventSettings {
         self.settings.events.clone()
@@ -163,7 +173,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     };
     app.gate.edit().staging = settings.gate.staging;
     let staging = Arc::new(AtomicBool::new(settings.gate.staging));
-    let post = Post::default();
+    let post = app.reporting.post.clone();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
     app.task_runs.set(settings.tasks);
@@ -631,7 +641,18 @@ impl Loops {
             configured.map_err(|why| why.to_string())?;
         }
         if let (
-            Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, tasks, events: _ }),
+            Some(Settings {
+                connections,
+                gate,
+                mail,
+                sign_in,
+                downloads,
+                results,
+                limits,
+                tasks,
+                events: _,
+                reports: _,
+            }),
             Some(prepared),
         ) = (settings, prepared)
         {

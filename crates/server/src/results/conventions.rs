@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Bytes of a name that can be indexed.
 pub(crate) const LONGEST_NAME: usize = 500;
 
-fn uuid5(namespace: uuid::Uuid, name: &str) -> uuid::Uuid {
+pub(crate) fn uuid5(namespace: uuid::Uuid, name: &str) -> uuid::Uuid {
     let mut hashed = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     hashed.update(namespace.as_bytes());
     hashed.update(name.as_bytes());
