@@ -255,7 +255,7 @@ impl Fetcher<'_, '_> {
             let remote = url.starts_with("http://") || url.starts_with("https://");
             if !remote {
                 for entry in self.files.list(url).await? {
-                    if entry.name.ends_with(".rpm") {
+                    if arch_of(&entry.name).is_some() {
                         let to = self.top.join(&dir).join(&entry.name);
                         self.copy(&entry.url, &to).await?;
                     }

@@ -21,7 +21,7 @@ use assay_proto::task::{Limits, Network, Phase, PhaseName, ShellStep, Task};
 use assay_proto::task_run::{DISPOSABLE, TaskRun, TaskSource};
 use assay_proto::worker::{Report, WorkPhase};
 use assay_records::step::{ModuleFlags, ModuleResult, StepResult};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use found::Found;
 
 /// Where the task is, in the workspace.
@@ -191,7 +191,7 @@ fn limits(header: &TaskHeader) -> Limits {
 }
 
 /// The shell job that runs it. As root it gets namespaces of its own within the sandbox's, which it cannot undo from there.
-fn shell_job(header: &TaskHeader, path: &Utf8PathBuf, limits: Limits) -> Task {
+fn shell_job(header: &TaskHeader, path: &Utf8Path, limits: Limits) -> Task {
     let quoted = super::phase::quoted;
     let as_root = if header.needs.contains(&Need::Root) {
         "unshare --user --map-root-user --mount --propagation private -- "
