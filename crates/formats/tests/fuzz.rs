@@ -2,7 +2,7 @@
 
 use assay_formats::diagnostic::{Diagnostic, Sink};
 use assay_formats::yaml::{Dialect, Rules, parse};
-use assay_formats::{assay, zuul};
+use assay_formats::{assay, task_header, zuul};
 use proptest::prelude::*;
 
 const LAYOUT: &str = include_str!("layouts/everything.yaml");
@@ -34,6 +34,8 @@ fn read(text: &str) {
             (config.pipelines, config.projects, config.jobs)
         );
     }
+    let (header, found) = task_header::load("f", text);
+    explained(header.is_some(), &found);
     for dialect in [Dialect::Yaml11, Dialect::Yaml12] {
         let mut sink = Sink::default();
         let file = sink.add_file("f", text);
