@@ -42,8 +42,6 @@ pub(crate) struct Run {
     /// goes to console.txt.
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "dir")]
     task: Option<Utf8PathBuf>,
-    #[command(flatten)]
-    item: Item,
     /// Settings, as openQA's variables: ISO=… HDD_1=… QEMURAM=…
     #[arg(value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -53,6 +51,9 @@ pub(crate) struct Run {
     /// Run external test programs without a sandbox where none can be had.
     #[arg(long)]
     unsandboxed: bool,
+    // Last, as what follows would come under its heading.
+    #[command(flatten)]
+    item: Item,
 }
 
 /// What a task looks at.
