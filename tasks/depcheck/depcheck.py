@@ -20,13 +20,17 @@ def rpmmd(repo, path):
     """Reads the lists of a repository, those of files too: packages require files."""
     def lists(kind):
         return sorted(glob.glob(os.path.join(path, "repodata", f"*{kind}.xml*")))
-    found = lists("primary")
-    if not found:
+    def read(name, *more):
+        file = solv.xfopen(name)
+        if file is None or not repo.add_rpmmd(file, *more):
+            sys.exit(f"{name} cannot be read")
+
+    if not lists("primary"):
         sys.exit(f"{path} has no list of packages")
-    for name in found:
-        repo.add_rpmmd(solv.xfopen(name), None)
+    for name in lists("primary"):
+        read(name, None)
     for name in lists("filelists"):
-        repo.add_rpmmd(solv.xfopen(name), "FL", solv.Repo.REPO_EXTEND_SOLVABLES)
+        read(name, "FL", solv.Repo.REPO_EXTEND_SOLVABLES)
 
 
 class World:
