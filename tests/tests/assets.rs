@@ -220,6 +220,9 @@ async fn what_the_firmware_keeps_is_an_asset_for_the_next() {
     let bios = [("CASEDIR", bios.dir()), ("PUBLISH_PFLASH_VARS", "x.fd")];
     let ended = up.wait(up.post(&bios).await).await;
     let reason = ended.reason.unwrap_or_default();
-    assert!(ended.result == "incomplete" && reason.contains("no firmware with variables; set UEFI=1"), "{reason}");
+    assert!(
+        ended.result == "incomplete" && reason.contains("no firmware with variables; set UEFI=1"),
+        "{reason}"
+    );
     up.stop().await;
 }
