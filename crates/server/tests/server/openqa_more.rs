@@ -300,6 +300,11 @@ async fn lists_tell_modules_and_lead_from_page_to_page() -> anyhow::Result<()> {
             );
         }
     }
+    let (_, named) = server.get("/api/v1/jobs/overview?modules=boot&modules_result=failed").await;
+    assert_eq!(
+        named.as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect::<Vec<_>>(),
+        [two]
+    );
     assert_eq!(server.get("/tests/overview.json?modules_result=odd").await.0, 400);
 
     let admin = Key::make(&server, "a", "admin", None).await;

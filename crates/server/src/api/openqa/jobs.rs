@@ -411,6 +411,10 @@ async fn overview(State(app): State<Arc<App>>, params: Params) -> Result<Json<Va
     }
     let filter = JobFilter { latest: true, limit: OVERVIEW, ..filter };
     let mut jobs = app.store.summaries(&filter).await?;
+    if let Some(modules) = Modules::of(&params)? {
+        let (fit, _) = modules.among(&app, &jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await?;
+        jobs.retain(|job| fit.contains(&job.id));
+    }
     jobs.reverse();
     Ok(Json(jobs.iter().map(|job| json!({"id": job.id.0, "name": job.name})).collect()))
 }

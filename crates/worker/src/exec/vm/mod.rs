@@ -17,7 +17,7 @@ use crate::networks::Membership;
 use assay_engine::assets::Output;
 use assay_engine::settings::is_secret_name;
 use assay_proto::worker::{Report, WorkPhase};
-use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
+use assay_vm::{DiskSpec, Frame, FrameSource, Machine, MachineOptions};
 use halt::{Halt, HaltSignal};
 use recorder::Recorder;
 use secrets::Secrets;
@@ -85,6 +85,8 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
         keep_disks: true,
         ..MachineOptions::default()
     };
+    let blank = |disk: &DiskSpec| if let DiskSpec::Blank(gib) = disk { u64::from(*gib) << 30 } else { 0 };
+    assets::give_way(attempt, &attempt.host.run, setup.spec.disks.values().map(blank).sum()).await;
     let started = tokio::select! {
         started = Machine::start(&setup.spec, &dir.0, options) => started,
         stop = attempt.stopped() => return super::stopped(&stop),
