@@ -16,5 +16,8 @@ mod read;
 pub mod result_yaml;
 pub mod rules;
 pub mod schedule;
+mod whole;
 pub mod yaml;
 pub mod zuul;
+
+pub use whole::remarks;
