@@ -7,7 +7,7 @@ pub(crate) mod emit;
 mod job;
 mod over;
 mod pipeline;
-mod quantity;
+pub(crate) mod quantity;
 mod task;
 pub(crate) mod tree;
 mod write;

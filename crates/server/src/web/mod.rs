@@ -19,6 +19,7 @@ pub(crate) mod login;
 mod matrix;
 mod needles;
 mod oidc;
+mod outbox;
 mod published;
 mod restart;
 mod results;
@@ -61,6 +62,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(audit::router())
         .merge(results::router())
         .merge(events::router())
+        .merge(outbox::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

@@ -10,7 +10,7 @@ mod comments;
 pub(crate) mod files;
 mod groups;
 mod isos;
-mod job_view;
+pub(crate) mod job_view;
 pub(crate) mod jobs;
 mod misc;
 pub(crate) mod params;
