@@ -98,6 +98,8 @@ pub(crate) enum ConfigSource {
     /// Zuul's layout.
     Zuul {
         layout: Utf8PathBuf,
+        /// A directory of Assay's YAML that says what the layout's jobs do.
+        jobs: Option<Utf8PathBuf>,
         noop_joins: bool,
         /// What parameter functions do, in addition to those that are known.
         functions: Option<Utf8PathBuf>,
@@ -491,14 +493,10 @@ impl Reader<'_> {
                 format!("{key} is about a layout, and there is none"),
             );
         }
-        if let (Some(_), Some(value)) = (&directory, table.get("layout")) {
-            self.error("both", value.span().start, "give config or layout, not both");
-        }
         let staging = self.staging(table);
         let config = match (directory, layout) {
-            (Some(directory), _) => Some(ConfigSource::Assay(directory)),
-            (None, Some(layout)) => Some(ConfigSource::Zuul { layout, noop_joins, functions }),
-            (None, None) => None,
+            (jobs, Some(layout)) => Some(ConfigSource::Zuul { layout, jobs, noop_joins, functions }),
+            (directory, None) => directory.map(ConfigSource::Assay),
         };
         let url = self.text(table, "url").map(|url| url.trim_end_matches('/').to_owned());
         if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
@@ -528,6 +526,7 @@ hosts = ["old.example.org"]
 
 [gate]
 layout = "layout.yaml"
+config = "jobs"
 noop-joins = true
 url = "http://ci.example.org:8484/"
 mode = "staging"
@@ -588,7 +587,8 @@ ca-file = "ca.pem"
         );
         assert_eq!((settings.gate.keep_events.get(), Days::default().get()), (30, 14));
         let layout = "/etc/assay/layout.yaml".into();
-        let zuul = ConfigSource::Zuul { layout, noop_joins: true, functions: None };
+        let jobs = Some("/etc/assay/jobs".into());
+        let zuul = ConfigSource::Zuul { layout, jobs, noop_joins: true, functions: None };
         assert_eq!(settings.gate.config, Some(zuul));
         assert_eq!(parse("", Utf8Path::new("assay.toml")), Ok(Settings::default()));
     }
@@ -609,7 +609,6 @@ ca-file = "ca.pem"
             "assay.toml:5:8: error: port is a number from 1 to 65535",
             "the connection has no key",
             "with {project} for the project's name",
-            "give config or layout, not both",
             "url begins with http://",
             "\"stage\" is no mode",
             "keep-events is a number of days",
