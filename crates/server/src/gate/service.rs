@@ -166,6 +166,8 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let post = Post::default();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.library.set_global(settings.jobs);
+    app.once.require(settings.once);
     app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
@@ -630,12 +632,25 @@ impl Loops {
             configured.map_err(|why| why.to_string())?;
         }
         if let (
-            Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, events: _ }),
+            Some(Settings {
+                connections,
+                gate,
+                mail,
+                sign_in,
+                downloads,
+                results,
+                limits,
+                jobs,
+                once,
+                events: _,
+            }),
             Some(prepared),
         ) = (settings, prepared)
         {
             app.limit(limits).await;
             app.downloads.set(downloads);
+            app.library.set_global(jobs);
+            app.once.require(once);
             self.connect(app, &connections, prepared);
             self.post.set(mail);
             app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));
