@@ -174,3 +174,41 @@ async fn a_full_disk_refuses_an_upload_and_loses_nothing() {
     assert!(content.bytes().await.unwrap() == bytes, "every byte");
     up.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_firmware_keeps_is_an_asset_for_the_next() {
+    let place = Place::new();
+    let shell = "t.wait_serial(\"any other key to continue\", timeout = 120)\nt.send_key(\"esc\")\n\
+                 t.wait_serial(\"Shell>\", timeout = 60)\n";
+    let write = "t.type_string(\"set assay kept\\n\")\nt.wait_serial(\"Shell>\", timeout = 60)";
+    let read = "t.type_string(\"set assay\\n\")\nt.wait_serial(\"kept\", timeout = 60)";
+    let suite = |name: &str, then: &str| place.suite(name).module("boot", "", &format!("{shell}{then}"));
+    let (writer, reader) = (suite("writer", write), suite("reader", read));
+    let up = Up::start(&place, &[]).await;
+    let uefi = [("UEFI", "1"), ("QEMURAM", "256"), ("NICMODEL", "none")];
+    let job = |suite: &'_ Suite, more| {
+        let own = [("CASEDIR".to_owned(), suite.dir().to_string()), more];
+        uefi.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).chain(own).collect::<Vec<_>>()
+    };
+    let post = async |settings: Vec<(String, String)>| {
+        let pairs: Vec<_> = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        up.wait(up.post(&pairs).await).await
+    };
+    let wrote = post(job(&writer, ("PUBLISH_PFLASH_VARS".to_owned(), "kept.fd".to_owned()))).await;
+    assert_eq!(wrote.result, "passed", "{wrote:#?}");
+    let kept = up.get("assets/hdd/kept.fd").await;
+    let size = fs::metadata("/usr/share/OVMF/OVMF_VARS_4M.fd").unwrap().len();
+    assert_eq!(kept["versions"][0]["size"], size, "{kept}");
+    let found = post(job(&reader, ("UEFI_PFLASH_VARS".to_owned(), "kept.fd".to_owned()))).await;
+    assert_eq!(found.result, "passed", "{found:#?}");
+    // Without a firmware there is nothing to publish, and the reason says so.
+    let bios = place.suite("bios").module("boot", "", "pass");
+    let bios = [("CASEDIR", bios.dir()), ("PUBLISH_PFLASH_VARS", "x.fd")];
+    let ended = up.wait(up.post(&bios).await).await;
+    let reason = ended.reason.unwrap_or_default();
+    assert!(
+        ended.result == "incomplete" && reason.contains("no firmware with variables; set UEFI=1"),
+        "{reason}"
+    );
+    up.stop().await;
+}

@@ -124,6 +124,16 @@ impl Client {
         self.parse(answer)
     }
 
+    /// Puts something in the place of what is there.
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, CliError> {
+        let answer = self.send(self.request(Method::PUT, path).json(body))?;
+        self.parse(answer)
+    }
+
     /// Posts what counts once however often it is sent; true if this was the first time.
     pub(crate) fn post_once(
         &self,

@@ -16,5 +16,6 @@ mod read;
 pub mod result_yaml;
 pub mod rules;
 pub mod schedule;
+pub mod task_header;
 pub mod yaml;
 pub mod zuul;

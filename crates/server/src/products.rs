@@ -152,7 +152,8 @@ impl App {
             Some(obsolete) if plan.refused.is_none() => self.spared(obsolete).await?,
             _ => BTreeSet::new(),
         };
-        match self.engine.ask(plan.take_input(request, by, spared)).await? {
+        let input = self.resolve_tasks(plan.take_input(request, by, spared)).await?;
+        match self.engine.ask(input).await? {
             Answer::Product { run, .. } if plan.refused.is_some() => Ok(Err(NotPosted { run, plan })),
             Answer::Product { run, jobs, .. } => Ok(Ok(Posted { run, jobs, plan })),
             other => {

@@ -24,7 +24,7 @@ mod vnc;
 
 pub use accel::Accelerator;
 pub use cmdline::Layout;
-pub use disk::disk_file;
+pub use disk::{VARS_FILE, disk_file};
 pub use error::{Class, MachineError};
 pub use frames::{Demand, Frame, FrameObserver, FrameSource, Rect};
 pub use input::TypingPace;

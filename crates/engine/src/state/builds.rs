@@ -18,7 +18,7 @@ const UUID: &str = "ZUUL_UUID";
 
 impl State {
     /// The build that a job is.
-    pub(super) fn build_of(job: &JobRow) -> Option<Uuid> {
+    pub(crate) fn build_of(job: &JobRow) -> Option<Uuid> {
         job.settings.get(UUID)?.to_owned().try_into().ok()
     }
 

@@ -6,7 +6,7 @@
 pub(crate) mod emit;
 mod job;
 mod pipeline;
-mod quantity;
+pub(crate) mod quantity;
 mod task;
 pub(crate) mod tree;
 mod write;

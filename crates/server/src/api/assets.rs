@@ -285,6 +285,7 @@ async fn complete(
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Asset>), Fault> {
     let version = app.assets.complete(&id, app.clock.now()).await?;
+    app.published(&version).await;
     tracing::info!(asset = %version.asset, version = version.id.0, size = version.blob.size, "published");
     Ok((StatusCode::CREATED, Json(asset(&version, true))))
 }

@@ -37,7 +37,8 @@ pub(super) async fn post(
     let jobs = read_jobs(&body)?
         .into_iter()
         .map(|job| NewJob { priority: job.priority, ..NewJob::new(Settings::from_request(job.settings)) });
-    match app.engine.ask(Input::PostJobs { jobs: jobs.collect() }).await? {
+    let input = app.resolve_tasks(Input::PostJobs { jobs: jobs.collect() }).await?;
+    match app.engine.ask(input).await? {
         Answer::Posted(ids) => {
             for id in &ids {
                 app.audit(&sender.name, "job_create", json!({ "id": id.0 }));

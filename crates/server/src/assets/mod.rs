@@ -187,6 +187,13 @@ impl Assets {
         Ok(Removed { removed: gone.iter().map(|id| id.0).collect(), kept })
     }
 
+    /// The size of the newest version of each name.
+    pub(crate) async fn sizes(&self) -> Result<BTreeMap<AssetKey, u64>, StoreError> {
+        let versions = self.rows().assets().await?;
+        // The newest comes first, so it is entered last.
+        Ok(versions.into_iter().rev().map(|version| (version.asset, version.blob.size)).collect())
+    }
+
     /// Says whether a name is never cleaned; false if there is no such asset.
     pub(crate) async fn fix(&self, asset: &AssetKey, fixed: bool) -> Result<bool, StoreError> {
         self.rows().fix_asset(self.epoch()?, asset, fixed).await
@@ -247,6 +254,12 @@ fn parents(job: &JobRow) -> Vec<JobId> {
 }
 
 impl App {
+    /// An asset is there: what jobs need that read it is known now.
+    pub(crate) async fn published(&self, version: &AssetVersion) {
+        let size = BTreeMap::from([(version.asset.clone(), version.blob.size)]);
+        self.engine.tell(assay_engine::io::Input::AssetSizes(size)).await;
+    }
+
     /// Refuses what a worker says of a job that it cannot have.
     pub(crate) async fn running_job(&self, id: JobId) -> Result<StoredJob, Fault> {
         let job = self.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;

@@ -19,7 +19,7 @@ mod lander;
 mod lander_tests;
 mod load;
 mod logs;
-mod mail;
+pub(crate) mod mail;
 mod merger;
 mod outbox;
 mod ports;

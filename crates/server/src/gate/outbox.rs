@@ -415,6 +415,7 @@ mod tests {
             tls: MailTls::None,
             from: "assay@example.org".to_owned(),
             login: None,
+            ca_file: None,
         }));
         let clock = Arc::new(ManualClock::new(Timestamp(1)));
         let mail = |item, change, message| {

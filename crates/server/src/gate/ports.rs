@@ -109,16 +109,7 @@ pub(crate) enum Submitted {
     InDoubt(String),
 }
 
-/// What came of telling something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// It is there; perhaps with a note for people.
-    Done(Option<String>),
-    /// To be tried again.
-    Later(String),
-    /// Trying again would not help.
-    Never(String),
-}
+pub(crate) use assay_connect::report::Told;
 
 /// What a source says of changes.
 #[async_trait::async_trait]

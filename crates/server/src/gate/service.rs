@@ -132,6 +132,16 @@ impl Plan {
         &self.settings.limits
     }
 
+    /// Who is told what was decided.
+    pub(crate) fn reports(&self) -> crate::reporting::settings::ReportSettings {
+        self.settings.reports.clone()
+    }
+
+    /// Where people reach this server, if the configuration says it.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.settings.gate.url.as_deref()
+    }
+
     /// The part that is not the gate's.
     pub(crate) fn events(&self) -> crate::events::settings::EventSettings {
         self.settings.events.clone()
@@ -163,11 +173,12 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     };
     app.gate.edit().staging = settings.gate.staging;
     let staging = Arc::new(AtomicBool::new(settings.gate.staging));
-    let post = Post::default();
+    let post = app.reporting.post.clone();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
     app.library.set_global(settings.jobs);
     app.once.require(settings.once);
+    app.task_runs.set(settings.tasks);
     app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
@@ -642,7 +653,9 @@ impl Loops {
                 limits,
                 jobs,
                 once,
+                tasks,
                 events: _,
+                reports: _,
             }),
             Some(prepared),
         ) = (settings, prepared)
@@ -651,6 +664,7 @@ impl Loops {
             app.downloads.set(downloads);
             app.library.set_global(jobs);
             app.once.require(once);
+            app.task_runs.set(tasks);
             self.connect(app, &connections, prepared);
             self.post.set(mail);
             app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));

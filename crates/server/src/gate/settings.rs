@@ -3,6 +3,7 @@
 use crate::downloads::settings::DownloadSettings;
 use crate::events::settings::{self as event_settings, EventSettings};
 use crate::people::oidc::{self, ProviderSettings};
+use crate::reporting::settings as report_settings;
 use assay_engine::gate::ids::SourceName;
 use assay_engine::ids::GroupId;
 use assay_engine::sched::limits::{Limit, Limits};
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// From where files for jobs may be fetched.
     pub(crate) downloads: DownloadSettings,
+    /// Tasks, and what their results may be called.
+    pub(crate) tasks: crate::tasks::TaskSettings,
     /// What is configured about results, waivers and decisions.
     pub(crate) results: crate::results::ResultsSettings,
     /// Events outside, and the rules for them.
@@ -36,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) once: bool,
     /// Settings of all jobs of products; everything else counts more.
     pub(crate) jobs: SettingsMap,
+    /// Who is told what was decided.
+    pub(crate) reports: crate::reporting::settings::ReportSettings,
 }
 
 /// The section `[mail]`.
@@ -48,6 +53,8 @@ pub(crate) struct MailSettings {
     pub(crate) from: String,
     /// A name, and the file with its password.
     pub(crate) login: Option<(String, Utf8PathBuf)>,
+    /// Certificates to trust besides the system's.
+    pub(crate) ca_file: Option<Utf8PathBuf>,
 }
 
 /// How a conversation with the mail server is encrypted.
@@ -129,10 +136,13 @@ const SECTIONS: &[&str] = &[
     "gate",
     "limits",
     "mail",
+    "reporter",
+    "reports",
     "results",
     "settings",
     "sign-in",
     "source",
+    "tasks",
     "tokens",
 ];
 /// What a name stands for in a section of [limits].
@@ -142,7 +152,7 @@ const LIMITS: [(&str, Named); 3] = [
     ("groups", |name| name.parse().ok().map(|id| Limit::Group(GroupId(id)))),
     ("semaphores", |name| Some(Limit::Semaphore(name.to_owned()))),
 ];
-const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
+const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file", "ca-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
     "driver",
@@ -259,6 +269,9 @@ impl Reader<'_> {
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
         }
+        if let Some(tasks) = self.table(root, "tasks") {
+            settings.tasks = crate::tasks::read(self, tasks);
+        }
         if let Some(results) = self.table(root, "results") {
             settings.results = crate::results::settings::read(self, results);
         }
@@ -267,6 +280,20 @@ impl Reader<'_> {
         }
         if let Some(sources) = self.table(root, "source") {
             settings.events.sources = event_settings::sources(self, sources);
+        }
+        if let Some(reports) = self.table(root, "reports") {
+            settings.reports = report_settings::reports(self, reports);
+        }
+        if let (Some(reporters), Some(value)) = (self.table(root, "reporter"), root.get("reporter")) {
+            settings.reports.reporters = report_settings::reporters(self, reporters);
+            let mails = settings.reports.reporters.values().any(|one| one.driver.word() == "mail");
+            if mails && settings.mail.is_none() {
+                self.error(
+                    "mail",
+                    value.span().start,
+                    "a reporter writes mails, and there is no mail server; add [mail]",
+                );
+            }
         }
         settings
     }
@@ -353,9 +380,13 @@ impl Reader<'_> {
         jobs
     }
 
-    /// `running = N`, and sections by class, number of a group, and semaphore.
+    /// `running = N`, `disk-gigabytes = N`, and sections by class, number of a group, and semaphore.
     fn limits(&mut self, table: &DeTable<'_>) -> Limits {
-        self.keys("key of [limits]", table, &["running", "classes", "groups", "semaphores"]);
+        self.keys(
+            "key of [limits]",
+            table,
+            &["running", "classes", "groups", "semaphores", "disk-gigabytes"],
+        );
         let mut limits = BTreeMap::new();
         limits.extend(self.positive(table, "running").map(|most| (Limit::Running, most)));
         for (section, limit) in LIMITS {
@@ -372,7 +403,8 @@ impl Reader<'_> {
                 }
             }
         }
-        Limits(limits)
+        let gigabytes: u64 = self.number(table, "disk-gigabytes", 0, 1_000_000).unwrap_or(0);
+        Limits { jobs: limits, disk_floor: gigabytes << 30 }
     }
 
     /// A number of which there has to be one at least.
@@ -461,6 +493,7 @@ impl Reader<'_> {
             tls,
             from: self.text(table, "from").unwrap_or_default(),
             login,
+            ca_file: self.path(table, "ca-file"),
         }
     }
 
@@ -474,6 +507,19 @@ impl Reader<'_> {
         }
         self.error("type", value.span().start, format!("{key} is a list of texts"));
         Vec::new()
+    }
+
+    /// `mode = "staging"`
+    pub(crate) fn staging(&mut self, table: &DeTable<'_>) -> bool {
+        match self.text(table, "mode").as_deref() {
+            Some("staging") => true,
+            None | Some("live") => false,
+            Some(other) => {
+                let at = table.get("mode").map_or(0, |value| value.span().start);
+                self.error("mode", at, format!("{other:?} is no mode; use \"live\" or \"staging\""));
+                true
+            }
+        }
     }
 
     fn gate(&mut self, table: &DeTable<'_>) -> GateSettings {
@@ -495,15 +541,7 @@ impl Reader<'_> {
         if let (Some(_), Some(value)) = (&directory, table.get("layout")) {
             self.error("both", value.span().start, "give config or layout, not both");
         }
-        let staging = match self.text(table, "mode").as_deref() {
-            Some("staging") => true,
-            None | Some("live") => false,
-            Some(other) => {
-                let at = table.get("mode").map_or(0, |value| value.span().start);
-                self.error("mode", at, format!("{other:?} is no mode; use \"live\" or \"staging\""));
-                true
-            }
-        };
+        let staging = self.staging(table);
         let config = match (directory, layout) {
             (Some(directory), _) => Some(ConfigSource::Assay(directory)),
             (None, Some(layout)) => Some(ConfigSource::Zuul { layout, noop_joins, functions }),
@@ -654,8 +692,20 @@ ca-file = "ca.pem"
     }
 
     #[test]
+    fn tasks_and_their_namespaces() {
+        let text = "[tasks]\nkoji-topurl = \"https://koji.example.org/\"\n[tasks.repository.rpmlint]\nurl = \"https://git.example.org/checks\"\n\
+                    [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"https://git.example.org/*\"]\n";
+        let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+        assert_ne!(settings.tasks, crate::tasks::TaskSettings::default());
+        let wrong = "[tasks]\nkoji-hub = \"koji\"\n[tasks.repository.a]\nurll = \"https://h/a\"\n[[tasks.namespace]]\nprefix = \"x\"\n";
+        let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
+        let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5], "{found:?}");
+    }
+
+    #[test]
     fn limits_and_downloads() {
-        let text = "[limits]\nrunning = 9\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
+        let text = "[limits]\nrunning = 9\ndisk-gigabytes = 6\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
                     [downloads]\nhosts = [\"Example.org\"]\nmax-gigabytes = 2\n";
         let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
         let wanted = [
@@ -664,12 +714,12 @@ ca-file = "ca.pem"
             (Limit::Group(GroupId(3)), 4),
             (Limit::Semaphore("a".into()), 5),
         ];
-        assert_eq!(settings.limits, Limits(wanted.into_iter().collect()));
+        let wanted = Limits { jobs: wanted.into_iter().collect(), disk_floor: 6 << 30 };
+        assert_eq!(settings.limits, wanted);
         assert_eq!((settings.downloads.hosts[0].as_str(), settings.downloads.most), ("example.org", 2 << 30));
-        let wrong =
-            "[limits]\nrunning = 0\nrun = 1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
+        let wrong = "[limits]\nrunning = 0\nrun = 1\ndisk-gigabytes = -1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
         let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
         let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
-        assert_eq!(lines, [2, 3, 5, 7], "{found:?}");
+        assert_eq!(lines, [2, 3, 4, 6, 8], "{found:?}");
     }
 }

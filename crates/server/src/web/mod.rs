@@ -20,6 +20,7 @@ pub(crate) mod login;
 mod matrix;
 mod needles;
 mod oidc;
+mod outbox;
 mod published;
 mod restart;
 mod results;
@@ -63,6 +64,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(badge::router())
         .merge(results::router())
         .merge(events::router())
+        .merge(outbox::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

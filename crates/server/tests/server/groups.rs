@@ -54,6 +54,9 @@ macro_rules! counted {
             fn events(&self) -> &dyn assay_store::EventStore {
                 self.asked().events()
             }
+            fn outbox(&self) -> &dyn assay_store::OutboxStore {
+                self.asked().outbox()
+            }
             async fn close(&self) {
                 self.store.close().await;
             }

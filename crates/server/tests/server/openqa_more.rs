@@ -280,6 +280,27 @@ async fn lists_tell_modules_and_lead_from_page_to_page() -> anyhow::Result<()> {
         assert_eq!(ids(&list), want, "{query}");
     }
     assert_eq!(server.get("/api/v1/jobs?modules_result=odd").await.0, 400);
+    // The matrix has the newest of each scenario, by the same filters.
+    for (query, want) in [
+        ("modules=boot", vec![two]),
+        ("modules=boot&modules_result=failed", vec![two]),
+        ("modules=boot&modules_result=passed", vec![]),
+        ("modules_result=failed,softfailed&test=later", vec![]),
+        ("modules=nothing", vec![]),
+        ("", vec![waiting, two]),
+    ] {
+        let (_, list) = server.get(&format!("/tests/overview.json?{query}")).await;
+        assert_eq!(ids(&list), want, "{query}: {list}");
+        let (_, page) = server.page(&format!("/tests/overview?{query}")).await;
+        for job in [two, waiting] {
+            assert_eq!(
+                page.contains(&format!("href=\"/jobs/{job}\"")),
+                want.contains(&job),
+                "{query}: {page}"
+            );
+        }
+    }
+    assert_eq!(server.get("/tests/overview.json?modules_result=odd").await.0, 400);
 
     let admin = Key::make(&server, "a", "admin", None).await;
     catalog(&server, &admin).await;

@@ -345,7 +345,7 @@ async fn people_sign_in_with_a_provider() {
         fake.issuer()
     );
     fs_err::write(&file, text).unwrap();
-    let server = Server::start_with(|config| config.config = Some(file)).await;
+    let server = Server::start_with(|config| config.config = Some(file.clone())).await;
     let (_, page) = server.page("/login?next=/jobs/3%3Fx=1").await;
     assert!(page.contains(r#"href="/login/oidc/fedora?next=%2Fjobs%2F3%3Fx%3D1""#), "{page}");
     assert!(page.contains("Sign in with Fedora &#60;3"), "{page}");
@@ -377,6 +377,47 @@ async fn people_sign_in_with_a_provider() {
         (&users["users"][0]["name"], &users["users"][0]["role"]),
         (&json!("ann@fedora"), &json!("viewer"))
     );
+
+    // A person is who the provider says, whatever the name: it may change, and another person may have it.
+    let names = async |server: &Server| {
+        let (_, users) = server.get("/api/assay/v1/users").await;
+        let users = users["users"].as_array().unwrap().iter();
+        users
+            .map(|user| format!("{} {}", user["name"].as_str().unwrap(), user["role"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    fake.set_person(Person::new("1001", "anna", &["qa"]));
+    let (answer, _) = through_provider(&server, "/login/oidc/fedora").await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert_eq!(names(&server).await, ["ann@fedora operator"]);
+    let server = server.kill_and_restart_with(|config| config.config = Some(file)).await;
+    fake.set_person(Person::new("2002", "ann", &["qa"]));
+    let (answer, _) = through_provider(&server, "/login/oidc/fedora").await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert!(
+        answer
+            .headers()
+            .get("set-cookie")
+            .is_none_or(|cookie| !cookie.to_str().unwrap().contains("assay_session"))
+    );
+    let text = answer.text().await.unwrap();
+    assert!(
+        text.contains("ann@fedora is another person here") && text.contains("an admin removes that user"),
+        "{text}"
+    );
+    // Somebody from before there were bindings, or made by hand, is whoever comes first with the name.
+    let made = json!({"user": "bea@fedora", "role": "operator"});
+    assert_eq!(server.ask(Method::POST, "/api/assay/v1/keys", Some(made)).await.0, StatusCode::CREATED);
+    for (subject, status) in
+        [("3003", StatusCode::SEE_OTHER), ("4004", StatusCode::FORBIDDEN), ("3003", StatusCode::SEE_OTHER)]
+    {
+        fake.set_person(Person::new(subject, "bea", &["qa"]));
+        assert_eq!(through_provider(&server, "/login/oidc/fedora").await.0.status(), status, "{subject}");
+    }
+    assert_eq!(server.ask(Method::DELETE, "/api/assay/v1/users/ann@fedora", None).await.0, StatusCode::OK);
+    fake.set_person(Person::new("2002", "ann", &["qa"]));
+    assert_eq!(through_provider(&server, "/login/oidc/fedora").await.0.status(), StatusCode::SEE_OTHER);
+    assert_eq!(names(&server).await, ["ann@fedora operator", "bea@fedora operator"]);
 
     fake.set_trouble(Some(Trouble::Forged));
     let (answer, _) = through_provider(&server, "/login/oidc/fedora").await;

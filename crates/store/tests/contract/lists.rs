@@ -106,7 +106,8 @@ pub(crate) async fn wait_reasons_are_shown(database: &Database) {
     assert_eq!(listed, vec![Some(WaitReason::NoWorkerOnline); 3]);
     driver.hello("w:1", 1, 1).await;
     let listed = reasons(driver.store.jobs(&JobFilter::default()).await.unwrap());
-    let busy = WaitReason::AllBusy { classes: driver.state.job(JobId(3)).unwrap().classes.clone(), slots: 1 };
+    let classes = driver.state.job(JobId(3)).unwrap().classes.clone();
+    let busy = WaitReason::AllBusy { classes, slots: 1, parties: 1 };
     let class = WaitReason::ClassNotOffered { class: "dumy".to_owned(), nearest: Some("dummy".to_owned()) };
     assert_eq!(listed, [Some(busy.clone()), Some(class), None]);
     assert_eq!(driver.store.job(JobId(3)).await.unwrap().unwrap().wait, Some(busy));

@@ -62,6 +62,12 @@ impl Cache {
         Self { files: dir.join("files"), parts: dir.join("parts"), limit, look: LOOK, pause: PAUSE }
     }
 
+    /// The bytes that it has; what cannot be read counts for nothing.
+    pub fn bytes(&self) -> u64 {
+        let of = |dir| Used::gather(dir).unwrap_or_default();
+        of(&self.files).iter().chain(&of(&self.parts)).map(|used| used.bytes).sum()
+    }
+
     /// The file with these bytes, fetched if it is not there. May be dropped and asked again at any time: what has come
     /// stays.
     pub async fn hold(

@@ -9,13 +9,31 @@ pub use cache::{Cache, Pinned, Source, Take};
 pub use door::Door;
 pub(crate) use publish::publish;
 
+/// The cache of assets in the host's cache.
+pub(crate) const DIR: &str = "assets";
+
 use crate::exec::{Attempt, infrastructure, usage};
 use assay_engine::assets::{Read, reads};
 use assay_proto::api::assets::{AssetContent, JobAsset};
-use assay_proto::worker::Report;
+use assay_proto::worker::{Report, Room};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use tokio::time::Instant;
+
+/// What the file systems of the pool and of the cache of assets can still take.
+pub(crate) fn room(pool: &Utf8Path, cache: &Utf8Path) -> Option<Room> {
+    // The cache comes into being with the first asset.
+    let there = cache.ancestors().find(|dir| dir.exists())?;
+    let free =
+        |dir: &Utf8Path| rustix::fs::statvfs(dir.as_std_path()).ok().map(|fs| fs.f_bavail * fs.f_frsize);
+    let device = |dir: &Utf8Path| fs_err::metadata(dir).ok().map(|metadata| metadata.dev());
+    Some(Room {
+        pool: free(pool)?,
+        cache: free(there)?.saturating_add(Cache::new(cache, 0).bytes()),
+        shared: device(pool)? == device(there)?,
+    })
+}
 
 /// Why an asset cannot be had or published.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +150,7 @@ pub(crate) async fn fetch(attempt: &Attempt) -> Result<Fetched, Report> {
 }
 
 async fn fetch_from(attempt: &Attempt, door: &Door) -> Result<Fetched, AssetError> {
-    let cache = Cache::new(&attempt.host.cache.join("assets"), attempt.host.asset_limit);
+    let cache = Cache::new(&attempt.host.cache.join(DIR), attempt.host.asset_limit);
     let mut fetched = Fetched::default();
     for JobAsset { setting, kind, name, version, .. } in door.pin().await? {
         let Some(content) = version else {

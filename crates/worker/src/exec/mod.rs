@@ -12,6 +12,7 @@ use crate::networks::Networks;
 use crate::questions::Questions;
 use assay_engine::ids::JobId;
 use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_proto::task_run;
 use assay_proto::worker::{Place, Report};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
@@ -148,7 +149,8 @@ pub async fn run(attempt: &Attempt) -> Report {
         "qemu" => vm::run(attempt).await,
         "dummy" => dummy::run(attempt).await,
         "shell" => shell::run(attempt).await,
-        other => usage(format!("BACKEND={other:?} is unknown; this worker has qemu, shell and dummy")),
+        task_run::BACKEND => shell::task::run(attempt).await,
+        other => usage(format!("BACKEND={other:?} is unknown; this worker has qemu, shell, task and dummy")),
     };
     match attempt.dir.failure() {
         Some(sentence) if report.outcome != Outcome::UserCancelled => infrastructure(sentence),

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Jobs in one answer, usually and at most.
@@ -55,7 +56,7 @@ pub(super) async fn found(app: &App, id: &str) -> Result<StoredJob, Wrong> {
     app.store.job(JobId(id)).await?.ok_or_else(no_job)
 }
 
-fn texts(params: &Params, name: &str) -> Vec<String> {
+pub(crate) fn texts(params: &Params, name: &str) -> Vec<String> {
     params.list(name).into_iter().map(str::to_owned).collect()
 }
 
@@ -192,13 +193,13 @@ async fn listed(
 }
 
 /// What a request asks of the modules of jobs.
-struct Modules {
+pub(crate) struct Modules {
     names: Vec<String>,
     results: Vec<String>,
 }
 
 impl Modules {
-    fn of(params: &Params) -> Result<Option<Self>, Wrong> {
+    pub(crate) fn of(params: &Params) -> Result<Option<Self>, Wrong> {
         let (names, results) = (texts(params, "modules"), texts(params, "modules_result"));
         if results.iter().any(|result| !job_view::MODULE_RESULTS.contains(&result.as_str())) {
             return Err(Wrong::parameters(&[], &["modules_result"]));
@@ -212,6 +213,29 @@ impl Modules {
         };
         is(&self.names, "name") && is(&self.results, "result")
     }
+
+    async fn fit(&self, app: &App, job: &StoredJob) -> Result<bool, StoreError> {
+        Ok(job_view::modules_of(app, job).await?.0.iter().any(|module| self.fits(module)))
+    }
+
+    /// Those of the jobs, the newest first, that have such a module; and whether there are more than are looked at.
+    pub(crate) async fn among(
+        &self,
+        app: &App,
+        jobs: &[JobId],
+    ) -> Result<(HashSet<JobId>, bool), StoreError> {
+        let most = jobs.len().min(MODULES_WINDOW as usize);
+        let mut fit = HashSet::new();
+        for piece in jobs[..most].chunks(PIECE as usize) {
+            let filter = JobFilter { ids: piece.to_vec(), limit: PIECE, ..JobFilter::default() };
+            for job in app.store.jobs(&filter).await? {
+                if self.fit(app, &job).await? {
+                    fit.insert(job.row.id);
+                }
+            }
+        }
+        Ok((fit, most < jobs.len()))
+    }
 }
 
 /// Those of the newest jobs of a filter, on its page, that have such a module; a number that no job has if there are
@@ -223,7 +247,7 @@ async fn with_modules(app: &App, filter: &JobFilter, wanted: &Modules) -> Result
         let limit = left.min(PIECE);
         let jobs = app.store.jobs(&JobFilter { before, limit, offset: 0, ..filter.clone() }).await?;
         for job in &jobs {
-            if job_view::modules_of(app, job).await?.0.iter().any(|module| wanted.fits(module)) {
+            if wanted.fit(app, job).await? {
                 ids.push(job.row.id);
             }
         }

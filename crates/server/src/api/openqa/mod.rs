@@ -10,7 +10,7 @@ mod comments;
 pub(crate) mod files;
 pub(crate) mod groups;
 pub(crate) mod isos;
-mod job_view;
+pub(crate) mod job_view;
 pub(crate) mod jobs;
 mod misc;
 pub(crate) mod params;

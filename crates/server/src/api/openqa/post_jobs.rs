@@ -5,6 +5,7 @@ use super::params::Params;
 use super::{Operator, Wrong};
 use crate::app::App;
 use crate::catalog::Catalog;
+use crate::fault::Fault;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::product::{self, MediumKey, Request};
@@ -213,7 +214,8 @@ pub(super) async fn create(
         return Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, error));
     }
     let jobs = read(&app.library.now(), &wanted, params.flag("is_clone_job"))?;
-    let ids = match app.engine.ask(Input::PostJobs { jobs }).await? {
+    let input = app.resolve_tasks(Input::PostJobs { jobs }).await.map_err(Fault::from)?;
+    let ids = match app.engine.ask(input).await? {
         Answer::Posted(ids) => ids,
         other => {
             tracing::error!(answer = ?other, "the engine gave an answer to another question");

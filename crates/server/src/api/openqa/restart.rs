@@ -107,7 +107,7 @@ async fn restart(
                 created_at: now,
                 updated_at: now,
             };
-            app.store.knowledge().add_comment(app.library.epoch(), &comment).await?;
+            app.keep_comment(&comment).await?;
         }
     }
     let told = told(&plan, app.missing_in_plan(&plan, &request).await?);

@@ -15,6 +15,7 @@ mod wait;
 use super::{Attempt, infrastructure};
 use crate::assets;
 use crate::networks::Membership;
+use assay_engine::assets::Output;
 use assay_engine::settings::is_secret_name;
 use assay_proto::worker::{Report, WorkPhase};
 use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
@@ -110,11 +111,12 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
     recorder.environment(facts);
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
     let settings = setup.settings.clone();
-    let disks =
-        setup.spec.disks.keys().map(|number| (*number, dir.0.join(assay_vm::disk_file(*number)))).collect();
+    let disk = |number: &u32| (Output::Disk(*number), dir.0.join(assay_vm::disk_file(*number)));
+    let vars = setup.spec.firmware.as_ref().map(|_| (Output::FirmwareVars, dir.0.join(assay_vm::VARS_FILE)));
+    let files = setup.spec.disks.keys().map(disk).chain(vars).collect();
     let report = drive(attempt, setup, machine, recorder).await;
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
-    assets::publish(attempt, &settings, &disks, &dir.0, report).await
+    assets::publish(attempt, &settings, &files, &dir.0, report).await
 }
 
 /// Runs the modules with everything around them that watches and records.
