@@ -401,3 +401,81 @@ async fn people_and_other_servers_hear_of_a_build() {
     other.stop().await;
     up.stop().await;
 }
+
+/// Wikitcms itself reads what was written, and writes beside it.
+const WIKITCMS: &str = r#"
+import json, sys
+from wikitcms.wiki import ResTuple, Wiki
+host, user, password = sys.argv[1:4]
+site = Wiki(host, scheme="http", path="/w/", max_retries=1)
+site.login(user, password)
+which = {"testtype": "Installation", "release": "45", "milestone": "Rawhide", "compose": "20261121.n.0"}
+result = ResTuple(testcase="QA:Testcase_install_to_PATA", env="x86_64 UEFI", status="warn", user="human", bugs=["123"], **which)
+insufficient, dupes = site.report_validation_results([result])
+assert (insufficient, dupes) == ([], []), (insufficient, dupes)
+bot = result._replace(testcase="QA:Testcase_Boot_default_install", testname="Server dvd", status="pass", user="coconut", bugs=[])
+insufficient, dupes = site.report_validation_results([bot])
+assert not insufficient and len(dupes) == 1, "Assay's result is known to be there"
+page = site.get_validation_page(*which.values())
+rows = page.get_resultrows()
+print(json.dumps([[row.testcase, row.name, row.section,
+    {env: [[one.status, one.user, one.bot] for one in found] for env, found in row.results.items()}] for row in rows]))
+"#;
+
+#[tokio::test]
+async fn wikitcms_and_assay_share_a_page() {
+    let place = Place::new();
+    let wiki = assay_fakes::wiki::FakeWiki::start().await.unwrap();
+    let title = "Test Results:Fedora 45 Rawhide 20261121.n.0 Installation";
+    let page = "== Key ==\nx\n== Test Matrix ==\n=== Default boot and install ===\n{| class=\"wikitable sortable\" width=100%\n|-\n\
+                ! style=\"width: 5em\" | Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
+                |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Server dvd]]\n| {{result|none}}\n| {{result|none}}\n\
+                |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Everything boot]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n\
+                === Storage devices ===\n{|\n|-\n! Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
+                |-\n| Final\n| [[QA:Testcase_install_to_PATA]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n";
+    wiki.put(title, page);
+    let (user, password) = assay_fakes::wiki::LOGIN;
+    let cases = "user = \"coconut\"\n\
+        pages = [{ version = \"Rawhide\", title = \"Test Results:Fedora {RAWREL} Rawhide {compose} {type}\" }]\n\
+        [suites]\ninstall_default = [\"QA:Testcase_Boot_default_install\"]\n\
+        [cases.\"QA:Testcase_Boot_default_install\"]\ntype = \"Installation\"\nsection = \"Default boot and install\"\n\
+        name = \"$SUBVARIANT$ $IMAGETYPE$\"\nenv = \"$BOOTMETHOD$\"\n";
+    let config = place.join("assay.toml");
+    let text = format!(
+        "[reporter.wiki]\ndriver = \"mediawiki\"\nurl = {:?}\nuser = {user:?}\npassword-file = \"password\"\ncases = \"cases.toml\"\n",
+        wiki.api()
+    );
+    for (name, text) in [("assay.toml", text.as_str()), ("password", password), ("cases.toml", cases)] {
+        fs::write(place.join(name), text).unwrap();
+    }
+    let up = Up::start(&place, &["--config", config.as_str()]).await;
+    up.until_online().await;
+    let settings = [
+        ("TEST", "install_default"),
+        ("BUILD", "Fedora-Rawhide-20261121.n.0"),
+        ("DISTRI", "fedora"),
+        ("VERSION", "Rawhide"),
+        ("ARCH", "x86_64"),
+        ("UEFI", "1"),
+        ("SUBVARIANT", "Server"),
+        ("IMAGETYPE", "dvd"),
+        ("RAWREL", "45"),
+        ("BACKEND", "dummy"),
+    ];
+    let id = up.post(&settings).await;
+    up.until(id, "it ends", assay_proto::api::Job::is_final).await;
+    told(&up, "wiki").await;
+    let mut command = place.command(&place.python().await);
+    let host = wiki.api().replace("http://", "").replace("/w/api.php", "");
+    command.args(["-c", WIKITCMS, &host, user, password]);
+    let rows: Value = place.run_command(command).await.expect(0).json();
+    let bot = json!([["pass", "coconut", true]]);
+    let none = json!([[null, null, false]]);
+    let find = |name: &str| rows.as_array().unwrap().iter().find(|row| row[1] == name).unwrap().clone();
+    assert_eq!(find("Server dvd")[3], json!({"x86_64 BIOS": none, "x86_64 UEFI": bot}), "{rows:#}");
+    assert_eq!(find("Everything boot")[3]["x86_64 UEFI"], none);
+    let human = &rows[2][3]["x86_64 UEFI"];
+    assert_eq!(human, &json!([["warn", "human", false]]), "{rows:#}");
+    assert_eq!(wiki.revisions(title).len(), 3, "one edit of each");
+    up.stop().await;
+}

@@ -167,6 +167,30 @@ impl Wiki {
         })
     }
 
+    /// The sections of a page, and where each begins.
+    fn sections(&self, title: &str) -> Value {
+        let title = self.resolve(title);
+        let Some(last) = self.pages.get(&title).and_then(|all| all.last()) else {
+            return json!({"error": {"code": "missingtitle", "info": "The page you specified doesn't exist."}});
+        };
+        let mut sections = Vec::new();
+        let mut offset = 0;
+        for line in last.text.split_inclusive('\n') {
+            let bare = line.trim_end();
+            let level = bare.chars().take_while(|c| *c == '=').count();
+            if level >= 2 && bare.ends_with("==") && bare.len() > 2 * level {
+                let index = (sections.len() + 1).to_string();
+                let name = bare.trim_matches('=').trim();
+                sections.push(json!({
+                    "toclevel": level - 1, "level": level.to_string(), "line": name, "number": index, "index": index,
+                    "fromtitle": title.replace(' ', "_"), "byteoffset": offset, "anchor": name.replace(' ', "_"),
+                }));
+            }
+            offset += line.len();
+        }
+        json!({"parse": {"title": title, "pageid": 1, "sections": sections}})
+    }
+
     fn edit(&mut self, fields: &BTreeMap<String, String>) -> Value {
         let get = |key: &str| fields.get(key).map(String::as_str).unwrap_or_default();
         let wrong = |code: &str, info: &str| json!({"error": {"code": code, "info": info}});
@@ -250,6 +274,7 @@ async fn api(
             return ([(header::SET_COOKIE, "session=in; path=/; HttpOnly")], Json(login)).into_response();
         }
         "edit" => wiki.edit(&fields),
+        "parse" => wiki.sections(get("page")),
         other => {
             json!({"error": {"code": "badvalue", "info": format!("Unrecognized value for parameter \"action\": {other}.")}})
         }

@@ -189,6 +189,7 @@ impl Rig {
             slots: 100_000,
             classes: ClassSet::parse("dummy,shell,qemu_x86_64"),
             holds: Vec::new(),
+            room: None,
         };
         rig.feed(Input::Hello { connection: WORKER, hello })?;
         Ok(rig)

@@ -305,7 +305,7 @@ fn find(text: &str, rows: &[Row], place: &Placement) -> Result<Range<usize>, Str
         return Err(format!("{}: no row of the page has it", place.case));
     }
     let mut narrow = |wanted: &Option<String>, of: fn(&Row) -> &str, what: &str| {
-        let Some(wanted) = wanted else { return Ok(()) };
+        let Some(wanted) = wanted.as_ref().filter(|_| found.len() > 1) else { return Ok(()) };
         let (exact, close): (Vec<&Row>, Vec<&Row>) = (
             found.iter().copied().filter(|row| plain(of(row)) == plain(wanted)).collect(),
             found.iter().copied().filter(|row| plain(of(row)).contains(&plain(wanted))).collect(),

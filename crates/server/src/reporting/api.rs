@@ -133,7 +133,8 @@ impl App {
         })
     }
 
-    async fn list_targets(&self) -> Result<Vec<wire::OutboxTarget>, Fault> {
+    /// How those who are told do.
+    pub(crate) async fn list_targets(&self) -> Result<Vec<wire::OutboxTarget>, Fault> {
         let tallies = self.store.outbox().target_tallies().await?;
         let health = self.reporting.health().clone();
         let drivers: BTreeMap<String, &'static str> = self

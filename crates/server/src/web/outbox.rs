@@ -106,8 +106,6 @@ async fn report(
 
 async fn build_page(app: &App, build: String, query: ReportQuery) -> Result<ReportPage, Fault> {
     let report = app.build_report(&query.asked(build)).await?;
-    let row =
-        |line: &ReportLine| LineRow { badge: line.outcome.as_deref().map(Badge::of), line: line.clone() };
     let part = |(id, title, lines): (&'static str, &'static str, &[ReportLine])| ListPart {
         id,
         title,

@@ -340,3 +340,109 @@ async fn what_is_wrong_is_said_at_once() {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }
 }
+
+async fn ended(server: &Server, test: &str, outcome: &str) -> i64 {
+    let id = job(server, test, "B").await;
+    let path = format!("/api/v1/jobs/{id}/set_done?result={outcome}");
+    let (status, body) = server.ask(Method::POST, &path, None).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    id
+}
+
+/// What waits for a person, or does not any more.
+async fn waiting(server: &Server, target: &str, count: i64) {
+    until(server, target, &format!("{count} waiting"), |one| one["waiting"] == count).await;
+}
+
+#[tokio::test]
+async fn people_hear_what_they_asked_for_when_they_want_it() {
+    let sink = SmtpSink::start().await.unwrap();
+    let toml = format!(
+        "[mail]\nserver = \"{}\"\nport = {}\ntls = \"none\"\nfrom = \"assay@example.org\"\n",
+        sink.address().ip(),
+        sink.address().port()
+    );
+    let dir = configured(&toml, &[]);
+    let server = start(&dir).await;
+    let rules = json!({"mail": "Ann <ann@example.org>", "rules": [
+        {"name": "changes", "wants": {"events": ["job.done"], "matching": {"TEST": ["install*"]}}, "on_change": true},
+        {"name": "talk", "wants": {"events": ["comment.create"]}, "digest": "daily", "own": true},
+        {"name": "feed", "wants": {"events": ["build.done"]}, "by_mail": false},
+    ]});
+    let (status, kept) = server.ask(Method::PUT, "/api/assay/v1/notices/ann", Some(rules.clone())).await;
+    assert_eq!((status, &kept["mail_works"]), (StatusCode::OK, &json!(true)), "{kept}");
+    let server = again(server, &dir).await;
+    for outcome in ["passed", "passed", "failed", "failed"] {
+        ended(&server, "install", outcome).await;
+        waiting(&server, "person/ann", 0).await;
+    }
+    let last = ended(&server, "other", "failed").await;
+    let subjects = |sink: &SmtpSink| {
+        let subject = |mail: assay_fakes::smtp::Mail| {
+            let line = mail.text.lines().find_map(|line| line.strip_prefix("Subject: ").map(str::to_owned));
+            line.unwrap()
+        };
+        sink.mails().into_iter().map(subject).collect::<Vec<_>>()
+    };
+    let said = subjects(&sink);
+    assert_eq!(said.len(), 2, "only changes: {said:?}");
+    assert!(said[0].ends_with("of B passed") && said[1].ends_with("of B failed"), "{said:?}");
+
+    comment(&server, last, "first").await;
+    comment(&server, last, "second").await;
+    waiting(&server, "person/ann", 2).await;
+    server.clock.advance(6 * 3_600_000_000);
+    server.handle.tick().await;
+    waiting(&server, "person/ann", 2).await;
+    server.clock.advance(3_600_000_000);
+    server.handle.tick().await;
+    waiting(&server, "person/ann", 0).await;
+    let mails = sink.mails();
+    assert_eq!(subjects(&sink)[2], "2 notices (talk)");
+    let text = &mails[2].text;
+    assert!(
+        text.contains("first") && text.contains("second") && mails[2].to == ["ann@example.org"],
+        "{text}"
+    );
+
+    let feed = kept["feed"].as_str().unwrap();
+    let path = &feed[feed.find("/feeds/").unwrap()..];
+    let (status, atom) = server.page(path).await;
+    assert!(
+        status.is_success() && atom.starts_with("<?xml") && atom.matches("<entry>").count() >= 7,
+        "{atom}"
+    );
+    assert!(atom.contains("Build B of fedora Rawhide has ended"), "{atom}");
+    assert_eq!(server.page(&format!("{}0", &path[..path.len() - 1])).await.0, StatusCode::NOT_FOUND);
+
+    // The address is long, and mails break long lines.
+    let whole = mails[1].text.replace("=\n", "").replace("=3D", "=");
+    let at = whole.rfind("/unsubscribe/ann/changes/").unwrap();
+    let end: String = whole[at..].chars().take_while(|c| !c.is_whitespace()).collect();
+    let head = whole.split("\n\n").next().unwrap().replace("\n ", "");
+    assert!(head.contains("List-Unsubscribe: <http"), "{head}");
+    assert!(server.page(&end).await.1.contains("<form method=\"post\">"));
+    ended(&server, "install", "passed").await;
+    waiting(&server, "person/ann", 0).await;
+    assert_eq!(sink.mails().len(), 4, "looking changes nothing");
+    let answer = crate::common::client().post(server.url(&end)).send().await.unwrap();
+    assert!(answer.status().is_success());
+    ended(&server, "install", "failed").await;
+    waiting(&server, "person/ann", 0).await;
+    assert_eq!(sink.mails().len(), 4, "no more of it");
+    let (_, now) = server.get("/api/assay/v1/notices/ann").await;
+    assert_eq!(now["notices"]["rules"][0]["enabled"], false);
+    for (body, part) in [
+        (json!({"mail": "x"}), "\"x\" is no address"),
+        (json!({"rules": [{"name": "A", "wants": {"events": []}}]}), "\"A\" is no rule's name"),
+        (json!({"rule": []}), "unknown field"),
+    ] {
+        let (status, answer) = server.ask(Method::PUT, "/api/assay/v1/notices/bob", Some(body)).await;
+        assert!(
+            status == StatusCode::BAD_REQUEST && answer["error"].as_str().unwrap().contains(part),
+            "{answer}"
+        );
+    }
+    let stranger = crate::common::client().get(server.url("/api/assay/v1/notices/ann")).send().await.unwrap();
+    assert!(stranger.status().is_client_error(), "{}", stranger.status());
+}
