@@ -9,6 +9,7 @@ mod recorder;
 mod secrets;
 mod session;
 mod setup;
+mod sources;
 mod wait;
 
 use super::{Attempt, infrastructure};
@@ -23,6 +24,7 @@ use recorder::Recorder;
 use secrets::Secrets;
 use session::Session;
 use setup::Setup;
+use sources::Sources;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +38,7 @@ pub(super) async fn run(attempt: &Attempt) -> Report {
         Err(report) => return report,
     };
     let setup = tokio::select! {
-        setup = async { setup::prepare(attempt, assets::fetch(attempt).await?).await } => setup,
+        setup = prepared(attempt) => setup,
         stop = attempt.stopped() => return super::stopped(&stop),
         () = tokio::time::sleep(limit) => return setup::too_slow(limit),
     };
@@ -44,6 +46,13 @@ pub(super) async fn run(attempt: &Attempt) -> Report {
         Ok(setup) => with_machine(attempt, setup).await,
         Err(report) => report,
     }
+}
+
+/// Fetches tests and assets and checks them all.
+async fn prepared(attempt: &Attempt) -> Result<Setup, Report> {
+    let sources = Sources::fetch(attempt).await?;
+    let attempt = Attempt { settings: sources.located(&attempt.settings), ..attempt.clone() };
+    setup::prepare(&attempt, sources, assets::fetch(&attempt).await?).await
 }
 
 /// Where the machine's sockets and overlays live; gone with the value.
