@@ -290,6 +290,7 @@ def latest(tag, event, package):
 server = SimpleXMLRPCServer(("127.0.0.1", 0), allow_none=True, logRequests=False)
 server.register_function(build, "getBuild")
 server.register_function(latest, "getLatestBuilds")
+server.register_function(lambda named: latest(named["tag"], None, named["package"]), "listTagged")
 print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
@@ -347,6 +348,13 @@ open(given['artifacts'] + '/log.txt', 'w').write('looked')
 json.dump({'results': results}, open(given['results'] + '/r.yaml', 'w'))
 ";
 
+const RULES: &str = "rules:
+  - name: probe
+    when: {topic: assay.job.done, body.test: asks}
+    item: {type: koji_build, id: c++-1.0-1, revision: '1'}
+    run: {job: {BACKEND: task, TASK: probe, TEST: probe}}
+";
+
 #[tokio::test]
 async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names() {
     let place = Place::new();
@@ -373,16 +381,22 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         fs::write(path, file).unwrap();
     }
     let (server, topurl) = web(&place, &koji).await;
+    let mut command = place.command("python3");
+    command.args(["-c", KOJI]);
+    let mut hub = place.start_command(command);
+    let hub_url = format!("http://127.0.0.1:{}", hub.line().await.unwrap());
     let config = place.join("assay.toml");
     fs::write(
         &config,
         format!(
-            "[tasks]\nkoji-topurl = \"{topurl}\"\n[tasks.repository.probe]\nurl = \"file://{repo}\"\npath = \"probe\"\nref = \"main\"\n\
-             [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"file://{}/*\"]\n",
+            "[tasks]\nkoji-topurl = \"{topurl}\"\nkoji-hub = \"{hub_url}\"\n[tasks.repository.probe]\nurl = \"file://{repo}\"\npath = \"probe\"\nref = \"main\"\n\
+             [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"file://{}/*\"]\n\
+             [events]\nrules = \"rules.yaml\"\n[source.jobs]\ndriver = \"jobs\"\n",
             place.path()
         ),
     )
     .unwrap();
+    fs::write(place.join("rules.yaml"), RULES).unwrap();
     let up = Up::start(&place, &["--config", config.as_str()]).await;
     let item = [("BACKEND", "task"), ("TASK", "probe"), ("ITEM", "c++-1.0-1"), ("ITEM_TYPE", "koji_build")];
     let job = up.post(&item).await;
@@ -405,6 +419,11 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     let log = found[0]["ref_url"].as_str().unwrap().strip_prefix(&up.url).unwrap().to_owned();
     assert_eq!(up.request(Method::GET, &log).send().await.unwrap().text().await.unwrap(), "looked");
 
+    // A rule runs it, too.
+    up.post(&[("TEST", "asks"), ("BACKEND", "dummy")]).await;
+    let found = posted(&up, "dist.probe", 2).await;
+    assert_eq!(found[0]["data"]["item"], json!(["c++-1.0-1"]));
+
     // What the branch becomes later is not what an older job ran.
     fs::write(probe.join("probe.py"), "#!/bin/sh\nexit 7\n").unwrap();
     git(&place, &repo, &["commit", "--quiet", "-am", "broken"]).await;
@@ -417,9 +436,12 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         "{reason}"
     );
     // What it may say it has said, in the same transaction as what it may not.
-    assert_eq!(posted(&up, "dist.probe", 2).await.len(), 2);
+    assert_eq!(posted(&up, "dist.probe", 3).await.len(), 3);
     assert_eq!(posted(&up, "pkg.bash.unit", 0).await, Vec::<Value>::new());
 
+    let compared = [&item[..], &[("BASELINE_TAG", "f43"), ("ITEM", "hello-2.0-1")]].concat();
+    let compared = up.post(&compared).await;
+    assert_eq!(up.get(&format!("jobs/{compared}")).await["settings"]["BASELINE"]["value"], "hello-1.0-1");
     let elsewhere = up.wait(up.post(&[&item[..], &[("TASK_DIR", "/etc")]].concat()).await).await;
     assert!(elsewhere.reason.unwrap().contains("names a folder of the worker"));
 
@@ -431,6 +453,11 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         ),
         (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
         ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
+        (
+            [&item[..], &[("BASELINE_TAG", "f99")]].concat(),
+            StatusCode::BAD_REQUEST,
+            "No such tag: f99",
+        ),
         (
             vec![("BACKEND", "task"), ("TASK", "file:///nonexistent/x")],
             StatusCode::SERVICE_UNAVAILABLE,
@@ -444,7 +471,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         let (found, text) = (answer.status(), answer.text().await.unwrap());
         assert!(found == status && text.contains(said), "{found} {text}");
     }
-    drop(server);
+    drop((server, hub));
     up.stop().await;
 }
 

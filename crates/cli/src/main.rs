@@ -1,5 +1,15 @@
 //! `assay`: one binary, `noun verb`.
-#![expect(clippy::print_stdout, reason = "this crate is the one that talks to people")]
+
+/// Prints a line, as in `std`. A closed pipe (`| head`) ends the output, not the program's health.
+macro_rules! println {
+    () => { $crate::ui::put_line(format_args!("")) };
+    ($($words:tt)*) => { $crate::ui::put_line(format_args!($($words)*)) };
+}
+
+/// The same on standard error.
+macro_rules! eprintln {
+    ($($words:tt)*) => { $crate::ui::put_error(format_args!($($words)*)) };
+}
 
 mod client;
 mod cmd;

@@ -17,5 +17,8 @@ pub mod result_yaml;
 pub mod rules;
 pub mod schedule;
 pub mod task_header;
+mod whole;
 pub mod yaml;
 pub mod zuul;
+
+pub use whole::remarks;

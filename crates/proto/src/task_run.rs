@@ -27,6 +27,8 @@ pub const HUB: &str = "KOJI_HUB";
 pub const PACKAGES: &str = "PACKAGES_URL";
 /// The build before, for tasks that compare.
 pub const BASELINE: &str = "BASELINE";
+/// Koji's tag whose newest build, other than the item, is the build before; the server asks Koji.
+pub const BASELINE_TAG: &str = "BASELINE_TAG";
 /// A folder with the packages of the build before.
 pub const BASELINE_PACKAGES: &str = "BASELINE_URL";
 /// Repositories of packages: `NAME=ADDRESS`, separated by blanks.
@@ -175,8 +177,8 @@ pub fn split_url(url: &str) -> Option<(&str, &str)> {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._+~".contains(c));
     let good = !name.is_empty() && !name.starts_with(['-', '.']) && !name.contains(odd);
     // Not only `https:/` before it.
-    (good && origin.trim_end_matches('/').contains('/') || good && origin.starts_with('/'))
-        .then_some((origin, name))
+    let somewhere = origin.starts_with('/') || origin.trim_end_matches('/').contains('/');
+    (good && somewhere).then_some((origin, name))
 }
 
 fn source<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Result<TaskSource, TaskRunError> {

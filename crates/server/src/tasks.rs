@@ -4,12 +4,13 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::settings::Reader;
 use assay_connect::events::git::commit_of;
+use assay_connect::events::koji::Koji;
 use assay_engine::ids::Timestamp;
 use assay_engine::io::Input;
 use assay_engine::rules::Glob;
 use assay_engine::settings::{Provenance, Setting};
 use assay_proto::task_run::{
-    self, BACKEND, COMMIT, HUB, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL, split_url,
+    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL, split_url,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -179,6 +180,7 @@ impl App {
     /// Says in the settings of a job of a task what exactly it runs.
     async fn resolve_task(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
         let key = self.task_runs.settings().fill(settings)?;
+        self.find_baseline(settings).await?;
         if settings.get(COMMIT).is_some_and(|commit| !commit.is_empty()) {
             return Ok(());
         }
@@ -202,6 +204,27 @@ impl App {
             }
         };
         settings.insert(COMMIT.into(), commit);
+        Ok(())
+    }
+    /// Asks Koji for the build before, if the job says in which tag it is and not which.
+    async fn find_baseline(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
+        let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
+        let (Some(tag), None, Some(item)) = (get(BASELINE_TAG), get(BASELINE), get("ITEM")) else {
+            return Ok(());
+        };
+        // The one that is configured: a job must not make the server ask anybody.
+        let Some(hub) = self.task_runs.settings().hub.clone() else {
+            let why = format!("{BASELINE_TAG} asks Koji; set koji-hub in [tasks] of assay.toml, or give {BASELINE}.");
+            return Err(Unresolved::Wrong(why));
+        };
+        let name = item.rsplitn(3, '-').nth(2).unwrap_or(&item);
+        let koji = Koji::new(&hub, "").map_err(Unresolved::Later)?;
+        let before = koji.before(&tag, name, &item).await.map_err(|error| {
+            let why = format!("The build before {item} in {tag} is not known: {}.", error.why);
+            if error.for_good { Unresolved::Wrong(why) } else { Unresolved::Later(why) }
+        })?;
+        // A first build has none; its task says what it makes of that.
+        settings.extend(before.map(|before| (BASELINE.to_owned(), before)));
         Ok(())
     }
 }

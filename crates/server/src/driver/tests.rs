@@ -180,6 +180,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         limits: std::sync::Mutex::default(),
         outside: crate::events::Hub::new(epoch),
         reporting: crate::reporting::Hub::new(epoch),
+        task_runs: crate::tasks::Tasks::default(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),

@@ -21,6 +21,7 @@ mod load;
 mod logs;
 pub(crate) mod mail;
 mod merger;
+mod merging;
 mod outbox;
 mod ports;
 mod receipts;

@@ -89,12 +89,16 @@ fn copy(from: &Utf8Path, to: &Utf8Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads the header beside the program, which has to be there.
-pub(super) fn header(dir: &Utf8Path, name: &str) -> Result<TaskHeader, WorkspaceError> {
+/// Reads the header in `dir`, which is below `top`; its program has to be there.
+pub(super) fn header(top: &Utf8Path, dir: &Utf8Path, name: &str) -> Result<TaskHeader, WorkspaceError> {
     use std::os::unix::fs::PermissionsExt;
     let wrong = |why: String| WorkspaceError::Task(why);
+    // A link in a repository may lead anywhere.
+    let inside = dir.canonicalize_utf8().ok().zip(top.canonicalize_utf8().ok());
+    if !inside.is_some_and(|(dir, top)| dir.starts_with(top)) {
+        return Err(wrong(format!("the task {name} is not where it should be: there is no such folder")));
+    }
     let file = dir.join(task_header::FILE);
-    // What the repository links to may be anywhere.
     let meta = fs::symlink_metadata(&file).map_err(|_| {
         wrong(format!("the task {name} has no {}; docs/tasks.md says what it holds", task_header::FILE))
     })?;

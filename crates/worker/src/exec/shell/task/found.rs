@@ -66,6 +66,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn dir(&mut self, dir: &Utf8Path) {
+        // The task may have put a link in its place, and what that leads to is the host's.
+        if !fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir()) {
+            return self.wrong("the folder of results is gone, or is no folder any more".into());
+        }
         let mut names: Vec<String> = Vec::new();
         for entry in dir.read_dir_utf8().into_iter().flatten().flatten() {
             // A link or a FIFO of the task's is nothing that is opened here.

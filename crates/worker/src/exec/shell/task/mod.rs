@@ -115,7 +115,7 @@ async fn prepare(
 ) -> Result<Prepared, WorkspaceError> {
     recorder.module_started(TASK_MODULE);
     let tree = fetch::task(attempt, wanted, dirs, recorder).await?;
-    let header = fetch::header(&dirs.workspace.join(&tree.path), &wanted.name)?;
+    let header = fetch::header(&dirs.workspace, &dirs.workspace.join(&tree.path), &wanted.name)?;
     check(wanted, &header)?;
     let said = format!("{}: {}", header.name, header.testcase);
     recorder.step("header", recorder.now_us(), StepResult::Ok, &said, &header.description);
