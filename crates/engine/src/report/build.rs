@@ -416,7 +416,9 @@ pub fn text(report: &BuildReport, url: &str) -> String {
         [] => out.push_str("No missing expected images.\n"),
         images => {
             out.push_str("Missing expected images:\n");
-            images.iter().for_each(|image| out.extend(["  ", image, "\n"]));
+            for image in images {
+                out.extend(["  ", image, "\n"]);
+            }
         }
     }
     for verdict in &report.verdicts {
@@ -449,12 +451,16 @@ pub fn text(report: &BuildReport, url: &str) -> String {
                 "\nID: {}\tTest: {gating}{} ({outcome})\nURL: {url}/jobs/{}",
                 line.job, line.name, line.job
             );
-            line.notes.iter().for_each(|note| out.extend(["  ", note, "\n"]));
+            for note in &line.notes {
+                out.extend(["  ", note, "\n"]);
+            }
         }
     }
     for change in &report.system {
         let _ = writeln!(out, "\nInstalled system changes in test {}:", change.name);
-        change.changes.iter().for_each(|what| out.extend(["  ", what, "\n"]));
+        for what in &change.changes {
+            out.extend(["  ", what, "\n"]);
+        }
         let _ = writeln!(
             out,
             "Previous test data: {url}/jobs/{}\nCurrent test data: {url}/jobs/{}",

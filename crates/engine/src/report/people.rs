@@ -27,6 +27,7 @@ pub struct Notices {
 }
 
 /// One rule.
+#[expect(clippy::struct_excessive_bools, reason = "people write each of them by itself")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoticeRule {

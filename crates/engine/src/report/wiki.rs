@@ -174,15 +174,13 @@ fn word_of(word: &str, job: &JobFact) -> Option<String> {
     let subvariant = job.get("SUBVARIANT").map(|name| name.replace('_', " "));
     match word {
         "RUNARCH" if arch == "arm" || arch == "armhfp" => Some("ARM".to_owned()),
-        "RUNARCH" => job.get("ARCH").map(str::to_owned),
         "FIRMWARE" => Some(firmware.to_owned()),
         "BOOTMETHOD" if arch == "x86_64" => Some(format!("x86_64 {firmware}")),
-        "BOOTMETHOD" => job.get("ARCH").map(str::to_owned),
-        "SUBVARIANT" => subvariant,
+        "RUNARCH" | "BOOTMETHOD" => job.get("ARCH").map(str::to_owned),
         "SUBVARIANT_OR_LOCAL" if test.starts_with("desktop_") || test.contains("update") => {
             Some("Local".to_owned())
         }
-        "SUBVARIANT_OR_LOCAL" => subvariant,
+        "SUBVARIANT" | "SUBVARIANT_OR_LOCAL" => subvariant,
         "CLOUD_OR_BASE" => Some(
             if subvariant.is_some_and(|name| name.contains("Cloud")) { "Cloud" } else { "Base" }.to_owned(),
         ),
@@ -247,13 +245,12 @@ pub fn edit(text: &str, placements: &[Placement], user: &str) -> Edited {
     let mut new = text.to_owned();
     for cell in changes.into_values().rev() {
         let content = &text[cell.clone()];
-        let content = match none(content) {
-            Some(empty) => format!("{}{result}{}", &content[..empty.start], &content[empty.end..]),
-            None => {
-                let kept = content.trim_end();
-                let space = if kept.is_empty() || kept.ends_with('}') { "" } else { " " };
-                format!("{kept}{space}{result}{}", &content[kept.len()..])
-            }
+        let content = if let Some(empty) = none(content) {
+            format!("{}{result}{}", &content[..empty.start], &content[empty.end..])
+        } else {
+            let kept = content.trim_end();
+            let space = if kept.is_empty() || kept.ends_with('}') { "" } else { " " };
+            format!("{kept}{space}{result}{}", &content[kept.len()..])
         };
         new.replace_range(cell, &content);
     }
@@ -265,7 +262,7 @@ pub fn edit(text: &str, placements: &[Placement], user: &str) -> Edited {
 fn none(cell: &str) -> Option<Range<usize>> {
     let start = templates(cell).find(|range| {
         let inner: Vec<&str> = cell[range.start + 2..range.end - 2].split('|').map(str::trim).collect();
-        matches!(inner[..], ["result", "none"] | ["Result", "none"])
+        matches!(inner[..], ["result" | "Result", "none"])
     })?;
     Some(start)
 }
@@ -375,7 +372,7 @@ fn rows(text: &str) -> Vec<Row> {
         offset += line.len();
         let bare = line.trim_end_matches(['\n', '\r']);
         if let Some(title) = heading(bare) {
-            section = title.to_owned();
+            title.clone_into(&mut section);
         } else if bare.starts_with("{|") {
             columns.clear();
             cells.clear();

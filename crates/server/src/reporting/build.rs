@@ -222,9 +222,9 @@ pub(crate) fn html(report: &BuildReport, url: &str) -> String {
     }
     if !report.missing_images.is_empty() {
         out.push_str("<h2>Missing images</h2><ul>");
-        report.missing_images.iter().for_each(|image| {
+        for image in &report.missing_images {
             let _ = write!(out, "<li>{}</li>", escaped(image));
-        });
+        }
         out.push_str("</ul>");
     }
     if !report.verdicts.is_empty() {
@@ -258,9 +258,9 @@ pub(crate) fn html(report: &BuildReport, url: &str) -> String {
     }
     for change in &report.system {
         let _ = write!(out, "<h2>System changes in {}</h2><ul>", escaped(&change.name));
-        change.changes.iter().for_each(|what| {
+        for what in &change.changes {
             let _ = write!(out, "<li>{}</li>", escaped(what));
-        });
+        }
         out.push_str("</ul>");
     }
     out.push_str("</body></html>\n");
