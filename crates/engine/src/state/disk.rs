@@ -128,7 +128,7 @@ impl State {
         {
             return false;
         }
-        let reason = self.disk_reason(&[job.classes.clone()], need);
+        let reason = self.disk_reason(std::slice::from_ref(&job.classes), need);
         self.unqueue_one(id);
         self.park_for_disk(id, reason);
         self.note_wait(id);

@@ -45,6 +45,7 @@ fn there_is() -> Routes {
     all.extend(routes("/api/v1", &api::openqa::router()));
     all.extend(routes("", &api::openqa::files::router()));
     all.extend(routes("", &crate::events::api::hooks()));
+    all.extend(routes("", &crate::reporting::people::router()));
     for path in ["/healthz", "/metrics"] {
         all.insert(path.to_owned(), BTreeSet::from(["GET".to_owned()]));
     }
