@@ -51,13 +51,26 @@ pub struct Loaded {
 /// Reads the files of a configuration: names and texts.
 pub fn load(sources: &[(&str, &str)]) -> Loaded {
     let mut sink = Sink::default();
+    let config = read(sources, &mut sink);
+    if sink.has_lost() {
+        // What is wrong with a value that another one hides is said at once, too.
+        let mut first = Sink::of_first_values();
+        read(sources, &mut first);
+        sink.take_lost_from(first);
+    }
+    let hash = hash::of_sources(sources.iter().copied());
+    let config = (!sink.has_errors()).then_some(Config { hash, ..config });
+    Loaded { config, diagnostics: sink.finish() }
+}
+
+fn read<'t>(sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Config {
     let mut roots = Vec::new();
     for (name, text) in sources {
         let file = sink.add_file(name, text);
-        roots.extend(yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), &mut sink));
+        roots.extend(yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), sink));
     }
-    let builtin = pipeline::Builtin::parse(&mut sink);
-    let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
+    let builtin = pipeline::Builtin::parse(sink);
+    let mut reader = Reader::new(sink, Dialect::Yaml12);
     let mut sections = Sections::default();
     for root in &roots {
         sections.add(&mut reader, root);
@@ -66,10 +79,7 @@ pub fn load(sources: &[(&str, &str)]) -> Loaded {
         let message = "there is nothing in it; expected `pipelines`, `projects` and `jobs` (docs/gating.md)";
         reader.sink.error("empty", Place::default(), message);
     }
-    let config = sections.compile(&mut reader, &builtin);
-    let hash = hash::of_sources(sources.iter().copied());
-    let config = (!sink.has_errors()).then_some(Config { hash, ..config });
-    Loaded { config, diagnostics: sink.finish() }
+    sections.compile(&mut reader, &builtin)
 }
 
 /// What all files together have of each section.
