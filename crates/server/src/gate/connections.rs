@@ -2,13 +2,14 @@
 
 use super::ports::{Facts, Reviews, Standing, Submitted, Told, Trouble};
 use super::settings::Connection;
+use assay_connect::gerrit::parse::ChangeAttr;
 use assay_connect::gerrit::{
     Gerrit, GerritError, GerritOptions, HostKeys, RestLogin, RestOptions, SshOptions, SubmitOutcome,
 };
 use assay_connect::{Delivery, Reporter as _};
 use assay_engine::gate::change::{ChangeFacts, Subject};
 use assay_engine::gate::config::ReportAction;
-use assay_engine::gate::ids::{ChangeId, Oid, Patchset, SourceName};
+use assay_engine::gate::ids::{ChangeId, Oid, Patchset, ProjectName, SourceName};
 use assay_engine::gate::io::Report;
 use assay_proto::clock::Clock;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -115,6 +116,23 @@ impl Facts for Connections {
             tracing::warn!(%change, "the change has more relatives than are looked at");
         }
         Ok(gathered.changes)
+    }
+
+    async fn open(&self, source: &SourceName, project: &ProjectName) -> Result<Vec<Patchset>, Trouble> {
+        let found = self.get(source)?.query(&format!("project:\"{project}\" status:open")).await;
+        let rows = match found {
+            Ok(rows) => rows,
+            Err(error) if error.is_temporary() => return Err(Trouble(error.to_string())),
+            Err(error) => {
+                tracing::warn!(%project, %error, "the open changes of a project cannot be listed");
+                Vec::new()
+            }
+        };
+        let newest = |row: &ChangeAttr| {
+            let change = ChangeId { source: source.clone(), number: row.number };
+            Some(Patchset { change, patchset: row.current_patchset.as_ref()?.number })
+        };
+        Ok(rows.iter().filter_map(newest).collect())
     }
 }
 
