@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod binary;
+mod broker;
 pub mod gate;
 mod place;
 mod processes;
@@ -18,6 +19,7 @@ mod suite;
 pub mod webdriver;
 
 pub use binary::{Ended, Started, repository};
+pub use broker::Broker;
 pub use place::Place;
 pub use processes::{Process, asking, eventually, signal};
 pub use record::RunRecord;

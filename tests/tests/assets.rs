@@ -36,20 +36,6 @@ fn expecting(place: &Place, name: &str, line: &str) -> Suite {
     place.suite(name).module("boot", "", &format!("t.wait_serial(\"{line}\", timeout = 60)"))
 }
 
-/// Uploads bytes as an asset.
-async fn upload(up: &Up<'_>, name: &str, bytes: &[u8]) {
-    let uploads = "/api/assay/v1/assets/uploads";
-    let new = json!({"name": name, "size": bytes.len()});
-    let begun = up.request(Method::POST, uploads).json(&new).send().await.unwrap();
-    assert_eq!(begun.status(), StatusCode::CREATED);
-    let begun: Value = begun.json().await.unwrap();
-    let path = format!("{uploads}/{}", begun["id"].as_str().unwrap());
-    let piece = up.request(Method::PATCH, &path).header("upload-offset", 0).body(bytes.to_vec());
-    assert_eq!(piece.send().await.unwrap().status(), StatusCode::OK);
-    let done = up.request(Method::POST, &format!("{path}/complete")).send().await.unwrap();
-    assert_eq!(done.status(), StatusCode::CREATED);
-}
-
 /// Files in the host's cache.
 fn cached(up: &Up<'_>) -> usize {
     fs::read_dir(up.data().join("cache/assets/files")).map_or(0, Iterator::count)
@@ -61,7 +47,7 @@ async fn a_job_boots_the_disk_that_another_made() {
     let (first, then) =
         (expecting(&place, "first", "disk is FRESH"), expecting(&place, "then", "disk was MARKED before"));
     let up = Up::start(&place, &[]).await;
-    upload(&up, "base.img", &disk()).await;
+    up.upload("base.img", &disk()).await;
     // Posted together, by openQA's API: the second starts after the first and finds its private disk.
     let form = [
         ("TEST:make", "make"),
@@ -126,8 +112,8 @@ async fn two_jobs_publish_one_name_while_the_server_comes_and_goes() {
     let mut up = Up::start(&place, &["--slots", "2"]).await;
     let mut larger = disk();
     larger.resize(larger.len() + (1 << 20), 7);
-    upload(&up, "small.img", &disk()).await;
-    upload(&up, "large.img", &larger).await;
+    up.upload("small.img", &disk()).await;
+    up.upload("large.img", &larger).await;
     let make = |disk| [("CASEDIR", first.dir()), ("HDD_1", disk), ("PUBLISH_HDD_1", "one.img")];
     let jobs = [up.post(&make("small.img")).await, up.post(&make("large.img")).await];
     up.follow(jobs[0], "autoinst-log.txt", "module boot begins").await;
@@ -186,5 +172,43 @@ async fn a_full_disk_refuses_an_upload_and_loses_nothing() {
     assert_eq!(done.status(), StatusCode::CREATED);
     let content = up.anonymous(Method::GET, "/api/assay/v1/assets/hdd/big.raw/content").send().await.unwrap();
     assert!(content.bytes().await.unwrap() == bytes, "every byte");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_firmware_keeps_is_an_asset_for_the_next() {
+    let place = Place::new();
+    let shell = "t.wait_serial(\"any other key to continue\", timeout = 120)\nt.send_key(\"esc\")\n\
+                 t.wait_serial(\"Shell>\", timeout = 60)\n";
+    let write = "t.type_string(\"set assay kept\\n\")\nt.wait_serial(\"Shell>\", timeout = 60)";
+    let read = "t.type_string(\"set assay\\n\")\nt.wait_serial(\"kept\", timeout = 60)";
+    let suite = |name: &str, then: &str| place.suite(name).module("boot", "", &format!("{shell}{then}"));
+    let (writer, reader) = (suite("writer", write), suite("reader", read));
+    let up = Up::start(&place, &[]).await;
+    let uefi = [("UEFI", "1"), ("QEMURAM", "256"), ("NICMODEL", "none")];
+    let job = |suite: &'_ Suite, more| {
+        let own = [("CASEDIR".to_owned(), suite.dir().to_string()), more];
+        uefi.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).chain(own).collect::<Vec<_>>()
+    };
+    let post = async |settings: Vec<(String, String)>| {
+        let pairs: Vec<_> = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        up.wait(up.post(&pairs).await).await
+    };
+    let wrote = post(job(&writer, ("PUBLISH_PFLASH_VARS".to_owned(), "kept.fd".to_owned()))).await;
+    assert_eq!(wrote.result, "passed", "{wrote:#?}");
+    let kept = up.get("assets/hdd/kept.fd").await;
+    let size = fs::metadata("/usr/share/OVMF/OVMF_VARS_4M.fd").unwrap().len();
+    assert_eq!(kept["versions"][0]["size"], size, "{kept}");
+    let found = post(job(&reader, ("UEFI_PFLASH_VARS".to_owned(), "kept.fd".to_owned()))).await;
+    assert_eq!(found.result, "passed", "{found:#?}");
+    // Without a firmware there is nothing to publish, and the reason says so.
+    let bios = place.suite("bios").module("boot", "", "pass");
+    let bios = [("CASEDIR", bios.dir()), ("PUBLISH_PFLASH_VARS", "x.fd")];
+    let ended = up.wait(up.post(&bios).await).await;
+    let reason = ended.reason.unwrap_or_default();
+    assert!(
+        ended.result == "incomplete" && reason.contains("no firmware with variables; set UEFI=1"),
+        "{reason}"
+    );
     up.stop().await;
 }

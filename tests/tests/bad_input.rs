@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use assay_records::step::ModuleResult;
-use assay_tests::{Place, RunRecord, Signal, Started, Suite, Up, eventually, signal};
+use assay_tests::{Place, RunRecord, Signal, Started, Suite, Up, eventually, repository, signal};
 use fs_err as fs;
 use serde_json::Value;
+use std::process::Stdio;
 
 /// cli; hlt
 const NOTHING: &[u8] = &[0xfa, 0xf4];
@@ -458,4 +459,64 @@ async fn a_client_without_a_server() {
     up.end_by(Signal::KILL).await;
     let ended = place.run(&["job", "list"]).await;
     ended.expect(3).says("does not answer").says("Start it with `assay up`");
+}
+
+/// As `| head` does it: the reader is gone before the end, or before the beginning.
+#[tokio::test]
+async fn a_closed_pipe_ends_the_output_only() {
+    let place = Place::new();
+    let scenario = repository().join("tests/scenarios/gate/failed-head.yaml");
+    let layout = repository().join("crates/formats/tests/layouts/everything.yaml");
+    let config = repository().join("examples/gate/config");
+    for arguments in [
+        &["gate", "play", scenario.as_str()][..],
+        &["gate", "play", "--json", scenario.as_str()],
+        &["gate", "simulate", "--seeds", "1"],
+        &["import", "zuul", layout.as_str()],
+        &["import", "zuul", "--json", layout.as_str()],
+        &["config", "check", config.as_str()],
+        &["test", "--help"],
+    ] {
+        for both in [false, true] {
+            let mut command = place.assay(arguments);
+            let mut started = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            drop(started.stdout.take());
+            if both {
+                drop(started.stderr.take());
+            }
+            let ended = started.wait_with_output().await.unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(0), "{arguments:?}: {said}");
+            assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_a_mistake_of_the_command_line() {
+    let place = Place::new();
+    let here = place.path().as_str();
+    for arguments in
+        [&["import", "zuul", here][..], &["gate", "play", here], &["gate", "simulate", "--seeds", "0"]]
+    {
+        place.run(arguments).await.expect(2);
+    }
+    for arguments in [&["import", "zuul", "nowhere.yaml"], &["gate", "play", "nowhere.yaml"]] {
+        place.run(arguments).await.expect(4);
+    }
+    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n\
+                  projects:\n  - {name: a, check: [unit]}\n";
+    fs::write(place.join("layout.yaml"), layout).unwrap();
+    let told = place.run(&["import", "zuul", "layout.yaml"]).await;
+    told.expect(0).says("1 pipeline, 1 project, 1 job\n");
+    assert!(told.stderr.contains("warning: nothing says what to do for 1 job (unit)"), "{}", told.stderr);
+
+    fs::create_dir(place.join("jobs")).unwrap();
+    fs::write(place.join("jobs/a.yaml"), "jobs: {unit: {run: make}}\n").unwrap();
+    let check = ["config", "check", "--layout", "layout.yaml", "jobs"];
+    place.run(&check).await.expect(0).says("1 job: no errors, 0 warnings");
+    place.run(&check[..4]).await.expect(0).says("1 warning;");
+    place.run(&["config", "check", "--noop-joins", "jobs"]).await.expect(2);
+    fs::write(place.join("jobs/a.yaml"), "jobs: {unit: {rum: make}}\n").unwrap();
+    place.run(&check).await.expect(2).says("jobs/a.yaml:1:");
 }

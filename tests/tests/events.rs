@@ -1,7 +1,7 @@
 //! Events in, jobs once: fedora-messaging itself publishes to a RabbitMQ of our own; rules as they are shipped.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, PATIENCE, Place, Signal, Up, asking, repository};
+use assay_tests::{Broker, PATIENCE, Place, Signal, Up, asking, repository};
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -10,38 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
-
-async fn script(place: &Place, name: &str, arguments: &[&str]) -> Ended {
-    let mut command = place.command(repository().join("scripts").join(name).as_str());
-    command.args(arguments);
-    place.run_command(command).await
-}
-
-/// A RabbitMQ of the place.
-struct Broker<'a> {
-    place: &'a Place,
-    dir: String,
-    url: String,
-}
-
-impl<'a> Broker<'a> {
-    async fn start(place: &'a Place) -> Self {
-        let dir = place.join("rabbitmq").into_string();
-        let url =
-            script(place, "rabbitmq-for-tests", &["start", &dir]).await.expect(0).stdout.trim().to_owned();
-        Self { place, dir, url }
-    }
-
-    /// As a crash would, and back with what it had on disk.
-    async fn crash(&self) {
-        script(self.place, "rabbitmq-for-tests", &["kill", &self.dir]).await.expect(0);
-        script(self.place, "rabbitmq-for-tests", &["start", &self.dir]).await.expect(0);
-    }
-
-    async fn stop(self) {
-        script(self.place, "rabbitmq-for-tests", &["stop", &self.dir]).await.expect(0);
-    }
-}
 
 /// fedora-messaging, which confirms each message that the broker has.
 struct Publisher {

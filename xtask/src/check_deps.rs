@@ -44,7 +44,8 @@ const RULES: &[Rule] = &[
     Rule { name: SCRIPT, may: &[PROTO], why: "script asks its host for everything by the driver protocol" },
     Rule {
         name: WORKER,
-        may: &[VM, SCRIPT, RECORDS, PROTO, ENGINE, SCREEN, GIT],
+        // Headers and results of tasks are read, and what they look at is fetched.
+        may: &[VM, SCRIPT, RECORDS, PROTO, ENGINE, SCREEN, GIT, FORMATS, CONNECT],
         why: "the worker never links the store: it reaches the server by the worker protocol",
     },
     Rule {

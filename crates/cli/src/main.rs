@@ -1,5 +1,15 @@
 //! `assay`: one binary, `noun verb`.
-#![expect(clippy::print_stdout, reason = "this crate is the one that talks to people")]
+
+/// Prints a line, as in `std`. A closed pipe (`| head`) ends the output, not the program's health.
+macro_rules! println {
+    () => { $crate::ui::put_line(format_args!("")) };
+    ($($words:tt)*) => { $crate::ui::put_line(format_args!($($words)*)) };
+}
+
+/// The same on standard error.
+macro_rules! eprintln {
+    ($($words:tt)*) => { $crate::ui::put_error(format_args!($($words)*)) };
+}
 
 mod client;
 mod cmd;
@@ -93,6 +103,15 @@ enum Command {
     /// Events of outside systems: what came, and what it led to.
     #[command(subcommand)]
     Event(cmd::event::Event),
+    /// What others are told: what waits, what was refused, and what to do about it.
+    #[command(subcommand)]
+    Outbox(cmd::outbox::Outbox),
+    /// What people want to hear of: rules, mails, a feed.
+    #[command(subcommand)]
+    Notify(cmd::notify::Notify),
+    /// Reports about builds.
+    #[command(subcommand)]
+    Report(cmd::report::Report),
     /// Rules: what events lead to.
     #[command(subcommand)]
     Rule(cmd::rule::Rule),
@@ -161,6 +180,9 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Template(template) => template.run(&common),
         Command::Product(product) => product.run(&common),
         Command::Event(event) => event.run(&common),
+        Command::Notify(notify) => notify.run(&common),
+        Command::Outbox(outbox) => outbox.run(&common),
+        Command::Report(report) => report.run(&common),
         Command::Rule(rule) => rule.run(&common),
         Command::Compose(compose) => compose.run(&common),
         Command::Update(update) => update.run(&common),

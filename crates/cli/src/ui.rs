@@ -1,7 +1,7 @@
 //! Text for terminals.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 /// A plain table: a header and rows, as wide as the terminal.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -34,6 +34,11 @@ pub(crate) fn result_word(result: &str) -> String {
     format!("{sign} {result}")
 }
 
+/// `1 error`, `2 errors`.
+pub(crate) fn count(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Microseconds for people.
 pub(crate) fn duration(us: u64) -> String {
     let seconds = us as f64 / 1e6;
@@ -48,6 +53,22 @@ pub(crate) fn duration(us: u64) -> String {
     }
 }
 
+/// Prints a text that may be long. A closed pipe (`| head`) ends the output, not the program's health.
+pub(crate) fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// A line of `println!`.
+pub(crate) fn put_line(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout().lock(), "{words}");
+}
+
+/// A line of `eprintln!`.
+pub(crate) fn put_error(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{words}");
+}
+
 /// Prints a document of `--json`.
 pub(crate) fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
@@ -58,6 +79,11 @@ pub(crate) fn print_json(value: &impl serde::Serialize) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|many| super::count(many, "job")), ["0 jobs", "1 job", "2 jobs"]);
+    }
+
     #[test]
     fn durations_are_short() {
         assert_eq!(super::duration(1_900_000), "1.9 s");

@@ -61,19 +61,7 @@ pub struct Http {
 impl Http {
     /// Trusts the certificates of the system, or only those of a PEM file. Certificates are read only if `https` is wanted.
     pub fn new(https: bool, ca_file: Option<&Utf8Path>, longest_answer: usize) -> Result<Self, String> {
-        let mut roots = rustls::RootCertStore::empty();
-        if https {
-            match ca_file {
-                Some(file) => add_file(&mut roots, file)?,
-                None => add_system(&mut roots)?,
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls_config(https, ca_file)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -128,6 +116,23 @@ impl Http {
         let body = body.map_err(|error| NoAnswer { why: chain(error.as_ref()), sent: true })?.to_bytes();
         Ok(Response::from_parts(parts, body.into()))
     }
+}
+
+/// What to trust: the certificates of the system, or those of a PEM file; they are read only if they are wanted.
+pub(crate) fn tls_config(wanted: bool, ca_file: Option<&Utf8Path>) -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    if wanted {
+        match ca_file {
+            Some(file) => add_file(&mut roots, file)?,
+            None => add_system(&mut roots)?,
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// An error with what caused it.

@@ -4,10 +4,12 @@
 #![warn(missing_docs)]
 
 pub mod events;
+pub mod files;
 pub mod gerrit;
 pub mod http;
 pub mod inbox;
 pub mod pace;
+pub mod report;
 
 pub use inbox::{Arrival, Batch, Cursor, Inbox, InboxError, MadePatchset, News, Start, Tips};
 

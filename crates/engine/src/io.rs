@@ -1,11 +1,13 @@
 //! What goes into a step and what comes out of it.
 
+use crate::assets::AssetKey;
 use crate::ids::{AttemptId, ConnectionId, GroupId, JobId, ProductRunId, WorkerName};
 use crate::outcome::Outcome;
 use crate::product::{Download, files};
 use crate::reason::{FenceReason, HelloRefusal, Refusal};
 use crate::relations::{ParentRef, Relation};
 use crate::rows::{Hold, JobRow, ProductRun, Row};
+use crate::sched::disk::Room;
 use crate::sched::limits::Limits;
 use crate::sched::restart::{RestartPlan, RestartRequest};
 use crate::settings::{ClassSet, Settings};
@@ -118,6 +120,8 @@ pub enum Input {
         connection: ConnectionId,
         /// What it runs.
         holds: Vec<Held>,
+        /// What its disks can take, if it says so.
+        room: Option<Room>,
     },
     /// An attempt has come this far.
     Phase {
@@ -170,6 +174,8 @@ pub enum Input {
     Gate(Box<crate::gate::io::Input>),
     /// How many jobs may run at once.
     Limits(Limits),
+    /// Assets have these sizes.
+    AssetSizes(BTreeMap<AssetKey, u64>),
     /// Time has passed; see [`crate::state::State::next_deadline`]. Also the first input after a rebuild.
     Tick,
 }
@@ -262,6 +268,8 @@ pub struct Hello {
     pub classes: ClassSet,
     /// What it still runs, or has finished without an acknowledgement.
     pub holds: Vec<Held>,
+    /// What its disks can take, if it says so.
+    pub room: Option<Room>,
 }
 
 /// What a step leads to. Rows first, in one transaction; then, and only then, the answer and the rest in order.

@@ -20,6 +20,7 @@ pub mod outcome;
 pub mod product;
 pub mod reason;
 pub mod relations;
+pub mod report;
 pub mod rows;
 pub mod rules;
 pub mod sched;

@@ -3,6 +3,7 @@
 use crate::ids::{AttemptId, JobId, WorkerName};
 use crate::outcome::Outcome;
 use crate::relations::{Impossible, Relation};
+use crate::sched::disk::Bytes;
 use crate::sched::limits::Limit;
 use crate::settings::ClassSet;
 use crate::work::Phase;
@@ -33,6 +34,9 @@ pub enum WaitReason {
         classes: ClassSet,
         /// How many slots the online workers with these classes have.
         slots: u64,
+        /// How many parties have jobs that wait for them; see [`crate::sched::fair`].
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        parties: usize,
     },
     /// A job has to end first.
     Parents {
@@ -74,6 +78,15 @@ pub enum WaitReason {
         most: u32,
         /// How many would begin together.
         needs: u32,
+    },
+    /// No host that could run it has the disk for it, or for those that begin with it.
+    Disk {
+        /// The host with most room.
+        host: String,
+        /// How many bytes are needed.
+        need: u64,
+        /// How many bytes are left there beside what running jobs need.
+        free: u64,
     },
     /// Files are fetched for it.
     Assets {
@@ -117,6 +130,15 @@ pub enum WaitReason {
     },
 }
 
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_one(number: &usize) -> bool {
+    *number == 1
+}
+
 /// Another job, for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Relative {
@@ -158,13 +180,19 @@ impl fmt::Display for WaitReason {
                 "no single online worker offers all of the classes {classes}; start one that does, or need fewer in \
                  WORKER_CLASS"
             ),
-            Self::AllBusy { classes, slots } => match slots {
-                1 => write!(f, "the only slot with class {classes} is busy; wait, or start another worker"),
-                _ => write!(
-                    f,
-                    "all {slots} slots with class {classes} are busy; wait, or start another worker"
-                ),
-            },
+            Self::AllBusy { classes, slots, parties } => {
+                match slots {
+                    1 => write!(f, "the only slot with class {classes} is busy; ")?,
+                    _ => write!(f, "all {slots} slots with class {classes} are busy; ")?,
+                }
+                if *parties > 1 {
+                    write!(
+                        f,
+                        "{parties} groups wait and take turns at equal priority, however many jobs each has; "
+                    )?;
+                }
+                f.write_str("wait, or start another worker")
+            }
             Self::Parents { first, relation, through, more } => {
                 match relation {
                     Relation::Parallel => write!(f, "waits for {first} to start")?,
@@ -206,6 +234,13 @@ impl fmt::Display for WaitReason {
             Self::Limit { limit, most, .. } => write!(
                 f,
                 "no more than {most} {limit} may run at once; wait, or raise the limit in [limits] of assay.toml"
+            ),
+            Self::Disk { host, need, free } => write!(
+                f,
+                "needs {} of disk for its assets and blank disks, and host {host}, which has most, has {} left beside what runs \
+                 there; wait, make room there, or start a worker on a host with more",
+                Bytes(*need),
+                Bytes(*free)
             ),
             Self::Assets { names, trouble } => {
                 write!(f, "waits for its files to be fetched: {}", names.join(", "))?;

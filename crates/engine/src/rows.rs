@@ -6,6 +6,7 @@ use crate::job_settings::JobSettings;
 use crate::locks::{ClusterId, ClusterLocks};
 use crate::reason::WaitReason;
 use crate::relations::Parent;
+use crate::sched::fair::Party;
 use crate::settings::ClassSet;
 use crate::work::Phase;
 use serde::{Deserialize, Serialize};
@@ -206,6 +207,17 @@ pub struct QueueRow {
     pub reason: Option<WaitReason>,
 }
 
+/// When a party last got a slot for a job that needs a class; see [`crate::sched::fair`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareRow {
+    /// Whose jobs.
+    pub party: Party,
+    /// One of the classes that the job needs.
+    pub class: String,
+    /// The token of the attempt.
+    pub served: FencingToken,
+}
+
 /// The locks of a cluster. Without any the row can go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocksRow {
@@ -280,6 +292,8 @@ pub enum Row {
     Queue(QueueRow),
     /// A cluster's locks.
     Locks(LocksRow),
+    /// When a party was served.
+    Share(ShareRow),
     /// Something of the gate.
     Gate(Box<crate::gate::rows::GateRow>),
 }
@@ -302,6 +316,8 @@ pub struct Rows {
     pub queues: Vec<QueueRow>,
     /// The locks of all clusters.
     pub locks: Vec<LocksRow>,
+    /// When each party was served, by party and class.
+    pub shares: Vec<ShareRow>,
     /// The highest number that a job ever had; 0 before the first.
     pub last_job: i64,
     /// The highest number that a post of a product ever had; 0 before the first.
@@ -310,6 +326,8 @@ pub struct Rows {
     pub last_token: i64,
     /// The gate's rows.
     pub gate: crate::gate::rows::GateRows,
+    /// The sizes of assets.
+    pub asset_sizes: std::collections::BTreeMap<crate::assets::AssetKey, u64>,
     /// The limits in force; not stored.
     pub limits: crate::sched::limits::Limits,
     /// Random bits of this server; see [`crate::gate::Gate`].

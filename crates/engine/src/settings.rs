@@ -148,13 +148,15 @@ impl Settings {
         self.0.iter().map(|(key, setting)| (key.clone(), setting.value.clone())).collect()
     }
 
-    /// Fills in Assay's default for `WORKER_CLASS`: `dummy` or `shell` for a `BACKEND` of that name, else `qemu_$ARCH`,
+    /// Fills in Assay's default for `WORKER_CLASS`: `dummy` or `shell` for a `BACKEND` of that name, `shell` for `task`, else `qemu_$ARCH`,
     /// and `ARCH` without a value is `x86_64`.
     #[must_use]
     pub fn with_defaults(mut self) -> Self {
         if self.get("WORKER_CLASS").is_none() {
             let class = match self.get("BACKEND") {
                 Some(own @ ("dummy" | "shell")) => own.to_owned(),
+                // The same workers run both.
+                Some("task") => "shell".to_owned(),
                 _ => format!("qemu_{}", self.get("ARCH").unwrap_or("x86_64")),
             };
             self.0.insert("WORKER_CLASS".to_owned(), Setting::new(class, Provenance::Default));
@@ -249,6 +251,12 @@ impl fmt::Display for ClassSet {
             f.write_str(class)?;
         }
         Ok(())
+    }
+}
+
+impl<'a> FromIterator<&'a str> for ClassSet {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(classes: I) -> Self {
+        Self(Arc::new(classes.into_iter().map(str::to_owned).collect()))
     }
 }
 

@@ -1,10 +1,14 @@
 //! The outside world as small models behind real protocols: tests talk to them over real sockets.
 #![warn(missing_docs)]
 
+pub mod bodhi;
 pub mod crew;
 pub mod gerrit;
+pub mod matrix;
 pub mod oidc;
+pub mod sink;
 pub mod smtp;
+pub mod wiki;
 pub mod worker;
 
 pub use worker::{Assigned, Connection, Refused, ScriptedWorker};

@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use assay_engine::ids::{AttemptId, JobId};
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::work::{Held, Report, WorkPhase};
-use assay_proto::worker::{HoldVerdict, MAX_CHUNK, PROTOCOL, Stream, ToServer, ToWorker};
+use assay_proto::worker::{HoldVerdict, MAX_CHUNK, PROTOCOL, Room, Stream, ToServer, ToWorker};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
@@ -38,6 +38,8 @@ pub struct ScriptedWorker {
     pub classes: Vec<String>,
     /// What it claims to speak.
     pub protocol: u32,
+    /// What its disks can take.
+    pub disk: Option<Room>,
 }
 
 /// The server said no.
@@ -93,6 +95,7 @@ impl ScriptedWorker {
             slots: 1,
             classes: vec!["dummy".into()],
             protocol: PROTOCOL,
+            disk: None,
         }
     }
 
@@ -139,6 +142,7 @@ impl ScriptedWorker {
             slots: self.slots,
             classes: self.classes.clone(),
             holds: holds.to_vec(),
+            disk: self.disk,
         }
     }
 
@@ -321,7 +325,12 @@ impl Connection {
 
     /// Says that it lives.
     pub async fn heartbeat(&mut self, holds: &[Held]) -> anyhow::Result<()> {
-        self.send(&ToServer::Heartbeat { holds: holds.to_vec() }).await
+        self.send(&ToServer::Heartbeat { holds: holds.to_vec(), disk: None }).await
+    }
+
+    /// Says that it lives, and what its disks can take.
+    pub async fn heartbeat_with(&mut self, holds: &[Held], disk: Room) -> anyhow::Result<()> {
+        self.send(&ToServer::Heartbeat { holds: holds.to_vec(), disk: Some(disk) }).await
     }
 
     /// Says how far the attempt is.

@@ -16,5 +16,9 @@ mod read;
 pub mod result_yaml;
 pub mod rules;
 pub mod schedule;
+pub mod task_header;
+mod whole;
 pub mod yaml;
 pub mod zuul;
+
+pub use whole::remarks;

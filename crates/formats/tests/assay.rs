@@ -3,8 +3,9 @@
 use assay_engine::gate::config::{
     Config, EventKind, Growth, LandingWay, Manager, MergeMode, Precedence, ReportAction,
 };
-use assay_formats::assay::{load, to_files};
-use assay_formats::zuul;
+use assay_engine::gate::ids::{JobName, SemaphoreName};
+use assay_formats::assay::{load, load_over, to_files};
+use assay_formats::{remarks, zuul};
 use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
@@ -380,4 +381,55 @@ fn what_is_wrong_with_a_value_that_another_one_hides_is_said_too() {
     let lines: Vec<u32> = found.iter().map(|(line, _)| *line).collect();
     assert_eq!(lines, [5, 9, 10, 12, 12], "{found:?}");
     assert_eq!(found.iter().filter(|(_, code)| *code == "duplicate-key").count(), 2, "{found:?}");
+}
+
+#[test]
+fn jobs_beside_a_layout_say_what_its_jobs_do() {
+    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n\
+                  jobs:\n  - {name: unit, voting: false, branch: ^master$, failure-message: Broken, mutex: db}\n\
+                  projects:\n  - {name: a, check: [unit, lint, noop]}\n";
+    let import = zuul::import(layout, "layout.yaml", &zuul::Options::default());
+    let layout = import.config.expect("a layout");
+    let over = |text: &str| load_over(Some(layout.clone()), &[("jobs.yaml", text)]);
+    let remarks = |config: &Config| -> Vec<String> {
+        remarks(config, "layout.yaml").iter().map(ToString::to_string).collect()
+    };
+    assert!(remarks(&layout)[0].contains("for 2 jobs (lint, unit)"), "{:?}", remarks(&layout));
+
+    let text = "jobs:\n  unit: {run: make, labels: [big], failure-message: Very broken, single-use: true}\n\
+                semaphores: {db: 2}\n";
+    let read = over(text);
+    assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
+    let config = read.config.expect("a configuration");
+    let (before, unit) = (&layout.jobs[&JobName::from("unit")], &config.jobs[&JobName::from("unit")]);
+    assert!(unit.task.is_some() && unit.labels.contains("big"));
+    assert_eq!(unit.failure_message.as_deref(), Some("Very broken"));
+    assert_eq!(
+        (unit.voting, &unit.branches, &unit.semaphores),
+        (false, &before.branches, &before.semaphores),
+        "what is not said stays"
+    );
+    assert_eq!(config.semaphores[&SemaphoreName::from("db")], 2);
+    assert_eq!((&config.pipelines, &config.projects), (&layout.pipelines, &layout.projects));
+    assert_ne!(config.hash, layout.hash);
+    let said = remarks(&config);
+    assert!(
+        said[0].contains("for 1 job (lint)") && said[1].contains("`single-use` of 1 job (unit)"),
+        "{said:?}"
+    );
+
+    for (text, expected) in [
+        ("projects: {a: {check: [unit]}}\n", "jobs.yaml:1:1: error: `projects` stands in the layout"),
+        (
+            "jobs: {unti: {run: make}}\n",
+            "jobs.yaml:1:8: warning: no project of the layout has the job `unti`",
+        ),
+        ("jobs: {unit: {voting: true}}\n", "jobs.yaml:1:8: error: the job `unit` does nothing"),
+        ("jbos: {}\n", "jobs.yaml:1:1: error: "),
+    ] {
+        let read = over(text);
+        let said = read.diagnostics.first().map(ToString::to_string).unwrap_or_default();
+        assert!(said.starts_with(expected), "{said}");
+        assert_eq!(read.config.is_none(), expected.contains("error"), "{text}");
+    }
 }

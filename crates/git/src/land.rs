@@ -119,6 +119,18 @@ impl Repos {
         Ok(())
     }
 
+    /// Looks whether such a push would go through, as far as that can be seen without one: nothing moves, and the other
+    /// side's hooks are not asked.
+    pub fn try_push(
+        &self,
+        project: &ProjectName,
+        moves: &[Move],
+        deadline: Duration,
+    ) -> Result<(), PushRefusal> {
+        let moves: Vec<_> = moves.iter().map(|one| (one.branch.reference(), one.old, one.new)).collect();
+        self.repository(project)?.send(&moves, &["--dry-run"], deadline)
+    }
+
     /// Where a branch really is now, with its commit fetched; `None` if there is no such branch.
     pub fn look(
         &self,
@@ -151,6 +163,15 @@ impl Repository {
         moves: &[(RefName, Option<CommitId>, CommitId)],
         deadline: Duration,
     ) -> Result<(), PushRefusal> {
+        self.send(moves, &[], deadline)
+    }
+
+    fn send(
+        &self,
+        moves: &[(RefName, Option<CommitId>, CommitId)],
+        how: &[&str],
+        deadline: Duration,
+    ) -> Result<(), PushRefusal> {
         if moves.is_empty() {
             return Ok(());
         }
@@ -165,8 +186,10 @@ impl Repository {
         }
         let mut arguments: Vec<String> =
             ["push", "--porcelain", "--atomic", "--no-verify", "--no-follow-tags", "--no-signed"]
+                .into_iter()
+                .chain(how.iter().copied())
                 .map(Into::into)
-                .into();
+                .collect();
         for (name, old, _) in moves {
             let old = old.map(|old| old.to_string()).unwrap_or_default();
             arguments.push(format!("--force-with-lease={name}:{old}"));

@@ -45,6 +45,7 @@ pub mod assets;
 pub mod events;
 pub mod gate;
 pub mod knowledge;
+pub mod outbox;
 pub mod people;
 pub mod products;
 pub mod restart;
@@ -55,12 +56,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The text of these modules: what the server's description of this API is made of.
-pub const SOURCES: [&str; 9] = [
+pub const SOURCES: [&str; 10] = [
     include_str!("api.rs"),
     include_str!("api/assets.rs"),
     include_str!("api/events.rs"),
     include_str!("api/gate.rs"),
     include_str!("api/knowledge.rs"),
+    include_str!("api/outbox.rs"),
     include_str!("api/people.rs"),
     include_str!("api/products.rs"),
     include_str!("api/restart.rs"),

@@ -7,4 +7,5 @@ pub mod diagnostic;
 pub mod driver;
 pub mod status;
 pub mod task;
+pub mod task_run;
 pub mod worker;

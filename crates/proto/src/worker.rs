@@ -4,6 +4,7 @@
 //! endings by token, so that everything a worker says may be said again after a lost connection.
 
 use assay_engine::ids::{AttemptId, JobId};
+pub use assay_engine::sched::disk::Room;
 pub use assay_engine::talk::{JobInState, JobInfo, Place, Question, Reply};
 pub use assay_engine::work::{Held, Report, WorkPhase};
 use serde::{Deserialize, Serialize};
@@ -40,11 +41,17 @@ pub enum ToServer {
         classes: Vec<String>,
         /// What it still runs or has finished without an acknowledgement.
         holds: Vec<Held>,
+        /// What its disks can take, in bytes. An older worker does not say, and gets jobs whatever they need.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disk: Option<Room>,
     },
     /// Renews the leases.
     Heartbeat {
         /// What it runs.
         holds: Vec<Held>,
+        /// What its disks can take now; without it, as it said before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disk: Option<Room>,
     },
     /// The attempt has reached this phase.
     Phase {

@@ -40,6 +40,27 @@ pub enum Record {
     Artifact(Artifact),
     /// A file of test results was read.
     TestCases(TestCases),
+    /// A task says what became of an item.
+    Result(TaskResult),
+}
+
+/// A result that a task reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// The test case.
+    pub testcase: String,
+    /// In capitals: `PASSED`, `INFO`, `FAILED`, `NEEDS_INSPECTION`, `CRASHED`, ...
+    pub outcome: String,
+    /// A remark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Its log: a published file, or an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
+    /// Everything else, with `item` and `type`.
+    pub data: std::collections::BTreeMap<String, Vec<String>>,
+    /// Microseconds since the run began.
+    pub at_us: u64,
 }
 
 /// A published file.

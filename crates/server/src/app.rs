@@ -49,6 +49,7 @@ pub(crate) struct App {
     pub(crate) spool: Spool,
     pub(crate) assets: crate::assets::Assets,
     pub(crate) downloads: crate::downloads::Downloads,
+    pub(crate) task_runs: crate::tasks::Tasks,
     pub(crate) results: crate::results::Results,
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
@@ -68,6 +69,8 @@ pub(crate) struct App {
     pub(crate) limits: Mutex<Limits>,
     /// The loops for events outside.
     pub(crate) outside: crate::events::Hub,
+    /// Who is told what was decided.
+    pub(crate) reporting: crate::reporting::Hub,
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,

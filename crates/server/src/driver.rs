@@ -17,7 +17,6 @@ use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
 use assay_engine::reason::Refusal;
 use assay_engine::rows::{Row, Rows};
-use assay_engine::sched::limits::Limits;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
@@ -217,12 +216,13 @@ enum Trouble {
     },
 }
 
-/// The rows with the limits in force, and with random bits of their own, of which the gate makes the names of its builds.
-pub(crate) fn seeded(rows: Rows, limits: Limits) -> Rows {
+/// The rows with the limits in force and the sizes of assets, and with random bits of their own, of which the gate makes the names of its builds.
+pub(crate) async fn seeded(rows: Rows, app: &App) -> Result<Rows, StoreError> {
+    let (limits, asset_sizes) = (app.limits(), app.assets.sizes().await?);
     let mut bits = [0; 16];
     // Without a source of chance the time and the numbers of items still tell builds apart.
     let _ = getrandom::fill(&mut bits);
-    Rows { seed: u128::from_ne_bytes(bits), limits, ..rows }
+    Ok(Rows { seed: u128::from_ne_bytes(bits), limits, asset_sizes, ..rows })
 }
 
 /// The engine's step; a parameter, so that tests can have one that panics.
@@ -257,7 +257,7 @@ async fn drive_with(
         suspects: Suspects::default(),
         // The first tick stores what the restart itself has changed.
         waiting: VecDeque::from([Work::tick()]),
-        results: JobResults::new(state.last_job()),
+        results: JobResults::new(&state),
     };
     loop {
         let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
@@ -268,7 +268,7 @@ async fn drive_with(
         let Err(trouble) = turned else { continue };
         match driver.recover(trouble, &mut inbox).await {
             Ok(recovered) => {
-                driver.results = JobResults::new(recovered.last_job());
+                driver.results = JobResults::new(&recovered);
                 state = recovered;
             }
             Err(ended) => return ended,
@@ -311,6 +311,13 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
+        let results_due = self.results.due();
+        let results = async {
+            match results_due {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let beat = |input| Work::Input { input, answer: None, settles: None };
         let first = tokio::select! {
             biased;
@@ -318,6 +325,7 @@ impl Driver {
             Some(input) = inbox.beats.recv() => beat(input),
             Some(work) = inbox.work.recv() => work,
             () = due => Work::tick(),
+            () = results => Work::tick(),
         };
         let mut group = VecDeque::from([first]);
         while let Ok(input) = inbox.beats.try_recv() {
@@ -392,6 +400,9 @@ impl Driver {
                 }
                 Work::Closed { attempt, streams, results, stored } => {
                     group.batch.push_streams(attempt, streams);
+                    for entry in self.app.reporting.of_results(&results, self.now()) {
+                        group.batch.tell(entry);
+                    }
                     for result in results {
                         group.batch.push_result(result);
                     }
@@ -400,11 +411,11 @@ impl Driver {
                 }
             }
         }
+        if let Err(error) = self.results.add_to(&self.app, state, &mut group.batch, self.now()).await {
+            group.fail(&error.to_string());
+            return Err(Trouble::from(error));
+        }
         if !group.batch.is_empty() {
-            if let Err(error) = self.results.add_to(&self.app, &mut group.batch, self.now()).await {
-                group.fail(&error.to_string());
-                return Err(Trouble::from(error));
-            }
             self.app.told.changes(&group.touched);
             let stored = self.app.store.commit(self.epoch, &group.batch).await;
             self.app.told.changed();
@@ -414,6 +425,7 @@ impl Driver {
             }
             self.backoff = Backoff::default();
             self.app.found(group.batch.results());
+            self.app.reporting.stored(group.batch.targets());
         }
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());
@@ -520,6 +532,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Release { .. } => "release",
         Input::FetchFails { .. } => "fetch fails",
         Input::Limits(_) => "limits",
+        Input::AssetSizes(_) => "sizes of assets",
         Input::ForceResult { .. } => "force result",
         Input::SetDone { .. } => "set done",
         Input::AskNow { .. } => "ask now",

@@ -40,9 +40,11 @@ mod present;
 mod products;
 mod record;
 mod remarks;
+mod reporting;
 mod results;
 mod retention;
 mod streams;
+mod tasks;
 mod templates;
 mod told;
 mod web;
@@ -133,6 +135,7 @@ pub struct ServerHandle {
     /// For workers.
     pub worker_token: String,
     engine: driver::Engine,
+    app: std::sync::Weak<App>,
 }
 
 impl std::fmt::Debug for ServerHandle {
@@ -151,6 +154,9 @@ impl ServerHandle {
     pub async fn tick(&self) {
         // A refusal means that the server stops, and then nothing is due any more.
         let _ = self.engine.ask(Input::Tick).await;
+        if let Some(app) = self.app.upgrade() {
+            app.reporting.wake();
+        }
     }
 }
 
@@ -295,6 +301,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         spool,
         assets: assets::Assets::open(&config.data, store.clone())?,
         downloads,
+        task_runs: tasks::Tasks::default(),
         engine: engine.clone(),
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
@@ -304,6 +311,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         gate: hub,
         limits: std::sync::Mutex::new(plan.limits().clone()),
         outside: events::Hub::new(epoch),
+        reporting: reporting::Hub::new(epoch),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         clock: config.clock.clone(),
@@ -312,7 +320,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     });
     let pauses =
         config.pauses.map_or_else(gate::Pauses::default, |(first, most)| gate::Pauses { first, most });
-    let rows = driver::seeded(store.load().await?, app.limits());
+    let rows = driver::seeded(store.load().await?, &app).await?;
     app.assets.lead(epoch).await?;
     app.sweep_spool().await?;
     for attempt in rows.attempts.iter().filter(|attempt| attempt.end.is_none()) {
@@ -323,6 +331,8 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     app.gate.publish(state.gate().snapshot());
     let url = format!("http://{}", reachable(address));
     let outside = plan.events();
+    reporting::configure(&app, plan.reports(), plan.url().unwrap_or(&url));
+    reporting::people::load(&app).await?;
     // First, as it puts the settings in force by which jobs become results.
     gate::start(&app, plan, ends, &url);
     let driver = app.tasks.spawn(driver::drive(app.clone(), inbox, state, epoch, stop.clone()));
@@ -336,11 +346,19 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
 
     app.tasks.spawn(downloads::watch(app.clone(), wishes, pauses));
     events::start(&app, outside)?;
+    reporting::start(&app, pauses);
     data.announce(&url).map_err(|source| ServerError::Data { path: config.data.clone(), source })?;
     tracing::info!(url, data = %config.data, "serving");
     if let Some(ready) = config.ready {
         let (admin_token, worker_token) = (tokens.admin, tokens.worker);
-        let _ = ready.send(ServerHandle { address, url, admin_token, worker_token, engine });
+        let _ = ready.send(ServerHandle {
+            address,
+            url,
+            admin_token,
+            worker_token,
+            engine,
+            app: Arc::downgrade(&app),
+        });
     }
     let listener = listener.tap_io(|socket| {
         // Small answers must not wait for more; without this each event would be late by up to 40 ms.
@@ -433,6 +451,7 @@ fn routes(app: Arc<App>) -> Router {
         .merge(web::router())
         .merge(gate::router())
         .merge(events::api::hooks())
+        .merge(reporting::people::router())
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())
         .merge(api::openqa::files::router())

@@ -2,7 +2,8 @@
 
 use assay_proto::api;
 use assay_records::step::{
-    Artifact, ModuleFlags, ModulePlan, ModuleResult, Record, Step, StepBody, StepResult, TestCases,
+    Artifact, ModuleFlags, ModulePlan, ModuleResult, Record, Step, StepBody, StepResult, TaskResult,
+    TestCases,
 };
 
 /// A line longer than this is not a step; it is skipped, so that a broken worker cannot eat the server's memory.
@@ -19,6 +20,8 @@ pub(crate) struct Run {
     pub(crate) artifacts: Vec<Artifact>,
     /// Files of test results, in the order of reading.
     pub(crate) results: Vec<TestCases>,
+    /// What a task says of items.
+    pub(crate) found: Vec<TaskResult>,
     /// Lines that could not be read.
     pub(crate) unreadable: usize,
 }
@@ -64,6 +67,7 @@ impl Run {
             }
             Record::Artifact(artifact) => self.artifacts.push(artifact),
             Record::TestCases(results) => self.results.push(results),
+            Record::Result(result) => self.found.push(result),
         }
     }
 
@@ -139,7 +143,7 @@ impl Tail {
             self.progress.get_or_insert(api::Progress { module: None, begun: 0, modules: 0, steps: 0 });
         match record {
             Record::Plan { modules } => progress.modules += modules.len(),
-            Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) => {}
+            Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) | Record::Result(_) => {}
             Record::ModuleStarted { module, .. } => {
                 progress.begun += 1;
                 progress.modules = progress.modules.max(progress.begun);

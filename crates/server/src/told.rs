@@ -48,7 +48,12 @@ impl Touched {
             // Jobs that wait say why, and parents name their children.
             Row::Queue(_) | Row::Deleted(_) => self.all = true,
             // Who waits for a lock has that in its own row.
-            Row::Run(_) | Row::Worker(_) | Row::NoWorker(_) | Row::Gate(_) | Row::Locks(_) => {}
+            Row::Run(_)
+            | Row::Worker(_)
+            | Row::NoWorker(_)
+            | Row::Gate(_)
+            | Row::Locks(_)
+            | Row::Share(_) => {}
         }
     }
 

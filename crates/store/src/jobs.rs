@@ -1,7 +1,7 @@
 //! Lists of jobs, their relatives, and posts of products.
 
 use crate::CLUSTER_LIMIT;
-use crate::codec::{self, Fields};
+use crate::codec::{self, Fields, SUMMARY_COLUMNS};
 use crate::error::StoreError;
 use crate::sql::{Backend, JOB_COLUMNS, Sql, Statement, Value};
 use crate::types::{JobFilter, RunFilter, Scope};
@@ -85,6 +85,15 @@ fn conditions(select: &mut Select, filter: &JobFilter, find: &str) {
     ] {
         select.restrict(column, values.iter().map(String::as_str));
     }
+    let columns = ["distri", "version", "flavor", "arch", "test", "machine"];
+    for (column, value) in columns.into_iter().zip(filter.scenario.iter().flatten()) {
+        match value {
+            Some(value) => select.compare(&format!("{column} = "), value.as_str().into()),
+            None => {
+                let _ = write!(select.sql, " AND {column} IS NULL");
+            }
+        }
+    }
     groups(select, filter);
     if let Some(run) = filter.run {
         select.compare("run = ", run.0.into());
@@ -135,14 +144,26 @@ fn groups(select: &mut Select, filter: &JobFilter) {
 
 /// `SELECT columns` of the jobs that a filter lets through.
 pub(crate) fn select_jobs(columns: &str, filter: &JobFilter, find: &str) -> Statement {
+    selected(columns, filter, find).statement()
+}
+
+fn selected(columns: &str, filter: &JobFilter, find: &str) -> Select {
     let mut select = Select::new(format!("SELECT {columns} FROM jobs WHERE 1 = 1"));
     narrowed(&mut select, filter, find);
-    select.sql.push_str(" ORDER BY id DESC LIMIT ");
+    select.sql.push_str(if filter.oldest_first { " ORDER BY id LIMIT " } else { " ORDER BY id DESC LIMIT " });
     select.value(i64::from(filter.limit).into());
     if filter.offset > 0 {
         select.sql.push_str(" OFFSET ");
         select.value(i64::from(filter.offset).into());
     }
+    select
+}
+
+/// A list for [`codec::summaries`].
+pub(crate) fn summarise_jobs<B: Backend>(filter: &JobFilter) -> Statement {
+    let (before, after) = B::JSON_ROWS;
+    let mut select = selected(SUMMARY_COLUMNS, filter, B::FIND);
+    select.sql = format!("SELECT {before}{SUMMARY_COLUMNS}{after} FROM ({}) AS s", select.sql);
     select.statement()
 }
 

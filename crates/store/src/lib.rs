@@ -17,6 +17,7 @@ mod events;
 mod gate;
 mod jobs;
 mod knowledge;
+mod outbox;
 mod postgres;
 mod results;
 mod schema;
@@ -37,17 +38,20 @@ pub use gate::{
 };
 pub use knowledge::{
     AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, KnowledgeStore, Machine,
-    ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind, Tickets,
-    User, UserId, UserRole,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, Identity, JobTemplate, KnowledgeStore,
+    Machine, ParentGroup, People, Product, RunMark, SettingsMap, StoredKey, TestSuite, Ticket, TicketKind,
+    Tickets, User, UserId, UserRole,
+};
+pub use outbox::{
+    EntryFilter, EntryState, NUMBER, NewEntry, NumberOf, OutboxStore, StoredEntry, TargetTally,
 };
 pub use results::{
     Condition, DecisionRow, Evidence, EvidenceFilter, Field, GroupOf, NameFilter, NewResult, ResultFilter,
     ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice, WaiverFilter,
 };
 pub use types::{
-    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,
-    Streams,
+    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
+    StoredAttempt, StoredJob, Streams,
 };
 
 use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId};
@@ -146,6 +150,8 @@ pub trait Store: Send + Sync {
     fn results(&self) -> &dyn ResultStore;
     /// What is kept of events outside.
     fn events(&self) -> &dyn EventStore;
+    /// What is kept of what others are to be told.
+    fn outbox(&self) -> &dyn OutboxStore;
 
     /// Closes all connections.
     async fn close(&self);

@@ -91,6 +91,8 @@ impl Backend for Postgres {
     const FIND: &'static str = "strpos";
     const BYTES: &'static str = "TEXT COLLATE \"C\"";
     const CLUSTERED: &'static str = "";
+    const JSON_ROWS: (&'static str, &'static str) =
+        ("COALESCE(json_agg(json_build_array(", ")), '[]')::text");
     const LIKE: (&'static str, fn(&str) -> String, &'static str) = (" LIKE ", like, " ESCAPE '\\'");
 
     async fn snapshot(

@@ -522,4 +522,58 @@ pub(crate) const VERSIONS: &[Version] = &[
             "CREATE INDEX effects_by_item ON effects (item_type, item)",
         ],
     },
+    Version {
+        number: 11,
+        statements: &[
+            // When the jobs of a group (0: without one, -1: builds of the gate) last got a slot that needs a class.
+            "CREATE TABLE shares (
+            party BIGINT NOT NULL,
+            class {BYTES} NOT NULL,
+            served BIGINT NOT NULL,
+            PRIMARY KEY (party, class)
+        )",
+        ],
+    },
+    Version {
+        number: 12,
+        statements: &[
+            // Whom a provider of OpenID Connect means by a subject. Users from before get theirs when they next sign in.
+            "CREATE TABLE identities (
+            issuer {BYTES} NOT NULL,
+            subject {BYTES} NOT NULL,
+            user_id BIGINT NOT NULL UNIQUE REFERENCES users (id),
+            PRIMARY KEY (issuer, subject)
+        )",
+        ],
+    },
+    Version {
+        number: 13,
+        statements: &[
+            "INSERT INTO numbers (name, last) VALUES ('outbox', 0)",
+            // What outside systems and people are to be told: written with what decides it, told in this order.
+            "CREATE TABLE outbox (
+            id {ID},
+            target TEXT NOT NULL,
+            key TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            about TEXT NOT NULL,
+            body TEXT NOT NULL,
+            at BIGINT NOT NULL,
+            state TEXT NOT NULL,
+            attempts BIGINT NOT NULL,
+            next_try BIGINT,
+            note TEXT,
+            ended_at BIGINT,
+            UNIQUE (target, key)
+        )",
+            "CREATE INDEX outbox_waiting ON outbox (target, id) WHERE state = 'waiting'",
+            "CREATE INDEX outbox_by_end ON outbox (ended_at) WHERE ended_at IS NOT NULL",
+            // What people want to hear of, by their names.
+            "CREATE TABLE notices (
+            name TEXT PRIMARY KEY,
+            body TEXT NOT NULL,
+            updated_at BIGINT NOT NULL
+        )",
+        ],
+    },
 ];

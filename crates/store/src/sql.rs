@@ -93,6 +93,9 @@ pub(crate) trait Backend: Send + Sync {
     /// is written, and what comes after it.
     const LIKE: (&'static str, fn(&str) -> String, &'static str);
 
+    /// Rows of columns as one text: an array of arrays in JSON. What comes before the columns, and after them.
+    const JSON_ROWS: (&'static str, &'static str);
+
     /// Reads several answers as they are at one moment.
     async fn snapshot(
         &self,
@@ -253,6 +256,7 @@ impl<B: Backend> Store for Sql<B> {
         for locks in batch.locks.values() {
             statements.push(codec::save_locks(locks)?);
         }
+        statements.extend(codec::SHARES.statements(batch.shares.values().map(codec::share_values).collect()));
         for (attempt, streams) in &batch.streams {
             statements.push(codec::save_streams(*attempt, streams)?);
         }
@@ -262,6 +266,7 @@ impl<B: Backend> Store for Sql<B> {
         statements.extend(batch.deleted.iter().flat_map(|id| jobs::delete_job(*id)));
         let (of_results, learned) = result_statements(&self.known, &batch.results)?;
         statements.extend(of_results);
+        statements.extend(crate::outbox::entry_statements(&batch.outbox));
         self.backend.write("store a step", Some(still_leader(epoch, batch)), statements).await?;
         self.known.learn(learned);
         Ok(())
@@ -315,6 +320,11 @@ impl<B: Backend> Store for Sql<B> {
         {
             rows.locks.push(codec::locks(row)?);
         }
+        for row in
+            self.query(doing, "SELECT party, class, served FROM shares ORDER BY party, class", vec![]).await?
+        {
+            rows.shares.push(codec::share(row)?);
+        }
         rows.gate = self.load_gate().await?;
         Ok(rows)
     }
@@ -327,9 +337,8 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     async fn summaries(&self, filter: &JobFilter) -> Result<Vec<JobSummary>, StoreError> {
-        let select = jobs::select_jobs(codec::SUMMARY_COLUMNS, filter, B::FIND);
-        let rows = self.backend.query("list jobs", select).await?;
-        rows.into_iter().map(codec::summary).collect()
+        let select = jobs::summarise_jobs::<B>(filter);
+        codec::summaries(self.backend.query("list jobs", select).await?)
     }
 
     async fn ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, StoreError> {
@@ -429,6 +438,10 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     fn events(&self) -> &dyn crate::EventStore {
+        self
+    }
+
+    fn outbox(&self) -> &dyn crate::OutboxStore {
         self
     }
 

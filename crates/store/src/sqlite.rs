@@ -147,6 +147,7 @@ impl Backend for Sqlite {
     const FIND: &'static str = "instr";
     const BYTES: &'static str = "TEXT";
     const CLUSTERED: &'static str = " WITHOUT ROWID";
+    const JSON_ROWS: (&'static str, &'static str) = ("json_group_array(json_array(", "))");
     const LIKE: (&'static str, fn(&str) -> String, &'static str) = (" GLOB ", glob, "");
 
     async fn snapshot(

@@ -7,7 +7,8 @@ use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId, Timestamp, Work
 use assay_engine::job::StateWord;
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::WaitReason;
-use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, WorkerRow};
+use assay_engine::rows::{AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, ShareRow, WorkerRow};
+use assay_engine::sched::fair::Party;
 use assay_engine::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,10 +30,12 @@ pub struct Batch {
     pub(crate) workers: BTreeMap<WorkerName, Option<WorkerRow>>,
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
+    pub(crate) shares: BTreeMap<(Party, String), ShareRow>,
     pub(crate) streams: BTreeMap<AttemptId, Streams>,
     pub(crate) gate: GateBatch,
     pub(crate) results: Vec<crate::results::NewResult>,
     pub(crate) effects: Vec<crate::EffectsDone>,
+    pub(crate) outbox: Vec<crate::NewEntry>,
 }
 
 impl Batch {
@@ -50,6 +53,7 @@ impl Batch {
             Row::NoWorker(name) => drop(self.workers.insert(name, None)),
             Row::Queue(row) => drop(self.queues.insert(row.classes.clone(), row)),
             Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
+            Row::Share(row) => drop(self.shares.insert((row.party, row.class.clone()), row)),
             Row::Gate(row) => self.push_gate(*row),
         }
     }
@@ -90,6 +94,16 @@ impl Batch {
         self.effects.push(done);
     }
 
+    /// Adds something to be told of what else is in this batch.
+    pub fn tell(&mut self, entry: crate::NewEntry) {
+        self.outbox.push(entry);
+    }
+
+    /// Who will be told something.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.outbox.iter().map(|entry| entry.target.as_str())
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
@@ -99,10 +113,12 @@ impl Batch {
             && self.workers.is_empty()
             && self.queues.is_empty()
             && self.locks.is_empty()
+            && self.shares.is_empty()
             && self.streams.is_empty()
             && self.gate.is_empty()
             && self.results.is_empty()
             && self.effects.is_empty()
+            && self.outbox.is_empty()
     }
 }
 
@@ -260,6 +276,8 @@ pub struct JobFilter {
     pub settings: Vec<(String, String)>,
     /// Which generations.
     pub scope: Scope,
+    /// Of exactly this scenario, whose settings have these values or are not set.
+    pub scenario: Option<ScenarioKey>,
     /// Of each scenario (`DISTRI VERSION FLAVOR ARCH TEST MACHINE`) only the newest job that fits.
     pub latest: bool,
     /// With a lower number than this: the next page.
@@ -270,7 +288,12 @@ pub struct JobFilter {
     pub limit: u32,
     /// So many of the newest are left out.
     pub offset: u32,
+    /// The job with the lowest number comes first, and those with the lowest stay within the limit.
+    pub oldest_first: bool,
 }
+
+/// Values of `DISTRI VERSION FLAVOR ARCH TEST MACHINE`; `None` where there is none.
+pub type ScenarioKey = [Option<String>; 6];
 
 impl Default for JobFilter {
     fn default() -> Self {
@@ -292,11 +315,13 @@ impl Default for JobFilter {
             run: None,
             settings: Vec::new(),
             scope: Scope::All,
+            scenario: None,
             latest: false,
             before: None,
             after: None,
             limit: 100,
             offset: 0,
+            oldest_first: false,
         }
     }
 }

@@ -132,6 +132,11 @@ impl MachineSpec {
 
     fn firmware(&self, layout: &Layout, args: &mut Args) {
         let (Some(firmware), Some(vars)) = (&self.firmware, &layout.vars) else { return };
+        if firmware.secure {
+            // Only the firmware, in system management mode, writes variables; with that it cannot suspend to memory.
+            args.option("-global", "driver=cfi.pflash01,property=secure,value=on");
+            args.option("-global", "ICH9-LPC.disable_s3=1");
+        }
         let code = format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escape(firmware.code.as_str()));
         args.option("-drive", &code);
         args.option("-drive", &format!("if=pflash,unit=1,format=raw,file={}", escape(vars.as_str())));
@@ -264,7 +269,11 @@ mod tests {
         spec.initrd = Some("/boot/initrd.gz".into());
         spec.append = Some("console=ttyS0 quiet".to_owned());
         spec.more_isos = vec!["/second.iso".into()];
-        spec.firmware = Some(crate::settings::Firmware { code: "/code.fd".into(), vars: "/vars.fd".into() });
+        spec.firmware = Some(crate::settings::Firmware {
+            code: "/code.fd".into(),
+            vars: "/vars.fd".into(),
+            secure: true,
+        });
         let layout = Layout {
             accelerator: Accelerator::Kvm,
             disks: BTreeMap::from([(1, "/run/m/hdd_1.qcow2".into()), (3, "/run/m/hdd_3.qcow2".into())]),
@@ -278,7 +287,8 @@ mod tests {
             "-device virtio-blk-pci,drive=hd0,bootindex=0,serial=1",
             "-device virtio-blk-pci,drive=hd2,serial=3",
             "-drive if=none,id=iso1,media=cdrom,readonly=on,format=raw,file=/second.iso\n-device ide-cd,id=cd1,drive=iso1",
-            "-drive if=pflash,unit=0,format=raw,readonly=on,file=/code.fd\n\
+            "-global driver=cfi.pflash01,property=secure,value=on\n-global ICH9-LPC.disable_s3=1\n\
+             -drive if=pflash,unit=0,format=raw,readonly=on,file=/code.fd\n\
              -drive if=pflash,unit=1,format=raw,file=/run/m/uefi_vars.fd",
             "-kernel /boot/linux\n-initrd /boot/initrd.gz\n-append console=ttyS0 quiet\n-snapshot\n-usb",
         ] {

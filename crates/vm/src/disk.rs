@@ -17,7 +17,7 @@ pub fn disk_file(number: u32) -> String {
 }
 
 /// The firmware's variables in the machine's directory.
-pub(crate) const VARS: &str = "uefi_vars.fd";
+pub const VARS_FILE: &str = "uefi_vars.fd";
 
 /// Creates the file of the disk.
 pub(crate) async fn create(

@@ -24,7 +24,7 @@ mod vnc;
 
 pub use accel::Accelerator;
 pub use cmdline::Layout;
-pub use disk::disk_file;
+pub use disk::{VARS_FILE, disk_file};
 pub use error::{Class, MachineError};
 pub use frames::{Demand, Frame, FrameObserver, FrameSource, Rect};
 pub use input::TypingPace;
@@ -32,4 +32,4 @@ pub use keys::{Key, UnknownKey};
 pub use machine::{Ended, Facts, Machine, MachineOptions, Power, Shutdown};
 pub use sandbox::Isolation;
 pub use serial::{SerialChunk, SerialLog};
-pub use settings::{MachineSpec, SettingsProblem, SettingsProblems, VARIABLES, Variable};
+pub use settings::{DiskSpec, MachineSpec, SettingsProblem, SettingsProblems, VARIABLES, Variable};

@@ -43,6 +43,12 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("HDDSIZEGB", "10", "Size of blank disks in GiB; HDDSIZEGB_n for the disk with that number."),
     variable("UEFI", "0", "1: UEFI firmware in place of a BIOS: OVMF, if none is named."),
+    variable(
+        "UEFI_SECURE_BOOT",
+        "0",
+        "1, with UEFI: Secure Boot, enforced with Microsoft's keys, if UEFI_PFLASH_VARS names no others. QEMUMACHINE is q35 then, \
+         with smm=on.",
+    ),
     variable("UEFI_PFLASH_CODE", "", "Path of the firmware's code for UEFI; without it the host's OVMF."),
     variable(
         "UEFI_PFLASH_VARS",
@@ -71,6 +77,12 @@ pub const VARIABLES: &[Variable] = &[
         "NETWORKS",
         "fixed",
         "With NICTYPE=tap: names of the cluster's networks, separated by commas; one card for each.",
+    ),
+    variable(
+        "NICVLAN",
+        "",
+        "With NICTYPE=tap, in place of NETWORKS: numbers from 1 to 4094, separated by commas; the card is in the cluster's \
+         network vlanN. Jobs of the cluster with the same number reach each other.",
     ),
     variable(
         "NICMAC",
@@ -189,6 +201,8 @@ pub struct Firmware {
     pub code: Utf8PathBuf,
     /// UEFI_PFLASH_VARS, which the machine gets a copy of.
     pub vars: Utf8PathBuf,
+    /// UEFI_SECURE_BOOT: the variables can be written by the firmware alone.
+    pub secure: bool,
 }
 
 /// Where distributions keep OVMF: the code, and the variables that go with it.
@@ -197,6 +211,14 @@ const OVMF: [(&str, &str); 4] = [
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
     ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+];
+
+/// The same with Secure Boot: code that runs in system management mode, and variables with Microsoft's keys.
+const OVMF_SECURE: [(&str, &str); 4] = [
+    ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.secboot.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.secboot.4m.fd"),
 ];
 
 /// The most disks of one machine.
@@ -269,7 +291,7 @@ impl MachineSpec {
         }
         let spec = Self {
             qemu: read.text("QEMU"),
-            machine: read.text("QEMUMACHINE"),
+            machine: read.machine(),
             cpu: read.given("QEMUCPU").map(str::to_owned),
             cpus: read.number("QEMUCPUS", 1, 255, "processors"),
             ram_mib: read.ram(),
@@ -416,25 +438,43 @@ impl<'a> Reader<'a> {
         disks
     }
 
+    /// QEMUMACHINE; with Secure Boot one that has system management mode.
+    fn machine(&mut self) -> String {
+        let given = self.text("QEMUMACHINE");
+        if self.given("UEFI_SECURE_BOOT").is_none_or(|value| value == "0") {
+            return given;
+        }
+        let machine = if self.given("QEMUMACHINE").is_some() { given } else { "q35".to_owned() };
+        let (kind, options) = machine.split_once(',').unwrap_or((&machine, ""));
+        if !kind.contains("q35") || options.split(',').any(|option| option == "smm=off") {
+            self.problem("QEMUMACHINE", "Secure Boot needs q35 with smm=on; set q35, or leave it out.");
+        }
+        let told = options.split(',').any(|option| option.starts_with("smm="));
+        if told { machine } else { format!("{machine},smm=on") }
+    }
+
     fn firmware(&mut self) -> Option<Firmware> {
         let named = [self.file("UEFI_PFLASH_CODE"), self.file("UEFI_PFLASH_VARS")];
         let wrong = self.problems.iter().any(|problem| problem.variable.starts_with("UEFI_PFLASH"));
         if !self.flag("UEFI") {
-            for (name, file) in ["UEFI_PFLASH_CODE", "UEFI_PFLASH_VARS"].into_iter().zip(&named) {
-                if file.is_some() {
+            let secure = self.given("UEFI_SECURE_BOOT").is_some_and(|value| value != "0");
+            let names = ["UEFI_PFLASH_CODE", "UEFI_PFLASH_VARS", "UEFI_SECURE_BOOT"];
+            for (name, given) in names.into_iter().zip([named[0].is_some(), named[1].is_some(), secure]) {
+                if given {
                     self.problem(name, "it has no effect without UEFI; set UEFI=1 or remove it.");
                 }
             }
             return None;
         }
-        let found = OVMF
+        let secure = self.flag("UEFI_SECURE_BOOT");
+        let found = if secure { OVMF_SECURE } else { OVMF }
             .into_iter()
             .find(|(code, vars)| [code, vars].iter().all(|path| Utf8Path::new(path).is_file()));
         let [code, vars] = named;
         let code = code.or_else(|| found.map(|(code, _)| code.into()));
         let vars = vars.or_else(|| found.map(|(_, vars)| vars.into()));
         if let (Some(code), Some(vars)) = (code, vars) {
-            return Some(Firmware { code, vars });
+            return Some(Firmware { code, vars, secure });
         }
         if !wrong {
             self.problem(
@@ -460,8 +500,16 @@ impl<'a> Reader<'a> {
 
     fn nics(&mut self) -> Vec<Nic> {
         let networks: Vec<Option<String>> = match self.text("NICTYPE").as_str() {
-            "user" => vec![None],
-            "tap" | "vde" => words(&self.text("NETWORKS")).map(|name| Some(name.to_owned())).collect(),
+            "user" => {
+                if self.given("NICVLAN").is_some() {
+                    self.problem("NICVLAN", "it has no effect without NICTYPE=tap; set that or remove it.");
+                }
+                vec![None]
+            }
+            "tap" | "vde" => match self.given("NICVLAN") {
+                Some(numbers) => self.vlans(numbers).into_iter().map(Some).collect(),
+                None => words(&self.text("NETWORKS")).map(|name| Some(name.to_owned())).collect(),
+            },
             _ => {
                 self.problem(
                     "NICTYPE",
@@ -470,7 +518,9 @@ impl<'a> Reader<'a> {
                 return Vec::new();
             }
         };
-        if networks.is_empty() || networks.len() > MOST_NICS {
+        if networks.len() > MOST_NICS && self.given("NICVLAN").is_some() {
+            self.problem("NICVLAN", "expected one to eight numbers, separated by commas.");
+        } else if networks.is_empty() || networks.len() > MOST_NICS {
             self.problem("NETWORKS", "expected one to eight names, separated by commas.");
         }
         let given = self.text("NICMAC");
@@ -492,6 +542,20 @@ impl<'a> Reader<'a> {
             Nic { model: model.clone(), network, mac }
         };
         networks.into_iter().enumerate().map(card).collect()
+    }
+
+    /// The names of the cluster's networks with these numbers.
+    fn vlans(&mut self, numbers: &str) -> Vec<String> {
+        let number = |word: &str| word.parse::<u16>().ok().filter(|number| (1..=4094).contains(number));
+        let found: Option<Vec<String>> =
+            words(numbers).map(|word| Some(format!("vlan{}", number(word)?))).collect();
+        found.filter(|found| !found.is_empty()).unwrap_or_else(|| {
+            self.problem(
+                "NICVLAN",
+                "expected numbers from 1 to 4094, separated by commas, for instance 1,2.",
+            );
+            vec!["vlan1".to_owned()]
+        })
     }
 
     fn video(&mut self) -> String {
@@ -657,5 +721,46 @@ mod tests {
             wrong,
             ["UEFI_PFLASH_VARS=a.img: it has no effect without UEFI; set UEFI=1 or remove it."]
         );
+    }
+
+    #[test]
+    fn secure_boot_and_vlans() {
+        let root = Utf8Path::new("/");
+        let with =
+            |more: &[(&str, &str)]| read(&[&[("UEFI", "1"), ("UEFI_SECURE_BOOT", "1")], more].concat(), root);
+        for (given, wanted) in [
+            ("", "q35,smm=on"),
+            ("q35", "q35,smm=on"),
+            ("pc-q35-7.2,usb=off", "pc-q35-7.2,usb=off,smm=on"),
+            ("q35,smm=on", "q35,smm=on"),
+        ] {
+            let spec = with(&[("QEMUMACHINE", given)]).unwrap();
+            assert_eq!((spec.machine.as_str(), spec.firmware.map(|one| one.secure)), (wanted, Some(true)));
+        }
+        for given in ["pc", "q35,smm=off"] {
+            let wrong = with(&[("QEMUMACHINE", given)]).unwrap_err();
+            let told =
+                format!("QEMUMACHINE={given}: Secure Boot needs q35 with smm=on; set q35, or leave it out.");
+            assert_eq!(wrong, [told]);
+        }
+        let alone = read(&[("UEFI_SECURE_BOOT", "1")], root).unwrap_err();
+        assert_eq!(alone, ["UEFI_SECURE_BOOT=1: it has no effect without UEFI; set UEFI=1 or remove it."]);
+
+        let networks = |settings: &[(&str, &str)]| {
+            read(settings, root)
+                .map(|spec| spec.nics.into_iter().filter_map(|nic| nic.network).collect::<Vec<_>>())
+        };
+        let named = networks(&[("NICTYPE", "tap"), ("NETWORKS", "other"), ("NICVLAN", "2, 4094")]);
+        assert_eq!(named.unwrap(), ["vlan2", "vlan4094"]);
+        for (kind, numbers, why) in [
+            ("tap", "0", "expected numbers from 1 to 4094, separated by commas, for instance 1,2."),
+            ("vde", "1,x", "expected numbers from 1 to 4094, separated by commas, for instance 1,2."),
+            ("tap", ",", "expected numbers from 1 to 4094, separated by commas, for instance 1,2."),
+            ("tap", "1,2,3,4,5,6,7,8,9", "expected one to eight numbers, separated by commas."),
+            ("user", "1", "it has no effect without NICTYPE=tap; set that or remove it."),
+        ] {
+            let wrong = networks(&[("NICTYPE", kind), ("NICVLAN", numbers)]).unwrap_err();
+            assert_eq!(wrong, [format!("NICVLAN={numbers}: {why}")]);
+        }
     }
 }

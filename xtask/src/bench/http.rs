@@ -44,15 +44,33 @@ pub(super) fn ask(address: &str, path: &str, body: Option<&Value>) -> Result<Val
 pub(super) struct Client {
     stream: BufReader<TcpStream>,
     address: String,
-    token: String,
+    authorization: String,
+    /// The server ends the connection after so many requests.
+    is_over: bool,
+}
+
+fn connect(address: &str) -> Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(BufReader::new(stream))
 }
 
 impl Client {
     pub(super) fn new(address: &str, token: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::new(stream), address: address.to_owned(), token: token.to_owned() })
+        Self::with(address, &format!("Bearer {token}"))
+    }
+
+    /// With the value of the header `Authorization`.
+    pub(super) fn with(address: &str, authorization: &str) -> Result<Self> {
+        let (stream, address) = (connect(address)?, address.to_owned());
+        Ok(Self { stream, address, authorization: authorization.to_owned(), is_over: false })
+    }
+
+    /// Looks at a page that may lead elsewhere.
+    pub(super) fn visit(&mut self, path: &str) -> Result<()> {
+        let (status, _) = self.exchange("GET", path, FORM, "")?;
+        if status.starts_with('2') || status.starts_with('3') { Ok(()) } else { bail!("{path}: {status}") }
     }
 
     /// The body of what is at `path`.
@@ -73,11 +91,23 @@ impl Client {
     }
 
     fn ask(&mut self, method: &str, path: &str, kind: &str, form: &str) -> Result<Vec<u8>> {
+        let (status, body) = self.exchange(method, path, kind, form)?;
+        if !status.starts_with('2') {
+            bail!("{method} {path}: {status}: {}", String::from_utf8_lossy(&body).trim());
+        }
+        Ok(body)
+    }
+
+    /// The status and the body.
+    fn exchange(&mut self, method: &str, path: &str, kind: &str, form: &str) -> Result<(String, Vec<u8>)> {
+        if self.is_over {
+            (self.stream, self.is_over) = (connect(&self.address)?, false);
+        }
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\n\
              Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{form}",
             self.address,
-            self.token,
+            self.authorization,
             form.len()
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
@@ -94,6 +124,7 @@ impl Client {
             match header.split_once(':') {
                 Some(("content-length", value)) => length = value.trim().parse()?,
                 Some(("transfer-encoding", _)) => chunked = true,
+                Some(("connection", value)) => self.is_over = value.trim() == "close",
                 Some(_) => {}
                 None => break,
             }
@@ -108,9 +139,7 @@ impl Client {
             next(&mut self.stream)?;
             chunked = size > 0;
         }
-        if status.split(' ').nth(1).is_none_or(|status| !status.starts_with('2')) {
-            bail!("{method} {path}: {status}: {}", String::from_utf8_lossy(&body).trim());
-        }
-        Ok(body)
+        let status = status.split_once(' ').map(|(_, status)| status.to_owned());
+        Ok((status.context("no HTTP answer")?, body))
     }
 }

@@ -12,6 +12,7 @@ mod latency;
 pub(crate) mod merge;
 mod minimal;
 mod monitor;
+mod openqa;
 mod proc;
 mod product;
 pub(crate) mod results;

@@ -1,18 +1,21 @@
 //! `cargo xtask bench product`: a product of a thousand jobs, jobs by the API, and a server with a hundred thousand of
 //! them.
 //!
-//! The release program on a fresh data directory, clients that keep their connections, all on loopback. The peer's
-//! figures are those of the reference (openqa.md), measured on two cores of the same kind and not run again here.
+//! The release program on a fresh data directory, clients that keep their connections, all on loopback. Where Debian's
+//! openQA is installed it is asked the same in the same run; else the peer's figures are those of the reference
+//! (openqa.md), measured on two cores of the same kind.
 
 use super::figures::{self, Figure, Peer, Unit, median};
 use super::gate::{read, start};
 use super::http::{Client, address};
+use super::openqa::{self, OpenQa};
 use super::proc::Tree;
 use super::product::Product;
 use super::{clock, clock::Pace};
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
@@ -39,9 +42,18 @@ const DONE: usize = 20_000;
 /// Jobs in one request.
 const AT_ONCE: usize = 5_000;
 
+/// What the peer can be asked as well.
+const POST_PRODUCT: &str = "post of a product that makes 1,000 jobs";
+const LIST: &str = "list of 1,000 scheduled jobs";
+const POST_ONE: &str = "jobs posted, 1 client";
+const POST_FOUR: &str = "jobs posted, 4 clients";
+const SHOW: &str = "jobs shown, 4 clients";
+const OVERVIEW: &str = "overview of 1,000 jobs";
+
 type Measure = fn(&mut Bench) -> Result<()>;
 
-const PARTS: [(&str, Measure); 6] = [
+const PARTS: [(&str, Measure); 7] = [
+    ("peer", Bench::peer),
     ("post", Bench::post),
     ("jobs", Bench::jobs),
     ("overview", Bench::overview),
@@ -55,6 +67,8 @@ struct Bench {
     memory: bool,
     figures: Vec<Figure>,
     notes: Vec<String>,
+    /// What the peer did in this run.
+    peer: HashMap<&'static str, Vec<f64>>,
     /// A data directory with jobs that wait.
     crowded: Option<Utf8PathBuf>,
 }
@@ -79,8 +93,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         bail!("unknown part {part}; there are {}", PARTS.map(|(name, _)| name).join(", "));
     }
     let product = Product::new(program.as_deref())?;
-    let mut bench = Bench { product, memory, figures: Vec::new(), notes: Vec::new(), crowded: None };
-    bench.notes.push("peer: openQA's reference figures on 2 cores, not run again here".to_owned());
+    let (figures, notes) = (Vec::new(), Vec::new());
+    let mut bench = Bench { product, memory, figures, notes, peer: HashMap::new(), crowded: None };
     if memory {
         bench.notes.push("the data directory is in memory: what is stored is not on a disk".to_owned());
     }
@@ -103,6 +117,132 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         bail!("not every figure is reached, or not every part was measured");
     }
     Ok(())
+}
+
+/// A server with openQA's API.
+trait Served: Sync {
+    fn client(&self) -> Result<Client>;
+
+    /// Machines, suites, products, and a group with a template for each of them.
+    fn fill_catalog(&self) -> Result<()> {
+        let mut client = self.client()?;
+        for machine in 0..MACHINES {
+            let form = format!(
+                "name=m{machine}&backend=qemu&settings[QEMUCPU]=host&settings[QEMURAM]=2048&settings[WORKER_CLASS]=m{machine}"
+            );
+            client.post("/api/v1/machines", &form)?;
+        }
+        for suite in 0..SUITES {
+            let form = format!(
+                "name=s{suite}&settings[DESKTOP]=gnome&settings[HDD_1]=%25DISTRI%25-%25VERSION%25.qcow2&settings[EXTRATEST]=e{suite}"
+            );
+            client.post("/api/v1/test_suites", &form)?;
+        }
+        let mut yaml = "defaults:\n  x86_64:\n    machine: m0\n    priority: 50\nproducts:\n".to_owned();
+        let mut scenarios = "scenarios:\n  x86_64:\n".to_owned();
+        let machines: Vec<_> = (0..MACHINES).map(|machine| format!("m{machine}")).collect();
+        for flavor in 0..FLAVORS {
+            let form = format!(
+                "distri=bench&version=1&flavor=f{flavor}&arch=x86_64&settings[ISO_MAXSIZE]=4700000000&settings[GRUB]=quiet"
+            );
+            client.post("/api/v1/products", &form)?;
+            let _ =
+                write!(yaml, "  p{flavor}:\n    distri: bench\n    version: '1'\n    flavor: f{flavor}\n");
+            let _ = writeln!(scenarios, "    p{flavor}:");
+            for suite in 0..SUITES {
+                let _ = write!(scenarios, "    - s{suite}:\n        machine: [{}]\n", machines.join(", "));
+            }
+        }
+        let group = client.post("/api/v1/job_groups", "name=bench")?["id"].as_i64().context("no group")?;
+        let form =
+            format!("schema=JobTemplates-01.yaml&preview=0&template={}", escaped(&(yaml + &scenarios)));
+        client.post(&format!("/api/v1/job_templates_scheduling/{group}"), &form)?;
+        Ok(())
+    }
+
+    /// Answers within [`RUSH`], per second, of clients that each send one request after the other.
+    fn rush(&self, clients: usize, ask: impl Fn(&mut Client, usize) -> Result<()> + Sync) -> Result<f64> {
+        let count = AtomicUsize::new(0);
+        let began = clock::now();
+        let one = || -> Result<()> {
+            let mut client = self.client()?;
+            while began.elapsed() < RUSH {
+                ask(&mut client, count.fetch_add(1, Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a client panicked")))
+            })
+        })?;
+        Ok(count.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// How long posts of 1,000 jobs take, and lists of those that wait.
+    fn posts_and_lists(&self) -> Result<(Vec<f64>, Vec<f64>)> {
+        self.fill_catalog()?;
+        let mut client = self.client()?;
+        let mut posts = vec![post_product(&mut client, 0, "b0")?];
+        let mut lists = Vec::new();
+        for _ in 0..LOOKS {
+            let began = clock::now();
+            let list = client.get("/api/v1/jobs?state=scheduled")?;
+            lists.push(began.elapsed().as_secs_f64());
+            let count = list.windows(10).filter(|at| at == b"\"settings\"").count();
+            if count != SUITES * MACHINES {
+                bail!("the list has {count} jobs");
+            }
+        }
+        for post in 1..POSTS {
+            posts.push(post_product(&mut client, 0, &format!("b{post}"))?);
+        }
+        Ok((posts, lists))
+    }
+
+    /// Jobs posted in a second by one client and by four.
+    fn posted(&self) -> Result<[f64; 2]> {
+        let post = |client: &mut Client, number: usize| {
+            let form = format!(
+                "DISTRI=bench&VERSION=1&FLAVOR=f&ARCH=x86_64&BUILD=b&TEST=t{number}&MACHINE=m&WORKER_CLASS=none&\
+                 QEMURAM=2048&ISO=bench.iso&DESKTOP=gnome"
+            );
+            client.post("/api/v1/jobs", &form).map(drop)
+        };
+        Ok([self.rush(1, post)?, self.rush(4, post)?])
+    }
+
+    /// Jobs shown in a second to four clients: some of `jobs`, the first of which has the number `first`.
+    fn shown(&self, first: usize, jobs: usize) -> Result<f64> {
+        self.rush(4, |client: &mut Client, number: usize| {
+            client.get(&format!("/api/v1/jobs/{}", first + number * 7 % jobs)).map(drop)
+        })
+    }
+
+    /// How long the overview of a build takes.
+    fn overviews(&self, build: &str) -> Result<Vec<f64>> {
+        let path = format!("/tests/overview?distri=bench&version=1&build={build}");
+        let mut client = self.client()?;
+        let look = || {
+            let began = clock::now();
+            client.get(&path)?;
+            Ok(began.elapsed().as_secs_f64())
+        };
+        std::iter::repeat_with(look).take(LOOKS).collect()
+    }
+}
+
+impl Served for OpenQa {
+    fn client(&self) -> Result<Client> {
+        self.client()
+    }
+}
+
+impl Served for World {
+    fn client(&self) -> Result<Client> {
+        self.client()
+    }
 }
 
 /// A server of its own.
@@ -145,55 +285,6 @@ impl World {
         Ok(self.data)
     }
 
-    /// Machines, suites, products, and a group with a template for each of them.
-    fn fill_catalog(&self) -> Result<()> {
-        let mut client = self.client()?;
-        for machine in 0..MACHINES {
-            let form = format!(
-                "name=m{machine}&backend=qemu&settings[QEMUCPU]=host&settings[QEMURAM]=2048&settings[WORKER_CLASS]=m{machine}"
-            );
-            client.post("/api/v1/machines", &form)?;
-        }
-        for suite in 0..SUITES {
-            let form = format!(
-                "name=s{suite}&settings[DESKTOP]=gnome&settings[HDD_1]=%25DISTRI%25-%25VERSION%25.qcow2&settings[EXTRATEST]=e{suite}"
-            );
-            client.post("/api/v1/test_suites", &form)?;
-        }
-        let mut yaml = "defaults:\n  x86_64:\n    machine: m0\n    priority: 50\nproducts:\n".to_owned();
-        let mut scenarios = "scenarios:\n  x86_64:\n".to_owned();
-        let machines: Vec<_> = (0..MACHINES).map(|machine| format!("m{machine}")).collect();
-        for flavor in 0..FLAVORS {
-            let form = format!(
-                "distri=bench&version=1&flavor=f{flavor}&arch=x86_64&settings[ISO_MAXSIZE]=4700000000&settings[GRUB]=quiet"
-            );
-            client.post("/api/v1/products", &form)?;
-            let _ =
-                write!(yaml, "  p{flavor}:\n    distri: bench\n    version: '1'\n    flavor: f{flavor}\n");
-            let _ = writeln!(scenarios, "    p{flavor}:");
-            for suite in 0..SUITES {
-                let _ = write!(scenarios, "    - s{suite}:\n        machine: [{}]\n", machines.join(", "));
-            }
-        }
-        let group = client.post("/api/v1/job_groups", "name=bench")?["id"].as_i64().context("no group")?;
-        let form =
-            format!("schema=JobTemplates-01.yaml&preview=0&template={}", escaped(&(yaml + &scenarios)));
-        client.post(&format!("/api/v1/job_templates_scheduling/{group}"), &form)?;
-        Ok(())
-    }
-
-    /// Posts one product; how long it took.
-    fn post_product(client: &mut Client, flavor: usize, build: &str) -> Result<f64> {
-        let form = format!("DISTRI=bench&VERSION=1&FLAVOR=f{flavor}&ARCH=x86_64&BUILD={build}");
-        let began = clock::now();
-        let answer = client.post("/api/v1/isos", &form)?;
-        let took = began.elapsed().as_secs_f64();
-        if answer["count"] != SUITES * MACHINES {
-            bail!("the product made {} jobs", answer["count"]);
-        }
-        Ok(took)
-    }
-
     /// Jobs that wait for workers of a class, which there are not.
     fn post_waiting(&self, count: usize, class: &str) -> Result<()> {
         let mut client = self.client()?;
@@ -207,26 +298,18 @@ impl World {
         }
         Ok(())
     }
+}
 
-    /// Answers within [`RUSH`], per second, of clients that each send one request after the other.
-    fn rush(&self, clients: usize, ask: impl Fn(&mut Client, usize) -> Result<()> + Sync) -> Result<f64> {
-        let count = AtomicUsize::new(0);
-        let began = clock::now();
-        let one = || -> Result<()> {
-            let mut client = self.client()?;
-            while began.elapsed() < RUSH {
-                ask(&mut client, count.fetch_add(1, Ordering::Relaxed))?;
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
-            threads.into_iter().try_for_each(|thread| {
-                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a client panicked")))
-            })
-        })?;
-        Ok(count.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64())
+/// Posts one product; how long it took.
+fn post_product(client: &mut Client, flavor: usize, build: &str) -> Result<f64> {
+    let form = format!("DISTRI=bench&VERSION=1&FLAVOR=f{flavor}&ARCH=x86_64&BUILD={build}");
+    let began = clock::now();
+    let answer = client.post("/api/v1/isos", &form)?;
+    let took = began.elapsed().as_secs_f64();
+    if answer["count"] != SUITES * MACHINES {
+        bail!("the product made {} jobs", answer["count"]);
     }
+    Ok(took)
 }
 
 fn escaped(text: &str) -> String {
@@ -253,31 +336,43 @@ impl Bench {
     }
 
     fn reach(&mut self, what: &'static str, unit: Unit, seen: Vec<f64>, reach: f64, peer: &[f64]) {
-        let peers = peer.iter().map(|peer| Peer::new("openQA (reference)", vec![*peer])).collect();
+        let peers = match self.peer.get(what) {
+            Some(seen) => vec![Peer::new("openQA of Debian", seen.clone())],
+            None => peer.iter().map(|peer| Peer::new("openQA (reference)", vec![*peer])).collect(),
+        };
         self.figures.push(Figure::of(what, unit, seen, Some(reach), peers));
+    }
+
+    /// What the peer does, for the parts that come after.
+    fn peer(&mut self) -> Result<()> {
+        if !openqa::is_there() {
+            let why = "openQA is not installed (apt-get install openqa): its figures are the reference's";
+            self.notes.push(why.to_owned());
+            return Ok(());
+        }
+        let peer = OpenQa::start(&self.data("openqa"))?;
+        let (posts, lists) = peer.posts_and_lists()?;
+        let small = peer.overviews("b0")?;
+        let [one, four] = peer.posted()?;
+        let shown = peer.shown(1, SUITES * MACHINES)?;
+        peer.end()?;
+        self.peer.extend([
+            (POST_PRODUCT, posts),
+            (LIST, lists),
+            (OVERVIEW, small),
+            (POST_ONE, vec![one]),
+            (POST_FOUR, vec![four]),
+            (SHOW, vec![shown]),
+        ]);
+        Ok(())
     }
 
     /// A product of 1,000 jobs, and the list of so many.
     fn post(&mut self) -> Result<()> {
         let world = self.world("post")?;
-        world.fill_catalog()?;
-        let mut client = world.client()?;
-        let mut posts = vec![World::post_product(&mut client, 0, "b0")?];
-        let mut lists = Vec::new();
-        for _ in 0..LOOKS {
-            let began = clock::now();
-            let list = client.get("/api/v1/jobs?state=scheduled")?;
-            lists.push(began.elapsed().as_secs_f64());
-            let count = list.windows(10).filter(|at| at == b"\"settings\"").count();
-            if count != SUITES * MACHINES {
-                bail!("the list has {count} jobs");
-            }
-        }
-        for post in 1..POSTS {
-            posts.push(World::post_product(&mut client, 0, &format!("b{post}"))?);
-        }
-        self.reach("post of a product that makes 1,000 jobs", Unit::Milliseconds, posts, 0.1, &[8.3]);
-        self.reach("list of 1,000 scheduled jobs", Unit::Milliseconds, lists, 0.008, &[0.271]);
+        let (posts, lists) = world.posts_and_lists()?;
+        self.reach(POST_PRODUCT, Unit::Milliseconds, posts, 0.1, &[8.3]);
+        self.reach(LIST, Unit::Milliseconds, lists, 0.008, &[0.271]);
         world.end()?;
         Ok(())
     }
@@ -290,52 +385,25 @@ impl Bench {
             middle * 1e3,
             worst * 1e3
         ));
-        let post = |client: &mut Client, number: usize| {
-            let form = format!(
-                "DISTRI=bench&VERSION=1&FLAVOR=f&ARCH=x86_64&BUILD=b&TEST=t{number}&MACHINE=m&WORKER_CLASS=none&\
-                 QEMURAM=2048&ISO=bench.iso&DESKTOP=gnome"
-            );
-            client.post("/api/v1/jobs", &form).map(drop)
-        };
-        let one = world.rush(1, post)?;
-        self.reach("jobs posted, 1 client", Unit::PerSecond, vec![one], 1_500.0, &[110.0]);
-        let four = world.rush(4, post)?;
-        self.reach("jobs posted, 4 clients", Unit::PerSecond, vec![four], 3_000.0, &[156.0]);
-        let jobs = 1_000;
-        let look = |client: &mut Client, number: usize| {
-            client.get(&format!("/api/v1/jobs/{}", 1 + number * 7 % jobs)).map(drop)
-        };
-        let seen = world.rush(4, look)?;
-        self.reach("jobs shown, 4 clients", Unit::PerSecond, vec![seen], 10_000.0, &[305.0]);
+        let [one, four] = world.posted()?;
+        self.reach(POST_ONE, Unit::PerSecond, vec![one], 1_500.0, &[110.0]);
+        self.reach(POST_FOUR, Unit::PerSecond, vec![four], 3_000.0, &[156.0]);
+        let shown = world.shown(1, SUITES * MACHINES)?;
+        self.reach(SHOW, Unit::PerSecond, vec![shown], 10_000.0, &[305.0]);
         world.end()?;
         Ok(())
     }
 
     fn overview(&mut self) -> Result<()> {
         let world = self.world("overview")?;
-        let mut client = world.client()?;
-        if let Err(error) = client.get("/tests/overview?distri=bench&version=1&build=none") {
-            world.end()?;
-            self.notes.push(format!("overview was left out: there is no such page yet ({error:#})"));
-            return Ok(());
-        }
-        let mut client = world.client()?;
         world.fill_catalog()?;
-        World::post_product(&mut client, 0, "small")?;
+        let mut client = world.client()?;
+        post_product(&mut client, 0, "small")?;
         for flavor in 0..FLAVORS {
-            World::post_product(&mut client, flavor, "large")?;
+            post_product(&mut client, flavor, "large")?;
         }
-        let mut looks = |build: &str| -> Result<Vec<f64>> {
-            let path = format!("/tests/overview?distri=bench&version=1&build={build}");
-            let look = || {
-                let began = clock::now();
-                client.get(&path)?;
-                Ok(began.elapsed().as_secs_f64())
-            };
-            std::iter::repeat_with(look).take(LOOKS).collect()
-        };
-        let (small, large) = (looks("small")?, looks("large")?);
-        self.reach("overview of 1,000 jobs", Unit::Milliseconds, small, 0.01, &[0.325]);
+        let (small, large) = (world.overviews("small")?, world.overviews("large")?);
+        self.reach(OVERVIEW, Unit::Milliseconds, small, 0.01, &[0.325]);
         self.reach("overview of 10,000 jobs", Unit::Milliseconds, large, 0.06, &[]);
         world.end()?;
         Ok(())

@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 const PROJECTS: u64 = 1_000;
 const CHANGES: u64 = 500;
+/// Of the configuration that takes the place of the first one while the queue is full.
+const MANY_PROJECTS: u64 = 10_000;
 const JOBS: [&str; 2] = ["docs", "unit"];
 /// Heads that fail, one after the other.
 const FAILURES: usize = 5;
@@ -115,6 +117,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         next += 1;
         rig.comment(next)?;
     }
+    let configured = rig.configure(MANY_PROJECTS)?;
     let found = [
         Figure::worst(
             "step while 500 changes come in, P99",
@@ -125,6 +128,13 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         ),
         Figure::worst("step with 500 changes, P99", Unit::Milliseconds, vec![p99(steady)], 0.001, Vec::new()),
         Figure::of("head of 500 fails, the step", Unit::Milliseconds, failures, Some(0.02), Vec::new()),
+        Figure::of(
+            "ten thousand projects configured, the step",
+            Unit::Milliseconds,
+            vec![configured],
+            Some(0.3),
+            Vec::new(),
+        ),
     ];
     let notes =
         ["processor time, in process, the engine as the dev profile builds it (opt-level 2)".to_owned()];
@@ -137,7 +147,7 @@ fn p99(mut samples: Vec<f64>) -> f64 {
 }
 
 /// One gate with one queue of all projects.
-fn config() -> Result<Config> {
+fn config(projects: u64) -> Result<Config> {
     let mut text = "landing: push\npipelines:\n  - name: gate\n    manager: dependent\n    trigger: {event: comment-added}\n    \
                     success: [{review: {Verified: 1}, submit: true}]\n    failure: [{review: {Verified: -1}}]\n    window: 0\n\
                     jobs:\n"
@@ -145,7 +155,7 @@ fn config() -> Result<Config> {
     for job in JOBS {
         let _ = writeln!(text, "  {job}: {{imported: true, env: {{BACKEND: dummy}}}}");
     }
-    let names: Vec<_> = (0..PROJECTS).map(|project| format!("p{project}")).collect();
+    let names: Vec<_> = (0..projects).map(|project| format!("p{project}")).collect();
     let _ = writeln!(text, "queues:\n  - {{name: all, projects: [{}]}}\nprojects:", names.join(", "));
     for name in &names {
         let _ = writeln!(text, "  {name}: {{merge-mode: merge, gate: [{}]}}", JOBS.join(", "));
@@ -180,7 +190,7 @@ impl Rig {
             lands: Vec::new(),
             longest: 0.0,
         };
-        rig.feed(Input::Gate(Box::new(gate::Input::Configure(Arc::new(config()?)))))?;
+        rig.feed(Input::Gate(Box::new(gate::Input::Configure(Arc::new(config(PROJECTS)?)))))?;
         let hello = Hello {
             name: "w".to_owned().try_into().map_err(|error| anyhow::anyhow!("{error}"))?,
             instance: "w/1".to_owned(),
@@ -189,6 +199,7 @@ impl Rig {
             slots: 100_000,
             classes: ClassSet::parse("dummy,shell,qemu_x86_64"),
             holds: Vec::new(),
+            room: None,
         };
         rig.feed(Input::Hello { connection: WORKER, hello })?;
         Ok(rig)
@@ -210,6 +221,19 @@ impl Rig {
             }
         }
         Ok(())
+    }
+
+    /// Puts a configuration of so many projects in force, with everything that is queued; the seconds of that step alone.
+    fn configure(&mut self, projects: u64) -> Result<f64> {
+        let config = Arc::new(config(projects)?);
+        let held = self.state.gate().held().items.len();
+        self.samples.clear();
+        self.feed(Input::Gate(Box::new(gate::Input::Configure(config))))?;
+        let kept = self.state.gate().held().items.len();
+        if kept != held {
+            bail!("{kept} of {held} items are left after a configuration with the same jobs");
+        }
+        self.samples.first().copied().context("no step")
     }
 
     fn carry_out(&mut self, effect: Effect) -> Result<()> {

@@ -1,8 +1,8 @@
 //! `assay change …`: what happened to a change, and what it waits for.
 
-use super::pipeline::put;
 use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
+use crate::ui::put;
 use crate::{Common, ui};
 use assay_proto::api::gate::{ChangeHistory, ItemStatus};
 use serde::Serialize;

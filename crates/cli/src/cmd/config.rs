@@ -1,10 +1,12 @@
 //! `assay config …`
 
-use super::import::read;
+use super::import::{Reading, read};
 use crate::exit::{CliError, Code};
+use crate::ui::count;
 use crate::{Common, ui};
 use assay_formats::assay::{self, Loaded};
 use assay_formats::diagnostic::Diagnostic;
+use assay_formats::zuul::Import;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
@@ -14,13 +16,19 @@ pub(crate) enum Config {
     /// Check pipelines, queues, projects and jobs: everything that is wrong, with its place.
     #[command(
         after_help = "Examples:\n  assay config check config              all *.yaml of a directory\n  \
-                      assay config check a.yaml b.yaml       these files as one configuration\n\n\
+                      assay config check a.yaml b.yaml       these files as one configuration\n  \
+                      assay config check --layout layout.yaml jobs    what Zuul's layout runs, and what that does\n\n\
                       Exit code 2 if there is an error; warnings alone are 0."
     )]
     Check {
         /// Directories of *.yaml files, or files (default: the current directory).
         #[arg(value_name = "DIR|FILE")]
         paths: Vec<Utf8PathBuf>,
+        /// Zuul 2's layout.yaml; DIR and FILE say what its jobs do.
+        #[arg(long, value_name = "FILE")]
+        layout: Option<Utf8PathBuf>,
+        #[command(flatten)]
+        reading: Reading,
     },
 }
 
@@ -39,11 +47,15 @@ struct Checked {
 
 impl Config {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
-        let Self::Check { mut paths } = self;
-        if paths.is_empty() {
+        let Self::Check { mut paths, layout, reading } = self;
+        if paths.is_empty() && layout.is_none() {
             paths.push(".".into());
         }
-        let checked = check(&paths)?;
+        if layout.is_none() && reading.is_given() {
+            let message = "--noop-joins and --functions are about a layout; add --layout FILE";
+            return Err(CliError::usage(message));
+        }
+        let checked = check(&paths, layout.as_deref(), &reading)?;
         if common.json {
             ui::print_json(&checked);
         } else {
@@ -75,7 +87,7 @@ pub(super) fn files(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>, CliError> {
     Ok(files)
 }
 
-fn check(paths: &[Utf8PathBuf]) -> Result<Checked, CliError> {
+fn check(paths: &[Utf8PathBuf], layout: Option<&Utf8Path>, reading: &Reading) -> Result<Checked, CliError> {
     let mut names = Vec::new();
     for path in paths {
         names.extend(files(path)?);
@@ -83,11 +95,17 @@ fn check(paths: &[Utf8PathBuf]) -> Result<Checked, CliError> {
     let texts: Vec<String> = names.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
     let sources: Vec<(&str, &str)> =
         names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let Loaded { config, diagnostics } = assay::load(&sources);
+    let Loaded { config, mut diagnostics } = match layout {
+        None => assay::load(&sources),
+        Some(layout) => over(layout, reading, &sources)?,
+    };
+    if let (Some(config), Some(first)) = (&config, layout.or(paths.first().map(AsRef::as_ref))) {
+        diagnostics.extend(assay_formats::remarks(config, first.as_str()));
+    }
     let errors = diagnostics.iter().filter(|found| found.is_error()).count();
     let of = |count: fn(&assay_engine::gate::config::Config) -> usize| config.as_ref().map_or(0, count);
     Ok(Checked {
-        files: names.iter().map(ToString::to_string).collect(),
+        files: layout.into_iter().chain(names.iter().map(AsRef::as_ref)).map(ToString::to_string).collect(),
         errors,
         warnings: diagnostics.len() - errors,
         pipelines: of(|config| config.pipelines.len()),
@@ -98,6 +116,17 @@ fn check(paths: &[Utf8PathBuf]) -> Result<Checked, CliError> {
     })
 }
 
+/// A layout, with files that say what its jobs do.
+fn over(layout: &Utf8Path, reading: &Reading, sources: &[(&str, &str)]) -> Result<Loaded, CliError> {
+    let Import { config, diagnostics, .. } = reading.import(layout)?;
+    if sources.is_empty() {
+        return Ok(Loaded { config, diagnostics });
+    }
+    let mut read = assay::load_over(config, sources);
+    read.diagnostics.splice(..0, diagnostics);
+    Ok(read)
+}
+
 fn show(checked: &Checked) {
     for found in &checked.findings {
         println!("{found}");
@@ -106,15 +135,15 @@ fn show(checked: &Checked) {
         }
     }
     let Some(hash) = &checked.hash else {
-        println!("{} errors, {} warnings", checked.errors, checked.warnings);
+        println!("{}, {}", count(checked.errors, "error"), count(checked.warnings, "warning"));
         return;
     };
     println!(
-        "{} pipelines, {} projects, {} jobs: no errors, {} warnings; hash {}",
-        checked.pipelines,
-        checked.projects,
-        checked.jobs,
-        checked.warnings,
+        "{}, {}, {}: no errors, {}; hash {}",
+        count(checked.pipelines, "pipeline"),
+        count(checked.projects, "project"),
+        count(checked.jobs, "job"),
+        count(checked.warnings, "warning"),
         &hash[..12]
     );
 }

@@ -1,6 +1,7 @@
 //! `assay gate …`: scenarios and simulation, without a server.
 #![expect(clippy::disallowed_methods, reason = "commands that tell how fast they are need a clock")]
 
+use super::import::read;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_simulate::check::Violation;
@@ -50,7 +51,7 @@ pub(crate) struct Play {
 #[derive(clap::Args)]
 pub(crate) struct Simulate {
     /// How many seeds.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed; alone: only this one.
     #[arg(long)]
@@ -112,13 +113,6 @@ impl Play {
         }
         Ok(code)
     }
-}
-
-fn read(file: &Utf8Path) -> Result<String, CliError> {
-    fs_err::read_to_string(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => CliError::not_found(format!("there is no file {file}")),
-        _ => error.into(),
-    })
 }
 
 fn read_beside(file: &Utf8Path, name: &str) -> Result<String, String> {

@@ -1,6 +1,7 @@
 //! `assay import …`
 
 use crate::exit::{CliError, Code};
+use crate::ui::count;
 use crate::{Common, ui};
 use assay_engine::gate::config::Config;
 use assay_formats::assay;
@@ -27,12 +28,8 @@ pub(crate) enum Import {
 pub(crate) struct Zuul {
     /// The layout.
     layout: Utf8PathBuf,
-    /// Let the job `noop` join projects into one queue, as Zuul does.
-    #[arg(long)]
-    noop_joins: bool,
-    /// What Python parameter functions do, as YAML (docs/coming-from-zuul.md).
-    #[arg(long, value_name = "FILE")]
-    functions: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
     /// Write Assay's own YAML, equal in meaning, into this directory.
     #[arg(long, value_name = "DIR")]
     out: Option<Utf8PathBuf>,
@@ -46,9 +43,24 @@ impl Import {
     }
 }
 
-impl Zuul {
-    fn run(&self, common: &Common) -> Result<Code, CliError> {
-        let text = read(&self.layout)?;
+/// How a layout is read.
+#[derive(clap::Args)]
+pub(crate) struct Reading {
+    /// Let the job `noop` of the layout join projects into one queue, as Zuul does.
+    #[arg(long)]
+    noop_joins: bool,
+    /// What Python parameter functions do, as YAML (docs/coming-from-zuul.md).
+    #[arg(long, value_name = "FILE")]
+    functions: Option<Utf8PathBuf>,
+}
+
+impl Reading {
+    pub(super) fn is_given(&self) -> bool {
+        self.noop_joins || self.functions.is_some()
+    }
+
+    pub(super) fn import(&self, layout: &Utf8Path) -> Result<zuul::Import, CliError> {
+        let text = read(layout)?;
         let mut functions = Functions::default();
         if let Some(file) = &self.functions {
             let text = read(file)?;
@@ -58,18 +70,25 @@ impl Zuul {
             })?;
         }
         let options = Options { noop_joins: self.noop_joins, functions };
-        let import = zuul::import(&text, self.layout.as_str(), &options);
+        Ok(zuul::import(&text, layout.as_str(), &options))
+    }
+}
+
+impl Zuul {
+    fn run(&self, common: &Common) -> Result<Code, CliError> {
+        let import = self.reading.import(&self.layout)?;
         let Some(config) = &import.config else {
             if common.json {
                 ui::print_json(&json!({"diagnostics": import.diagnostics}));
             } else {
                 say(&import.diagnostics);
                 let errors = import.diagnostics.iter().filter(|found| found.is_error()).count();
-                eprintln!("{}: {errors} errors, nothing imported", self.layout);
+                eprintln!("{}: {}, nothing imported", self.layout, count(errors, "error"));
             }
             return Ok(Code::Usage);
         };
         say(&import.diagnostics);
+        say(&assay_formats::remarks(config, self.layout.as_str()));
         if let Some(dir) = &self.out {
             write(dir, config)?;
         }
@@ -89,13 +108,7 @@ impl Zuul {
 
 /// A text file; what is not UTF-8 in it is an error of its own, with its line.
 pub(crate) fn read(file: &Utf8Path) -> Result<String, CliError> {
-    let bytes = match fs_err::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(CliError::not_found(format!("there is no file {file}")));
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let bytes = fs_err::read(file).map_err(|error| CliError::unreadable(file, &error))?;
     String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = before.split(|byte| *byte == b'\n').count();
@@ -135,10 +148,10 @@ fn write(dir: &Utf8Path, config: &Config) -> Result<(), CliError> {
 
 fn summarise(config: &Config, queues: &[QueueExplanation]) {
     println!(
-        "{} pipelines, {} projects, {} jobs",
-        config.pipelines.len(),
-        config.projects.len(),
-        config.jobs.len()
+        "{}, {}, {}",
+        count(config.pipelines.len(), "pipeline"),
+        count(config.projects.len(), "project"),
+        count(config.jobs.len(), "job")
     );
     let rows = config.pipelines.iter().map(|pipeline| {
         let projects = config.projects.values();
@@ -161,10 +174,10 @@ fn summarise(config: &Config, queues: &[QueueExplanation]) {
     for queue in queues {
         let named = if queue.named { ", named by a job" } else { "" };
         println!(
-            "\nqueue {:?} of {}: {} projects{named}",
+            "\nqueue {:?} of {}: {}{named}",
             queue.name.as_str(),
             queue.pipeline,
-            queue.projects.len()
+            count(queue.projects.len(), "project")
         );
         for join in queue.joins.iter().take(REASONS) {
             let projects: Vec<&str> =
@@ -175,7 +188,8 @@ fn summarise(config: &Config, queues: &[QueueExplanation]) {
             println!("  {} joins {names}", join.job);
         }
         if queue.joins.len() > REASONS {
-            println!("  and {} more jobs that several of them have", queue.joins.len() - REASONS);
+            let more = count(queue.joins.len() - REASONS, "more job");
+            println!("  and {more} that several of them have");
         }
     }
 }

@@ -3,13 +3,13 @@
 use super::reverts;
 use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
+use crate::ui::put;
 use crate::{Common, ui};
 use assay_proto::api::gate::{
     Acknowledge, Autohold, AutoholdList, BuildStatus, ConfigReload, Dequeue, Done, Enqueue, EnqueueRef,
     GateStatus, HoldQueue, ItemStatus, NewAutohold, PipelineStatus, Promote, QueueStatus, Reverts,
 };
 use serde::Serialize;
-use std::io::Write as _;
 
 const API: &str = "/api/assay/v1";
 
@@ -320,12 +320,6 @@ fn status(common: &Common, client: &Client, pipeline: Option<&str>) -> Result<Co
     }
     put(&text);
     Ok(Code::Ok)
-}
-
-/// Prints a text that may be long. A closed pipe (`| head`) ends the output, not the program's health.
-pub(crate) fn put(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn write_pipeline(text: &mut String, pipeline: &PipelineStatus) {

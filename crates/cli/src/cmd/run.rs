@@ -4,8 +4,9 @@ use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_proto::task::Task;
+use assay_proto::task_run::{self, TaskRun};
 use assay_proto::worker::{Report, Stream};
-use assay_records::step::{ModuleResult, Record, Step, StepBody};
+use assay_records::step::{ModuleResult, Record, Step, StepBody, TaskResult};
 use assay_worker::attempt::AttemptDir;
 use assay_worker::exec::{self, Attempt, HostOptions, ScreenTap, Stop};
 use assay_worker::suite::default_settings;
@@ -29,15 +30,20 @@ use tokio::time::Instant;
 #[command(
     after_help = "Examples:\n  assay run examples/grub\n  assay run mytests ISO=/images/my.iso QEMURAM=2048 --out /tmp/result\n  \
                         assay run mytests SCHEDULE=boot,login --json | jq .outcome\n  \
-                        assay run --task unit-tests.json --out /tmp/result"
+                        assay run --task unit-tests.json --out /tmp/result\n  \
+                        assay run --task tasks/rpmlint --item hello-1.0-1 --type koji_build --packages ./rpms\n  \
+                        assay run --task tasks/rpmlint --item bash-5.3-1.fc44 --koji https://kojipkgs.fedoraproject.org"
 )]
 pub(crate) struct Run {
     /// The test directory.
     #[arg(required_unless_present = "task")]
     dir: Option<Utf8PathBuf>,
-    /// Run this shell job instead, a task as JSON (docs/gating.md); what it prints goes to console.txt.
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    /// Run this instead: a shell job as JSON (docs/gating.md), or the folder of a task (docs/tasks.md). What it prints
+    /// goes to console.txt.
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "dir")]
     task: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    item: Item,
     /// Settings, as openQA's variables: ISO=… HDD_1=… QEMURAM=…
     #[arg(value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -49,6 +55,91 @@ pub(crate) struct Run {
     unsandboxed: bool,
 }
 
+/// What a task looks at.
+#[derive(clap::Args)]
+#[command(next_help_heading = "What a task looks at")]
+struct Item {
+    /// For example a build, bash-5.3-1.fc44.
+    #[arg(long, requires = "task")]
+    item: Option<String>,
+    /// What the item is: koji_build, bodhi_update, koji_tag, …
+    #[arg(long = "type", requires = "task", default_value = "koji_build")]
+    kind: String,
+    /// For which architecture (default: this machine's).
+    #[arg(long, requires = "task")]
+    arch: Option<String>,
+    /// A build that belongs to the item, if that is none itself. May be given again.
+    #[arg(long = "build", value_name = "NVR", requires = "task")]
+    builds: Vec<String>,
+    /// A folder with the packages, here or on the web, in place of Koji's.
+    #[arg(long, value_name = "DIR|URL", requires = "task")]
+    packages: Option<String>,
+    /// The build before, for tasks that compare.
+    #[arg(long, value_name = "NVR", requires = "task")]
+    baseline: Option<String>,
+    /// A folder with the packages of the build before.
+    #[arg(long, value_name = "DIR|URL", requires = "task")]
+    baseline_packages: Option<String>,
+    /// A repository of packages that the task reads. May be given again.
+    #[arg(long = "repository", value_name = "NAME=DIR|URL", requires = "task")]
+    repositories: Vec<String>,
+    /// Where Koji's packages are.
+    #[arg(long, value_name = "URL", requires = "task")]
+    koji: Option<String>,
+    /// Something else that the task wants to know. May be given again.
+    #[arg(long = "input", value_name = "KEY=VALUE", requires = "task")]
+    inputs: Vec<String>,
+}
+
+impl Item {
+    /// As settings of a job.
+    fn settings(&self, task: &Utf8Path) -> Result<BTreeMap<String, String>, CliError> {
+        let item = self.item.clone().ok_or_else(|| {
+            CliError::usage(format!(
+                "{task} is a task; say what it is to look at with --item, for example --item bash-5.3-1.fc44"
+            ))
+        })?;
+        // What is a folder here is none in the sandbox.
+        let place = |text: &String| match text {
+            url if url.contains("://") => Ok(url.clone()),
+            path => paths::absolute(Utf8Path::new(path)).map(Utf8PathBuf::into_string),
+        };
+        let mut settings = BTreeMap::from([
+            ("BACKEND".to_owned(), task_run::BACKEND.to_owned()),
+            (task_run::DIR.to_owned(), task.to_string()),
+            ("ITEM".to_owned(), item),
+            ("ITEM_TYPE".to_owned(), self.kind.clone()),
+            ("ARCH".to_owned(), self.arch.clone().unwrap_or_else(|| std::env::consts::ARCH.to_owned())),
+            (task_run::BUILDS.to_owned(), self.builds.join(" ")),
+        ]);
+        let mut repositories = Vec::new();
+        for text in &self.repositories {
+            let (name, url) = text.split_once('=').ok_or_else(|| {
+                CliError::usage(format!("{text:?} is no repository; write NAME=DIRECTORY or NAME=ADDRESS"))
+            })?;
+            repositories.push(format!("{name}={}", place(&url.to_owned())?));
+        }
+        settings.insert(task_run::REPOSITORIES.to_owned(), repositories.join(" "));
+        for text in &self.inputs {
+            let (key, value) = text
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| CliError::usage(format!("{text:?} is no input; write KEY=VALUE")))?;
+            settings.insert(format!("{}{}", task_run::INPUT, key.to_uppercase()), value.to_owned());
+        }
+        for (key, value) in [
+            (task_run::PACKAGES, self.packages.as_ref().map(place).transpose()?),
+            (task_run::BASELINE, self.baseline.clone()),
+            (task_run::BASELINE_PACKAGES, self.baseline_packages.as_ref().map(place).transpose()?),
+            (task_run::TOPURL, self.koji.clone()),
+        ] {
+            settings.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        TaskRun::from_settings(&settings).map_err(|error| CliError::usage(error.to_string()))?;
+        Ok(settings)
+    }
+}
+
 /// What `--json` prints and `result.json` holds.
 #[derive(Serialize)]
 struct Summary {
@@ -58,6 +149,9 @@ struct Summary {
     duration_us: u64,
     out: Utf8PathBuf,
     modules: Vec<ModuleLine>,
+    /// Of a task.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    results: Vec<TaskResult>,
 }
 
 #[derive(Serialize, Clone)]
@@ -94,6 +188,10 @@ impl Run {
     fn what(&self) -> Result<(Utf8PathBuf, BTreeMap<String, String>), CliError> {
         if let Some(file) = &self.task {
             let file = paths::absolute(file)?;
+            if file.is_dir() {
+                let settings = self.item.settings(&file)?;
+                return Ok((file, settings));
+            }
             let text = fs::read_to_string(&file).map_err(|error| CliError::not_found(error.to_string()))?;
             let wrong = |why: String| CliError::usage(format!("{file}: {why}"));
             let task: Task = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
@@ -208,17 +306,18 @@ async fn execute(
     let _ = fs::remove_dir_all(&run_dir);
     progress.advance();
     progress.end();
-    Ok(finish(report, out, began.elapsed(), progress.modules))
+    Ok(finish(report, out, began.elapsed(), progress))
 }
 
-fn finish(report: Report, out: &Utf8Path, took: Duration, modules: Vec<ModuleLine>) -> Summary {
+fn finish(report: Report, out: &Utf8Path, took: Duration, progress: Progress) -> Summary {
     let summary = Summary {
         outcome: report.outcome,
         class: report.class,
         reason: report.reason,
         duration_us: took.as_micros() as u64,
         out: out.to_owned(),
-        modules,
+        modules: progress.modules,
+        results: progress.results,
     };
     let json = serde_json::to_vec_pretty(&summary).unwrap_or_default();
     // A full disk has its sentence in the report already; the verdict is still printed.
@@ -254,6 +353,7 @@ struct Progress {
     bar: Option<ProgressBar>,
     planned: usize,
     modules: Vec<ModuleLine>,
+    results: Vec<TaskResult>,
     current_steps: usize,
 }
 
@@ -273,6 +373,7 @@ impl Progress {
             bar,
             planned: 0,
             modules: Vec::new(),
+            results: Vec::new(),
             current_steps: 0,
         }
     }
@@ -321,6 +422,7 @@ impl Progress {
                     bar.set_position(self.modules.len() as u64);
                 }
             }
+            Record::Result(result) => self.results.push(result),
             Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) => {}
         }
     }
@@ -355,6 +457,15 @@ fn show(summary: &Summary) {
     });
     if !summary.modules.is_empty() {
         println!("{}", ui::table(&["MODULE", "RESULT", "TIME", "STEPS"], rows));
+        println!();
+    }
+    let rows = summary.results.iter().map(|result| {
+        let item = result.data.get("item").and_then(|items| items.first()).cloned().unwrap_or_default();
+        let note = result.note.as_deref().and_then(|note| note.lines().next()).unwrap_or_default();
+        vec![result.testcase.clone(), item, result.outcome.clone(), note.to_owned()]
+    });
+    if !summary.results.is_empty() {
+        println!("{}", ui::table(&["TEST CASE", "ITEM", "OUTCOME", "NOTE"], rows));
         println!();
     }
     println!("{} in {}", ui::result_word(summary.outcome.openqa()), ui::duration(summary.duration_us));

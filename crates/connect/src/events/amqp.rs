@@ -88,10 +88,19 @@ impl AmqpOptions {
     }
 }
 
+impl AmqpOptions {
+    /// A connection; errors are sentences.
+    pub(crate) async fn open(&self) -> Result<Connection, Broken> {
+        let properties = ConnectionProperties::default().with_connection_name("assay".into());
+        let runtime = lapin::runtime::default_runtime().map_err(|error| Broken(error.to_string()))?;
+        Ok(Connection::connect_uri_with_config(self.uri()?, properties, self.tls()?, runtime).await?)
+    }
+}
+
 /// Why a conversation ended.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Broken(String);
+pub(crate) struct Broken(String);
 
 impl From<lapin::Error> for Broken {
     fn from(error: lapin::Error) -> Self {
@@ -119,10 +128,7 @@ impl Amqp {
 
     async fn connect(&self) -> Result<(Connection, Consumer), Broken> {
         let options = &self.options;
-        let properties = ConnectionProperties::default().with_connection_name("assay".into());
-        let runtime = lapin::runtime::default_runtime().map_err(|error| Broken(error.to_string()))?;
-        let connection =
-            Connection::connect_uri_with_config(options.uri()?, properties, options.tls()?, runtime).await?;
+        let connection = options.open().await?;
         let channel = connection.create_channel().await?;
         channel.basic_qos(options.prefetch, BasicQosOptions::default()).await?;
         self.declare(&channel).await?;

@@ -33,14 +33,36 @@ impl Git {
             .args(["ls-remote", "--heads", "--", &self.url])
             .env("GIT_TERMINAL_PROMPT", "0")
             .kill_on_drop(true);
-        let ended = tokio::time::timeout(PATIENCE, command.output()).await;
-        let ended = ended.map_err(|_| format!("git does not answer within {} s", PATIENCE.as_secs()))?;
-        let ended = ended.map_err(|error| format!("git cannot be started: {error}"))?;
-        if !ended.status.success() {
-            return Err(format!("git ls-remote: {}", String::from_utf8_lossy(&ended.stderr).trim()));
-        }
-        Ok(read(&String::from_utf8_lossy(&ended.stdout), &self.branches))
+        Ok(read(&ls_remote(command).await?, &self.branches))
     }
+}
+
+/// Where a branch, a tag or `HEAD` of a repository stands; `None` if there is none of this name.
+pub async fn commit_of(url: &str, reference: &str) -> Result<Option<String>, String> {
+    Git::new(url, &[])?;
+    let names = [
+        reference.to_owned(),
+        format!("refs/heads/{reference}"),
+        format!("refs/tags/{reference}^{{}}"),
+        format!("refs/tags/{reference}"),
+    ];
+    let mut command = Command::new("git");
+    command.args(["ls-remote", "--", url]).args(&names).env("GIT_TERMINAL_PROMPT", "0").kill_on_drop(true);
+    let said = ls_remote(command).await?;
+    let line = |name: &String| {
+        said.lines().find_map(|line| line.split_once('\t').filter(|(_, found)| found == name))
+    };
+    Ok(names.iter().find_map(line).map(|(commit, _)| commit.to_owned()))
+}
+
+async fn ls_remote(mut command: Command) -> Result<String, String> {
+    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+    let ended = ended.map_err(|_| format!("git does not answer within {} s", PATIENCE.as_secs()))?;
+    let ended = ended.map_err(|error| format!("git cannot be started: {error}"))?;
+    if !ended.status.success() {
+        return Err(format!("git ls-remote: {}", String::from_utf8_lossy(&ended.stderr).trim()));
+    }
+    Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 
 /// The commits of branches.

@@ -1,5 +1,6 @@
 //! Koji: builds that are complete, whatever the bus said of them. XML-RPC with Koji's own additions.
 
+use super::json::NoDocument;
 use super::poll::{Polled, Poller};
 use super::{Incoming, Received, polled};
 use crate::http::Http;
@@ -18,6 +19,8 @@ const OVERLAP: i64 = 600;
 const ROWS: u64 = 1_000;
 const LONGEST: usize = 32 << 20;
 const PATIENCE: Duration = Duration::from_mins(1);
+/// What errors begin with that Koji itself gives.
+const REFUSAL: &str = "Koji refuses";
 /// Values in each other.
 const DEEP: usize = 50;
 
@@ -34,6 +37,16 @@ impl Koji {
     pub fn new(url: &str, prefix: &str) -> Result<Self, String> {
         let http = Http::new(url.starts_with("https://"), None, LONGEST)?;
         Ok(Self { http, url: url.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    /// The newest build of a package in a tag that is not `other`.
+    pub async fn before(&self, tag: &str, package: &str, other: &str) -> Result<Option<String>, NoDocument> {
+        // The newest may be the other one.
+        let named = json!({"tag": tag, "package": package, "latest": 2});
+        let said = self.call("listTagged", &named).await;
+        let said = said.map_err(|why| NoDocument { for_good: why.starts_with(REFUSAL), why })?;
+        let names = said.as_array().into_iter().flatten().filter_map(|build| build["nvr"].as_str());
+        Ok(names.filter(|nvr| *nvr != other).map(str::to_owned).next())
     }
 
     async fn call(&self, method: &str, named: &Value) -> Result<Value, String> {
@@ -169,7 +182,7 @@ pub fn read(text: &str) -> Result<Value, String> {
     let value = found.ok_or_else(|| broken("there is no value"))?;
     if fault {
         let why = value["faultString"].as_str().unwrap_or("a fault without words");
-        return Err(format!("Koji refuses: {why} ({})", value["faultCode"]));
+        return Err(format!("{REFUSAL}: {why} ({})", value["faultCode"]));
     }
     Ok(value)
 }

@@ -234,6 +234,37 @@ fn submit_record(record: &SubmitRecordAttr) -> SubmitRecord {
     }
 }
 
+/// Why the rules would not let a patchset be merged. Every record has to agree: a plug-in's rule has one of its own.
+pub(super) fn not_submittable(change: &ChangeAttr, patchset: u32) -> Option<String> {
+    let number = change.number;
+    let status = status(change);
+    if !status.is_open() {
+        return Some(format!("change {number} is {}", status.word()));
+    }
+    if change.wip {
+        return Some(format!("change {number} is work in progress"));
+    }
+    let newest = change.current_patchset.as_ref().map(|now| now.number);
+    if let Some(newest) = newest.filter(|newest| *newest != patchset) {
+        return Some(format!("{number},{patchset} is not the newest patchset; {newest} is"));
+    }
+    let mut missing = Vec::new();
+    for record in change.submit_records.iter().map(submit_record) {
+        match record {
+            SubmitRecord::Ok => {}
+            SubmitRecord::Error { why } => missing.push(why),
+            SubmitRecord::NotReady { labels } => {
+                let open =
+                    labels.iter().filter(|one| !matches!(one.status, LabelStatus::Ok | LabelStatus::May));
+                let open: Vec<&str> = open.map(|one| one.label.as_str()).collect();
+                let what = if open.is_empty() { "something".to_owned() } else { open.join(", ") };
+                missing.push(format!("it needs {what}"));
+            }
+        }
+    }
+    (!missing.is_empty()).then(|| format!("change {number} cannot be submitted: {}", missing.join("; ")))
+}
+
 /// A word that we do not know lets nothing pass.
 fn label_status(word: &str) -> LabelStatus {
     match word {

@@ -20,6 +20,7 @@ pub use error::{GerritError, ReviewError};
 pub use gather::{GatherOptions, Gathered};
 pub use hostkey::HostKeys;
 pub use key::Key;
+pub use parse::{Merging, SubmitType};
 pub use rest::{RestLogin, RestOptions};
 pub use review::{Change, Posted, Review, SubmitOutcome};
 pub use source::{GerritSource, Health, Link, SourceOptions};

@@ -3,7 +3,7 @@
 use super::error::GerritError;
 use crate::http::{Http, NoAnswer, secret};
 
-use super::parse::{self, ChangeAttr, FileAttr, ParseError, Related, excerpt};
+use super::parse::{self, ChangeAttr, FileAttr, Merging, ParseError, Related, excerpt};
 use crate::pace::Backoff;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -232,6 +232,27 @@ impl Rest {
     ) -> Result<Vec<(String, String)>, GerritError> {
         self.parsed("the comments of a change", format!("changes/{number}/comments"), deadline, parse::notes)
             .await
+    }
+
+    /// True if a revision could be merged into its branch as that is now; `None` if this Gerrit does not say.
+    pub(super) async fn is_mergeable(
+        &self,
+        number: u64,
+        revision: &str,
+        deadline: Duration,
+    ) -> Result<Option<bool>, GerritError> {
+        let path = format!("changes/{number}/revisions/{revision}/mergeable");
+        match self.parsed("whether a change can be merged", path, deadline, parse::mergeable).await {
+            // Closed changes and old versions.
+            Err(GerritError::Refused { .. }) => Ok(None),
+            answer => answer,
+        }
+    }
+
+    /// How a project's changes are merged.
+    pub(super) async fn merging(&self, project: &str, deadline: Duration) -> Result<Merging, GerritError> {
+        let path = format!("projects/{}/config", encoded(project));
+        self.parsed("how a project merges", path, deadline, parse::merging).await
     }
 
     /// The files of a revision.

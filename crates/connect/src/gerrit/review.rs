@@ -1,7 +1,7 @@
 //! Votes, comments and submits: what changes something, and what became of it when the answer was lost.
 
 use super::error::{GerritError, ReviewError};
-use super::parse::excerpt;
+use super::parse::{Merging, excerpt};
 use super::rest::{Rest, RestLogin, RestOptions, accepted, encoded};
 use super::ssh::quoted;
 use super::{Detail, Gerrit, Shared, convert};
@@ -134,6 +134,44 @@ impl Gerrit {
                 Err(error) => error.to_string(),
                 Ok(_) => "Gerrit said that it submitted the change, but the change is not merged".to_owned(),
             }),
+        }
+    }
+
+    /// Why Gerrit would not merge a patchset if it were asked now; `None` if nothing is known that speaks against it. With
+    /// `merge` it is also asked whether it can be merged into its branch as that is, which old versions do not say.
+    pub async fn would_refuse(
+        &self,
+        number: u64,
+        patchset: u32,
+        merge: bool,
+    ) -> Result<Option<String>, GerritError> {
+        let rows = self.shared.rows(&format!("change:{number}"), Detail::Facts).await?;
+        let Some(row) = rows.iter().find(|row| row.number == number) else {
+            return Ok(Some(format!("Gerrit does not know change {number} any more")));
+        };
+        if let Some(why) = convert::not_submittable(row, patchset) {
+            return Ok(Some(why));
+        }
+        let revision = row.current_patchset.as_ref().and_then(|now| now.revision.as_deref());
+        let (Some(rest), Some(revision), true) = (&self.shared.rest, revision, merge) else {
+            return Ok(None);
+        };
+        let (_permit, left) =
+            self.shared.lane(&self.shared.queries, "a query", self.shared.options.query).await?;
+        let can = rest.is_mergeable(number, revision, left).await?;
+        Ok((can == Some(false)).then(|| format!("change {number} cannot be merged into {}", row.branch)))
+    }
+
+    /// How changes of a project are merged; `None` without REST, as there is no such question over SSH, and where we may
+    /// not know.
+    pub async fn merging(&self, project: &str) -> Result<Option<Merging>, GerritError> {
+        let Some(rest) = &self.shared.rest else { return Ok(None) };
+        let (_permit, left) =
+            self.shared.lane(&self.shared.queries, "a query", self.shared.options.query).await?;
+        match rest.merging(project, left).await {
+            Ok(merging) => Ok(Some(merging)),
+            Err(GerritError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

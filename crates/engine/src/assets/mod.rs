@@ -195,13 +195,22 @@ pub fn candidates(asset: &AssetKey, parents: &[JobId]) -> Vec<AssetKey> {
     private.chain([asset.clone()]).collect()
 }
 
-/// A disk that a job publishes when it has ended.
+/// What of a machine can be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Output {
+    /// The disk with this number, as in `HDD_1`.
+    Disk(u32),
+    /// The firmware's variables, as the machine has left them.
+    FirmwareVars,
+}
+
+/// What a job publishes when it has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
     /// The setting that asks for it.
     pub setting: String,
-    /// The disk's number, as in `HDD_1`.
-    pub disk: u32,
+    /// What.
+    pub what: Output,
     /// The name to publish it under.
     pub name: AssetName,
     /// Only for jobs that start after this one.
@@ -209,6 +218,9 @@ pub struct Publication {
     /// Also if the job does not pass.
     pub forced: bool,
 }
+
+/// The setting with the name under which the firmware's variables are published.
+pub const PUBLISH_VARS: &str = "PUBLISH_PFLASH_VARS";
 
 /// A setting that asks for a publication that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,23 +232,30 @@ pub struct BadPublication {
     pub error: BadAssetName,
 }
 
-/// The disks that a job with these settings publishes: `PUBLISH_HDD_n`, `FORCE_PUBLISH_HDD_n`, `STORE_HDD_n`.
+/// What a job with these settings publishes: `PUBLISH_HDD_n`, `FORCE_PUBLISH_HDD_n`, `STORE_HDD_n`,
+/// `PUBLISH_PFLASH_VARS`.
 pub fn publications(settings: &BTreeMap<String, String>) -> Result<Vec<Publication>, BadPublication> {
     let mut found = Vec::new();
     for (setting, value) in settings {
         let value = value.trim();
         let words = [
+            (PUBLISH_VARS, false, false),
             ("PUBLISH_HDD_", false, false),
             ("FORCE_PUBLISH_HDD_", false, true),
             ("STORE_HDD_", true, false),
         ];
         for (prefix, private, forced) in words {
-            let disk =
-                setting.strip_prefix(prefix).and_then(|n| n.parse().ok()).filter(|n| (1..=9).contains(n));
-            let Some(disk) = disk.filter(|_| !value.is_empty()) else { continue };
+            let what = match setting.strip_prefix(prefix) {
+                Some("") if prefix == PUBLISH_VARS => Some(Output::FirmwareVars),
+                Some(number) if prefix != PUBLISH_VARS => {
+                    number.parse().ok().filter(|number| (1..=9).contains(number)).map(Output::Disk)
+                }
+                _ => None,
+            };
+            let Some(what) = what.filter(|_| !value.is_empty()) else { continue };
             let bad = |error| BadPublication { setting: setting.clone(), error };
             let name = value.parse().map_err(bad)?;
-            found.push(Publication { setting: setting.clone(), disk, name, private, forced });
+            found.push(Publication { setting: setting.clone(), what, name, private, forced });
         }
     }
     Ok(found)
@@ -296,14 +315,24 @@ mod tests {
             ("PUBLISH_HDD_0", "no.qcow2"),
             ("PUBLISH_HDD_x", "no.qcow2"),
             ("PUBLISH_HDD_3", " "),
+            ("PUBLISH_PFLASH_VARS", "v.fd"),
+            ("PUBLISH_PFLASH_VARS1", "no.fd"),
             ("STORE_HDD_1", "s.qcow2"),
         ]));
         let found: Vec<_> = found
             .expect("good names")
             .into_iter()
-            .map(|p| format!("{} {} {} {}", p.disk, p.name, p.private, p.forced))
+            .map(|p| format!("{:?} {} {} {}", p.what, p.name, p.private, p.forced))
             .collect();
-        assert_eq!(found, ["2 f.qcow2 false true", "1 p.qcow2 false false", "1 s.qcow2 true false"]);
+        assert_eq!(
+            found,
+            [
+                "Disk(2) f.qcow2 false true",
+                "Disk(1) p.qcow2 false false",
+                "FirmwareVars v.fd false false",
+                "Disk(1) s.qcow2 true false"
+            ]
+        );
         let bad = publications(&settings(&[("STORE_HDD_1", "../etc/x")])).expect_err("a path");
         assert_eq!(
             bad.to_string(),

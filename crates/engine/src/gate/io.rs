@@ -180,6 +180,9 @@ impl BuildResult {
     /// The word that passes.
     pub const SUCCESS: &'static str = "SUCCESS";
 
+    /// The word for a job that is not defined.
+    pub const NOT_REGISTERED: &'static str = "NOT_REGISTERED";
+
     /// A success.
     pub fn success() -> Self {
         Self { word: Self::SUCCESS.to_owned(), class: OutcomeClass::Product, reason: None }
@@ -193,6 +196,16 @@ impl BuildResult {
     /// The infrastructure failed.
     pub fn lost(reason: &str) -> Self {
         Self { word: "LOST".to_owned(), class: OutcomeClass::Infrastructure, reason: Some(reason.to_owned()) }
+    }
+
+    /// The job never ran: nothing says what it does, or what is said cannot be done. That is no fault of the change.
+    pub fn not_registered(reason: String) -> Self {
+        Self { word: Self::NOT_REGISTERED.to_owned(), class: OutcomeClass::Policy, reason: Some(reason) }
+    }
+
+    /// True if nothing says what the job does.
+    pub fn is_not_registered(&self) -> bool {
+        self.word == Self::NOT_REGISTERED
     }
 
     /// True if it passed.

@@ -36,10 +36,11 @@ impl Gate {
         let kind = match failures.first() {
             Some(FailReason::Merge(_)) => Kind::MergeFailure,
             _ if self.held.only_infrastructure_failed(item) => Kind::Infrastructure,
+            _ if self.held.failed_untested(item) => Kind::Undefined,
             _ => Kind::Failure,
         };
         self.report(item.id, &kind);
-        if matches!(failures.first(), Some(FailReason::JobFailed { .. })) {
+        if matches!(failures.first(), Some(FailReason::JobFailed { .. })) && kind != Kind::Undefined {
             self.resize_window(item, |window| (window.decrease, false));
         }
         self.note_result(item, false);

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Failure,
     /// Only the infrastructure failed: told without a vote.
     Infrastructure,
+    /// Nothing says what its jobs do: told without a vote.
+    Undefined,
     MergeFailure,
     DidNotLand(String),
     Evicted(EvictReason),
@@ -90,7 +92,7 @@ impl Gate {
             Kind::Failure | Kind::DidNotLand(_) | Kind::Evicted(EvictReason::NeedLost { .. }) => {
                 reporters.failure.clone()
             }
-            Kind::Infrastructure => reporters.failure.iter().map(without_votes).collect(),
+            Kind::Infrastructure | Kind::Undefined => reporters.failure.iter().map(without_votes).collect(),
             Kind::MergeFailure => {
                 reporters.merge_failure.clone().unwrap_or_else(|| reporters.failure.clone())
             }
@@ -106,10 +108,15 @@ impl Gate {
         let mut text = match kind {
             Kind::Start => self.start_message(&pipeline.name),
             Kind::Success | Kind::Landed => format!("{success}\n\n{}", self.job_lines(item)),
-            Kind::Failure => format!("{failure}\n\n{}", self.job_lines(item)),
+            Kind::Failure => format!("{failure}\n\n{}{}", self.job_lines(item), undefined(item)),
             Kind::Infrastructure => format!(
                 "The infrastructure failed; this says nothing about the change.\n\n{}",
                 self.job_lines(item)
+            ),
+            Kind::Undefined => format!(
+                "Jobs could not be run; this says nothing about the change.\n\n{}{}",
+                self.job_lines(item),
+                undefined(item)
             ),
             Kind::MergeFailure => match &item.buildset.state {
                 MergeState::Failed(why) => format!("{merge_failure}\n\n{why}"),
@@ -171,6 +178,27 @@ impl Gate {
         let voting = if job.voting { "" } else { " (non-voting)" };
         format!("- {name}{url} : {word}{times}{voting}\n")
     }
+}
+
+/// Why jobs that are not defined did not run: the first of them, each in its line.
+fn undefined(item: &Item) -> String {
+    const SAID: usize = 5;
+    let results = item.buildset.jobs.iter().filter_map(|job| job.state.result());
+    let undefined: Vec<_> = results.filter(|result| result.is_not_registered()).collect();
+    let mut text = String::new();
+    for result in undefined.iter().take(SAID) {
+        text.push('\n');
+        text.push_str(result.reason.as_deref().unwrap_or_default());
+    }
+    match undefined.len().saturating_sub(SAID) {
+        0 => {}
+        1 => text.push_str("\nThe same holds for 1 other job."),
+        more => drop(write!(text, "\nThe same holds for {more} other jobs.")),
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
 }
 
 /// What a report is about: a review is written on each change of an item, everything else is told once.

@@ -4,6 +4,7 @@ use super::change::ChangeFacts;
 use super::config::{Config, Manager, Pipeline};
 use super::history::{self, Estimate};
 use super::ids::{ChangeId, ItemId, JobName, Patchset, PipelineName, ProjectName, QueueName, SemaphoreName};
+use super::io::BuildResult;
 use super::item::{Item, ItemChange, ItemJob, ItemPhase, JobState, MergeState};
 use super::reason::{FailReason, HoldReason, Wait};
 use super::rows::{AutoholdRow, DurationsRow, PipelineRow};
@@ -149,6 +150,17 @@ impl Snapshot {
 
     /// True if nothing but the infrastructure failed an item.
     pub fn only_infrastructure_failed(&self, item: &Item) -> bool {
+        self.failed_by_nothing_but(item, |result| result.class == OutcomeClass::Infrastructure)
+    }
+
+    /// True if what failed an item says nothing about its change: jobs that are not defined, or the infrastructure.
+    pub fn failed_untested(&self, item: &Item) -> bool {
+        self.failed_by_nothing_but(item, |result| {
+            result.class == OutcomeClass::Infrastructure || result.is_not_registered()
+        })
+    }
+
+    fn failed_by_nothing_but(&self, item: &Item, fits: impl Fn(&BuildResult) -> bool) -> bool {
         if let MergeState::Failed(_) = item.buildset.state {
             return false;
         }
@@ -159,7 +171,7 @@ impl Snapshot {
                 let above = |job: &&ItemJob| job.parent.map(|parent| &jobs[parent]);
                 let mut line = std::iter::successors(Some(job), above);
                 let root = line.find(|job| job.state != JobState::Skipped).and_then(|job| job.state.result());
-                root.is_some_and(|result| result.class == OutcomeClass::Infrastructure)
+                root.is_some_and(&fits)
             })
     }
 

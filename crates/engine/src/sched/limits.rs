@@ -36,13 +36,18 @@ impl fmt::Display for Limit {
 
 /// The limits. What is not named has none; a semaphore that is not named is for one job at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Limits(pub BTreeMap<Limit, u32>);
+pub struct Limits {
+    /// How many may run at once.
+    pub jobs: BTreeMap<Limit, u32>,
+    /// What every job needs of its host's disk at least, in bytes; see [`super::disk`].
+    pub disk_floor: u64,
+}
 
 impl Limits {
     /// How many may run at once.
     pub fn most(&self, limit: &Limit) -> u32 {
         let usual = if matches!(limit, Limit::Semaphore(_)) { 1 } else { u32::MAX };
-        self.0.get(limit).copied().unwrap_or(usual)
+        self.jobs.get(limit).copied().unwrap_or(usual)
     }
 
     /// What a job counts for while it runs.
@@ -51,6 +56,6 @@ impl Limits {
         let semaphores = named.filter(|name| !name.is_empty()).map(|name| Limit::Semaphore(name.to_owned()));
         let classes = job.classes.iter().map(|class| Limit::Class(class.to_owned()));
         let others = classes.chain(job.group.map(Limit::Group)).chain([Limit::Running]);
-        semaphores.chain(others.filter(|limit| self.0.contains_key(limit))).collect()
+        semaphores.chain(others.filter(|limit| self.jobs.contains_key(limit))).collect()
     }
 }

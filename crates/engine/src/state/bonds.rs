@@ -218,7 +218,7 @@ impl State {
             let (first, relation) = (self.relative(held), Relation::Parallel);
             return Some(WaitReason::Parents { first, relation, through: None, more: 0 });
         }
-        self.limit_wait(id).or_else(|| self.cluster_wait(unit))
+        self.limit_wait(id).or_else(|| self.disk_wait(id)).or_else(|| self.cluster_wait(unit))
     }
 
     fn blocked_by(

@@ -7,7 +7,7 @@ use crate::gate::io::{self as gate, BuildRequest, BuildResult};
 use crate::ids::{JobId, Timestamp};
 use crate::io::{Change, Effect, NewJob};
 use crate::job::{End, JobState};
-use crate::outcome::{Outcome, OutcomeClass};
+use crate::outcome::Outcome;
 use crate::rows::{JobRow, Row};
 use crate::settings::{Provenance, Setting, Settings};
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ const UUID: &str = "ZUUL_UUID";
 
 impl State {
     /// The build that a job is.
-    pub(super) fn build_of(job: &JobRow) -> Option<Uuid> {
+    pub(crate) fn build_of(job: &JobRow) -> Option<Uuid> {
         job.settings.get(UUID)?.to_owned().try_into().ok()
     }
 
@@ -60,11 +60,6 @@ impl State {
     }
 
     fn start_build(&mut self, request: &BuildRequest) {
-        let refused = |reason: String| BuildResult {
-            word: "NOT_REGISTERED".to_owned(),
-            class: OutcomeClass::Test,
-            reason: Some(reason),
-        };
         let settings = settings(request).and_then(|settings| {
             let problem = settings.check().err().map(|problem| problem.to_string());
             problem.map_or(Ok(settings), Err)
@@ -78,7 +73,10 @@ impl State {
                 }
             }
             Err(reason) => {
-                self.news.push(gate::Input::BuildEnded { build: request.uuid, result: refused(reason) });
+                self.news.push(gate::Input::BuildEnded {
+                    build: request.uuid,
+                    result: BuildResult::not_registered(reason),
+                });
             }
         }
     }
@@ -167,7 +165,7 @@ fn settings(request: &BuildRequest) -> Result<Settings, String> {
         None if pairs.contains_key("BACKEND") => pairs.extend(request.params.clone()),
         None => {
             return Err(format!(
-                "job {} is in the layout, but nothing says what it does: define it in the configuration's jobs",
+                "job {} is in the layout, but nothing says what it does: define it under `jobs` with `run` (docs/coming-from-zuul.md)",
                 job.name
             ));
         }

@@ -2,10 +2,12 @@
 //! become free for it until it has all it needs, if the workers that are online suffice at all.
 
 use super::State;
-use super::pool::{Demand, Slots};
+use super::pool::{Demand, Offer, Slots};
 use super::timers::Timer;
 use crate::ids::{JobId, WorkerName};
 use crate::reason::WaitReason;
+use crate::sched::fair::{Line, Party, Turn};
+use crate::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A cluster that has waited so long since it was posted comes before everything else.
@@ -17,9 +19,12 @@ const EXPLAINED: usize = 64;
 /// Clusters that wait for the same slots.
 #[derive(Debug, Clone, Default)]
 struct Kind {
-    units: BTreeSet<(i32, JobId)>,
+    /// By the first of their starters.
+    units: Line,
+    /// All classes that are wanted.
+    classes: ClassSet,
     pool: Enough,
-    /// A limit keeps the first of them from beginning.
+    /// A limit, or a disk, keeps the first of them from beginning.
     full: Option<WaitReason>,
 }
 
@@ -37,8 +42,8 @@ enum Enough {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clusters {
     kinds: BTreeMap<Demand, Kind>,
-    /// The kind and the key of each cluster.
-    waiting: BTreeMap<JobId, (Demand, (i32, JobId))>,
+    /// The kind, the priority and the party of each cluster.
+    waiting: BTreeMap<JobId, (Demand, i32, Party)>,
     /// The starters in the order of the demand's slots.
     starters: BTreeMap<JobId, Vec<JobId>>,
     overdue: BTreeSet<JobId>,
@@ -60,6 +65,12 @@ impl Clusters {
     /// What keeps clusters from beginning may be different.
     pub(super) fn limits_have_changed(&mut self) {
         self.changed |= !self.kinds.is_empty();
+    }
+
+    /// A host's disk has more room.
+    pub(super) fn disks_have_changed(&mut self) {
+        let waits = |kind: &Kind| matches!(kind.full, Some(WaitReason::Disk { .. }));
+        self.changed |= self.kinds.values().any(waits);
     }
 
     /// The clusters that could begin.
@@ -92,19 +103,23 @@ impl State {
         if priority != i32::MIN {
             self.timers.set(Timer::Overdue(unit), (OVERDUE_US - waits_since).max(0));
         }
-        let key = (priority, unit);
-        self.clusters.kinds.entry(demand.clone()).or_default().units.insert(key);
-        self.clusters.waiting.insert(unit, (demand, key));
+        let party = rows().next().map_or(Party::Ungrouped, Party::of);
+        let kind = self.clusters.kinds.entry(demand.clone()).or_insert_with(|| Kind {
+            classes: demand.slots.iter().flat_map(ClassSet::iter).collect(),
+            ..Kind::default()
+        });
+        kind.units.insert(priority, party, unit);
+        self.clusters.waiting.insert(unit, (demand, priority, party));
         self.clusters.starters.insert(unit, starters);
         self.clusters.changed = true;
     }
 
     pub(super) fn dequeue_cluster(&mut self, unit: JobId) {
-        let Some((demand, key)) = self.clusters.waiting.remove(&unit) else { return };
+        let Some((demand, priority, party)) = self.clusters.waiting.remove(&unit) else { return };
         self.clusters.starters.remove(&unit);
         self.timers.clear(&Timer::Overdue(unit));
         if let Some(kind) = self.clusters.kinds.get_mut(&demand) {
-            kind.units.remove(&key);
+            kind.units.remove(priority, party, unit);
             if kind.units.is_empty() {
                 self.clusters.kinds.remove(&demand);
             }
@@ -133,12 +148,17 @@ impl State {
         for worker in std::mem::take(&mut self.clusters.kept).into_keys() {
             self.place(&worker);
         }
-        let head = |(demand, kind): (&Demand, &Kind)| Some((*kind.units.first()?, demand.clone()));
-        let mut heads: BTreeSet<((i32, JobId), Demand)> =
-            self.clusters.kinds.iter().filter_map(head).collect();
-        while let Some((key, demand)) = heads.pop_first() {
-            self.dispatch_singles(Some(key));
-            let starters = self.clusters.starters.get(&key.1).cloned().unwrap_or_default();
+        let head = |demand: &Demand| Some((self.turn_of(demand)?, demand.clone()));
+        let mut heads: BTreeSet<(Turn, Demand)> = self.clusters.kinds.keys().filter_map(head).collect();
+        while let Some((seen, demand)) = heads.pop_first() {
+            self.dispatch_singles(Some(seen));
+            let Some(turn) = self.turn_of(&demand) else { continue };
+            if turn > seen {
+                // Its party has got something meanwhile.
+                heads.insert((turn, demand));
+                continue;
+            }
+            let starters = self.clusters.starters.get(&turn.job).cloned().unwrap_or_default();
             let full = self.full_for(&starters);
             if let Some(kind) = self.clusters.kinds.get_mut(&demand) {
                 kind.full.clone_from(&full);
@@ -146,11 +166,19 @@ impl State {
             if full.is_some() {
                 continue;
             }
-            let shared = self.pool.share_out(&demand, Slots::Free);
-            if shared.iter().all(Option::is_some) {
-                self.begin(key.1, &shared);
-                let next = self.clusters.kinds.get(&demand).and_then(|kind| kind.units.first().copied());
-                heads.extend(next.map(|next| (next, demand)));
+            let need = self.most_needed(&starters);
+            let fits = |offer: &Offer| self.disks.fits(offer, need);
+            let shared = self.pool.share_out(&demand, Slots::Free, &fits);
+            let complete = shared.iter().all(Option::is_some);
+            let short =
+                if complete { self.no_room_for(&starters, &shared) } else { self.none_has_room(&starters) };
+            if short.is_some() {
+                if let Some(kind) = self.clusters.kinds.get_mut(&demand) {
+                    kind.full = short;
+                }
+            } else if complete {
+                self.begin(turn.job, &shared);
+                heads.extend(self.turn_of(&demand).map(|next| (next, demand)));
             } else if self.missing_of(&demand).is_none() {
                 for worker in shared.into_iter().flatten() {
                     *self.clusters.kept.entry(worker.clone()).or_default() += 1;
@@ -160,6 +188,12 @@ impl State {
         }
         self.explain_clusters();
         self.clusters.changed = false;
+    }
+
+    /// Whose turn it is among the clusters of a kind.
+    fn turn_of(&self, demand: &Demand) -> Option<Turn> {
+        let kind = self.clusters.kinds.get(demand)?;
+        kind.units.first(&kind.classes, &self.shares)
     }
 
     /// All starters of a unit are handed out.
@@ -178,7 +212,8 @@ impl State {
             Enough::Yes => None,
             Enough::No(place) => Some(place),
             Enough::Unknown => {
-                let missing = self.pool.share_out(demand, Slots::All).iter().position(Option::is_none);
+                let missing =
+                    self.pool.share_out(demand, Slots::All, &|_| true).iter().position(Option::is_none);
                 if let Some(kind) = self.clusters.kinds.get_mut(demand) {
                     kind.pool = missing.map_or(Enough::Yes, Enough::No);
                 }
@@ -194,7 +229,7 @@ impl State {
             .kinds
             .iter()
             .map(|(demand, kind)| {
-                (demand.clone(), kind.units.iter().take(EXPLAINED).map(|(_, id)| *id).collect())
+                (demand.clone(), kind.units.iter().take(EXPLAINED).map(|(_, id)| id).collect())
             })
             .collect();
         for (demand, units) in kinds {
@@ -208,7 +243,7 @@ impl State {
 
     /// Why the starters of a unit wait that could begin.
     pub(super) fn cluster_wait(&self, unit: JobId) -> Option<WaitReason> {
-        let (demand, _) = self.clusters.waiting.get(&unit)?;
+        let (demand, ..) = self.clusters.waiting.get(&unit)?;
         let kind = self.clusters.kinds.get(demand)?;
         if let Some(full) = &kind.full {
             return Some(full.clone());

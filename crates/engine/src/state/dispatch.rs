@@ -1,5 +1,5 @@
-//! Who gets what, and why the rest waits. Jobs that need the same classes share a queue, ordered by priority and
-//! number; between steps no queue has both a job and a worker with room for it.
+//! Who gets what, and why the rest waits. Jobs that need the same classes share a queue, ordered by priority and then as
+//! is fair ([`crate::sched::fair`]); between steps no queue has both a job and a worker with room for it.
 
 use super::State;
 use super::pool::Offer;
@@ -9,6 +9,7 @@ use crate::io::{Change, Effect, Message};
 use crate::job::JobState;
 use crate::reason::WaitReason;
 use crate::rows::{AttemptRow, QueueRow, Row};
+use crate::sched::fair::{Line, Party, Turn};
 use crate::settings::ClassSet;
 use crate::work::{Held, Phase};
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 /// The jobs that wait for the same classes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queue {
-    pub(super) jobs: BTreeSet<(i32, JobId)>,
+    pub(super) jobs: Line,
     /// As stored.
     pub(super) reason: Option<WaitReason>,
     /// How many slots the online workers that offer the classes have.
@@ -33,16 +34,23 @@ impl State {
     pub(super) fn enqueue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         // Put aside as it was before the restart; whether that still holds is seen at the first tick.
-        if let Some(WaitReason::Limit { limit, .. }) = job.wait.as_ref().filter(|_| self.resuming) {
-            let limit = limit.clone();
-            return self.park_for(id, limit);
+        match job.wait.as_ref().filter(|_| self.resuming) {
+            Some(WaitReason::Limit { limit, .. }) => {
+                let limit = limit.clone();
+                return self.park_for(id, limit);
+            }
+            Some(disk @ WaitReason::Disk { .. }) => {
+                let disk = disk.clone();
+                return self.park_for_disk(id, disk);
+            }
+            _ => {}
         }
         let pool = &self.pool;
         let queue = self
             .queues
             .entry(job.classes.clone())
             .or_insert_with(|| Queue { slots: pool.slots(&job.classes), ..Queue::default() });
-        queue.jobs.insert((job.priority, job.id));
+        queue.jobs.insert(job.priority, Party::of(job), job.id);
         self.grown_queues.insert(job.classes.clone());
     }
 
@@ -51,6 +59,7 @@ impl State {
         self.dequeue_cluster(unit);
         for id in self.bonds.members(unit) {
             self.unpark(id);
+            self.unpark_from_disk(id);
             if self.unqueue_one(id) {
                 self.left_queue(id);
             }
@@ -61,7 +70,7 @@ impl State {
     pub(super) fn unqueue_one(&mut self, id: JobId) -> bool {
         let Some(job) = self.jobs.get(&id) else { return false };
         let Some(queue) = self.queues.get_mut(&job.classes) else { return false };
-        let was_there = queue.jobs.remove(&(job.priority, id));
+        let was_there = queue.jobs.remove(job.priority, Party::of(job), id);
         if was_there {
             self.doubtful_reasons.insert(job.classes.clone());
         }
@@ -77,11 +86,13 @@ impl State {
             slots: worker.row.slots,
             load: u32::try_from(worker.attempts.len()).unwrap_or(u32::MAX).saturating_add(self.kept(name)),
             drained: worker.row.drained_by.is_some(),
+            room: worker.room,
         });
         let old = self.pool.place(name, new.clone());
         let drained = new.as_ref().is_some_and(|offer| offer.drained);
         if self.pool.has_room(name) && !drained {
             self.roomy_workers.insert(name.clone());
+            self.disks.note_change();
         }
         let size = |offer: &Option<Offer>| {
             offer
@@ -121,40 +132,60 @@ impl State {
     }
 
     /// Gives the slots that are free to the jobs at the head of the queues; only to those before `bound`, if there is one.
-    pub(super) fn dispatch_singles(&mut self, bound: Option<(i32, JobId)>) {
-        let comes = |head: (i32, JobId)| bound.is_none_or(|bound| head < bound);
+    pub(super) fn dispatch_singles(&mut self, bound: Option<Turn>) {
+        let comes = |turn: Turn| bound.is_none_or(|bound| turn < bound);
         for worker in self.roomy_workers.clone() {
             while self.pool.has_room(&worker)
-                && let Some((classes, head)) = self.first_job_for(&worker)
-                && comes(head)
-                && (self.park(head.1) || self.assign_first(&classes, head.1))
+                && let Some((turn, classes)) = self.first_job_for(&worker)
+                && comes(turn)
+                && (self.park(turn.job)
+                    || self.park_for_room(turn.job)
+                    || self.assign_first(&classes, turn.job))
             {}
         }
-        for classes in self.grown_queues.clone() {
-            while let Some(head) = self.queues.get(&classes).and_then(|queue| queue.jobs.first().copied())
-                && comes(head)
-                && let Some(worker) = self.worker_for(&classes, head.1)
-                && (self.park(head.1) || self.assign(head.1, &worker))
-            {}
+        let grown =
+            self.grown_queues.iter().filter_map(|classes| Some((self.turn_in(classes)?, classes.clone())));
+        let mut heads: BTreeSet<(Turn, ClassSet)> = grown.collect();
+        while let Some((seen, classes)) = heads.pop_first() {
+            let Some(turn) = self.turn_in(&classes).filter(|turn| comes(*turn)) else { continue };
+            if turn > seen {
+                // Its party has got something from another queue meanwhile.
+                heads.insert((turn, classes));
+                continue;
+            }
+            if self.worker_for(&classes, turn.job, &|_| true).is_none() {
+                continue;
+            }
+            if self.park(turn.job) || self.park_for_room(turn.job) || self.assign_first(&classes, turn.job) {
+                heads.extend(self.turn_in(&classes).map(|turn| (turn, classes)));
+            }
         }
     }
 
-    /// The best worker for a job that waits, if one has room.
-    fn worker_for(&self, classes: &ClassSet, id: JobId) -> Option<WorkerName> {
+    /// Whose turn it is in a queue.
+    fn turn_in(&self, classes: &ClassSet) -> Option<Turn> {
+        self.queues.get(classes)?.jobs.first(classes, &self.shares)
+    }
+
+    /// The best worker for a job that waits, if one has room and `fits`.
+    fn worker_for(&self, classes: &ClassSet, id: JobId, fits: &dyn Fn(&Offer) -> bool) -> Option<WorkerName> {
         let JobState::Scheduled { lost_on, .. } = &self.jobs.get(&id)?.state else { return None };
-        self.pool.find(classes, lost_on.as_ref())
+        self.pool.find(classes, lost_on.as_ref(), fits)
     }
 
-    fn first_job_for(&self, worker: &WorkerName) -> Option<(ClassSet, (i32, JobId))> {
+    fn first_job_for(&self, worker: &WorkerName) -> Option<(Turn, ClassSet)> {
         let offer = self.pool.offer(worker)?;
         let fitting = self.queues.iter().filter(|(classes, _)| offer.classes.offers(classes));
-        let heads = fitting.filter_map(|(classes, queue)| Some((queue.jobs.first()?, classes)));
-        heads.min_by_key(|(head, _)| **head).map(|(head, classes)| (classes.clone(), *head))
+        let heads =
+            fitting.filter_map(|(classes, queue)| Some((queue.jobs.first(classes, &self.shares)?, classes)));
+        heads.min().map(|(turn, classes)| (turn, classes.clone()))
     }
 
     /// Hands the first job of a queue to the best worker for it; false if there is none.
     fn assign_first(&mut self, classes: &ClassSet, id: JobId) -> bool {
-        self.worker_for(classes, id).is_some_and(|worker| self.assign(id, &worker))
+        let need = self.need_of(id);
+        let worker = self.worker_for(classes, id, &|offer| self.disks.fits(offer, need));
+        worker.is_some_and(|worker| self.assign(id, &worker))
     }
 
     /// Hands a job to a worker that has room.
@@ -164,6 +195,7 @@ impl State {
         let attempt = AttemptId { job: id, number: *attempt };
         let token = FencingToken(self.last_token + 1);
         let Ok(assigned) = job.state.clone().assign(token) else { return false };
+        let served = self.shares.serve(Party::of(job), &job.classes, token);
         self.last_token = token.0;
         self.forget_settled();
         let bound = self.bonds.is_bound(id);
@@ -173,6 +205,9 @@ impl State {
             job.wait = None;
         }
         self.save_job(id);
+        for row in served {
+            self.save(Row::Share(row));
+        }
         self.hand_out(attempt, token, worker);
         if bound {
             for member in self.open_members(self.bonds.unit(id)) {
@@ -221,7 +256,8 @@ impl State {
     /// Stores why a queue waits, if that has changed.
     fn explain(&mut self, classes: ClassSet) {
         let Some(queue) = self.queues.get(&classes) else { return };
-        let reason = (!queue.jobs.is_empty()).then(|| self.wait_reason_of(&classes, queue.slots));
+        let (slots, parties) = (queue.slots, queue.jobs.parties());
+        let reason = (parties > 0).then(|| self.wait_reason_of(&classes, slots, parties));
         let Some(queue) = self.queues.get_mut(&classes) else { return };
         let changed = queue.reason != reason;
         queue.reason.clone_from(&reason);
@@ -234,7 +270,7 @@ impl State {
         }
     }
 
-    fn wait_reason_of(&self, classes: &ClassSet, slots: u64) -> WaitReason {
+    fn wait_reason_of(&self, classes: &ClassSet, slots: u64, parties: usize) -> WaitReason {
         if self.pool.is_empty() {
             return WaitReason::NoWorkerOnline;
         }
@@ -244,7 +280,7 @@ impl State {
         }
         match slots {
             0 => WaitReason::ClassesNotTogether { classes: classes.clone() },
-            slots => WaitReason::AllBusy { classes: classes.clone(), slots },
+            slots => WaitReason::AllBusy { classes: classes.clone(), slots, parties },
         }
     }
 }

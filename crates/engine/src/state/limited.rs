@@ -6,6 +6,7 @@ use super::State;
 use crate::ids::{AttemptId, JobId};
 use crate::io::Answer;
 use crate::reason::WaitReason;
+use crate::sched::fair::{Line, Party};
 use crate::sched::limits::{Limit, Limits};
 use crate::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ pub(super) struct Limited {
     counted: BTreeMap<AttemptId, BTreeSet<Limit>>,
     /// What is left for a cluster that needs more.
     kept: BTreeMap<Limit, u32>,
-    parked: BTreeMap<Limit, BTreeMap<ClassSet, BTreeSet<(i32, JobId)>>>,
+    parked: BTreeMap<Limit, BTreeMap<ClassSet, Line>>,
     waits_for: BTreeMap<JobId, Limit>,
     /// Where there may be room now.
     freed: BTreeSet<Limit>,
@@ -28,6 +29,11 @@ pub(super) struct Limited {
 impl Limited {
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// What every job needs of its host's disk at least.
+    pub(super) fn floor(&self) -> u64 {
+        self.limits.disk_floor
     }
 
     fn room(&self, limit: &Limit) -> u32 {
@@ -74,7 +80,9 @@ impl State {
     /// An attempt runs.
     pub(super) fn count(&mut self, id: AttemptId) {
         let Some(job) = self.jobs.get(&id.job) else { return };
+        self.shares.begin(id, Party::of(job), &job.classes);
         let limits = self.limited.limits.of(job);
+        self.take_disk(id);
         for limit in &limits {
             *self.limited.used.entry(limit.clone()).or_default() += 1;
         }
@@ -84,6 +92,8 @@ impl State {
 
     /// An attempt has ended.
     pub(super) fn uncount(&mut self, id: AttemptId) {
+        self.shares.end(id);
+        self.free_disk(id);
         let limits = self.limited.counted.remove(&id).unwrap_or_default();
         if !limits.is_empty() {
             self.clusters.limits_have_changed();
@@ -118,7 +128,7 @@ impl State {
     pub(super) fn park_for(&mut self, id: JobId, limit: Limit) {
         let Some(job) = self.jobs.get(&id) else { return };
         let beside = self.limited.parked.entry(limit.clone()).or_default();
-        beside.entry(job.classes.clone()).or_default().insert((job.priority, id));
+        beside.entry(job.classes.clone()).or_default().insert(job.priority, Party::of(job), id);
         self.limited.waits_for.insert(id, limit);
     }
 
@@ -129,7 +139,7 @@ impl State {
             return;
         };
         if let Some(jobs) = beside.get_mut(&job.classes) {
-            jobs.remove(&(job.priority, id));
+            jobs.remove(job.priority, Party::of(job), id);
             if jobs.is_empty() {
                 beside.remove(&job.classes);
             }
@@ -155,14 +165,20 @@ impl State {
         for limit in std::mem::take(&mut self.limited.freed) {
             if self.limited.room(&limit) > 0 {
                 let beside = self.limited.parked.get(&limit).into_iter().flatten();
-                woken.extend(beside.filter_map(|(_, jobs)| jobs.first()).map(|(_, id)| *id));
+                let first = |(classes, jobs): (&ClassSet, &Line)| jobs.first(classes, &self.shares);
+                woken.extend(beside.filter_map(first).map(|turn| turn.job));
             }
         }
+        woken.extend(self.fitting());
+        // What is woken is not put aside again, even before the first tick.
+        let resuming = std::mem::take(&mut self.resuming);
         for id in &woken {
             self.unpark(*id);
+            self.unpark_from_disk(*id);
             self.enqueue(*id);
             self.note_wait(*id);
         }
+        self.resuming = resuming;
         !woken.is_empty()
     }
 

@@ -4,6 +4,7 @@ mod attempts;
 mod bonds;
 mod builds;
 mod clusters;
+mod disk;
 mod dispatch;
 mod fallout;
 mod limited;
@@ -22,12 +23,15 @@ use crate::job::{JobState, Stopping};
 use crate::job_settings::Sharer;
 use crate::reason::{EndReason, FenceReason, Refusal, WaitReason};
 use crate::rows::{
-    AttemptRow, JobRow, LocksRow, OfflineReason, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
+    AttemptRow, JobRow, LocksRow, OfflineReason, Row, Rows, SETTLED_WINDOW, ShareRow, WorkerRow, WorkerStatus,
 };
+use crate::sched::disk::Room;
+use crate::sched::fair::Shares;
 use crate::settings::ClassSet;
 use crate::work::{Held, Timing};
 use bonds::Bonds;
 use clusters::Clusters;
+use disk::Disks;
 use dispatch::Queue;
 use fallout::Fallout;
 use limited::Limited;
@@ -44,6 +48,8 @@ struct Worker {
     connection: Option<ConnectionId>,
     /// What it runs as far as the server knows. All under the row's instance.
     attempts: BTreeSet<AttemptId>,
+    /// What its disks can take, if it has said so on this connection.
+    room: Option<Room>,
 }
 
 /// An attempt that has ended, as long as somebody may still ask for it.
@@ -73,6 +79,9 @@ pub struct State {
     clusters: Clusters,
     pool: Pool,
     limited: Limited,
+    disks: Disks,
+    /// What each group has of the slots.
+    shares: Shares,
     talk: Talk,
     /// What jobs have in common.
     sharer: Sharer,
@@ -133,6 +142,8 @@ impl State {
             clusters: Clusters::default(),
             pool: Pool::default(),
             limited: Limited::new(rows.limits),
+            disks: Disks::new(rows.asset_sizes),
+            shares: Shares::stored(rows.shares),
             talk: Talk::default(),
             sharer: Sharer::default(),
             last_job: rows.last_job,
@@ -156,7 +167,7 @@ impl State {
             if matches!(row.status, WorkerStatus::Online { .. }) {
                 state.to_mark_offline.insert(row.name.clone());
             }
-            let worker = Worker { connection: None, attempts: BTreeSet::new(), row };
+            let worker = Worker { connection: None, attempts: BTreeSet::new(), room: None, row };
             state.workers.insert(worker.row.name.clone(), worker);
         }
         for row in rows.queues {
@@ -244,7 +255,10 @@ impl State {
             Input::CancelJob { job, by } => return self.cancel(job, &by),
             Input::Hello { connection, hello } => self.hello(connection, hello),
             Input::Disconnected { connection } => self.disconnected(connection),
-            Input::Heartbeat { connection, holds } => self.heartbeat(connection, &holds),
+            Input::Heartbeat { connection, holds, room } => {
+                self.set_room(connection, room);
+                self.heartbeat(connection, &holds);
+            }
             Input::Phase { connection, held, phase } => self.phase(connection, held, phase.into()),
             Input::Finished { connection, held, report } => self.finished(connection, held, &report),
             Input::Ask { connection, held, ask, question } => self.ask(connection, held, ask, question),
@@ -276,6 +290,7 @@ impl State {
                 return self.gate_input(*input).map(Answer::Gate).map_err(Refusal::Gate);
             }
             Input::Limits(limits) => return Ok(self.set_limits(limits)),
+            Input::AssetSizes(sizes) => return Ok(self.learn_sizes(sizes)),
             Input::Tick => self.tick(),
         }
         Ok(Answer::Done)
@@ -350,7 +365,8 @@ impl State {
             (row.name.clone(), row.instance.clone(), row.slots, row.classes.clone(), worker.attempts.clone())
         };
         let queue = |(classes, queue): (&ClassSet, &Queue)| {
-            (classes.clone(), queue.jobs.iter().copied().collect(), queue.reason.clone())
+            let jobs: BTreeSet<_> = queue.jobs.iter().collect();
+            (classes.clone(), jobs.into_iter().collect(), queue.reason.clone())
         };
         Facts {
             jobs: self.jobs.values().cloned().collect(),
@@ -361,6 +377,8 @@ impl State {
             relatives: self.ended.values().cloned().collect(),
             clusters: self.clusters.waiting(),
             limited: self.limited.waiting(),
+            disk: self.disks.waiting(),
+            shares: self.shares.rows(),
             locks: self.talk.locks.clone(),
             last_job: self.last_job,
             last_run: self.last_run,
@@ -458,6 +476,10 @@ pub struct Facts {
     pub clusters: Vec<JobId>,
     /// Jobs that wait for a limit.
     pub limited: Vec<(JobId, crate::sched::limits::Limit)>,
+    /// Jobs that wait for a disk.
+    pub disk: Vec<JobId>,
+    /// When each party was served.
+    pub shares: Vec<ShareRow>,
     /// Locks by cluster.
     pub locks: BTreeMap<JobId, crate::locks::ClusterLocks>,
     /// See [`Rows`].

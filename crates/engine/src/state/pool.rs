@@ -1,6 +1,7 @@
 //! Which online workers offer what, and who has room: the indexes behind dispatch.
 
 use crate::ids::WorkerName;
+use crate::sched::disk::Room;
 use crate::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,8 @@ pub(super) struct Offer {
     pub(super) load: u32,
     /// It finishes what it has, and gets nothing new.
     pub(super) drained: bool,
+    /// What its host's disks can take, if it is known.
+    pub(super) room: Option<Room>,
 }
 
 impl Offer {
@@ -71,6 +74,13 @@ impl Pool {
         before
     }
 
+    /// The disks of a worker's host can take so much now.
+    pub(super) fn set_room(&mut self, name: &WorkerName, room: Room) {
+        if let Some(offer) = self.offers.get_mut(name) {
+            offer.room = Some(room);
+        }
+    }
+
     pub(super) fn offer(&self, name: &WorkerName) -> Option<&Offer> {
         self.offers.get(name)
     }
@@ -83,8 +93,13 @@ impl Pool {
         self.offers.is_empty()
     }
 
-    /// The least loaded worker with room that offers all of `needed`; `avoid` only if there is no other.
-    pub(super) fn find(&self, needed: &ClassSet, avoid: Option<&WorkerName>) -> Option<WorkerName> {
+    /// The least loaded worker with room that offers all of `needed` and `fits`; `avoid` only if there is no other.
+    pub(super) fn find(
+        &self,
+        needed: &ClassSet,
+        avoid: Option<&WorkerName>,
+        fits: &dyn Fn(&Offer) -> bool,
+    ) -> Option<WorkerName> {
         let mut rarest: Option<&BTreeSet<(u32, WorkerName)>> = None;
         for class in needed.iter() {
             let workers = self.room.get(class)?;
@@ -92,7 +107,8 @@ impl Pool {
                 rarest = Some(workers);
             }
         }
-        let offers_all = |name: &WorkerName| self.offers.get(name).is_some_and(|o| o.classes.offers(needed));
+        let offers_all =
+            |name: &WorkerName| self.offers.get(name).is_some_and(|o| o.classes.offers(needed) && fits(o));
         let mut last_resort = None;
         for (_, name) in rarest? {
             if offers_all(name) {
@@ -106,10 +122,19 @@ impl Pool {
     }
 
     /// A worker for each slot of a demand, as far as there are enough: as many as possible.
-    pub(super) fn share_out(&self, demand: &Demand, slots: Slots) -> Vec<Option<WorkerName>> {
+    pub(super) fn share_out(
+        &self,
+        demand: &Demand,
+        slots: Slots,
+        fits: &dyn Fn(&Offer) -> bool,
+    ) -> Vec<Option<WorkerName>> {
         let mut candidates: BTreeMap<&ClassSet, Vec<(&WorkerName, &Offer)>> = BTreeMap::new();
         for classes in &demand.slots {
-            candidates.entry(classes).or_insert_with(|| self.candidates(classes, slots));
+            candidates.entry(classes).or_insert_with(|| {
+                let mut candidates = self.candidates(classes, slots);
+                candidates.retain(|(_, offer)| fits(offer));
+                candidates
+            });
         }
         if !demand.one_host {
             return Sharing::of(&demand.slots, &candidates, slots, None).done();
@@ -142,6 +167,12 @@ impl Pool {
                 rarest.into_iter().flatten().filter_map(offer).collect()
             }
         }
+    }
+
+    /// What the online workers offer that offer all of `needed` and are not drained.
+    pub(super) fn offering(&self, needed: &ClassSet) -> impl Iterator<Item = &Offer> {
+        let candidates = self.candidates(needed, Slots::All).into_iter();
+        candidates.map(|(_, offer)| offer).filter(|offer| !offer.drained)
     }
 
     /// True if a worker other than `worker` is online and offers all of `needed`.

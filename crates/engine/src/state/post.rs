@@ -213,8 +213,10 @@ impl State {
             let known = self.jobs.contains_key(&id) || self.known.contains_key(&id);
             return Err(if known { Refusal::NotWaiting { job: id } } else { Refusal::NoJob { job: id } });
         }
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.group = group.unwrap_or(job.group);
+        if self.jobs.contains_key(&id) {
+            if let Some(group) = group {
+                self.set_group(id, group);
+            }
             self.set_priority(id, priority);
             self.save_job(id);
             return Ok(Answer::Done);
@@ -224,6 +226,23 @@ impl State {
         row.group = group.unwrap_or(row.group);
         self.save_ended(row);
         Ok(Answer::Done)
+    }
+
+    /// From now on what the job waits for, or has, counts for the new group.
+    fn set_group(&mut self, id: JobId, group: Option<GroupId>) {
+        let unit = self.bonds.unit(id);
+        self.unqueue(unit);
+        let attempt = self.jobs.get(&id).and_then(JobRow::active_attempt);
+        if let Some(attempt) = attempt {
+            self.uncount(attempt);
+        }
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.group = group;
+        }
+        if let Some(attempt) = attempt {
+            self.count(attempt);
+        }
+        self.settle(unit);
     }
 
     fn set_priority(&mut self, id: JobId, priority: Option<i32>) {

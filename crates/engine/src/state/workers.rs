@@ -94,7 +94,8 @@ impl State {
             drained_by: self.workers.get(name).and_then(|worker| worker.row.drained_by.clone()),
         };
         let attempts = self.attempts_of(name);
-        self.workers.insert(name.clone(), Worker { row, connection: Some(connection), attempts });
+        self.workers
+            .insert(name.clone(), Worker { row, connection: Some(connection), attempts, room: hello.room });
         self.connections.insert(connection, name.clone());
         self.timers.set(Timer::Silence(name.clone()), self.timing.lease_us);
         self.place(name);

@@ -189,6 +189,7 @@ impl Story {
             slots: keep(|hello| hello.slots.to_string(), "slots", "1").parse().expect("a number"),
             classes: ClassSet::parse(&keep(|hello| hello.classes.to_string(), "classes", "dummy")),
             holds,
+            room: None,
         };
         if before.is_none_or(|before| before.instance == hello.instance) {
             self.hellos.insert(name.clone(), hello.clone());
@@ -228,7 +229,7 @@ impl Story {
             for name in &beating {
                 let holds = self.holds_of(name, without);
                 if let Some(connection) = self.connections.get(*name).copied() {
-                    self.input(Input::Heartbeat { connection, holds });
+                    self.input(Input::Heartbeat { connection, holds, room: None });
                 }
             }
         }

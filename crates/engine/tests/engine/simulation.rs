@@ -2,10 +2,11 @@
 //! hold after every step; here, that everything ends once the faults stop.
 
 use crate::world::{Out, World};
-use assay_engine::ids::{ConnectionId, JobId, WorkerName};
+use assay_engine::ids::{ConnectionId, GroupId, JobId, WorkerName};
 use assay_engine::io::{Answer, Deprioritize, Hello, Input, Message, NewJob, Obsolete, Verdict};
 use assay_engine::outcome::Outcome;
 use assay_engine::relations::{ParentRef, Relation};
+use assay_engine::sched::disk::Room;
 use assay_engine::sched::restart::{RestartOptions, RestartRequest};
 use assay_engine::settings::{ClassSet, Settings};
 use assay_engine::work::{Held, Report, Timing, WorkPhase};
@@ -169,6 +170,7 @@ impl Process {
             slots,
             classes: ClassSet::parse(classes),
             holds: self.runs.keys().copied().collect(),
+            room: None,
         }
     }
 
@@ -201,6 +203,8 @@ struct Simulation {
     processes: Vec<Process>,
     next_connection: u64,
     jobs: Vec<JobId>,
+    /// The room on the disk of the first worker, GiB; the others do not say.
+    room: u64,
 }
 
 impl Simulation {
@@ -214,7 +218,13 @@ impl Simulation {
             said: Vec::new(),
         };
         let processes = (0..WORKERS.len()).map(process).collect();
-        Self { world: World::new(Timing::default()), processes, next_connection: 0, jobs: Vec::new() }
+        Self {
+            world: World::new(Timing::default()),
+            processes,
+            next_connection: 0,
+            jobs: Vec::new(),
+            room: 12,
+        }
     }
 
     fn input(&mut self, input: Input) -> Option<Answer> {
@@ -249,7 +259,13 @@ impl Simulation {
         let connection = ConnectionId(self.next_connection);
         process.connection = Some(connection);
         let hello = process.hello();
+        let hello = Hello { room: self.room_of(index), ..hello };
         self.input(Input::Hello { connection, hello });
+    }
+
+    fn room_of(&self, index: usize) -> Option<Room> {
+        let gib = self.room << 30;
+        (index == 0).then_some(Room { pool: gib, cache: gib, shared: true })
     }
 
     fn disconnect(&mut self, index: usize, heard: bool) {
@@ -301,13 +317,19 @@ impl Simulation {
         let process = &self.processes[index];
         if let Some(connection) = process.connection {
             let holds = process.runs.keys().copied().collect();
-            self.input(Input::Heartbeat { connection, holds });
+            let room = self.room_of(index);
+            self.input(Input::Heartbeat { connection, holds, room });
         }
     }
 
     fn post(&mut self, classes: &str, priority: i32, count: usize) {
-        let settings = Settings::from_request([("TEST", "t"), ("WORKER_CLASS", classes)]);
-        let job = NewJob { priority: Some(priority), ..NewJob::new(settings) };
+        let settings = Settings::from_request([
+            ("TEST", "t"),
+            ("WORKER_CLASS", classes),
+            ("NUMDISKS", if count == 3 { "1" } else { "0" }),
+        ]);
+        let group = (count != 2).then_some(GroupId(i64::from(priority.rem_euclid(3)) + count as i64));
+        let job = NewJob { priority: Some(priority), group, ..NewJob::new(settings) };
         if let Some(Answer::Posted(ids)) = self.input(Input::PostJobs { jobs: vec![job; count] }) {
             self.jobs.extend(ids);
         }
@@ -326,6 +348,7 @@ impl Simulation {
                 ("WORKER_CLASS", classes),
                 ("PARALLEL_CANCEL_WHOLE_CLUSTER", spare),
                 ("PARALLEL_ONE_HOST_ONLY", spare),
+                ("NUMDISKS", spare),
             ]);
             let own = edges.iter().filter(|(child, ..)| *child == place);
             let relation = |word: char| match word {
@@ -390,7 +413,8 @@ impl Simulation {
             }
             Action::Priority { job, priority } => {
                 if let Some(job) = self.jobs.get(job % self.jobs.len().max(1)).copied() {
-                    self.input(Input::Edit { job, priority: Some(priority), group: Some(None) });
+                    let group = Some((priority % 2 == 0).then_some(GroupId(2)));
+                    self.input(Input::Edit { job, priority: Some(priority), group });
                 }
             }
             Action::Obsolete { limit } => {
@@ -425,6 +449,7 @@ impl Simulation {
                 }
             }
             Action::Pass { us } => {
+                self.room = us.unsigned_abs() % 40;
                 let out = self.world.pass(us);
                 self.route(out);
             }
@@ -444,6 +469,7 @@ impl Simulation {
 
     /// No more faults: workers connect, obey, work and beat. Then every job must end, and soon.
     fn settle(&mut self) {
+        self.room = 40;
         for _ in 0..600 {
             if self.world.db.jobs.values().all(|job| job.state.is_final()) {
                 return;

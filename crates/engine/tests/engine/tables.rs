@@ -131,7 +131,7 @@ fn stored_json() {
         serde_json::to_string(&assigned),
         serde_json::to_string(&JobState::Done(end.clone())),
         serde_json::to_string(&WaitReason::NoWorkerOnline),
-        serde_json::to_string(&WaitReason::AllBusy { classes, slots: 2 }),
+        serde_json::to_string(&WaitReason::AllBusy { classes, slots: 2, parties: 1 }),
         serde_json::to_string(&Settings::from_request([("A", "b")])),
     ]
     .map(Result::unwrap);
@@ -220,6 +220,7 @@ fn hello(world: &mut World, name: &str, connection: u64, slots: u32) -> Vec<(Con
         slots,
         classes: ClassSet::parse("dummy"),
         holds: Vec::new(),
+        room: None,
     };
     world.input(Input::Hello { connection: ConnectionId(connection), hello }).1.sent
 }
@@ -284,7 +285,7 @@ fn heartbeats_and_repeated_phases_store_nothing() {
     let phase = || Input::Phase { connection, held, phase: WorkPhase::Running };
     assert!(!world.state.clone().step(phase(), world.now).effects.is_empty());
     let (_, _) = world.input(phase());
-    for input in [phase(), Input::Heartbeat { connection, holds: vec![held] }, Input::Tick] {
+    for input in [phase(), Input::Heartbeat { connection, holds: vec![held], room: None }, Input::Tick] {
         assert_eq!(world.state.step(input, world.now).effects, []);
     }
 }

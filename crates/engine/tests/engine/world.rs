@@ -6,8 +6,10 @@ use assay_engine::job::{End, JobState, StateWord};
 use assay_engine::reason::{EndReason, Refusal};
 use assay_engine::relations::Relation;
 use assay_engine::rows::{
-    AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, Rows, SETTLED_WINDOW, WorkerRow, WorkerStatus,
+    AttemptRow, JobRow, LocksRow, ProductRunRow, QueueRow, Row, Rows, SETTLED_WINDOW, ShareRow, WorkerRow,
+    WorkerStatus,
 };
+use assay_engine::sched::fair::Party;
 use assay_engine::sched::limits::Limits;
 use assay_engine::settings::ClassSet;
 use assay_engine::state::State;
@@ -23,6 +25,7 @@ pub(crate) struct Db {
     pub(crate) queues: BTreeMap<ClassSet, QueueRow>,
     pub(crate) runs: BTreeMap<ProductRunId, ProductRunRow>,
     pub(crate) locks: BTreeMap<JobId, LocksRow>,
+    pub(crate) shares: BTreeMap<(Party, String), ShareRow>,
     pub(crate) limits: Limits,
     /// The highest number that a job ever had.
     last_job: i64,
@@ -62,6 +65,7 @@ impl Db {
             Row::Deleted(job) => drop(self.jobs.remove(&job)),
             Row::Locks(row) if row.locks.is_none() => drop(self.locks.remove(&row.cluster)),
             Row::Locks(row) => drop(self.locks.insert(row.cluster, row)),
+            Row::Share(row) => drop(self.shares.insert((row.party, row.class.clone()), row)),
             Row::Run(row) => drop(self.runs.insert(row.id, row)),
             Row::Gate(row) => panic!("nothing of this world is gated: {row:?}"),
         }
@@ -78,6 +82,7 @@ impl Db {
             workers: self.workers.values().cloned().collect(),
             queues: self.queues.values().cloned().collect(),
             locks: self.locks.values().cloned().collect(),
+            shares: self.shares.values().cloned().collect(),
             last_job: self.last_job,
             last_run: self.runs.keys().last().map_or(0, |id| id.0),
             last_token,
@@ -296,7 +301,7 @@ impl World {
                 self.connections.insert(*connection, hello.name.clone());
             }
             Input::Disconnected { connection } => drop(self.connections.remove(connection)),
-            Input::Heartbeat { connection, holds } => {
+            Input::Heartbeat { connection, holds, .. } => {
                 seen.extend(holds.iter().map(|held| (*connection, *held)));
             }
             Input::Phase { connection, held, .. } => seen.push((*connection, *held)),

@@ -335,6 +335,14 @@ async fn projects(core: &Core, asked: &Asked, rest: &[&str]) -> Result<Reply> {
     };
     match (asked.method.as_str(), &rest[1..]) {
         ("GET", []) => Ok(Reply::Json(shown(&name))),
+        ("GET", ["config"]) => {
+            let kind = core.world.lock().await.projects.get(&name).map(|one| one.submit_type.word());
+            Ok(Reply::Json(json!({
+                "submit_type": kind,
+                "default_submit_type": { "value": kind, "configured_value": kind },
+                "use_content_merge": { "value": true, "configured_value": "TRUE" },
+            })))
+        }
         ("GET", ["HEAD"]) => Ok(Reply::Json(head.into())),
         ("GET", ["branches"]) => {
             let heads = core.repos.refs(&name).await?;

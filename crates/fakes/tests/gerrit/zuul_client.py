@@ -1,4 +1,8 @@
-"""Talks to a Gerrit as Zuul 2 does: one connection for the event stream, one for commands, all through paramiko."""
+"""Talks to a Gerrit as Zuul 2 does: one connection for the event stream, one for commands, all through paramiko.
+
+These are Zuul's calls, not its code: of the package `zuul` the Gerrit driver alone cannot be loaded without ZooKeeper,
+Kafka, three clouds and some hundred other packages, and Zuul 2 is of Python 2.
+"""
 
 import json
 import sys

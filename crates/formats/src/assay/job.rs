@@ -6,9 +6,10 @@ use crate::yaml::{Key, Node};
 use crate::zuul::job::skip_ifs;
 use assay_engine::gate::config::JobDef;
 
-/// One entry of `jobs`. What is wrong with it is said and left at its default.
-pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node) -> JobDef {
-    let mut job = JobDef::new(&*key.text);
+/// One entry of `jobs` on top of what is known of the job already: what it does not say stays. What is wrong with it is
+/// said and left as it was.
+pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node, known: JobDef) -> JobDef {
+    let mut job = known;
     if key.text.is_empty() || key.text.contains(char::is_whitespace) {
         let message = format!("the job's name `{}` is empty or holds blanks; expected none", key.text);
         reader.sink.error("name", key.place, message);
@@ -19,6 +20,8 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node) -> JobDe
     let env = task::variables(reader, &mut fields);
     let checkouts = task::checkouts(reader, &mut fields);
     job.projects = checkouts.iter().map(|checkout| checkout.name.as_str().into()).collect();
+    // What a task sets itself wins over what a parameter function does.
+    job.env.retain(|name, _| !env.contains_key(name));
     let read = task::read(reader, &mut fields, &job, &env, &checkouts);
     match read {
         Some(text) if !imported => job.task = Some(text.into()),
@@ -26,7 +29,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node) -> JobDe
             let message = "`imported` says that the job is defined elsewhere; expected no script of its own";
             reader.sink.error("imported", key.place, message);
         }
-        None if imported || &*key.text == assay_engine::gate::config::NOOP => job.env = env,
+        None if imported || &*key.text == assay_engine::gate::config::NOOP => job.env.extend(env),
         None => {
             let message = format!(
                 "the job `{}` does nothing; expected `run` with a script, or `imported: true` if it is defined elsewhere",
@@ -62,17 +65,25 @@ fn gating(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, job: &mut JobDef
         ("parameter-function", &mut job.parameter_function),
         ("queue-name", &mut job.queue_name),
     ] {
-        *text = fields.get(key).and_then(|node| reader.text(node, key)).map(ToOwned::to_owned);
+        if let Some(node) = fields.get(key) {
+            *text = reader.text(node, key).map(ToOwned::to_owned);
+        }
     }
     for (key, names) in [("tags", &mut job.tags), ("labels", &mut job.labels)] {
-        let nodes = fields.get(key).map(|node| one_or_more(node)).unwrap_or_default();
-        names.extend(nodes.into_iter().filter_map(|node| reader.name(node, key)).map(ToOwned::to_owned));
+        if let Some(node) = fields.get(key) {
+            let given = one_or_more(node).into_iter().filter_map(|node| reader.name(node, key));
+            *names = given.map(ToOwned::to_owned).collect();
+        }
     }
-    let nodes = fields.get("semaphores").map(|node| one_or_more(node)).unwrap_or_default();
-    job.semaphores =
-        nodes.into_iter().filter_map(|node| reader.name(node, "semaphores")).map(Into::into).collect();
-    job.branches = reader.patterns(fields.get("branches"), "branches");
-    job.files = reader.patterns(fields.get("files"), "files");
+    if let Some(node) = fields.get("semaphores") {
+        let given = one_or_more(node).into_iter().filter_map(|node| reader.name(node, "semaphores"));
+        job.semaphores = given.map(Into::into).collect();
+    }
+    for (key, patterns) in [("branches", &mut job.branches), ("files", &mut job.files)] {
+        if let Some(node) = fields.get(key) {
+            *patterns = reader.patterns(Some(node), key);
+        }
+    }
     if let Some(node) = fields.get("skip-if") {
         job.skip_if = skip_ifs(reader, node);
     }

@@ -5,12 +5,14 @@
 
 pub(crate) mod emit;
 mod job;
+mod over;
 mod pipeline;
-mod quantity;
+pub(crate) mod quantity;
 mod task;
 pub(crate) mod tree;
 mod write;
 
+pub use over::load_over;
 pub use write::to_files;
 
 use crate::diagnostic::{Diagnostic, Place, Sink};
@@ -20,7 +22,7 @@ use crate::yaml::{self, Dialect, Entry, Kind, Node};
 use assay_engine::gate::config::{
     Config, JobDef, LandingWay, Manager, MergeMode, NOOP, Pipeline, Project, QueueDef,
 };
-use assay_engine::gate::ids::{JobName, PipelineName, ProjectName};
+use assay_engine::gate::ids::{JobName, PipelineName, ProjectName, SemaphoreName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -28,7 +30,8 @@ use std::sync::Arc;
 pub(crate) const RESERVED: [&str; 4] = ["name", "merge-mode", "template", "templates"];
 
 const LANDINGS: [(&str, LandingWay); 2] = [("submit", LandingWay::Submit), ("push", LandingWay::Push)];
-pub(crate) const MERGE_MODES: [(&str, MergeMode); 8] = [
+/// How `merge-mode` is written.
+pub const MERGE_MODES: [(&str, MergeMode); 8] = [
     ("merge", MergeMode::Merge),
     ("merge-resolve", MergeMode::MergeResolve),
     ("cherry-pick", MergeMode::CherryPick),
@@ -64,11 +67,7 @@ pub fn load(sources: &[(&str, &str)]) -> Loaded {
 }
 
 fn read<'t>(sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Config {
-    let mut roots = Vec::new();
-    for (name, text) in sources {
-        let file = sink.add_file(name, text);
-        roots.extend(yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), sink));
-    }
+    let roots = parse(sources, sink);
     let builtin = pipeline::Builtin::parse(sink);
     let mut reader = Reader::new(sink, Dialect::Yaml12);
     let mut sections = Sections::default();
@@ -80,6 +79,15 @@ fn read<'t>(sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Config {
         reader.sink.error("empty", Place::default(), message);
     }
     sections.compile(&mut reader, &builtin)
+}
+
+fn parse<'t>(sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Vec<Arc<Node>> {
+    let mut roots = Vec::new();
+    for (name, text) in sources {
+        let file = sink.add_file(name, text);
+        roots.extend(yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), sink));
+    }
+    roots
 }
 
 /// What all files together have of each section.
@@ -135,18 +143,40 @@ impl<'n> Sections<'n> {
         }
         let mut jobs: BTreeMap<JobName, Arc<JobDef>> = BTreeMap::new();
         for entry in unique(reader, "job", &self.jobs) {
-            let def = job::read(reader, &entry.key, &entry.value);
+            let def = job::read(reader, &entry.key, &entry.value, JobDef::new(&*entry.key.text));
             jobs.insert(def.name.clone(), Arc::new(def));
         }
         let names: Vec<PipelineName> = pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
         let projects = self.projects(reader, &names, &mut jobs);
         self.share(reader, &mut pipelines, &projects);
+        let semaphores = self.semaphores(reader);
+        self.name_foreign_projects(reader, &jobs, &projects);
+        Config {
+            pipelines: pipelines.into_iter().map(Arc::new).collect(),
+            projects,
+            jobs,
+            semaphores,
+            ..Config::default()
+        }
+    }
+
+    fn semaphores(&self, reader: &mut Reader<'_, '_>) -> BTreeMap<SemaphoreName, u32> {
         let mut semaphores = BTreeMap::new();
         for entry in unique(reader, "semaphore", &self.semaphores) {
             if let Some(count) = reader.number(&entry.value, &entry.key.text, 1) {
                 semaphores.insert((&*entry.key.text).into(), count);
             }
         }
+        semaphores
+    }
+
+    /// Says which projects jobs have in their workspaces that nothing is configured for.
+    fn name_foreign_projects(
+        &self,
+        reader: &mut Reader<'_, '_>,
+        jobs: &BTreeMap<JobName, Arc<JobDef>>,
+        projects: &BTreeMap<ProjectName, Arc<Project>>,
+    ) {
         for job in jobs.values() {
             for project in job.projects.iter().filter(|project| !projects.contains_key(*project)) {
                 let place = self.jobs.iter().find(|entry| *entry.key.text == *job.name.as_str());
@@ -157,13 +187,6 @@ impl<'n> Sections<'n> {
                 );
                 reader.sink.note("foreign-project", place, message);
             }
-        }
-        Config {
-            pipelines: pipelines.into_iter().map(Arc::new).collect(),
-            projects,
-            jobs,
-            semaphores,
-            ..Config::default()
         }
     }
 

@@ -16,7 +16,7 @@ const SIZES: [(&str, u64); 8] = [
 ];
 
 /// Seconds: a number, or a number with s, m, h, d or w.
-pub(super) fn seconds(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<u64> {
+pub(crate) fn seconds(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<u64> {
     let value = match node.scalar(reader.dialect) {
         Some(Scalar::Int(value)) => Some(value),
         Some(Scalar::Text(text)) => crate::approval::seconds(text),
@@ -31,7 +31,7 @@ pub(super) fn seconds(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> O
 }
 
 /// Bytes: a number, or a number with kB, MB, GB, KiB, MiB, GiB or TiB.
-pub(super) fn bytes(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<u64> {
+pub(crate) fn bytes(reader: &mut Reader<'_, '_>, node: &Node, what: &str) -> Option<u64> {
     let value = match node.scalar(reader.dialect) {
         Some(Scalar::Int(value)) => u64::try_from(value).ok(),
         Some(Scalar::Text(text)) => parse_bytes(text),

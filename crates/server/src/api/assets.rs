@@ -188,7 +188,7 @@ async fn blob(
 }
 
 /// The bytes, or those of them that the headers ask for.
-async fn serve(app: &App, sha: Sha256, headers: &HeaderMap) -> Result<Response, Fault> {
+pub(crate) async fn serve(app: &App, sha: Sha256, headers: &HeaderMap) -> Result<Response, Fault> {
     let Some(OpenBlob { size, mut reader }) = app.assets.content(sha).await? else {
         return Err(Fault::not_found(
             format!("The bytes {sha} are not here any more."),
@@ -285,6 +285,7 @@ async fn complete(
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Asset>), Fault> {
     let version = app.assets.complete(&id, app.clock.now()).await?;
+    app.published(&version).await;
     tracing::info!(asset = %version.asset, version = version.id.0, size = version.blob.size, "published");
     Ok((StatusCode::CREATED, Json(asset(&version, true))))
 }

@@ -4,7 +4,7 @@ use super::resultsdb::{Wrong, object, parse_time, result_value};
 use super::waivers::{self, old_subject};
 use crate::app::App;
 use crate::results::decisions::Decided;
-use assay_engine::decision::{PassingRule, Question, Requirement, Rule, Subject, TemplateRule};
+use assay_engine::decision::{Decision, PassingRule, Question, Requirement, Rule, Subject, TemplateRule};
 use assay_formats::policy;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -253,18 +253,25 @@ fn requirement(one: &Requirement) -> Value {
     shape
 }
 
-fn shape(decided: &Decided, question: &Question, base: Option<&str>) -> Value {
-    let decision = &decided.decision;
+/// A decision as Greenwave tells it, with the policies that it was made by.
+pub(crate) fn told(decision: &Decision) -> Value {
     let (satisfied, unsatisfied): (Vec<_>, Vec<_>) =
         decision.requirements.iter().partition(|requirement| requirement.is_satisfied());
-    let mut body = json!({
+    json!({
         "policies_satisfied": decision.is_satisfied(),
         "summary": decision.summary(),
         "satisfied_requirements": satisfied.into_iter().map(requirement).collect::<Vec<_>>(),
         "unsatisfied_requirements": unsatisfied.into_iter().map(requirement).collect::<Vec<_>>(),
-    });
-    if question.rules.is_none() {
-        body["applicable_policies"] = json!(decision.policies);
+        "applicable_policies": decision.policies,
+    })
+}
+
+fn shape(decided: &Decided, question: &Question, base: Option<&str>) -> Value {
+    let mut body = told(&decided.decision);
+    if question.rules.is_some()
+        && let Some(body) = body.as_object_mut()
+    {
+        body.remove("applicable_policies");
     }
     if let Some(base) = base {
         let results = decided.evidence.iter().flat_map(|seen| &seen.results);

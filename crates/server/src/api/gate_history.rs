@@ -3,11 +3,13 @@
 use super::gate_view::{self, said};
 use crate::app::App;
 use crate::fault::Fault;
+use crate::present::reason_of;
 use crate::web::frame::rfc3339;
 use assay_engine::gate::config::ReportAction;
-use assay_engine::gate::ids::{ChangeId, ItemId, SourceName};
+use assay_engine::gate::ids::{ChangeId, ItemId, JobName, SourceName};
 use assay_engine::gate::io::{BuildResult, Report};
 use assay_engine::gate::item::{Item, ItemOutcome, ItemPhase, MergeState};
+use assay_engine::gate::reason::Wait;
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::Timestamp;
 use assay_proto::api::gate as api;
@@ -73,17 +75,38 @@ fn unknown(number: u64) -> Fault {
     )
 }
 
-/// The items of a change that have not ended.
-pub(crate) fn now(app: &App, change: &ChangeId) -> Vec<api::ItemStatus> {
+/// The items of a change that have not ended. Of a job that waits for a worker, what the scheduler says of it is told, too.
+pub(crate) async fn now(app: &App, change: &ChangeId) -> Result<Vec<api::ItemStatus>, Fault> {
     let snapshot = app.gate();
     let now = app.clock.now();
-    let own = snapshot.items.values().filter(|item| item.has_change(change));
-    own.map(|item| gate_view::item(&snapshot, item, now)).collect()
+    let mut items = Vec::new();
+    for item in snapshot.items.values().filter(|item| item.has_change(change)) {
+        let mut shown = gate_view::item(&snapshot, item, now);
+        for (said, wait) in shown.why.iter_mut().zip(snapshot.why(item.id)) {
+            let Wait::Worker { job, .. } = wait else { continue };
+            if let Some(scheduler) = scheduled(app, item, &job).await? {
+                said.text = format!("{}: {scheduler}", said.text);
+                if let Some(reason) = said.reason.as_object_mut() {
+                    reason.insert("scheduler".to_owned(), scheduler.into());
+                }
+            }
+        }
+        items.push(shown);
+    }
+    Ok(items)
+}
+
+/// Why the job of a build waits.
+async fn scheduled(app: &App, item: &Item, job: &JobName) -> Result<Option<String>, Fault> {
+    let build = item.buildset.jobs.iter().find(|own| own.job == *job).and_then(|own| own.state.build());
+    let Some(build) = build else { return Ok(None) };
+    let Some(id) = app.store.gate().job_of_build(build.uuid).await? else { return Ok(None) };
+    Ok(app.store.job(id).await?.as_ref().and_then(reason_of))
 }
 
 /// The same; a change that nothing is known of is refused.
 pub(crate) async fn why(app: &App, change: &ChangeId) -> Result<Vec<api::ItemStatus>, Fault> {
-    let items = now(app, change);
+    let items = now(app, change).await?;
     if items.is_empty() && !is_known(app, &app.gate(), &change.source, change.number).await? {
         return Err(unknown(change.number));
     }
@@ -130,7 +153,7 @@ pub(crate) async fn change(app: &App, id: &ChangeId) -> Result<api::ChangeHistor
         number: id.number,
         subject: facts.map(|facts| facts.subject.clone()).or_else(|| own.map(|own| own.subject.clone())),
         url: facts.and_then(|facts| facts.url.clone()).or_else(|| own.and_then(|own| own.url.clone())),
-        now: now(app, id),
+        now: now(app, id).await?,
         events: happened.into_iter().map(|(_, happened)| happened).collect(),
         items,
         receipts,

@@ -6,7 +6,7 @@ use crate::web::frame::rfc3339;
 use assay_connect::gerrit::{Health, Link};
 use assay_engine::gate::config::Manager;
 use assay_engine::gate::history;
-use assay_engine::gate::ids::{ItemId, JobName, SourceName};
+use assay_engine::gate::ids::{ItemId, JobName, ProjectName, SourceName};
 use assay_engine::gate::item::{Build, Item, ItemJob, ItemOutcome, ItemPhase, JobState};
 use assay_engine::gate::log_path;
 use assay_engine::gate::reason::FailReason;
@@ -16,6 +16,7 @@ use assay_engine::ids::Timestamp;
 use assay_proto::api::gate as api;
 use assay_store::StoredBuild;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 /// A sentence and the value behind it.
@@ -79,6 +80,7 @@ pub(crate) fn troubles(app: &App) -> Vec<String> {
     troubles.extend(
         unpublished.map(|(project, why)| format!("receipts of {project} cannot be published: {why}")),
     );
+    troubles.extend(several(&status.merging));
     for ((project, branch), alarm) in &status.alarms {
         if let Some((commit, problem)) = alarm.commits.first() {
             let others = match alarm.count() - 1 {
@@ -97,6 +99,20 @@ pub(crate) fn troubles(app: &App) -> Vec<String> {
         ));
     }
     troubles
+}
+
+/// Those projects that have the same trouble, in one sentence.
+fn several(merging: &BTreeMap<ProjectName, String>) -> Vec<String> {
+    let mut by_why: BTreeMap<&str, Vec<&ProjectName>> = BTreeMap::new();
+    for (project, why) in merging {
+        by_why.entry(why).or_default().push(project);
+    }
+    let sentence = |(why, projects): (&str, Vec<&ProjectName>)| match projects.as_slice() {
+        [one] => format!("{one}: {why}"),
+        [first, rest @ ..] => format!("{first} and {} more: {why}", rest.len()),
+        [] => why.to_owned(),
+    };
+    by_why.into_iter().map(sentence).collect()
 }
 
 /// What is wrong with a source of events. A first try that goes on is nothing wrong.

@@ -57,5 +57,21 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fau
     for (name, help, value) in gauges {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
     }
+    let targets = app.list_targets().await?;
+    text.push_str("# HELP assay_outbox_waiting What waits to be told.\n# TYPE assay_outbox_waiting gauge\n");
+    for target in &targets {
+        let _ =
+            writeln!(text, "assay_outbox_waiting{{target=\"{}\"}} {}", label(&target.target), target.waiting);
+    }
+    text.push_str("# HELP assay_outbox_lag_seconds How long the oldest of it has waited.\n# TYPE assay_outbox_lag_seconds gauge\n");
+    for target in &targets {
+        let _ =
+            writeln!(text, "assay_outbox_lag_seconds{{target=\"{}\"}} {}", label(&target.target), target.lag);
+    }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// A name as the value of a label.
+fn label(name: &str) -> String {
+    name.replace(['"', '\\', '\n'], "_")
 }

@@ -60,6 +60,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(openapi::router())
         .merge(workers::router())
         .merge(crate::events::api::router())
+        .merge(crate::reporting::api::router())
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))

@@ -376,7 +376,9 @@ async fn create(
         let map = one.as_object().ok_or_else(|| Wrong::part("body", one, "Input should be an object"))?;
         waivers.push(read(&app, &sender, map).await?);
     }
-    let ids = app.store.results().add_waivers(app.results.epoch(), &waivers).await?;
+    let told = crate::reporting::facts::waivers(&app.reporting, &waivers);
+    let ids = app.store.results().add_told_waivers(app.results.epoch(), &waivers, &told).await?;
+    app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
     for (waiver, id) in waivers.iter_mut().zip(ids) {
         waiver.id = id;
         app.audit(&sender.name, "waiver_create", shape(waiver));

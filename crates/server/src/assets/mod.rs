@@ -4,6 +4,7 @@
 //! its name. Versions do not change, so that two jobs that publish one name are two versions and nothing between.
 
 mod cleanup;
+mod missing;
 mod present;
 
 pub(crate) use cleanup::{clean_every, watch};
@@ -14,6 +15,7 @@ use crate::fault::Fault;
 use assay_engine::assets::{AssetKey, AssetKind, candidates, reads};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::relations::{Parent, Relation};
+use assay_engine::rows::JobRow;
 use assay_proto::api::assets::{JobAsset, JobAssets, NewUpload, Removed, UploadState};
 use assay_store::blobs::{OpenBlob, Sha256};
 use assay_store::{
@@ -185,6 +187,13 @@ impl Assets {
         Ok(Removed { removed: gone.iter().map(|id| id.0).collect(), kept })
     }
 
+    /// The size of the newest version of each name.
+    pub(crate) async fn sizes(&self) -> Result<BTreeMap<AssetKey, u64>, StoreError> {
+        let versions = self.rows().assets().await?;
+        // The newest comes first, so it is entered last.
+        Ok(versions.into_iter().rev().map(|version| (version.asset, version.blob.size)).collect())
+    }
+
     /// Says whether a name is never cleaned; false if there is no such asset.
     pub(crate) async fn fix(&self, asset: &AssetKey, fixed: bool) -> Result<bool, StoreError> {
         self.rows().fix_asset(self.epoch()?, asset, fixed).await
@@ -197,7 +206,7 @@ impl Assets {
 
     /// What a job begins with: fixed the first time, the same ever after.
     pub(crate) async fn pin(&self, job: &StoredJob, at: Timestamp) -> Result<JobAssets, StoreError> {
-        let parents = parents(job);
+        let parents = parents(&job.row);
         let wanted: Vec<_> =
             reads(plain(job)).into_iter().filter(assay_engine::assets::Read::is_fetched).collect();
         let names: Vec<_> =
@@ -239,12 +248,18 @@ fn plain(job: &StoredJob) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The jobs whose private assets this one finds under their plain names.
-fn parents(job: &StoredJob) -> Vec<JobId> {
+fn parents(job: &JobRow) -> Vec<JobId> {
     let before = |parent: &&Parent| parent.relation != Relation::Parallel;
-    job.row.parents.iter().filter(before).map(|parent| parent.job).collect()
+    job.parents.iter().filter(before).map(|parent| parent.job).collect()
 }
 
 impl App {
+    /// An asset is there: what jobs need that read it is known now.
+    pub(crate) async fn published(&self, version: &AssetVersion) {
+        let size = BTreeMap::from([(version.asset.clone(), version.blob.size)]);
+        self.engine.tell(assay_engine::io::Input::AssetSizes(size)).await;
+    }
+
     /// Refuses what a worker says of a job that it cannot have.
     pub(crate) async fn running_job(&self, id: JobId) -> Result<StoredJob, Fault> {
         let job = self.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;

@@ -206,6 +206,17 @@ impl Guard {
         hex::encode(hmac::sign(&key, text.as_bytes()).as_ref())
     }
 
+    /// What stands in an address that only its owner knows: of a feed, and of an end of mails.
+    pub(crate) fn address_mac(&self, what: &str) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.admin);
+        hex::encode(&hmac::sign(&key, format!("address {what}").as_bytes()).as_ref()[..16])
+    }
+
+    /// True if it is the one of this address.
+    pub(crate) fn is_address_mac(&self, what: &str, mac: &str) -> bool {
+        same(&digest(&self.address_mac(what)), &digest(mac))
+    }
+
     /// What the test of an attempt shows to be that; it is worth nothing once the attempt has ended.
     pub(crate) fn job_token(&self, held: Held) -> String {
         format!("{}-{}-{}", held.attempt.job.0, held.attempt.number, self.job_mac(held))
@@ -355,7 +366,9 @@ pub(crate) async fn find_role(
 ) -> Response {
     let found = app.guard.sender(&app.people, peer.ip(), request.method(), request.uri(), request.headers());
     let found = found.and_then(|sender| {
-        app.once.allows(&sender.name, request.headers(), app.clock.now()).map(|()| sender)
+        app.once.demands(sender.role, request.method(), request.headers())?;
+        app.once.allows(&sender.name, request.headers(), app.clock.now())?;
+        Ok(sender)
     });
     match found {
         Ok(sender) => {

@@ -198,3 +198,86 @@ async fn receive(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A host whose `/endless` never ends, and from whose `/round/N` one is led to `/round/N+1`, and from the tenth back
+    /// to the first. Returns its address and how often it was asked.
+    async fn host(announced: bool) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        TaskTracker::new().spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else { break };
+                    head.push(byte);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let path = head.split(' ').nth(1).unwrap_or_default();
+                if let Some(round) = path.strip_prefix("/round/") {
+                    let next = (round.parse::<u32>().unwrap_or_default() + 1) % 10;
+                    let to =
+                        format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /round/{next}\r\nContent-Length: 0\r\n\r\n");
+                    let _ = stream.write_all(to.as_bytes()).await;
+                    continue;
+                }
+                let length = if announced { "Content-Length: 3000000\r\n" } else { "" };
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{length}\r\n").as_bytes()).await;
+                while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
+            }
+        });
+        (address, asked)
+    }
+
+    async fn try_fetch(address: &str, path: &str) -> (String, u64) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let part = camino::Utf8Path::from_path(dir.path()).expect("UTF-8").join("part");
+        let settings = DownloadSettings {
+            hosts: vec!["127.0.0.1".to_owned()],
+            most: 2 * MIB,
+            patience: Duration::from_secs(60),
+            ..DownloadSettings::default()
+        };
+        let http = Http::new(false, None, 0).expect("a client");
+        match fetch(&http, &settings, &format!("{address}{path}"), &part).await {
+            Err(Failure::ForGood(why)) => (why, fs::metadata(&part).map_or(0, |metadata| metadata.len())),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_without_an_end_is_cut_off_at_the_limit() {
+        for (announced, wanted) in [(false, MIB..=2 * MIB), (true, 0..=0)] {
+            let (address, _) = host(announced).await;
+            let (why, bytes) = try_fetch(&address, "/endless").await;
+            assert_eq!(why, too_large(2 * MIB));
+            assert!(
+                why.ends_with("which is the most that is fetched; raise max-gigabytes in [downloads]"),
+                "{why}"
+            );
+            assert!(wanted.contains(&bytes), "{bytes} bytes were stored");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_circle_of_redirects_is_left() {
+        let (address, asked) = host(false).await;
+        let (why, bytes) = try_fetch(&address, "/round/3").await;
+        assert_eq!((why.as_str(), bytes), ("more than 8 redirects follow each other", 0));
+        assert_eq!(asked.load(Ordering::Relaxed), REDIRECTS);
+    }
+}

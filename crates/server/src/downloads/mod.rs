@@ -225,6 +225,7 @@ async fn attempt(app: &App, download: &Download, asset: &AssetKey, part: &Utf8Pa
     };
     let version = app.assets.import(asset, &ready, app.clock.now()).await;
     let version = version.map_err(|error| broken(&error))?;
+    app.published(&version).await;
     tracing::info!(url = download.url, %asset, sha256 = %version.blob.sha256, "downloaded");
     drop_part(part).await;
     Ok(())

@@ -80,6 +80,7 @@ impl Suspects {
             | Input::Release { .. }
             | Input::FetchFails { .. }
             | Input::Limits(_)
+            | Input::AssetSizes(_)
             | Input::ForceResult { .. }
             | Input::SetDone { .. }
             | Input::AskNow { .. }
@@ -128,6 +129,7 @@ fn connection_of(input: &Input) -> Option<ConnectionId> {
         | Input::Release { .. }
         | Input::FetchFails { .. }
         | Input::Limits(_)
+        | Input::AssetSizes(_)
         | Input::ForceResult { .. }
         | Input::SetDone { .. }
         | Input::AskNow { .. }
@@ -161,7 +163,8 @@ impl Driver {
             let attempt = async {
                 tokio::time::sleep(pause).await;
                 self.app.store.reacquire(self.epoch).await?;
-                Ok((self.app.store.load().await?, self.app.store.unclosed().await?))
+                let rows = super::seeded(self.app.store.load().await?, &self.app).await?;
+                Ok((rows, self.app.store.unclosed().await?))
             };
             let loaded: Result<_, StoreError> = tokio::select! {
                 () = self.shutdown.cancelled() => return Err(Ended::Asked),
@@ -170,8 +173,7 @@ impl Driver {
             };
             match loaded {
                 Ok((rows, unclosed)) => {
-                    let state =
-                        State::rebuild(super::seeded(rows, self.app.limits()), self.timing, self.now());
+                    let state = State::rebuild(rows, self.timing, self.now());
                     self.app.gate.publish(state.gate().snapshot());
                     self.app.told.forget();
                     self.app.set_trouble(None);

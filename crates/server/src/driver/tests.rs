@@ -121,6 +121,9 @@ impl Store for Failing {
     fn events(&self) -> &dyn assay_store::EventStore {
         self.store.events()
     }
+    fn outbox(&self) -> &dyn assay_store::OutboxStore {
+        self.store.outbox()
+    }
     fn knowledge(&self) -> &dyn assay_store::KnowledgeStore {
         self.store.knowledge()
     }
@@ -176,6 +179,8 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         results: crate::results::Results::new(0, epoch).0,
         limits: std::sync::Mutex::default(),
         outside: crate::events::Hub::new(epoch),
+        reporting: crate::reporting::Hub::new(epoch),
+        task_runs: crate::tasks::Tasks::default(),
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),
@@ -356,6 +361,7 @@ fn hello(connection: u64, name: &str) -> Input {
             slots: 1,
             classes: ClassSet::parse("x"),
             holds: Vec::new(),
+            room: None,
         },
     }
 }

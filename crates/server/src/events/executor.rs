@@ -226,7 +226,7 @@ impl Executor {
         match merge(&effects) {
             Some(PlannedEffect::Job { settings, priority }) => {
                 let job = NewJob { priority, ..NewJob::new(Settings::from_request(settings)) };
-                Ok(Input::PostJobs { jobs: vec![job] })
+                Ok(self.app.resolve_tasks(Input::PostJobs { jobs: vec![job] }).await?)
             }
             Some(PlannedEffect::Product { settings }) => {
                 let by = format!("rule {}", first.planned.rule);
@@ -263,7 +263,7 @@ impl Executor {
             Some(obsolete) => self.app.spared(obsolete).await.map_err(|fault| Trouble::Later(fault.error))?,
             None => BTreeSet::new(),
         };
-        Ok(plan.take_input(&request, by, spared))
+        Ok(self.app.resolve_tasks(plan.take_input(&request, by, spared)).await?)
     }
 
     /// Gives inputs to the driver, all at once, so that they share transactions.
@@ -324,6 +324,15 @@ pub(crate) enum Trouble {
     Store(StoreError),
     /// It was taken apart, and its parts are stored.
     Expanded,
+}
+
+impl From<crate::tasks::Unresolved> for Trouble {
+    fn from(error: crate::tasks::Unresolved) -> Self {
+        match error {
+            crate::tasks::Unresolved::Wrong(why) => Self::Refused(why),
+            crate::tasks::Unresolved::Later(why) => Self::Later(why),
+        }
+    }
 }
 
 impl From<StoreError> for Trouble {

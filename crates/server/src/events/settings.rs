@@ -101,15 +101,7 @@ const DRIVERS: [(&str, &[&str]); 9] = [
 /// `[events]`
 pub(crate) fn events(reader: &mut Reader<'_>, table: &DeTable<'_>) -> EventSettings {
     reader.keys("key of [events]", table, EVENTS);
-    let staging = match reader.text(table, "mode").as_deref() {
-        Some("staging") => true,
-        None | Some("live") => false,
-        Some(other) => {
-            let at = table.get("mode").map_or(0, |value| value.span().start);
-            reader.error("mode", at, format!("{other:?} is no mode; use \"live\" or \"staging\""));
-            true
-        }
-    };
+    let staging = reader.staging(table);
     EventSettings {
         rules: reader.path(table, "rules"),
         schedule: reader.path(table, "schedule"),
@@ -236,7 +228,14 @@ fn timer(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) ->
     SourceKind::Timer { cron, topic, body }
 }
 
-fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, mut options: AmqpOptions) -> SourceKind {
+impl Reader<'_> {
+    /// Where a broker is, and who we are there.
+    pub(crate) fn broker(&mut self, at: usize, table: &DeTable<'_>, options: AmqpOptions) -> AmqpOptions {
+        broker(self, at, table, options)
+    }
+}
+
+fn broker(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, mut options: AmqpOptions) -> AmqpOptions {
     if !options.url.starts_with("amqp://") && !options.url.starts_with("amqps://") {
         reader.error(
             "url",
@@ -257,6 +256,11 @@ fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, mut options: Am
     if let Some(exchange) = reader.text(table, "exchange") {
         options.exchange = exchange;
     }
+    options
+}
+
+fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, options: AmqpOptions) -> SourceKind {
+    let mut options = reader.broker(at, table, options);
     options.bindings = reader.texts(table, "bindings");
     options.passive = reader.flag(table, "passive");
     if let Some(prefetch) = reader.number(table, "prefetch", 1, u16::MAX) {

@@ -4,7 +4,7 @@ use super::ports::{Facts, Reviews, Standing, Submitted, Told, Trouble};
 use super::settings::Connection;
 use assay_connect::gerrit::parse::ChangeAttr;
 use assay_connect::gerrit::{
-    Gerrit, GerritError, GerritOptions, HostKeys, RestLogin, RestOptions, SshOptions, SubmitOutcome,
+    Gerrit, GerritError, GerritOptions, HostKeys, Merging, RestLogin, RestOptions, SshOptions, SubmitOutcome,
 };
 use assay_connect::{Delivery, Reporter as _};
 use assay_engine::gate::change::{ChangeFacts, Subject};
@@ -59,6 +59,16 @@ impl Connections {
     /// Forgets a source.
     pub(crate) fn remove(&self, name: &SourceName) {
         self.gerrits.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// How changes of a project are merged; `None` if their source does not say.
+    pub(crate) async fn merging(
+        &self,
+        source: &SourceName,
+        project: &ProjectName,
+    ) -> Result<Option<Merging>, Trouble> {
+        let found = self.get(source)?.merging(project.as_str()).await;
+        found.map_err(|error| Trouble(error.to_string()))
     }
 
     fn get(&self, name: &SourceName) -> Result<Gerrit, Trouble> {
@@ -142,6 +152,12 @@ impl Reviews for Connections {
         let found = self.get(&change.source)?.change_status(change.number).await;
         let found = found.map_err(|error| Trouble(error.to_string()))?;
         Ok(found.map(|found| Standing { status: found.status, patchset: found.patchset }))
+    }
+
+    async fn would_refuse(&self, patchset: &Patchset, merge: bool) -> Result<Option<String>, Trouble> {
+        let gerrit = self.get(&patchset.change.source)?;
+        let found = gerrit.would_refuse(patchset.change.number, patchset.patchset, merge).await;
+        found.map_err(|error| Trouble(error.to_string()))
     }
 
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted {

@@ -153,6 +153,12 @@ impl Lander {
                 }
             }
         }
+        if progress.landed.is_empty()
+            && open.len() > 1
+            && let Some((landing, why)) = self.refused_beforehand(&open, request).await?
+        {
+            return Ok(progress.ends_here(request, Some(landing), &why));
+        }
         for landing in open {
             match self.submit_one(landing, request).await? {
                 Where::Landed(tip) => progress.landed.push((landing, tip)),
@@ -164,6 +170,50 @@ impl Lander {
             }
         }
         Ok(progress.done(request))
+    }
+
+    /// Asks for all members before the first is submitted whether their source would refuse any: half of them in their
+    /// branches is worse than none.
+    async fn refused_beforehand<'a>(
+        &self,
+        open: &[&'a Landing],
+        request: &LandRequest,
+    ) -> Result<Option<(&'a Landing, String)>, Trouble> {
+        let mut branches = BTreeSet::new();
+        for landing in open {
+            // A later one is merged into what the earlier ones make of the branch.
+            let merge = branches.insert((&landing.project, &landing.branch));
+            let mut why = self.reviews.would_refuse(&landing.patchset, merge).await?;
+            if why.is_some() && self.vote_again(landing, request).await? {
+                why = self.reviews.would_refuse(&landing.patchset, merge).await?;
+            }
+            let Some(why) = why else { continue };
+            // A submit of the server before may have come through by now; then there is no way back.
+            for other in open {
+                let standing = self.reviews.standing(&other.patchset.change).await?;
+                if standing.is_some_and(|standing| standing.status == ChangeStatus::Merged) {
+                    return Err(Trouble(format!("{} was merged at this moment", other.patchset)));
+                }
+            }
+            return Ok(Some((landing, why)));
+        }
+        Ok(None)
+    }
+
+    /// Gives those votes of a landing again that are gone; true if there were any.
+    async fn vote_again(&self, landing: &Landing, request: &LandRequest) -> Result<bool, Trouble> {
+        let mut gone = Vec::new();
+        for report in reviews_of(request).filter(|report| report.about == subject(landing)) {
+            if !self.reviews.stands(report).await? {
+                gone.push(report);
+            }
+        }
+        for report in &gone {
+            if let Told::Later(why) = self.reviews.tell(report, false).await {
+                return Err(Trouble(why));
+            }
+        }
+        Ok(!gone.is_empty())
     }
 
     /// Submits a member that was open a moment ago. Never answers [`Where::Open`] unless that is to be looked at again.
@@ -184,21 +234,10 @@ impl Lander {
                     return self.look_after_refusal(landing, request.item, why).await;
                 }
                 Submitted::Refused(why) => {
-                    let mut gone = Vec::new();
-                    for report in reviews_of(request).filter(|report| report.about == subject(landing)) {
-                        if !self.reviews.stands(report).await? {
-                            gone.push(report);
-                        }
-                    }
-                    if gone.is_empty() {
+                    if !self.vote_again(landing, request).await? {
                         return self.look_after_refusal(landing, request.item, why).await;
                     }
                     voted_again = true;
-                    for report in gone {
-                        if let Told::Later(why) = self.reviews.tell(report, false).await {
-                            return Err(Trouble(why));
-                        }
-                    }
                 }
             }
         }
@@ -279,6 +318,17 @@ impl Lander {
         if let Some(why) = idle {
             let first = open.first().and_then(|group| group.first()).copied();
             return Ok(progress.ends_here(request, first, why));
+        }
+        if progress.landed.is_empty() && open.len() > 1 {
+            for group in &open {
+                let Some(first) = group.first() else { continue };
+                match self.ground.try_push(&first.project, &moves(group)).await? {
+                    Pushed::Done => {}
+                    Pushed::Stale => return Err(Trouble(format!("{} moved at this moment", first.project))),
+                    Pushed::InDoubt(why) => return Err(Trouble(why)),
+                    Pushed::Rejected(why) => return Ok(progress.ends_here(request, Some(*first), &why)),
+                }
+            }
         }
         for group in open {
             let Some(first) = group.first() else { continue };

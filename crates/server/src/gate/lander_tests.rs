@@ -32,6 +32,12 @@ struct Model {
     fail: u32,
     refuse: Option<u64>,
     reject_push: bool,
+    /// A push to this project would be refused, as can be seen beforehand.
+    closed: Option<String>,
+    /// The source says of this change beforehand that it would refuse it.
+    not_submittable: Option<u64>,
+    /// The patchsets that were asked about beforehand, with whether they can be merged.
+    preflighted: Vec<(u64, bool)>,
     /// Merged changes take no reviews.
     deaf_when_merged: bool,
     /// Commits that have receipts, with the items that landed them.
@@ -107,6 +113,18 @@ impl Ground for World {
         Ok(trees(tip).starts_with(&trees(commit)))
     }
 
+    async fn try_push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble> {
+        self.moment().await?;
+        Ok(self.with(|model| {
+            if model.closed.as_deref() == Some(project.as_str()) {
+                return Pushed::Rejected("no right to push".to_owned());
+            }
+            let at = |one: &Move| key(project, &one.branch);
+            let stale = moves.iter().any(|one| trees(&one.from) != model.branches[&at(one)]);
+            if stale { Pushed::Stale } else { Pushed::Done }
+        }))
+    }
+
     async fn push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble> {
         self.moment().await?;
         let pushed = self.with(|model| {
@@ -149,6 +167,22 @@ impl Reviews for World {
         self.moment().await?;
         let found = self.with(|model| model.changes.get(&change.number).copied());
         Ok(found.map(|(status, patchset)| Standing { status, patchset }))
+    }
+
+    async fn would_refuse(&self, patchset: &Patchset, merge: bool) -> Result<Option<String>, Trouble> {
+        self.moment().await?;
+        let number = patchset.change.number;
+        Ok(self.with(|model| {
+            model.preflighted.push((number, merge));
+            let merged = model.changes[&number].0 == ChangeStatus::Merged;
+            let why = match () {
+                () if merged => "change is merged",
+                () if model.outvoted => "Verified is needed",
+                () if model.not_submittable == Some(number) => "it needs Code-Review",
+                () => return None,
+            };
+            Some(why.to_owned())
+        }))
     }
 
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted {
@@ -373,6 +407,37 @@ async fn half_of_a_cycle_is_named() {
         let expected = "partial 1,1 as p/b@0+1 not 2,1: q b stands at q/b@0+f, where nobody tested it";
         assert_eq!(words(&land(&world, &both).await), expected, "{way:?}");
     }
+}
+
+#[tokio::test]
+async fn what_its_source_would_refuse_keeps_all_members_out() {
+    let members = ["1 p/b 0 1", "2 p/b 0+1 2", "3 q/b 0 3"];
+    let new = || world(&[("p/b", "0"), ("q/b", "0")], &[1, 2, 3]);
+    let submit = request(LandingWay::Submit, &members);
+    for number in 1..=3 {
+        let world = new();
+        world.with(|model| model.not_submittable = Some(number));
+        assert_eq!(words(&land(&world, &submit).await), "refused: it needs Code-Review", "{number}");
+        assert_eq!(world.with(|model| model.submits), 0, "{number}");
+    }
+    let good = new();
+    assert!(words(&land(&good, &submit).await).ends_with("landed"));
+    assert_eq!(good.with(|model| model.preflighted.clone()), [(1, true), (2, false), (3, true)]);
+
+    let outvoted = new();
+    outvoted.with(|model| model.outvoted = true);
+    assert!(words(&land(&outvoted, &submit).await).ends_with("landed"), "the vote is given again");
+
+    // One member needs no question: its submit is the answer.
+    let one = new();
+    assert!(words(&land(&one, &request(LandingWay::Submit, &members[..1])).await).ends_with("landed"));
+    assert!(one.with(|model| model.preflighted.is_empty()));
+
+    let closed = new();
+    closed.with(|model| model.closed = Some("q".to_owned()));
+    let push = request(LandingWay::Push, &members);
+    assert_eq!(words(&land(&closed, &push).await), "refused: no right to push");
+    assert_eq!(closed.with(|model| model.submits), 0);
 }
 
 #[tokio::test]

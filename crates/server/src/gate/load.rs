@@ -20,10 +20,18 @@ pub(crate) fn load(settings: &GateSettings, url: &str) -> Loaded {
     let mut loaded = match &settings.config {
         None => Loaded { config: Some(Config::default()), diagnostics: Vec::new() },
         Some(ConfigSource::Assay(directory)) => load_assay(directory),
-        Some(ConfigSource::Zuul { layout, noop_joins, functions }) => {
-            load_zuul(layout, *noop_joins, functions.as_deref())
+        Some(ConfigSource::Zuul { layout, jobs, noop_joins, functions }) => {
+            let loaded = load_zuul(layout, *noop_joins, functions.as_deref());
+            match jobs {
+                Some(directory) => add_jobs(loaded, directory),
+                None => loaded,
+            }
         }
     };
+    if let (Some(config), Some(source)) = (&loaded.config, &settings.config) {
+        let (ConfigSource::Assay(file) | ConfigSource::Zuul { layout: file, .. }) = source;
+        loaded.diagnostics.extend(assay_formats::remarks(config, file.as_str()));
+    }
     if let Some(config) = &mut loaded.config {
         fill_places(&mut config.places, url);
     }
@@ -43,24 +51,44 @@ fn fill_places(places: &mut Places, url: &str) {
 }
 
 fn load_assay(directory: &Utf8Path) -> Loaded {
-    let files = match yaml_files(directory) {
-        Ok(files) => files,
-        Err(error) => return refused(directory, &error.to_string()),
-    };
-    if files.is_empty() {
-        return refused(directory, "the directory has no file that ends in .yaml");
-    }
-    let mut texts = Vec::new();
-    for file in &files {
-        match fs_err::read_to_string(file) {
-            Ok(text) => texts.push(text),
-            Err(error) => return refused(file, &error.to_string()),
+    match texts(directory) {
+        Ok(texts) => {
+            let assay::Loaded { config, diagnostics } = assay::load(&sources(&texts));
+            Loaded { config, diagnostics }
         }
+        Err(diagnostics) => Loaded { config: None, diagnostics },
     }
-    let sources: Vec<_> =
-        files.iter().map(|file| file.as_str()).zip(texts.iter().map(String::as_str)).collect();
-    let assay::Loaded { config, diagnostics } = assay::load(&sources);
-    Loaded { config, diagnostics }
+}
+
+/// Says what the jobs of a layout do.
+fn add_jobs(layout: Loaded, directory: &Utf8Path) -> Loaded {
+    let texts = match texts(directory) {
+        Ok(texts) => texts,
+        Err(mut diagnostics) => {
+            diagnostics.extend(layout.diagnostics);
+            return Loaded { config: None, diagnostics };
+        }
+    };
+    let mut read = assay::load_over(layout.config, &sources(&texts));
+    read.diagnostics.splice(..0, layout.diagnostics);
+    Loaded { config: read.config, diagnostics: read.diagnostics }
+}
+
+/// The texts of a directory, with the names of their files.
+fn texts(directory: &Utf8Path) -> Result<Vec<(Utf8PathBuf, String)>, Vec<Diagnostic>> {
+    let files = yaml_files(directory).map_err(|error| unreadable(directory, &error.to_string()))?;
+    if files.is_empty() {
+        return Err(unreadable(directory, "the directory has no file that ends in .yaml"));
+    }
+    let text = |file: Utf8PathBuf| match fs_err::read_to_string(&file) {
+        Ok(text) => Ok((file, text)),
+        Err(error) => Err(unreadable(&file, &error.to_string())),
+    };
+    files.into_iter().map(text).collect()
+}
+
+fn sources(texts: &[(Utf8PathBuf, String)]) -> Vec<(&str, &str)> {
+    texts.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect()
 }
 
 fn load_zuul(layout: &Utf8Path, noop_joins: bool, functions: Option<&Utf8Path>) -> Loaded {
@@ -104,4 +132,67 @@ fn yaml_files(directory: &Utf8Path) -> io::Result<Vec<Utf8PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Days;
+    use super::*;
+    use assay_engine::gate::ids::JobName;
+
+    #[test]
+    fn a_layout_and_what_its_jobs_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let layout = dir.join("layout.yaml");
+        let text = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n\
+                    jobs:\n  - {name: lint, voting: false}\n\
+                    projects:\n  - {name: a, check: [unit, lint]}\n";
+        fs_err::write(&layout, text).unwrap();
+        let jobs = dir.join("jobs");
+        fs_err::create_dir(&jobs).unwrap();
+        let settings = |jobs: Option<&Utf8Path>| GateSettings {
+            config: Some(ConfigSource::Zuul {
+                layout: layout.clone(),
+                jobs: jobs.map(ToOwned::to_owned),
+                noop_joins: false,
+                functions: None,
+            }),
+            keep_events: Days::default(),
+            ..GateSettings::default()
+        };
+        let said = |loaded: &Loaded| -> Vec<String> {
+            let dir = format!("{dir}/");
+            loaded.diagnostics.iter().map(|found| found.to_string().replace(&dir, "")).collect()
+        };
+        let alone = load(&settings(None), "http://ci");
+        assert!(alone.config.is_some());
+        let warning = said(&alone).pop().unwrap();
+        assert!(
+            warning.starts_with("layout.yaml: warning: nothing says what to do for 2 jobs (lint, unit): "),
+            "{warning}"
+        );
+        let empty = load(&settings(Some(&jobs)), "http://ci");
+        assert!(empty.config.is_none() && said(&empty)[0].starts_with("jobs: error: "), "{:?}", said(&empty));
+
+        fs_err::write(jobs.join("a.yaml"), "jobs:\n  unit: {run: make check}\n").unwrap();
+        let half = load(&settings(Some(&jobs)), "http://ci");
+        assert!(said(&half)[0].contains("for 1 job (lint): "), "{:?}", said(&half));
+        fs_err::write(jobs.join("b.yaml"), "jobs:\n  lint: {run: make lint}\n").unwrap();
+        let whole = load(&settings(Some(&jobs)), "http://ci");
+        assert!(whole.diagnostics.is_empty(), "{:?}", said(&whole));
+        let (half, whole) = (half.config.unwrap(), whole.config.unwrap());
+        assert!(
+            whole.jobs.values().all(|job| job.task.is_some()) && !whole.jobs[&JobName::from("lint")].voting
+        );
+        assert_ne!(half.hash, whole.hash);
+
+        fs_err::write(&layout, text.replace("unit", "[unit")).unwrap();
+        fs_err::write(jobs.join("b.yaml"), "projects:\n  b: {}\n").unwrap();
+        let broken = load(&settings(Some(&jobs)), "http://ci");
+        assert!(broken.config.is_none());
+        for file in ["layout.yaml:", "jobs/b.yaml:1:1: error: `projects` stands in the layout"] {
+            assert!(said(&broken).iter().any(|line| line.starts_with(file)), "{file}: {:?}", said(&broken));
+        }
+    }
 }

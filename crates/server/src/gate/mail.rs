@@ -4,9 +4,10 @@ use super::ports::Told;
 use super::settings::{MailSettings, MailTls};
 use assay_engine::gate::config::ReportAction;
 use assay_engine::gate::io::Report;
-use lettre::message::header::ContentType;
-use lettre::message::{Mailbox, Mailboxes};
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Mailboxes, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::response::Category;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,13 +26,26 @@ impl Post {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    /// Sends a report. A mail cannot be looked for: one whose answer was lost is sent twice, with the same Message-ID.
+    /// True if there is a mail server.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Sends a report.
     pub(crate) async fn tell(&self, report: &Report) -> Told {
+        match of_report(report) {
+            Ok(mail) => self.send(&mail).await,
+            Err(why) => Told::Never(why),
+        }
+    }
+
+    /// Sends a mail. It cannot be looked for: one whose answer was lost is sent twice, with the same Message-ID.
+    pub(crate) async fn send(&self, mail: &Mail) -> Told {
         let settings = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(settings) = settings else {
             return Told::Never("no mail server is configured; add [mail] to assay.toml".to_owned());
         };
-        let message = match message(&settings, report) {
+        let message = match message(&settings, mail) {
             Ok(message) => message,
             Err(why) => return Told::Never(why),
         };
@@ -52,41 +66,104 @@ fn is_final(error: &lettre::transport::smtp::Error) -> bool {
     error.is_permanent() && error.status().is_none_or(|code| code.category != Category::Unspecified3)
 }
 
-fn message(settings: &MailSettings, report: &Report) -> Result<Message, String> {
+/// A mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Mail {
+    /// The same each time it is sent.
+    pub(crate) id: String,
+    /// Without it, what `[mail]` says.
+    pub(crate) from: Option<String>,
+    /// Addresses with commas between them.
+    pub(crate) to: String,
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    /// The same for those who see pages.
+    pub(crate) html: Option<String>,
+    /// Where one says that one wants no more of them.
+    pub(crate) unsubscribe: Option<String>,
+    /// Who corrects addresses, and where.
+    pub(crate) written: &'static str,
+}
+
+fn of_report(report: &Report) -> Result<Mail, String> {
     let ReportAction::Mail { from, to, subject, .. } = &report.action else {
         return Err("only mails can be told by mail".to_owned());
     };
-    let from = from.as_ref().unwrap_or(&settings.from);
-    let wrong = |what: &str, text: &str, why: &dyn std::fmt::Display| {
-        format!("the mail's {what} {text:?} is no address: {why}; correct it in the pipeline's report")
-    };
-    let sender: Mailbox = from.parse().map_err(|why| wrong("from", from, &why))?;
-    let recipients: Mailboxes = to.parse().map_err(|why| wrong("to", to, &why))?;
     let standard = || format!("{} {}: {}", report.project, report.about, report.pipeline);
     let (item, number) = report.id;
+    Ok(Mail {
+        id: format!("{item}.{number}"),
+        from: from.clone(),
+        to: to.clone(),
+        subject: subject.clone().unwrap_or_else(standard),
+        text: report.message.clone(),
+        written: "the pipeline's report",
+        ..Mail::default()
+    })
+}
+
+/// `List-Unsubscribe`
+#[derive(Clone)]
+struct Unsubscribe(String);
+
+impl Header for Unsubscribe {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), format!("<{}>", self.0))
+    }
+}
+
+fn message(settings: &MailSettings, mail: &Mail) -> Result<Message, String> {
+    let from = mail.from.as_ref().unwrap_or(&settings.from);
+    let wrong = |what: &str, text: &str, why: &dyn std::fmt::Display| {
+        format!("the mail's {what} {text:?} is no address: {why}; correct it in {}", mail.written)
+    };
+    let sender: Mailbox = from.parse().map_err(|why| wrong("from", from, &why))?;
+    let recipients: Mailboxes = mail.to.parse().map_err(|why| wrong("to", &mail.to, &why))?;
     let mut message = Message::builder()
-        .message_id(Some(format!("<assay.{item}.{number}@{}>", sender.email.domain())))
+        .message_id(Some(format!("<assay.{}@{}>", mail.id, sender.email.domain())))
         .from(sender)
-        .subject(subject.clone().unwrap_or_else(standard))
-        .header(ContentType::TEXT_PLAIN);
+        .subject(mail.subject.replace(['\r', '\n'], " "));
+    if let Some(unsubscribe) = &mail.unsubscribe {
+        message = message.header(Unsubscribe(unsubscribe.clone()));
+    }
     for recipient in recipients {
         message = message.to(recipient);
     }
     // The end of the mail is the end of its last line.
-    message
-        .body(report.message.trim_end_matches('\n').to_owned())
-        .map_err(|why| format!("the mail cannot be made: {why}"))
+    let text = mail.text.trim_end_matches('\n').to_owned();
+    let message = match &mail.html {
+        Some(html) => message.multipart(MultiPart::alternative_plain_html(text, html.clone())),
+        None => message.header(ContentType::TEXT_PLAIN).body(text),
+    };
+    message.map_err(|why| format!("the mail cannot be made: {why}"))
 }
 
 fn transport(settings: &MailSettings) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
     type Smtp = AsyncSmtpTransport<Tokio1Executor>;
     let server = settings.server.as_str();
-    let builder = match settings.tls {
-        MailTls::None => Ok(Smtp::builder_dangerous(server)),
-        MailTls::StartTls => Smtp::starttls_relay(server),
-        MailTls::Always => Smtp::relay(server),
+    let no_tls = |error: lettre::transport::smtp::Error| format!("no TLS to {server}: {error}");
+    let parameters = || {
+        let mut parameters = TlsParameters::builder(server.to_owned());
+        if let Some(file) = &settings.ca_file {
+            let pem = fs_err::read(file).map_err(|error| format!("no certificates for mail: {error}"))?;
+            parameters = parameters.add_root_certificate(Certificate::from_pem(&pem).map_err(no_tls)?);
+        }
+        parameters.build().map_err(no_tls)
     };
-    let builder = builder.map_err(|error| format!("no TLS to {server}: {error}"))?;
+    let tls = match settings.tls {
+        MailTls::None => Tls::None,
+        MailTls::StartTls => Tls::Required(parameters()?),
+        MailTls::Always => Tls::Wrapper(parameters()?),
+    };
+    let builder = Smtp::builder_dangerous(server).tls(tls);
     let builder = builder.port(settings.port).timeout(Some(DEADLINE));
     let Some((user, file)) = &settings.login else { return Ok(builder.build()) };
     let password = fs_err::read_to_string(file).map_err(|error| format!("no password for mail: {error}"))?;
@@ -129,6 +206,7 @@ mod tests {
             tls: MailTls::None,
             from: "Assay <assay@example.org>".to_owned(),
             login: None,
+            ca_file: None,
         };
         post.set(Some(settings.clone()));
         assert_eq!(post.tell(&report("a@example.org, B <b@example.org>")).await, Told::Done(None));

@@ -244,6 +244,9 @@ mod tests {
         async fn standing(&self, _: &ChangeId) -> Result<Option<Standing>, Trouble> {
             Err(Trouble("not asked".to_owned()))
         }
+        async fn would_refuse(&self, _: &Patchset, _: bool) -> Result<Option<String>, Trouble> {
+            Err(Trouble("not asked".to_owned()))
+        }
         async fn submit(&self, _: &Patchset, _: &Oid) -> Submitted {
             Submitted::Refused("not asked".to_owned())
         }
@@ -415,6 +418,7 @@ mod tests {
             tls: MailTls::None,
             from: "assay@example.org".to_owned(),
             login: None,
+            ca_file: None,
         }));
         let clock = Arc::new(ManualClock::new(Timestamp(1)));
         let mail = |item, change, message| {

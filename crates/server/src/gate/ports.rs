@@ -53,6 +53,9 @@ pub(crate) trait Ground: Send + Sync {
     /// True if `commit` is `tip` or one of its ancestors.
     async fn contains(&self, project: &ProjectName, tip: &Oid, commit: &Oid) -> Result<bool, Trouble>;
 
+    /// Looks whether these branches could be moved so, as far as that can be seen without moving any.
+    async fn try_push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble>;
+
     /// Moves branches of one project together, each only from where it is expected.
     async fn push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble>;
 }
@@ -109,16 +112,7 @@ pub(crate) enum Submitted {
     InDoubt(String),
 }
 
-/// What came of telling something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// It is there; perhaps with a note for people.
-    Done(Option<String>),
-    /// To be tried again.
-    Later(String),
-    /// Trying again would not help.
-    Never(String),
-}
+pub(crate) use assay_connect::report::Told;
 
 /// What a source says of changes.
 #[async_trait::async_trait]
@@ -135,6 +129,10 @@ pub(crate) trait Facts: Send + Sync {
 pub(crate) trait Reviews: Send + Sync {
     /// Where a change stands; none if the source does not know it.
     async fn standing(&self, change: &ChangeId) -> Result<Option<Standing>, Trouble>;
+
+    /// What speaks against a submit of this patchset, if its source knows of anything. With `merge`, also whether it can
+    /// be merged into its branch as that is now.
+    async fn would_refuse(&self, patchset: &Patchset, merge: bool) -> Result<Option<String>, Trouble>;
 
     /// Asks for this very revision to be merged.
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted;

@@ -31,6 +31,8 @@ pub(crate) struct Repositories {
     /// Where projects come from: by the configuration, or by a change of theirs.
     sources: Arc<Mutex<HashMap<ProjectName, SourceName>>>,
     fresh: Arc<Mutex<Fresh>>,
+    /// Projects whose source does not merge contents: two changes of one file conflict there.
+    whole_files: Arc<Mutex<BTreeSet<ProjectName>>>,
 }
 
 /// When the branches of projects were fetched, as long as nothing has moved that we know of.
@@ -52,7 +54,8 @@ impl Repositories {
     ) -> Result<Self, GitError> {
         let repos = Repos::open(&data.join("git"))?;
         let (state, connections) = (data.join("gate"), Arc::new(RwLock::new(connections)));
-        Ok(Self { repos, connections, state, sources: Arc::default(), fresh: Arc::default() })
+        let (sources, fresh, whole_files) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { repos, connections, state, sources, fresh, whole_files })
     }
 
     /// Notes where the projects of a configuration come from.
@@ -64,6 +67,33 @@ impl Repositories {
             if let Some(pipeline) = pipelines.into_iter().next() {
                 sources.insert(project.name.clone(), pipeline.source.clone());
             }
+        }
+    }
+
+    /// Notes whether the source of a project merges the contents of files, as it said.
+    pub(crate) fn merges_content(&self, project: &ProjectName, content: Option<bool>) {
+        let mut whole_files = self.whole_files.lock().unwrap_or_else(PoisonError::into_inner);
+        if content == Some(false) {
+            whole_files.insert(project.clone());
+        } else {
+            whole_files.remove(project);
+        }
+    }
+
+    /// How a change of a project is merged.
+    fn mode(&self, project: &ProjectName, mode: MergeMode) -> Mode {
+        let whole_files = self.whole_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let content_merge = !whole_files.contains(project);
+        let gerrit = |submit| Mode::Gerrit { submit, content_merge };
+        match mode {
+            MergeMode::Merge => Mode::Merge,
+            MergeMode::MergeResolve => Mode::Resolve,
+            MergeMode::CherryPick => Mode::CherryPick,
+            MergeMode::FastForwardOnly => gerrit(GerritType::FastForwardOnly),
+            MergeMode::MergeIfNecessary => gerrit(GerritType::MergeIfNecessary),
+            MergeMode::MergeAlways => gerrit(GerritType::MergeAlways),
+            MergeMode::RebaseIfNecessary => gerrit(GerritType::RebaseIfNecessary),
+            MergeMode::RebaseAlways => gerrit(GerritType::RebaseAlways),
         }
     }
 
@@ -165,20 +195,6 @@ fn own_tip(tip: &Tip) -> Option<assay_git::Tip> {
     Some(assay_git::Tip { commit: tip.commit.as_str().parse().ok()?, tree: tip.tree.as_str().parse().ok()? })
 }
 
-fn mode(mode: MergeMode) -> Mode {
-    let gerrit = |submit| Mode::Gerrit { submit, content_merge: true };
-    match mode {
-        MergeMode::Merge => Mode::Merge,
-        MergeMode::MergeResolve => Mode::Resolve,
-        MergeMode::CherryPick => Mode::CherryPick,
-        MergeMode::FastForwardOnly => gerrit(GerritType::FastForwardOnly),
-        MergeMode::MergeIfNecessary => gerrit(GerritType::MergeIfNecessary),
-        MergeMode::MergeAlways => gerrit(GerritType::MergeAlways),
-        MergeMode::RebaseIfNecessary => gerrit(GerritType::RebaseIfNecessary),
-        MergeMode::RebaseAlways => gerrit(GerritType::RebaseAlways),
-    }
-}
-
 /// What the merger merges with.
 pub(crate) struct RepoMachine {
     repositories: Repositories,
@@ -259,7 +275,7 @@ impl RepoMachine {
             number: change.patchset.change.number,
             patchset: change.patchset.patchset,
             revision,
-            mode: mode(change.mode),
+            mode: self.repositories.mode(&change.project, change.mode),
             message: Message {
                 merge: format!("Merge change {} into {branch}\n", change.patchset),
                 footers: Vec::new(),
@@ -437,6 +453,30 @@ fn landed_in<'a>(line: &'a [Tip], landing: &Landing) -> Option<&'a Tip> {
     found.and_then(<[Tip]>::first)
 }
 
+/// Moves as git takes them.
+fn wanted(moves: &[Move]) -> Result<Vec<assay_git::Move>, Trouble> {
+    let wanted = |one: &Move| {
+        Ok(assay_git::Move {
+            branch: one.branch.as_str().parse().map_err(trouble)?,
+            old: Some(one.from.as_str().parse().map_err(trouble)?),
+            new: one.to.as_str().parse().map_err(trouble)?,
+        })
+    };
+    moves.iter().map(wanted).collect()
+}
+
+fn pushed(result: Result<(), PushRefusal>) -> Result<Pushed, Trouble> {
+    Ok(match result {
+        Ok(()) => Pushed::Done,
+        Err(PushRefusal::StaleTip { .. } | PushRefusal::NotFastForward { .. }) => Pushed::Stale,
+        Err(PushRefusal::Rejected { text, .. }) => Pushed::Rejected(text),
+        Err(error @ (PushRefusal::Unreachable { .. } | PushRefusal::Repository(_))) => {
+            return Err(trouble(error));
+        }
+        Err(error @ PushRefusal::InDoubt { .. }) => Pushed::InDoubt(error.to_string()),
+    })
+}
+
 #[async_trait::async_trait]
 impl Ground for Repositories {
     async fn look(&self, project: &ProjectName, branch: &BranchName) -> Result<Option<Tip>, Trouble> {
@@ -469,29 +509,24 @@ impl Ground for Repositories {
         .await
     }
 
-    async fn push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble> {
-        let mut wanted = Vec::new();
-        for one in moves {
-            wanted.push(assay_git::Move {
-                branch: one.branch.as_str().parse().map_err(trouble)?,
-                old: Some(one.from.as_str().parse().map_err(trouble)?),
-                new: one.to.as_str().parse().map_err(trouble)?,
-            });
-        }
+    async fn try_push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble> {
+        let wanted = wanted(moves)?;
         let (repositories, project) = (self.clone(), project.clone());
         blocking(move || {
             let name = repositories.project(&project)?;
-            let pushed = repositories.repos.push(&name, &wanted, DEADLINE);
+            pushed(repositories.repos.try_push(&name, &wanted, DEADLINE))
+        })
+        .await
+    }
+
+    async fn push(&self, project: &ProjectName, moves: &[Move]) -> Result<Pushed, Trouble> {
+        let wanted = wanted(moves)?;
+        let (repositories, project) = (self.clone(), project.clone());
+        blocking(move || {
+            let name = repositories.project(&project)?;
+            let result = repositories.repos.push(&name, &wanted, DEADLINE);
             repositories.have_moved();
-            Ok(match pushed {
-                Ok(()) => Pushed::Done,
-                Err(PushRefusal::StaleTip { .. } | PushRefusal::NotFastForward { .. }) => Pushed::Stale,
-                Err(PushRefusal::Rejected { text, .. }) => Pushed::Rejected(text),
-                Err(error @ (PushRefusal::Unreachable { .. } | PushRefusal::Repository(_))) => {
-                    return Err(trouble(error));
-                }
-                Err(error @ PushRefusal::InDoubt { .. }) => Pushed::InDoubt(error.to_string()),
-            })
+            pushed(result)
         })
         .await
     }

@@ -9,6 +9,7 @@ use super::lander::{Lander, Pauses};
 use super::load::{Loaded, load};
 use super::mail::Post;
 use super::merger::{self, MergeAnswer, Wish};
+use super::merging;
 use super::outbox::Outbox;
 use super::ports::{Decider, Facts, Undecided};
 use super::receipts::{Receipts, StoredLedger};
@@ -74,6 +75,9 @@ pub(crate) struct Loops {
     landing: Mutex<BTreeMap<ItemId, CancellationToken>>,
     /// One reading at a time.
     reading: tokio::sync::Mutex<()>,
+    /// Ends the questions how projects are merged.
+    asking: Mutex<CancellationToken>,
+    pauses: Pauses,
 }
 
 /// A source that is listened to.
@@ -132,6 +136,16 @@ impl Plan {
         &self.settings.limits
     }
 
+    /// Who is told what was decided.
+    pub(crate) fn reports(&self) -> crate::reporting::settings::ReportSettings {
+        self.settings.reports.clone()
+    }
+
+    /// Where people reach this server, if the configuration says it.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.settings.gate.url.as_deref()
+    }
+
     /// The part that is not the gate's.
     pub(crate) fn events(&self) -> crate::events::settings::EventSettings {
         self.settings.events.clone()
@@ -163,9 +177,12 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     };
     app.gate.edit().staging = settings.gate.staging;
     let staging = Arc::new(AtomicBool::new(settings.gate.staging));
-    let post = Post::default();
+    let post = app.reporting.post.clone();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.library.set_global(settings.jobs);
+    app.once.require(settings.once);
+    app.task_runs.set(settings.tasks);
     app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
     let loops = Loops {
@@ -185,6 +202,8 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
         audit: Arc::default(),
         landing: Mutex::default(),
         reading: tokio::sync::Mutex::default(),
+        asking: Mutex::default(),
+        pauses,
     };
     let (timers, audit) = (loops.timers.clone(), loops.audit.clone());
     drop(app.gate.loops.set(loops));
@@ -589,6 +608,10 @@ impl Loops {
         for diagnostic in diagnostics.iter().filter(|_| !in_force) {
             tracing::error!(%diagnostic, "the configuration is not taken; the one before stays in force");
         }
+        // About the whole, such as jobs that nobody has defined; the rest is on the gate's page.
+        for diagnostic in diagnostics.iter().filter(|found| in_force && found.line == 0) {
+            tracing::warn!(%diagnostic, "the configuration is taken");
+        }
         let mut status = app.gate.edit();
         status.config.in_force = in_force;
         status.config.diagnostics.clone_from(&diagnostics);
@@ -634,12 +657,28 @@ impl Loops {
             configured.map_err(|why| why.to_string())?;
         }
         if let (
-            Some(Settings { connections, gate, mail, sign_in, downloads, results, limits, events: _ }),
+            Some(Settings {
+                connections,
+                gate,
+                mail,
+                sign_in,
+                downloads,
+                results,
+                limits,
+                jobs,
+                once,
+                tasks,
+                events: _,
+                reports: _,
+            }),
             Some(prepared),
         ) = (settings, prepared)
         {
             app.limit(limits).await;
             app.downloads.set(downloads);
+            app.library.set_global(jobs);
+            app.once.require(once);
+            app.task_runs.set(tasks);
             self.connect(app, &connections, prepared);
             self.post.set(mail);
             app.results.configure(results, gate.url.as_deref().unwrap_or(&self.address));
@@ -648,9 +687,20 @@ impl Loops {
             app.gate.edit().staging = gate.staging;
             *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = gate;
         }
+        self.ask_how_projects_merge(app);
         self.timers.notify_one();
         self.audit.wish(app.gate().config.projects.keys().cloned());
         Ok(())
+    }
+
+    /// Has their sources asked how what is submitted will be merged, from the beginning.
+    fn ask_how_projects_merge(&self, app: &Arc<App>) {
+        let end = app.shutdown.child_token();
+        let before =
+            std::mem::replace(&mut *self.asking.lock().unwrap_or_else(PoisonError::into_inner), end.clone());
+        before.cancel();
+        let (connections, repositories) = (self.connections.clone(), self.repositories.clone());
+        app.tasks.spawn(merging::learn(app.clone(), connections, repositories, self.pauses, end));
     }
 
     /// Listens to these sources: one that is there and the same goes on undisturbed, one that is different or gone ends.

@@ -3,10 +3,12 @@
 use crate::downloads::settings::DownloadSettings;
 use crate::events::settings::{self as event_settings, EventSettings};
 use crate::people::oidc::{self, ProviderSettings};
+use crate::reporting::settings as report_settings;
 use assay_engine::gate::ids::SourceName;
 use assay_engine::ids::GroupId;
 use assay_engine::sched::limits::{Limit, Limits};
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
+use assay_store::SettingsMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -27,10 +29,18 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// From where files for jobs may be fetched.
     pub(crate) downloads: DownloadSettings,
+    /// Tasks, and what their results may be called.
+    pub(crate) tasks: crate::tasks::TaskSettings,
     /// What is configured about results, waivers and decisions.
     pub(crate) results: crate::results::ResultsSettings,
     /// Events outside, and the rules for them.
     pub(crate) events: EventSettings,
+    /// Changes by a token have to count once.
+    pub(crate) once: bool,
+    /// Settings of all jobs of products; everything else counts more.
+    pub(crate) jobs: SettingsMap,
+    /// Who is told what was decided.
+    pub(crate) reports: crate::reporting::settings::ReportSettings,
 }
 
 /// The section `[mail]`.
@@ -43,6 +53,8 @@ pub(crate) struct MailSettings {
     pub(crate) from: String,
     /// A name, and the file with its password.
     pub(crate) login: Option<(String, Utf8PathBuf)>,
+    /// Certificates to trust besides the system's.
+    pub(crate) ca_file: Option<Utf8PathBuf>,
 }
 
 /// How a conversation with the mail server is encrypted.
@@ -91,6 +103,8 @@ pub(crate) enum ConfigSource {
     /// Zuul's layout.
     Zuul {
         layout: Utf8PathBuf,
+        /// A directory of Assay's YAML that says what the layout's jobs do.
+        jobs: Option<Utf8PathBuf>,
         noop_joins: bool,
         /// What parameter functions do, in addition to those that are known.
         functions: Option<Utf8PathBuf>,
@@ -117,8 +131,22 @@ pub(crate) struct Connection {
     pub(crate) hosts: Vec<String>,
 }
 
-const SECTIONS: &[&str] =
-    &["connection", "downloads", "events", "gate", "limits", "mail", "results", "sign-in", "source"];
+const SECTIONS: &[&str] = &[
+    "connection",
+    "downloads",
+    "events",
+    "gate",
+    "limits",
+    "mail",
+    "reporter",
+    "reports",
+    "results",
+    "settings",
+    "sign-in",
+    "source",
+    "tasks",
+    "tokens",
+];
 /// What a name stands for in a section of [limits].
 type Named = fn(&str) -> Option<Limit>;
 const LIMITS: [(&str, Named); 3] = [
@@ -126,7 +154,7 @@ const LIMITS: [(&str, Named); 3] = [
     ("groups", |name| name.parse().ok().map(|id| Limit::Group(GroupId(id)))),
     ("semaphores", |name| Some(Limit::Semaphore(name.to_owned()))),
 ];
-const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file"];
+const MAIL: &[&str] = &["server", "port", "tls", "from", "user", "password-file", "ca-file"];
 const GATE: &[&str] = &["config", "layout", "noop-joins", "functions", "url", "mode", "keep-events"];
 const CONNECTION: &[&str] = &[
     "driver",
@@ -233,8 +261,18 @@ impl Reader<'_> {
         if let Some(downloads) = self.table(root, "downloads") {
             settings.downloads = crate::downloads::settings::read(self, downloads);
         }
+        if let Some(tokens) = self.table(root, "tokens") {
+            self.keys("key of [tokens]", tokens, &["once"]);
+            settings.once = self.flag(tokens, "once");
+        }
+        if let Some(table) = self.table(root, "settings") {
+            settings.jobs = self.jobs(table);
+        }
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
+        }
+        if let Some(tasks) = self.table(root, "tasks") {
+            settings.tasks = crate::tasks::read(self, tasks);
         }
         if let Some(results) = self.table(root, "results") {
             settings.results = crate::results::settings::read(self, results);
@@ -244,6 +282,20 @@ impl Reader<'_> {
         }
         if let Some(sources) = self.table(root, "source") {
             settings.events.sources = event_settings::sources(self, sources);
+        }
+        if let Some(reports) = self.table(root, "reports") {
+            settings.reports = report_settings::reports(self, reports);
+        }
+        if let (Some(reporters), Some(value)) = (self.table(root, "reporter"), root.get("reporter")) {
+            settings.reports.reporters = report_settings::reporters(self, reporters);
+            let mails = settings.reports.reporters.values().any(|one| one.driver.word() == "mail");
+            if mails && settings.mail.is_none() {
+                self.error(
+                    "mail",
+                    value.span().start,
+                    "a reporter writes mails, and there is no mail server; add [mail]",
+                );
+            }
         }
         settings
     }
@@ -297,9 +349,46 @@ impl Reader<'_> {
         number
     }
 
-    /// `running = N`, and sections by class, number of a group, and semaphore.
+    /// `NAME = "value"`; numbers may stand without quotes.
+    fn jobs(&mut self, table: &DeTable<'_>) -> SettingsMap {
+        let mut jobs = SettingsMap::new();
+        for (name, value) in table {
+            let (key, at) = (name.get_ref(), name.span().start);
+            let letters = key.strip_prefix('+').unwrap_or(key);
+            let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            if letters.is_empty()
+                || !letters.chars().all(fits)
+                || letters.starts_with(|c: char| c.is_ascii_digit())
+            {
+                let message =
+                    format!("{key:?} is no name of a setting; expected capital letters, digits and `_`");
+                self.error("setting-name", at, message);
+                continue;
+            }
+            let text = match value.get_ref() {
+                DeValue::String(text) => Some(text.to_string()),
+                DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+                _ => None,
+            };
+            match text {
+                Some(text) => drop(jobs.insert(key.to_string(), text)),
+                None => self.error(
+                    "type",
+                    value.span().start,
+                    format!("{key} is a text in quotes or a whole number"),
+                ),
+            }
+        }
+        jobs
+    }
+
+    /// `running = N`, `disk-gigabytes = N`, and sections by class, number of a group, and semaphore.
     fn limits(&mut self, table: &DeTable<'_>) -> Limits {
-        self.keys("key of [limits]", table, &["running", "classes", "groups", "semaphores"]);
+        self.keys(
+            "key of [limits]",
+            table,
+            &["running", "classes", "groups", "semaphores", "disk-gigabytes"],
+        );
         let mut limits = BTreeMap::new();
         limits.extend(self.positive(table, "running").map(|most| (Limit::Running, most)));
         for (section, limit) in LIMITS {
@@ -316,7 +405,8 @@ impl Reader<'_> {
                 }
             }
         }
-        Limits(limits)
+        let gigabytes: u64 = self.number(table, "disk-gigabytes", 0, 1_000_000).unwrap_or(0);
+        Limits { jobs: limits, disk_floor: gigabytes << 30 }
     }
 
     /// A number of which there has to be one at least.
@@ -405,6 +495,7 @@ impl Reader<'_> {
             tls,
             from: self.text(table, "from").unwrap_or_default(),
             login,
+            ca_file: self.path(table, "ca-file"),
         }
     }
 
@@ -418,6 +509,19 @@ impl Reader<'_> {
         }
         self.error("type", value.span().start, format!("{key} is a list of texts"));
         Vec::new()
+    }
+
+    /// `mode = "staging"`
+    pub(crate) fn staging(&mut self, table: &DeTable<'_>) -> bool {
+        match self.text(table, "mode").as_deref() {
+            Some("staging") => true,
+            None | Some("live") => false,
+            Some(other) => {
+                let at = table.get("mode").map_or(0, |value| value.span().start);
+                self.error("mode", at, format!("{other:?} is no mode; use \"live\" or \"staging\""));
+                true
+            }
+        }
     }
 
     fn gate(&mut self, table: &DeTable<'_>) -> GateSettings {
@@ -436,22 +540,10 @@ impl Reader<'_> {
                 format!("{key} is about a layout, and there is none"),
             );
         }
-        if let (Some(_), Some(value)) = (&directory, table.get("layout")) {
-            self.error("both", value.span().start, "give config or layout, not both");
-        }
-        let staging = match self.text(table, "mode").as_deref() {
-            Some("staging") => true,
-            None | Some("live") => false,
-            Some(other) => {
-                let at = table.get("mode").map_or(0, |value| value.span().start);
-                self.error("mode", at, format!("{other:?} is no mode; use \"live\" or \"staging\""));
-                true
-            }
-        };
+        let staging = self.staging(table);
         let config = match (directory, layout) {
-            (Some(directory), _) => Some(ConfigSource::Assay(directory)),
-            (None, Some(layout)) => Some(ConfigSource::Zuul { layout, noop_joins, functions }),
-            (None, None) => None,
+            (jobs, Some(layout)) => Some(ConfigSource::Zuul { layout, jobs, noop_joins, functions }),
+            (directory, None) => directory.map(ConfigSource::Assay),
         };
         let url = self.text(table, "url").map(|url| url.trim_end_matches('/').to_owned());
         if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
@@ -481,6 +573,7 @@ hosts = ["old.example.org"]
 
 [gate]
 layout = "layout.yaml"
+config = "jobs"
 noop-joins = true
 url = "http://ci.example.org:8484/"
 mode = "staging"
@@ -541,7 +634,8 @@ ca-file = "ca.pem"
         );
         assert_eq!((settings.gate.keep_events.get(), Days::default().get()), (30, 14));
         let layout = "/etc/assay/layout.yaml".into();
-        let zuul = ConfigSource::Zuul { layout, noop_joins: true, functions: None };
+        let jobs = Some("/etc/assay/jobs".into());
+        let zuul = ConfigSource::Zuul { layout, jobs, noop_joins: true, functions: None };
         assert_eq!(settings.gate.config, Some(zuul));
         assert_eq!(parse("", Utf8Path::new("assay.toml")), Ok(Settings::default()));
     }
@@ -562,7 +656,6 @@ ca-file = "ca.pem"
             "assay.toml:5:8: error: port is a number from 1 to 65535",
             "the connection has no key",
             "with {project} for the project's name",
-            "give config or layout, not both",
             "url begins with http://",
             "\"stage\" is no mode",
             "keep-events is a number of days",
@@ -586,8 +679,32 @@ ca-file = "ca.pem"
     }
 
     #[test]
+    fn settings_of_all_jobs() {
+        let text = "[settings]\nCASEDIR = \"https://example.org/tests.git\"\nTIMEOUT_SCALE = 3\n\"+QEMURAM\" = \"2048\"\n";
+        let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+        let jobs: Vec<_> = settings.jobs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(jobs, ["+QEMURAM=2048", "CASEDIR=https://example.org/tests.git", "TIMEOUT_SCALE=3"]);
+        let wrong = "[settings]\ncasedir = \"x\"\nA = true\nB = [1]\n1A = \"x\"\nC = 0x10\n\"+\" = \"x\"\n";
+        let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
+        let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5, 6, 7], "{found:?}");
+    }
+
+    #[test]
+    fn tasks_and_their_namespaces() {
+        let text = "[tasks]\nkoji-topurl = \"https://koji.example.org/\"\n[tasks.repository.rpmlint]\nurl = \"https://git.example.org/checks\"\n\
+                    [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"https://git.example.org/*\"]\n";
+        let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+        assert_ne!(settings.tasks, crate::tasks::TaskSettings::default());
+        let wrong = "[tasks]\nkoji-hub = \"koji\"\n[tasks.repository.a]\nurll = \"https://h/a\"\n[[tasks.namespace]]\nprefix = \"x\"\n";
+        let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
+        let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5], "{found:?}");
+    }
+
+    #[test]
     fn limits_and_downloads() {
-        let text = "[limits]\nrunning = 9\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
+        let text = "[limits]\nrunning = 9\ndisk-gigabytes = 6\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
                     [downloads]\nhosts = [\"Example.org\"]\nmax-gigabytes = 2\n";
         let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
         let wanted = [
@@ -596,12 +713,12 @@ ca-file = "ca.pem"
             (Limit::Group(GroupId(3)), 4),
             (Limit::Semaphore("a".into()), 5),
         ];
-        assert_eq!(settings.limits, Limits(wanted.into_iter().collect()));
+        let wanted = Limits { jobs: wanted.into_iter().collect(), disk_floor: 6 << 30 };
+        assert_eq!(settings.limits, wanted);
         assert_eq!((settings.downloads.hosts[0].as_str(), settings.downloads.most), ("example.org", 2 << 30));
-        let wrong =
-            "[limits]\nrunning = 0\nrun = 1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
+        let wrong = "[limits]\nrunning = 0\nrun = 1\ndisk-gigabytes = -1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
         let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
         let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
-        assert_eq!(lines, [2, 3, 5, 7], "{found:?}");
+        assert_eq!(lines, [2, 3, 4, 6, 8], "{found:?}");
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Status {
     pub(crate) waiting: BTreeMap<SourceName, String>,
     /// How each source is.
     pub(crate) sources: BTreeMap<SourceName, watch::Receiver<Health>>,
+    /// What is tested in another way than it is merged.
+    pub(crate) merging: BTreeMap<ProjectName, String>,
     /// The configuration.
     pub(crate) config: ConfigStatus,
     /// What keeps the receipts of projects from being published.

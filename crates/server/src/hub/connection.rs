@@ -48,7 +48,8 @@ impl From<StoreError> for Fault {
 
 /// Reads a worker's first message.
 pub(super) fn hello_of(message: ToServer) -> Result<io::Hello, Fault> {
-    let ToServer::Hello { protocol, name, instance, host, version, slots, classes, holds } = message else {
+    let ToServer::Hello { protocol, name, instance, host, version, slots, classes, holds, disk } = message
+    else {
         return Err(Fault::retry("the first message must be hello"));
     };
     if protocol != PROTOCOL {
@@ -79,6 +80,7 @@ pub(super) fn hello_of(message: ToServer) -> Result<io::Hello, Fault> {
         slots,
         classes: ClassSet::parse(&classes.join(",")),
         holds,
+        room: disk,
     })
 }
 
@@ -187,10 +189,12 @@ impl Conversation {
         let connection = self.id;
         match message {
             ToServer::Hello { .. } => return Err(Fault::retry("hello came twice on one connection")),
-            ToServer::Heartbeat { holds } if holds.len() > MAX_HOLDS => {
+            ToServer::Heartbeat { holds, .. } if holds.len() > MAX_HOLDS => {
                 return Err(Fault::retry(format!("a worker cannot hold more than {MAX_HOLDS} attempts")));
             }
-            ToServer::Heartbeat { holds } => self.app.engine.beat(Input::Heartbeat { connection, holds }),
+            ToServer::Heartbeat { holds, disk } => {
+                self.app.engine.beat(Input::Heartbeat { connection, holds, room: disk });
+            }
             ToServer::Phase { held, phase } => {
                 self.app.engine.tell(Input::Phase { connection, held, phase }).await;
             }

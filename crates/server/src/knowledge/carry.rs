@@ -99,7 +99,7 @@ impl App {
             created_at: now,
             updated_at: now,
         };
-        let id = self.store.knowledge().add_comment(self.library.epoch(), &taken).await?;
+        let id = self.keep_comment(&taken).await?;
         self.audit(
             "",
             "comment_create",

@@ -10,7 +10,7 @@ use crate::auth::signature::{Refused, Signature};
 use crate::fault::Fault;
 use assay_engine::ids::Timestamp;
 use assay_proto::clock::Clock;
-use assay_store::{Epoch, Store, StoreError, StoredKey, Ticket, User, UserId, UserRole};
+use assay_store::{Epoch, Identity, Store, StoreError, StoredKey, Ticket, User, UserId, UserRole};
 use axum::http::{StatusCode, Uri};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -49,6 +49,7 @@ struct Known {
     keys: BTreeMap<String, Arc<HeldKey>>,
     /// By the hash of what their owners have.
     tickets: BTreeMap<String, Ticket>,
+    identities: BTreeMap<Identity, UserId>,
 }
 
 /// A key that was just made; its secret is never shown again.
@@ -82,6 +83,7 @@ impl People {
         let mut known = Known::default();
         known.users.extend(people.users.into_iter().map(|user| (user.id, user)));
         known.tickets.extend(people.tickets.into_iter().map(|ticket| (ticket.hash.clone(), ticket)));
+        known.identities.extend(people.identities);
         for stored in people.keys {
             let held = hold(&seal, stored);
             if held.secret.is_none() {
@@ -260,6 +262,7 @@ impl People {
             known.users.remove(&user.id);
             known.keys.retain(|_, held| held.stored.user != user.id);
             known.tickets.retain(|_, ticket| ticket.user != user.id);
+            known.identities.retain(|_, bound| *bound != user.id);
         });
         self.store.knowledge().remove_user(self.epoch, user.id).await?;
         Ok(true)

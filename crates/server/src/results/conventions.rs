@@ -1,18 +1,19 @@
 //! How Assay's own jobs and modules become results: item, type, test case, scenario, groups, in the words that
 //! `resultsdb_conventions` and Fedora's reporter made customary.
 
+use crate::record::Run;
 use assay_engine::decision::Subject;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
-use assay_records::step::ModuleResult;
+use assay_records::step::{Artifact, ModuleResult, TaskResult};
 use assay_store::{GroupOf, NewResult};
 use std::collections::BTreeMap;
 
 /// Bytes of a name that can be indexed.
 pub(crate) const LONGEST_NAME: usize = 500;
 
-fn uuid5(namespace: uuid::Uuid, name: &str) -> uuid::Uuid {
+pub(crate) fn uuid5(namespace: uuid::Uuid, name: &str) -> uuid::Uuid {
     let mut hashed = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     hashed.update(namespace.as_bytes());
     hashed.update(name.as_bytes());
@@ -176,6 +177,35 @@ pub(crate) fn of_job(job: &JobRow, url: &str) -> NewResult {
         data,
         ..NewResult::default()
     }
+}
+
+/// What a task found of an item. `whole` is what the results of its job have in common.
+pub(crate) fn of_task(found: &TaskResult, whole: &NewResult, run: &Run, url: &str) -> NewResult {
+    let mut result = whole.clone();
+    for (key, values) in &found.data {
+        // The store of results has no keys with a colon, and those of the job are the job's.
+        if !key.contains(':') && !["job", "source", "meta.conventions"].contains(&key.as_str()) {
+            result.data.insert(cut(key), values.iter().map(|value| cut(value)).collect());
+        }
+    }
+    let first =
+        |key: &str| result.data.get(key).and_then(|values| values.first()).cloned().unwrap_or_default();
+    let (kind, item) = (first("type"), first("item"));
+    let namespace = if kind == "bodhi_update" { "bodhi" } else { kind.as_str() };
+    result.groups =
+        vec![group("source", "assay", None), group(namespace, &item, None), group("assay", &item, None)];
+    result.testcase = cut(&found.testcase);
+    result.outcome.clone_from(&found.outcome);
+    result.note.clone_from(&found.note);
+    if let Some(artifact) = &found.artifact {
+        let published = run.artifacts.iter().find(|one| one.path == *artifact);
+        let blob = |one: &Artifact| format!("{url}/api/assay/v1/blobs/{}", one.sha256);
+        if let Some(log) = published.map(blob).or_else(|| artifact.contains("://").then(|| artifact.clone()))
+        {
+            result.ref_url = Some(log);
+        }
+    }
+    result
 }
 
 #[cfg(test)]

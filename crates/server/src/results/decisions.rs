@@ -4,8 +4,9 @@ use super::conventions;
 use crate::app::App;
 use assay_engine::decision::{Decision, Found, Known, Question, Subject, Template, Waived, decide};
 use assay_engine::ids::Timestamp;
+use assay_engine::report::{DecisionFact, Fact, FactKind};
 use assay_store::{
-    Condition, DecisionRow, Evidence, EvidenceFilter, NewResult, StoreError, StoredResult, Waiver,
+    Condition, DecisionRow, Evidence, EvidenceFilter, NewEntry, NewResult, StoreError, StoredResult, Waiver,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,7 +192,41 @@ impl App {
             summary: decision.summary(),
             body: remembered(decision),
         };
-        self.store.results().remember_decision(self.results.epoch(), &row).await
+        let told = self.told_of_decision(&row, decision).await?;
+        let new = self.store.results().remember_told_decision(self.results.epoch(), &row, &told).await?;
+        self.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
+        Ok(new)
+    }
+
+    /// What is told of a decision if it is another one than before.
+    async fn told_of_decision(
+        &self,
+        row: &DecisionRow,
+        decision: &Decision,
+    ) -> Result<Vec<NewEntry>, StoreError> {
+        if !self.reporting.wants(FactKind::DecisionUpdate) {
+            return Ok(Vec::new());
+        }
+        let kinds = std::slice::from_ref(&row.subject_type);
+        let earlier = self.store.results().decisions(kinds, &row.subject_identifier, ASKED).await?;
+        let same =
+            |one: &&DecisionRow| one.product_version == row.product_version && one.context == row.context;
+        let before = earlier.iter().find(same);
+        if before.is_some_and(|before| before.body == row.body) {
+            return Ok(Vec::new());
+        }
+        let fact = Fact::DecisionUpdate(DecisionFact {
+            subject_type: row.subject_type.clone(),
+            subject_identifier: row.subject_identifier.clone(),
+            product_version: row.product_version.clone(),
+            context: row.context.clone(),
+            satisfied: row.satisfied,
+            summary: row.summary.clone(),
+            decision: crate::api::decision::told(decision),
+            before: before.map(|before| (before.satisfied, before.summary.clone())),
+            at: row.at.0,
+        });
+        Ok(self.reporting.entries(&[fact], row.at))
     }
 
     /// The same where a failure only means that the history lacks an entry.

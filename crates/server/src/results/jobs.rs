@@ -2,16 +2,29 @@
 //!
 //! A job's result is queued, running and final once each; what tells whether one is stored already is its word in the
 //! database (`job/7/queued`), and a note in memory spares most looks there.
+//!
+//! That a job is queued is stored a moment later, with that of others: whoever posts a thousand jobs waits for the jobs
+//! only. It never comes after what the job becomes next, and after a crash it is made up for from the open jobs.
 
-use super::conventions::{cut, of_job, outcome, outcome_of_module};
+use super::conventions::{cut, of_job, of_task, outcome, outcome_of_module};
 use crate::app::App;
 use crate::record::Run;
+use crate::reporting::facts::{Builds, Happened, of_job as told_of_job};
 use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::reason::EndReason;
+use assay_engine::report::Fact;
 use assay_engine::rows::JobRow;
+use assay_engine::state::State;
 use assay_store::{Batch, NewResult, StoreError};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the results of queued jobs wait for others.
+const DELAY: Duration = Duration::from_millis(100);
+/// So many are stored at once.
+const TOGETHER: usize = 512;
 
 /// How far a job's results have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +50,14 @@ impl Stage {
             Self::Ended => "ended",
         }
     }
+
+    fn happened(self) -> Happened {
+        match self {
+            Self::Queued => Happened::Posted,
+            Self::Running => Happened::Started,
+            Self::Ended => Happened::Ended,
+        }
+    }
 }
 
 /// What the driver knows of results that are stored.
@@ -48,52 +69,125 @@ pub(crate) struct JobResults {
     ended: HashSet<JobId>,
     /// No job with a greater number was there when the state was made from the store.
     old: JobId,
+    /// Jobs whose being queued is not stored yet.
+    queued: BTreeSet<JobId>,
+    /// When the next of them are stored.
+    due: Option<Instant>,
+    /// Open jobs by their builds.
+    builds: Builds,
+}
+
+/// A result, and what others are told beside it.
+struct New {
+    job: JobId,
+    result: NewResult,
+    facts: Vec<Fact>,
 }
 
 impl JobResults {
-    /// Knows nothing of jobs up to this number.
-    pub(crate) fn new(old: JobId) -> Self {
-        Self { stages: HashMap::new(), ended: HashSet::new(), old }
+    /// Knows only which jobs are open; what is stored of them is looked for.
+    pub(crate) fn new(state: &State) -> Self {
+        let queued: BTreeSet<JobId> =
+            state.open_jobs().filter(|job| Stage::of(job) == Stage::Queued).map(|job| job.id).collect();
+        let due = (!queued.is_empty()).then(|| Instant::now() + DELAY);
+        let builds = Builds::of(state.open_jobs());
+        Self { stages: HashMap::new(), ended: HashSet::new(), old: state.last_job(), queued, due, builds }
     }
 
-    /// Adds to a batch the results of what happens to its jobs.
+    /// When there is something to store.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Adds to a batch the results of what happens to its jobs, of some that have waited, and what is told of it.
     pub(crate) async fn add_to(
         &mut self,
         app: &App,
+        state: &State,
         batch: &mut Batch,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let url = app.results.settings().url.clone();
-        let mut new = Vec::new();
-        let mut doubtful = Vec::new();
+        let mut new = self.waited(state, &url, now);
+        let mut facts = Vec::new();
+        batch.jobs().filter(|job| !job.state.is_final()).for_each(|job| self.builds.add(job));
         for job in batch.jobs() {
-            let stage = Stage::of(job);
-            let before = self.stages.get(&job.id).copied();
-            if self.ended.contains(&job.id) || before.is_some_and(|before| before >= stage) {
-                continue;
-            }
-            let result = result(job, stage, &url, now);
-            if before.is_none() && job.id <= self.old {
-                doubtful.extend(result.dedupe.clone());
-            }
-            if stage == Stage::Ended {
-                self.stages.remove(&job.id);
-                self.ended.insert(job.id);
-            } else {
-                self.stages.insert(job.id, stage);
-            }
-            new.push(result);
+            self.note(app, job, &url, now, &mut new, &mut facts);
         }
         self.forget_some();
+        // What is known of jobs that were there before us is in the database only.
+        let doubtful: Vec<String> = new
+            .iter()
+            .filter(|new| new.job <= self.old)
+            .filter_map(|new| new.result.dedupe.clone())
+            .collect();
         if !doubtful.is_empty() {
             let known = app.store.results().deduped(&doubtful).await?;
-            new.retain(|result| result.dedupe.as_ref().is_none_or(|word| !known.contains_key(word)));
+            new.retain(|new| new.result.dedupe.as_ref().is_none_or(|word| !known.contains_key(word)));
         }
-        for mut result in new {
+        let mut entries = app.reporting.entries(&facts, now);
+        for New { mut result, facts, .. } in new {
             result.id = app.results.number();
+            entries.extend(app.reporting.entries(&facts, now));
+            entries.extend(app.reporting.of_results(std::slice::from_ref(&result), now));
             batch.push_result(result);
         }
+        entries.into_iter().for_each(|entry| batch.tell(entry));
         Ok(())
+    }
+
+    /// Notes what a job has become: its results, and what is told at once.
+    fn note(
+        &mut self,
+        app: &App,
+        job: &JobRow,
+        url: &str,
+        now: Timestamp,
+        new: &mut Vec<New>,
+        at_once: &mut Vec<Fact>,
+    ) {
+        let stage = Stage::of(job);
+        let before = self.stages.get(&job.id).copied();
+        if self.ended.contains(&job.id) || before.is_some_and(|before| before >= stage) {
+            return;
+        }
+        let mut facts = Vec::new();
+        if stage > Stage::Queued && before.is_none() && job.id > self.old {
+            facts.extend(told_of_job(&app.reporting, job, Happened::Posted, &mut self.builds, now));
+        }
+        facts.extend(told_of_job(&app.reporting, job, stage.happened(), &mut self.builds, now));
+        if stage == Stage::Ended {
+            self.stages.remove(&job.id);
+            self.ended.insert(job.id);
+        } else {
+            self.stages.insert(job.id, stage);
+        }
+        if stage == Stage::Queued && job.id > self.old {
+            self.queued.insert(job.id);
+            self.due.get_or_insert_with(|| Instant::now() + DELAY);
+            at_once.extend(facts);
+            return;
+        }
+        if self.queued.remove(&job.id) && stage > Stage::Queued {
+            let result = result(job, Stage::Queued, url, now);
+            new.push(New { job: job.id, result, facts: Vec::new() });
+        }
+        new.push(New { job: job.id, result: result(job, stage, url, now), facts });
+    }
+
+    /// The results of queued jobs whose time has come.
+    fn waited(&mut self, state: &State, url: &str, now: Timestamp) -> Vec<New> {
+        if self.due.is_none_or(|due| due > Instant::now()) {
+            return Vec::new();
+        }
+        let some: Vec<JobId> = self.queued.iter().copied().take(TOGETHER).collect();
+        self.queued.retain(|job| some.last().is_none_or(|last| job > last));
+        self.due = (!self.queued.is_empty()).then(|| Instant::now() + DELAY);
+        let of = |id| {
+            let result = result(state.job(id)?, Stage::Queued, url, now);
+            Some(New { job: id, result, facts: Vec::new() })
+        };
+        some.into_iter().filter_map(of).collect()
     }
 
     /// Ended jobs are remembered only for a while; after that the database is asked.
@@ -132,7 +226,7 @@ fn result(job: &JobRow, stage: Stage, url: &str, now: Timestamp) -> NewResult {
 }
 
 impl App {
-    /// The results of an attempt's modules, those left out that are stored already.
+    /// The results of an attempt's modules and of what its task found, those left out that are stored already.
     pub(crate) async fn module_results(
         &self,
         attempt: AttemptId,
@@ -156,6 +250,18 @@ impl App {
                 .map(|job| format!("{job}#module-{}", crate::web::frame::percent_encoded(&module.plan.name)));
             result.data.insert("module".into(), vec![cut(&module.plan.name)]);
             result.data.insert("attempt".into(), vec![attempt.number.to_string()]);
+            results.push(result);
+        }
+        let task = job.settings.get(assay_proto::task_run::URL);
+        for (number, found) in run.found.iter().enumerate() {
+            if !task.is_some_and(|url| self.task_runs.may_post(url, &found.testcase)) {
+                // Its worker has said so as well, as the reason of the job.
+                tracing::warn!(job = %attempt.job, testcase = found.testcase, "a result outside the task's namespaces is refused");
+                continue;
+            }
+            let mut result = of_task(found, &whole, run, &url);
+            result.at = at;
+            result.dedupe = Some(format!("job/{}/{}/found/{number}", attempt.job, attempt.number));
             results.push(result);
         }
         let words: Vec<String> = results.iter().filter_map(|result| result.dedupe.clone()).collect();

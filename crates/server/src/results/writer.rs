@@ -51,8 +51,12 @@ async fn store(app: &App, group: Vec<Post>, epoch: Epoch) {
         answers.push((answer, Posted::New(ResultId(result.id))));
         results.push(result);
     }
-    let stored =
-        if results.is_empty() { Ok(()) } else { app.store.results().add_results(epoch, &results).await };
+    let told = app.reporting.of_results(&results, app.clock.now());
+    let stored = if results.is_empty() {
+        Ok(())
+    } else {
+        app.store.results().add_told_results(epoch, &results, &told).await
+    };
     let stored = stored.map_err(Arc::new);
     if let Err(error) = &stored {
         tracing::error!(%error, results = results.len(), "results cannot be stored");
@@ -62,6 +66,7 @@ async fn store(app: &App, group: Vec<Post>, epoch: Epoch) {
     }
     if stored.is_ok() {
         app.found(&results);
+        app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
     }
 }
 

@@ -19,7 +19,7 @@ const DIGITS: usize = 64;
 
 /// True for a stream that people read.
 pub(crate) fn is_shown(name: &str) -> bool {
-    name != SCREENS && name != FILES
+    name != SCREENS && name != FILES && name != super::removed::REMOVED
 }
 
 /// What is named.

@@ -3,8 +3,10 @@
 //! carries the verdicts out.
 
 mod lists;
+mod removed;
 
 pub(crate) use lists::is_shown;
+pub(crate) use removed::Removal;
 
 use crate::app::App;
 use crate::catalog::Catalog;
@@ -20,6 +22,7 @@ use assay_store::{
     CommentTarget, GroupProperties, JobFilter, JobSummary, StoreError, StoredAttempt, Streams,
 };
 use lists::{FILES, SCREENS};
+use removed::REMOVED;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,15 +41,18 @@ pub(crate) async fn watch(app: Arc<App>) {
     crate::assets::clean_every((FIRST, EVERY), "jobs", app, clean).await;
 }
 
-/// The part that a stream belongs to.
-fn part_of(stream: &str) -> Part {
-    if stream == Stream::Steps.file_name() {
+/// The part that a stream belongs to; none for the note of what is gone, which goes with the job.
+fn part_of(stream: &str) -> Option<Part> {
+    if stream == REMOVED {
+        return None;
+    }
+    Some(if stream == Stream::Steps.file_name() {
         Part::Results
     } else if stream == SCREENS {
         Part::Screenshots
     } else {
         Part::Logs
-    }
+    })
 }
 
 impl App {
@@ -113,7 +119,12 @@ impl App {
         let mut reduced = Vec::new();
         for attempt in &attempts {
             let streams = attempt.streams.clone().unwrap_or_default();
-            let kept = self.reduce(&streams, &gone, &mut doomed.blobs, report.dry_run).await?;
+            let mut kept = self.reduce(&streams, &gone, &mut doomed.blobs, report.dry_run).await?;
+            if !report.dry_run && !gone.contains(&Part::Job) {
+                self.note_removals(&streams, &mut kept, &verdicts).await?;
+                let note = |streams: &Streams| streams.get(REMOVED).map(|blob| blob.sha256);
+                doomed.blobs.extend(note(&streams).filter(|old| note(&kept) != Some(*old)));
+            }
             reduced.push((attempt.row.id, kept));
         }
         if report.dry_run {
@@ -139,7 +150,8 @@ impl App {
         }
         let mut kept = Streams::new();
         for (name, blob) in streams {
-            if !gone.contains(&part_of(name)) {
+            let note = gone.contains(&Part::Job) && name == REMOVED;
+            if !note && part_of(name).is_none_or(|part| !gone.contains(&part)) {
                 kept.insert(name.clone(), *blob);
                 continue;
             }
@@ -201,10 +213,11 @@ impl App {
             }
             return Ok(());
         };
-        for (_, blob) in streams.iter().filter(|(name, _)| !gone.contains(&part_of(name))) {
+        let stays = |name: &str| part_of(name).is_none_or(|part| !gone.contains(&part));
+        for (_, blob) in streams.iter().filter(|(name, _)| stays(name)) {
             going.remove(&blob.sha256);
         }
-        for list in [SCREENS, FILES].into_iter().filter(|list| !gone.contains(&part_of(list))) {
+        for list in [SCREENS, FILES].into_iter().filter(|list| stays(list)) {
             for sha in self.listed(streams, list).await? {
                 going.remove(&sha);
             }
@@ -217,8 +230,8 @@ impl App {
 fn sizes(attempts: &[StoredAttempt]) -> BTreeMap<Part, u64> {
     let mut sizes = BTreeMap::new();
     for (name, blob) in attempts.iter().flat_map(|attempt| attempt.streams.iter().flatten()) {
-        if blob.size > 0 {
-            *sizes.entry(part_of(name)).or_default() += blob.size;
+        if let Some(part) = part_of(name).filter(|_| blob.size > 0) {
+            *sizes.entry(part).or_default() += blob.size;
         }
     }
     sizes

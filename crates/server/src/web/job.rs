@@ -13,6 +13,7 @@ use crate::auth::Sender;
 use crate::fault::Fault;
 use crate::present::{reason_of, reason_of_end, took_us};
 use crate::record::{Run, step_title};
+use crate::retention::Removal;
 use askama::Template;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::job_settings::JobSettings;
@@ -104,6 +105,24 @@ struct SettingRow {
     over: Vec<(String, String)>,
 }
 
+/// A part that cleaning has taken.
+struct GonePart {
+    what: &'static str,
+    at: Moment,
+    why: String,
+}
+
+impl GonePart {
+    fn new(removal: Removal, now: Timestamp) -> Self {
+        let what = match removal.part.as_str() {
+            "logs" => "The logs and files",
+            "screenshots" => "The screenshots",
+            _ => "The results of its steps",
+        };
+        Self { what, at: Moment::new(removal.at, now), why: removal.why }
+    }
+}
+
 struct FileLink {
     name: String,
     href: String,
@@ -133,6 +152,14 @@ struct JobPage {
     /// `None` if the command line cannot run such a job.
     reproduce: Option<String>,
     files: Vec<FileLink>,
+    gone: Vec<GonePart>,
+}
+
+impl JobPage {
+    /// Cleaning has taken what was written.
+    fn logs_gone(&self) -> bool {
+        self.gone.iter().any(|part| part.what.contains("logs"))
+    }
 }
 
 /// `GET /jobs/{id}`
@@ -207,6 +234,7 @@ async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result
         files = files_of(app, attempt).await?;
         live = live_view(app, &job, attempt).await?;
     }
+    let removals = app.removals(attempt.as_ref().and_then(|attempt| attempt.streams.as_ref())).await?;
     let failure = run.first_failure().map(|step| Link {
         href: cards::href(&base, &suffix, &step.module, step.number),
         label: format!("First failure: {} · {}", step.module, step_title(step)),
@@ -233,6 +261,9 @@ async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result
             Some(attempt) if attempt.row.end.is_none() => {
                 "The first step is shown here as soon as it is done."
             }
+            Some(_) if removals.iter().any(|removal| removal.part == "results") => {
+                "The steps have been removed."
+            }
             Some(_) => "This attempt left no steps; its log says more.",
         },
         unreadable: run.unreadable,
@@ -240,6 +271,7 @@ async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result
         published: Published::new(&run, logs.as_deref(), &suffix),
         settings: row.settings.iter().map(setting_row).collect(),
         facts: run.facts,
+        gone: removals.into_iter().map(|removal| GonePart::new(removal, now)).collect(),
         reproduce: (!is_shell(&job)).then(|| reproduce(&job.row.settings)),
         files,
     })
@@ -278,9 +310,9 @@ async fn drawing(app: &App, row: &JobRow) -> Result<Option<Drawing>, Fault> {
     Ok(Drawing::of(&members, row.id))
 }
 
-/// A task of scripts: it has a console and no screen.
+/// Scripts or a task: it has a console and no screen.
 fn is_shell(job: &StoredJob) -> bool {
-    job.row.settings.get("BACKEND") == Some("shell")
+    matches!(job.row.settings.get("BACKEND"), Some("shell" | "task"))
 }
 
 /// The streams whose ends are on the page.
@@ -440,8 +472,17 @@ async fn live_view(app: &App, job: &StoredJob, attempt: &StoredAttempt) -> Resul
 
 /// The command that runs the same test here.
 fn reproduce(settings: &JobSettings) -> String {
-    let directory = settings.get("CASEDIR").map_or_else(|| "DIR".to_owned(), quoted);
-    let mut words = vec!["assay run".to_owned(), directory];
+    let (mut words, directory) = match settings.get("CASEDIR") {
+        Some(address) if address.contains("://") => {
+            let (url, reference) = address.split_once('#').unwrap_or((address, "HEAD"));
+            let (url, reference) = (quoted(url), quoted(reference));
+            let fetched = format!("git -C tests fetch {url} {reference} && git -C tests checkout FETCH_HEAD");
+            (vec![format!("git init tests && {fetched} &&")], "tests".to_owned())
+        }
+        Some(directory) => (Vec::new(), quoted(directory)),
+        None => (Vec::new(), "DIR".to_owned()),
+    };
+    words.extend(["assay run".to_owned(), directory]);
     let left_out = |key: &str| key == "CASEDIR" || key == "WORKER_CLASS" || is_secret_name(key);
     for (key, setting) in settings.iter().filter(|(key, _)| !left_out(key)) {
         words.push(quoted(&format!("{key}={}", setting.value)));
@@ -477,6 +518,10 @@ mod tests {
             ("TEST", "grub"),
             ("EMPTY", ""),
         ]);
+        let fetched = Settings::from_request([("CASEDIR", "https://h/t.git#abc"), ("TEST", "x")]).into();
+        let want = "git init tests && git -C tests fetch https://h/t.git abc && git -C tests checkout FETCH_HEAD && \
+                    assay run tests TEST=x";
+        assert_eq!(reproduce(&fetched), want);
         let want = r"assay run '/t/my tests' 'APPEND=console=ttyS0 it'\''s' EMPTY= TEST=grub";
         assert_eq!(reproduce(&settings.with_defaults().into()), want);
         assert!(

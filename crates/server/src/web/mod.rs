@@ -3,6 +3,7 @@
 mod api;
 mod assets;
 mod audit;
+mod badge;
 mod cards;
 mod catalog;
 mod cluster;
@@ -19,6 +20,7 @@ pub(crate) mod login;
 mod matrix;
 mod needles;
 mod oidc;
+mod outbox;
 mod published;
 mod restart;
 mod results;
@@ -59,8 +61,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(workers::router())
         .merge(api::router())
         .merge(audit::router())
+        .merge(badge::router())
         .merge(results::router())
         .merge(events::router())
+        .merge(outbox::router())
         .merge(assets::router())
         .merge(login::router())
         .merge(oidc::router())

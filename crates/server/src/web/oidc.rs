@@ -89,7 +89,7 @@ async fn callback(
 /// Begins the session of somebody whom a provider knows.
 async fn sign_in(app: &App, known: &Known) -> Result<NewTicket, Fault> {
     let user = app.people.user_of_provider(known).await?;
-    let Known { provider, subject, groups, .. } = known;
+    let (Known { provider, groups, .. }, subject) = (known, &known.identity.subject);
     tracing::info!(user = user.name, provider, subject, ?groups, role = user.role.word(), "signed in");
     app.people.begin_session(user).await
 }

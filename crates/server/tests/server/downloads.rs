@@ -85,6 +85,9 @@ impl Host {
             "/hop.iso" => {
                 ("HTTP/1.1 302 Found\r\nLocation: good.iso\r\nContent-Length: 0\r\n\r\n".into(), &[][..])
             }
+            "/round.iso" => {
+                ("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /round.iso\r\nContent-Length: 0\r\n\r\n".into(), &[][..])
+            }
             "/away.iso" => {
                 let to = format!("http://localhost:{}/good.iso", self.port);
                 (format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"), &[][..])
@@ -139,6 +142,7 @@ async fn a_job_waits_until_its_files_are_there() {
     for (key, path, why) in [
         ("HDD_1_URL", "/none.qcow2", "the server answers 404 Not Found"),
         ("ISO_URL", "/away.iso", "it leads on to another host: files of \"localhost\" may not be fetched"),
+        ("ISO_URL", "/round.iso", "more than 8 redirects follow each other"),
         ("ISO_URL", "/vast.iso", "it is larger than 1 GiB"),
         ("ISO_URL", "/busy.iso", "given up after 8 tries: the server answers 503"),
         ("HDD_1_DECOMPRESS_URL", "/good.iso", "it is not packed with gzip, xz or Zstandard"),

@@ -539,3 +539,82 @@ async fn a_server_killed_between_decision_and_confirmation_lands_once() {
         assert_eq!(voted, 2, "{name}: one report of the check and one of the gate: {:?}", change.comments);
     }
 }
+
+/// Waits until an answer is as wanted.
+async fn until(world: &World, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let mut latest = Value::Null;
+    let asking = async {
+        loop {
+            latest = world.server().get(path).await.1;
+            if wanted(&latest) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(20), asking).await.is_err() {
+        panic!("{path}: {latest}");
+    }
+    latest
+}
+
+#[tokio::test]
+async fn why_says_what_a_job_waits_for_and_a_job_that_nobody_defined_gets_no_vote() {
+    let world = World::start("submit").await;
+    let file = world.place.join("gate/gate.yaml");
+    let yaml = fs_err::read_to_string(&file).unwrap();
+    let reload = async |job: &str| {
+        fs_err::write(&file, yaml.replace("run: make check", job)).unwrap();
+        let (status, body) =
+            world.server().ask(reqwest::Method::POST, "/api/assay/v1/gate/reload", None).await;
+        assert_eq!(status, 200, "{body}");
+        body.to_string()
+    };
+    reload("run: make check\n    labels: [lab]").await;
+    let number = world.upload("Waits", "waits").await;
+    let path = format!("/api/assay/v1/changes/{number}/why");
+    let text = |answer: &Value| answer[0]["why"][0]["text"].as_str().unwrap_or_default().to_owned();
+    until(&world, &path, |answer| text(answer).contains(": no worker is online")).await;
+    let _worker = world.worker().await;
+    let answer = until(&world, &path, |answer| text(answer).contains("offers class lab")).await;
+    assert!(text(&answer).starts_with("job unit waits for a worker"), "{answer}");
+    assert!(answer[0]["why"][0]["reason"]["scheduler"].as_str().unwrap().contains("lab"), "{answer}");
+
+    let said = reload("imported: true").await;
+    assert!(said.contains("nothing says what to do for 1 job (unit)"), "{said}");
+    let number = world.upload("Undefined", "undefined").await;
+    let told = |event: &Value| {
+        let said = event["comment"].as_str().unwrap_or_default();
+        is_about(event, "comment-added", number) && said.contains("unit") && said.contains("NOT_REGISTERED")
+    };
+    let event = world.gerrit.until_event(told).await.unwrap();
+    let said = event["comment"].as_str().unwrap();
+    assert!(said.contains("job unit is in the layout, but nothing says what it does"), "{said}");
+    let votes = event["approvals"].as_array().cloned().unwrap_or_default();
+    assert!(votes.iter().all(|vote| vote["value"] == "0" || vote["value"] == 0), "{event}");
+}
+
+#[tokio::test]
+async fn a_project_that_is_merged_in_another_way_than_it_is_tested_is_a_trouble() {
+    let world = World::start("submit").await;
+    let file = world.place.join("assay.toml");
+    let toml = fs_err::read_to_string(&file).unwrap();
+    fs_err::write(world.place.join("password"), "z-secret\n").unwrap();
+    let url = format!(
+        "url = \"{}\"\npassword-file = \"password\"\n[gate]",
+        world.gerrit.url().trim_end_matches('/')
+    );
+    fs_err::write(&file, toml.replace("[gate]", &url)).unwrap();
+    let reload = async |kind: SubmitType| {
+        world.gerrit.set_submit_type(PROJECT, kind).await.unwrap();
+        let (status, body) =
+            world.server().ask(reqwest::Method::POST, "/api/assay/v1/gate/reload", None).await;
+        assert_eq!(status, 200, "{body}");
+    };
+    let troubles = |answer: &Value| answer["troubles"].to_string();
+    reload(SubmitType::FastForwardOnly).await;
+    let remedy = "merged by its source as fast-forward-only: what passed may be refused; set merge-mode: fast-forward-only";
+    until(&world, "/api/assay/v1/gate", |answer| troubles(answer).contains(remedy)).await;
+    reload(SubmitType::MergeIfNecessary).await;
+    until(&world, "/api/assay/v1/gate", |answer| !troubles(answer).contains("merge-mode")).await;
+}

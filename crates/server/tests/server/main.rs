@@ -16,6 +16,7 @@ mod openqa;
 mod openqa_more;
 mod pages;
 mod people;
+mod reporting;
 mod restart;
 mod retention;
 mod safety;

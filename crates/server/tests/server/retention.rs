@@ -128,12 +128,23 @@ async fn old_jobs_go_in_parts() -> anyhow::Result<()> {
     let (status, log) =
         world.server.get(&format!("/api/assay/v1/jobs/{plain}/streams/autoinst-log.txt")).await;
     assert!(status == StatusCode::NOT_FOUND || log == "", "{status} {log}");
+    let (_, page) = world.server.page(&format!("/jobs/{plain}")).await;
+    assert!(
+        page.contains("The logs and files were removed on") && page.contains("older than 10 days"),
+        "{page}"
+    );
+    assert!(page.contains("It has been removed.") && !page.contains("The screenshots were"), "{page}");
+    assert!(!page.contains("removed.jsonl"), "{page}");
     let left = world.clean(true, parent).await;
     assert!(left.iter().all(|said| said.ends_with("has not ended and builds on it")), "{left:?}");
 
     world.days_pass(5);
     assert_eq!(world.clean(false, plain).await[0], "-screenshots older than 15 days");
     assert!(!world.has(&own).await && world.has(&shared).await, "the other job has the same picture");
+    let (_, page) = world.server.page(&format!("/jobs/{plain}")).await;
+    for said in ["The logs and files were removed", "The screenshots were removed", "older than 15 days"] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
     let (_, steps) = world.server.get(&format!("/api/assay/v1/jobs/{plain}/steps")).await;
     assert!(steps.to_string().contains("boot"), "{steps}");
     let kept = world.clean(true, important).await;

@@ -14,6 +14,7 @@ pub use catalog::{
 };
 
 use crate::error::StoreError;
+use crate::outbox::NewEntry;
 use crate::types::Epoch;
 use assay_engine::ids::{JobId, ProductRunId, Timestamp};
 use std::collections::BTreeMap;
@@ -192,6 +193,15 @@ pub struct AuditFilter {
     pub limit: u32,
 }
 
+/// Who somebody is at a provider of OpenID Connect, for good: names change, and are given to others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The provider's issuer.
+    pub issuer: String,
+    /// What it calls them.
+    pub subject: String,
+}
+
 /// People: those who are known, and their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct People {
@@ -201,6 +211,8 @@ pub struct People {
     pub keys: Vec<StoredKey>,
     /// By age; also those that have expired.
     pub tickets: Vec<Ticket>,
+    /// Who is who at providers; a user is at most one.
+    pub identities: Vec<(Identity, UserId)>,
 }
 
 /// What is stored of people, of what they set up and of what they say.
@@ -219,6 +231,9 @@ pub trait KnowledgeStore: Send + Sync {
         role: UserRole,
         at: Timestamp,
     ) -> Result<UserId, StoreError>;
+
+    /// A user is the one whom a provider means. [`StoreError::Duplicate`] if either is bound already.
+    async fn bind_user(&self, epoch: Epoch, user: UserId, identity: &Identity) -> Result<(), StoreError>;
 
     /// Another role for a user.
     async fn set_role(&self, epoch: Epoch, user: UserId, role: UserRole) -> Result<(), StoreError>;
@@ -251,7 +266,17 @@ pub trait KnowledgeStore: Send + Sync {
     async fn change_catalog(&self, epoch: Epoch, changes: &[CatalogChange]) -> Result<(), StoreError>;
 
     /// A new comment; its number is made here, the one given does not count.
-    async fn add_comment(&self, epoch: Epoch, comment: &Comment) -> Result<CommentId, StoreError>;
+    async fn add_comment(&self, epoch: Epoch, comment: &Comment) -> Result<CommentId, StoreError> {
+        self.add_told_comment(epoch, comment, &[]).await
+    }
+
+    /// The same with what is to be told of it.
+    async fn add_told_comment(
+        &self,
+        epoch: Epoch,
+        comment: &Comment,
+        told: &[NewEntry],
+    ) -> Result<CommentId, StoreError>;
 
     /// Another text for a comment.
     async fn edit_comment(
@@ -260,10 +285,16 @@ pub trait KnowledgeStore: Send + Sync {
         comment: CommentId,
         text: &str,
         at: Timestamp,
+        told: &[NewEntry],
     ) -> Result<(), StoreError>;
 
     /// Removes comments.
-    async fn remove_comments(&self, epoch: Epoch, comments: &[CommentId]) -> Result<(), StoreError>;
+    async fn remove_comments(
+        &self,
+        epoch: Epoch,
+        comments: &[CommentId],
+        told: &[NewEntry],
+    ) -> Result<(), StoreError>;
 
     /// One comment.
     async fn comment(&self, comment: CommentId) -> Result<Option<Comment>, StoreError>;

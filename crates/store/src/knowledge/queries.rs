@@ -2,11 +2,12 @@
 
 use super::{
     AuditEvent, AuditFilter, Bug, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryKind, KnowledgeStore, People, RunMark, StoredKey, Ticket, TicketKind, Tickets, User,
-    UserId, UserRole,
+    CommentTarget, EntryKind, Identity, KnowledgeStore, People, RunMark, StoredKey, Ticket, TicketKind,
+    Tickets, User, UserId, UserRole,
 };
 use crate::codec::{Fields, contains_pattern, json, one_number, time};
 use crate::error::StoreError;
+use crate::outbox::{NewEntry, entry_statements};
 use crate::sql::{Backend, Sql, Statement, Value, still_leader};
 use crate::types::{Batch, Epoch};
 use assay_engine::ids::{JobId, ProductRunId, Timestamp};
@@ -48,6 +49,11 @@ fn ticket(row: Vec<Value>) -> Result<Ticket, StoreError> {
         created_at: fields.time()?,
         expires_at: fields.time()?,
     })
+}
+
+fn identity(row: Vec<Value>) -> Result<(Identity, UserId), StoreError> {
+    let mut fields = Fields::new("identities", row);
+    Ok((Identity { issuer: fields.text()?, subject: fields.text()? }, UserId(fields.int()?)))
 }
 
 fn entry(row: Vec<Value>) -> Result<CatalogRow, StoreError> {
@@ -183,7 +189,9 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         let keys = list(self.query(doing, sql, vec![]).await?, key)?;
         let sql = "SELECT hash, kind, user_id, created_at, expires_at FROM tickets ORDER BY created_at, hash";
         let tickets = list(self.query(doing, sql, vec![]).await?, ticket)?;
-        Ok(People { users, keys, tickets })
+        let sql = "SELECT issuer, subject, user_id FROM identities ORDER BY issuer, subject";
+        let identities = list(self.query(doing, sql, vec![]).await?, identity)?;
+        Ok(People { users, keys, tickets, identities })
     }
 
     async fn add_user(
@@ -202,6 +210,12 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         one_number("users", &rows).map(UserId)
     }
 
+    async fn bind_user(&self, epoch: Epoch, user: UserId, identity: &Identity) -> Result<(), StoreError> {
+        let sql = "INSERT INTO identities (issuer, subject, user_id) VALUES ($1, $2, $3)";
+        let values = [identity.issuer.as_str().into(), identity.subject.as_str().into(), user.0.into()];
+        self.know("bind a user", epoch, vec![Statement::new(sql, values)]).await.map(drop)
+    }
+
     async fn set_role(&self, epoch: Epoch, user: UserId, role: UserRole) -> Result<(), StoreError> {
         let sql = "UPDATE users SET role = $2 WHERE id = $1";
         let statement = Statement::new(sql, [user.0.into(), role.word().into()]);
@@ -211,8 +225,9 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
     async fn remove_user(&self, epoch: Epoch, user: UserId) -> Result<(), StoreError> {
         let keys = Statement::new("DELETE FROM api_keys WHERE user_id = $1", [user.0.into()]);
         let tickets = Statement::new("DELETE FROM tickets WHERE user_id = $1", [user.0.into()]);
+        let identities = Statement::new("DELETE FROM identities WHERE user_id = $1", [user.0.into()]);
         let users = Statement::new("DELETE FROM users WHERE id = $1", [user.0.into()]);
-        self.know("remove a user", epoch, vec![keys, tickets, users]).await.map(drop)
+        self.know("remove a user", epoch, vec![keys, tickets, identities, users]).await.map(drop)
     }
 
     async fn add_ticket(&self, epoch: Epoch, ticket: &Ticket) -> Result<(), StoreError> {
@@ -301,7 +316,12 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         self.know("change the catalog", epoch, statements).await.map(drop)
     }
 
-    async fn add_comment(&self, epoch: Epoch, comment: &Comment) -> Result<CommentId, StoreError> {
+    async fn add_told_comment(
+        &self,
+        epoch: Epoch,
+        comment: &Comment,
+        told: &[NewEntry],
+    ) -> Result<CommentId, StoreError> {
         let (kind, target) = comment.target.parts();
         let insert = Statement::new(
             "INSERT INTO comments (id, target_kind, target, author, text, created_at, updated_at) \
@@ -315,7 +335,10 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
                 comment.updated_at.0.into(),
             ],
         );
-        let rows = self.know("add a comment", epoch, vec![count("comments"), insert]).await?;
+        let mut statements = vec![count("comments")];
+        statements.extend(entry_statements(told));
+        statements.push(insert);
+        let rows = self.know("add a comment", epoch, statements).await?;
         one_number("comments", &rows).map(CommentId)
     }
 
@@ -325,15 +348,23 @@ impl<B: Backend> KnowledgeStore for Sql<B> {
         comment: CommentId,
         text: &str,
         at: Timestamp,
+        told: &[NewEntry],
     ) -> Result<(), StoreError> {
         let sql = "UPDATE comments SET text = $2, updated_at = $3 WHERE id = $1";
         let statement = Statement::new(sql, [comment.0.into(), text.into(), at.0.into()]);
-        self.know("change a comment", epoch, vec![statement]).await.map(drop)
+        let statements = [vec![statement], entry_statements(told)].concat();
+        self.know("change a comment", epoch, statements).await.map(drop)
     }
 
-    async fn remove_comments(&self, epoch: Epoch, comments: &[CommentId]) -> Result<(), StoreError> {
+    async fn remove_comments(
+        &self,
+        epoch: Epoch,
+        comments: &[CommentId],
+        told: &[NewEntry],
+    ) -> Result<(), StoreError> {
         let delete = |id: &CommentId| Statement::new("DELETE FROM comments WHERE id = $1", [id.0.into()]);
-        self.know("remove comments", epoch, comments.iter().map(delete).collect()).await.map(drop)
+        let statements = comments.iter().map(delete).chain(entry_statements(told)).collect();
+        self.know("remove comments", epoch, statements).await.map(drop)
     }
 
     async fn comment(&self, id: CommentId) -> Result<Option<Comment>, StoreError> {

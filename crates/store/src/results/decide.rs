@@ -4,6 +4,7 @@ use super::{DecisionRow, EvidenceFilter, Waiver, WaiverChoice, WaiverFilter};
 use crate::codec::{Fields, one_number, time};
 use crate::error::StoreError;
 use crate::jobs::Select;
+use crate::outbox::{NewEntry, entry_statements, entry_statements_if};
 use crate::sql::{Backend, Sql, Statement, Value};
 use crate::types::Epoch;
 use std::fmt::Write as _;
@@ -99,6 +100,7 @@ impl<B: Backend> Sql<B> {
         &self,
         epoch: Epoch,
         waivers: &[Waiver],
+        told: &[NewEntry],
     ) -> Result<Vec<i64>, StoreError> {
         let count = i64::try_from(waivers.len()).unwrap_or(i64::MAX);
         let number = "UPDATE numbers SET last = last + $1 WHERE name = 'waivers'";
@@ -124,6 +126,7 @@ impl<B: Backend> Sql<B> {
                 ],
             ));
         }
+        statements.extend(entry_statements(told));
         statements.push(Statement::new("SELECT last FROM numbers WHERE name = 'waivers'", []));
         let last = one_number("numbers", &self.know("store waivers", epoch, statements).await?)?;
         Ok((last - count + 1..=last).collect())
@@ -151,7 +154,23 @@ impl<B: Backend> Sql<B> {
         self.backend.query("list waivers", select.statement()).await?.into_iter().map(waiver).collect()
     }
 
-    pub(super) async fn store_decision(&self, epoch: Epoch, row: &DecisionRow) -> Result<bool, StoreError> {
+    pub(super) async fn store_decision(
+        &self,
+        epoch: Epoch,
+        row: &DecisionRow,
+        told: &[NewEntry],
+    ) -> Result<bool, StoreError> {
+        // What is told comes first: afterwards the decision before is this one.
+        let same: [Value; 5] = [
+            row.subject_type.as_str().into(),
+            row.subject_identifier.as_str().into(),
+            row.product_version.as_str().into(),
+            row.context.as_str().into(),
+            row.body.as_str().into(),
+        ];
+        let is_new = "COALESCE((SELECT body FROM decisions WHERE subject_type = $12 AND subject_identifier = $13 AND \
+                      product_version = $14 AND context = $15 ORDER BY id DESC LIMIT 1), '') <> $16";
+        let mut statements = entry_statements_if(told, Some((is_new, &same)));
         let values = [
             time(Some(row.at)),
             row.subject_type.as_str().into(),
@@ -172,7 +191,8 @@ impl<B: Backend> Sql<B> {
              ORDER BY id DESC LIMIT 1), '') <> $8 RETURNING id",
             values,
         );
-        Ok(!self.know("remember a decision", epoch, vec![insert]).await?.is_empty())
+        statements.push(insert);
+        Ok(!self.know("remember a decision", epoch, statements).await?.is_empty())
     }
 
     pub(super) async fn list_decisions(

@@ -9,6 +9,7 @@ use super::{
 use crate::codec::{Fields, one_number};
 use crate::error::StoreError;
 use crate::jobs::Select;
+use crate::outbox::{NewEntry, entry_statements};
 use crate::sql::{Backend, Sql, Statement, Value};
 use crate::types::Epoch;
 use assay_engine::ids::Timestamp;
@@ -197,8 +198,14 @@ impl<B: Backend> ResultStore for Sql<B> {
         one_number("results", &rows)
     }
 
-    async fn add_results(&self, epoch: Epoch, results: &[NewResult]) -> Result<(), StoreError> {
-        let (statements, learned) = result_statements(&self.known, results)?;
+    async fn add_told_results(
+        &self,
+        epoch: Epoch,
+        results: &[NewResult],
+        told: &[NewEntry],
+    ) -> Result<(), StoreError> {
+        let (mut statements, learned) = result_statements(&self.known, results)?;
+        statements.extend(entry_statements(told));
         self.know("store results", epoch, statements).await?;
         self.known.learn(learned);
         Ok(())
@@ -325,8 +332,13 @@ impl<B: Backend> ResultStore for Sql<B> {
         self.know("store a test case", epoch, vec![testcase_statement(testcase)]).await.map(drop)
     }
 
-    async fn add_waivers(&self, epoch: Epoch, waivers: &[Waiver]) -> Result<Vec<i64>, StoreError> {
-        self.store_waivers(epoch, waivers).await
+    async fn add_told_waivers(
+        &self,
+        epoch: Epoch,
+        waivers: &[Waiver],
+        told: &[NewEntry],
+    ) -> Result<Vec<i64>, StoreError> {
+        self.store_waivers(epoch, waivers, told).await
     }
 
     async fn waivers(&self, filter: &WaiverFilter) -> Result<Vec<Waiver>, StoreError> {
@@ -363,8 +375,13 @@ impl<B: Backend> ResultStore for Sql<B> {
         Ok(Evidence { results, waivers })
     }
 
-    async fn remember_decision(&self, epoch: Epoch, decision: &DecisionRow) -> Result<bool, StoreError> {
-        self.store_decision(epoch, decision).await
+    async fn remember_told_decision(
+        &self,
+        epoch: Epoch,
+        decision: &DecisionRow,
+        told: &[NewEntry],
+    ) -> Result<bool, StoreError> {
+        self.store_decision(epoch, decision, told).await
     }
 
     async fn decisions(

@@ -14,6 +14,7 @@ pub use terms::{Condition, Field};
 pub(crate) use write::{Known, result_statements};
 
 use crate::error::StoreError;
+use crate::outbox::NewEntry;
 use crate::types::Epoch;
 use assay_engine::ids::Timestamp;
 use std::collections::BTreeMap;
@@ -264,7 +265,17 @@ pub trait ResultStore: Send + Sync {
 
     /// Stores results: all of them, or nothing. When this returns `Ok`, they are on disk.
     /// [`StoreError::Duplicate`] if one was stored before.
-    async fn add_results(&self, epoch: Epoch, results: &[NewResult]) -> Result<(), StoreError>;
+    async fn add_results(&self, epoch: Epoch, results: &[NewResult]) -> Result<(), StoreError> {
+        self.add_told_results(epoch, results, &[]).await
+    }
+
+    /// The same with what is to be told of them.
+    async fn add_told_results(
+        &self,
+        epoch: Epoch,
+        results: &[NewResult],
+        told: &[NewEntry],
+    ) -> Result<(), StoreError>;
 
     /// The numbers of results that were stored under these words.
     async fn deduped(&self, words: &[String]) -> Result<BTreeMap<String, ResultId>, StoreError>;
@@ -292,7 +303,17 @@ pub trait ResultStore: Send + Sync {
     async fn put_testcase(&self, epoch: Epoch, testcase: &Testcase) -> Result<(), StoreError>;
 
     /// Stores waivers, all or none; their numbers.
-    async fn add_waivers(&self, epoch: Epoch, waivers: &[Waiver]) -> Result<Vec<i64>, StoreError>;
+    async fn add_waivers(&self, epoch: Epoch, waivers: &[Waiver]) -> Result<Vec<i64>, StoreError> {
+        self.add_told_waivers(epoch, waivers, &[]).await
+    }
+
+    /// The same with what is to be told of them.
+    async fn add_told_waivers(
+        &self,
+        epoch: Epoch,
+        waivers: &[Waiver],
+        told: &[NewEntry],
+    ) -> Result<Vec<i64>, StoreError>;
 
     /// Waivers, the newest first.
     async fn waivers(&self, filter: &WaiverFilter) -> Result<Vec<Waiver>, StoreError>;
@@ -301,7 +322,17 @@ pub trait ResultStore: Send + Sync {
     async fn evidence(&self, filter: &EvidenceFilter) -> Result<Evidence, StoreError>;
 
     /// Remembers a decision unless the one before about the same was the same; true if it is a new one.
-    async fn remember_decision(&self, epoch: Epoch, decision: &DecisionRow) -> Result<bool, StoreError>;
+    async fn remember_decision(&self, epoch: Epoch, decision: &DecisionRow) -> Result<bool, StoreError> {
+        self.remember_told_decision(epoch, decision, &[]).await
+    }
+
+    /// The same with what is to be told of it, if it is a new one.
+    async fn remember_told_decision(
+        &self,
+        epoch: Epoch,
+        decision: &DecisionRow,
+        told: &[NewEntry],
+    ) -> Result<bool, StoreError>;
 
     /// What was decided about a subject, the newest first.
     async fn decisions(

@@ -141,6 +141,7 @@ impl Driver {
             slots,
             classes: ClassSet::parse("dummy,qemu_x86_64"),
             holds: Vec::new(),
+            room: None,
         };
         self.input(Input::Hello { connection: ConnectionId(connection), hello }).await;
     }

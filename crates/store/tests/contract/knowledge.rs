@@ -4,8 +4,8 @@ use crate::database::{Database, START, is_deposed};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_store::{
     AuditEvent, AuditFilter, Bug, BugFacts, BugFilter, BugId, CatalogChange, CatalogRow, Comment, CommentId,
-    CommentTarget, EntryId, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product,
-    SettingsMap, StoreError, StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
+    CommentTarget, EntryId, EntryKind, Group, GroupProperties, Identity, JobTemplate, Machine, ParentGroup,
+    Product, SettingsMap, StoreError, StoredKey, TestSuite, Ticket, TicketKind, Tickets, UserRole,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -73,12 +73,19 @@ pub(crate) async fn users_and_their_keys(database: &Database) {
         [StoredKey { last_used_at: Some(at(5)), ..key("K2", ann, None) }, key("K3", bob, None)]
     );
     assert_eq!(known.tickets, [ticket("c", session, ann, 9)]);
+    let identity = |subject: &str| Identity { issuer: "https://ü".to_owned(), subject: subject.to_owned() };
+    store.knowledge().bind_user(epoch, ann, &identity("1")).await.unwrap();
+    store.knowledge().bind_user(epoch, bob, &identity("2")).await.unwrap();
+    for (user, subject) in [(bob, "1"), (ann, "3")] {
+        assert!(is_duplicate(&store.knowledge().bind_user(epoch, user, &identity(subject)).await));
+    }
     store.knowledge().remove_user(epoch, ann).await.unwrap();
     let carol = store.knowledge().add_user(epoch, "carol", UserRole::Viewer, at(9)).await.unwrap();
     assert!(carol > bob, "numbers are not used again");
     let known = store.knowledge().people().await.unwrap();
     assert_eq!(known.keys, [key("K3", bob, None)]);
     assert_eq!(known.tickets, [], "they go with their user");
+    assert_eq!(known.identities, [(identity("2"), bob)]);
 
     store.acquire_leadership().await.unwrap();
     assert!(is_deposed(&store.knowledge().add_user(epoch, "late", UserRole::Admin, at(9)).await));
@@ -204,7 +211,7 @@ pub(crate) async fn comments_and_events(database: &Database) {
     ] {
         ids.push(know.add_comment(epoch, &say(target, text)).await.unwrap());
     }
-    know.edit_comment(epoch, ids[3], "boo#2", at(2)).await.unwrap();
+    know.edit_comment(epoch, ids[3], "boo#2", at(2), &[]).await.unwrap();
     let texts = |comments: Vec<Comment>| comments.into_iter().map(|c| c.text).collect::<Vec<_>>();
     assert_eq!(texts(know.comments(seven).await.unwrap()), ["label:force_result:passed", "boo#2"]);
     assert_eq!(texts(know.comments(CommentTarget::Group(7)).await.unwrap()), ["tag:1:important"]);
@@ -214,7 +221,7 @@ pub(crate) async fn comments_and_events(database: &Database) {
     assert_eq!(know.comments_of_jobs(&many).await.unwrap(), both);
     let found = know.comment(ids[3]).await.unwrap().unwrap();
     assert_eq!((found.target, found.created_at, found.updated_at), (seven, at(1), at(2)));
-    know.remove_comments(epoch, &ids[2..]).await.unwrap();
+    know.remove_comments(epoch, &ids[2..], &[]).await.unwrap();
     assert_eq!(know.comment(ids[3]).await.unwrap(), None);
     assert!(know.add_comment(epoch, &say(eight, "later")).await.unwrap() > ids[4]);
 

@@ -12,6 +12,7 @@ mod faults;
 mod gate;
 mod knowledge;
 mod lists;
+mod outbox;
 mod results;
 mod rows;
 
@@ -39,6 +40,8 @@ macro_rules! contract {
 contract!(
     events::the_same_message_is_stored_once,
     events::effects_happen_once,
+    outbox::entries_are_told_once_and_in_order,
+    outbox::what_is_told_has_the_number_that_was_given,
     rows::an_empty_store,
     rows::a_whole_story_is_loaded_as_it_was,
     rows::everything_outlives_the_process,
@@ -48,6 +51,7 @@ contract!(
     rows::clusters_are_loaded_with_what_they_are_bound_to,
     rows::a_post_of_a_product_is_whole,
     lists::filters,
+    lists::one_scenario,
     lists::ten_thousand_jobs_in_pages,
     lists::wait_reasons_are_shown,
     lists::builds_of_groups,

@@ -49,7 +49,7 @@ pub(super) async fn start(
         }
         Ok::<_, MachineError>(made)
     };
-    let vars = spec.firmware.as_ref().map(|_| dir.join(disk::VARS));
+    let vars = spec.firmware.as_ref().map(|_| dir.join(disk::VARS_FILE));
     if let (Some(firmware), Some(vars)) = (&spec.firmware, &vars) {
         // Written anew: the host's may be there to be read only.
         let content = fs_err::read(&firmware.vars).map_err(unusable)?;

@@ -1,5 +1,5 @@
-//! Real machines under QEMU's emulation. Debian's packages qemu-system-x86, qemu-utils, bubblewrap and
-//! grub-rescue-pc are needed.
+//! Real machines under QEMU's emulation. Debian's packages qemu-system-x86, qemu-utils, bubblewrap,
+//! grub-rescue-pc and ovmf are needed.
 
 #[cfg(test)]
 mod common;
@@ -12,3 +12,5 @@ mod guests;
 mod network;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod uefi;

@@ -9,13 +9,55 @@ pub use cache::{Cache, Pinned, Source, Take};
 pub use door::Door;
 pub(crate) use publish::publish;
 
+/// The cache of assets in the host's cache.
+pub(crate) const DIR: &str = "assets";
+
 use crate::exec::{Attempt, infrastructure, usage};
 use assay_engine::assets::{Read, reads};
 use assay_proto::api::assets::{AssetContent, JobAsset};
-use assay_proto::worker::Report;
+use assay_proto::worker::{Report, Room};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use tokio::time::Instant;
+
+/// The directory, or the first above it that is there: the cache comes into being with the first asset.
+fn there(dir: &Utf8Path) -> Option<&Utf8Path> {
+    dir.ancestors().find(|dir| dir.exists())
+}
+
+/// What is free on a directory's file system.
+fn free(dir: &Utf8Path) -> Option<u64> {
+    rustix::fs::statvfs(there(dir)?.as_std_path()).ok().map(|fs| fs.f_bavail * fs.f_frsize)
+}
+
+/// The file system that a directory is on.
+fn device(dir: &Utf8Path) -> Option<u64> {
+    fs_err::metadata(there(dir)?).ok().map(|metadata| metadata.dev())
+}
+
+/// The server counts cached assets as free: they go if a machine in `dir` may write so many bytes and there is no room.
+pub(crate) async fn give_way(attempt: &Attempt, dir: &Utf8Path, bytes: u64) {
+    let (cache, dir) = (attempt.host.cache.join(DIR), dir.to_owned());
+    let work = move || match device(&cache) {
+        on @ Some(_) if on == device(&dir) => {
+            Cache::new(&cache, 0).give_way(|| free(&dir).is_none_or(|free| free >= bytes))
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Ok(())) {
+        attempt.log(&format!("the cache of assets could not make room for the disks: {error}"));
+    }
+}
+
+/// What the file systems of the pool and of the cache of assets can still take.
+pub(crate) fn room(pool: &Utf8Path, cache: &Utf8Path) -> Option<Room> {
+    Some(Room {
+        pool: free(pool)?,
+        cache: free(cache)?.saturating_add(Cache::new(cache, 0).bytes()),
+        shared: device(pool)? == device(cache)?,
+    })
+}
 
 /// Why an asset cannot be had or published.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +174,7 @@ pub(crate) async fn fetch(attempt: &Attempt) -> Result<Fetched, Report> {
 }
 
 async fn fetch_from(attempt: &Attempt, door: &Door) -> Result<Fetched, AssetError> {
-    let cache = Cache::new(&attempt.host.cache.join("assets"), attempt.host.asset_limit);
+    let cache = Cache::new(&attempt.host.cache.join(DIR), attempt.host.asset_limit);
     let mut fetched = Fetched::default();
     for JobAsset { setting, kind, name, version, .. } in door.pin().await? {
         let Some(content) = version else {

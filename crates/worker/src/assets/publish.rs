@@ -1,8 +1,9 @@
-//! Publishes the disks that a job has made: `PUBLISH_HDD_n`, `FORCE_PUBLISH_HDD_n`, `STORE_HDD_n`.
+//! Publishes what a job has made: its disks (`PUBLISH_HDD_n`, `FORCE_PUBLISH_HDD_n`, `STORE_HDD_n`) and the variables of
+//! its firmware (`PUBLISH_PFLASH_VARS`).
 
 use super::{AssetError, Door};
 use crate::exec::{Attempt, stopped};
-use assay_engine::assets::{AssetKind, Publication, publications};
+use assay_engine::assets::{AssetKind, Output, Publication, publications};
 use assay_proto::api::assets::{Asset, NewUpload};
 use assay_proto::worker::{Report, WorkPhase};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -21,12 +22,12 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Publishes what the settings ask for, if the job came to what they want, and says how the attempt ends. `disks` are
-/// the files that took the machine's changes, by number; `room` is where images are made.
+/// Publishes what the settings ask for, if the job came to what they want, and says how the attempt ends. `files` are
+/// those that took the machine's changes; `room` is where images are made.
 pub(crate) async fn publish(
     attempt: &Attempt,
     settings: &BTreeMap<String, String>,
-    disks: &BTreeMap<u32, Utf8PathBuf>,
+    files: &BTreeMap<Output, Utf8PathBuf>,
     room: &Utf8Path,
     report: Report,
 ) -> Report {
@@ -43,7 +44,7 @@ pub(crate) async fn publish(
     attempt.dir.phase(WorkPhase::Uploading);
     let work = async {
         for one in &wanted {
-            let published = publish_one(attempt, door, settings, one, disks, room).await;
+            let published = publish_one(attempt, door, settings, one, files, room).await;
             published.map_err(|error| (one, error))?;
         }
         Ok::<(), (&Publication, AssetError)>(())
@@ -69,19 +70,31 @@ async fn publish_one(
     door: &Door,
     settings: &BTreeMap<String, String>,
     one: &Publication,
-    disks: &BTreeMap<u32, Utf8PathBuf>,
+    files: &BTreeMap<Output, Utf8PathBuf>,
     room: &Utf8Path,
 ) -> Result<(), AssetError> {
-    let disk = disks.get(&one.disk).ok_or_else(|| {
-        AssetError::Usage(format!("the machine has no disk HDD_{}; set it, or remove the setting", one.disk))
+    let file = files.get(&one.what).ok_or_else(|| {
+        AssetError::Usage(match one.what {
+            Output::Disk(number) => {
+                format!("the machine has no disk HDD_{number}; set it, or remove the setting")
+            }
+            Output::FirmwareVars => {
+                "the machine has no firmware with variables; set UEFI=1, or remove the setting".to_owned()
+            }
+        })
     })?;
-    let image = room.join(format!("publish-{}", one.disk));
     let began = Instant::now();
-    flatten(disk, &image, one.name.as_str(), settings.get("QEMU_COMPRESS_QCOW2").is_none_or(|v| v != "0"))
-        .await?;
-    let published = upload(door, one, &image).await;
-    let _ = fs::remove_file(&image);
-    let published = published?;
+    let published = match one.what {
+        Output::Disk(number) => {
+            let image = room.join(format!("publish-{number}"));
+            let compress = settings.get("QEMU_COMPRESS_QCOW2").is_none_or(|v| v != "0");
+            flatten(file, &image, one.name.as_str(), compress).await?;
+            let published = upload(door, one, &image).await;
+            let _ = fs::remove_file(&image);
+            published?
+        }
+        Output::FirmwareVars => upload(door, one, file).await?,
+    };
     attempt.log(&format!(
         "{}: published as {}/{}, version {}, {} bytes, sha256 {} after {:.1} s",
         one.setting,

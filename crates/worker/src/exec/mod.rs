@@ -8,10 +8,12 @@ pub use assay_engine::settings::is_secret_name;
 
 use crate::assets::Door;
 use crate::attempt::AttemptDir;
+use crate::link::ServerAddress;
 use crate::networks::Networks;
 use crate::questions::Questions;
 use assay_engine::ids::JobId;
 use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_proto::task_run;
 use assay_proto::worker::{Place, Report};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
@@ -79,6 +81,8 @@ pub struct Cluster {
     pub questions: Questions,
     /// The networks of this worker.
     pub networks: Networks,
+    /// Where the server is.
+    pub server: ServerAddress,
 }
 
 /// The usual [`HostOptions::asset_limit`]: openQA's, 50 GB.
@@ -148,7 +152,8 @@ pub async fn run(attempt: &Attempt) -> Report {
         "qemu" => vm::run(attempt).await,
         "dummy" => dummy::run(attempt).await,
         "shell" => shell::run(attempt).await,
-        other => usage(format!("BACKEND={other:?} is unknown; this worker has qemu, shell and dummy")),
+        task_run::BACKEND => shell::task::run(attempt).await,
+        other => usage(format!("BACKEND={other:?} is unknown; this worker has qemu, shell, task and dummy")),
     };
     match attempt.dir.failure() {
         Some(sentence) if report.outcome != Outcome::UserCancelled => infrastructure(sentence),

@@ -1,10 +1,10 @@
 //! One connection, from `hello` to its loss.
 
 use super::upload::{Broken, Uploader, acks_channel};
-use super::{Hands, WorkerError};
+use super::{Hands, WorkerConfig, WorkerError};
 use crate::exec::Stop;
 use assay_engine::ids::{AttemptId, JobId};
-use assay_proto::worker::{PROTOCOL, Stream, ToServer, ToWorker};
+use assay_proto::worker::{PROTOCOL, Room, Stream, ToServer, ToWorker};
 use futures_util::{SinkExt, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,6 +32,9 @@ pub(super) enum End {
 /// How long the server may take to answer `hello`.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long a look at the disks may take.
+const LOOK: Duration = Duration::from_millis(500);
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Connects, says hello and works until the connection is lost.
@@ -55,6 +58,7 @@ pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
         slots: config.slots,
         classes: config.classes.clone(),
         holds: hands.holds(),
+        disk: room_of(config).await,
     };
     if let Err(error) = send(&mut socket, &hello).await {
         return lost(error);
@@ -85,6 +89,14 @@ pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
         }
         other => lost(format!("the server answered hello with {other:?}")),
     }
+}
+
+/// What the pool and the cache can take; `None` where that cannot be found out, or not at once.
+async fn room_of(config: &WorkerConfig) -> Option<Room> {
+    let (pool, cache) = (config.pool.clone(), config.host_options.cache.join(crate::assets::DIR));
+    // A disk that does not answer must not hold up a heartbeat.
+    let look = tokio::task::spawn_blocking(move || crate::assets::room(&pool, &cache));
+    tokio::time::timeout(LOOK, look).await.ok()?.ok()?
 }
 
 async fn connect(hands: &Hands, server: &str) -> Result<Socket, End> {
@@ -214,7 +226,8 @@ impl Conversation {
                     if self.heard.elapsed() > self.heartbeat * 4 {
                         break "the server has not been heard for four heartbeats".to_owned();
                     }
-                    let message = ToServer::Heartbeat { holds: hands.holds() };
+                    let disk = room_of(hands.config()).await;
+                    let message = ToServer::Heartbeat { holds: hands.holds(), disk };
                     if let Err(why) = send(&mut self.socket, &message).await {
                         break why;
                     }

@@ -4,7 +4,7 @@ use assay_proto::task::{Phase, PhaseName, Secret, ShellStep, Task};
 use assay_proto::worker::{Report, Stream};
 use assay_records::step::Record;
 use assay_worker::attempt::AttemptDir;
-use assay_worker::exec::shell::{Deadline, Over, Pace, run_at};
+use assay_worker::exec::shell::{self, Deadline, Over, Pace, run_at};
 use assay_worker::exec::{Attempt, HostOptions, ScreenTap, Stop};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -103,7 +103,19 @@ impl Bench {
     /// Runs a job whose deadlines come by `pace`.
     pub(crate) async fn run_at(&self, task: &Task, pace: &dyn Pace) -> Ended {
         let attempt = self.attempt(task);
-        let report = tokio::time::timeout(PATIENCE, run_at(&attempt, pace)).await;
+        self.ended(run_at(&attempt, pace)).await
+    }
+
+    /// Runs the task of a folder with these settings.
+    pub(crate) async fn run_task(&self, settings: &[(&str, &str)], pace: &dyn Pace) -> Ended {
+        let mut attempt = self.attempt(&Task::default());
+        attempt.settings =
+            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.ended(shell::task::run_at(&attempt, pace)).await
+    }
+
+    async fn ended(&self, run: impl Future<Output = Report>) -> Ended {
+        let report = tokio::time::timeout(PATIENCE, run).await;
         let report = report.unwrap_or_else(|_| panic!("it does not end: {}", self.console()));
         let dir = self.attempt.path().to_owned();
         assert!(!dir.join("job").exists(), "the job's folders are gone");

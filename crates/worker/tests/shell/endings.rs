@@ -117,7 +117,7 @@ async fn a_cancelled_job_leaves_its_logs_and_a_superseded_one_does_not() {
 #[tokio::test]
 async fn a_flood_on_the_console_is_cut_and_the_job_goes_on() {
     let mut task = task(
-        "yes 'a line of the flood' | head -c 64M; echo; yes | tr -d '\\n' | head -c 1M; echo heard > heard",
+        "yes 'a line of the flood' | head -c 1G; echo; yes | tr -d '\\n' | head -c 1M; echo heard > heard",
     );
     task.limits.log_bytes = 100_000;
     task.post = phase(&["cat heard"]);

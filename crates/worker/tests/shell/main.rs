@@ -5,5 +5,6 @@ mod bench;
 mod endings;
 mod keeping;
 mod phases;
+mod tasks;
 mod view;
 mod workspace;

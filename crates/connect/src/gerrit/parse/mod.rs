@@ -16,7 +16,10 @@ pub use attributes::{
 pub use event::{StreamEvent, What, event};
 pub use query::{QueryLine, Stats, query_line};
 pub use refs::advertised_refs;
-pub use rest::{Related, branches, change_info, change_infos, files, notes, related, rest_json};
+pub use rest::{
+    Merging, Related, SubmitType, branches, change_info, change_infos, files, mergeable, merging, notes,
+    related, rest_json,
+};
 
 use assay_engine::gate::change::Account;
 use assay_engine::ids::Timestamp;

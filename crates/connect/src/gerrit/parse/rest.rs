@@ -102,6 +102,59 @@ pub fn branches(body: &str) -> Result<Vec<(String, String)>, ParseError> {
     Ok(refs.filter(|(name, _)| name.starts_with("refs/")).collect())
 }
 
+/// Reads whether a revision could be merged; `None` if the answer does not say.
+pub fn mergeable(body: &str) -> Result<Option<bool>, ParseError> {
+    let value = rest_json(body)?;
+    let object =
+        Obj::of(&value).ok_or_else(|| ParseError::Shape { expected: "an object", line: excerpt(body) })?;
+    Ok(object.value("mergeable").map(|_| object.flag("mergeable")))
+}
+
+/// How Gerrit merges changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubmitType {
+    /// Only what stands on the branch.
+    FastForwardOnly,
+    /// With a merge commit, if there has to be one.
+    MergeIfNecessary,
+    /// With a merge commit.
+    MergeAlways,
+    /// As a commit made again, if it has to be.
+    RebaseIfNecessary,
+    /// As a commit made again.
+    RebaseAlways,
+    /// As a commit made again, whatever it stood on.
+    CherryPick,
+}
+
+/// How changes of a project are merged, as far as Gerrit says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Merging {
+    /// The submit type.
+    pub submit_type: Option<SubmitType>,
+    /// Whether two changes of one file are merged.
+    pub content: Option<bool>,
+}
+
+/// Reads how a project merges from its configuration. Old versions have a plain `submit_type` only.
+pub fn merging(body: &str) -> Result<Merging, ParseError> {
+    let value = rest_json(body)?;
+    let object =
+        Obj::of(&value).ok_or_else(|| ParseError::Shape { expected: "an object", line: excerpt(body) })?;
+    let effective = object.object("default_submit_type").and_then(|kind| kind.text("value"));
+    let submit_type = match effective.or_else(|| object.text("submit_type")).as_deref() {
+        Some("FAST_FORWARD_ONLY") => Some(SubmitType::FastForwardOnly),
+        Some("MERGE_IF_NECESSARY") => Some(SubmitType::MergeIfNecessary),
+        Some("MERGE_ALWAYS") => Some(SubmitType::MergeAlways),
+        Some("REBASE_IF_NECESSARY") => Some(SubmitType::RebaseIfNecessary),
+        Some("REBASE_ALWAYS") => Some(SubmitType::RebaseAlways),
+        Some("CHERRY_PICK") => Some(SubmitType::CherryPick),
+        _ => None,
+    };
+    let content = object.object("use_content_merge").map(|content| content.flag("value"));
+    Ok(Merging { submit_type, content })
+}
+
 fn read_change(object: Obj<'_>) -> Option<ChangeAttr> {
     let status = object.text("status");
     let branch = object.text("branch")?;

@@ -2,7 +2,7 @@
 
 use super::{Rig, UNIT, config, edit_job, edit_pipeline, gate, id, tip};
 use assay_engine::gate::change::{ChangeFacts, RefUpdate};
-use assay_engine::gate::config::{EventKind, Manager};
+use assay_engine::gate::config::{EventKind, Manager, ReportAction};
 use assay_engine::gate::ids::{ItemId, Patchset};
 use assay_engine::gate::io::{BuildResult, Command, Event, Input, LandResult};
 use assay_engine::gate::reason::{HoldReason, Refusal};
@@ -313,4 +313,33 @@ fn a_hold_goes_with_its_queue() {
         reason: String::new(),
     })
     .expect("taken");
+}
+
+#[test]
+fn a_job_that_nobody_defined_is_told_without_a_vote() {
+    let undefined = || BuildResult::not_registered("nothing says what unit does".to_owned());
+    let mut rig = Rig::new(gate(&[("a", &["unit", "lint"])], &[]));
+    let window = |rig: &Rig| rig.gate.held().queues.values().next().map(|queue| queue.window);
+    rig.enqueue(1, "a");
+    let before = window(&rig);
+    rig.end(1, "unit", undefined());
+    rig.end(1, "lint", BuildResult::success());
+    assert!(!rig.has(1));
+    let report = rig.reports.last().expect("a report");
+    let ReportAction::Review { labels, submit, .. } = &report.action else { panic!("{:?}", report.action) };
+    assert!(labels.is_empty() && !submit, "{labels:?}");
+    for line in ["this says nothing about the change", ": NOT_REGISTERED", "\nnothing says what unit does\n"]
+    {
+        assert!(report.message.contains(line), "{line} is not in\n{}", report.message);
+    }
+    rig.enqueue(2, "a");
+    assert_eq!(window(&rig), before, "the window is as it was");
+
+    // A job that failed is a fault of the change all the same.
+    rig.end(2, "unit", undefined());
+    rig.end(2, "lint", BuildResult::failure());
+    let report = rig.reports.last().expect("a report");
+    let ReportAction::Review { labels, .. } = &report.action else { panic!("{:?}", report.action) };
+    assert_eq!(labels, &[("Verified".to_owned(), -1)]);
+    assert!(report.message.contains("\nnothing says what unit does\n"), "{}", report.message);
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
 /// Objects that are defined in other crates, as far as a client has to know them.
-const OTHERS: [(&str, &str); 7] = [
+const OTHERS: [(&str, &str); 8] = [
     ("AssetKind", r#"{"type": "string", "enum": ["iso", "hdd", "repo", "other"]}"#),
     ("AssetName", r#"{"type": "string"}"#),
     (
@@ -30,6 +30,24 @@ const OTHERS: [(&str, &str); 7] = [
                 "left_out": {"type": "array", "items": {"type": "object"}},
                 "notes": {"type": "array", "items": {"type": "string"}},
                 "refused": {"type": ["object", "null"]}}}"#,
+    ),
+    (
+        "BuildReport",
+        r#"{"type": "object", "description": "What a build's tests say, compared with those of another build.",
+            "properties": {"build": {"type": "string"}, "against": {"type": ["string", "null"]},
+                "url": {"type": "string"}, "total": {"type": "integer"}, "passed": {"type": "integer"},
+                "outcomes": {"type": "object", "additionalProperties": {"type": "integer"}},
+                "verdicts": {"type": "array", "items": {"type": "object"}},
+                "missing_images": {"type": "array", "items": {"type": "string"}},
+                "new_failures": {"type": "array", "items": {"type": "object"}},
+                "old_failures": {"type": "array", "items": {"type": "object"}},
+                "new_soft": {"type": "array", "items": {"type": "object"}},
+                "old_soft": {"type": "array", "items": {"type": "object"}},
+                "fixed": {"type": "array", "items": {"type": "object"}},
+                "skipped": {"type": "array", "items": {"type": "object"}},
+                "open": {"type": "array", "items": {"type": "object"}},
+                "gone": {"type": "array", "items": {"type": "object"}},
+                "system": {"type": "array", "items": {"type": "object"}}}}"#,
     ),
     ("Step", r#"{"type": "object", "description": "A record of what a test did; see docs/protocols."}"#),
     (

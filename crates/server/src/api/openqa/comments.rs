@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::remarks;
 use assay_engine::ids::JobId;
 use assay_engine::knowledge::words;
+use assay_engine::report::Fact;
 use assay_store::{Comment, CommentId, CommentTarget};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -144,7 +145,7 @@ async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str)
     if let (CommentTarget::Job(job), Some(forced)) = (target, words::forced(text)) {
         app.force(job, forced, &sender.name).await?;
     }
-    let id = app.store.knowledge().add_comment(app.library.epoch(), &comment).await?.0;
+    let id = app.keep_comment(&comment).await?.0;
     app.store.knowledge().bugs_named(app.library.epoch(), &words::bugrefs(text), now).await?;
     app.audit(&sender.name, "comment_create", json!({ "id": id }));
     Ok(id)
@@ -201,7 +202,10 @@ async fn update(
         app.force(job, forced, &person.0.name).await?;
     }
     let (epoch, now) = (app.library.epoch(), app.clock.now());
-    app.store.knowledge().edit_comment(epoch, before.id, text, now).await?;
+    let said = Comment { text: text.to_owned(), updated_at: now, ..before.clone() };
+    let told = app.reporting.of_comment(&said, Fact::CommentUpdate, now);
+    app.store.knowledge().edit_comment(epoch, before.id, text, now, &told).await?;
+    app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
     app.store.knowledge().bugs_named(epoch, &words::bugrefs(text), now).await?;
     app.audit(&person.0.name, "comment_update", json!({ "id": before.id.0 }));
     Ok(Json(json!({ "id": before.id.0 })))
@@ -215,7 +219,7 @@ async fn remove(
 ) -> Result<Json<Value>, Wrong> {
     let before = found(&app, kind, (&id, &comment)).await?;
     removable(&before)?;
-    app.store.knowledge().remove_comments(app.library.epoch(), &[before.id]).await?;
+    app.take_back(std::slice::from_ref(&before)).await?;
     app.audit(&admin.0.name, "comment_delete", json!({ "id": before.id.0 }));
     Ok(Json(json!({ "id": before.id.0 })))
 }
@@ -261,15 +265,16 @@ async fn remove_many(
     for id in params.list("id") {
         let absent = || Wrong::not_found(format!("Comment {id} does not exist"));
         let id = CommentId(id.parse().map_err(|_| absent())?);
-        removable(&app.store.knowledge().comment(id).await?.ok_or_else(absent)?)?;
-        ids.push(id);
+        let comment = app.store.knowledge().comment(id).await?.ok_or_else(absent)?;
+        removable(&comment)?;
+        ids.push(comment);
     }
     if ids.is_empty() {
         return Err(Wrong::parameters(&["id"], &[]));
     }
-    app.store.knowledge().remove_comments(app.library.epoch(), &ids).await?;
-    for id in &ids {
-        app.audit(&admin.0.name, "comment_delete", json!({ "id": id.0 }));
+    app.take_back(&ids).await?;
+    for comment in &ids {
+        app.audit(&admin.0.name, "comment_delete", json!({ "id": comment.id.0 }));
     }
     Ok(Json(json!({ "deleted": ids.len() })))
 }

@@ -157,7 +157,7 @@ pub(super) async fn modules_of(app: &App, job: &StoredJob) -> Result<(Vec<Value>
 }
 
 /// The words that a module's result may be.
-pub(super) const MODULE_RESULTS: [&str; 7] =
+pub(crate) const MODULE_RESULTS: [&str; 7] =
     ["none", "running", "passed", "softfailed", "failed", "skipped", "cancelled"];
 
 /// The folder of the module's file.

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Jobs in one answer, usually and at most.
@@ -55,7 +56,7 @@ pub(super) async fn found(app: &App, id: &str) -> Result<StoredJob, Wrong> {
     app.store.job(JobId(id)).await?.ok_or_else(no_job)
 }
 
-fn texts(params: &Params, name: &str) -> Vec<String> {
+pub(crate) fn texts(params: &Params, name: &str) -> Vec<String> {
     params.list(name).into_iter().map(str::to_owned).collect()
 }
 
@@ -192,13 +193,13 @@ async fn listed(
 }
 
 /// What a request asks of the modules of jobs.
-struct Modules {
+pub(crate) struct Modules {
     names: Vec<String>,
     results: Vec<String>,
 }
 
 impl Modules {
-    fn of(params: &Params) -> Result<Option<Self>, Wrong> {
+    pub(crate) fn of(params: &Params) -> Result<Option<Self>, Wrong> {
         let (names, results) = (texts(params, "modules"), texts(params, "modules_result"));
         if results.iter().any(|result| !job_view::MODULE_RESULTS.contains(&result.as_str())) {
             return Err(Wrong::parameters(&[], &["modules_result"]));
@@ -212,6 +213,29 @@ impl Modules {
         };
         is(&self.names, "name") && is(&self.results, "result")
     }
+
+    async fn fit(&self, app: &App, job: &StoredJob) -> Result<bool, StoreError> {
+        Ok(job_view::modules_of(app, job).await?.0.iter().any(|module| self.fits(module)))
+    }
+
+    /// Those of the jobs, the newest first, that have such a module; and whether there are more than are looked at.
+    pub(crate) async fn among(
+        &self,
+        app: &App,
+        jobs: &[JobId],
+    ) -> Result<(HashSet<JobId>, bool), StoreError> {
+        let most = jobs.len().min(MODULES_WINDOW as usize);
+        let mut fit = HashSet::new();
+        for piece in jobs[..most].chunks(PIECE as usize) {
+            let filter = JobFilter { ids: piece.to_vec(), limit: PIECE, ..JobFilter::default() };
+            for job in app.store.jobs(&filter).await? {
+                if self.fit(app, &job).await? {
+                    fit.insert(job.row.id);
+                }
+            }
+        }
+        Ok((fit, most < jobs.len()))
+    }
 }
 
 /// Those of the newest jobs of a filter, on its page, that have such a module; a number that no job has if there are
@@ -223,7 +247,7 @@ async fn with_modules(app: &App, filter: &JobFilter, wanted: &Modules) -> Result
         let limit = left.min(PIECE);
         let jobs = app.store.jobs(&JobFilter { before, limit, offset: 0, ..filter.clone() }).await?;
         for job in &jobs {
-            if job_view::modules_of(app, job).await?.0.iter().any(|module| wanted.fits(module)) {
+            if wanted.fit(app, job).await? {
                 ids.push(job.row.id);
             }
         }
@@ -305,7 +329,7 @@ async fn told_of(
     relatives.unredacted = params.flag("unredacted") && may_see_secrets(sender);
     let mut told = relatives.job(&jobs[0]);
     if params.flag("check_assets") {
-        told["missing_assets"] = json!(app.missing_assets(&jobs[0]).await?);
+        told["missing_assets"] = json!(app.missing_assets(&jobs[0].row).await?);
     }
     let attempts = app.store.attempts(jobs[0].row.id).await?;
     let Some(attempt) = attempts.last() else {
@@ -387,6 +411,10 @@ async fn overview(State(app): State<Arc<App>>, params: Params) -> Result<Json<Va
     }
     let filter = JobFilter { latest: true, limit: OVERVIEW, ..filter };
     let mut jobs = app.store.summaries(&filter).await?;
+    if let Some(modules) = Modules::of(&params)? {
+        let (fit, _) = modules.among(&app, &jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await?;
+        jobs.retain(|job| fit.contains(&job.id));
+    }
     jobs.reverse();
     Ok(Json(jobs.iter().map(|job| json!({"id": job.id.0, "name": job.name})).collect()))
 }
@@ -480,12 +508,14 @@ async fn cancel_many(
         // Meanwhile it may have ended by itself.
         cancelled += usize::from(app.engine.ask(input).await.is_ok());
     }
-    app.audit(&operator.0.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+    if cancelled > 0 {
+        app.audit(&operator.0.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+    }
     Ok(Json(json!({ "result": cancelled })))
 }
 
 async fn prio(
-    _: Operator,
+    operator: Operator,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     params: Params,
@@ -494,6 +524,9 @@ async fn prio(
     params.required(["prio"])?;
     let priority = params.number::<i32>("prio")?;
     app.engine.ask(Input::Edit { job: job.row.id, priority, group: None }).await?;
+    if let Some(priority) = priority.filter(|priority| *priority != job.row.priority) {
+        app.audit(&operator.0.name, "job_update", json!({"id": job.row.id.0, "priority": priority}));
+    }
     Ok(Json(json!({ "result": 1 })))
 }
 
@@ -527,7 +560,15 @@ async fn update(
         }
     };
     app.engine.ask(Input::Edit { job: job.row.id, priority, group }).await?;
-    app.audit(&operator.0.name, "job_update", json!({ "id": job.row.id.0 }));
+    let (priority, group) = (priority.unwrap_or(job.row.priority), group.unwrap_or(job.row.group));
+    if (priority, group) != (job.row.priority, job.row.group) {
+        let group = group.map(|group| group.0);
+        app.audit(
+            &operator.0.name,
+            "job_update",
+            json!({"id": job.row.id.0, "priority": priority, "group_id": group}),
+        );
+    }
     Ok(Json(json!({ "job_id": job.row.id.0 })))
 }
 

@@ -5,6 +5,7 @@ use super::params::Params;
 use super::{Operator, Wrong};
 use crate::app::App;
 use crate::catalog::Catalog;
+use crate::fault::Fault;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::product::{self, MediumKey, Request};
@@ -111,7 +112,8 @@ fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Settings {
     });
     let (machine, suite) =
         (machine.map(|row| crate::products::machine(row)), suite.map(|row| crate::products::suite(row)));
-    let mut small = product::Catalog::default();
+    let global = product::SettingsMap::clone(&catalog.global);
+    let mut small = product::Catalog { global, ..product::Catalog::default() };
     small.add_template(product::Template {
         name: test,
         medium: key,
@@ -212,7 +214,8 @@ pub(super) async fn create(
         return Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, error));
     }
     let jobs = read(&app.library.now(), &wanted, params.flag("is_clone_job"))?;
-    let ids = match app.engine.ask(Input::PostJobs { jobs }).await? {
+    let input = app.resolve_tasks(Input::PostJobs { jobs }).await.map_err(Fault::from)?;
+    let ids = match app.engine.ask(input).await? {
         Answer::Posted(ids) => ids,
         other => {
             tracing::error!(answer = ?other, "the engine gave an answer to another question");

@@ -44,6 +44,8 @@ pub(crate) enum OidcError {
     NoName { provider: String, claim: String },
     #[error("{provider} calls you {name:?}, which is no name for a user here.")]
     BadName { provider: String, name: String },
+    #[error("{user} is another person here: at {title} that name belongs to another account than yours.")]
+    OtherPerson { user: String, title: String },
     #[error("No random numbers could be had.")]
     NoChance,
 }
@@ -97,6 +99,9 @@ impl OidcError {
             Self::BadName { .. } => {
                 "Letters, digits and ._+@- are taken, 80 at most; an admin can name another claim with name-claim."
             }
+            Self::OtherPerson { .. } => {
+                "If the name is yours now, or your account was made anew, an admin removes that user (DELETE /api/assay/v1/users/NAME); then sign in again."
+            }
             Self::NoChance => "Look at the system's log.",
         }
     }
@@ -105,7 +110,7 @@ impl OidcError {
         match self {
             Self::UnknownProvider(_) => StatusCode::NOT_FOUND,
             Self::NoAttempt | Self::OtherBrowser => StatusCode::BAD_REQUEST,
-            Self::Declined { .. } | Self::BadName { .. } => StatusCode::FORBIDDEN,
+            Self::Declined { .. } | Self::BadName { .. } | Self::OtherPerson { .. } => StatusCode::FORBIDDEN,
             Self::Secret { .. } | Self::NoChance => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_GATEWAY,
         }

@@ -13,7 +13,7 @@ pub(crate) use settings::ProviderSettings;
 use super::People;
 use crate::fault::Fault;
 use assay_proto::clock::Clock;
-use assay_store::{StoreError, User, UserRole};
+use assay_store::{Identity, StoreError, User, UserRole};
 use attempts::{Attempt, Attempts};
 use client::{Provider, Request, Said, plain};
 use serde_json::Value;
@@ -30,9 +30,11 @@ const LONGEST_NAME: usize = 80;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) provider: String,
+    /// What people call the provider.
+    pub(crate) title: String,
     /// What the provider never gives to somebody else.
-    pub(crate) subject: String,
-    /// The user here: nobody of another provider can have it.
+    pub(crate) identity: Identity,
+    /// What they are called here when they come for the first time: nobody of another provider can be.
     pub(crate) name: String,
     pub(crate) groups: Vec<String>,
     pub(crate) role: UserRole,
@@ -172,31 +174,57 @@ fn known(provider: &str, settings: &ProviderSettings, said: Said) -> Result<Know
     let role = settings.role(&groups);
     // What is behind the last @ is always the provider.
     let name = format!("{name}@{provider}");
-    Ok(Known { provider: provider.to_owned(), subject: said.subject, name, groups, role })
+    let identity = Identity { issuer: settings.issuer.clone(), subject: said.subject };
+    Ok(Known { provider: provider.to_owned(), title: title(), identity, name, groups, role })
 }
 
 impl People {
-    /// The user whom a provider knows, with the role that they have today.
+    /// The user whom a provider knows, with the role that they have today. Who it is follows from the issuer and the
+    /// subject: whoever else comes with the same name is refused.
     pub(crate) async fn user_of_provider(&self, known: &Known) -> Result<User, Fault> {
-        if self.user(&known.name).is_none() {
-            let now = self.clock.now();
-            match self.store.knowledge().add_user(self.epoch, &known.name, known.role, now).await {
-                Ok(id) => {
-                    let user = User { id, name: known.name.clone(), role: known.role, created_at: now };
-                    self.write(|all| all.users.insert(id, user.clone()));
-                    return Ok(user);
-                }
-                // Another browser of theirs was faster; it tells the rest in a moment.
-                Err(StoreError::Duplicate { .. }) => {
-                    return Err(Fault::later("The same person signs in somewhere else right now.", 1));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let changed = match self.user(&known.name) {
-            Some(user) if user.role == known.role => Some(user),
-            _ => self.set_role(&known.name, known.role).await?,
+        let bound = self.read(|all| all.users.get(all.identities.get(&known.identity)?).cloned());
+        let user = match bound {
+            Some(user) => user,
+            None => self.user_met_first(known).await?,
         };
+        if user.role == known.role {
+            return Ok(user);
+        }
+        let changed = self.set_role(&user.name, known.role).await?;
         changed.ok_or_else(|| Fault::later("The user was removed just now.", 1))
+    }
+
+    /// The user of that name, from now on bound to the one whom the provider means; made if there is none.
+    async fn user_met_first(&self, known: &Known) -> Result<User, Fault> {
+        let user = match self.user(&known.name) {
+            Some(user) => user,
+            None => {
+                let now = self.clock.now();
+                let id = self.store.knowledge().add_user(self.epoch, &known.name, known.role, now).await;
+                let id = id.map_err(elsewhere)?;
+                let user = User { id, name: known.name.clone(), role: known.role, created_at: now };
+                self.write(|all| all.users.insert(id, user.clone()));
+                user
+            }
+        };
+        if self.read(|all| all.identities.values().any(|bound| *bound == user.id)) {
+            return Err(OidcError::OtherPerson { user: user.name, title: known.title.clone() }.into());
+        }
+        self.store.knowledge().bind_user(self.epoch, user.id, &known.identity).await.map_err(elsewhere)?;
+        self.write(|all| all.identities.insert(known.identity.clone(), user.id));
+        tracing::info!(
+            user = user.name,
+            subject = known.identity.subject,
+            "bound to who they are at their provider"
+        );
+        Ok(user)
+    }
+}
+
+/// Another browser of theirs was faster; it tells the rest in a moment.
+fn elsewhere(error: StoreError) -> Fault {
+    match error {
+        StoreError::Duplicate { .. } => Fault::later("The same person signs in somewhere else right now.", 1),
+        error => error.into(),
     }
 }

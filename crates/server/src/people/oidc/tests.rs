@@ -88,8 +88,9 @@ async fn people_come_in_with_the_role_of_their_groups() {
         world.fake.set_person(Person::new("1001", "ann", groups));
         let known = world.sign_in().await.unwrap();
         let groups = groups.iter().map(ToString::to_string).collect();
-        let (provider, subject, name) = ("fedora".to_owned(), "1001".to_owned(), "ann@fedora".to_owned());
-        assert_eq!(known, Known { provider, subject, name, groups, role }, "{algorithm:?}");
+        let identity = Identity { issuer: world.fake.issuer().to_owned(), subject: "1001".to_owned() };
+        let (provider, title, name) = ("fedora".to_owned(), "Fedora".to_owned(), "ann@fedora".to_owned());
+        assert_eq!(known, Known { provider, title, identity, name, groups, role }, "{algorithm:?}");
     }
     // One at the beginning, one for each new key after it.
     assert_eq!(world.fake.discoveries(), 4);

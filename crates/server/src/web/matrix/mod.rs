@@ -4,7 +4,8 @@ mod table;
 
 use super::frame::{Badge, Frame, percent_encoded};
 use super::groups::builds::{self, Count};
-use crate::api::openqa::jobs::filter;
+use crate::api::openqa::job_view::MODULE_RESULTS;
+use crate::api::openqa::jobs::{Modules, filter, texts};
 use crate::api::openqa::params::Params;
 use crate::app::App;
 use crate::fault::Fault;
@@ -31,7 +32,7 @@ const SCANNED: u32 = 40_000;
 /// From how many jobs on a page is fetched less often while things change.
 const MANY: usize = 1_500;
 /// Parameters that stay when another result is chosen.
-const KEPT: [&str; 18] = [
+const KEPT: [&str; 20] = [
     "distri",
     "version",
     "build",
@@ -50,6 +51,8 @@ const KEPT: [&str; 18] = [
     "hdd_1",
     "worker_class",
     "scope",
+    "modules",
+    "modules_result",
 ];
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -63,12 +66,16 @@ struct Found {
     jobs: Vec<JobSummary>,
     marks: HashMap<JobId, Marks>,
     cut: bool,
+    /// There are more jobs than those whose modules were looked at.
+    unseen: bool,
 }
 
 /// One question for the jobs, one for what is said about them; without a build, one more for the newest build.
 async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
     let asked = filter(app, params).map_err(crate::api::openqa::Wrong::fault)?;
-    let wanted = Wanted {
+    let modules = Modules::of(params).map_err(crate::api::openqa::Wrong::fault)?;
+    let mut wanted = Wanted {
+        with_module: None,
         outcomes: asked.outcomes,
         unfinished_too: asked.unfinished_too,
         states: asked.states,
@@ -112,7 +119,13 @@ async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         }
         _ => HashMap::new(),
     };
-    Ok(Found { filter, wanted, jobs, marks, cut })
+    let mut unseen = false;
+    if let Some(modules) = modules {
+        let fit = jobs.iter().filter(|job| wanted.takes(job, marks.get(&job.id)));
+        let (with, more) = modules.among(app, &fit.map(|job| job.id).collect::<Vec<_>>()).await?;
+        (wanted.with_module, unseen) = (Some(with), more);
+    }
+    Ok(Found { filter, wanted, jobs, marks, cut, unseen })
 }
 
 /// A value to choose.
@@ -146,11 +159,13 @@ struct MatrixPage {
     restricted: bool,
     hidden: Vec<(String, String)>,
     q: String,
+    modules: String,
     todo: bool,
     selects: Vec<(&'static str, &'static str, Vec<Choice>)>,
     badges: Vec<Badge>,
     tables: Vec<Table>,
     cut: bool,
+    unseen: bool,
     pace: u32,
 }
 
@@ -161,7 +176,7 @@ async fn page(State(app): State<Arc<App>>, params: Params) -> Response {
 }
 
 async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
-    let Found { filter, wanted, jobs, marks, cut } = find(app, params).await?;
+    let Found { filter, wanted, jobs, marks, cut, unseen } = find(app, params).await?;
     let matrix = Matrix::new(&jobs, &wanted, marks);
     let mut address = "/tests/overview?".to_owned();
     let plain = |name: &str| name.strip_suffix("[]").unwrap_or(name).to_owned();
@@ -176,7 +191,7 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
     for (name, value) in &pairs {
         let _ = write!(address, "{name}={}&", percent_encoded(value));
     }
-    let by_form = ["q", "todo", "arch", "flavor", "machine"];
+    let by_form = ["q", "todo", "arch", "flavor", "machine", "modules", "modules_result"];
     let mut hidden: Vec<_> =
         pairs.into_iter().filter(|(name, _)| !by_form.contains(&name.as_str())).collect();
     for name in ["result", "state"] {
@@ -202,6 +217,11 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         ("flavor", "any flavor", choices(matrix.choices.flavors, &wanted.flavor)),
         ("arch", "any architecture", choices(matrix.choices.archs, &wanted.arch)),
         ("machine", "any machine", choices(matrix.choices.machines, &wanted.machine)),
+        (
+            "modules_result",
+            "any result of a module",
+            choices(MODULE_RESULTS.map(str::to_owned), &texts(params, "modules_result")),
+        ),
     ];
     Ok(MatrixPage {
         frame,
@@ -214,18 +234,20 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         restricted: params.given("result").is_some() || params.given("state").is_some(),
         hidden,
         q: params.given("q").unwrap_or_default().to_owned(),
+        modules: texts(params, "modules").join(","),
         todo: wanted.todo,
         selects,
         badges: badges(),
         tables: matrix.tables,
         cut,
+        unseen,
         pace: if jobs.len() > MANY { 10_000 } else { 2_000 },
     })
 }
 
 /// `GET /tests/overview.json`: the same jobs, the newest first.
 async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Fault> {
-    let Found { filter, wanted, jobs, marks, cut } = find(&app, &params).await?;
+    let Found { filter, wanted, jobs, marks, cut, unseen } = find(&app, &params).await?;
     let told = jobs.iter().filter(|job| wanted.takes(job, marks.get(&job.id))).map(|job| {
         let marks = marks.get(&job.id).cloned().unwrap_or_default();
         json!({
@@ -247,5 +269,7 @@ async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>
             "comments": marks.comments,
         })
     });
-    Ok(Json(json!({"build": filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": cut})))
+    Ok(Json(
+        json!({"build": filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": cut || unseen}),
+    ))
 }

@@ -29,6 +29,8 @@ pub(super) struct Wanted {
     pub(super) q: String,
     /// In a comment; in lower case.
     pub(super) comment: String,
+    /// Those that have a module that is wanted, if modules restrict.
+    pub(super) with_module: Option<HashSet<JobId>>,
     /// Only failures that nobody has given a bug or a label.
     pub(super) todo: bool,
 }
@@ -113,6 +115,7 @@ impl Wanted {
         let failed = job.outcome.is_some_and(|outcome| !outcome.is_ok() && !outcome.is_aborted());
         by_outcome
             && (self.states.is_empty() || self.states.contains(&job.state))
+            && self.with_module.as_ref().is_none_or(|with| with.contains(&job.id))
             && (!self.todo || failed && !marks.is_some_and(Marks::is_reviewed))
             && (self.comment.is_empty() || marks.is_some_and(|marks| marks.said))
     }

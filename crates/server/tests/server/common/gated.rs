@@ -144,7 +144,7 @@ impl Gated {
         self.now = self.now.plus_seconds(seconds);
         if self.connected {
             let holds = self.held.values().copied().collect();
-            self.step(Input::Heartbeat { connection: WORKER, holds });
+            self.step(Input::Heartbeat { connection: WORKER, holds, room: None });
         }
         self.step(Input::Tick);
     }
@@ -159,6 +159,7 @@ impl Gated {
             slots,
             classes: ClassSet::parse("shell"),
             holds: Vec::new(),
+            room: None,
         };
         self.connected = true;
         self.step(Input::Hello { connection: WORKER, hello });

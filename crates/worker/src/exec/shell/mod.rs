@@ -2,9 +2,9 @@
 //!
 //! What a job sees and may rely on is written in `docs/gating.md`.
 
-mod cache;
+pub(super) mod cache;
 mod console;
-mod git;
+pub(super) mod git;
 mod globs;
 mod phase;
 mod processes;
@@ -12,12 +12,13 @@ mod publish;
 mod recorder;
 mod redact;
 mod sandbox;
+pub mod task;
 mod watch;
 mod workspace;
 
 use super::{Attempt, Stop, infrastructure, stopped, usage};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_proto::task::{PhaseName, Task};
+use assay_proto::task::{Limits, PhaseName, Task};
 use assay_proto::worker::{Report, WorkPhase};
 use assay_records::step::{ModuleFlags, ModuleResult, Record};
 use camino::Utf8PathBuf;
@@ -83,15 +84,27 @@ pub async fn run_at(attempt: &Attempt, pace: &dyn Pace) -> Report {
     recorder.plan(plan(&task));
     let mut job = Job { attempt, task: &task, dirs: &dirs, sandbox: sandbox(attempt, &task), pace };
     let report = job.carry_out(&mut recorder).await;
+    finish(attempt, &task.limits, &dirs, (&artifacts, &results), report, &mut recorder).await
+}
+
+/// Keeps what is wanted of the job, and says how it ended.
+async fn finish(
+    attempt: &Attempt,
+    limits: &Limits,
+    dirs: &JobDirs,
+    (artifacts, results): (&Globs, &Globs),
+    report: Report,
+    recorder: &mut Recorder<'_>,
+) -> Report {
     if !matches!(*attempt.stop.borrow(), Some(Stop::Superseded(_) | Stop::Fenced(_) | Stop::Shutdown)) {
-        publish::publish(attempt, &task.limits, &dirs, &artifacts, &results, &mut recorder).await;
+        publish::publish(attempt, limits, dirs, artifacts, results, recorder).await;
     }
     if recorder.left_out() > 0 {
         let cut = format!("{} bytes of the console were left out", recorder.left_out());
         recorder.say(&cut);
         recorder.record(&Record::Environment { facts: vec![("console".into(), cut)] });
     }
-    hold(attempt, &dirs, &report, &mut recorder);
+    hold(attempt, dirs, &report, recorder);
     let reason = report.reason.map(|reason| recorder.secrets.cover(&reason));
     recorder.say(&match &reason {
         Some(reason) => format!("ended {}: {reason}", report.outcome.openqa()),

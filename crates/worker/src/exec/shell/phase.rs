@@ -379,6 +379,6 @@ fn exit_words(code: i32) -> String {
 }
 
 /// For a POSIX shell.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -9,19 +9,22 @@ mod recorder;
 mod secrets;
 mod session;
 mod setup;
+mod sources;
 mod wait;
 
 use super::{Attempt, infrastructure};
 use crate::assets;
 use crate::networks::Membership;
+use assay_engine::assets::Output;
 use assay_engine::settings::is_secret_name;
 use assay_proto::worker::{Report, WorkPhase};
-use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
+use assay_vm::{DiskSpec, Frame, FrameSource, Machine, MachineOptions};
 use halt::{Halt, HaltSignal};
 use recorder::Recorder;
 use secrets::Secrets;
 use session::Session;
 use setup::Setup;
+use sources::Sources;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +38,7 @@ pub(super) async fn run(attempt: &Attempt) -> Report {
         Err(report) => return report,
     };
     let setup = tokio::select! {
-        setup = async { setup::prepare(attempt, assets::fetch(attempt).await?).await } => setup,
+        setup = prepared(attempt) => setup,
         stop = attempt.stopped() => return super::stopped(&stop),
         () = tokio::time::sleep(limit) => return setup::too_slow(limit),
     };
@@ -43,6 +46,13 @@ pub(super) async fn run(attempt: &Attempt) -> Report {
         Ok(setup) => with_machine(attempt, setup).await,
         Err(report) => report,
     }
+}
+
+/// Fetches tests and assets and checks them all.
+async fn prepared(attempt: &Attempt) -> Result<Setup, Report> {
+    let sources = Sources::fetch(attempt).await?;
+    let attempt = Attempt { settings: sources.located(&attempt.settings), ..attempt.clone() };
+    setup::prepare(&attempt, sources, assets::fetch(&attempt).await?).await
 }
 
 /// Where the machine's sockets and overlays live; gone with the value.
@@ -84,6 +94,8 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
         keep_disks: true,
         ..MachineOptions::default()
     };
+    let blank = |disk: &DiskSpec| if let DiskSpec::Blank(gib) = disk { u64::from(*gib) << 30 } else { 0 };
+    assets::give_way(attempt, &attempt.host.run, setup.spec.disks.values().map(blank).sum()).await;
     let started = tokio::select! {
         started = Machine::start(&setup.spec, &dir.0, options) => started,
         stop = attempt.stopped() => return super::stopped(&stop),
@@ -101,11 +113,12 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
     recorder.environment(facts);
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
     let settings = setup.settings.clone();
-    let disks =
-        setup.spec.disks.keys().map(|number| (*number, dir.0.join(assay_vm::disk_file(*number)))).collect();
+    let disk = |number: &u32| (Output::Disk(*number), dir.0.join(assay_vm::disk_file(*number)));
+    let vars = setup.spec.firmware.as_ref().map(|_| (Output::FirmwareVars, dir.0.join(assay_vm::VARS_FILE)));
+    let files = setup.spec.disks.keys().map(disk).chain(vars).collect();
     let report = drive(attempt, setup, machine, recorder).await;
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
-    assets::publish(attempt, &settings, &disks, &dir.0, report).await
+    assets::publish(attempt, &settings, &files, &dir.0, report).await
 }
 
 /// Runs the modules with everything around them that watches and records.

@@ -1,0 +1,278 @@
+//! Build reports: what the store knows of a build and of the one before it.
+
+use super::words::{Words, escaped};
+use crate::app::App;
+use crate::fault::Fault;
+use crate::results::conventions;
+use crate::web::frame::percent_encoded;
+use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::knowledge::words::bugrefs;
+use assay_engine::report::BuildFact;
+use assay_engine::report::build::{
+    Build, BuildJob, BuildReport, BuildVerdict, ReportLine, SystemFacts, compare, text,
+};
+use assay_records::step::ModuleResult;
+use assay_store::{CommentTarget, JobFilter, StoreError, StoredJob};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// The most jobs of a build that are looked at.
+const MOST_JOBS: u32 = 5_000;
+/// The most jobs whose records are read, and the most bytes of a file in them.
+const MOST_READ: usize = 400;
+const MOST_BYTES: u64 = 4 << 20;
+
+/// Which report is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) build: String,
+    pub(crate) distri: Option<String>,
+    pub(crate) version: Option<String>,
+    /// Compared with this one in place of the one before.
+    pub(crate) against: Option<String>,
+    /// Media that have to be there.
+    pub(crate) expected: Vec<String>,
+}
+
+impl Asked {
+    pub(crate) fn of(fact: &BuildFact) -> Self {
+        let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Self {
+            build: fact.build.clone(),
+            distri: some(&fact.distri),
+            version: some(&fact.version),
+            ..Self::default()
+        }
+    }
+}
+
+/// Where a build's report is.
+pub(crate) fn address(url: &str, build: &str) -> String {
+    format!("{url}/reports/builds/{}", percent_encoded(build))
+}
+
+impl App {
+    /// The report of a build.
+    pub(crate) async fn build_report(&self, asked: &Asked) -> Result<BuildReport, Fault> {
+        let of = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+        let filter = |build: &str| JobFilter {
+            distri: of(&asked.distri),
+            version: of(&asked.version),
+            build: vec![build.to_owned()],
+            latest: true,
+            limit: MOST_JOBS,
+            ..JobFilter::default()
+        };
+        let jobs = self.store.jobs(&filter(&asked.build)).await?;
+        let Some(first) = jobs.iter().map(|job| job.row.id).min() else {
+            return Err(Fault::not_found(
+                format!("There are no jobs of the build {:?}.", asked.build),
+                "See the builds on the front page; distri and version narrow it down.",
+            ));
+        };
+        let against = match &asked.against {
+            Some(build) => Some(build.clone()),
+            None => self.build_before(&jobs, first, &asked.build).await?,
+        };
+        let earlier = match &against {
+            Some(build) => self.store.jobs(&filter(build)).await?,
+            None => Vec::new(),
+        };
+        if asked.against.is_some() && earlier.is_empty() {
+            return Err(Fault::not_found(
+                format!("There are no jobs of the build {:?} to compare with.", against.unwrap_or_default()),
+                "See the builds on the front page.",
+            ));
+        }
+        let now = self.build_of(&asked.build, &jobs, true).await?;
+        let before = match &against {
+            Some(build) => Some(self.build_of(build, &earlier, false).await?),
+            None => None,
+        };
+        let verdicts = self.verdicts(&jobs).await?;
+        let mut report = compare(&now, before.as_ref(), verdicts, &asked.expected);
+        report.url = address(&self.results.settings().url, &asked.build);
+        Ok(report)
+    }
+
+    /// The build of the same product that was posted last before this one.
+    async fn build_before(
+        &self,
+        jobs: &[StoredJob],
+        first: JobId,
+        build: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let of = |key: &str| {
+            let values = jobs.iter().filter_map(|job| job.row.settings.get(key).map(str::to_owned));
+            values.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
+        let filter = JobFilter {
+            distri: of("DISTRI"),
+            version: of("VERSION"),
+            before: Some(first),
+            limit: 500,
+            ..JobFilter::default()
+        };
+        let earlier = self.store.summaries(&filter).await?;
+        Ok(earlier.into_iter().filter_map(|job| job.build).find(|one| one != build && !one.is_empty()))
+    }
+
+    async fn build_of(&self, name: &str, jobs: &[StoredJob], whole: bool) -> Result<Build, StoreError> {
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.row.id).collect();
+        let mut bugs: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
+        if whole && !ids.is_empty() {
+            for comment in self.store.knowledge().comments_of_jobs(&ids).await? {
+                if let CommentTarget::Job(job) = comment.target {
+                    bugs.entry(job.0).or_default().extend(bugrefs(&comment.text));
+                }
+            }
+        }
+        let mut build = Build { name: name.to_owned(), jobs: Vec::new() };
+        let mut read = 0;
+        for job in jobs {
+            let fact = super::facts::job(&job.row, 0, Timestamp(0));
+            let mut one = BuildJob::of(&fact);
+            one.bugs = bugs.remove(&one.id).unwrap_or_default().into_iter().collect();
+            if one.outcome.is_some() && read < MOST_READ {
+                read += 1;
+                self.read_record(job.row.id, &mut one).await?;
+            }
+            build.jobs.push(one);
+        }
+        Ok(build)
+    }
+
+    /// Modules that did not pass, and what the test found out about its system.
+    async fn read_record(&self, job: JobId, one: &mut BuildJob) -> Result<(), StoreError> {
+        let run = self.last_run(job).await?;
+        let bad = |result| matches!(result, ModuleResult::Failed | ModuleResult::Softfailed);
+        let modules = run.modules.iter().filter(|module| bad(module.result));
+        one.modules = modules.map(|module| module.plan.name.clone()).collect();
+        let mut facts = SystemFacts::default();
+        let mut any = false;
+        for file in run.artifacts.iter().filter(|file| file.size <= MOST_BYTES) {
+            let named = [".log", ".txt"].iter().any(|end| file.path.ends_with(end));
+            if let (true, Ok(sha)) = (named, file.sha256.parse())
+                && SystemFacts::default().read(&file.path, "")
+                && let Some(bytes) = self.blobs.get_verified(sha).await?
+            {
+                any |= facts.read(&file.path, &String::from_utf8_lossy(&bytes));
+            }
+        }
+        one.system = any.then_some(facts);
+        Ok(())
+    }
+
+    /// What is decided about what these jobs test: the newest decision for each release and purpose.
+    async fn verdicts(&self, jobs: &[StoredJob]) -> Result<Vec<BuildVerdict>, StoreError> {
+        let mut subjects = BTreeSet::new();
+        for job in jobs {
+            let subject = conventions::subject(&job.row.settings);
+            subjects.insert((subject.kind, subject.item));
+        }
+        let mut verdicts = Vec::new();
+        for (kind, item) in subjects.into_iter().take(20) {
+            let mut seen = BTreeSet::new();
+            for row in self.store.results().decisions(&[kind], &item, 50).await? {
+                if !seen.insert((row.product_version.clone(), row.context.clone())) {
+                    continue;
+                }
+                let body: serde_json::Value = serde_json::from_str(&row.body).unwrap_or_default();
+                let required = body.as_array().into_iter().flatten();
+                let required = required.filter_map(|one| one["testcase"].as_str().map(str::to_owned));
+                verdicts.push(BuildVerdict {
+                    context: row.context,
+                    product_version: row.product_version,
+                    satisfied: row.satisfied,
+                    summary: row.summary,
+                    required: required.collect(),
+                });
+            }
+        }
+        Ok(verdicts)
+    }
+}
+
+/// The lists of a report that are not empty, with their titles.
+pub(crate) fn lists(report: &BuildReport) -> Vec<(&'static str, &'static str, &[ReportLine])> {
+    let all: [(&str, &str, &[ReportLine]); 8] = [
+        ("new", "New failures", &report.new_failures),
+        ("old", "Old failures", &report.old_failures),
+        ("new-soft", "New soft failures", &report.new_soft),
+        ("old-soft", "Old soft failures", &report.old_soft),
+        ("fixed", "Newly passing", &report.fixed),
+        ("skipped", "Not run", &report.skipped),
+        ("open", "Not ended yet", &report.open),
+        ("gone", "Only in the build before", &report.gone),
+    ];
+    all.into_iter().filter(|(_, _, lines)| !lines.is_empty()).collect()
+}
+
+/// The report as HTML for mails: without styles of ours, in the reader's light or dark.
+pub(crate) fn html(report: &BuildReport, url: &str) -> String {
+    let mut out = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">\
+         <title>{0}</title></head><body><h1><a href=\"{1}\">{0}</a></h1><p>{2}</p>",
+        escaped(&report.build),
+        escaped(&report.url),
+        escaped(&report.summary())
+    );
+    if let Some(against) = &report.against {
+        let _ = write!(out, "<p>Compared with {}.</p>", escaped(against));
+    }
+    if !report.missing_images.is_empty() {
+        out.push_str("<h2>Missing images</h2><ul>");
+        report.missing_images.iter().for_each(|image| {
+            let _ = write!(out, "<li>{}</li>", escaped(image));
+        });
+        out.push_str("</ul>");
+    }
+    if !report.verdicts.is_empty() {
+        out.push_str("<h2>Decisions</h2><ul>");
+        for verdict in &report.verdicts {
+            let word = if verdict.satisfied { "passes" } else { "does not pass" };
+            let _ = write!(
+                out,
+                "<li><strong>{word}</strong> {} ({}): {}</li>",
+                escaped(&verdict.context),
+                escaped(&verdict.product_version),
+                escaped(&verdict.summary)
+            );
+        }
+        out.push_str("</ul>");
+    }
+    for (_, title, lines) in lists(report) {
+        let _ = write!(out, "<h2>{title}: {}</h2><ul>", lines.len());
+        for line in lines {
+            let gating = if line.gating { " <strong>required</strong>" } else { "" };
+            let _ = write!(
+                out,
+                "<li><a href=\"{}/jobs/{}\">{}</a>{gating} {}</li>",
+                escaped(url),
+                line.job,
+                escaped(&line.name),
+                escaped(&line.notes.join("; "))
+            );
+        }
+        out.push_str("</ul>");
+    }
+    for change in &report.system {
+        let _ = write!(out, "<h2>System changes in {}</h2><ul>", escaped(&change.name));
+        change.changes.iter().for_each(|what| {
+            let _ = write!(out, "<li>{}</li>", escaped(what));
+        });
+        out.push_str("</ul>");
+    }
+    out.push_str("</body></html>\n");
+    out
+}
+
+/// The report for people.
+pub(crate) fn words(report: &BuildReport, url: &str) -> Words {
+    Words {
+        headline: format!("{}: {}", report.build, report.summary()),
+        url: Some(report.url.clone()),
+        text: text(report, url),
+        html: Some(html(report, url)),
+    }
+}

@@ -1,0 +1,357 @@
+//! Task runs: which repositories tasks come from, what their results may be called, and at which commit a job runs one.
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::gate::settings::Reader;
+use assay_connect::events::git::commit_of;
+use assay_connect::events::koji::Koji;
+use assay_engine::ids::Timestamp;
+use assay_engine::io::Input;
+use assay_engine::rules::Glob;
+use assay_engine::settings::{Provenance, Setting};
+use assay_proto::task_run::{
+    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL, split_url,
+};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use toml::de::DeTable;
+
+/// What a repository said is believed for so long: a burst of jobs asks once.
+const BELIEVED_S: i64 = 10;
+/// Answers that are remembered.
+const MOST: usize = 1000;
+
+/// The section `[tasks]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct TaskSettings {
+    /// Where Koji's packages are.
+    topurl: Option<String>,
+    /// Koji itself.
+    hub: Option<String>,
+    /// Tasks by name.
+    repositories: BTreeMap<String, Repository>,
+    namespaces: Vec<Namespace>,
+}
+
+/// Where a task is.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Repository {
+    url: String,
+    path: Option<String>,
+    reference: Option<String>,
+}
+
+/// Whose results may be called so.
+#[derive(Debug, Clone, PartialEq)]
+struct Namespace {
+    prefix: String,
+    repositories: Vec<Glob>,
+}
+
+/// Why it is not known what a job is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unresolved {
+    /// And never will be.
+    Wrong(String),
+    /// The repository does not answer.
+    Later(String),
+}
+
+impl From<Unresolved> for Fault {
+    fn from(error: Unresolved) -> Self {
+        match error {
+            Unresolved::Wrong(why) => Self::bad(
+                why,
+                "Tasks are described in docs/tasks.md; names of tasks are in [tasks] of assay.toml.",
+            ),
+            Unresolved::Later(why) => Self::later(why, 10),
+        }
+    }
+}
+
+/// The way to tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    settings: Mutex<Arc<TaskSettings>>,
+    /// Where branches stood, and when.
+    seen: Mutex<BTreeMap<(String, String), (Timestamp, String)>>,
+}
+
+impl Tasks {
+    pub(crate) fn set(&self, settings: TaskSettings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.seen().clear();
+    }
+
+    fn settings(&self) -> Arc<TaskSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<(String, String), (Timestamp, String)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if a task of this repository may post a result of this name.
+    pub(crate) fn may_post(&self, url: &str, testcase: &str) -> bool {
+        task_run::may_post(&self.settings().namespaces_of(url), testcase)
+    }
+}
+
+impl TaskSettings {
+    /// The namespaces that a repository owns.
+    fn namespaces_of(&self, url: &str) -> Vec<String> {
+        let plain = plain(url);
+        let owns = |space: &&Namespace| space.repositories.iter().any(|glob| glob.matches(plain));
+        self.namespaces.iter().filter(owns).map(|space| space.prefix.clone()).collect()
+    }
+
+    /// Fills in where the task of a job is and what its results may be called, and answers which branch is wanted.
+    fn fill(&self, settings: &mut BTreeMap<String, String>) -> Result<(String, String), Unresolved> {
+        let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
+        let task = get(TASK).or_else(|| get(URL));
+        let task = task.ok_or_else(|| {
+            Unresolved::Wrong(format!(
+                "A job of BACKEND={BACKEND} needs {TASK}, the name of a task or its repository."
+            ))
+        })?;
+        let known = match self.repositories.get(&task) {
+            Some(known) => known.clone(),
+            None if task.contains("://") || task.starts_with('/') => {
+                Repository { url: task.clone(), ..Repository::default() }
+            }
+            None => {
+                let names: Vec<&str> = self.repositories.keys().map(String::as_str).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                return Err(Unresolved::Wrong(format!(
+                    "There is no task {task:?}. Those with a section [tasks.repository.NAME] are: {names}."
+                )));
+            }
+        };
+        if split_url(&known.url).is_none() {
+            return Err(Unresolved::Wrong(format!("{:?} is no address of a git repository.", known.url)));
+        }
+        let reference = get(REF).or(known.reference).unwrap_or_else(|| "HEAD".into());
+        let path = get(PATH).or(known.path);
+        settings.extend(path.map(|path| (PATH.to_owned(), path)));
+        settings.insert(REF.into(), reference.clone());
+        let spaces = self.namespaces_of(&known.url);
+        let spaces = if spaces.is_empty() { SCRATCH.to_owned() } else { spaces.join(" ") };
+        settings.insert(NAMESPACES.into(), spaces);
+        settings.insert(URL.into(), known.url.clone());
+        for (key, value) in [(TOPURL, &self.topurl), (HUB, &self.hub)] {
+            if let Some(value) = value {
+                settings.entry(key.into()).or_insert_with(|| value.clone());
+            }
+        }
+        Ok((known.url, reference))
+    }
+}
+
+/// An address as namespaces know it: without its `.git`.
+fn plain(url: &str) -> &str {
+    let url = url.trim_end_matches('/');
+    url.strip_suffix(".git").unwrap_or(url)
+}
+
+impl App {
+    /// Says of all jobs of tasks that an input makes what exactly they run.
+    pub(crate) async fn resolve_tasks(&self, mut input: Input) -> Result<Input, Unresolved> {
+        let (Input::PostJobs { jobs } | Input::PostProduct { jobs, .. }) = &mut input else {
+            return Ok(input);
+        };
+        for job in jobs.iter_mut().filter(|job| job.settings.get("BACKEND") == Some(BACKEND)) {
+            let mut settings = job.settings.plain();
+            self.resolve_task(&mut settings).await?;
+            for (key, value) in settings {
+                let before = job.settings.0.remove(&key);
+                let known = before.as_ref().is_some_and(|before| before.value == value);
+                let new = Setting::new(value, Provenance::Global);
+                let setting = match before {
+                    Some(before) if known => before,
+                    Some(before) => new.overriding(before),
+                    None => new,
+                };
+                job.settings.0.insert(key, setting);
+            }
+        }
+        Ok(input)
+    }
+
+    /// Says in the settings of a job of a task what exactly it runs.
+    async fn resolve_task(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
+        let key = self.task_runs.settings().fill(settings)?;
+        self.find_baseline(settings).await?;
+        if settings.get(COMMIT).is_some_and(|commit| !commit.is_empty()) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let known = self.task_runs.seen().get(&key).cloned();
+        let commit = match known.filter(|(at, _)| now < at.plus_seconds(BELIEVED_S)) {
+            Some((_, commit)) => commit,
+            None => {
+                let (url, reference) = &key;
+                let found = commit_of(url, reference).await.map_err(|why| {
+                    Unresolved::Later(format!("Where {reference} of {url} stands is not known: {why}."))
+                })?;
+                let commit = found
+                    .ok_or_else(|| Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}.")))?;
+                let mut seen = self.task_runs.seen();
+                if seen.len() >= MOST {
+                    seen.clear();
+                }
+                seen.insert(key, (now, commit.clone()));
+                commit
+            }
+        };
+        settings.insert(COMMIT.into(), commit);
+        Ok(())
+    }
+    /// Asks Koji for the build before, if the job says in which tag it is and not which.
+    async fn find_baseline(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
+        let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
+        let (Some(tag), None, Some(item)) = (get(BASELINE_TAG), get(BASELINE), get("ITEM")) else {
+            return Ok(());
+        };
+        // The one that is configured: a job must not make the server ask anybody.
+        let Some(hub) = self.task_runs.settings().hub.clone() else {
+            let why = format!("{BASELINE_TAG} asks Koji; set koji-hub in [tasks] of assay.toml, or give {BASELINE}.");
+            return Err(Unresolved::Wrong(why));
+        };
+        let name = item.rsplitn(3, '-').nth(2).unwrap_or(&item);
+        let koji = Koji::new(&hub, "").map_err(Unresolved::Later)?;
+        let before = koji.before(&tag, name, &item).await.map_err(|error| {
+            let why = format!("The build before {item} in {tag} is not known: {}.", error.why);
+            if error.for_good { Unresolved::Wrong(why) } else { Unresolved::Later(why) }
+        })?;
+        // A first build has none; its task says what it makes of that.
+        settings.extend(before.map(|before| (BASELINE.to_owned(), before)));
+        Ok(())
+    }
+}
+
+/// Reads the section.
+pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> TaskSettings {
+    reader.keys("key of [tasks]", table, &["koji-topurl", "koji-hub", "repository", "namespace"]);
+    let mut settings = TaskSettings {
+        topurl: address(reader, table, "koji-topurl"),
+        hub: address(reader, table, "koji-hub"),
+        ..TaskSettings::default()
+    };
+    if let Some(entries) = reader.table(table, "repository") {
+        for (name, value) in entries {
+            let at = name.span().start;
+            let Some(entry) = value.get_ref().as_table() else {
+                reader.error("type", at, "a task is a section: [tasks.repository.NAME]");
+                continue;
+            };
+            reader.keys("key of [tasks.repository.NAME]", entry, &["url", "path", "ref"]);
+            let url = reader.text(entry, "url").unwrap_or_default();
+            if split_url(&url).is_none() {
+                let message = "the task has no url, the address of its git repository";
+                reader.error("missing", at, message);
+            }
+            let (path, reference) = (reader.text(entry, "path"), reader.text(entry, "ref"));
+            settings.repositories.insert(name.get_ref().to_string(), Repository { url, path, reference });
+        }
+    }
+    if let Some(value) = table.get("namespace") {
+        let entries = value.get_ref().as_array().map(|array| array.iter().collect::<Vec<_>>());
+        for entry in entries.unwrap_or_else(|| vec![value]) {
+            settings.namespaces.extend(namespace(reader, entry.span().start, entry.get_ref().as_table()));
+        }
+    }
+    settings
+}
+
+fn address(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<String> {
+    let url = reader.text(table, key)?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        let at = table.get(key).map_or(0, |value| value.span().start);
+        reader.error("url", at, format!("{key} begins with http:// or https://"));
+    }
+    Some(url.trim_end_matches('/').to_owned())
+}
+
+fn namespace(reader: &mut Reader<'_>, at: usize, table: Option<&DeTable<'_>>) -> Option<Namespace> {
+    let Some(table) = table else {
+        reader.error("type", at, "a namespace is a section: [[tasks.namespace]]");
+        return None;
+    };
+    reader.keys("key of [[tasks.namespace]]", table, &["prefix", "repositories"]);
+    let prefix = reader.text(table, "prefix");
+    let texts = reader.texts(table, "repositories");
+    if prefix.is_none() || texts.is_empty() {
+        let message = "a namespace has prefix = \"dist.rpmlint\" and repositories = [\"https://…\"], with * for anything";
+        reader.error("missing", at, message);
+    }
+    let mut repositories = Vec::new();
+    for text in &texts {
+        match Glob::new(plain(text)) {
+            Ok(glob) => repositories.push(glob),
+            Err(why) => reader.error("glob", at, format!("{text:?}: {why}")),
+        }
+    }
+    Some(Namespace { prefix: prefix?, repositories })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> TaskSettings {
+        let namespace = |prefix: &str, glob: &str| Namespace {
+            prefix: prefix.into(),
+            repositories: vec![Glob::new(glob).expect("a glob")],
+        };
+        let known = Repository {
+            url: "https://git.example.org/checks.git".into(),
+            path: Some("rpmlint".into()),
+            reference: Some("main".into()),
+        };
+        TaskSettings {
+            topurl: Some("https://koji.example.org".into()),
+            repositories: [("rpmlint".to_owned(), known)].into(),
+            namespaces: vec![
+                namespace("dist", "https://git.example.org/checks"),
+                namespace("pkg", "https://git.example.org/pkgs/*"),
+            ],
+            ..TaskSettings::default()
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_a_repository() {
+        let mut job: BTreeMap<String, String> =
+            [("TASK".into(), "rpmlint".into()), (NAMESPACES.into(), "everything".into())].into();
+        let key = settings().fill(&mut job).expect("known");
+        assert_eq!(key, ("https://git.example.org/checks.git".to_owned(), "main".to_owned()));
+        for (key, value) in
+            [(PATH, "rpmlint"), (NAMESPACES, "dist"), (TOPURL, "https://koji.example.org"), (REF, "main")]
+        {
+            assert_eq!(job[key], value, "{key}");
+        }
+        let mut job = [("TASK".into(), "https://elsewhere.org/x".into()), (REF.into(), "v1".into())].into();
+        assert_eq!(settings().fill(&mut job).expect("an address").1, "v1");
+        assert_eq!(job[NAMESPACES], "scratch", "a repository that nobody knows owns nothing");
+        for wrong in ["rpmlin", "https://"] {
+            let mut job = [("TASK".into(), wrong.into())].into();
+            assert!(matches!(settings().fill(&mut job), Err(Unresolved::Wrong(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn results_belong_to_repositories() {
+        let tasks = Tasks::default();
+        tasks.set(settings());
+        for (url, testcase, may) in [
+            ("https://git.example.org/checks.git", "dist.depcheck", true),
+            ("https://git.example.org/checks/", "pkg.bash", false),
+            ("https://git.example.org/pkgs/bash", "pkg.bash", true),
+            ("https://git.example.org/pkgs/bash", "dist.rpmlint", false),
+            ("https://evil.example.org/checks", "dist.rpmlint", false),
+            ("https://evil.example.org/checks", "scratch.x", true),
+        ] {
+            assert_eq!(tasks.may_post(url, testcase), may, "{url} {testcase}");
+        }
+    }
+}

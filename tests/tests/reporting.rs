@@ -1,0 +1,481 @@
+//! What others are told: fedora-messaging itself consumes from a RabbitMQ of our own, mails go to Exim over TLS, lines to
+//! ngIRCd, results and hooks to a second server.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use assay_tests::{Broker, PATIENCE, Place, Signal, Started, Up, asking, repository};
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Waits until a target has nothing to tell any more.
+async fn told(up: &Up<'_>, target: &str) {
+    asking("everything is told", async || {
+        let all = up.get("outbox").await;
+        let one = all["targets"].as_array()?.iter().find(|one| one["target"] == target)?.clone();
+        (one["waiting"] == 0 && one["delivered"].as_i64() > Some(0)).then_some(())
+    })
+    .await;
+}
+
+/// What fedora-messaging's consumer has heard: by topic and id, and how often.
+struct Consumer {
+    process: Started,
+}
+
+impl Consumer {
+    async fn start(place: &Place, url: &str) -> Self {
+        let config = place.join("consumer.toml");
+        fs::write(&config, format!("amqp_url = {url:?}\n")).unwrap();
+        let mut command = place.command(&place.python().await);
+        command.arg(repository().join("tests/consume.py")).args(["listener", "org.t.#"]);
+        command.env("FEDORA_MESSAGING_CONF", config);
+        let mut process = place.start_command(command);
+        assert_eq!(process.line().await.as_deref(), Some("\"ready\""));
+        Self { process }
+    }
+
+    /// Hears until `enough` says so.
+    async fn until(&mut self, heard: &mut Vec<Value>, enough: impl Fn(&[Value]) -> bool) {
+        let hearing = async {
+            while !enough(heard) {
+                let line = self.process.line().await.expect("the consumer goes on");
+                heard.push(serde_json::from_str(&line).unwrap());
+            }
+        };
+        if tokio::time::timeout(PATIENCE, hearing).await.is_err() {
+            panic!("in vain; heard so far: {heard:#?}");
+        }
+    }
+}
+
+fn of<'v>(heard: &'v [Value], topic: &str) -> BTreeMap<&'v str, &'v Value> {
+    let fits = heard.iter().filter(|one| one[0] == format!("org.t.{topic}"));
+    fits.map(|one| (one[1].as_str().unwrap(), &one[2])).collect()
+}
+
+/// Every end of a job is on the bus, in openQA's words and in CI-messages', whatever is killed meanwhile; a repetition has
+/// the same id.
+#[tokio::test]
+async fn the_bus_hears_of_every_end() {
+    let place = Place::new();
+    let broker = Broker::start(&place).await;
+    let mut consumer = Consumer::start(&place, &broker.url).await;
+    let config = place.join("assay.toml");
+    let reporter = format!(
+        "[reports]\nname = \"Assay of tests\"\nteam = \"qa\"\n\
+         [reporter.bus]\ndriver = \"amqp\"\nurl = {:?}\ntopic-prefix = \"org.t\"\n\
+         says = [\"openqa\", \"ci\", \"resultsdb\", \"taskotron\", \"waiverdb\"]\n",
+        broker.url
+    );
+    fs::write(&config, reporter).unwrap();
+    let arguments = ["--config", config.as_str()];
+    let mut up = Up::start(&place, &arguments).await;
+    up.until_online().await;
+    let build = "Fedora-Rawhide-20261121.n.0";
+    let settings = |test: &'static str, more: (&'static str, &'static str)| {
+        [
+            ("TEST", test),
+            ("BUILD", build),
+            ("DISTRI", "fedora"),
+            ("VERSION", "Rawhide"),
+            ("FLAVOR", "Server-dvd-iso"),
+            ("ARCH", "x86_64"),
+            ("MACHINE", "uefi"),
+            ("BACKEND", "dummy"),
+            ("ISO", "Server.iso"),
+            more,
+        ]
+    };
+    let mut ends: BTreeMap<i64, &str> = BTreeMap::new();
+    for outcome in ["passed", "softfailed", "failed", "incomplete"] {
+        let id = up.post(&settings(outcome, ("DUMMY_RESULT", outcome))).await;
+        ends.insert(id, outcome);
+    }
+    let waits = up.post(&settings("waits", ("WORKER_CLASS", "nobody"))).await;
+    for id in ends.keys() {
+        up.until(*id, "it ends", assay_proto::api::Job::is_final).await;
+    }
+    broker.kill().await;
+    let cancelled = up.post(&settings("cancelled", ("WORKER_CLASS", "nobody"))).await;
+    place.run(&["job", "cancel", &cancelled.to_string()]).await.expect(0);
+    ends.insert(cancelled, "user_cancelled");
+    asking("the trouble is seen", async || {
+        up.get("outbox").await["targets"][0]["trouble"].is_string().then_some(())
+    })
+    .await;
+    let waiver = json!({"subject_type": "compose", "subject_identifier": build, "testcase": "compose.failed",
+        "product_version": "rawhide", "comment": "known"});
+    let answer = up.request(Method::POST, "/api/v1.0/waivers/").json(&waiver).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    up.end_by(Signal::KILL).await;
+    broker.again().await;
+    up = Up::start(&place, &arguments).await;
+    place.run(&["job", "cancel", &waits.to_string()]).await.expect(0);
+    ends.insert(waits, "user_cancelled");
+    told(&up, "bus").await;
+
+    let mut heard = Vec::new();
+    let all = ends.len();
+    consumer
+        .until(&mut heard, |heard| {
+            of(heard, "openqa.job.done").len() == all
+                && of(heard, "ci.productmd-compose.test.complete").len() == 3
+                && of(heard, "ci.productmd-compose.test.error").len() == 3
+                && of(heard, "waiverdb.waiver.new").len() == 1
+                && of(heard, "resultsdb.result.new").len() >= 3 * 4 + 2 + 2
+        })
+        .await;
+    let mut left: BTreeSet<i64> = BTreeSet::new();
+    for body in of(&heard, "openqa.job.done").values() {
+        let id = body["id"].as_i64().unwrap();
+        assert_eq!(body["result"], ends[&id], "{body}");
+        assert_eq!(
+            (&body["BUILD"], &body["TEST"].is_string(), &body["ISO"]),
+            (&json!(build), &true, &json!("Server.iso"))
+        );
+        assert!(body["newbuild"].is_null() && body["failedmodules"].is_array());
+        left.insert(body["remaining"].as_i64().unwrap());
+    }
+    assert!(left.contains(&0), "the last one says that the build is complete: {left:?}");
+    assert_eq!(of(&heard, "openqa.job.create").len(), all);
+    assert_eq!(of(&heard, "openqa.job.cancel").len(), 2);
+    for (_, body) in of(&heard, "ci.productmd-compose.test.complete") {
+        assert_eq!((&body["artifact"]["id"], &body["version"]), (&json!(build), &json!("0.2.1")));
+        assert_eq!(body["system"][0]["architecture"], "x86_64");
+    }
+    let waived = of(&heard, "waiverdb.waiver.new");
+    let waived = waived.values().next().unwrap();
+    assert_eq!(
+        (&waived["id"], &waived["testcase"], &waived["waived"]),
+        (&json!(1), &json!("compose.failed"), &json!(true))
+    );
+    let queued =
+        of(&heard, "resultsdb.result.new").into_values().filter(|one| one["outcome"] == "QUEUED").count();
+    assert_eq!(queued, all);
+    let first = &heard[0];
+    assert_eq!(first[3]["fedora_messaging_schema"], "base.message");
+    assert!(first[3]["sent-at"].as_str().unwrap().ends_with("+00:00"));
+    // The very same message came again, if at all, under the same id.
+    let mut bodies: BTreeMap<(String, String), &Value> = BTreeMap::new();
+    for one in &heard {
+        let key = (one[0].to_string(), one[1].to_string());
+        assert_eq!(*bodies.entry(key).or_insert(&one[2]), &one[2]);
+    }
+    broker.stop().await;
+    up.stop().await;
+}
+
+/// A broker that gives back what nobody's queue takes: it is said, and told again when there is a queue.
+#[tokio::test]
+async fn what_a_broker_gives_back_is_told_again() {
+    let place = Place::new();
+    let broker = Broker::start(&place).await;
+    let config = place.join("assay.toml");
+    let reporter = format!(
+        "[reporter.bus]\ndriver = \"amqp\"\nurl = {:?}\ntopic-prefix = \"org.t\"\nsays = [\"openqa\"]\nmandatory = true\n",
+        broker.url
+    );
+    fs::write(&config, reporter).unwrap();
+    let up = Up::start_as(&place, "server", &["--config", config.as_str()]).await;
+    let job = up.post(&[("BACKEND", "dummy"), ("WORKER_CLASS", "nobody")]).await;
+    asking("it is given back", async || {
+        let trouble = up.get("outbox").await["targets"][0]["trouble"].clone();
+        trouble.as_str().filter(|why| why.contains("NO_ROUTE") && why.contains("mandatory = false")).map(drop)
+    })
+    .await;
+    let listed = place.run(&["outbox", "list"]).await.expect(0).stdout.clone();
+    assert!(listed.contains("NO_ROUTE") && listed.contains("job.create"), "{listed}");
+    let mut consumer = Consumer::start(&place, &broker.url).await;
+    place.run(&["outbox", "retry", "--target", "bus"]).await.expect(0);
+    let mut heard = Vec::new();
+    consumer.until(&mut heard, |heard| heard.len() == 1).await;
+    assert_eq!((&heard[0][0], &heard[0][2]["id"]), (&json!("org.t.openqa.job.create"), &json!(job)));
+    told(&up, "bus").await;
+    broker.stop().await;
+    place.run(&["job", "cancel", &job.to_string()]).await.expect(0);
+    asking("the next one waits", async || {
+        (up.get("outbox").await["targets"][0]["waiting"] == 2).then_some(())
+    })
+    .await;
+    let dropped = place.run(&["outbox", "drop", "--target", "bus", "--json"]).await.expect(0).json();
+    assert_eq!(dropped["ids"].as_array().unwrap().len(), 2);
+    place.run(&["outbox", "drop"]).await.expect(2);
+    place.run(&["outbox", "show", "999"]).await.expect(4);
+    up.stop().await;
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An Exim of the place that takes mail only over TLS.
+struct Exim {
+    port: u16,
+    dir: Utf8PathBuf,
+    _process: Started,
+}
+
+impl Exim {
+    async fn start(place: &Place) -> Self {
+        let (dir, port) = (place.join("exim"), free_port());
+        for part in ["spool", "mail", "log"] {
+            fs::create_dir_all(dir.join(part)).unwrap();
+        }
+        let make = format!(
+            "cd {dir} && openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca 2>/dev/null && \
+             openssl req -newkey rsa:2048 -nodes -keyout key.pem -out csr -subj /CN=localhost 2>/dev/null && \
+             printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE\\n' >ext && \
+             openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem 2>/dev/null && \
+             chmod 644 key.pem && if [ $(id -u) = 0 ]; then chown -R Debian-exim:mail . && chmod -R g+rwX . && chmod 755 ..; fi"
+        );
+        let mut shell = place.command("sh");
+        shell.args(["-c", &make]);
+        place.run_command(shell).await.expect(0);
+        let user = if rustix::process::getuid().is_root() {
+            "mail".to_owned()
+        } else {
+            rustix::process::getuid().as_raw().to_string()
+        };
+        let config = format!(
+            "primary_hostname = localhost\nspool_directory = {dir}/spool\nlog_file_path = {dir}/log/%slog\npid_file_path = {dir}/pid\n\
+             tls_advertise_hosts = *\ntls_certificate = {dir}/cert.pem\ntls_privatekey = {dir}/key.pem\n\
+             acl_smtp_mail = encrypted\nacl_smtp_rcpt = known\nkeep_environment =\nbegin acl\n\
+             encrypted:\n  accept encrypted = *\n  deny message = encrypt it\n\
+             known:\n  deny message = nobody here\n       local_parts = nobody\n  accept hosts = 127.0.0.1\n\
+             begin routers\nall:\n  driver = accept\n  transport = file\n\
+             begin transports\nfile:\n  driver = appendfile\n  directory = {dir}/mail\n  maildir_format\n  user = {user}\n  group = mail\n"
+        );
+        let file = dir.join("exim.conf");
+        fs::write(&file, config).unwrap();
+        let mut command = place.command("/usr/sbin/exim4");
+        command.args(["-C", file.as_str(), "-bdf", "-q5s", "-oX", &format!("127.0.0.1.{port}")]);
+        let process = place.start_command(command);
+        asking("Exim answers", async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)).await;
+        Self { port, dir, _process: process }
+    }
+
+    /// The mails that were delivered.
+    fn mails(&self) -> Vec<String> {
+        let Ok(found) = fs::read_dir(self.dir.join("mail/new")) else { return Vec::new() };
+        found.flatten().map(|file| fs::read_to_string(file.path()).unwrap()).collect()
+    }
+}
+
+/// An ngIRCd of the place, and somebody who listens in a channel.
+struct Irc {
+    port: u16,
+    _process: Started,
+}
+
+impl Irc {
+    async fn start(place: &Place) -> Self {
+        let port = free_port();
+        let config = place.join("ngircd.conf");
+        let text = format!(
+            "[Global]\nName = irc.test\nInfo = test\nPorts = {port}\nListen = 127.0.0.1\nPassword = letmein\n\
+             [Limits]\nMaxConnectionsIP = 0\n[Options]\nIdent = no\nPAM = no\nDNS = no\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = place.command("/usr/sbin/ngircd");
+        command.args(["-n", "-f", config.as_str()]);
+        let process = place.start_command(command);
+        asking("ngIRCd answers", async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)).await;
+        Self { port, _process: process }
+    }
+
+    /// Joins, and comes back with what is said.
+    async fn listener(&self) -> JoinSet<String> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        socket.write_all(b"PASS letmein\r\nNICK ear\r\nUSER ear 0 * :ear\r\nJOIN #qa\r\n").await.unwrap();
+        let mut lines = BufReader::new(socket).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(" 366 ") {
+                break;
+            }
+        }
+        let mut set = JoinSet::new();
+        set.spawn(async move {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some((_, said)) = line.split_once("PRIVMSG #qa :") {
+                    return said.to_owned();
+                }
+            }
+            String::new()
+        });
+        set
+    }
+}
+
+#[tokio::test]
+async fn people_and_other_servers_hear_of_a_build() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let (exim, irc) = (Exim::start(&place).await, Irc::start(&place).await);
+    let mut heard = irc.listener().await;
+    fs::write(elsewhere.join("secret"), "s3cret\n").unwrap();
+    let hook = elsewhere.join("assay.toml");
+    fs::write(&hook, "[source.assay]\ndriver = \"webhook\"\nsecret-file = \"secret\"\nid-header = \"x-assay-delivery\"\ntopic = \"assay\"\ntopic-header = \"x-assay-event\"\n").unwrap();
+    let other = Up::start_as(&elsewhere, "server", &["--config", hook.as_str()]).await;
+    let token = fs::read_to_string(elsewhere.data().join("tokens/admin")).unwrap();
+    for (name, text) in [("secret", "s3cret"), ("token", token.trim()), ("irc", "letmein")] {
+        fs::write(place.join(name), format!("{text}\n")).unwrap();
+    }
+    let config = place.join("assay.toml");
+    let text = format!(
+        "[mail]\nserver = \"localhost\"\nport = {}\nfrom = \"Assay <assay@localhost>\"\nca-file = \"exim/ca.pem\"\n\
+         [reporter.mail]\ndriver = \"mail\"\nto = [\"qa@localhost\"]\n\
+         [reporter.irc]\ndriver = \"irc\"\nserver = \"127.0.0.1\"\nport = {}\ntls = false\nchannel = \"#qa\"\npassword-file = \"irc\"\n\
+         [reporter.results]\ndriver = \"resultsdb\"\nurl = \"{url}/api/v2.0\"\ntoken-file = \"token\"\n\
+         [reporter.hook]\ndriver = \"webhook\"\nurl = \"{url}/api/assay/v1/hooks/assay\"\nsecret-file = \"secret\"\nevents = [\"job.*\", \"build.*\"]\n",
+        exim.port,
+        irc.port,
+        url = other.url
+    );
+    fs::write(&config, text).unwrap();
+    let up = Up::start(&place, &["--config", config.as_str()]).await;
+    up.until_online().await;
+    let post = async |build: &'static str, test: &'static str, outcome: &'static str| {
+        let settings = [
+            ("TEST", test),
+            ("BUILD", build),
+            ("DISTRI", "d"),
+            ("VERSION", "1"),
+            ("FLAVOR", "Server-dvd-iso"),
+            ("ARCH", "x86_64"),
+            ("BACKEND", "dummy"),
+            ("DUMMY_RESULT", outcome),
+        ];
+        let id = up.post(&settings).await;
+        up.until(id, "it ends", assay_proto::api::Job::is_final).await;
+        id
+    };
+    post("0001", "a", "passed").await;
+    told(&up, "mail").await;
+    let failed = post("0002", "a", "failed").await;
+    for target in ["mail", "irc", "results", "hook"] {
+        told(&up, target).await;
+    }
+    asking("two mails", async || (exim.mails().len() == 2).then_some(())).await;
+    let mails = exim.mails();
+    let mail = mails.iter().find(|mail| mail.contains("Subject: 0002: 0/1 passed, 1 new failure")).unwrap();
+    assert!(mail.contains("Message-ID: <assay.") && mail.contains(&format!("ID: {failed}")), "{mail}");
+    let line = tokio::time::timeout(PATIENCE, heard.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(line.starts_with("0001: 1/1 passed http://"), "{line}");
+    let results = other.anonymous(Method::GET, "/api/v2.0/results?limit=100").send().await.unwrap();
+    let results: Value = results.json().await.unwrap();
+    let results = results["data"].as_array().unwrap();
+    let outcomes: Vec<&str> = results.iter().rev().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["QUEUED", "RUNNING", "PASSED", "QUEUED", "RUNNING", "FAILED"]);
+    assert!(
+        results[0]["groups"].as_array().unwrap().len() == 3
+            && results[0]["data"]["scenario"][0] == "d.Server-dvd-iso.x86_64"
+    );
+    let events = other.get("inbox?limit=100").await["events"].as_array().unwrap().clone();
+    let topics: Vec<&str> = events.iter().rev().map(|one| one["topic"].as_str().unwrap()).collect();
+    let one = ["assay.job.create", "assay.job.start", "assay.job.done", "assay.build.done"];
+    assert_eq!(topics, [one, one].concat());
+
+    let report = place.run(&["report", "build", "0002"]).await;
+    report.expect(1);
+    assert!(report.stdout.contains("New failures (not failed in 0001): 1"), "{}", report.stdout);
+    let json = place
+        .run(&["report", "build", "0002", "--against", "0001", "--format", "json"])
+        .await
+        .expect(1)
+        .json();
+    assert_eq!((&json["against"], &json["new_failures"][0]["job"]), (&json!("0001"), &json!(failed)));
+    let html = place.run(&["report", "build", "0001", "--format", "html"]).await.expect(0).stdout.clone();
+    assert!(html.starts_with("<!doctype html>") && html.contains("1/1 passed"), "{html}");
+    assert!(
+        place
+            .run(&["report", "build", "0003"])
+            .await
+            .expect(4)
+            .stderr
+            .contains("no jobs of the build \"0003\"")
+    );
+    other.stop().await;
+    up.stop().await;
+}
+
+/// Wikitcms itself reads what was written, and writes beside it.
+const WIKITCMS: &str = r#"
+import json, sys
+from wikitcms.wiki import ResTuple, Wiki
+host, user, password = sys.argv[1:4]
+site = Wiki(host, scheme="http", path="/w/", max_retries=1)
+site.login(user, password)
+which = {"testtype": "Installation", "release": "45", "milestone": "Rawhide", "compose": "20261121.n.0"}
+result = ResTuple(testcase="QA:Testcase_install_to_PATA", env="x86_64 UEFI", status="warn", user="human", bugs=["123"], **which)
+insufficient, dupes = site.report_validation_results([result])
+assert (insufficient, dupes) == ([], []), (insufficient, dupes)
+bot = result._replace(testcase="QA:Testcase_Boot_default_install", testname="Server dvd", status="pass", user="coconut", bugs=[])
+insufficient, dupes = site.report_validation_results([bot])
+assert not insufficient and len(dupes) == 1, "Assay's result is known to be there"
+page = site.get_validation_page(*which.values())
+rows = page.get_resultrows()
+print(json.dumps([[row.testcase, row.name, row.section,
+    {env: [[one.status, one.user, one.bot] for one in found] for env, found in row.results.items()}] for row in rows]))
+"#;
+
+#[tokio::test]
+async fn wikitcms_and_assay_share_a_page() {
+    let place = Place::new();
+    let wiki = assay_fakes::wiki::FakeWiki::start().await.unwrap();
+    let title = "Test Results:Fedora 45 Rawhide 20261121.n.0 Installation";
+    let page = "== Key ==\nx\n== Test Matrix ==\n=== Default boot and install ===\n{| class=\"wikitable sortable\" width=100%\n|-\n\
+                ! style=\"width: 5em\" | Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
+                |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Server dvd]]\n| {{result|none}}\n| {{result|none}}\n\
+                |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Everything boot]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n\
+                === Storage devices ===\n{|\n|-\n! Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
+                |-\n| Final\n| [[QA:Testcase_install_to_PATA]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n";
+    wiki.put(title, page);
+    let (user, password) = assay_fakes::wiki::LOGIN;
+    let cases = "user = \"coconut\"\n\
+        pages = [{ version = \"Rawhide\", title = \"Test Results:Fedora {RAWREL} Rawhide {compose} {type}\" }]\n\
+        [suites]\ninstall_default = [\"QA:Testcase_Boot_default_install\"]\n\
+        [cases.\"QA:Testcase_Boot_default_install\"]\ntype = \"Installation\"\nsection = \"Default boot and install\"\n\
+        name = \"$SUBVARIANT$ $IMAGETYPE$\"\nenv = \"$BOOTMETHOD$\"\n";
+    let config = place.join("assay.toml");
+    let text = format!(
+        "[reporter.wiki]\ndriver = \"mediawiki\"\nurl = {:?}\nuser = {user:?}\npassword-file = \"password\"\ncases = \"cases.toml\"\n",
+        wiki.api()
+    );
+    for (name, text) in [("assay.toml", text.as_str()), ("password", password), ("cases.toml", cases)] {
+        fs::write(place.join(name), text).unwrap();
+    }
+    let up = Up::start(&place, &["--config", config.as_str()]).await;
+    up.until_online().await;
+    let settings = [
+        ("TEST", "install_default"),
+        ("BUILD", "Fedora-Rawhide-20261121.n.0"),
+        ("DISTRI", "fedora"),
+        ("VERSION", "Rawhide"),
+        ("ARCH", "x86_64"),
+        ("UEFI", "1"),
+        ("SUBVARIANT", "Server"),
+        ("IMAGETYPE", "dvd"),
+        ("RAWREL", "45"),
+        ("BACKEND", "dummy"),
+    ];
+    let id = up.post(&settings).await;
+    up.until(id, "it ends", assay_proto::api::Job::is_final).await;
+    told(&up, "wiki").await;
+    let mut command = place.command(&place.python().await);
+    let host = wiki.api().replace("http://", "").replace("/w/api.php", "");
+    command.args(["-c", WIKITCMS, &host, user, password]);
+    let rows: Value = place.run_command(command).await.expect(0).json();
+    let bot = json!([["pass", "coconut", true]]);
+    let none = json!([[null, null, false]]);
+    let find = |name: &str| rows.as_array().unwrap().iter().find(|row| row[1] == name).unwrap().clone();
+    assert_eq!(find("Server dvd")[3], json!({"x86_64 BIOS": none, "x86_64 UEFI": bot}), "{rows:#}");
+    assert_eq!(find("Everything boot")[3]["x86_64 UEFI"], none);
+    let human = &rows[2][3]["x86_64 UEFI"];
+    assert_eq!(human, &json!([["warn", "human", false]]), "{rows:#}");
+    assert_eq!(wiki.revisions(title).len(), 3, "one edit of each");
+    up.stop().await;
+}

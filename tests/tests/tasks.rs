@@ -1,0 +1,486 @@
+//! Task runs: those that are shipped, on packages that are built here, good and bad ones; and a task of a repository
+//! through the server, with Koji's folders on a web server.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use assay_tests::{Ended, Place, Started, Up, asking, repository};
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// A package of a library and a program, with what a test wants to be different.
+struct Package<'a> {
+    name: &'a str,
+    version: &'a str,
+    /// The library's source; without one there is no library.
+    library: &'a str,
+    /// Lines of the preamble, and scriptlets.
+    preamble: &'a str,
+    scriptlets: &'a str,
+}
+
+const PLAIN: Package<'_> =
+    Package { name: "hello", version: "1.0", library: "", preamble: "", scriptlets: "" };
+
+impl Package<'_> {
+    /// Builds it with rpmbuild and answers the folder of its packages, the source package among them.
+    async fn build(&self, place: &Place) -> Utf8PathBuf {
+        let Self { name, version, library, preamble, scriptlets } = self;
+        let top = place.join(&format!("build-{name}-{version}"));
+        let tree = top.join(format!("{name}-{version}"));
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("lib.c"), library).unwrap();
+        fs::write(tree.join("README"), "It says hello.\n").unwrap();
+        tar(place, &top, &format!("{name}-{version}.tar.gz"), &format!("{name}-{version}")).await;
+        let (compile, install, file) = if library.is_empty() {
+            ("true".to_owned(), "true".to_owned(), "BuildArch: noarch".to_owned())
+        } else {
+            (
+                format!("gcc -g -O2 -shared -fPIC -Wl,-soname,lib{name}.so.1 -o lib{name}.so.1 lib.c"),
+                format!("install -D -m755 lib{name}.so.1 %{{buildroot}}/usr/lib64/lib{name}.so.1"),
+                String::new(),
+            )
+        };
+        let library_file =
+            if library.is_empty() { String::new() } else { format!("/usr/lib64/lib{name}.so.1") };
+        let spec = format!(
+            "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: Says something to people\nLicense: MIT\nURL: https://example.org/\n\
+             Source0: {name}-{version}.tar.gz\n{file}\n{preamble}\n%description\nIt says something friendly to everybody who asks.\n\
+             %prep\n%setup -q\n%build\n{compile}\n%install\ninstall -D -m644 README %{{buildroot}}/usr/share/{name}/README\n{install}\n\
+             {scriptlets}\n%files\n/usr/share/{name}\n{library_file}\n\
+             %changelog\n* Sat Nov 21 2026 Alice <alice@example.org> - {version}-1\n- Made\n"
+        );
+        rpmbuild(place, &top, name, &spec).await
+    }
+}
+
+async fn tar(place: &Place, dir: &Utf8Path, archive: &str, what: &str) {
+    let mut command = place.command("tar");
+    command.current_dir(dir).args(["-czf", archive, what]);
+    place.run_command(command).await.expect(0);
+}
+
+async fn rpmbuild(place: &Place, top: &Utf8Path, name: &str, spec: &str) -> Utf8PathBuf {
+    fs::create_dir_all(top).unwrap();
+    let (file, out) = (top.join(format!("{name}.spec")), top.join("out"));
+    fs::write(&file, spec).unwrap();
+    let mut command = place.command("rpmbuild");
+    for (key, value) in [
+        ("_topdir", top),
+        ("_sourcedir", top),
+        ("_rpmdir", &out),
+        ("_srcrpmdir", &out),
+        ("_rpmfilename", Utf8Path::new("%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm")),
+        ("_build_id_links", Utf8Path::new("none")),
+        ("_dbpath", &top.join("db")),
+    ] {
+        command.args(["--define", &format!("{key} {value}")]);
+    }
+    command.arg("-ba").arg(&file);
+    place.run_command(command).await.expect(0);
+    out
+}
+
+/// A system that packages can be installed into: a shell and what it is linked with.
+async fn base(place: &Place) -> Utf8PathBuf {
+    let spec = "Name: base\nVersion: 1\nRelease: 1\nSummary: A shell\nLicense: MIT\nAutoReqProv: no\nProvides: /bin/sh\n%description\nA shell.\n\
+        %install\nmkdir -p %{buildroot}/usr/bin %{buildroot}/usr/lib\ncp -L /bin/sh %{buildroot}/usr/bin/sh\n\
+        for file in $(ldd /bin/sh | grep -o '/[^ ]*'); do install -D $file %{buildroot}/usr/lib/base$file; done\n\
+        cp -r %{buildroot}/usr/lib/base/. %{buildroot}/; rm -r %{buildroot}/usr/lib/base; ln -s usr/bin %{buildroot}/bin\n\
+        (cd %{buildroot}; find . -type f -o -type l | sed 's/^.//') > files\n%files -f files\n";
+    rpmbuild(place, &place.join("build-base"), "base", spec).await
+}
+
+/// A repository of the packages in these folders.
+async fn repository_of(place: &Place, name: &str, folders: &[&Utf8Path]) -> Utf8PathBuf {
+    let dir = place.join(name);
+    fs::create_dir(&dir).unwrap();
+    for folder in folders {
+        for entry in folder.read_dir_utf8().unwrap().flatten() {
+            if !entry.file_name().ends_with(".src.rpm") {
+                fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    let mut command = place.command("createrepo_c");
+    command.args(["--quiet", dir.as_str()]);
+    place.run_command(command).await.expect(0);
+    dir
+}
+
+/// Runs a task that is shipped, and insists on the exit code.
+async fn shipped(place: &Place, task: &str, code: i32, arguments: &[&str]) -> Value {
+    let task = repository().join("tasks").join(task);
+    let arguments = [&["run", "--task", task.as_str(), "--arch", "x86_64", "--json"], arguments].concat();
+    let ended: Ended = place.run(&arguments).await;
+    if ended.code != Some(code) {
+        let out = ended.json()["out"].as_str().unwrap_or_default().to_owned();
+        let console = fs::read_to_string(format!("{out}/console.txt")).unwrap_or_default();
+        panic!("exit code {:?}\n{}\n{}\n{console}", ended.code, ended.stdout, ended.stderr);
+    }
+    ended.json()
+}
+
+/// Outcome and note of the one result.
+fn only(summary: &Value) -> (&str, &str) {
+    let results = summary["results"].as_array().unwrap();
+    assert_eq!(results.len(), 1, "{summary}");
+    (results[0]["outcome"].as_str().unwrap(), results[0]["note"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn rpmlint_tells_clean_packages_from_others() {
+    let place = Place::new();
+    let good = PLAIN.build(&place).await;
+    let summary =
+        shipped(&place, "rpmlint", 0, &["--item", "hello-1.0-1", "--packages", good.as_str()]).await;
+    let (outcome, note) = only(&summary);
+    assert!(outcome == "PASSED" && note.starts_with("2 packages"), "{summary}");
+    assert_eq!(summary["results"][0]["testcase"], "dist.rpmlint");
+    let open_to_all = "chmod 666 %{buildroot}/usr/share/hello/README\n";
+    let bad = Package { version: "2.0", scriptlets: open_to_all, ..PLAIN }.build(&place).await;
+    let summary = shipped(&place, "rpmlint", 1, &["--item", "hello-2.0-1", "--packages", bad.as_str()]).await;
+    let (outcome, note) = only(&summary);
+    assert!(outcome == "FAILED" && note.contains("world-writable /usr/share/hello/README"), "{note}");
+    let log = summary["results"][0]["artifact"].as_str().unwrap();
+    assert_eq!(log, "artifacts/rpmlint-hello-2.0-1.txt");
+}
+
+#[tokio::test]
+async fn depcheck_finds_what_cannot_be_installed_and_what_is_broken_by_it() {
+    let place = Place::new();
+    let library =
+        Package { name: "lib", library: "int f(void){return 1;}", preamble: "AutoReq: no", ..PLAIN };
+    let user = Package { name: "user", preamble: "Requires: liblib.so.1()(64bit)", ..PLAIN };
+    let broken = Package { name: "broken", preamble: "Requires: never-there", ..PLAIN };
+    let (library, user, broken) =
+        (library.build(&place).await, user.build(&place).await, broken.build(&place).await);
+    let world = repository_of(&place, "world", &[&library, &user, &broken]).await;
+    let world = format!("world={world}");
+    let check = async |code: i32, item: &str, packages: &Utf8Path| {
+        let arguments = ["--item", item, "--packages", packages.as_str(), "--repository", world.as_str()];
+        shipped(&place, "depcheck", code, &arguments).await
+    };
+    // That something else is broken already is no fault of a new one.
+    let good =
+        Package { name: "new", preamble: "Requires: user = 1.0\nRequires: /usr/share/lib/README", ..PLAIN };
+    assert_eq!(only(&check(0, "new-1.0-1", &good.build(&place).await).await).0, "PASSED");
+    let needs = Package { name: "needy", preamble: "Requires: user >= 2", ..PLAIN }.build(&place).await;
+    let summary = check(1, "needy-1.0-1", &needs).await;
+    let (outcome, note) = only(&summary);
+    assert!(outcome == "FAILED" && note.contains("nothing provides user >= 2 needed by needy"), "{note}");
+    let conflicts =
+        Package { name: "foe", preamble: "Requires: user\nConflicts: lib", ..PLAIN }.build(&place).await;
+    let summary = check(1, "foe-1.0-1", &conflicts).await;
+    assert!(only(&summary).1.contains("conflict"), "{summary}");
+    let without = Package { name: "lib", version: "2.0", ..PLAIN }.build(&place).await;
+    let summary = check(1, "lib-2.0-1", &without).await;
+    let (outcome, note) = only(&summary);
+    assert!(
+        outcome == "FAILED" && note.contains("nothing provides liblib.so.1()(64bit) needed by user"),
+        "{note}"
+    );
+}
+
+#[tokio::test]
+async fn abicheck_and_static_analysis_compare_with_the_build_before() {
+    let place = Place::new();
+    let build = async |version: &str, library: &str| {
+        let out = Package {
+            version,
+            library,
+            preamble: "AutoReq: no\n%define debug_package %{nil}\n%define __strip /bin/true",
+            ..PLAIN
+        };
+        out.build(&place).await
+    };
+    let old = build("1.0", "int hello(int a) { return a; }\nint more(void) { return 1; }\n").await;
+    let table = [
+        ("1.1", "int more(void) { return 1; }\nint hello(int a) { return a; }\n", "PASSED", "PASSED"),
+        (
+            "1.2",
+            "int hello(int a) { return a; }\nint more(void) { return 1; }\nint much(void) { return 2; }\n",
+            "NEEDS_INSPECTION",
+            "PASSED",
+        ),
+        ("2.0", "int hello(int a) { int x[2]; x[2] = a; return x[0]; }\n", "FAILED", "FAILED"),
+    ];
+    for (version, source, abi, analysis) in table {
+        let new = build(version, source).await;
+        let item = format!("hello-{version}-1");
+        let arguments = [
+            "--item",
+            &item,
+            "--packages",
+            new.as_str(),
+            "--baseline",
+            "hello-1.0-1",
+            "--baseline-packages",
+            old.as_str(),
+        ];
+        for (task, wanted) in [("abicheck", abi), ("static-analysis", analysis)] {
+            let summary = shipped(&place, task, i32::from(wanted != "PASSED"), &arguments).await;
+            assert_eq!(only(&summary).0, wanted, "{task}: {summary}");
+            if version == "2.0" && task == "static-analysis" {
+                assert!(only(&summary).1.starts_with("1 new, 0 mended"), "{summary}");
+            }
+        }
+    }
+    // A defect that was there before is no new one, wherever it stands by now.
+    let (before, after) = (
+        build("3.0", "int f(int a) { int x[2]; x[2] = a; return x[0]; }\n").await,
+        build("3.1", "int g(void) { return 0; }\nint f(int a) { int x[2]; x[2] = a; return x[0]; }\n").await,
+    );
+    let arguments = ["--item", "hello-3.1-1", "--packages", after.as_str()];
+    let compared = ["--baseline-packages", before.as_str()];
+    let summary = shipped(&place, "static-analysis", 0, &[&arguments[..], &compared].concat()).await;
+    assert_eq!(only(&summary), ("PASSED", "0 new, 0 mended, 1 in all"));
+    for task in ["static-analysis", "abicheck"] {
+        assert_eq!(
+            only(&shipped(&place, task, 0, &arguments).await).0,
+            "INFO",
+            "{task}: nothing to compare with"
+        );
+    }
+}
+
+#[tokio::test]
+async fn installability_installs_upgrades_and_removes() {
+    let place = Place::new();
+    let base = base(&place).await;
+    let world = format!("world={}", repository_of(&place, "world", &[&base]).await);
+    let check = async |code: i32, package: &Package<'_>, more: &[&str]| {
+        let packages = package.build(&place).await;
+        let item = format!("{}-{}-1", package.name, package.version);
+        let arguments = ["--item", &item, "--packages", packages.as_str(), "--repository", world.as_str()];
+        shipped(&place, "installability", code, &[&arguments, more].concat()).await
+    };
+    let good = "%post\n[ -e /usr/share/hello/README ] && echo hi >/dev/null\n%preun\ntrue\n";
+    let old = Package { scriptlets: good, ..PLAIN }.build(&place).await;
+    let upgraded = ["--baseline-packages", old.as_str()];
+    let summary = check(0, &Package { version: "2.0", scriptlets: good, ..PLAIN }, &upgraded).await;
+    assert_eq!(only(&summary), ("PASSED", "1 packages installed, upgraded, and removed"), "{summary}");
+    let table = [
+        ("postfails", "", "%post\nexit 3\n", "install postfails: ", "scriptlet failed, exit status 3"),
+        ("preunfails", "", "%preun\nexit 4\n", "remove preunfails: ", "scriptlet failed, exit status 4"),
+        ("lacks", "Requires: never-there", "", "install lacks: ", "nothing provides never-there"),
+    ];
+    for (name, preamble, scriptlets, step, why) in table {
+        let summary = check(1, &Package { name, preamble, scriptlets, ..PLAIN }, &[]).await;
+        let (outcome, note) = only(&summary);
+        assert!(outcome == "FAILED" && note.contains(step) && note.contains(why), "{name}: {note}");
+    }
+    let torn = "%pre\n[ $1 = 1 ] || exit 5\n";
+    let summary = check(1, &Package { version: "3.0", scriptlets: torn, ..PLAIN }, &upgraded).await;
+    assert!(only(&summary).1.contains("upgrade hello: "), "{summary}");
+}
+
+/// A Koji that knows a few builds; it prints its port.
+const KOJI: &str = r#"
+from xmlrpc.server import SimpleXMLRPCServer
+from xmlrpc.client import Fault
+tags = {"f43": ["hello-1.0-1"], "f43-updates": ["hello-1.5-1"], "f44": ["hello-1.2-1"], "f44-updates": [], "f45": ["hello-1.6-1"],
+        "f45-updates": [], "f45-updates-pending": ["hello-2.5-1"]}
+def build(nvr):
+    name, version, release = nvr.rsplit("-", 2)
+    return {"name": name, "package_name": name, "version": version, "release": release, "epoch": None, "nvr": nvr}
+def latest(tag, event, package):
+    if tag not in tags: raise Fault(1000, "No such tag: " + tag)
+    return [build(nvr) for nvr in tags[tag] if nvr.startswith(package + "-")]
+server = SimpleXMLRPCServer(("127.0.0.1", 0), allow_none=True, logRequests=False)
+server.register_function(build, "getBuild")
+server.register_function(latest, "getLatestBuilds")
+server.register_function(lambda named: latest(named["tag"], None, named["package"]), "listTagged")
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+#[tokio::test]
+async fn upgradepath_knows_the_order_of_releases() {
+    let place = Place::new();
+    let mut command = place.command("python3");
+    command.args(["-c", KOJI]);
+    let mut koji = place.start_command(command);
+    let hub = format!("hub=http://127.0.0.1:{}", koji.line().await.unwrap());
+    let table = [
+        ("hello-1.4-1", 1, "FAILED", "f43 has hello-1.5-1, which is newer"),
+        ("hello-1.5.1-1", 0, "PASSED", "in order from f43 to f45"),
+        ("hello-2.0-1", 0, "INFO", "hello-2.5-1 has to be pushed to f45 together with it"),
+        ("hello-3.0~rc1-1", 1, "FAILED", "f45 has hello-1.6-1, which is older"),
+        ("other-1-1", 0, "PASSED", "in order from f43 to f45"),
+    ];
+    let inputs = ["--input", &hub, "--input", "releases=f43 f44 f45", "--input", "tag=f44-updates"];
+    for (item, code, outcome, note) in table {
+        let summary = shipped(&place, "upgradepath", code, &[&["--item", item], &inputs[..]].concat()).await;
+        assert_eq!(only(&summary), (outcome, note), "{item}");
+    }
+    let misspelt =
+        ["--item", "hello-1-1", "--input", &hub, "--input", "releases=f43 f46", "--input", "tag=f43"];
+    let summary = shipped(&place, "upgradepath", 2, &misspelt).await;
+    assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
+    drop(koji);
+}
+
+/// A web server that lists folders, as Koji's does.
+async fn web(place: &Place, dir: &Utf8Path) -> (Started, String) {
+    let mut command = place.command("python3");
+    command.args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", dir.as_str()]);
+    let mut server = place.start_command(command);
+    let line = server.line().await.unwrap();
+    let port = line.split("port ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    (server, format!("http://127.0.0.1:{port}"))
+}
+
+async fn git(place: &Place, dir: &Utf8Path, arguments: &[&str]) -> String {
+    let mut command = place.command("git");
+    command.args(["-C", dir.as_str(), "-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments);
+    place.run_command(command).await.expect(0).stdout.trim().to_owned()
+}
+
+const PROBE: &str = "#!/usr/bin/python3
+import json, sys
+given = json.load(sys.stdin)
+names = sorted(one['path'].rsplit('/', 1)[1] for one in given['packages'])
+results = [{'testcase': 'dist.probe', 'outcome': 'PASSED', 'note': ' '.join(names), 'scenario': 'one', 'artifact': 'log.txt'}]
+if given['inputs'].get('thief'):
+    results.append({'testcase': 'pkg.bash.unit', 'outcome': 'PASSED'})
+open(given['artifacts'] + '/log.txt', 'w').write('looked')
+json.dump({'results': results}, open(given['results'] + '/r.yaml', 'w'))
+";
+
+const RULES: &str = "rules:
+  - name: probe
+    when: {topic: assay.job.done, body.test: asks}
+    item: {type: koji_build, id: c++-1.0-1, revision: '1'}
+    run: {job: {BACKEND: task, TASK: probe, TEST: probe}}
+";
+
+#[tokio::test]
+async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names() {
+    let place = Place::new();
+    let (repo, koji) = (place.join("checks"), place.join("koji"));
+    let probe = repo.join("probe");
+    fs::create_dir_all(&probe).unwrap();
+    let header = "name: probe\ntestcase: dist.probe\ntakes: [koji_build]\nrun: ./probe.py\ninput: {packages: [binary, source]}\n";
+    fs::write(probe.join("task.yaml"), header).unwrap();
+    fs::write(probe.join("probe.py"), PROBE).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(probe.join("probe.py"), mode).unwrap();
+    git(&place, &repo, &["init", "--quiet", "--initial-branch=main"]).await;
+    git(&place, &repo, &["add", "."]).await;
+    git(&place, &repo, &["commit", "--quiet", "-m", "probe"]).await;
+    let commit = git(&place, &repo, &["rev-parse", "HEAD"]).await;
+    for file in [
+        "x86_64/c++-1.0-1.x86_64.rpm",
+        "noarch/c++-doc-1.0-1.noarch.rpm",
+        "src/c++-1.0-1.src.rpm",
+        "s390x/c++-1.0-1.s390x.rpm",
+    ] {
+        let path = koji.join("packages/c++/1.0/1").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, file).unwrap();
+    }
+    let (server, topurl) = web(&place, &koji).await;
+    let mut command = place.command("python3");
+    command.args(["-c", KOJI]);
+    let mut hub = place.start_command(command);
+    let hub_url = format!("http://127.0.0.1:{}", hub.line().await.unwrap());
+    let config = place.join("assay.toml");
+    fs::write(
+        &config,
+        format!(
+            "[tasks]\nkoji-topurl = \"{topurl}\"\nkoji-hub = \"{hub_url}\"\n[tasks.repository.probe]\nurl = \"file://{repo}\"\npath = \"probe\"\nref = \"main\"\n\
+             [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"file://{}/*\"]\n\
+             [events]\nrules = \"rules.yaml\"\n[source.jobs]\ndriver = \"jobs\"\n",
+            place.path()
+        ),
+    )
+    .unwrap();
+    fs::write(place.join("rules.yaml"), RULES).unwrap();
+    let up = Up::start(&place, &["--config", config.as_str()]).await;
+    let item = [("BACKEND", "task"), ("TASK", "probe"), ("ITEM", "c++-1.0-1"), ("ITEM_TYPE", "koji_build")];
+    let job = up.post(&item).await;
+    let ended = up.wait(job).await;
+    assert_eq!((ended.result.as_str(), ended.reason.as_deref()), ("passed", None));
+    let settings = up.get(&format!("jobs/{job}")).await["settings"].clone();
+    for (key, value) in
+        [("TASK_COMMIT", commit.as_str()), ("TASK_NAMESPACES", "dist"), ("WORKER_CLASS", "shell")]
+    {
+        assert_eq!(settings[key]["value"], value, "{key}");
+    }
+    let found = posted(&up, "dist.probe", 1).await;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["outcome"], "PASSED");
+    assert_eq!(found[0]["note"], "c++-1.0-1.src.rpm c++-1.0-1.x86_64.rpm c++-doc-1.0-1.noarch.rpm");
+    assert_eq!(
+        (&found[0]["data"]["item"], &found[0]["data"]["scenario"]),
+        (&json!(["c++-1.0-1"]), &json!(["one"]))
+    );
+    let log = found[0]["ref_url"].as_str().unwrap().strip_prefix(&up.url).unwrap().to_owned();
+    assert_eq!(up.request(Method::GET, &log).send().await.unwrap().text().await.unwrap(), "looked");
+
+    // A rule runs it, too.
+    up.post(&[("TEST", "asks"), ("BACKEND", "dummy")]).await;
+    let found = posted(&up, "dist.probe", 2).await;
+    assert_eq!(found[0]["data"]["item"], json!(["c++-1.0-1"]));
+
+    // What the branch becomes later is not what an older job ran.
+    fs::write(probe.join("probe.py"), "#!/bin/sh\nexit 7\n").unwrap();
+    git(&place, &repo, &["commit", "--quiet", "-am", "broken"]).await;
+    let pinned = [&item[..], &[("TASK_COMMIT", &commit), ("INPUT_THIEF", "1")]].concat();
+    let ended = up.wait(up.post(&pinned).await).await;
+    assert_eq!(ended.result, "incomplete");
+    let reason = ended.reason.unwrap();
+    assert!(
+        reason.contains("the result pkg.bash.unit is refused") && reason.contains("are dist"),
+        "{reason}"
+    );
+    // What it may say it has said, in the same transaction as what it may not.
+    assert_eq!(posted(&up, "dist.probe", 3).await.len(), 3);
+    assert_eq!(posted(&up, "pkg.bash.unit", 0).await, Vec::<Value>::new());
+
+    let compared = [&item[..], &[("BASELINE_TAG", "f43"), ("ITEM", "hello-2.0-1")]].concat();
+    let compared = up.post(&compared).await;
+    assert_eq!(up.get(&format!("jobs/{compared}")).await["settings"]["BASELINE"]["value"], "hello-1.0-1");
+    let elsewhere = up.wait(up.post(&[&item[..], &[("TASK_DIR", "/etc")]].concat()).await).await;
+    assert!(elsewhere.reason.unwrap().contains("names a folder of the worker"));
+
+    for (settings, status, said) in [
+        (
+            vec![("BACKEND", "task"), ("TASK", "prob")],
+            StatusCode::BAD_REQUEST,
+            "There is no task \\\"prob\\\".",
+        ),
+        (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
+        ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
+        (
+            [&item[..], &[("BASELINE_TAG", "f99")]].concat(),
+            StatusCode::BAD_REQUEST,
+            "No such tag: f99",
+        ),
+        (
+            vec![("BACKEND", "task"), ("TASK", "file:///nonexistent/x")],
+            StatusCode::SERVICE_UNAVAILABLE,
+            "is not known",
+        ),
+    ] {
+        let settings: serde_json::Map<_, _> =
+            settings.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let body = json!({"settings": settings});
+        let answer = up.request(Method::POST, "/api/assay/v1/jobs").json(&body).send().await.unwrap();
+        let (found, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(found == status && text.contains(said), "{found} {text}");
+    }
+    drop((server, hub));
+    up.stop().await;
+}
+
+/// Results of a test case, once there are so many: they are stored after the job has ended.
+async fn posted(up: &Up<'_>, testcase: &str, many: usize) -> Vec<Value> {
+    let path = format!("/api/v2.0/results?testcases={testcase}");
+    asking("results of a task", async || {
+        let answer: Value = up.request(Method::GET, &path).send().await.unwrap().json().await.unwrap();
+        Some(answer["data"].as_array().unwrap().clone()).filter(|found| found.len() >= many)
+    })
+    .await
+}
