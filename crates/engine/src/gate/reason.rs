@@ -422,7 +422,7 @@ pub enum HoldReason {
         by: String,
     },
     /// An operator wants it.
-    #[error("{by} holds it: {reason}; it lands again when it is released")]
+    #[error("{by} holds it: {reason}")]
     Operator {
         /// Who.
         by: String,
@@ -563,7 +563,7 @@ pub enum Wait {
         since: Timestamp,
     },
     /// The queue is held.
-    #[error("the queue is held: {reason}")]
+    #[error("the queue is held: {reason}{}", end_of(reason))]
     Held {
         /// Why, with what has to be done.
         #[serde(flatten)]
@@ -601,6 +601,14 @@ impl Wait {
             | Self::Held { since, .. }
             | Self::Turn { since, .. } => *since,
         }
+    }
+}
+
+/// What ends a hold, where its reason does not say that.
+fn end_of(hold: &HoldReason) -> &'static str {
+    match hold {
+        HoldReason::Operator { .. } => "; it lands again when it is released (assay pipeline release)",
+        HoldReason::TreeMismatch { .. } | HoldReason::Partial { .. } | HoldReason::Abandoned { .. } => "",
     }
 }
 

@@ -341,7 +341,8 @@ fn every_wait_says_since_when_and_what_would_release_it() {
     rig.command(Command::Hold { pipeline: "gate".into(), queue: "a".into(), reason: "look".to_owned() })
         .expect("held");
     rig.end(1, "slow", BuildResult::success());
-    let text = "the queue is held: op holds it: look; it lands again when it is released";
+    let text =
+        "the queue is held: op holds it: look; it lands again when it is released (assay pipeline release)";
     assert_eq!(first(&rig, 1), (text.to_owned(), Timestamp(rig.now)), "since it was tested, which was later");
     rig.end(2, "unit", BuildResult::success());
     rig.end(2, "slow", BuildResult::success());
