@@ -106,6 +106,11 @@ impl Outcome {
     pub fn is_ok(self) -> bool {
         matches!(self, Self::Passed | Self::Softfailed)
     }
+
+    /// True if the test itself came to it, and so has begun.
+    pub fn is_verdict(self) -> bool {
+        self.is_ok() || self == Self::Failed
+    }
 }
 
 impl OutcomeClass {

@@ -98,11 +98,22 @@ pub struct Sink<'t> {
     found: Vec<(Severity, &'static str, Place, String, Option<String>)>,
     errors: usize,
     nearest_budget: usize,
+    /// Of a key that stands twice the first counts; else the last.
+    first_counts: bool,
+    /// Values that do not count because their key stands twice: from, to.
+    lost: Vec<(Place, Place)>,
 }
 
 impl Default for Sink<'_> {
     fn default() -> Self {
-        Self { files: Vec::new(), found: Vec::new(), errors: 0, nearest_budget: NEAREST_BUDGET }
+        Self {
+            files: Vec::new(),
+            found: Vec::new(),
+            errors: 0,
+            nearest_budget: NEAREST_BUDGET,
+            first_counts: false,
+            lost: Vec::new(),
+        }
     }
 }
 
@@ -152,6 +163,38 @@ impl<'t> Sink<'t> {
         let nearest = nearest(name, known, &mut self.nearest_budget);
         self.errors += 1;
         self.found.push((Severity::Error, code, place, message.into(), nearest));
+    }
+
+    /// For a second reading: of a key that stands twice the first value counts, and not the last.
+    pub(crate) fn of_first_values() -> Self {
+        Self { first_counts: true, ..Self::default() }
+    }
+
+    /// True if of a key that stands twice the first value counts.
+    pub(crate) fn takes_first(&self) -> bool {
+        self.first_counts
+    }
+
+    /// A value does not count, because its key stands twice.
+    pub(crate) fn lose(&mut self, from: Place, to: Place) {
+        self.lost.push((from, to));
+    }
+
+    /// True if there are values that do not count.
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// What another reading of the same files found in the values that do not count here.
+    pub(crate) fn take_lost_from(&mut self, other: Self) {
+        for finding in other.found {
+            let place = finding.2;
+            let is_lost = self.lost.iter().any(|(from, to)| (*from..=*to).contains(&place));
+            if is_lost && !self.found.contains(&finding) {
+                self.errors += usize::from(finding.0 == Severity::Error);
+                self.found.push(finding);
+            }
+        }
     }
 
     /// Everything that was found, in the order of the files, with excerpts.

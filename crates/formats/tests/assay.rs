@@ -373,6 +373,17 @@ fn an_imported_layout_is_written_and_read_back() {
 }
 
 #[test]
+fn what_is_wrong_with_a_value_that_another_one_hides_is_said_too() {
+    let text = "pipelines: [check]\nprojects:\n  a:\n    check: [unit]\n    check: [unit, more]\njobs:\n  unit:\n    run: make\n    \
+                atempts: 2\n    voting: perhaps\n  more: {run: x}\n  unit: {run: make, budget: soon}\n";
+    let found = assay_formats::assay::load(&[("f", text)]).diagnostics;
+    let found: Vec<(u32, &str)> = found.iter().map(|one| (one.line, one.code)).collect();
+    let lines: Vec<u32> = found.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [5, 9, 10, 12, 12], "{found:?}");
+    assert_eq!(found.iter().filter(|(_, code)| *code == "duplicate-key").count(), 2, "{found:?}");
+}
+
+#[test]
 fn jobs_beside_a_layout_say_what_its_jobs_do() {
     let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n\
                   jobs:\n  - {name: unit, voting: false, branch: ^master$, failure-message: Broken, mutex: db}\n\

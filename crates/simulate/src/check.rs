@@ -61,6 +61,11 @@ impl Checks {
         !self.violations.is_empty()
     }
 
+    /// True if what is checked after every input is checked after this one.
+    pub(crate) fn looks(&self) -> bool {
+        self.whole_every == 1 && !self.is_paused
+    }
+
     /// Records a violation.
     pub fn found(&mut self, mut violation: Violation) {
         violation.step = self.step;
@@ -105,12 +110,22 @@ impl Checks {
             return;
         }
         self.order.entry(item.pipeline.clone()).or_default().push(item.id);
+        let config = world.config();
+        let keeps_old = config.pipeline(&item.pipeline).is_some_and(|it| !it.dequeue_on_new_patchset);
         for change in &item.changes {
-            let id = &change.merge.patchset.change;
-            let twin =
-                world.database.items.values().find(|other| {
-                    other.id != item.id && other.pipeline == item.pipeline && other.has_change(id)
-                });
+            let own = &change.merge.patchset;
+            let id = &own.change;
+            let same = |other: &Item| {
+                if keeps_old {
+                    return other.changes.iter().any(|change| change.merge.patchset == *own);
+                }
+                other.has_change(id)
+            };
+            let twin = world
+                .database
+                .items
+                .values()
+                .find(|other| other.id != item.id && other.pipeline == item.pipeline && same(other));
             let twin = twin.map(|twin| twin.id);
             self.require(twin.is_none(), "I28", || {
                 format!("change {id} is in {} twice: items {} and {twin:?}", item.pipeline, item.id)
@@ -219,7 +234,13 @@ impl Checks {
                 }
             }
             ItemOutcome::Failed => self.has_failed(world, item, failures),
-            ItemOutcome::Evicted { .. } | ItemOutcome::Refused { .. } => {}
+            ItemOutcome::Evicted { reason } => {
+                let so = crate::refusal::eviction_is_so(world, self, item, reason);
+                self.require(so, "I7", || {
+                    format!("item {} ({}) is taken out: {reason}, and that is not so", item.id, item.subject)
+                });
+            }
+            ItemOutcome::Refused { .. } => {}
         }
     }
 
@@ -401,18 +422,25 @@ impl Checks {
         });
         for wait in &waits {
             let real = match wait {
-                Wait::Running { job, .. } | Wait::Worker { job } => {
+                Wait::Running { job, .. } | Wait::Worker { job, .. } => {
                     let uuid = self.live.get(&(item.id, job.clone()));
                     uuid.and_then(|uuid| world.builds.get(uuid)).is_some_and(BuildRecord::is_live)
                 }
                 Wait::MergeBackoff { until, .. } | Wait::InfraBackoff { until, .. } => {
                     world.gate.next_deadline().is_some_and(|deadline| deadline <= *until)
                 }
-                Wait::Merging => world.is_awaited(item.merge_id()) || item.ahead.is_some(),
+                Wait::Merging { .. } => world.is_awaited(item.merge_id()) || item.ahead.is_some(),
                 Wait::Landing { .. } => world.is_landing(item.id),
                 _ => true,
             };
             self.require(real, "I24", || format!("item {} says \"{wait}\", and that is not so", item.id));
+            let since = wait.since();
+            self.require(since >= item.enqueued_at && since <= world.now, "I24", || {
+                format!(
+                    "item {} says \"{wait}\" since {since:?}, and is there since {:?}",
+                    item.id, item.enqueued_at
+                )
+            });
         }
         if active && matches!(item.buildset.state, MergeState::Done(_) | MergeState::NotNeeded { .. }) {
             let waiting = item.buildset.jobs.iter().filter(|job| job.state == JobState::Waiting);

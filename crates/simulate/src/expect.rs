@@ -84,6 +84,13 @@ impl Misses<'_> {
                 live.map(|build| format!("{} {}", build.job, list(&build.changes)).trim_end().to_owned());
             self.bags("running", running, found.collect());
         }
+        if let Some(kept) = &expect.kept {
+            let failed = |build: &&crate::world::BuildRecord| matches!(&build.phase, BuildState::Ended(result) if !result.is_success());
+            let held = all().filter(failed).filter(|build| build.hold.is_some());
+            let found =
+                held.map(|build| format!("{} {}", build.job, list(&build.changes)).trim_end().to_owned());
+            self.bags("kept", kept, found.collect());
+        }
         if let Some(count) = expect.build_count {
             self.equal("build-count", &count, &world.build_order.len());
         }

@@ -384,6 +384,21 @@ impl Gerrit {
         event
     }
 
+    /// What the other open changes of a project are told when one has merged.
+    pub fn open_of(&self, merged: &Patchset, project: &ProjectName) -> Vec<Event> {
+        let other = |change: &&Change| {
+            change.project == *project
+                && change.status.is_open()
+                && change.current() > 0
+                && change.number != merged.change.number
+        };
+        let tell = |change: &Change| {
+            let kind = EventKind::ProjectChangeMerged;
+            Event { source: "zuul".into(), ..self.event(kind, change.number, &Account::default()) }
+        };
+        self.changes.values().filter(other).map(tell).collect()
+    }
+
     /// The event of a ref that moved.
     pub fn ref_event(&self, project: &ProjectName, name: &BranchName, old: Oid, new: Oid) -> Event {
         let mut event = Event::new(self.source.clone(), EventKind::RefUpdated);

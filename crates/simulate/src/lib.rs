@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod play;
 pub mod player;
 mod read;
+mod refusal;
 pub mod rows;
 pub mod scenario;
 pub mod simulate;

@@ -86,6 +86,7 @@ impl Serial<'_> {
             }
             ItemOutcome::Failed => self.failed(item, end, gated),
             ItemOutcome::Evicted { reason } => self.evicted(item, reason, end.at),
+            // Looked at when it was said.
             ItemOutcome::Refused { .. } => {}
         }
     }
@@ -233,6 +234,7 @@ impl Serial<'_> {
             EvictReason::MergedElsewhere => changes().any(|change| change.status == ChangeStatus::Merged),
             EvictReason::Abandoned => numbers.iter().any(|number| self.world.given_up.contains(number)),
             EvictReason::NeedLost { needed } => !self.has_landed(needed, at),
+            // The others are looked at when they happen.
             _ => true,
         };
         self.require(so, || format!("item {} was taken out because {reason}, and that is not so", item.id));

@@ -410,6 +410,9 @@ pub struct Expect {
     /// The builds that wait for a worker, run or are held, in any order: `JOB N,PS N,PS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<Vec<String>>,
+    /// The failed builds whose workspace is kept, in any order: `JOB N,PS N,PS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Vec<String>>,
     /// Changes (or projects of refs and timers) in a pipeline, in order.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub queue: BTreeMap<String, Vec<u64>>,

@@ -376,6 +376,8 @@ impl Replay<'_> {
                 event.change.as_ref().is_some_and(|own| self.gated.contains(&own.change))
             }
             EventKind::RefUpdated => self.is_of_a_gated_merge(number),
+            // After its own landings this gate is told by the replay.
+            EventKind::ProjectChangeMerged => true,
             _ => false,
         };
         if decided_here {
@@ -439,8 +441,24 @@ impl Replay<'_> {
                     let facts = known.map(|facts| self.as_here(facts)).collect();
                     self.later(0, Happens::Input(Box::new(Input::Facts(facts))));
                 }
+                Effect::Offer { merged, project } => self.offer(&merged, &project),
                 Effect::Report(_) | Effect::Changed(_) => {}
             }
+        }
+    }
+
+    /// Tells the open changes of a project that are known here that one of it has merged.
+    fn offer(&mut self, merged: &Patchset, project: &ProjectName) {
+        let of_project = self.facts.values().filter(|facts| facts.project == *project);
+        let open: Vec<ChangeFacts> = of_project
+            .map(|facts| self.as_here(facts))
+            .filter(|facts| facts.status.is_open() && facts.id != merged.change)
+            .collect();
+        for facts in open {
+            let mut event = Event::new("zuul".into(), EventKind::ProjectChangeMerged);
+            event.change = Some(facts.patchset());
+            event.facts = vec![facts];
+            self.later(0, Happens::Input(Box::new(Input::Event(Box::new(event)))));
         }
     }
 
@@ -510,7 +528,7 @@ impl Replay<'_> {
             self.builds.insert(uuid, build);
             self.busy += 1;
             self.figures.builds += 1;
-            self.at(since, Happens::Input(Box::new(Input::BuildStarted { build: uuid })));
+            self.at(since, Happens::Input(Box::new(Input::BuildStarted { build: uuid, at: since })));
             self.at(Timestamp(since.0 + took), Happens::BuildEnds(uuid));
         }
     }

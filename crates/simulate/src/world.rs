@@ -19,6 +19,7 @@ use assay_engine::gate::io::{
     MergeRequest, Report, Step, Tip,
 };
 use assay_engine::gate::item::{Item, ItemPhase};
+use assay_engine::gate::reason::{EnqueueRefusal, Ignored, Refusal};
 use assay_engine::gate::rows::GateRow;
 use assay_engine::ids::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -292,6 +293,9 @@ pub struct World {
     pub elsewhere: Vec<String>,
 }
 
+/// Who gives the commands of scenarios.
+pub(crate) const OPERATOR: &str = "operator";
+
 /// 2026-01-01T00:00:00Z.
 pub const EPOCH: Timestamp = Timestamp(1_767_225_600_000_000);
 
@@ -481,12 +485,20 @@ impl World {
             Input::Command { command: Command::Enqueue { patchset, .. }, .. } => Some(patchset.change.number),
             _ => None,
         };
+        let asked = match &input {
+            Input::Command { command: Command::Enqueue { pipeline, .. }, .. } => Some(pipeline.clone()),
+            _ => None,
+        };
         let about = self.notes.is_some().then(|| Self::tell_input(&input)).flatten();
+        let again = (self.checks.looks() && comes_again(&input)).then(|| input.clone());
         let step = self.gate.step(input, self.now);
+        if let Some(input) = again {
+            self.feed_again(input);
+        }
         if let Some((what, text)) = about {
             self.note(what, |_| text);
         }
-        self.answer(change, &step);
+        self.answer(change, asked.as_ref(), &step);
         let effects = self.store(step);
         if dying == Some(Restart::AfterCommit) {
             self.restart();
@@ -498,17 +510,40 @@ impl World {
         self.check();
     }
 
+    /// Answers and facts that come again change nothing.
+    fn feed_again(&mut self, input: Input) {
+        let is_facts = matches!(input, Input::Facts(_));
+        let mut twin = self.gate.clone();
+        let step = twin.step(input, self.now);
+        // Facts may be stored again, as they are.
+        let changed = if is_facts { twin.rows() != self.gate.rows() } else { !step.effects.is_empty() };
+        if changed {
+            let what = format!("an answer comes twice, and leads to {:?}", step.effects);
+            self.checks.found(Violation::new("I17", what));
+        }
+    }
+
     fn check(&mut self) {
         let mut checks = std::mem::take(&mut self.checks);
         checks.after_step(self);
         self.checks = checks;
     }
 
-    fn answer(&mut self, change: Option<u64>, step: &Step) {
+    fn refusal_is_so(&mut self, pipeline: &PipelineName, reason: &EnqueueRefusal) {
+        if let Err(why) = crate::refusal::is_so(self, pipeline, reason) {
+            let what = format!("{pipeline} refuses a change because \"{reason}\", and {why}");
+            self.checks.found(Violation::new("I7", what));
+        }
+    }
+
+    fn answer(&mut self, change: Option<u64>, asked: Option<&PipelineName>, step: &Step) {
         match &step.answer {
             Ok(Answer::Event(verdicts)) => {
                 for (pipeline, verdict) in verdicts {
                     if let Err(why) = verdict {
+                        if let Ignored::Refused(reason) = why {
+                            self.refusal_is_so(pipeline, reason);
+                        }
                         let text = why.to_string();
                         self.note("ignored", |_| format!("{pipeline}: {text}"));
                         self.refused.push((change, pipeline.clone(), text));
@@ -517,6 +552,9 @@ impl World {
             }
             Ok(Answer::Done | Answer::Autohold(_)) => {}
             Err(refusal) => {
+                if let (Refusal::Refused(reason), Some(pipeline)) = (refusal, asked) {
+                    self.refusal_is_so(pipeline, reason);
+                }
                 let text = refusal.to_string();
                 self.note("refused", |_| text.clone());
                 self.refused.push((change, PipelineName::from(""), text));
@@ -615,6 +653,11 @@ impl World {
             Effect::Refresh(ids) => {
                 let delay = self.span(self.timing.event);
                 self.later(delay, Delivery::Facts(ids));
+            }
+            Effect::Offer { merged, project } => {
+                for event in self.gerrit.open_of(&merged, &project) {
+                    self.announce(event);
+                }
             }
             Effect::Save(_) | Effect::StartBuild(_) | Effect::CancelBuild(_) | Effect::Changed(_) => {}
         }
@@ -721,7 +764,7 @@ impl World {
         let job = build.job.clone();
         let of = build.changes.last().map(|patchset| patchset.change.number);
         let held = self.holds.iter().any(|hold| fits(hold, &job, of));
-        self.feed(Input::BuildStarted { build: uuid });
+        self.feed(Input::BuildStarted { build: uuid, at: self.now });
         if held {
             if let Some(build) = self.builds.get_mut(&uuid)
                 && build.phase == BuildState::Running
@@ -945,7 +988,7 @@ impl World {
     pub fn command(&mut self, command: Command) {
         let promotes = matches!(command, Command::Promote { .. });
         let refused = self.refused.len();
-        self.feed(Input::Command { command, by: "operator".to_owned() });
+        self.feed(Input::Command { command, by: OPERATOR.to_owned() });
         if promotes && self.refused.len() == refused {
             self.checks.promoted(&self.database);
         }
@@ -1080,6 +1123,18 @@ impl World {
 /// The projects that the result of a hermetic job depends on.
 pub(crate) fn workspace(job: &JobDef, item: &Item) -> Option<BTreeSet<ProjectName>> {
     job.hermetic.then(|| job.projects.iter().chain([&item.project]).cloned().collect())
+}
+
+/// True for what outside may say twice, and what is not kept apart by a key as events are.
+fn comes_again(input: &Input) -> bool {
+    matches!(
+        input,
+        Input::Facts(_)
+            | Input::Merged { .. }
+            | Input::BuildStarted { .. }
+            | Input::BuildEnded { .. }
+            | Input::Landed { .. }
+    )
 }
 
 fn fits(hold: &HoldRule, job: &JobName, of: Option<u64>) -> bool {

@@ -60,9 +60,9 @@ pub(crate) struct Simulate {
     /// that can go wrong.
     #[arg(long)]
     days: bool,
-    /// Check the expensive invariants after every so many inputs.
-    #[arg(long, default_value_t = 100, value_name = "INPUTS")]
-    check_every: u64,
+    /// Check the expensive invariants after every so many inputs (default: 1; 100 with --days).
+    #[arg(long, value_name = "INPUTS")]
+    check_every: Option<u64>,
     /// How many at once (default: one for each processor).
     #[arg(long)]
     threads: Option<usize>,
@@ -210,7 +210,8 @@ impl Simulate {
     /// True if it failed.
     fn one(&self, seed: u64, size: Size, sums: &Mutex<Simulated>) -> bool {
         let scenario = simulate::plan(seed, size);
-        let outcome = match simulate::run(&scenario, self.check_every, &simulate::compiled) {
+        let check_every = self.check_every.unwrap_or(if self.days { 100 } else { 1 });
+        let outcome = match simulate::run(&scenario, check_every, &simulate::compiled) {
             Ok(outcome) => outcome,
             Err(error) => {
                 eprintln!("assay: seed {seed}: {error}");

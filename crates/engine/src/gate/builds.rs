@@ -155,12 +155,16 @@ impl Gate {
         }
     }
 
-    pub(super) fn build_started(&mut self, uuid: Uuid) {
+    /// A worker has begun a build; said again, nothing.
+    pub(super) fn build_started(&mut self, uuid: Uuid, at: Timestamp) {
         let Some((id, index)) = self.running.get(&uuid).copied() else { return };
-        let now = self.now;
+        let state = self.held.items.get(&id).and_then(|item| item.buildset.jobs.get(index));
+        if state.is_none_or(|job| job.state.build().is_none_or(|build| build.started_at.is_some())) {
+            return;
+        }
         let job = self.edit(id).and_then(|item| item.buildset.jobs.get_mut(index));
         if let Some(JobState::Running(build)) = job.map(|job| &mut job.state) {
-            build.started_at.get_or_insert(now);
+            build.started_at = Some(at.max(build.asked_at));
         }
     }
 

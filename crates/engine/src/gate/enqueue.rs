@@ -392,14 +392,7 @@ impl Gate {
     /// Pipelines may be triggered by what is let into another one: its known dependants are offered to them.
     fn tell_children(&mut self, pipeline: &Pipeline, id: ItemId) {
         let kind = EventKind::ParentChangeEnqueued;
-        let listens = |other: &&Arc<Pipeline>| {
-            other
-                .triggers
-                .iter()
-                .any(|trigger| trigger.events.iter().any(|pattern| pattern.matches_start(kind.word())))
-        };
-        let listening: Vec<Arc<Pipeline>> =
-            self.held.config.pipelines.iter().filter(listens).cloned().collect();
+        let listening = self.listening(kind);
         if listening.is_empty() {
             return;
         }
@@ -420,6 +413,23 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// Pipelines may be triggered by what has merged in a project: its open changes are asked for, once.
+    pub(super) fn offer_open(&mut self, merged: &Patchset, project: &ProjectName) {
+        if self.listening(EventKind::ProjectChangeMerged).is_empty() || !self.offered.add(merged.clone()) {
+            return;
+        }
+        self.effect(Effect::Offer { merged: merged.clone(), project: project.clone() });
+    }
+
+    /// The pipelines with a trigger that names one of our own kinds of event.
+    fn listening(&self, kind: EventKind) -> Vec<Arc<Pipeline>> {
+        let listens = |pipeline: &&Arc<Pipeline>| {
+            let mut named = pipeline.triggers.iter().flat_map(|trigger| &trigger.events);
+            named.any(|pattern| pattern.matches_start(kind.word()))
+        };
+        self.held.config.pipelines.iter().filter(listens).cloned().collect()
     }
 
     /// The queue of a project in a pipeline with an order.
@@ -453,6 +463,7 @@ impl Gate {
             identity: self.uuid(&format!("buildset {id} {number}")),
             on: None,
             state: MergeState::Waiting,
+            since: self.now,
             merge_tries: 0,
             jobs: Vec::new(),
             because,

@@ -103,6 +103,11 @@ impl Gate {
                     self.evict(id, EvictReason::Abandoned);
                 }
             }
+            (EventKind::ChangeMerged, Some(patchset), _) => {
+                if let Some(facts) = self.held.changes.get(&patchset.change).cloned() {
+                    self.offer_open(patchset, &facts.project);
+                }
+            }
             (EventKind::RefUpdated, _, Some(update)) => self.ref_moved(update),
             _ => {}
         }
@@ -222,7 +227,9 @@ impl Gate {
                 let outcome = self.add_change(pipeline, patchset, &because, true);
                 // A refusal is a comment, and so an event itself: it must not be answered by another one.
                 let own = refusal_head(&pipeline.name);
-                if event.comment.as_deref().is_some_and(|comment| comment.contains(&own)) {
+                let answers_us = event.comment.as_deref().is_some_and(|comment| comment.contains(&own));
+                // And nobody has asked for what is offered after every landing.
+                if answers_us || event.kind == EventKind::ProjectChangeMerged {
                     return Some(outcome);
                 }
                 return Some(self.tell_refusal(pipeline, patchset, outcome, &because));

@@ -188,3 +188,365 @@ fn own_labels(pipeline: &Pipeline) -> BTreeSet<String> {
     }
     labels
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::change::{Account, ChangeStatus, RefUpdate, SubmitLabel};
+    use super::super::config::{EventKind, Requirements};
+    use super::super::ids::{ChangeId, Patchset};
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000;
+    const NOW: Timestamp = Timestamp(1_000 * HOUR);
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::new(text).expect("a pattern")
+    }
+
+    fn person(login: &str) -> Account {
+        let email = Some(format!("{login}@example.org"));
+        Account { name: None, email, username: Some(login.to_owned()) }
+    }
+
+    /// A vote that was given so many hours ago.
+    fn vote(label: &str, value: i32, by: &str, hours: i64) -> Approval {
+        let granted_at = Some(Timestamp(NOW.0 - hours * HOUR));
+        Approval { label: Some(label.to_owned()), value, by: person(by), granted_at }
+    }
+
+    fn facts(approvals: Vec<Approval>) -> ChangeFacts {
+        ChangeFacts {
+            id: ChangeId { source: "gerrit".into(), number: 7 },
+            current_patchset: 2,
+            revision: "7".into(),
+            fetch_ref: "refs/changes/07/7/2".to_owned(),
+            project: "a".into(),
+            branch: "stable/one".into(),
+            change_id: None,
+            subject: String::new(),
+            message: String::new(),
+            url: None,
+            owner: person("owner"),
+            topic: None,
+            status: ChangeStatus::New,
+            wip: false,
+            approvals,
+            submit_records: Vec::new(),
+            files: None,
+            parents: Vec::new(),
+            as_of: NOW,
+        }
+    }
+
+    fn filter(label: &str, values: &[i32]) -> ApprovalFilter {
+        ApprovalFilter { labels: vec![(label.to_owned(), values.to_vec())], ..ApprovalFilter::default() }
+    }
+
+    fn trigger() -> Trigger {
+        Trigger {
+            source: "gerrit".into(),
+            events: Vec::new(),
+            branches: Vec::new(),
+            refs: Vec::new(),
+            ignore_deletes: true,
+            comments: Vec::new(),
+            emails: Vec::new(),
+            usernames: Vec::new(),
+            approvals: Vec::new(),
+            require: Vec::new(),
+            reject: Vec::new(),
+            time: None,
+            pipelines: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn votes() {
+        let given = || vec![vote("Code-Review", 2, "alice", 10), vote("Verified", -1, "robot", 1)];
+        let two = || filter("code review", &[2]);
+        let by = |text: &str| ApprovalFilter { username: Some(pattern(text)), ..two() };
+        let from = |text: &str| ApprovalFilter { email: Some(pattern(text)), ..two() };
+        let older = |hours: i64| ApprovalFilter { older_than_us: Some(hours * HOUR), ..two() };
+        let newer = |hours: i64| ApprovalFilter { newer_than_us: Some(hours * HOUR), ..two() };
+        for (what, filter, fits) in [
+            ("labels compare in lower case and with hyphens", two(), true),
+            ("one of several values", filter("Verified", &[-2, -1]), true),
+            ("the exact value", filter("Code-Review", &[1]), false),
+            ("another label", filter("Workflow", &[1]), false),
+            ("the login is found anywhere", by("lic"), true),
+            ("another login", by("^bob$"), false),
+            ("one single vote must fit all of it", by("robot"), false),
+            ("the mail address is found anywhere", from("alice@"), true),
+            ("another mail address", from("@example.com"), false),
+            ("older", older(9), true),
+            ("not older at the very moment", older(10), false),
+            ("newer at the very moment", newer(10), true),
+            ("not newer", newer(9), false),
+            ("a filter with nothing in it fits any vote", ApprovalFilter::default(), true),
+        ] {
+            let (require, reject) = (std::slice::from_ref(&filter), std::slice::from_ref(&filter));
+            let facts_now = facts(given());
+            assert_eq!(approvals_hold(require, &[], &facts_now, NOW).is_ok(), fits, "{what}");
+            assert_eq!(approvals_hold(&[], reject, &facts_now, NOW).is_err(), fits, "rejected: {what}");
+        }
+        let all = [two(), filter("Verified", &[1])];
+        assert!(approvals_hold(&all, &[], &facts(given()), NOW).is_err(), "each must be met");
+        assert!(approvals_hold(&[], &all, &facts(given()), NOW).is_err(), "one is enough to reject");
+        assert!(
+            approvals_hold(&[], &all, &facts(Vec::new()), NOW).is_ok(),
+            "without votes nothing is rejected"
+        );
+        let nameless = Approval { label: None, ..vote("Code-Review", 2, "alice", 1) };
+        assert!(
+            approvals_hold(&[two()], &[], &facts(vec![nameless]), NOW).is_err(),
+            "a vote without a label"
+        );
+        let undated = Approval { granted_at: None, ..vote("Code-Review", 2, "alice", 1) };
+        for filter in [older(0), newer(9)] {
+            assert!(approvals_hold(&[filter], &[], &facts(vec![undated.clone()]), NOW).is_err(), "no time");
+        }
+    }
+
+    #[test]
+    fn requirements() {
+        let wants = |edit: &dyn Fn(&mut Requirements)| {
+            let mut require = Requirements::default();
+            edit(&mut require);
+            require
+        };
+        let of = |status, patchset| (status, patchset);
+        for (what, require, (status, patchset), holds) in [
+            ("nothing is wanted", wants(&|_| {}), of(ChangeStatus::Abandoned, 1), true),
+            ("open", wants(&|it| it.open = Some(true)), of(ChangeStatus::New, 2), true),
+            ("a draft is open", wants(&|it| it.open = Some(true)), of(ChangeStatus::Draft, 2), true),
+            ("merged is not open", wants(&|it| it.open = Some(true)), of(ChangeStatus::Merged, 2), false),
+            ("closed is wanted", wants(&|it| it.open = Some(false)), of(ChangeStatus::Merged, 2), true),
+            ("closed is wanted, open", wants(&|it| it.open = Some(false)), of(ChangeStatus::New, 2), false),
+            ("newest", wants(&|it| it.current_patchset = Some(true)), of(ChangeStatus::New, 2), true),
+            ("not newest", wants(&|it| it.current_patchset = Some(true)), of(ChangeStatus::New, 1), false),
+            (
+                "an old one is wanted",
+                wants(&|it| it.current_patchset = Some(false)),
+                of(ChangeStatus::New, 1),
+                true,
+            ),
+            (
+                "one of several words",
+                wants(&|it| it.status = vec!["NEW".to_owned(), "DRAFT".to_owned()]),
+                of(ChangeStatus::Draft, 2),
+                true,
+            ),
+            (
+                "another word",
+                wants(&|it| it.status = vec!["NEW".to_owned()]),
+                of(ChangeStatus::Draft, 2),
+                false,
+            ),
+            ("a vote", wants(&|it| it.approvals = vec![filter("A", &[1])]), of(ChangeStatus::New, 2), false),
+        ] {
+            let mut pipeline = with_reporter();
+            pipeline.require = require;
+            let facts = ChangeFacts { status, ..facts(Vec::new()) };
+            assert_eq!(requirements_hold(&pipeline, &facts, patchset, NOW).is_ok(), holds, "{what}");
+        }
+        let mut pipeline = with_reporter();
+        pipeline.reject = vec![filter("Code-Review", &[-2])];
+        let vetoed = facts(vec![vote("Code-Review", 2, "a", 1), vote("Code-Review", -2, "b", 1)]);
+        let why = requirements_hold(&pipeline, &vetoed, 2, NOW).expect_err("rejected");
+        assert_eq!(why, "a vote on 7,2 is Code-Review -2, which is rejected");
+    }
+
+    /// A pipeline that gives `Verified` itself.
+    fn with_reporter() -> Pipeline {
+        let review = ReportAction::Review {
+            source: "gerrit".into(),
+            labels: vec![("Verified".to_owned(), 2)],
+            submit: true,
+            flags: Vec::new(),
+        };
+        Pipeline {
+            name: "gate".into(),
+            description: None,
+            manager: super::super::config::Manager::Dependent,
+            source: "gerrit".into(),
+            precedence: super::super::config::Precedence::Normal,
+            triggers: Vec::new(),
+            require: Requirements::default(),
+            reject: Vec::new(),
+            reporters: super::super::config::Reporters { success: vec![review], ..Default::default() },
+            messages: super::super::config::Messages::default(),
+            dequeue_on_new_patchset: true,
+            ignore_dependencies: false,
+            disable_after: None,
+            window: super::super::config::WindowConfig::default(),
+            queues: Vec::new(),
+            landing: super::super::config::LandingWay::Submit,
+        }
+    }
+
+    #[test]
+    fn submit_rules() {
+        use LabelStatus::{Impossible, May, Need, Ok as Given, Reject};
+        let label = |label: &str, status| SubmitLabel { label: label.to_owned(), status };
+        let needs = |labels: &[(&str, LabelStatus)]| {
+            vec![SubmitRecord::NotReady {
+                labels: labels.iter().map(|(name, status)| label(name, *status)).collect(),
+            }]
+        };
+        for (records, why) in [
+            (Vec::new(), None),
+            (vec![SubmitRecord::Ok], None),
+            (needs(&[("Verified", Need), ("Code-Review", Given), ("Other", May)]), None),
+            (needs(&[("verified", Reject)]), None),
+            (needs(&[("Code-Review", Need)]), Some("label Code-Review is needed")),
+            (needs(&[("Code-Review", Reject)]), Some("label Code-Review is vetoed")),
+            (needs(&[("Verified", Impossible)]), Some("nobody may give label Verified")),
+            (vec![SubmitRecord::Error { why: "a broken rule".to_owned() }], Some("a broken rule")),
+            ([needs(&[("A", Need)]), vec![SubmitRecord::Ok]].concat(), None),
+        ] {
+            let facts = ChangeFacts { submit_records: records.clone(), ..facts(Vec::new()) };
+            assert_eq!(can_merge(&with_reporter(), &facts).err().as_deref(), why, "{records:?}");
+        }
+        let wip = ChangeFacts { wip: true, submit_records: vec![SubmitRecord::Ok], ..facts(Vec::new()) };
+        assert!(can_merge(&with_reporter(), &wip).is_err());
+    }
+
+    fn comment() -> Event {
+        let mut event = Event::new("gerrit".into(), EventKind::CommentAdded);
+        event.change =
+            Some(Patchset { change: ChangeId { source: "gerrit".into(), number: 7 }, patchset: 2 });
+        event.by = person("alice");
+        event.comment = Some("Patch Set 2:\n\nrecheck".to_owned());
+        event.approvals = vec![("Workflow".to_owned(), 1)];
+        event
+    }
+
+    fn with(edit: &dyn Fn(&mut Trigger)) -> Trigger {
+        let mut trigger = trigger();
+        edit(&mut trigger);
+        trigger
+    }
+
+    fn voted() -> Option<ChangeFacts> {
+        Some(facts(vec![vote("Code-Review", 2, "bob", 1)]))
+    }
+
+    #[test]
+    fn triggers() {
+        let moved = |new: &str| {
+            let mut event = Event::new("gerrit".into(), EventKind::RefUpdated);
+            let (project, name) = ("a".into(), "refs/tags/v1".into());
+            event.ref_update = Some(RefUpdate { project, name, old: "1".into(), new: new.into() });
+            event
+        };
+        for (what, trigger, event, facts, fits) in [
+            ("anything", with(&|_| {}), comment(), voted(), true),
+            ("another source", with(&|it| it.source = "zuul".into()), comment(), voted(), false),
+            ("the event", with(&|it| it.events = vec![pattern("comment-added")]), comment(), voted(), true),
+            (
+                "another event",
+                with(&|it| it.events = vec![pattern("change-merged")]),
+                comment(),
+                voted(),
+                false,
+            ),
+            (
+                "an event is matched from its start",
+                with(&|it| it.events = vec![pattern("added")]),
+                comment(),
+                voted(),
+                false,
+            ),
+            (
+                "the branch's start",
+                with(&|it| it.branches = vec![pattern("stable/")]),
+                comment(),
+                voted(),
+                true,
+            ),
+            ("a branch's end", with(&|it| it.branches = vec![pattern("one")]), comment(), voted(), false),
+            (
+                "one of two branches",
+                with(&|it| it.branches = vec![pattern("master"), pattern("stable")]),
+                comment(),
+                voted(),
+                true,
+            ),
+            (
+                "the comment anywhere",
+                with(&|it| it.comments = vec![pattern("recheck")]),
+                comment(),
+                voted(),
+                true,
+            ),
+            (
+                "another comment",
+                with(&|it| it.comments = vec![pattern("^recheck")]),
+                comment(),
+                voted(),
+                false,
+            ),
+            ("who", with(&|it| it.usernames = vec![pattern("^alice$")]), comment(), voted(), true),
+            ("somebody else", with(&|it| it.usernames = vec![pattern("^bob$")]), comment(), voted(), false),
+            ("from where", with(&|it| it.emails = vec![pattern("@example")]), comment(), voted(), true),
+            ("from elsewhere", with(&|it| it.emails = vec![pattern("@other")]), comment(), voted(), false),
+            ("a vote", with(&|it| it.approvals = vec![("workflow".to_owned(), 1)]), comment(), voted(), true),
+            (
+                "another vote",
+                with(&|it| it.approvals = vec![("Workflow".to_owned(), -1)]),
+                comment(),
+                voted(),
+                false,
+            ),
+            (
+                "votes of the change",
+                with(&|it| it.require = vec![filter("Code-Review", &[2])]),
+                comment(),
+                voted(),
+                true,
+            ),
+            (
+                "rejected votes of the change",
+                with(&|it| it.reject = vec![filter("Code-Review", &[2])]),
+                comment(),
+                voted(),
+                false,
+            ),
+            ("a tag", with(&|it| it.refs = vec![pattern("refs/tags/")]), moved("2"), None, true),
+            ("a branch is wanted", with(&|it| it.refs = vec![pattern("master")]), moved("2"), None, false),
+            ("a ref is wanted", with(&|it| it.refs = vec![pattern("refs/")]), comment(), voted(), false),
+            ("a deleted ref", with(&|_| {}), moved("0000"), None, false),
+            ("a deleted ref is wanted", with(&|it| it.ignore_deletes = false), moved("0000"), None, true),
+            (
+                "votes of a ref",
+                with(&|it| it.require = vec![ApprovalFilter::default()]),
+                moved("2"),
+                None,
+                false,
+            ),
+            ("no time", with(&|it| it.time = Some("0 0 * * *".to_owned())), comment(), voted(), false),
+        ] {
+            let found = trigger_matches(&trigger, &event, facts.as_ref(), NOW);
+            assert_eq!(found.is_ok(), fits, "{what}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn triggers_of_times_and_of_parents() {
+        let mut timer = Event::new("timer".into(), EventKind::Timer);
+        timer.timer = Some(("a".into(), "0 0 * * *".to_owned()));
+        for (time, fits) in [("0 0 * * *", true), ("0 1 * * *", false)] {
+            let trigger = with(&|it| {
+                it.source = "timer".into();
+                it.time = Some(time.to_owned());
+            });
+            assert_eq!(trigger_matches(&trigger, &timer, None, NOW).is_ok(), fits);
+        }
+        let mut parent = comment();
+        parent.pipeline = Some("gate".into());
+        for (name, fits) in [("gate", true), ("check", false)] {
+            let trigger = with(&|it| it.pipelines = vec![pattern(name)]);
+            assert_eq!(trigger_matches(&trigger, &parent, voted().as_ref(), NOW).is_ok(), fits);
+        }
+    }
+}

@@ -34,6 +34,8 @@ pub enum Input {
     BuildStarted {
         /// Which.
         build: Uuid,
+        /// When.
+        at: Timestamp,
     },
     /// A build has ended.
     BuildEnded {
@@ -384,6 +386,14 @@ pub enum Effect {
     Land(Box<LandRequest>),
     /// Ask the source about these changes.
     Refresh(Vec<ChangeId>),
+    /// A change has merged: every other open change of its project comes back as an event
+    /// [`EventKind::ProjectChangeMerged`] of the source `zuul`.
+    Offer {
+        /// The change that has merged.
+        merged: Patchset,
+        /// Its project.
+        project: ProjectName,
+    },
     /// Pages want to know.
     Changed(PipelineName),
 }

@@ -78,6 +78,9 @@ pub struct Buildset {
     pub on: Option<MergeId>,
     /// Its speculative state.
     pub state: MergeState,
+    /// Since when it is in that state.
+    #[serde(default)]
+    pub since: Timestamp,
     /// How often the infrastructure failed to make it.
     pub merge_tries: u32,
     /// Its jobs in the order of the report; empty until the state is there.
@@ -219,6 +222,14 @@ pub enum ItemOutcome {
         /// Why.
         reason: EvictReason,
     },
+}
+
+impl Buildset {
+    /// Goes on to another state.
+    pub(super) fn enter(&mut self, state: MergeState, now: Timestamp) {
+        self.state = state;
+        self.since = now;
+    }
 }
 
 impl Item {

@@ -80,8 +80,10 @@ pub(super) struct Landed {
 impl Landed {
     const KEPT: usize = 1_000;
 
-    pub(super) fn add(&mut self, patchset: Patchset) {
-        if self.set.insert(patchset.clone()) {
+    /// True if it is new.
+    pub(super) fn add(&mut self, patchset: Patchset) -> bool {
+        let is_new = self.set.insert(patchset.clone());
+        if is_new {
             self.order.push_back(patchset);
         }
         if self.order.len() > Self::KEPT
@@ -89,6 +91,7 @@ impl Landed {
         {
             self.set.remove(&oldest);
         }
+        is_new
     }
 
     pub(super) fn contains(&self, patchset: &Patchset) -> bool {

@@ -143,6 +143,7 @@ impl Gate {
     fn is_landed(&mut self, item: &Item, request: &LandRequest, tips: Vec<Tip>) {
         for (member, tip) in request.members.iter().zip(&tips) {
             self.satisfy(&member.patchset);
+            self.offer_open(&member.patchset, &member.project);
             let (project, branch, new) = (&member.project, &member.branch, &tip.commit);
             self.own_tips.push((project.clone(), branch.clone(), new.clone()));
             let (project, name, old) = (project.clone(), branch.clone(), member.base.commit.clone());

@@ -63,6 +63,8 @@ pub struct Gate {
     known: known::Known,
     /// The latest landings: facts about them may be late.
     landed: known::Landed,
+    /// The latest merged changes whose projects' open changes have been asked for.
+    offered: known::Landed,
     /// States that the merger has, or is about to have.
     merger_has: BTreeSet<MergeId>,
     /// True until the first input after a rebuild.
@@ -114,7 +116,7 @@ impl Gate {
             Input::Event(event) => return Ok(Answer::Event(self.event(&event))),
             Input::Facts(facts) => self.facts(facts),
             Input::Merged { merge, result } => self.merged(merge, result),
-            Input::BuildStarted { build } => self.build_started(build),
+            Input::BuildStarted { build, at } => self.build_started(build, at),
             Input::BuildEnded { build, result } => self.build_ended(build, result),
             Input::Landed { item, result } => self.landed(item, result),
             Input::Command { command, by } => return self.command(command, &by),

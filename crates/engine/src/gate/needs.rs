@@ -4,7 +4,7 @@ use super::Gate;
 use super::change::{ChangeFacts, ChangeStatus, DependsOn};
 use super::ids::{ChangeId, ItemId, Patchset};
 use super::reason::EnqueueRefusal;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Changes that go in together, and in which order: what a change needs comes before it. The members of a circle are
 /// one group.
@@ -72,20 +72,27 @@ impl Gate {
         Ok(search.groups)
     }
 
-    /// The way around a circle, from its first member back to it.
+    /// The shortest way around a circle, from its first member back to it.
     pub(super) fn circle(&self, group: &[ChangeId]) -> Vec<Patchset> {
-        let current = |id: &ChangeId| self.held.changes.get(id).map(|facts| facts.patchset());
-        let mut path = vec![group[0].clone()];
-        while let Some(facts) = path.last().and_then(|last| self.held.changes.get(last)) {
-            let needs = self.direct_needs(facts, false).unwrap_or_default();
-            let next =
-                needs.into_iter().find(|need| group.contains(&need.change) && !path.contains(&need.change));
-            match next {
-                Some(need) => path.push(need.change),
-                None => break,
+        let first = &group[0];
+        let mut reached_from: BTreeMap<ChangeId, ChangeId> = BTreeMap::new();
+        let mut open = VecDeque::from([first.clone()]);
+        let mut last = None;
+        while let Some(id) = open.pop_front().filter(|_| last.is_none()) {
+            let Some(facts) = self.held.changes.get(&id) else { continue };
+            for need in self.direct_needs(facts, false).unwrap_or_default() {
+                if need.change == *first {
+                    last = Some(id.clone());
+                } else if group.contains(&need.change) && !reached_from.contains_key(&need.change) {
+                    reached_from.insert(need.change.clone(), id.clone());
+                    open.push_back(need.change);
+                }
             }
         }
-        path.push(group[0].clone());
+        let back = std::iter::successors(last.as_ref(), |id| reached_from.get(*id));
+        let mut path: Vec<&ChangeId> = std::iter::once(first).chain(back).collect();
+        path.reverse();
+        let current = |id: &&ChangeId| self.held.changes.get(*id).map(|facts| facts.patchset());
         path.iter().filter_map(current).collect()
     }
 

@@ -134,8 +134,9 @@ pub(super) fn zuul_ref(item: &Item) -> String {
 fn base_log_path(subject: &Subject) -> String {
     match subject {
         Subject::Change(patchset) => {
-            let number = patchset.change.number;
-            format!("{:02}/{number}/{}", number % 100, patchset.patchset)
+            let number = patchset.change.number.to_string();
+            let tail = number.get(number.len().saturating_sub(2)..).unwrap_or(&number);
+            format!("{tail}/{number}/{}", patchset.patchset)
         }
         Subject::Ref(update) => {
             let new = update.new.as_str();

@@ -6,6 +6,7 @@ use super::ids::{
 use super::io::{InBranch, MergeFailure};
 use crate::ids::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Why an event did not let anything into a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -430,7 +431,8 @@ pub enum HoldReason {
     },
 }
 
-/// Why an item or one of its jobs is not further, for `why`. The first one is what to look at.
+/// Why an item or one of its jobs is not further, for `why`: since when, and what would release it. The first one is what
+/// to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "waits", rename_all = "snake_case")]
 pub enum Wait {
@@ -443,10 +445,15 @@ pub enum Wait {
         ahead: usize,
         /// The window.
         window: u32,
+        /// Since when.
+        since: Timestamp,
     },
     /// The merger works.
-    #[error("its speculative state is being made")]
-    Merging,
+    #[error("its speculative state is being made; its jobs start when it is there")]
+    Merging {
+        /// Since when.
+        since: Timestamp,
+    },
     /// What it needs fails.
     #[error(
         "it needs {needed}, which is failing; it goes on when that passes after all, and leaves with it if not"
@@ -454,29 +461,39 @@ pub enum Wait {
     NeedFailing {
         /// Which.
         needed: Patchset,
+        /// Since when.
+        since: Timestamp,
     },
     /// The state below it is not there.
     #[error("its speculative state is made when that of item {item} ahead is there")]
     StateAhead {
         /// Which.
         item: ItemId,
+        /// Since when.
+        since: Timestamp,
     },
     /// Repository, network or disk.
     #[error("its speculative state could not be made: {why}; the next try is due")]
     MergeBackoff {
         /// What went wrong.
         why: MergeFailure,
-        /// When.
+        /// Since when.
+        since: Timestamp,
+        /// When it is tried again.
         until: Timestamp,
     },
     /// A worker has not begun yet.
-    #[error("job {job} waits for a worker")]
+    #[error("job {job} waits for a worker{}; it starts when one is free", offering(labels))]
     Worker {
         /// The job.
         job: JobName,
+        /// What the worker must offer.
+        labels: BTreeSet<String>,
+        /// Since when.
+        since: Timestamp,
     },
     /// A job runs.
-    #[error("job {job} runs")]
+    #[error("job {job} runs; it goes on when that has ended")]
     Running {
         /// The job.
         job: JobName,
@@ -484,15 +501,19 @@ pub enum Wait {
         since: Timestamp,
     },
     /// The job above it runs.
-    #[error("job {job} waits for {parent}")]
+    #[error("job {job} waits for {parent}, and starts when that has succeeded")]
     Parent {
         /// The job.
         job: JobName,
         /// The other.
         parent: JobName,
+        /// Since when.
+        since: Timestamp,
     },
     /// An other build holds the semaphore.
-    #[error("job {job} waits for semaphore {semaphore}, which item {holder} holds")]
+    #[error(
+        "job {job} waits for semaphore {semaphore}, which item {holder} holds; whoever waits longest has it next"
+    )]
     Semaphore {
         /// The job.
         job: JobName,
@@ -500,6 +521,8 @@ pub enum Wait {
         semaphore: SemaphoreName,
         /// One of its holders.
         holder: ItemId,
+        /// Since when.
+        since: Timestamp,
     },
     /// A job ahead must succeed first.
     #[error("nothing starts until {job} of item {item} ahead has succeeded (hold-following-changes)")]
@@ -508,6 +531,8 @@ pub enum Wait {
         item: ItemId,
         /// Which.
         job: JobName,
+        /// Since when.
+        since: Timestamp,
     },
     /// The infrastructure failed a job too often.
     #[error("the infrastructure failed job {job} {lost} times: {why}; the next try is due")]
@@ -518,7 +543,9 @@ pub enum Wait {
         lost: usize,
         /// What went wrong last.
         why: String,
-        /// When.
+        /// Since when.
+        since: Timestamp,
+        /// When it is tried again.
         until: Timestamp,
     },
     /// Done, but not first.
@@ -526,20 +553,69 @@ pub enum Wait {
     Ahead {
         /// Which.
         item: ItemId,
+        /// Since when.
+        since: Timestamp,
     },
     /// Being landed.
-    #[error("it is being landed")]
+    #[error("it is being landed; it leaves when its branch has it")]
     Landing {
         /// Since when.
         since: Timestamp,
     },
     /// The queue is held.
-    #[error("the queue is held: {0}")]
-    Held(HoldReason),
+    #[error("the queue is held: {reason}{}", end_of(reason))]
+    Held {
+        /// Why, with what has to be done.
+        #[serde(flatten)]
+        reason: HoldReason,
+        /// Since when.
+        since: Timestamp,
+    },
     /// Serial: the one before is not done.
-    #[error("item {item} ahead comes first")]
+    #[error("item {item} ahead comes first; it starts when that has left")]
     Turn {
         /// Which.
         item: ItemId,
+        /// Since when.
+        since: Timestamp,
     },
+}
+
+impl Wait {
+    /// Since when it waits for this.
+    pub fn since(&self) -> Timestamp {
+        match self {
+            Self::Window { since, .. }
+            | Self::Merging { since }
+            | Self::NeedFailing { since, .. }
+            | Self::StateAhead { since, .. }
+            | Self::MergeBackoff { since, .. }
+            | Self::Worker { since, .. }
+            | Self::Running { since, .. }
+            | Self::Parent { since, .. }
+            | Self::Semaphore { since, .. }
+            | Self::HoldFollowing { since, .. }
+            | Self::InfraBackoff { since, .. }
+            | Self::Ahead { since, .. }
+            | Self::Landing { since }
+            | Self::Held { since, .. }
+            | Self::Turn { since, .. } => *since,
+        }
+    }
+}
+
+/// What ends a hold, where its reason does not say that.
+fn end_of(hold: &HoldReason) -> &'static str {
+    match hold {
+        HoldReason::Operator { .. } => "; it lands again when it is released (assay pipeline release)",
+        HoldReason::TreeMismatch { .. } | HoldReason::Partial { .. } | HoldReason::Abandoned { .. } => "",
+    }
+}
+
+fn offering(labels: &BTreeSet<String>) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    format!(" that offers {}", labels.join(" and "))
 }

@@ -28,6 +28,7 @@ impl Gate {
             own_tips: Vec::new(),
             known: super::known::Known::default(),
             landed: super::known::Landed::default(),
+            offered: super::known::Landed::default(),
             merger_has: BTreeSet::new(),
             resuming: true,
             scratch: Scratch::default(),
@@ -60,7 +61,9 @@ impl Gate {
                     gate.running.insert(build.uuid, (item.id, index));
                 }
             }
-            item.met.iter().for_each(|met| gate.landed.add(met.clone()));
+            for met in &item.met {
+                gate.landed.add(met.clone());
+            }
             if let Some(at) = due_of(&item) {
                 gate.due.insert(item.id, at);
             }

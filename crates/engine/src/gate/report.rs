@@ -2,7 +2,7 @@
 
 use super::Gate;
 use super::change::Subject;
-use super::config::{Messages, Pipeline, ReportAction};
+use super::config::{Manager, Messages, Pipeline, ReportAction};
 use super::ids::{ItemId, PipelineName, ProjectName};
 use super::io::{Effect, Report};
 use super::item::{Build, Item, ItemChange, ItemJob, JobState, MergeState};
@@ -96,7 +96,9 @@ impl Gate {
             Kind::MergeFailure => {
                 reporters.merge_failure.clone().unwrap_or_else(|| reporters.failure.clone())
             }
-            Kind::Evicted(reason) if is_told(reason) => reporters.failure.iter().map(without_votes).collect(),
+            Kind::Evicted(reason) if is_told(pipeline, reason) => {
+                reporters.failure.iter().map(without_votes).collect()
+            }
             Kind::Evicted(_) => Vec::new(),
         }
     }
@@ -125,6 +127,9 @@ impl Gate {
             }
             Kind::Evicted(EvictReason::NeedLost { .. }) => {
                 "This change depends on a change that failed to merge.\n".to_owned()
+            }
+            Kind::Evicted(reason @ EvictReason::Superseded { .. }) => {
+                format!("Taken out of {}: {reason}; approve it again.\n", pipeline.name)
             }
             Kind::Evicted(reason) => format!("Taken out of {}: {reason}.\n", pipeline.name),
         };
@@ -209,16 +214,17 @@ fn abouts(item: &Item, action: &ReportAction) -> Vec<(Subject, ProjectName)> {
 }
 
 /// Who has to be told that an item was taken out. The rest is plain to see at the source, or somebody's own doing.
-fn is_told(reason: &EvictReason) -> bool {
+fn is_told(pipeline: &Pipeline, reason: &EvictReason) -> bool {
     match reason {
+        // Elsewhere the new patchset is tested by itself; here nothing comes of it before it is approved.
+        EvictReason::Superseded { .. } => pipeline.manager == Manager::Dependent,
         EvictReason::NotSubmittable { .. }
         | EvictReason::NeedsChanged { .. }
         | EvictReason::NeedLost { .. }
         | EvictReason::TreeMismatch { .. }
         | EvictReason::Partial { .. }
         | EvictReason::Unconfigured { .. } => true,
-        EvictReason::Superseded { .. }
-        | EvictReason::Newer { .. }
+        EvictReason::Newer { .. }
         | EvictReason::Abandoned
         | EvictReason::MergedElsewhere
         | EvictReason::Dequeued { .. } => false,

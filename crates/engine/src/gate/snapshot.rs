@@ -200,18 +200,19 @@ impl Snapshot {
             return vec![Wait::Landing { since }];
         }
         let index = queue.items.iter().position(|other| *other == id).unwrap_or(0);
+        let since = item.buildset.since;
         if matches!(self.manager(item), Manager::Serial | Manager::Supercedent) && index > 0 {
-            return vec![Wait::Turn { item: queue.items[0] }];
+            return vec![Wait::Turn { item: queue.items[0], since }];
         }
         if !queue.is_active(index) {
-            return vec![Wait::Window { ahead: index, window: queue.window }];
+            return vec![Wait::Window { ahead: index, window: queue.window, since }];
         }
         let mut waits = Vec::new();
         match &item.buildset.state {
             MergeState::Waiting => waits.push(self.state_waits(item)),
-            MergeState::Asked => waits.push(Wait::Merging),
+            MergeState::Asked => waits.push(Wait::Merging { since }),
             MergeState::Backoff { until, why, .. } => {
-                waits.push(Wait::MergeBackoff { why: why.clone(), until: *until });
+                waits.push(Wait::MergeBackoff { why: why.clone(), since, until: *until });
             }
             MergeState::Done(_) | MergeState::NotNeeded { .. } | MergeState::Failed(_) => {
                 let is_waiting = |job: &ItemJob| job.state == JobState::Waiting;
@@ -220,10 +221,11 @@ impl Snapshot {
             }
         }
         if waits.is_empty() {
+            let since = tested_since(item);
             if let Some(ahead) = item.ahead {
-                waits.push(Wait::Ahead { item: ahead });
-            } else if let Some((hold, _)) = &queue.hold {
-                waits.push(Wait::Held(hold.clone()));
+                waits.push(Wait::Ahead { item: ahead, since });
+            } else if let Some((reason, held)) = &queue.hold {
+                waits.push(Wait::Held { reason: reason.clone(), since: since.max(*held) });
             }
         }
         waits
@@ -231,7 +233,11 @@ impl Snapshot {
 
     /// Why the state of an active item has not been asked for.
     fn state_waits(&self, item: &Item) -> Wait {
-        let ahead = || item.ahead.map_or(Wait::Merging, |ahead| Wait::StateAhead { item: ahead });
+        let since = item.buildset.since;
+        let ahead = || match item.ahead {
+            None => Wait::Merging { since },
+            Some(ahead) => Wait::StateAhead { item: ahead, since },
+        };
         self.need_failing(item).unwrap_or_else(ahead)
     }
 
@@ -239,7 +245,10 @@ impl Snapshot {
     fn need_failing(&self, item: &Item) -> Option<Wait> {
         self.failing(item).into_iter().find_map(|reason| match reason {
             FailReason::NeededFailing { needed } => {
-                needed.into_iter().next().map(|needed| Wait::NeedFailing { needed })
+                let needed = needed.into_iter().next()?;
+                let there = self.item_of(&item.pipeline, &needed.change);
+                let failed = there.map_or(item.enqueued_at, |there| failing_since(there));
+                Some(Wait::NeedFailing { needed, since: failed.max(item.enqueued_at) })
             }
             _ => None,
         })
@@ -251,25 +260,30 @@ impl Snapshot {
             JobState::Ended(_) | JobState::Reused { .. } | JobState::Skipped => None,
             JobState::Running(build) => Some(match build.started_at {
                 Some(since) => Wait::Running { job: name, since },
-                None => Wait::Worker { job: name },
+                None => {
+                    let labels = self.config.jobs.get(&name).map(|job| job.labels.clone());
+                    Wait::Worker { job: name, labels: labels.unwrap_or_default(), since: build.asked_at }
+                }
             }),
             JobState::Backoff { until, .. } => {
                 let why = job.lost.last().and_then(|build| build.result.as_ref());
                 let why = why.and_then(|result| result.reason.clone()).unwrap_or_default();
-                Some(Wait::InfraBackoff { job: name, lost: job.lost.len(), why, until: *until })
+                let (lost, since, until) = (job.lost.len(), could_since(item, job), *until);
+                Some(Wait::InfraBackoff { job: name, lost, why, since, until })
             }
             JobState::Waiting => {
+                let since = could_since(item, job);
                 if let Some((holder, held_by)) = self.held_back(item) {
-                    return Some(Wait::HoldFollowing { item: holder, job: held_by });
+                    return Some(Wait::HoldFollowing { item: holder, job: held_by, since });
                 }
                 if let Some(parent) = job.parent {
                     let parent = &item.buildset.jobs[parent];
                     if !parent.state.is_final() {
-                        return Some(Wait::Parent { job: name, parent: parent.job.clone() });
+                        return Some(Wait::Parent { job: name, parent: parent.job.clone(), since });
                     }
                 }
                 let (semaphore, holder) = self.semaphore_held(&name)?;
-                Some(Wait::Semaphore { job: name, semaphore, holder })
+                Some(Wait::Semaphore { job: name, semaphore, holder, since })
             }
         }
     }
@@ -327,6 +341,27 @@ impl Snapshot {
         let done = started.map_or(0, |at| now.micros_since(at));
         Some(Estimate { p50_us: (whole.p50_us - done).max(0), p90_us: (whole.p90_us - done).max(0) })
     }
+}
+
+/// Since when a job could run as far as its item goes: its state is there, the job above it has ended, and so has the
+/// last run that the infrastructure failed.
+fn could_since(item: &Item, job: &ItemJob) -> Timestamp {
+    let above = job.parent.and_then(|parent| item.buildset.jobs[parent].state.build());
+    let ended = above.into_iter().chain(job.lost.last()).filter_map(|build| build.ended_at);
+    ended.fold(item.buildset.since, Timestamp::max)
+}
+
+/// Since when everything of an item is tested; of a result that stood for another run, since there was a state.
+fn tested_since(item: &Item) -> Timestamp {
+    let ended = item.buildset.jobs.iter().filter_map(|job| job.state.build()?.ended_at);
+    ended.fold(item.buildset.since, Timestamp::max)
+}
+
+/// Since when an item that fails does: its first job that must pass and did not, or its merge.
+fn failing_since(item: &Item) -> Timestamp {
+    let failed = item.buildset.jobs.iter().filter(|job| job.voting && !job.state.is_success());
+    let first = failed.filter_map(|job| job.state.build()?.ended_at).min();
+    first.unwrap_or(item.buildset.since)
 }
 
 /// Why an item is failing, whatever its needs are.

@@ -206,8 +206,9 @@ impl Gate {
             Subject::Ref(update) => Some(update.new.clone()),
             Subject::Timer { .. } => None,
         };
+        let now = self.now;
         if let Some(item) = self.edit(id) {
-            item.buildset.state = MergeState::NotNeeded { commit };
+            item.buildset.enter(MergeState::NotNeeded { commit }, now);
         }
         self.list_jobs(id);
         self.start_jobs(id);
@@ -230,9 +231,10 @@ impl Gate {
         let request = MergeRequest { merge, ahead, identity: item.buildset.identity, changes };
         self.merger_has.insert(merge);
         self.effect(Effect::Merge(Merge::Make(request)));
+        let now = self.now;
         if let Some(item) = self.edit(item.id) {
             item.buildset.on = ahead;
-            item.buildset.state = MergeState::Asked;
+            item.buildset.enter(MergeState::Asked, now);
         }
     }
 
@@ -265,11 +267,11 @@ impl Gate {
         if item.merge_id() != merge || item.buildset.state != MergeState::Asked {
             return;
         }
-        let id = merge.item;
+        let (id, now) = (merge.item, self.now);
         match result {
             Ok(merged) => {
                 if let Some(item) = self.edit(id) {
-                    item.buildset.state = MergeState::Done(merged);
+                    item.buildset.enter(MergeState::Done(merged), now);
                 }
                 self.list_jobs(id);
             }
@@ -277,7 +279,7 @@ impl Gate {
             Err(why) => {
                 self.forget_merge(merge);
                 if let Some(item) = self.edit(id) {
-                    item.buildset.state = MergeState::Failed(why);
+                    item.buildset.enter(MergeState::Failed(why), now);
                 }
                 self.list_jobs(id);
                 self.skip_all(id);
@@ -295,7 +297,7 @@ impl Gate {
             let wait = MERGE_BACKOFF_US << item.buildset.merge_tries.min(6);
             let until = crate::ids::Timestamp(now.0 + wait.min(MERGE_BACKOFF_MAX_US));
             item.buildset.merge_tries += 1;
-            item.buildset.state = MergeState::Backoff { until, why };
+            item.buildset.enter(MergeState::Backoff { until, why }, now);
         }
         self.unask_behind(id);
     }
@@ -312,8 +314,9 @@ impl Gate {
             }
             affected.insert(other);
             self.merger_has.remove(&item.merge_id());
+            let now = self.now;
             if let Some(item) = self.edit(other) {
-                item.buildset.state = MergeState::Waiting;
+                item.buildset.enter(MergeState::Waiting, now);
             }
         }
     }
@@ -323,7 +326,7 @@ impl Gate {
         let now = self.now;
         if let Some(item) = self.edit(id) {
             if matches!(item.buildset.state, MergeState::Backoff { until, .. } if until <= now) {
-                item.buildset.state = MergeState::Waiting;
+                item.buildset.enter(MergeState::Waiting, now);
             }
             for job in &mut item.buildset.jobs {
                 if matches!(job.state, JobState::Backoff { until, .. } if until <= now) {

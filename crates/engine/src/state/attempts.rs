@@ -22,14 +22,23 @@ impl State {
         let Ok(state) = job.state.clone().advance(phase) else { return }; // said before
         job.state = state;
         row.phase = phase;
-        if phase >= Phase::Running && row.started_at.is_none() {
+        if phase >= Phase::Running {
+            self.note_begun(id);
+        }
+        if let Some(row) = self.attempts.get(&id).cloned() {
+            self.save(Row::Attempt(row));
+        }
+        self.save_job(id.job);
+        self.tell_parents(id.job);
+    }
+
+    /// Notes when an attempt's machine or script began.
+    fn note_begun(&mut self, id: AttemptId) {
+        let (Some(job), Some(row)) = (self.jobs.get_mut(&id.job), self.attempts.get_mut(&id)) else { return };
+        if row.started_at.is_none() {
             row.started_at = Some(self.now);
             job.started_at = Some(self.now);
         }
-        let row = row.clone();
-        self.save(Row::Attempt(row));
-        self.save_job(id.job);
-        self.tell_parents(id.job);
     }
 
     pub(super) fn finished(&mut self, connection: ConnectionId, held: Held, report: &Report) {
@@ -47,6 +56,9 @@ impl State {
             reason: EndReason::Reported { text: report.reason.clone() },
             at: self.now,
         };
+        if end.outcome.is_verdict() {
+            self.note_begun(held.attempt); // also if word of it never came
+        }
         let retry = self.retry_elsewhere(held.attempt, &report, &name);
         self.end_attempt(held.attempt, end.clone());
         let (now, reason) = (self.now, end.reason);

@@ -6,7 +6,7 @@ use crate::gate::ids::Uuid;
 use crate::gate::io::{self as gate, BuildRequest, BuildResult};
 use crate::ids::{JobId, Timestamp};
 use crate::io::{Change, Effect, NewJob};
-use crate::job::{End, JobState, StateWord};
+use crate::job::{End, JobState};
 use crate::outcome::Outcome;
 use crate::rows::{JobRow, Row};
 use crate::settings::{Provenance, Setting, Settings};
@@ -87,16 +87,17 @@ impl State {
         let Some(uuid) = Self::build_of(job).filter(|uuid| self.builds.get(uuid) == Some(&id)) else {
             return;
         };
-        let input = match &job.state {
-            state if state.word() == StateWord::Running => gate::Input::BuildStarted { build: uuid },
-            JobState::Done(end) | JobState::Cancelled(end) => {
-                let result = result(end);
-                self.builds.remove(&uuid);
-                gate::Input::BuildEnded { build: uuid, result }
-            }
-            JobState::Scheduled { .. } | JobState::Active(_) => return,
+        // Of a short job beginning and end may be stored in one step: the beginning is in its row.
+        let started = job.started_at.map(|at| gate::Input::BuildStarted { build: uuid, at });
+        let ended = match &job.state {
+            JobState::Done(end) | JobState::Cancelled(end) => Some(result(end)),
+            JobState::Scheduled { .. } | JobState::Active(_) => None,
         };
-        self.news.push(input);
+        self.news.extend(started);
+        if let Some(result) = ended {
+            self.builds.remove(&uuid);
+            self.news.push(gate::Input::BuildEnded { build: uuid, result });
+        }
     }
 
     /// Tells the gate what it has to know, until nothing more comes of it.

@@ -54,9 +54,22 @@ pub struct Loaded {
 /// Reads the files of a configuration: names and texts.
 pub fn load(sources: &[(&str, &str)]) -> Loaded {
     let mut sink = Sink::default();
-    let roots = parse(sources, &mut sink);
-    let builtin = pipeline::Builtin::parse(&mut sink);
-    let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
+    let config = read(sources, &mut sink);
+    if sink.has_lost() {
+        // What is wrong with a value that another one hides is said at once, too.
+        let mut first = Sink::of_first_values();
+        read(sources, &mut first);
+        sink.take_lost_from(first);
+    }
+    let hash = hash::of_sources(sources.iter().copied());
+    let config = (!sink.has_errors()).then_some(Config { hash, ..config });
+    Loaded { config, diagnostics: sink.finish() }
+}
+
+fn read<'t>(sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Config {
+    let roots = parse(sources, sink);
+    let builtin = pipeline::Builtin::parse(sink);
+    let mut reader = Reader::new(sink, Dialect::Yaml12);
     let mut sections = Sections::default();
     for root in &roots {
         sections.add(&mut reader, root);
@@ -65,10 +78,7 @@ pub fn load(sources: &[(&str, &str)]) -> Loaded {
         let message = "there is nothing in it; expected `pipelines`, `projects` and `jobs` (docs/gating.md)";
         reader.sink.error("empty", Place::default(), message);
     }
-    let config = sections.compile(&mut reader, &builtin);
-    let hash = hash::of_sources(sources.iter().copied());
-    let config = (!sink.has_errors()).then_some(Config { hash, ..config });
-    Loaded { config, diagnostics: sink.finish() }
+    sections.compile(&mut reader, &builtin)
 }
 
 fn parse<'t>(sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Vec<Arc<Node>> {

@@ -278,7 +278,14 @@ impl Builder<'_, '_> {
         let mut superseded = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             if let Some(first) = at.insert(&entry.key.text, index) {
-                superseded.push(first);
+                if self.sink.takes_first() {
+                    superseded.push(index);
+                    at.insert(&entry.key.text, first);
+                } else {
+                    superseded.push(first);
+                    let lost = &entries[first];
+                    self.sink.lose(lost.key.place, last_place(&lost.value));
+                }
                 let text = &entry.key.text;
                 let line = entries[first].key.place.line;
                 if self.dialect == Dialect::Yaml11 {
@@ -299,6 +306,17 @@ impl Builder<'_, '_> {
         let kept = entries.into_iter().enumerate().filter(|(index, _)| !superseded.contains(index));
         kept.map(|(_, entry)| entry).collect()
     }
+}
+
+/// The last place of a value.
+fn last_place(node: &Node) -> Place {
+    let inner = match &node.kind {
+        Kind::Scalar { .. } => None,
+        Kind::List(items) => items.last().map(|item| last_place(item)),
+        Kind::Map(entries) => entries.last().map(|entry| last_place(&entry.value).max(entry.key.place)),
+    };
+    // What an alias stands for may be anywhere.
+    inner.map_or(node.place, |inner| inner.max(node.place))
 }
 
 fn scalar(

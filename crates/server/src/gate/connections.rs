@@ -2,6 +2,7 @@
 
 use super::ports::{Facts, Reviews, Standing, Submitted, Told, Trouble};
 use super::settings::Connection;
+use assay_connect::gerrit::parse::ChangeAttr;
 use assay_connect::gerrit::{
     Gerrit, GerritError, GerritOptions, HostKeys, Merging, RestLogin, RestOptions, SshOptions, SubmitOutcome,
 };
@@ -125,6 +126,23 @@ impl Facts for Connections {
             tracing::warn!(%change, "the change has more relatives than are looked at");
         }
         Ok(gathered.changes)
+    }
+
+    async fn open(&self, source: &SourceName, project: &ProjectName) -> Result<Vec<Patchset>, Trouble> {
+        let found = self.get(source)?.query(&format!("project:\"{project}\" status:open")).await;
+        let rows = match found {
+            Ok(rows) => rows,
+            Err(error) if error.is_temporary() => return Err(Trouble(error.to_string())),
+            Err(error) => {
+                tracing::warn!(%project, %error, "the open changes of a project cannot be listed");
+                Vec::new()
+            }
+        };
+        let newest = |row: &ChangeAttr| {
+            let change = ChangeId { source: source.clone(), number: row.number };
+            Some(Patchset { change, patchset: row.current_patchset.as_ref()?.number })
+        };
+        Ok(rows.iter().filter_map(newest).collect())
     }
 }
 

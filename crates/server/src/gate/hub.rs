@@ -1,7 +1,7 @@
 //! What the rest of the server sees of the gate's loops: the newest snapshot, and the way in for effects.
 
 use super::status::Status;
-use assay_engine::gate::ids::ChangeId;
+use assay_engine::gate::ids::{ChangeId, Patchset, ProjectName};
 use assay_engine::gate::io::{Effect, LandRequest, Merge};
 use assay_engine::gate::snapshot::Snapshot;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,6 +13,7 @@ pub(crate) struct Hub {
     merges: mpsc::UnboundedSender<Merge>,
     landings: mpsc::UnboundedSender<LandRequest>,
     refreshes: mpsc::UnboundedSender<Vec<ChangeId>>,
+    offers: mpsc::UnboundedSender<(Patchset, ProjectName)>,
     pub(super) reports: Arc<Notify>,
     status: Mutex<Status>,
     /// The loops, once they run.
@@ -24,6 +25,7 @@ pub(crate) struct Ends {
     pub(super) merges: mpsc::UnboundedReceiver<Merge>,
     pub(super) landings: mpsc::UnboundedReceiver<LandRequest>,
     pub(super) refreshes: mpsc::UnboundedReceiver<Vec<ChangeId>>,
+    pub(super) offers: mpsc::UnboundedReceiver<(Patchset, ProjectName)>,
 }
 
 impl Hub {
@@ -31,16 +33,20 @@ impl Hub {
         let (merges, merges_in) = mpsc::unbounded_channel();
         let (landings, landings_in) = mpsc::unbounded_channel();
         let (refreshes, refreshes_in) = mpsc::unbounded_channel();
+        let (offers, offers_in) = mpsc::unbounded_channel();
         let hub = Self {
             snapshot: watch::Sender::default(),
             merges,
             landings,
             refreshes,
+            offers,
             reports: Arc::default(),
             status: Mutex::default(),
             loops: OnceLock::new(),
         };
-        (hub, Ends { merges: merges_in, landings: landings_in, refreshes: refreshes_in })
+        let ends =
+            Ends { merges: merges_in, landings: landings_in, refreshes: refreshes_in, offers: offers_in };
+        (hub, ends)
     }
 
     /// What the gate held after the latest step that is stored.
@@ -78,6 +84,7 @@ impl Hub {
             Effect::Merge(merge) => drop(self.merges.send(merge)),
             Effect::Land(request) => drop(self.landings.send(*request)),
             Effect::Refresh(changes) => drop(self.refreshes.send(changes)),
+            Effect::Offer { merged, project } => drop(self.offers.send((merged, project))),
             // Its row is in the outbox.
             Effect::Report(_) => self.reports.notify_one(),
             // Rows are stored, builds are jobs, and pages hear of changes: the engine's state has seen to it.

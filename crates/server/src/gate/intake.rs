@@ -9,7 +9,8 @@ use super::ports::{Consumes, Decider, Facts, Undecided};
 use crate::app::App;
 use assay_connect::{Arrival, News};
 use assay_engine::gate::change::ChangeFacts;
-use assay_engine::gate::ids::{ChangeId, SourceName};
+use assay_engine::gate::config::EventKind;
+use assay_engine::gate::ids::{ChangeId, Patchset, ProjectName, SourceName};
 use assay_engine::gate::io::{Event, Input};
 use assay_proto::clock::Clock;
 use assay_store::{Epoch, NewEvent, Store, StoreError, StoredEvent};
@@ -85,6 +86,8 @@ impl Turns {
 enum Work {
     Event(Box<StoredEvent>),
     Refresh(ChangeId),
+    /// A change has merged: every other open change of its project becomes an event.
+    Offer(Patchset, ProjectName),
 }
 
 /// The intake's end of the inbox.
@@ -151,6 +154,9 @@ impl Lanes {
     }
 }
 
+/// The source of events that the gate itself causes, as triggers name it.
+const OWN_SOURCE: &str = "zuul";
+
 /// Conversations with one source at one time.
 const AT_ONCE: usize = 32;
 
@@ -201,6 +207,11 @@ impl Intake {
     /// Asks a source about a change and tells the gate.
     pub(crate) fn refresh(&self, change: ChangeId) {
         let _ = self.stored.send(Work::Refresh(change));
+    }
+
+    /// Has the other open changes of a project told that one of it has merged.
+    pub(crate) fn offer(&self, merged: Patchset, project: ProjectName) {
+        let _ = self.stored.send(Work::Offer(merged, project));
     }
 
     /// Deals with what is in the inbox and with what comes, until the end.
@@ -270,6 +281,7 @@ impl Intake {
                 }
                 return;
             }
+            Work::Offer(merged, project) => return self.tell_open(&merged, &project).await,
         };
         let news = match serde_json::from_str::<News>(&event.body) {
             Ok(news) => news,
@@ -301,6 +313,36 @@ impl Intake {
         match decided {
             Ok(_) | Err(Undecided::Stopping) => {}
             Err(Undecided::Refused(why)) => self.park(&event, &why).await,
+        }
+    }
+
+    /// Stores an event for every other open change of the project, however long its source takes. Twice told, it is
+    /// stored once.
+    async fn tell_open(&self, merged: &Patchset, project: &ProjectName) {
+        let kind = EventKind::ProjectChangeMerged;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let told = match self.facts.open(&merged.change.source, project).await {
+                Ok(mut open) => {
+                    open.retain(|other| other.change != merged.change);
+                    let arrivals = open.into_iter().map(|other| Arrival {
+                        key: format!("{} {merged} {other}", kind.word()),
+                        at: self.clock.now(),
+                        news: News::Event(Box::new(Event {
+                            change: Some(other),
+                            ..Event::new(OWN_SOURCE.into(), kind)
+                        })),
+                        made: None,
+                    });
+                    let arrivals: Vec<Arrival> = arrivals.collect();
+                    self.receive(&OWN_SOURCE.into(), &arrivals, &[]).await.map_err(|error| error.to_string())
+                }
+                Err(trouble) => Err(trouble.0),
+            };
+            let Err(why) = told else { return };
+            tracing::warn!(%project, why, "the open changes of a project are not told of a merge yet");
+            tokio::time::sleep(self.pauses.after(tries)).await;
         }
     }
 
@@ -341,6 +383,7 @@ fn lane_of(work: &Work) -> Lane {
     match work {
         Work::Event(event) => (event.source.clone(), event.change),
         Work::Refresh(change) => (change.source.clone(), Some(change.number)),
+        Work::Offer(..) => (OWN_SOURCE.into(), None),
     }
 }
 
@@ -348,7 +391,7 @@ fn lane_of(work: &Work) -> Lane {
 fn order_of(work: &Work) -> i64 {
     match work {
         Work::Event(event) => event.id.0,
-        Work::Refresh(_) => i64::MAX,
+        Work::Refresh(_) | Work::Offer(..) => i64::MAX,
     }
 }
 
@@ -356,8 +399,6 @@ fn order_of(work: &Work) -> i64 {
 mod tests {
     use super::super::ports::Trouble;
     use super::*;
-    use assay_engine::gate::config::EventKind;
-    use assay_engine::gate::ids::Patchset;
     use assay_engine::gate::io::Answer;
     use assay_proto::clock::SystemClock;
     use assay_store::{Batch, EventState};
@@ -399,6 +440,12 @@ mod tests {
             }
             self.up.acquire().await.unwrap().forget();
             Ok(Vec::new())
+        }
+
+        async fn open(&self, source: &SourceName, _: &ProjectName) -> Result<Vec<Patchset>, Trouble> {
+            self.up.acquire().await.unwrap().forget();
+            let of = |number| Patchset { change: ChangeId { source: source.clone(), number }, patchset: 2 };
+            Ok([1, 2, 3].map(of).to_vec())
         }
     }
 
@@ -527,6 +574,25 @@ mod tests {
         intake.receive(&"down".into(), &down, &[]).await.unwrap();
         intake.receive(&"gerrit".into(), &[event("a", EventKind::CommentAdded, 1)], &[]).await.unwrap();
         assert_eq!(world.heard(1).await, ["comment-added 1,1"]);
+    }
+
+    #[tokio::test]
+    async fn the_other_open_changes_of_a_project_are_told_of_a_merge_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(&dir).await;
+        let mut tasks = JoinSet::new();
+        let (intake, _end) = start(&world, &mut tasks);
+        world.up.add_permits(100);
+        let change = ChangeId { source: "gerrit".into(), number: 1 };
+        for _ in 0..2 {
+            intake.offer(Patchset { change: change.clone(), patchset: 1 }, "p".into());
+        }
+        let change = ChangeId { number: 3, ..change };
+        intake.offer(Patchset { change, patchset: 2 }, "p".into());
+        let mut heard = world.heard(4).await;
+        heard.sort();
+        let told = |number: u64| format!("project-change-merged {number},2");
+        assert_eq!(heard, [told(1), told(2), told(2), told(3)]);
     }
 
     #[tokio::test]

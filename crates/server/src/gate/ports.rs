@@ -1,7 +1,7 @@
 //! What the gate's loops need of the rest of the world, so that each can be tested without it.
 
 use assay_engine::gate::change::{ChangeFacts, ChangeStatus};
-use assay_engine::gate::ids::{BranchName, ChangeId, ItemId, Oid, Patchset, ProjectName};
+use assay_engine::gate::ids::{BranchName, ChangeId, ItemId, Oid, Patchset, ProjectName, SourceName};
 use assay_engine::gate::io::{Answer, Input, Landing, Report, Tip};
 use assay_store::EventId;
 
@@ -119,6 +119,9 @@ pub(crate) use assay_connect::report::Told;
 pub(crate) trait Facts: Send + Sync {
     /// A change, what it needs and what needs it, as far as the source knows; empty if it does not know the change.
     async fn facts(&self, change: &ChangeId) -> Result<Vec<ChangeFacts>, Trouble>;
+
+    /// The open changes of a project, each with its newest patchset.
+    async fn open(&self, source: &SourceName, project: &ProjectName) -> Result<Vec<Patchset>, Trouble>;
 }
 
 /// Where changes are reviewed.

@@ -208,7 +208,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let (timers, audit) = (loops.timers.clone(), loops.audit.clone());
     drop(app.gate.loops.set(loops));
 
-    let Ends { merges, landings, mut refreshes } = ends;
+    let Ends { merges, landings, mut refreshes, mut offers } = ends;
     let (answers, answers_in) = mpsc::unbounded_channel();
     let machine = RepoMachine::new(repositories.clone(), app.clock.clone(), app.gate.watch());
     app.tasks.spawn(merger::run(Arc::new(machine), merges, early, answers, end.clone()));
@@ -222,6 +222,10 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
                 () = no_more.cancelled() => return,
                 changes = refreshes.recv() => match changes {
                     Some(changes) => changes.into_iter().for_each(|change| asking.refresh(change)),
+                    None => return,
+                },
+                offer = offers.recv() => match offer {
+                    Some((merged, project)) => asking.offer(merged, project),
                     None => return,
                 },
             }

@@ -75,6 +75,7 @@ fn item(id: i64, number: u64, jobs: Vec<ItemJob>) -> Item {
             on: None,
             merge_tries: 0,
             state: MergeState::Done(Merged { moved: vec![moved] }),
+            since: at(0),
             jobs,
             because: None,
         },

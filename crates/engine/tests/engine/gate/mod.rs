@@ -1,9 +1,11 @@
 //! The gate alone, step by step: what is hard to come by in a simulation. After each step the gate made of the stored
 //! rows must be the gate that wrote them.
 
+mod builds;
 mod landing;
 mod queues;
 mod walk;
+mod words;
 
 use assay_engine::gate::Gate;
 use assay_engine::gate::change::{Account, ChangeFacts, ChangeStatus, RefUpdate, SubmitRecord};
@@ -123,6 +125,8 @@ struct Rig {
     builds: Vec<BuildRequest>,
     lands: Vec<LandRequest>,
     reports: Vec<Report>,
+    /// Projects whose open changes are to be offered.
+    offers: Vec<ProjectName>,
     cancelled: Vec<Uuid>,
     /// States that the merger has to keep.
     kept: BTreeSet<MergeId>,
@@ -140,6 +144,7 @@ impl Rig {
             builds: Vec::new(),
             lands: Vec::new(),
             reports: Vec::new(),
+            offers: Vec::new(),
             cancelled: Vec::new(),
             kept: BTreeSet::new(),
             merges: true,
@@ -171,6 +176,7 @@ impl Rig {
                 Effect::CancelBuild(uuid) => self.cancelled.push(uuid),
                 Effect::Land(request) => self.lands.push(*request),
                 Effect::Report(report) => self.reports.push(*report),
+                Effect::Offer { project, .. } => self.offers.push(project),
                 Effect::Refresh(_) | Effect::Changed(_) => {}
             }
         }

@@ -1,7 +1,7 @@
 //! What is let into a queue, and what is tested there in which order.
 
 use super::{Rig, UNIT, config, edit_job, edit_pipeline, gate, id, tree};
-use assay_engine::gate::change::{ChangeFacts, RefUpdate};
+use assay_engine::gate::change::{ChangeFacts, ChangeStatus, RefUpdate};
 use assay_engine::gate::config::{EventKind, Manager};
 use assay_engine::gate::ids::Patchset;
 use assay_engine::gate::io::{BuildResult, Command, Event, Input};
@@ -215,4 +215,39 @@ fn two_gates_land_on_one_branch() {
     rig.pass(2);
     rig.land(2);
     assert_ne!(rig.build(1, "unit"), before, "it goes on above a tip that is gone");
+}
+
+#[test]
+fn the_open_changes_of_a_project_are_asked_for_once_after_a_merge() {
+    for listens in [false, true] {
+        let mut config =
+            config(&[("gate", Manager::Dependent), ("look", Manager::Independent)], &[("a", UNIT)], &[]);
+        edit_pipeline(&mut config, |pipeline| {
+            if pipeline.manager == Manager::Independent {
+                let trigger = &mut pipeline.triggers[0];
+                let kind = if listens { "project-change-merged" } else { "change-merged" };
+                trigger.source = "zuul".into();
+                trigger.events = vec![Pattern::new(kind).expect("a pattern")];
+            }
+        });
+        let mut rig = Rig::new(config);
+        rig.enqueue(1, "a");
+        rig.pass(1);
+        rig.land(1);
+        let merged = |rig: &mut Rig, number: u64| {
+            let mut event = Event::new("gerrit".into(), EventKind::ChangeMerged);
+            event.facts = vec![ChangeFacts { status: ChangeStatus::Merged, ..rig.facts(number, "a") }];
+            event.change = Some(Patchset { change: id(number), patchset: 1 });
+            rig.step(Input::Event(Box::new(event))).expect("taken");
+        };
+        merged(&mut rig, 1);
+        merged(&mut rig, 2);
+        merged(&mut rig, 2);
+        assert_eq!(rig.offers.len(), if listens { 2 } else { 0 });
+        let mut event = Event::new("zuul".into(), EventKind::ProjectChangeMerged);
+        event.facts = vec![rig.facts(3, "a")];
+        event.change = Some(Patchset { change: id(3), patchset: 1 });
+        rig.step(Input::Event(Box::new(event))).expect("taken");
+        assert_eq!(rig.has(3), listens);
+    }
 }
