@@ -107,6 +107,20 @@ impl<'a> Up<'a> {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
+    /// Uploads bytes as an asset.
+    pub async fn upload(&self, name: &str, bytes: &[u8]) {
+        let uploads = "/api/assay/v1/assets/uploads";
+        let new = json!({"name": name, "size": bytes.len()});
+        let begun = self.request(Method::POST, uploads).json(&new).send().await.unwrap();
+        assert_eq!(begun.status(), StatusCode::CREATED);
+        let begun: Value = begun.json().await.unwrap();
+        let path = format!("{uploads}/{}", begun["id"].as_str().unwrap());
+        let piece = self.request(Method::PATCH, &path).header("upload-offset", 0).body(bytes.to_vec());
+        assert_eq!(piece.send().await.unwrap().status(), StatusCode::OK);
+        let done = self.request(Method::POST, &format!("{path}/complete")).send().await.unwrap();
+        assert_eq!(done.status(), StatusCode::CREATED);
+    }
+
     /// `GET` below the API's root.
     pub async fn get(&self, path: &str) -> Value {
         let answer = self.request(Method::GET, &format!("/api/assay/v1/{path}")).send().await.unwrap();

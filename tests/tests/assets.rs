@@ -36,20 +36,6 @@ fn expecting(place: &Place, name: &str, line: &str) -> Suite {
     place.suite(name).module("boot", "", &format!("t.wait_serial(\"{line}\", timeout = 60)"))
 }
 
-/// Uploads bytes as an asset.
-async fn upload(up: &Up<'_>, name: &str, bytes: &[u8]) {
-    let uploads = "/api/assay/v1/assets/uploads";
-    let new = json!({"name": name, "size": bytes.len()});
-    let begun = up.request(Method::POST, uploads).json(&new).send().await.unwrap();
-    assert_eq!(begun.status(), StatusCode::CREATED);
-    let begun: Value = begun.json().await.unwrap();
-    let path = format!("{uploads}/{}", begun["id"].as_str().unwrap());
-    let piece = up.request(Method::PATCH, &path).header("upload-offset", 0).body(bytes.to_vec());
-    assert_eq!(piece.send().await.unwrap().status(), StatusCode::OK);
-    let done = up.request(Method::POST, &format!("{path}/complete")).send().await.unwrap();
-    assert_eq!(done.status(), StatusCode::CREATED);
-}
-
 /// Files in the host's cache.
 fn cached(up: &Up<'_>) -> usize {
     fs::read_dir(up.data().join("cache/assets/files")).map_or(0, Iterator::count)
@@ -61,7 +47,7 @@ async fn a_job_boots_the_disk_that_another_made() {
     let (first, then) =
         (expecting(&place, "first", "disk is FRESH"), expecting(&place, "then", "disk was MARKED before"));
     let up = Up::start(&place, &[]).await;
-    upload(&up, "base.img", &disk()).await;
+    up.upload("base.img", &disk()).await;
     // Posted together, by openQA's API: the second starts after the first and finds its private disk.
     let form = [
         ("TEST:make", "make"),
@@ -126,8 +112,8 @@ async fn two_jobs_publish_one_name_while_the_server_comes_and_goes() {
     let mut up = Up::start(&place, &["--slots", "2"]).await;
     let mut larger = disk();
     larger.resize(larger.len() + (1 << 20), 7);
-    upload(&up, "small.img", &disk()).await;
-    upload(&up, "large.img", &larger).await;
+    up.upload("small.img", &disk()).await;
+    up.upload("large.img", &larger).await;
     let make = |disk| [("CASEDIR", first.dir()), ("HDD_1", disk), ("PUBLISH_HDD_1", "one.img")];
     let jobs = [up.post(&make("small.img")).await, up.post(&make("large.img")).await];
     up.follow(jobs[0], "autoinst-log.txt", "module boot begins").await;

@@ -1,7 +1,7 @@
 //! openQA's own clients on an Assay server: Debian's `openqa-client`, and `openqa_client` from PyPI.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, Place, Up};
+use assay_tests::{Ended, Place, Started, Up, eventually, repository};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use reqwest::Method;
@@ -164,6 +164,15 @@ async fn templates_come_back_as_they_were() {
     let again = clients.must("openqa-load-templates", &["--host", &up.url, "--clean", file.as_str()]).await;
     assert!(again.contains("JobTemplates => { added => 2, of => 2 }"), "{again}");
     assert_eq!(dump().await, first);
+    // What is there is changed only with --update.
+    let mut changed = first.clone();
+    changed["TestSuites"][0]["settings"] = json!([{"key": "NOTE", "value": "another"}]);
+    changed["Machines"][0]["backend"] = json!("qemu");
+    fs::write(&file, changed.to_string()).unwrap();
+    clients.load_templates(&up, file.as_str()).await;
+    assert_eq!(dump().await, first);
+    clients.must("openqa-load-templates", &["--host", &up.url, "--update", file.as_str()]).await;
+    assert_eq!(dump().await, changed);
     up.stop().await;
 }
 
@@ -199,6 +208,127 @@ async fn jobs_are_cloned_within_a_server_and_to_another() {
     }
     up.stop().await;
     other.stop().await;
+}
+
+#[tokio::test]
+async fn files_come_along_with_a_clone_and_an_archive() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let (up, other) = (Up::start(&place, &[]).await, Up::start(&elsewhere, &[]).await);
+    let iso: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    up.upload("a.iso", &iso).await;
+    let job = up.post(&[("BACKEND", "dummy"), ("ISO", "a.iso")]).await;
+    up.wait(job).await;
+    let clients = Clients::of(&place, "operator").await;
+    let archive = place.join("archive");
+    clients.must("openqa-cli", &["archive", "--host", &up.url, &job.to_string(), archive.as_str()]).await;
+    assert!(fs::read(archive.join("iso/a.iso")).unwrap() == iso, "the archive has the ISO");
+    let there = Clients::of(&elsewhere, "operator").await;
+    let files = elsewhere.join("files");
+    fs::create_dir_all(files.join("iso")).unwrap();
+    let arguments =
+        ["--from", &up.url, "--host", &other.url, "--dir", files.as_str(), &job.to_string(), "_GROUP=0"];
+    let cloned = there.must("openqa-clone-job", &arguments).await;
+    assert!(cloned.contains("Created job"), "{cloned}");
+    assert!(fs::read(files.join("iso/a.iso")).unwrap() == iso, "the clone has the ISO");
+    up.stop().await;
+    other.stop().await;
+}
+
+/// openQA itself, as Debian packages it, on a PostgreSQL of its own.
+struct Original<'a> {
+    place: &'a Place,
+    url: String,
+    database: Utf8PathBuf,
+    _process: Started,
+}
+
+/// The key and the secret of its admin.
+const ORIGINAL_KEY: &str = "1234567890ABCDEF";
+
+impl<'a> Original<'a> {
+    async fn start(place: &'a Place) -> Self {
+        let database = place.join("postgres");
+        let script = repository().join("scripts/postgres-for-tests");
+        let mut command = place.command(script.as_str());
+        command.args(["start", database.as_str()]);
+        let address = place.run_command(command).await.expect(0).stdout.clone();
+        let socket = address.split("host=").nth(1).unwrap().split('&').next().unwrap().trim();
+        fs::create_dir_all(place.join("etc")).unwrap();
+        for folder in ["db", "images", "webui", "testresults", "share"] {
+            fs::create_dir_all(place.join("base/openqa").join(folder)).unwrap();
+        }
+        let dsn = format!("[production]\ndsn = DBI:Pg:dbname=assay;host={socket}\nuser = assay\n");
+        fs::write(place.join("etc/database.ini"), dsn).unwrap();
+        let settings = "[global]\nplugins =\n[auth]\nmethod = Fake\n[logging]\nlevel = error\n";
+        fs::write(place.join("etc/openqa.ini"), settings).unwrap();
+        let command = |program: &str| {
+            let mut command = place.command(program);
+            command.env("OPENQA_CONFIG", place.join("etc")).env("OPENQA_BASEDIR", place.join("base"));
+            command.env("OPENQA_DATABASE", "production").env("MOJO_MODE", "production");
+            command
+        };
+        let mut admin = command("/usr/share/openqa/script/create_admin");
+        admin.args(["--key", ORIGINAL_KEY, "--secret", ORIGINAL_KEY, "--email", "a@example.org", "arthur"]);
+        place.run_command(admin).await.expect(0);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://{port}");
+        let mut daemon = command("/usr/share/openqa/script/openqa");
+        daemon.args(["daemon", "-m", "production", "-l", &url]);
+        let process = place.start_command(daemon);
+        eventually("openQA answers", || std::net::TcpStream::connect(port).ok().map(drop)).await;
+        Self { place, url, database, _process: process }
+    }
+
+    async fn stop(self) {
+        let mut command = self.place.command(repository().join("scripts/postgres-for-tests").as_str());
+        command.args(["stop", self.database.as_str()]);
+        self.place.run_command(command).await.expect(0);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package openqa, whose services ./test does not want; docs/coming-from-openqa.md says how to run it"]
+async fn jobs_of_openqa_itself_are_cloned() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let original = Original::start(&elsewhere).await;
+    let up = Up::start(&place, &[]).await;
+    let post = async |settings: &[&str]| {
+        let mut command = elsewhere.command("openqa-cli");
+        command.args(["api", "--host", &original.url, "--apikey", ORIGINAL_KEY, "--apisecret", ORIGINAL_KEY]);
+        command.args([
+            "-X",
+            "POST",
+            "jobs",
+            "DISTRI=fedora",
+            "VERSION=43",
+            "FLAVOR=universal",
+            "ARCH=x86_64",
+        ]);
+        let ended = elsewhere.run_command({
+            command.args(settings);
+            command
+        });
+        ended.await.expect(0).json()["id"].as_i64().unwrap()
+    };
+    let parent = post(&["TEST=install", "BACKEND=dummy", "MACHINE=64bit", "NOTE=é y~z+%2B"]).await;
+    let child =
+        post(&["TEST=update", "BACKEND=dummy", "MACHINE=64bit", &format!("_START_AFTER_JOBS={parent}")])
+            .await;
+    let clients = Clients::of(&place, "operator").await;
+    let arguments =
+        ["--skip-download", "--from", &original.url, "--host", &up.url, &child.to_string(), "_GROUP=0"];
+    let said = clients.must("openqa-clone-job", &arguments).await;
+    assert_eq!(said.lines().filter(|line| line.starts_with("Created job")).count(), 2, "{said}");
+    let list = clients.api(&up, &["jobs"]).await;
+    let jobs = list["jobs"].as_array().unwrap();
+    let named = |test: &str| jobs.iter().find(|job| job["test"] == test).unwrap();
+    assert_eq!(named("update")["parents"]["Chained"], json!([named("install")["id"]]));
+    assert_eq!(named("install")["settings"]["NOTE"], "é y~z+%2B");
+    for job in jobs {
+        assert_eq!(up.wait(job["id"].as_i64().unwrap()).await.result, "passed");
+    }
+    up.stop().await;
+    original.stop().await;
 }
 
 const PYTHON: &str = r#"

@@ -14,12 +14,19 @@ use serde_json::json;
 /// Says "Hi" on the serial line: mov dx,0x3f8; mov al,'H'; out dx,al; mov al,'i'; out dx,al; mov al,10; out dx,al; cli; hlt
 const SAYS_HI: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'H', 0xee, 0xb0, b'i', 0xee, 0xb0, b'\n', 0xee, 0xfa, 0xf4];
 
+/// What stands in the head of a page or beside an input and is cut off, although the page does not scroll.
+const HIDDEN: &str = "[...document.querySelectorAll('.bar a, #steps > .panel p')].filter(e => { const r = e.getBoundingClientRect(), \
+                      p = e.parentElement; return r.left < 0 || r.right > innerWidth + 1 || p.scrollWidth > p.clientWidth + 1 || \
+                      p.scrollHeight > p.clientHeight + 1; }).map(e => e.textContent)";
+
 /// The page fits its window: nothing has to be scrolled sideways.
 async fn fits(browser: &Browser, name: &str) {
     for (width, height) in [(360, 740), (1400, 900)] {
         browser.resize(width, height).await;
         let found = browser.eval("document.scrollingElement.scrollWidth").await;
         assert_eq!(found, width, "{name} at {width} pixels is wider than its window");
+        let hidden = browser.eval(HIDDEN).await;
+        assert_eq!(hidden, json!([]), "{name} at {width} pixels: what of the head cannot be seen");
         browser.screenshot(&format!("{name}-{width}")).await;
     }
 }

@@ -4,6 +4,7 @@ use crate::Common;
 use crate::exit::{CliError, Code};
 use crate::paths;
 use assay_proto::api::assets::UPLOAD_OFFSET;
+use assay_proto::clock::{Clock as _, SystemClock};
 use camino::Utf8Path;
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
@@ -25,6 +26,12 @@ pub(crate) fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
+}
+
+/// What makes a request count once, whoever sends it again: docs/adr/0010-once.md.
+fn once() -> String {
+    let seconds = SystemClock.now().0.div_euclid(1_000_000);
+    format!("{seconds}-{}", uuid::Uuid::new_v4().simple())
 }
 
 /// The address of the server that uses the data directory.
@@ -64,7 +71,11 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url));
+        let changes = method != Method::GET;
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if changes {
+            request = request.header("Assay-Once", once());
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -81,8 +92,10 @@ impl Client {
         // ResultsDB's, WaiverDB's and Greenwave's APIs have a message.
         let error =
             body["error"].as_str().or(body["message"].as_str()).unwrap_or("the server gave no reason");
-        let help = body["help"].as_str().map(|help| format!("; {help}")).unwrap_or_default();
-        let message = format!("{error}{help}");
+        let message = match body["help"].as_str().filter(|help| !help.is_empty()) {
+            Some(help) => format!("{}; {help}", error.trim_end_matches('.')),
+            None => error.to_owned(),
+        };
         Err(match status {
             StatusCode::NOT_FOUND => CliError::not_found(message),
             status if status.is_client_error() => CliError::usage(message),

@@ -503,12 +503,17 @@ class Machine:
         return [job["id"] for job in self._ask("get_parents")]
 
     def get_job_info(self, job: int) -> Dict[str, Any]:
-        """A job's ``id``, ``name``, ``test``, ``state``, ``result`` and ``settings``."""
+        """A job's ``id``, ``name``, ``test``, ``state``, ``result``, ``settings``, and ``url``, its address in the server's API."""
         return dict(self._ask("get_job_info", job=job))
 
     def get_job_autoinst_vars(self, job: int) -> Dict[str, str]:
         """A job's settings, secrets left out."""
         return dict(self._ask("get_job_autoinst_vars", "get_job_info", job=job)["settings"])
+
+    def get_job_autoinst_url(self, job: int) -> Optional[str]:
+        """A job's address in the server's API, where openQA has that of its worker: what is there has its settings too."""
+        url = self._ask("get_job_autoinst_url", "get_job_info", job=job)["url"]
+        return None if url is None else str(url)
 
     def wait_for_children(self, timeout: Optional[float] = None) -> None:
         """Waits until each child has ended."""

@@ -116,6 +116,7 @@ pub(crate) static CALLS: &[CallInfo] = &[
     call("Jobs beside this one", "get_parents", "", "list of int"),
     call("Jobs beside this one", "get_job_info", "job", "dict"),
     call("Jobs beside this one", "get_job_autoinst_vars", "job", "dict"),
+    call("Jobs beside this one", "get_job_autoinst_url", "job", "str or None"),
     call("Jobs beside this one", "wait_for_children", "timeout=None", ""),
     call("Jobs beside this one", "wait_for_children_to_start", "timeout=None", ""),
     call("Jobs beside this one", "get_current_job_id", "", "int or None"),
@@ -161,7 +162,6 @@ pub(crate) static ABSENT: &[&str] = &[
     "parse_extra_log",
     "save_memory_dump",
     "save_storage",
-    "get_job_autoinst_url",
 ];
 
 /// Looks a call up.

@@ -3,7 +3,7 @@
 use crate::app::App;
 use assay_store::{
     AuditEvent, CatalogChange, CatalogRow, EntryId, EntryKind, Epoch, Group, JobTemplate, Machine,
-    ParentGroup, Product, Store, StoreError, TestSuite,
+    ParentGroup, Product, SettingsMap, Store, StoreError, TestSuite,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub(crate) struct Catalog {
     pub(crate) templates: BTreeMap<i64, Arc<JobTemplate>>,
     pub(crate) groups: BTreeMap<i64, Arc<Group>>,
     pub(crate) parents: BTreeMap<i64, Arc<ParentGroup>>,
+    /// Settings of all jobs, as `assay.toml` has them.
+    pub(crate) global: Arc<SettingsMap>,
 }
 
 impl Catalog {
@@ -84,6 +86,13 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// One that is never stored; new entries have numbers that no stored one has.
+    pub(crate) fn of(catalog: Catalog) -> Self {
+        let most = |kind: EntryKind| (kind, i64::MAX / 2);
+        let last = [EntryKind::JobTemplate, EntryKind::Group].map(most).into();
+        Self { catalog, last, changes: Vec::new() }
+    }
+
     /// A number that no entry of the kind ever had.
     pub(crate) fn new_id(&mut self, kind: EntryKind) -> i64 {
         let last = self.last.entry(kind).or_insert(0);
@@ -137,6 +146,12 @@ impl Library {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Puts settings of all jobs in force.
+    pub(crate) fn set_global(&self, global: SettingsMap) {
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        *now = Arc::new(Catalog { global: Arc::new(global), ..Catalog::clone(&now) });
+    }
+
     /// Stores what `edit` makes of the catalog. If `edit` fails nothing is changed.
     pub(crate) async fn change<T, E: From<StoreError>>(
         &self,
@@ -150,7 +165,10 @@ impl Library {
             self.store.knowledge().change_catalog(self.epoch, &draft.changes).await?;
         }
         *last = draft.last;
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(draft.catalog);
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        // Which may have been read anew meanwhile.
+        draft.catalog.global = now.global.clone();
+        *now = Arc::new(draft.catalog);
         Ok(made)
     }
 

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::record::Run;
 use assay_engine::ids::JobId;
+use assay_engine::job_settings::JobSettings;
 use assay_git::checkout::{Author, Checkout};
 use assay_proto::api::knowledge::{NeedleDraft, NeedlePreview, SavedNeedle, ScreenMatch};
 use assay_records::step::{Step, StepBody, StepResult};
@@ -155,14 +156,20 @@ impl App {
         let json = json_of(&draft)?;
         let (job, _) = self.origin(id, &draft).await?;
         let png = self.picture(&draft.screenshot).await?;
-        let Some(dir) = job.row.settings.get("CASEDIR").map(|dir| Utf8PathBuf::from(dir).join("needles"))
-        else {
+        let Some(dir) = needle_dir(&job.row.settings) else {
             return Err(Fault::new(
                 StatusCode::CONFLICT,
                 format!("Job {id} has no CASEDIR."),
                 "Only needles of jobs with a directory of tests can be changed here.",
             ));
         };
+        if dir.as_str().contains("://") {
+            return Err(Fault::new(
+                StatusCode::CONFLICT,
+                format!("The needles of job {id} are fetched from {dir}; nothing is pushed there."),
+                "Push the needle yourself, or give jobs a CASEDIR that is a checkout on this server's host.",
+            ));
+        }
         // What jobs leave there could make git run programs as the server.
         if dir.canonicalize_utf8().is_ok_and(|dir| dir.starts_with(&self.data)) {
             return Err(Fault::new(
@@ -192,6 +199,16 @@ impl App {
             json!({"name": name, "file": file, "commit": commit, "job_id": id.0}),
         );
         Ok(SavedNeedle { name, file: file.into_string(), commit })
+    }
+}
+
+/// Where the needles of a job are; with `://` in it what they are fetched from.
+pub(crate) fn needle_dir(settings: &JobSettings) -> Option<Utf8PathBuf> {
+    let given = settings.get("NEEDLES_DIR").map(str::trim).filter(|dir| !dir.is_empty());
+    match (settings.get("CASEDIR").map(Utf8PathBuf::from), given) {
+        (_, Some(address)) if address.contains("://") => Some(address.into()),
+        (Some(tests), given) => Some(tests.join(given.unwrap_or("needles"))),
+        (None, _) => None,
     }
 }
 
@@ -257,6 +274,22 @@ fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_needles_are() {
+        for (settings, expected) in [
+            (&[("CASEDIR", "/t")][..], Some("/t/needles")),
+            (&[("CASEDIR", "/t"), ("NEEDLES_DIR", "n/x")], Some("/t/n/x")),
+            (&[("CASEDIR", "/t"), ("NEEDLES_DIR", "/n")], Some("/n")),
+            (&[("CASEDIR", "/t"), ("NEEDLES_DIR", " ")], Some("/t/needles")),
+            (&[("CASEDIR", "/t"), ("NEEDLES_DIR", "https://h/n.git#a")], Some("https://h/n.git#a")),
+            (&[("NEEDLES_DIR", "n")], None),
+        ] {
+            let settings = assay_engine::settings::Settings::from_request(settings.iter().copied());
+            let found = needle_dir(&settings.with_defaults().into());
+            assert_eq!(found.as_deref().map(camino::Utf8Path::as_str), expected);
+        }
+    }
 
     #[test]
     fn drafts_are_needles_or_say_why_not() {

@@ -8,7 +8,7 @@ use assay_engine::io::{Answer, Input, Obsolete};
 use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
 use assay_engine::product::{self, MediumKey, OpenJob, Plan, Request};
-use assay_store::{CommentTarget, JobFilter, JobSummary};
+use assay_store::{CommentTarget, JobFilter, JobSummary, SettingsMap};
 use axum::http::StatusCode;
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub(crate) struct NotPosted {
 
 /// The catalog as the planner wants it.
 pub(crate) fn for_planning(catalog: &Catalog) -> product::Catalog {
-    let mut planned = product::Catalog::default();
+    let mut planned = product::Catalog { global: SettingsMap::clone(&catalog.global), ..Default::default() };
     for row in catalog.machines.values() {
         planned.add_machine(machine(row));
     }
@@ -136,7 +136,8 @@ impl App {
 
     /// What a post of these scenario definitions would come to now. Groups are the server's.
     pub(crate) fn plan_scenarios(&self, request: &Request, mut scenarios: product::Catalog) -> Plan {
-        scenarios.groups = for_planning(&self.library.now()).groups;
+        let own = for_planning(&self.library.now());
+        (scenarios.groups, scenarios.global) = (own.groups, own.global);
         product::plan(&scenarios, request)
     }
 

@@ -3,14 +3,15 @@
 use crate::api::openqa::scheduling::yaml_of;
 use crate::catalog::{Catalog, Draft};
 use crate::products::for_planning;
-use assay_engine::product::Template;
+use assay_engine::product::{self, Template};
 use assay_engine::settings::{COVERED, is_secret_name};
+use assay_formats::diagnostic::{Diagnostic, Place, Sink};
 use assay_formats::openqa::{Changes, GroupFacts, Known};
 use assay_store::{
     CatalogRow, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap,
     TestSuite,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Covers the secrets among settings; true if there were some.
@@ -65,7 +66,7 @@ fn row_of(catalog: &Catalog, group: i64, template: &Template) -> Result<JobTempl
     let machine = template.machine.as_deref().and_then(|name| catalog.machine_named(name));
     let suite = template.suite.as_deref().map(|name| catalog.suite_named(name).map(|suite| suite.id));
     let (Some(product), Some(machine), None | Some(Some(_))) = (product, machine, suite) else {
-        return Err(format!("{}: there is no such product, machine or test suite", template.test()));
+        return Err(absent(catalog, template));
     };
     Ok(JobTemplate {
         id: 0,
@@ -80,11 +81,79 @@ fn row_of(catalog: &Catalog, group: i64, template: &Template) -> Result<JobTempl
     })
 }
 
+/// What of a template there is not, each with the name that was probably meant.
+fn absent(catalog: &Catalog, template: &Template) -> String {
+    let known = known(catalog);
+    let (medium, machine) = (template.medium.to_string(), template.machine.as_deref().unwrap_or_default());
+    let suite = template.suite.as_deref();
+    let named =
+        [("product", Some(medium.as_str()), &known.media), ("machine", Some(machine), &known.machines)];
+    let lacks = |(what, name, known): (&str, Option<&str>, &BTreeSet<String>)| {
+        let name = name.filter(|name| !known.contains(*name))?;
+        Some(match name {
+            "" => format!("no {what} is named"),
+            name => format!(
+                "there is no {what} {name}{}",
+                product::nearest(name, known.iter().map(String::as_str))
+            ),
+        })
+    };
+    let all = named.into_iter().chain([("test suite", suite, &known.suites)]).filter_map(lacks);
+    let job = product::label(template.test(), machine);
+    format!("error: {job} for {medium}: {}", all.collect::<Vec<_>>().join("; "))
+}
+
+/// What posts of their products would not make of these templates, or not as it is meant: circles, parents that there
+/// are not. Each with its place among the templates.
+pub(crate) fn impossible(catalog: &Catalog, templates: &[&Template]) -> Vec<(usize, String)> {
+    let planned = for_planning(catalog);
+    let media: BTreeSet<_> = templates.iter().map(|template| &template.medium).collect();
+    let mut found = Vec::new();
+    for medium in media {
+        let posted = [
+            ("DISTRI", &medium.distri),
+            ("VERSION", &medium.version),
+            ("FLAVOR", &medium.flavor),
+            ("ARCH", &medium.arch),
+        ];
+        let Ok(request) = product::Request::parse(posted) else { continue };
+        for failed in product::plan(&planned, &request).failed {
+            let is_meant = |template: &&Template| {
+                let label = product::label(template.test(), template.machine.as_deref().unwrap_or_default());
+                template.medium == *medium && label == failed.job
+            };
+            if let Some(place) = templates.iter().position(is_meant) {
+                let sentence = |problem: &String| (place, format!("{}: {problem}", failed.job));
+                found.extend(failed.problems.iter().map(sentence));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The same as findings in the text that the templates were read from.
+pub(crate) fn warnings(
+    file: &str,
+    text: &str,
+    places: &[Place],
+    impossible: Vec<(usize, String)>,
+) -> Vec<Diagnostic> {
+    let mut sink = Sink::default();
+    let number = sink.add_file(file, text);
+    for (at, why) in impossible {
+        let place = places.get(at).map_or(Place::default(), |place| Place { file: number, ..*place });
+        sink.warning("impossible", place, why);
+    }
+    sink.finish()
+}
+
 /// Puts these templates in the place of those that the group has. One that says the same keeps its number.
 pub(crate) fn replace(
     draft: &mut Draft,
     group: &Group,
     templates: &[Template],
+    counts: &mut Counts,
 ) -> Result<Vec<i64>, Vec<String>> {
     let rows = templates.iter().map(|template| row_of(&draft.catalog, group.id, template));
     let (mut wanted, mut wrong) = (Vec::new(), Vec::new());
@@ -109,15 +178,18 @@ pub(crate) fn replace(
         return Err(wrong);
     }
     let kept: Vec<_> = wanted.iter().filter_map(|row| there.remove(&identity(row))).collect();
-    let ids: BTreeMap<_, _> = kept.iter().map(|row| (identity(row), row.id)).collect();
+    let kept: BTreeMap<_, _> = kept.into_iter().map(|row| (identity(&row), row)).collect();
     for row in there.into_values().filter(|row| row.group == group.id) {
+        counts.removed += 1;
         draft.remove(EntryKind::JobTemplate, row.id);
     }
     let mut made = Vec::new();
     for row in wanted {
-        let id = ids.get(&identity(&row)).copied().unwrap_or_else(|| draft.new_id(EntryKind::JobTemplate));
+        let before = kept.get(&identity(&row)).map(|row| JobTemplate::clone(row));
+        let id = before.as_ref().map_or_else(|| draft.new_id(EntryKind::JobTemplate), |row| row.id);
         made.push(id);
-        draft.put(CatalogRow::JobTemplate(JobTemplate { id, ..row }));
+        let row = CatalogRow::JobTemplate(JobTemplate { id, ..row });
+        counts.put(draft, before.map(CatalogRow::JobTemplate), row);
     }
     Ok(made)
 }
@@ -128,6 +200,7 @@ pub(crate) struct Counts {
     pub(crate) made: usize,
     pub(crate) changed: usize,
     pub(crate) same: usize,
+    pub(crate) removed: usize,
 }
 
 impl Counts {
@@ -275,11 +348,8 @@ fn load_templates(draft: &mut Draft, changes: &Changes, counts: &mut Counts) -> 
     }
     for file in &changes.groups {
         let group = Group { template: Some(file.text.clone()), ..group_named(draft, &file.name) };
-        match replace(draft, &group, &file.templates) {
-            Ok(ids) => {
-                counts.changed += ids.len();
-                draft.put(CatalogRow::Group(group));
-            }
+        match replace(draft, &group, &file.templates, counts) {
+            Ok(_) => draft.put(CatalogRow::Group(group)),
             Err(findings) => wrong.extend(findings),
         }
     }

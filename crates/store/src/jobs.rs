@@ -85,6 +85,15 @@ fn conditions(select: &mut Select, filter: &JobFilter, find: &str) {
     ] {
         select.restrict(column, values.iter().map(String::as_str));
     }
+    let columns = ["distri", "version", "flavor", "arch", "test", "machine"];
+    for (column, value) in columns.into_iter().zip(filter.scenario.iter().flatten()) {
+        match value {
+            Some(value) => select.compare(&format!("{column} = "), value.as_str().into()),
+            None => {
+                let _ = write!(select.sql, " AND {column} IS NULL");
+            }
+        }
+    }
     groups(select, filter);
     if let Some(run) = filter.run {
         select.compare("run = ", run.0.into());
@@ -141,7 +150,7 @@ pub(crate) fn select_jobs(columns: &str, filter: &JobFilter, find: &str) -> Stat
 fn selected(columns: &str, filter: &JobFilter, find: &str) -> Select {
     let mut select = Select::new(format!("SELECT {columns} FROM jobs WHERE 1 = 1"));
     narrowed(&mut select, filter, find);
-    select.sql.push_str(" ORDER BY id DESC LIMIT ");
+    select.sql.push_str(if filter.oldest_first { " ORDER BY id LIMIT " } else { " ORDER BY id DESC LIMIT " });
     select.value(i64::from(filter.limit).into());
     if filter.offset > 0 {
         select.sql.push_str(" OFFSET ");

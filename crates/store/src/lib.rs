@@ -50,8 +50,8 @@ pub use results::{
     ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice, WaiverFilter,
 };
 pub use types::{
-    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, Scope, StoredAttempt, StoredJob,
-    Streams,
+    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
+    StoredAttempt, StoredJob, Streams,
 };
 
 use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId};

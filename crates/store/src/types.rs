@@ -276,6 +276,8 @@ pub struct JobFilter {
     pub settings: Vec<(String, String)>,
     /// Which generations.
     pub scope: Scope,
+    /// Of exactly this scenario, whose settings have these values or are not set.
+    pub scenario: Option<ScenarioKey>,
     /// Of each scenario (`DISTRI VERSION FLAVOR ARCH TEST MACHINE`) only the newest job that fits.
     pub latest: bool,
     /// With a lower number than this: the next page.
@@ -286,7 +288,12 @@ pub struct JobFilter {
     pub limit: u32,
     /// So many of the newest are left out.
     pub offset: u32,
+    /// The job with the lowest number comes first, and those with the lowest stay within the limit.
+    pub oldest_first: bool,
 }
+
+/// Values of `DISTRI VERSION FLAVOR ARCH TEST MACHINE`; `None` where there is none.
+pub type ScenarioKey = [Option<String>; 6];
 
 impl Default for JobFilter {
     fn default() -> Self {
@@ -308,11 +315,13 @@ impl Default for JobFilter {
             run: None,
             settings: Vec::new(),
             scope: Scope::All,
+            scenario: None,
             latest: false,
             before: None,
             after: None,
             limit: 100,
             offset: 0,
+            oldest_first: false,
         }
     }
 }

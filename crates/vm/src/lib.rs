@@ -32,4 +32,4 @@ pub use keys::{Key, UnknownKey};
 pub use machine::{Ended, Facts, Machine, MachineOptions, Power, Shutdown};
 pub use sandbox::Isolation;
 pub use serial::{SerialChunk, SerialLog};
-pub use settings::{MachineSpec, SettingsProblem, SettingsProblems, VARIABLES, Variable};
+pub use settings::{DiskSpec, MachineSpec, SettingsProblem, SettingsProblems, VARIABLES, Variable};

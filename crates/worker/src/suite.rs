@@ -37,12 +37,16 @@ const KEEP_READY: usize = 16;
 impl NeedleStore {
     /// Reads every `*.json` below `DIR/needles`. What is broken is reported and left out, as openQA does.
     pub fn load(dir: &Utf8Path) -> (Self, Vec<Diagnostic>) {
+        Self::load_from(dir, &dir.join("needles"))
+    }
+
+    /// The same for needles that are elsewhere.
+    pub fn load_from(dir: &Utf8Path, root: &Utf8Path) -> (Self, Vec<Diagnostic>) {
         let mut store = Self::default();
         let mut findings = Vec::new();
-        let root = dir.join("needles");
         let mut files = Vec::new();
         if root.is_dir() {
-            collect(&root, &mut files, &mut findings);
+            collect(root, &mut files, &mut findings);
         }
         files.retain(|file| file.extension() == Some("json"));
         files.sort();

@@ -4,7 +4,10 @@ use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_engine::product::Plan;
-use assay_proto::api::products::{PostProduct, ProductPosted, ProductRuns, Remark};
+use assay_proto::api::products::{PostProduct, ProductPosted, ProductRun, ProductRuns, Remark};
+use assay_proto::api::templates::TemplateFile;
+use camino::Utf8PathBuf;
+use fs_err as fs;
 
 const API: &str = "/api/assay/v1/products";
 
@@ -15,14 +18,24 @@ pub(crate) enum Product {
     #[command(
         after_help = "Examples:\n  assay product post DISTRI=fedora VERSION=43 FLAVOR=Server-dvd-iso ARCH=x86_64 BUILD=43.1 ISO=server.iso\n  \
                       assay product post DISTRI=opensuse VERSION=Tumbleweed FLAVOR=DVD ARCH=x86_64 BUILD=20261121 _OBSOLETE=1\n  \
-                      assay product post … TEST=install_default,update _SKIP_CHAINED_DEPS=1"
+                      assay product post … TEST=install_default,update _SKIP_CHAINED_DEPS=1\n  \
+                      assay product post --scenarios scenario-definitions.yaml DISTRI=demo VERSION=1 FLAVOR=DVD ARCH=x86_64\n\
+                      Exits with 1 if no job was made."
     )]
     Post(Words),
     /// Say what a post would make, and why not the rest. Nothing is stored.
     #[command(
-        after_help = "Example:\n  assay product plan DISTRI=fedora VERSION=43 FLAVOR=Server-dvd-iso ARCH=x86_64 BUILD=43.1"
+        after_help = "Example:\n  assay product plan DISTRI=fedora VERSION=43 FLAVOR=Server-dvd-iso ARCH=x86_64 BUILD=43.1\n  \
+                      assay product plan --scenarios scenario-definitions.yaml DISTRI=demo VERSION=1 FLAVOR=DVD ARCH=x86_64\n\
+                      Exits with 1 if no job would be made."
     )]
     Plan(Words),
+    /// Show a post: what was asked for, its jobs, and why there are not more.
+    #[command(after_help = "Example:\n  assay product show 12")]
+    Show {
+        /// Its number, as `assay product list` has it.
+        id: i64,
+    },
     /// List what was posted, the newest first.
     #[command(after_help = "Example:\n  assay product list --build 43.1")]
     List {
@@ -40,11 +53,19 @@ pub(crate) struct Words {
     /// Settings and flags.
     #[arg(value_name = "NAME=VALUE", required = true)]
     words: Vec<String>,
+    /// Scenario definitions (JobScenarios-01.yaml) in the place of the server's templates.
+    #[arg(long, value_name = "FILE")]
+    scenarios: Option<Utf8PathBuf>,
 }
 
 impl Words {
     fn request(&self) -> Result<PostProduct, CliError> {
-        Ok(PostProduct { settings: paths::settings(&self.words)? })
+        let read = |path: &Utf8PathBuf| match fs::read_to_string(path) {
+            Ok(text) => Ok(TemplateFile { name: path.to_string(), text }),
+            Err(error) => Err(CliError::unreadable(path, &error)),
+        };
+        let scenarios = self.scenarios.as_ref().map(read).transpose()?;
+        Ok(PostProduct { settings: paths::settings(&self.words)?, scenarios })
     }
 }
 
@@ -60,7 +81,16 @@ impl Product {
                 } else {
                     show(&plan);
                 }
-                Ok(if plan.refused.is_some() { Code::Negative } else { Code::Ok })
+                Ok(if plan.refused.is_some() || plan.jobs.is_empty() { Code::Negative } else { Code::Ok })
+            }
+            Self::Show { id } => {
+                let run: ProductRun = client.get(&format!("{API}/{id}"))?;
+                if common.json {
+                    ui::print_json(&run);
+                } else {
+                    show_run(&client, &run);
+                }
+                Ok(Code::Ok)
             }
             Self::List { build, limit } => {
                 let build = build.map(|build| format!("&build={}", encoded(&build))).unwrap_or_default();
@@ -96,27 +126,59 @@ impl Product {
 
 fn post(common: &Common, client: &Client, words: &Words) -> Result<Code, CliError> {
     let posted: ProductPosted = client.post(API, &words.request()?)?;
+    let code = if posted.jobs.is_empty() { Code::Negative } else { Code::Ok };
     if common.json {
         ui::print_json(&posted);
-        return Ok(Code::Ok);
+        return Ok(code);
     }
-    println!("product {}: {} jobs", posted.id, posted.jobs.len());
+    println!("product {}: {}", posted.id, jobs(posted.jobs.len()));
     for job in &posted.jobs {
         println!("  {}{}", client.url(), job.url);
     }
-    remarks("not as it was meant", &posted.failed);
+    failures(&posted.failed);
     if !posted.left_out.is_empty() {
-        println!("{} templates were not asked for; `assay product plan` says why", posted.left_out.len());
+        println!(
+            "{} templates were not asked for; `assay product show {}` says why",
+            posted.left_out.len(),
+            posted.id
+        );
     }
     for note in &posted.notes {
         println!("note: {note}");
     }
-    Ok(Code::Ok)
+    Ok(code)
 }
 
-fn remarks(title: &str, remarks: &[Remark]) {
+fn jobs(number: usize) -> String {
+    if number == 1 { "1 job".to_owned() } else { format!("{number} jobs") }
+}
+
+/// What it means that something failed.
+fn word(made: bool) -> &'static str {
+    if made { "not as it was meant" } else { "not made" }
+}
+
+fn failures(remarks: &[Remark]) {
     for remark in remarks {
-        println!("{title}: {}: {}", remark.job, remark.why.join("; "));
+        println!("{}: {}: {}", word(remark.made.unwrap_or(false)), remark.job, remark.why.join("; "));
+    }
+}
+
+fn show_run(client: &Client, run: &ProductRun) {
+    let by = if run.by.is_empty() { String::new() } else { format!(" by {}", run.by) };
+    println!("product {}, posted {}{by}: {}", run.id, run.posted, jobs(run.jobs.len()));
+    for (name, value) in &run.settings {
+        println!("  {name}={value}");
+    }
+    for job in &run.jobs {
+        println!("made: {}/jobs/{job}", client.url());
+    }
+    for job in &run.obsoleted {
+        println!("taken the place of: {}/jobs/{job}", client.url());
+    }
+    failures(&run.failed);
+    for left in &run.left_out {
+        println!("left out: {}: {}", left.job, left.why.join("; "));
     }
 }
 
@@ -130,9 +192,13 @@ fn show(plan: &Plan) {
         let parents: Vec<_> = job.parents.iter().map(parent).collect();
         vec![(place + 1).to_string(), job.label(), job.priority.to_string(), parents.join(", ")]
     });
-    println!("{}", ui::table(&["#", "job", "priority", "depends"], rows));
+    if !plan.jobs.is_empty() {
+        println!("{}", ui::table(&["#", "job", "priority", "depends"], rows));
+    } else if plan.refused.is_none() {
+        println!("no jobs");
+    }
     for failed in &plan.failed {
-        println!("not as it was meant: {}: {}", failed.job, failed.problems.join("; "));
+        println!("{}: {}: {}", word(failed.made.is_some()), failed.job, failed.problems.join("; "));
     }
     for left in &plan.left_out {
         println!("left out: {}: {}", left.job, left.sentence());

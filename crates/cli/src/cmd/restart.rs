@@ -127,6 +127,9 @@ fn print(client: &Client, answer: &Answer) {
     for stay in &answer.stays {
         println!("{} ({}) stays: {}", stay.job, stay.label, stay.why);
     }
+    for warning in &answer.warnings {
+        println!("warning: {warning}");
+    }
     for exists in &answer.exists {
         println!("{} was started anew before: {}/jobs/{}", exists.job, client.url(), exists.clone);
     }

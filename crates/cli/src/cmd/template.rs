@@ -21,7 +21,8 @@ pub(crate) enum Template {
     Load(Files),
     /// Say what is wrong with files, and what loading them would change. Nothing is changed.
     #[command(
-        after_help = "Examples:\n  assay template check templates.json\n  assay template check --group 'Fedora 43' fedora-43.yaml"
+        after_help = "Examples:\n  assay template check templates.json\n  assay template check --group 'Fedora 43' fedora-43.yaml\n  \
+                      assay template check scenario-definitions.yaml            as they stand beside tests; `product post --scenarios` posts them"
     )]
     Check(Files),
     /// Print the whole catalog as `openqa-load-templates` takes it.
@@ -68,9 +69,10 @@ impl Files {
         for warning in &loaded.warnings {
             eprintln!("{warning}");
         }
-        let LoadedTemplates { made, changed, same, .. } = loaded;
+        let LoadedTemplates { made, changed, same, removed, .. } = loaded;
         let would = if check { "would be " } else { "" };
-        println!("{made} {would}new, {changed} {would}changed, {same} as they were");
+        let gone = if removed > 0 { format!(", {removed} {would}removed") } else { String::new() };
+        println!("{made} {would}new, {changed} {would}changed, {same} as they were{gone}");
         Ok(Code::Ok)
     }
 }

@@ -555,7 +555,8 @@ fn explain(settings: &mut Settings, priority: &Priority) {
     }
 }
 
-fn label(test: &str, machine: &str) -> String {
+/// What a job is called: `install@64bit`.
+pub fn label(test: &str, machine: &str) -> String {
     if machine.is_empty() { test.to_owned() } else { format!("{test}@{machine}") }
 }
 
@@ -592,8 +593,8 @@ fn glob(pattern: &str, text: &str) -> bool {
     text.len() >= last.len() && text.ends_with(last)
 }
 
-/// `, did you mean X`, if something known is like `name`.
-fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
+/// ` (did you mean X?)`, if something known is like `name`.
+pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
     /// More would take too long, if many names are wrong.
     const MOST: usize = 2000;
     let alike = known.take(MOST).map(|other| (strsim::jaro_winkler(other, name), other));

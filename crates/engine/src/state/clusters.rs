@@ -67,6 +67,12 @@ impl Clusters {
         self.changed |= !self.kinds.is_empty();
     }
 
+    /// A host's disk has more room.
+    pub(super) fn disks_have_changed(&mut self) {
+        let waits = |kind: &Kind| matches!(kind.full, Some(WaitReason::Disk { .. }));
+        self.changed |= self.kinds.values().any(waits);
+    }
+
     /// The clusters that could begin.
     pub(super) fn waiting(&self) -> Vec<JobId> {
         self.waiting.keys().copied().collect()

@@ -75,10 +75,14 @@ impl State {
     pub(super) fn set_room(&mut self, connection: ConnectionId, room: Option<Room>) {
         let Some(name) = self.connections.get(&connection).cloned() else { return };
         let Some(worker) = self.workers.get_mut(&name) else { return };
-        if room.is_some() && worker.room != room {
-            worker.room = room;
-            self.place(&name);
-            self.look_at_disks();
+        let Some(room) = room.filter(|room| worker.room != Some(*room)) else { return };
+        let more = worker.room.is_some_and(|before| room.pool > before.pool || room.cache > before.cache);
+        worker.room = Some(room);
+        self.pool.set_room(&name, room);
+        // Heartbeats are many: what waits is looked at only when it may help.
+        if more {
+            self.disks.note_change();
+            self.clusters.disks_have_changed();
         }
     }
 

@@ -170,12 +170,15 @@ impl State {
             }
         }
         woken.extend(self.fitting());
+        // What is woken is not put aside again, even before the first tick.
+        let resuming = std::mem::take(&mut self.resuming);
         for id in &woken {
             self.unpark(*id);
             self.unpark_from_disk(*id);
             self.enqueue(*id);
             self.note_wait(*id);
         }
+        self.resuming = resuming;
         !woken.is_empty()
     }
 

@@ -74,6 +74,13 @@ impl Pool {
         before
     }
 
+    /// The disks of a worker's host can take so much now.
+    pub(super) fn set_room(&mut self, name: &WorkerName, room: Room) {
+        if let Some(offer) = self.offers.get_mut(name) {
+            offer.room = Some(room);
+        }
+    }
+
     pub(super) fn offer(&self, name: &WorkerName) -> Option<&Offer> {
         self.offers.get(name)
     }

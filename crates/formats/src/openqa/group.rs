@@ -14,6 +14,13 @@ pub const SCHEMA: &str = "JobTemplates-01.yaml";
 
 /// Reads a group's templates. Names that they use must be `known`, if that is given.
 pub fn load(name: &str, text: &str, known: Option<&Known>) -> Loaded<Vec<Template>> {
+    let Loaded { value, diagnostics } = load_placed(name, text, known);
+    let templates = value.map(|all| all.into_iter().map(|(template, _)| template).collect());
+    Loaded { value: templates, diagnostics }
+}
+
+/// The same, each with the place of its scenario.
+pub fn load_placed(name: &str, text: &str, known: Option<&Known>) -> Loaded<Vec<(Template, Place)>> {
     let mut sink = Sink::default();
     let file = sink.add_file(name, text);
     let root = yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), &mut sink);
@@ -53,7 +60,12 @@ struct Group<'n> {
 }
 
 impl<'n> Group<'n> {
-    fn read(mut self, reader: &mut Reader<'_, '_>, root: &'n Node, known: Option<&Known>) -> Vec<Template> {
+    fn read(
+        mut self,
+        reader: &mut Reader<'_, '_>,
+        root: &'n Node,
+        known: Option<&Known>,
+    ) -> Vec<(Template, Place)> {
         let Some(mut fields) = reader.fields(root, "a job group") else { return Vec::new() };
         let products = reader.required(&mut fields, "products");
         let defaults = fields.get("defaults");
@@ -103,7 +115,7 @@ impl<'n> Group<'n> {
                         };
                         let unique = (key.clone(), machine.clone(), template.test().to_owned());
                         if once.add(reader.sink, unique, place, message) {
-                            templates.push(template);
+                            templates.push((template, place));
                         }
                     }
                 }

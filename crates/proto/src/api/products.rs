@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 pub struct PostProduct {
     /// Settings and flags: `DISTRI`, `VERSION`, `FLAVOR`, `ARCH`, `BUILD`, `_OBSOLETE`, …
     pub settings: BTreeMap<String, String>,
+    /// Scenario definitions (`JobScenarios-01.yaml`) in the place of the server's templates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenarios: Option<super::templates::TemplateFile>,
 }
 
 /// Something that is to be said about a job: why it was not made, or what is wrong with it.
@@ -19,6 +22,9 @@ pub struct Remark {
     pub job: String,
     /// One sentence each.
     pub why: Vec<String>,
+    /// Whether the job was made all the same, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<bool>,
 }
 
 /// What a post came to.

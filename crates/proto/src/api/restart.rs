@@ -28,6 +28,9 @@ pub struct Restart {
     pub ends: Vec<Ends>,
     /// Jobs of the request that were started anew before: nothing is done again.
     pub exists: Vec<Exists>,
+    /// What may keep the clones from passing, as sentences: files that are not here.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A job that is cloned.
@@ -100,6 +103,7 @@ impl Restart {
             stays: stays.collect(),
             ends: ends.collect(),
             exists: plan.exists.into_iter().map(|(job, clone)| Exists { job, clone }).collect(),
+            warnings: Vec::new(),
         }
     }
 }

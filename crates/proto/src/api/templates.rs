@@ -35,6 +35,9 @@ pub struct LoadedTemplates {
     pub changed: usize,
     /// Entries that were there as they should be.
     pub same: usize,
+    /// Templates of a group's YAML that are not in it any more.
+    #[serde(default)]
+    pub removed: usize,
     /// What is worth knowing.
     pub warnings: Vec<String>,
 }

@@ -156,7 +156,7 @@ pub(super) fn cluster_methods(builder: &mut MethodsBuilder) {
         Ok(jobs.into_iter().map(|job| job.id.0).collect())
     }
 
-    /// A job's `id`, `name`, `test`, `state`, `result` and `settings`.
+    /// A job's `id`, `name`, `test`, `state`, `result`, `settings`, and `url`, its address in the server's API.
     fn get_job_info<'v>(
         this: &'v Machine,
         job: i64,
@@ -174,6 +174,16 @@ pub(super) fn cluster_methods(builder: &mut MethodsBuilder) {
     ) -> starlark::Result<Value<'v>> {
         let info = info(eval, "get_job_autoinst_vars", job)?;
         Ok(eval.heap().alloc(info["settings"].clone()))
+    }
+
+    /// A job's address in the server's API, where openQA has that of its worker: what is there has its settings too.
+    fn get_job_autoinst_url<'v>(
+        this: &'v Machine,
+        job: i64,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneOr<String>> {
+        let info = info(eval, "get_job_autoinst_url", job)?;
+        Ok(NoneOr::from_option(info["url"].as_str().map(str::to_owned)))
     }
 
     /// Waits until each child has ended.

@@ -107,7 +107,9 @@ fn usual(request: &Request) -> Value {
         Request::GetChildren {} | Request::GetChildrenByState { .. } | Request::GetParents {} => {
             json!([{"id": 2, "state": "running"}, {"id": 3, "state": "done"}])
         }
-        Request::GetJobInfo { job } => json!({"id": job, "name": "client", "settings": {"TEST": "client"}}),
+        Request::GetJobInfo { job } => {
+            json!({"id": job, "name": "client", "settings": {"TEST": "client"}, "url": "http://s/7"})
+        }
         Request::GetCurrentJobId {} => json!(1),
         Request::WaitSerial { .. } => "text up to the match".into(),
         _ => Value::Null,

@@ -188,7 +188,7 @@ async fn blob(
 }
 
 /// The bytes, or those of them that the headers ask for.
-async fn serve(app: &App, sha: Sha256, headers: &HeaderMap) -> Result<Response, Fault> {
+pub(crate) async fn serve(app: &App, sha: Sha256, headers: &HeaderMap) -> Result<Response, Fault> {
     let Some(OpenBlob { size, mut reader }) = app.assets.content(sha).await? else {
         return Err(Fault::not_found(
             format!("The bytes {sha} are not here any more."),

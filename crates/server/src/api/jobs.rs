@@ -2,6 +2,7 @@
 
 use super::job_id;
 use crate::app::App;
+use crate::auth::Sender;
 use crate::fault::Fault;
 use assay_engine::ids::JobId;
 use assay_engine::io::{Answer, Input, NewJob};
@@ -10,12 +11,12 @@ use assay_engine::outcome::Outcome;
 use assay_engine::settings::Settings;
 use assay_proto::api::{CancelJob, Event, Job, JobList, PostJob, PostedJob, PostedJobs};
 use assay_store::{JobFilter, StoredJob};
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -30,6 +31,7 @@ const MAX_WAIT: f64 = 600.0;
 /// `POST jobs`
 pub(super) async fn post(
     State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<PostedJobs>), Fault> {
     let jobs = read_jobs(&body)?
@@ -38,6 +40,9 @@ pub(super) async fn post(
     let input = app.resolve_tasks(Input::PostJobs { jobs: jobs.collect() }).await?;
     match app.engine.ask(input).await? {
         Answer::Posted(ids) => {
+            for id in &ids {
+                app.audit(&sender.name, "job_create", json!({ "id": id.0 }));
+            }
             let posted = |id: JobId| PostedJob { id, url: format!("/jobs/{id}") };
             Ok((StatusCode::CREATED, Json(PostedJobs { jobs: ids.into_iter().map(posted).collect() })))
         }
@@ -183,6 +188,7 @@ pub(super) async fn wait(
 /// `POST jobs/{id}/cancel`
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Job>, Fault> {
@@ -200,6 +206,7 @@ pub(super) async fn cancel(
         let by = request.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| "an administrator".into());
         let by = by.chars().filter(|c| !c.is_control()).take(100).collect();
         app.engine.ask(Input::CancelJob { job: id, by }).await?;
+        app.audit(&sender.name, "job_cancel", json!({ "id": id.0 }));
     }
     let job = stored(&app, id).await?;
     Ok(Json(app.present(&job).await?))

@@ -1,11 +1,12 @@
 //! Posts of products: post, plan, list.
 
+use super::openqa::isos;
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::Fault;
 use crate::web::frame::rfc3339;
 use assay_engine::ids::ProductRunId;
-use assay_engine::product::{Plan, Refused, Request};
+use assay_engine::product::{Catalog, Plan, Refused, Request};
 use assay_engine::rows::{ProductRunRow, RunProblem};
 use assay_proto::api::PostedJob;
 use assay_proto::api::products::{PostProduct, ProductPosted, ProductRun, ProductRuns, Remark};
@@ -29,15 +30,37 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/products/{id}", get(show))
 }
 
-fn read(body: &[u8]) -> Result<Request, Fault> {
+fn read(body: &[u8]) -> Result<(Request, Option<Catalog>), Fault> {
     const HELP: &str =
         r#"Send {"settings": {"DISTRI": "fedora", "VERSION": "43", "FLAVOR": "…", "ARCH": "x86_64", …}}."#;
     let post: PostProduct = serde_json::from_slice(body)
         .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), HELP))?;
-    Request::parse(post.settings).map_err(|bad| {
+    let mut pairs: Vec<_> = post.settings.into_iter().collect();
+    let mut name = "SCENARIO_DEFINITIONS_YAML".to_owned();
+    if let Some(file) = post.scenarios {
+        pairs.push((name, file.text));
+        name = file.name;
+    }
+    let scenarios = isos::scenarios(&mut pairs, &name).map_err(|wrong| {
+        let fault = wrong.fault();
+        Fault::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            fault.error,
+            "Correct the scenario definitions; nothing was made.",
+        )
+    })?;
+    let request = Request::parse(pairs).map_err(|bad| {
         let text = bad.to_string();
         Fault::bad(text[..1].to_uppercase() + &text[1..] + ".", HELP)
-    })
+    })?;
+    Ok((request, scenarios))
+}
+
+fn planned(app: &App, request: &Request, scenarios: Option<Catalog>) -> Plan {
+    match scenarios {
+        Some(scenarios) => app.plan_scenarios(request, scenarios),
+        None => app.plan_product(request),
+    }
 }
 
 fn refused(refused: &Refused) -> Fault {
@@ -57,7 +80,8 @@ fn refused(refused: &Refused) -> Fault {
 
 /// What a post would come to: nothing is stored.
 async fn plan(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Plan>, Fault> {
-    Ok(Json(app.plan_product(&read(&body)?)))
+    let (request, scenarios) = read(&body)?;
+    Ok(Json(planned(&app, &request, scenarios)))
 }
 
 async fn create(
@@ -65,8 +89,9 @@ async fn create(
     Extension(sender): Extension<Sender>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<ProductPosted>), Fault> {
-    let request = read(&body)?;
-    let posted = match app.post_product(&request, &sender.name).await? {
+    let (request, scenarios) = read(&body)?;
+    let plan = planned(&app, &request, scenarios);
+    let posted = match app.post_planned(plan, &request, &sender.name).await? {
         Ok(posted) => posted,
         Err(not) => {
             return Err(not
@@ -78,10 +103,16 @@ async fn create(
     };
     app.audit(&sender.name, "iso_create", json!({ "scheduled_product_id": posted.run.0 }));
     let job = |id: assay_engine::ids::JobId| PostedJob { id, url: format!("/jobs/{id}") };
-    let left =
-        posted.plan.left_out.iter().map(|left| Remark { job: left.job.clone(), why: vec![left.sentence()] });
-    let failed =
-        posted.plan.failed.iter().map(|one| Remark { job: one.job.clone(), why: one.problems.clone() });
+    let left = posted.plan.left_out.iter().map(|left| Remark {
+        job: left.job.clone(),
+        why: vec![left.sentence()],
+        made: None,
+    });
+    let failed = posted.plan.failed.iter().map(|one| Remark {
+        job: one.job.clone(),
+        why: one.problems.clone(),
+        made: Some(one.made.is_some()),
+    });
     Ok((
         StatusCode::CREATED,
         Json(ProductPosted {
@@ -95,7 +126,11 @@ async fn create(
 }
 
 fn remark(problem: &RunProblem) -> Remark {
-    Remark { job: problem.job.clone(), why: problem.problems.clone() }
+    Remark { job: problem.job.clone(), why: problem.problems.clone(), made: None }
+}
+
+fn failure(problem: &RunProblem) -> Remark {
+    Remark { made: Some(problem.made.is_some()), ..remark(problem) }
 }
 
 fn shown(row: &ProductRunRow) -> ProductRun {
@@ -106,7 +141,7 @@ fn shown(row: &ProductRunRow) -> ProductRun {
         settings: row.run.settings.clone(),
         jobs: row.jobs.iter().map(|job| job.0).collect(),
         obsoleted: row.obsoleted.iter().map(|job| job.0).collect(),
-        failed: row.run.failed.iter().map(remark).collect(),
+        failed: row.run.failed.iter().map(failure).collect(),
         left_out: row.run.left_out.iter().map(remark).collect(),
     }
 }

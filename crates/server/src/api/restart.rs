@@ -7,7 +7,7 @@ use crate::auth::Sender;
 use crate::fault::Fault;
 use assay_engine::ids::JobId;
 use assay_engine::io::{Answer, Input};
-use assay_engine::sched::restart::{RestartOptions, RestartRequest};
+use assay_engine::sched::restart::{PlannedClone, RestartOptions, RestartPlan, RestartRequest};
 use assay_proto::api::Job;
 use assay_proto::api::restart::{Restart, RestartJobs, SetPriority};
 use axum::body::Bytes;
@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -51,20 +52,36 @@ const OPTIONS_HELP: &str = r#"Send nothing, or options such as {"force": true, "
 
 /// The plan of a restart, or what carrying it out came to.
 pub(crate) async fn ask(
-    app: &App,
+    app: &Arc<App>,
     jobs: Vec<JobId>,
     options: RestartOptions,
     sender: &Sender,
     plan_only: bool,
 ) -> Result<Json<Restart>, Fault> {
     let by = if sender.name.is_empty() { "an operator".to_owned() } else { sender.name.clone() };
-    match app.engine.ask(Input::Restart(RestartRequest { jobs, options, by, plan_only })).await? {
-        Answer::Restarted(plan) => Ok(Json(Restart::new(plan, !plan_only))),
+    let request = RestartRequest { jobs, options, by, plan_only };
+    match app.engine.ask(Input::Restart(request.clone())).await? {
+        Answer::Restarted(plan) => {
+            if !plan_only {
+                audited(app, &sender.name, &plan);
+            }
+            let warnings = app.missing_in_plan(&plan, &request).await?;
+            Ok(Json(Restart { warnings, ..Restart::new(plan, !plan_only) }))
+        }
         other => {
             tracing::error!(answer = ?other, "the engine gave an answer to another question");
             let text = "The engine gave a strange answer.";
             Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, text, "Report it as a bug."))
         }
+    }
+}
+
+/// Notes which jobs were started anew by whom, if any were.
+pub(crate) fn audited(app: &Arc<App>, user: &str, plan: &RestartPlan) {
+    let pair = |clone: &PlannedClone| Some(json!({ clone.job.job.0.to_string(): clone.clone?.0 }));
+    let made: Vec<_> = plan.clones.iter().filter_map(pair).collect();
+    if !made.is_empty() {
+        app.audit(user, "jobs_restart", json!(made));
     }
 }
 
@@ -107,6 +124,7 @@ async fn restart_jobs(
 /// `POST jobs/{id}/priority`
 async fn set_priority(
     State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Job>, Fault> {
@@ -114,7 +132,10 @@ async fn set_priority(
     let request: SetPriority = serde_json::from_slice(&body).map_err(|error| {
         Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"priority": 40}."#)
     })?;
-    stored(&app, id).await?;
+    let before = stored(&app, id).await?.row.priority;
     app.engine.ask(Input::Edit { job: id, priority: Some(request.priority), group: None }).await?;
+    if before != request.priority {
+        app.audit(&sender.name, "job_update", json!({"id": id.0, "priority": request.priority}));
+    }
     Ok(Json(app.present(&stored(&app, id).await?).await?))
 }

@@ -5,8 +5,10 @@ use crate::auth::{Admin, Sender};
 use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
 use crate::templates::{self, Counts};
+use assay_engine::product::{self, Template};
+use assay_formats::diagnostic::Place;
 use assay_formats::openqa::fif::{self, GroupRules};
-use assay_formats::openqa::{Changes, GroupFile, group, tables};
+use assay_formats::openqa::{Changes, GroupFile, group, scenarios, tables};
 use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateFile};
 use assay_store::StoreError;
 use axum::body::Bytes;
@@ -29,6 +31,8 @@ async fn dump(State(app): State<Arc<App>>, Extension(sender): Extension<Sender>)
 /// What kind of file it is, by what stands in it.
 enum Kind {
     Group,
+    /// Definitions beside the tests, which are posted with a product and never kept.
+    Scenarios,
     Fif,
     Tables,
 }
@@ -39,17 +43,78 @@ fn kind_of(file: &TemplateFile) -> Kind {
             ["Machines", "Products", "TestSuites", "Profiles"].iter().any(|key| value[key].is_object());
         return if by_name { Kind::Fif } else { Kind::Tables };
     }
-    let is_yaml =
-        file.text.lines().any(|line| line.starts_with("scenarios:") || line.starts_with("products:"));
-    if is_yaml { Kind::Group } else { Kind::Tables }
+    let begins = |keys: &[&str]| file.text.lines().any(|line| keys.iter().any(|key| line.starts_with(key)));
+    match (begins(&["scenarios:"]), begins(&["job_templates:", "machines:"]), begins(&["products:"])) {
+        (false, true, _) => Kind::Scenarios,
+        (true, ..) | (_, _, true) => Kind::Group,
+        _ => Kind::Tables,
+    }
 }
 
-/// Reads all files; everything that is wrong with any of them is the error. Warnings are the second value.
-fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<(Changes, Vec<String>), Vec<String>> {
+/// Everything that files say.
+#[derive(Default)]
+struct Read {
+    changes: Changes,
+    warnings: Vec<String>,
+    /// The templates of each group's YAML: the file's name, its text, and where they stand in it.
+    placed: Vec<(String, String, Vec<(Template, Place)>)>,
+}
+
+impl Read {
+    /// What of all templates cannot be made as it is meant, now that they are in the catalog.
+    fn impossible(&self, catalog: &Catalog) -> Vec<String> {
+        let mut said = Vec::new();
+        for (name, text, placed) in &self.placed {
+            let (templates, places): (Vec<_>, Vec<_>) =
+                placed.iter().map(|(one, place)| (one, *place)).unzip();
+            let found = templates::impossible(catalog, &templates);
+            said.extend(templates::warnings(name, text, &places, found).iter().map(ToString::to_string));
+        }
+        let others: Vec<_> = self.changes.templates.iter().map(|grouped| &grouped.template).collect();
+        let found = templates::impossible(catalog, &others);
+        said.extend(found.into_iter().map(|(_, why)| format!("warning: {why}")));
+        said
+    }
+}
+
+/// What is wrong with scenario definitions, and what posts of their products would not make; nothing is kept.
+fn read_scenarios(file: &TemplateFile, check: bool) -> Result<Vec<String>, Vec<String>> {
+    let loaded = scenarios::load(&file.name, &file.text);
+    let mut said: Vec<_> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    let Some(definitions) = loaded.value else { return Err(said) };
+    if !check {
+        said.push(format!(
+            "{}: error: these are scenario definitions, which no server keeps; post them: `assay product post --scenarios FILE …`",
+            file.name
+        ));
+        return Err(said);
+    }
+    for (medium, templates) in &definitions.templates {
+        let posted = [
+            ("DISTRI", &medium.distri),
+            ("VERSION", &medium.version),
+            ("FLAVOR", &medium.flavor),
+            ("ARCH", &medium.arch),
+        ];
+        let Ok(request) = product::Request::parse(posted) else { continue };
+        let plan = product::plan(&definitions, &request);
+        for failed in &plan.failed {
+            said.push(format!("{}: warning: {}: {}", file.name, failed.job, failed.problems.join("; ")));
+        }
+        let (made, all) = (plan.jobs.len(), templates.len());
+        said.push(format!("{}: note: {medium}: {made} jobs of {all} scenarios", file.name));
+    }
+    Ok(said)
+}
+
+/// Reads all files; everything that is wrong with any of them, and what was said besides, is the error.
+fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<Read, Vec<String>> {
     let known = templates::known(catalog);
-    let (mut all, mut wrong, mut warnings) = (Changes::default(), Vec::new(), Vec::new());
+    let Read { changes: mut all, mut warnings, mut placed } = Read::default();
+    let mut wrong = Vec::new();
     let (overlaid, single): (Vec<_>, Vec<_>) =
         request.files.iter().partition(|file| matches!(kind_of(file), Kind::Fif));
+    let (mut notes, mut refused) = (Vec::new(), Vec::new());
     let mut take = |loaded: assay_formats::openqa::Loaded<Changes>| {
         let said = loaded.diagnostics.iter().map(ToString::to_string);
         match loaded.value {
@@ -72,14 +137,22 @@ fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<(Changes, Vec<Stri
     }
     for file in single {
         match kind_of(file) {
+            Kind::Scenarios => match read_scenarios(file, request.check) {
+                Ok(said) => notes.extend(said),
+                Err(said) => refused.extend(said),
+            },
             Kind::Group => {
                 let stem = file.name.rsplit('/').next().unwrap_or(&file.name);
                 let stem = stem.trim_end_matches(".yaml").trim_end_matches(".yml");
                 let name = request.group.clone().unwrap_or_else(|| stem.to_owned());
-                let loaded = group::load(&file.name, &file.text, Some(&known));
-                let group = |templates| Changes {
-                    groups: vec![GroupFile { name, text: file.text.clone(), templates }],
-                    ..Changes::default()
+                let loaded = group::load_placed(&file.name, &file.text, Some(&known));
+                let group = |all: Vec<(Template, Place)>| {
+                    let templates = all.iter().map(|(template, _)| template.clone()).collect();
+                    placed.push((file.name.clone(), file.text.clone(), all));
+                    Changes {
+                        groups: vec![GroupFile { name, text: file.text.clone(), templates }],
+                        ..Changes::default()
+                    }
                 };
                 take(assay_formats::openqa::Loaded {
                     value: loaded.value.map(group),
@@ -89,7 +162,14 @@ fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<(Changes, Vec<Stri
             Kind::Fif | Kind::Tables => take(tables::load(&file.name, &file.text, Some(&known))),
         }
     }
-    if wrong.is_empty() { Ok((all, warnings)) } else { Err(wrong) }
+    warnings.extend(notes);
+    wrong.extend(refused);
+    if wrong.is_empty() {
+        Ok(Read { changes: all, warnings, placed })
+    } else {
+        warnings.extend(wrong);
+        Err(warnings)
+    }
 }
 
 /// Why a change was not made.
@@ -130,16 +210,19 @@ async fn load(
     if request.files.is_empty() {
         return Err(Fault::bad("There is no file in the request.", "Send at least one."));
     }
-    let (changes, warnings) = read(&request, &app.library.now()).map_err(Refused::Findings)?;
-    let edit = |draft: &mut Draft| -> Result<Counts, Refused> {
-        templates::load(draft, &changes).map_err(Refused::Findings)
+    let read = read(&request, &app.library.now()).map_err(Refused::Findings)?;
+    let edit = |draft: &mut Draft| -> Result<(Counts, Vec<String>), Refused> {
+        let said = || read.warnings.iter().cloned();
+        let loaded = templates::load(draft, &read.changes);
+        let counts = loaded.map_err(|wrong| Refused::Findings(said().chain(wrong).collect()))?;
+        Ok((counts, said().chain(read.impossible(&draft.catalog)).collect()))
     };
-    let counts =
+    let (counts, warnings) =
         if request.check { app.library.preview(edit).await? } else { app.library.change(edit).await? };
     if !request.check {
         let names: Vec<_> = request.files.iter().map(|file| file.name.as_str()).collect();
         app.audit(&admin.0.name, "table_update", json!({ "files": names }));
     }
-    let Counts { made, changed, same } = counts;
-    Ok(Json(LoadedTemplates { made, changed, same, warnings }))
+    let Counts { made, changed, same, removed } = counts;
+    Ok(Json(LoadedTemplates { made, changed, same, removed, warnings }))
 }

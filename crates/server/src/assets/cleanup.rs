@@ -206,7 +206,7 @@ impl Budgets {
 fn needed_by(open: &[StoredJob], newest: &BTreeMap<&AssetKey, &AssetVersion>) -> BTreeMap<AssetKey, JobId> {
     let mut needed = BTreeMap::new();
     for job in open {
-        let parents = parents(job);
+        let parents = parents(&job.row);
         for read in reads(plain(job)) {
             let names = candidates(&read.asset, &parents);
             if let Some(found) = names.into_iter().find(|name| newest.contains_key(name)) {

@@ -4,6 +4,7 @@
 //! its name. Versions do not change, so that two jobs that publish one name are two versions and nothing between.
 
 mod cleanup;
+mod missing;
 mod present;
 
 pub(crate) use cleanup::{clean_every, watch};
@@ -14,6 +15,7 @@ use crate::fault::Fault;
 use assay_engine::assets::{AssetKey, AssetKind, candidates, reads};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::relations::{Parent, Relation};
+use assay_engine::rows::JobRow;
 use assay_proto::api::assets::{JobAsset, JobAssets, NewUpload, Removed, UploadState};
 use assay_store::blobs::{OpenBlob, Sha256};
 use assay_store::{
@@ -204,7 +206,7 @@ impl Assets {
 
     /// What a job begins with: fixed the first time, the same ever after.
     pub(crate) async fn pin(&self, job: &StoredJob, at: Timestamp) -> Result<JobAssets, StoreError> {
-        let parents = parents(job);
+        let parents = parents(&job.row);
         let wanted: Vec<_> =
             reads(plain(job)).into_iter().filter(assay_engine::assets::Read::is_fetched).collect();
         let names: Vec<_> =
@@ -246,9 +248,9 @@ fn plain(job: &StoredJob) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The jobs whose private assets this one finds under their plain names.
-fn parents(job: &StoredJob) -> Vec<JobId> {
+fn parents(job: &JobRow) -> Vec<JobId> {
     let before = |parent: &&Parent| parent.relation != Relation::Parallel;
-    job.row.parents.iter().filter(before).map(|parent| parent.job).collect()
+    job.parents.iter().filter(before).map(|parent| parent.job).collect()
 }
 
 impl App {

@@ -366,7 +366,9 @@ pub(crate) async fn find_role(
 ) -> Response {
     let found = app.guard.sender(&app.people, peer.ip(), request.method(), request.uri(), request.headers());
     let found = found.and_then(|sender| {
-        app.once.allows(&sender.name, request.headers(), app.clock.now()).map(|()| sender)
+        app.once.demands(sender.role, request.method(), request.headers())?;
+        app.once.allows(&sender.name, request.headers(), app.clock.now())?;
+        Ok(sender)
     });
     match found {
         Ok(sender) => {

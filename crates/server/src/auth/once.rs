@@ -3,11 +3,13 @@
 //! A token says who sends, not that they send it now. A request with this field is refused when it comes a second time,
 //! and when its time is too far off to be remembered; see `docs/adr/0010-once.md`.
 
+use super::{Role, is_safe};
 use crate::fault::Fault;
 use assay_engine::ids::Timestamp;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The field of a request.
@@ -26,12 +28,33 @@ pub(crate) struct Once {
     since: i64,
     /// By time, so that the old ones go first.
     seen: Mutex<BTreeSet<(i64, [u8; 32])>>,
+    /// Requests with a token that change something have to have the field.
+    required: AtomicBool,
 }
 
 impl Once {
     /// Remembers from `now` on.
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { since: seconds(now), seen: Mutex::default() }
+        Self { since: seconds(now), seen: Mutex::default(), required: AtomicBool::new(false) }
+    }
+
+    /// Says whether requests with a token that change something have to have the field.
+    pub(crate) fn require(&self, required: bool) {
+        self.required.store(required, Ordering::Relaxed);
+    }
+
+    /// Refuses a request without the field that has to have it. Signatures have a window of their own, browsers a cookie
+    /// that other sites cannot send.
+    pub(crate) fn demands(&self, role: Role, method: &Method, headers: &HeaderMap) -> Result<(), Fault> {
+        let lacks = headers.contains_key(header::AUTHORIZATION) && !headers.contains_key(FIELD);
+        if lacks && role != Role::Worker && !is_safe(method) && self.required.load(Ordering::Relaxed) {
+            return Err(Fault::new(
+                StatusCode::FORBIDDEN,
+                "This server wants every change by a token to count once, and Assay-Once is missing.",
+                "Send Assay-Once: SECONDS-RANDOM, the time since 1970 and 16 to 64 random letters and digits.",
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses a request of `who` that has come before. One without the field may come as often as it likes, and for

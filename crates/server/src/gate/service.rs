@@ -180,6 +180,8 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     let post = app.reporting.post.clone();
     post.set(settings.mail);
     app.downloads.set(settings.downloads);
+    app.library.set_global(settings.jobs);
+    app.once.require(settings.once);
     app.task_runs.set(settings.tasks);
     app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
@@ -659,6 +661,8 @@ impl Loops {
                 downloads,
                 results,
                 limits,
+                jobs,
+                once,
                 tasks,
                 events: _,
                 reports: _,
@@ -668,6 +672,8 @@ impl Loops {
         {
             app.limit(limits).await;
             app.downloads.set(downloads);
+            app.library.set_global(jobs);
+            app.once.require(once);
             app.task_runs.set(tasks);
             self.connect(app, &connections, prepared);
             self.post.set(mail);

@@ -8,6 +8,7 @@ use assay_engine::gate::ids::SourceName;
 use assay_engine::ids::GroupId;
 use assay_engine::sched::limits::{Limit, Limits};
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
+use assay_store::SettingsMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -34,6 +35,10 @@ pub(crate) struct Settings {
     pub(crate) results: crate::results::ResultsSettings,
     /// Events outside, and the rules for them.
     pub(crate) events: EventSettings,
+    /// Changes by a token have to count once.
+    pub(crate) once: bool,
+    /// Settings of all jobs of products; everything else counts more.
+    pub(crate) jobs: SettingsMap,
     /// Who is told what was decided.
     pub(crate) reports: crate::reporting::settings::ReportSettings,
 }
@@ -136,9 +141,11 @@ const SECTIONS: &[&str] = &[
     "reporter",
     "reports",
     "results",
+    "settings",
     "sign-in",
     "source",
     "tasks",
+    "tokens",
 ];
 /// What a name stands for in a section of [limits].
 type Named = fn(&str) -> Option<Limit>;
@@ -254,6 +261,13 @@ impl Reader<'_> {
         if let Some(downloads) = self.table(root, "downloads") {
             settings.downloads = crate::downloads::settings::read(self, downloads);
         }
+        if let Some(tokens) = self.table(root, "tokens") {
+            self.keys("key of [tokens]", tokens, &["once"]);
+            settings.once = self.flag(tokens, "once");
+        }
+        if let Some(table) = self.table(root, "settings") {
+            settings.jobs = self.jobs(table);
+        }
         if let Some(sign_in) = self.table(root, "sign-in") {
             settings.sign_in = oidc::settings::read(self, sign_in);
         }
@@ -333,6 +347,39 @@ impl Reader<'_> {
             self.error("type", value.span().start, message);
         }
         number
+    }
+
+    /// `NAME = "value"`; numbers may stand without quotes.
+    fn jobs(&mut self, table: &DeTable<'_>) -> SettingsMap {
+        let mut jobs = SettingsMap::new();
+        for (name, value) in table {
+            let (key, at) = (name.get_ref(), name.span().start);
+            let letters = key.strip_prefix('+').unwrap_or(key);
+            let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            if letters.is_empty()
+                || !letters.chars().all(fits)
+                || letters.starts_with(|c: char| c.is_ascii_digit())
+            {
+                let message =
+                    format!("{key:?} is no name of a setting; expected capital letters, digits and `_`");
+                self.error("setting-name", at, message);
+                continue;
+            }
+            let text = match value.get_ref() {
+                DeValue::String(text) => Some(text.to_string()),
+                DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+                _ => None,
+            };
+            match text {
+                Some(text) => drop(jobs.insert(key.to_string(), text)),
+                None => self.error(
+                    "type",
+                    value.span().start,
+                    format!("{key} is a text in quotes or a whole number"),
+                ),
+            }
+        }
+        jobs
     }
 
     /// `running = N`, `disk-gigabytes = N`, and sections by class, number of a group, and semaphore.
@@ -629,6 +676,18 @@ ca-file = "ca.pem"
         assert_eq!((torn.len(), torn[0].line), (1, 1), "{torn:?}");
         let absent = read(Utf8Path::new("/nonexistent/assay.toml")).unwrap_err();
         assert!(absent[0].to_string().contains("/nonexistent/assay.toml"), "{absent:?}");
+    }
+
+    #[test]
+    fn settings_of_all_jobs() {
+        let text = "[settings]\nCASEDIR = \"https://example.org/tests.git\"\nTIMEOUT_SCALE = 3\n\"+QEMURAM\" = \"2048\"\n";
+        let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+        let jobs: Vec<_> = settings.jobs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(jobs, ["+QEMURAM=2048", "CASEDIR=https://example.org/tests.git", "TIMEOUT_SCALE=3"]);
+        let wrong = "[settings]\ncasedir = \"x\"\nA = true\nB = [1]\n1A = \"x\"\nC = 0x10\n\"+\" = \"x\"\n";
+        let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
+        let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5, 6, 7], "{found:?}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 /// Commits that are listed.
 const COMMITS: u32 = 100;
 /// Facts about tests, as workers record them.
-const TESTS: [&str; 2] = ["tests", "tests commit"];
+const TESTS: [&str; 4] = ["tests", "tests commit", "needles", "needles commit"];
 /// What differs between any two attempts and tells nothing.
 const NOISE: [&str; 2] = ["command line", "console"];
 
@@ -155,6 +155,11 @@ fn logs(dir: Option<Utf8PathBuf>, commits: Option<(String, String)>) -> (CommitL
         return (CommitLog::default(), CommitLog::default());
     }
     let Some(dir) = dir else { return unknown("the job has no CASEDIR".to_owned()) };
+    if dir.as_str().contains("://") {
+        return unknown(format!(
+            "the tests are fetched from {dir}, of which this server has no checkout; look there for what came between {from} and {to}"
+        ));
+    }
     let found = Checkout::of(&dir).and_then(|checkout| {
         let tests = checkout.between((&from, &to), &[".", ":(exclude)needles"], COMMITS)?;
         Ok((tests, checkout.between((&from, &to), &["needles"], COMMITS)?))

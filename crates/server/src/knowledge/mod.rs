@@ -7,38 +7,30 @@ use crate::api::MAX_STEPS;
 use crate::app::App;
 use crate::record::Run;
 use assay_engine::ids::JobId;
+use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
 use assay_proto::worker::Stream;
-use assay_store::{JobFilter, JobSummary, StoreError, StoredAttempt};
+use assay_store::{JobFilter, JobSummary, ScenarioKey, StoreError, StoredAttempt};
 
 /// What makes a scenario.
 const SCENARIO: [&str; 6] = ["DISTRI", "VERSION", "FLAVOR", "ARCH", "TEST", "MACHINE"];
 
-/// True if the job is of that scenario; a setting that is not there is a value too.
-fn is_of(scenario: &JobRow, job: &JobSummary) -> bool {
-    let theirs = [&job.distri, &job.version, &job.flavor, &job.arch, &job.test, &job.machine];
-    SCENARIO.iter().zip(theirs).all(|(key, value)| scenario.settings.get(key) == value.as_deref())
+/// The scenario of a job; a setting that is not there is a value too.
+pub(crate) fn scenario_of(job: &JobRow) -> ScenarioKey {
+    SCENARIO.map(|key| job.settings.get(key).map(str::to_owned))
 }
 
 impl App {
     /// The jobs of a job's scenario with lower numbers that have ended, the newest first; at most `depth`.
     pub(crate) async fn earlier(&self, job: &JobRow, depth: u32) -> Result<Vec<JobSummary>, StoreError> {
-        let of = |key: &str| job.settings.get(key).map(str::to_owned).into_iter().collect();
         let filter = JobFilter {
-            distri: of("DISTRI"),
-            version: of("VERSION"),
-            flavor: of("FLAVOR"),
-            arch: of("ARCH"),
-            test: of("TEST"),
-            machine: of("MACHINE"),
+            scenario: Some(scenario_of(job)),
+            outcomes: Outcome::ALL.into(),
             before: Some(job.id),
-            limit: depth.saturating_mul(2),
+            limit: depth,
             ..JobFilter::default()
         };
-        let mut jobs = self.store.summaries(&filter).await?;
-        jobs.retain(|earlier| earlier.outcome.is_some() && is_of(job, earlier));
-        jobs.truncate(depth as usize);
-        Ok(jobs)
+        self.store.summaries(&filter).await
     }
 
     /// What a job's last attempt did; nothing if nobody tried.

@@ -12,26 +12,48 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use std::sync::Arc;
 
-/// openQA's words for what people do, for the form; others are found by the address.
-const EVENTS: [&str; 18] = [
+/// What is noted, in openQA's words where it has one, for the form.
+const EVENTS: [&str; 40] = [
+    "asset_cleanup",
     "asset_delete",
-    "asset_register",
+    "asset_update",
+    "bug_create",
+    "bug_delete",
+    "bug_update",
     "comment_create",
     "comment_delete",
     "comment_update",
+    "event_replay",
+    "gate_acknowledge",
+    "gate_end_landing",
     "iso_cancel",
     "iso_create",
     "iso_delete",
+    "iso_note",
     "job_cancel",
+    "job_cancel_by_settings",
+    "job_cleanup",
+    "job_create",
     "job_delete",
+    "job_done",
     "job_update",
+    "jobgroup_create",
+    "jobgroup_delete",
+    "jobgroup_update",
     "jobs_restart",
     "jobtemplate_create",
     "jobtemplate_delete",
     "needle_modify",
+    "schedule",
+    "table_create",
+    "table_delete",
     "table_update",
     "user_deleted",
+    "user_login",
     "user_update",
+    "waiver_create",
+    "worker_delete",
+    "worker_drain",
 ];
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -99,4 +121,43 @@ async fn build(app: &App, query: AuditQuery) -> Result<AuditPage, Fault> {
         rows: found.events.into_iter().map(row).collect(),
         query,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EVENTS;
+    use camino::Utf8Path;
+
+    /// The words that a source file notes.
+    fn noted(text: &str) -> Vec<String> {
+        let word = |rest: &str| {
+            let literals = rest.split('"').skip(1).step_by(2).take(3);
+            let is_word =
+                |one: &&str| one.len() > 4 && one.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            literals.filter(is_word).map(str::to_owned).next()
+        };
+        // In two parts, so that this file has none.
+        text.split(concat!(".aud", "it(")).skip(1).filter_map(|rest| word(rest.split(';').next()?)).collect()
+    }
+
+    fn files(dir: &Utf8Path, found: &mut Vec<String>) {
+        for entry in dir.read_dir_utf8().unwrap() {
+            let path = entry.unwrap().path().to_owned();
+            if path.is_dir() {
+                files(&path, found);
+            } else if path.extension() == Some("rs") {
+                found.push(fs_err::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_form_offers_what_is_noted_and_nothing_else() {
+        let mut texts = Vec::new();
+        files(&Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
+        let mut words: Vec<_> = texts.iter().flat_map(|text| noted(text)).collect();
+        words.sort();
+        words.dedup();
+        assert_eq!(words, EVENTS);
+    }
 }

@@ -5,9 +5,9 @@ use crate::api::openqa;
 use crate::api::openqa::params::Params;
 use crate::app::App;
 use crate::auth::Sender;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Draft};
 use crate::fault::{Fault, PageFault};
-use crate::templates;
+use crate::templates::{self, Counts};
 use askama::Template;
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_formats::diagnostic::Diagnostic;
@@ -162,7 +162,7 @@ fn build(
         frame: frame(app),
         id: group.id,
         name: group.name.clone(),
-        findings: group::load(&group.name, &yaml, Some(&templates::known(&catalog))).diagnostics,
+        findings: findings(&catalog, group, &yaml).1,
         yaml,
         reference: stored,
         rows,
@@ -170,6 +170,21 @@ fn build(
         may: sender.must_be_admin().is_ok(),
         saved,
     })
+}
+
+/// How many templates a text has, none if it is refused, and what is to be said about it.
+fn findings(catalog: &Catalog, group: &Group, text: &str) -> (Option<usize>, Vec<Diagnostic>) {
+    let loaded = group::load_placed(&group.name, text, Some(&templates::known(catalog)));
+    let mut found = loaded.diagnostics;
+    let Some(placed) = loaded.value else { return (None, found) };
+    let (wanted, places): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
+    let mut draft = Draft::of(catalog.clone());
+    // What another group has already is said when it is saved.
+    if templates::replace(&mut draft, group, &wanted, &mut Counts::default()).is_ok() {
+        let impossible = templates::impossible(&draft.catalog, &wanted.iter().collect::<Vec<_>>());
+        found.extend(templates::warnings(&group.name, text, &places, impossible));
+    }
+    (Some(wanted.len()), found)
 }
 
 /// What a text would come to.
@@ -197,14 +212,12 @@ async fn check(
             "Use `assay template check`.",
         ));
     }
-    let loaded = tokio::task::spawn_blocking(move || {
-        group::load(&group.name, &text, Some(&templates::known(&catalog)))
-    });
-    let loaded = loaded.await.map_err(|error| {
+    let checked = tokio::task::spawn_blocking(move || findings(&catalog, &group, &text));
+    let (templates, findings) = checked.await.map_err(|error| {
         tracing::error!(%error, "templates cannot be checked");
         Fault::bad("The check did not end.", "Report it as a bug with the templates.")
     })?;
-    Ok(Json(Checked { templates: loaded.value.map(|all| all.len()), findings: loaded.diagnostics }))
+    Ok(Json(Checked { templates, findings }))
 }
 
 /// `POST /admin/job_templates/{group}`

@@ -3,6 +3,7 @@
 use super::frame::{Badge, Moment};
 use crate::app::App;
 use crate::fault::Fault;
+use crate::knowledge::scenario_of;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
@@ -10,9 +11,7 @@ use assay_store::{JobFilter, JobSummary};
 
 /// How many older and newer jobs are shown.
 const OLDER: u32 = 20;
-const NEWER: usize = 10;
-/// How many newer jobs are looked through for the nearest.
-const LOOKED: u32 = 500;
+const NEWER: u32 = 10;
 
 /// A job of the scenario.
 pub(super) struct Row {
@@ -31,13 +30,6 @@ pub(super) struct History {
     pub(super) older: Option<JobId>,
     /// The newest of all, if it is not shown.
     pub(super) newest: Option<JobId>,
-}
-
-/// What makes a scenario; `BUILD` is what its jobs differ in.
-const SCENARIO: [&str; 6] = ["DISTRI", "VERSION", "FLAVOR", "ARCH", "TEST", "MACHINE"];
-
-fn scenario(job: &JobSummary) -> [Option<&str>; 6] {
-    [&job.distri, &job.version, &job.flavor, &job.arch, &job.test, &job.machine].map(|value| value.as_deref())
 }
 
 fn row(job: &JobSummary, now: Timestamp) -> Row {
@@ -59,25 +51,23 @@ impl History {
     /// Of a job that says what it tests; else there is none.
     pub(super) async fn of(app: &App, job: &JobRow) -> Result<Option<Self>, Fault> {
         let now = app.clock.now();
-        let setting = |key: &str| job.settings.get(key);
-        if setting("TEST").is_none() {
+        if job.settings.get("TEST").is_none() {
             return Ok(None);
         }
-        let wanted = SCENARIO.map(setting);
-        let [distri, version, flavor, arch, test, machine] =
-            SCENARIO.map(|key| setting(key).map(str::to_owned).into_iter().collect());
-        let like = JobFilter { distri, version, flavor, arch, test, machine, ..JobFilter::default() };
-        let newer = JobFilter { after: Some(job.id), limit: LOOKED, ..like.clone() };
+        let like = JobFilter { scenario: Some(scenario_of(job)), ..JobFilter::default() };
+        // One more than is shown tells whether there are more.
+        let newer = JobFilter { after: Some(job.id), limit: NEWER + 1, oldest_first: true, ..like.clone() };
         let older = JobFilter { before: Some(job.id), limit: OLDER, ..like.clone() };
         let own = JobFilter { ids: vec![job.id], limit: 1, ..JobFilter::default() };
-        // A filter cannot say that something is unset.
-        let same = |job: &JobSummary| scenario(job) == wanted;
-        let mut newer = app.store.summaries(&newer).await?;
-        newer.retain(same);
-        let mut older = app.store.summaries(&older).await?;
-        older.retain(same);
-        let newest = newer.first().map(|job| job.id).filter(|_| newer.len() > NEWER);
-        let shown = &newer[newer.len().saturating_sub(NEWER)..];
+        let mut shown = app.store.summaries(&newer).await?;
+        let older = app.store.summaries(&older).await?;
+        let newest = if shown.len() > NEWER as usize {
+            shown.pop();
+            app.store.summaries(&JobFilter { limit: 1, ..like }).await?.first().map(|job| job.id)
+        } else {
+            None
+        };
+        shown.reverse();
         let mut rows: Vec<Row> = shown.iter().map(|job| row(job, now)).collect();
         for job in app.store.summaries(&own).await? {
             rows.push(Row { current: true, ..row(&job, now) });

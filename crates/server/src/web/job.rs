@@ -472,8 +472,17 @@ async fn live_view(app: &App, job: &StoredJob, attempt: &StoredAttempt) -> Resul
 
 /// The command that runs the same test here.
 fn reproduce(settings: &JobSettings) -> String {
-    let directory = settings.get("CASEDIR").map_or_else(|| "DIR".to_owned(), quoted);
-    let mut words = vec!["assay run".to_owned(), directory];
+    let (mut words, directory) = match settings.get("CASEDIR") {
+        Some(address) if address.contains("://") => {
+            let (url, reference) = address.split_once('#').unwrap_or((address, "HEAD"));
+            let (url, reference) = (quoted(url), quoted(reference));
+            let fetched = format!("git -C tests fetch {url} {reference} && git -C tests checkout FETCH_HEAD");
+            (vec![format!("git init tests && {fetched} &&")], "tests".to_owned())
+        }
+        Some(directory) => (Vec::new(), quoted(directory)),
+        None => (Vec::new(), "DIR".to_owned()),
+    };
+    words.extend(["assay run".to_owned(), directory]);
     let left_out = |key: &str| key == "CASEDIR" || key == "WORKER_CLASS" || is_secret_name(key);
     for (key, setting) in settings.iter().filter(|(key, _)| !left_out(key)) {
         words.push(quoted(&format!("{key}={}", setting.value)));
@@ -509,6 +518,10 @@ mod tests {
             ("TEST", "grub"),
             ("EMPTY", ""),
         ]);
+        let fetched = Settings::from_request([("CASEDIR", "https://h/t.git#abc"), ("TEST", "x")]).into();
+        let want = "git init tests && git -C tests fetch https://h/t.git abc && git -C tests checkout FETCH_HEAD && \
+                    assay run tests TEST=x";
+        assert_eq!(reproduce(&fetched), want);
         let want = r"assay run '/t/my tests' 'APPEND=console=ttyS0 it'\''s' EMPTY= TEST=grub";
         assert_eq!(reproduce(&settings.with_defaults().into()), want);
         assert!(

@@ -3,6 +3,7 @@
 mod api;
 mod assets;
 mod audit;
+mod badge;
 mod cards;
 mod catalog;
 mod cluster;
@@ -60,6 +61,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(workers::router())
         .merge(api::router())
         .merge(audit::router())
+        .merge(badge::router())
         .merge(results::router())
         .merge(events::router())
         .merge(outbox::router())

@@ -7,6 +7,7 @@ use super::step::StepQuery;
 use crate::api;
 use crate::app::App;
 use crate::fault::Fault;
+use crate::needles::needle_dir;
 use askama::Template;
 use assay_engine::ids::JobId;
 use assay_records::step::{Step, StepBody};
@@ -14,6 +15,7 @@ use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::get;
+use camino::Utf8PathBuf;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -106,6 +108,6 @@ async fn build(
         tags: tags.join(" "),
         name: format!("{stem}-{day}"),
         candidates,
-        directory: job.row.settings.get("CASEDIR").map(|dir| format!("{dir}/needles")),
+        directory: needle_dir(&job.row.settings).map(Utf8PathBuf::into_string),
     })
 }

@@ -12,7 +12,6 @@ use assay_engine::sched::restart::RestartOptions;
 use assay_proto::api::restart::Restart;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -107,7 +106,7 @@ pub(super) async fn page(
 }
 
 async fn build(
-    app: &App,
+    app: &Arc<App>,
     sender: &Sender,
     id: &str,
     params: &Params,
@@ -171,6 +170,5 @@ async fn restart(app: &Arc<App>, sender: &Sender, id: &str, params: &Params) -> 
     let done = api::restart::ask(app, vec![id], options, sender, false).await?.0;
     let made = done.clones.iter().find(|clone| clone.job == id).and_then(|clone| clone.clone);
     let there = done.exists.iter().find(|exists| exists.job == id).map(|exists| exists.clone);
-    app.audit(&sender.name, "job_restart", json!({ "id": id.0, "made": made.map(|job| job.0) }));
     Ok(Some(made.or(there).unwrap_or(id)))
 }

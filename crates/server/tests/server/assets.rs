@@ -47,7 +47,12 @@ impl Server {
     }
 
     /// As a worker.
-    async fn as_worker(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    pub(crate) async fn as_worker(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
         let mut request = client()
             .request(method, self.url(&format!("/worker/v1{path}")))
             .bearer_auth(&self.handle.worker_token);
@@ -332,4 +337,22 @@ async fn groups_keep_what_their_budget_holds() -> anyhow::Result<()> {
     assert_eq!(server.content("iso/a.iso/content", None).await.0, StatusCode::NOT_FOUND);
     assert_eq!(server.content("iso/b.iso/content", None).await.0, StatusCode::OK);
     Ok(())
+}
+
+#[tokio::test]
+async fn openqas_address_of_a_file_gives_its_bytes() {
+    let server = Server::start().await;
+    let job = server.post(json!({"TEST": "a", "BACKEND": "dummy", "ISO": "a.iso"})).await;
+    let address = format!("/tests/{job}/asset/iso/a.iso");
+    let get = async |range: Option<&str>| {
+        let request = client().get(server.url(&address));
+        let request = range.into_iter().fold(request, |request, range| request.header("range", range));
+        let response = request.send().await.unwrap();
+        (response.status(), response.bytes().await.unwrap().to_vec())
+    };
+    assert_eq!(get(None).await.0, StatusCode::NOT_FOUND);
+    server.publish("a.iso", b"all of it").await;
+    assert_eq!(get(None).await, (StatusCode::OK, b"all of it".to_vec()));
+    assert_eq!(get(Some("bytes=4-5")).await, (StatusCode::PARTIAL_CONTENT, b"of".to_vec()));
+    assert_eq!(get(Some("bytes=99-")).await.0, StatusCode::RANGE_NOT_SATISFIABLE);
 }

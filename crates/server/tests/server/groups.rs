@@ -286,6 +286,79 @@ async fn send(server: &Server, path: &str, form: &str) -> (StatusCode, String, S
 }
 
 #[tokio::test]
+async fn properties_of_a_group_are_seen_changed_and_refused() {
+    let server = Server::start().await;
+    let (_, made) = server
+        .ask(Method::POST, "/api/v1/job_groups", Some(json!({"name": "nightly", "keep_logs_in_days": 5})))
+        .await;
+    let path = format!("/group_overview/{}/properties", made["id"]);
+    has(&server.page(&path.replace("/properties", "")).await.1, &[&format!("href=\"{path}\"")]);
+    let (_, page) = server.page(&path).await;
+    has(&page, &["name=\"keep_logs_in_days\" value=\"5\"", "placeholder=\"365\"", "readonly"]);
+    for (form, status, said) in [
+        ("name=nightly&keep_logs_in_days=50&keep_results_in_days=9", 400, "results no longer than jobs"),
+        ("name=nightly&keep_logs_in_days=many", 400, "keep_logs_in_days invalid"),
+        ("name=&keep_logs_in_days=5", 400, "name"),
+        (
+            "name=weekly&keep_logs_in_days=9&keep_results_in_days=50&keep_jobs_in_days=&description=a%0D%0Ab",
+            303,
+            "",
+        ),
+    ] {
+        let (found, location, page) = send(&server, &path, form).await;
+        assert_eq!(found.as_u16(), status, "{form}: {page}");
+        if status == 303 {
+            assert_eq!(location, format!("{path}?saved=1"));
+        } else {
+            has(&page, &["role=\"alert\"", said, "name=\"keep_logs_in_days\" value=\""]);
+        }
+    }
+    let (_, group) = server.get(&format!("/api/v1/job_groups/{}", made["id"])).await;
+    let group = &group[0];
+    assert_eq!((&group["name"], &group["description"]), (&json!("weekly"), &json!("a\nb")));
+    assert_eq!((&group["keep_logs_in_days"], &group["keep_results_in_days"]), (&json!(9), &json!(50)));
+    assert_eq!(group["keep_jobs_in_days"], 730);
+    let answer = crate::common::client().post(server.url(&path)).body("name=x").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn the_next_and_the_previous_job_of_a_scenario_are_the_nearest() {
+    let server = Server::start().await;
+    let job = |machine: Option<&str>| {
+        let mut settings = json!({"TEST": "a", "BACKEND": "dummy"});
+        if let Some(machine) = machine {
+            settings["MACHINE"] = json!(machine);
+        }
+        json!({ "settings": settings })
+    };
+    // 1 has no machine, then 30 that have one, then 520 that have none.
+    let jobs: Vec<_> = std::iter::once(job(None))
+        .chain((0..30).map(|_| job(Some("m"))))
+        .chain((0..520).map(|_| job(None)))
+        .collect();
+    let (status, posted) = server.ask(Method::POST, "/api/assay/v1/jobs", Some(json!(jobs))).await;
+    assert_eq!(status, StatusCode::CREATED, "{posted}");
+    let link = |rel: &str, id: u32| format!("<a rel=\"{rel}\" href=\"/jobs/{id}#previous\">");
+    let newest = "<a href=\"/jobs/551#previous\">newest</a>".to_owned();
+    for (id, expected) in [
+        (1, vec![link("next", 32), newest.clone()]),
+        (32, vec![link("prev", 1), link("next", 33), newest.clone()]),
+        (2, vec![link("next", 3), newest.replace("551", "31")]),
+        (540, vec![link("prev", 539), link("next", 541), newest]),
+        (541, vec![link("prev", 540), link("next", 542)]),
+        (551, vec![link("prev", 550)]),
+    ] {
+        let (_, page) = server.page(&format!("/jobs/{id}")).await;
+        let panel = page.split("id=\"previous\"").nth(1).unwrap().split("</header>").next().unwrap();
+        for link in &expected {
+            assert!(panel.contains(link), "{id}: {link} is not in {panel}");
+        }
+        assert_eq!(panel.matches("#previous").count(), expected.len(), "{id}: {panel}");
+    }
+}
+
+#[tokio::test]
 async fn a_restart_is_agreed_to_before_it_is_done() {
     let server = Server::start().await;
     let form =

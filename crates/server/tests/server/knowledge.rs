@@ -1,6 +1,6 @@
 //! Comments that go over, what changed since a scenario last passed, needles from screens, and the pages of all that.
 
-use crate::common::{Server, client, run};
+use crate::common::{Server, client, run, sha256};
 use crate::people::Key;
 use assay_engine::outcome::Outcome;
 use assay_engine::work::WorkPhase;
@@ -38,6 +38,8 @@ async fn ran(
     }
     let id = server.post(all).await;
     let held = worker.expect_assign().await.unwrap().held;
+    let (status, pinned) = server.as_worker(POST, &format!("/jobs/{id}/assets"), None).await;
+    assert_eq!(status, StatusCode::OK, "{pinned}");
     worker.phase(held, WorkPhase::Running).await.unwrap();
     let facts = facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let mut records = vec![run::plan(&["boot", "shell"]), Record::Environment { facts }];
@@ -131,10 +133,12 @@ async fn an_investigation_tells_what_changed() {
     let case = ("CASEDIR", dir.as_str());
     let (good_facts, bad_facts) =
         ([("tests commit", old.as_str()), ("qemu", "7")], [("tests commit", new.as_str()), ("qemu", "8")]);
-    let good =
-        ran(&server, &mut worker, &[case, ("BUILD", "1"), ("_SECRET_KEY", "x")], None, &good_facts, &shot)
-            .await;
-    let settings = [case, ("BUILD", "2"), ("_SECRET_KEY", "y"), ("QEMURAM", "512")];
+    let iso = ("ISO", "boot.iso");
+    server.publish(iso.1, b"old").await;
+    let settings = [case, iso, ("BUILD", "1"), ("_SECRET_KEY", "x")];
+    let good = ran(&server, &mut worker, &settings, None, &good_facts, &shot).await;
+    server.publish(iso.1, b"new").await;
+    let settings = [case, iso, ("BUILD", "2"), ("_SECRET_KEY", "y"), ("QEMURAM", "512")];
     let first = ran(&server, &mut worker, &settings, Some("boot"), &bad_facts, &shot).await;
     let bad = ran(&server, &mut worker, &settings, Some("boot"), &bad_facts, &shot).await;
 
@@ -150,6 +154,11 @@ async fn an_investigation_tells_what_changed() {
         "values of secrets are all the same: {found}"
     );
     assert_eq!(names(&found["environment"]), ["qemu"]);
+    let file = &found["assets"][0];
+    assert_eq!((found["assets"].as_array().unwrap().len(), &file["name"]), (1, &json!("ISO")), "{found}");
+    for (side, bytes) in [("before", &b"old"[..]), ("after", b"new")] {
+        assert_eq!(file[side], format!("iso/boot.iso (sha256 {})", sha256(bytes)), "{side}");
+    }
     assert_eq!(found["tests_log"]["commits"][0]["subject"], "wait longer");
     assert_eq!(found["needles_log"]["commits"][0]["files"], json!(["needles/grub.json"]));
     assert_eq!(found["suspects"][0], "the tests or their needles changed");

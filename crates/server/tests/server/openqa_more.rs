@@ -9,7 +9,7 @@ use assay_engine::work::WorkPhase;
 use assay_fakes::{Assigned, Connection};
 use assay_proto::worker::Stream;
 use assay_records::step::ModuleResult;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const POST: Method = Method::POST;
@@ -300,6 +300,11 @@ async fn lists_tell_modules_and_lead_from_page_to_page() -> anyhow::Result<()> {
             );
         }
     }
+    let (_, named) = server.get("/api/v1/jobs/overview?modules=boot&modules_result=failed").await;
+    assert_eq!(
+        named.as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect::<Vec<_>>(),
+        [two]
+    );
     assert_eq!(server.get("/tests/overview.json?modules_result=odd").await.0, 400);
 
     let admin = Key::make(&server, "a", "admin", None).await;
@@ -563,4 +568,85 @@ async fn what_people_write_is_text_and_has_an_end() {
     assert_eq!((status.as_u16(), &made["bugs"]), (201, &json!(["boo#7"])));
     let (_, list) = server.get(&format!("/api/assay/v1/jobs/{job}/comments")).await;
     assert_eq!(list["comments"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn settings_of_the_server_are_the_weakest() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let write = |text: &str| fs_err::write(&file, text).unwrap();
+    write(
+        "[settings]\nCASEDIR = \"https://example.org/t.git#%VERSION%\"\nWORKER_CLASS = \"other\"\nPRIO_NOTE = 3\nBUILD = \"x\"\n",
+    );
+    let server = Server::start_with(|config| config.config = Some(file.clone())).await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    let planned = async || {
+        let settings: serde_json::Map<_, _> =
+            PRODUCT.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let body = json!({ "settings": settings });
+        let (status, plan) = server.ask(Method::POST, "/api/assay/v1/products/plan", Some(body)).await;
+        assert_eq!(status, StatusCode::OK, "{plan}");
+        plan["jobs"][0]["settings"].clone()
+    };
+    let found = planned().await;
+    assert_eq!(found["CASEDIR"]["value"], "https://example.org/t.git#43");
+    assert_eq!((&found["PRIO_NOTE"]["value"], &found["BUILD"]["value"]), (&json!("3"), &json!("43.1")));
+    // A job that is posted alone for a product that there is has them, too.
+    let form = [&PRODUCT[..], &[("TEST", "install"), ("MACHINE", "64bit")]].concat();
+    let (_, posted) = admin.ask(&server, Method::POST, "/api/v1/jobs", &form).await;
+    let job = server.job(posted["id"].as_i64().unwrap()).await;
+    assert_eq!(job.settings["CASEDIR"].value, "https://example.org/t.git#43");
+    assert_eq!(job.settings["CASEDIR"].origin, "the server's configuration");
+    write("[settings]\nPRIO_NOTE = 4\n");
+    let (status, reloaded) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
+    assert_eq!(status, StatusCode::OK, "{reloaded}");
+    let found = planned().await;
+    assert_eq!((&found["PRIO_NOTE"]["value"], &found["CASEDIR"]), (&json!("4"), &json!(null)));
+    write("[settings]\nprio = 4\n");
+    let (_, reloaded) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
+    assert!(reloaded.to_string().contains("is no name of a setting"), "{reloaded}");
+    assert_eq!(planned().await["PRIO_NOTE"]["value"], "4", "what was in force stays");
+}
+
+#[tokio::test]
+async fn the_newest_job_and_badges() {
+    let server = Server::start().await;
+    for (test, build) in [("a", "1"), ("a", "2"), ("b", "2")] {
+        server.post(json!({"TEST": test, "BACKEND": "dummy", "BUILD": build, "WORKER_CLASS": "none"})).await;
+    }
+    server.ask(Method::POST, "/api/assay/v1/jobs/2/cancel", None).await;
+    let get = async |path: &str| {
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.timeout(std::time::Duration::from_secs(60)).build().unwrap();
+        let answer = client.get(server.url(path)).send().await.unwrap();
+        let field = |name: &str| {
+            answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        let (to, kind) = (field("location"), field("content-type"));
+        (answer.status().as_u16(), to, kind, answer.text().await.unwrap())
+    };
+    for (path, want) in [
+        ("/tests/latest", "/jobs/3"),
+        ("/tests/latest?test=a", "/jobs/2"),
+        ("/tests/latest?test=a&build=1", "/jobs/1"),
+    ] {
+        let (status, to, ..) = get(path).await;
+        assert_eq!((status, to.as_str()), (303, want), "{path}");
+    }
+    for (path, want) in [
+        ("/tests/latest/badge?test=a", "tests: user_cancelled"),
+        ("/tests/1/badge?show_build=1&label=%3Cme%3E", "&#60;me&#62;: scheduled (1)"),
+        ("/tests/overview/badge", "tests: scheduled"),
+        ("/tests/overview/badge?test=none", "tests: none"),
+    ] {
+        let (status, _, kind, svg) = get(path).await;
+        assert_eq!((status, kind.as_str()), (200, "image/svg+xml"), "{path}: {svg}");
+        assert!(svg.starts_with("<svg ") && svg.contains(want) && !svg.contains("<me>"), "{path}: {svg}");
+    }
+    for (path, want) in
+        [("/tests/latest?test=none", 404), ("/tests/99/badge", 404), ("/tests/latest?state=odd", 400)]
+    {
+        assert_eq!(get(path).await.0, want, "{path}");
+    }
 }

@@ -457,3 +457,102 @@ async fn a_request_that_says_so_counts_once() {
     let (_, jobs) = server.get("/api/v1/jobs").await;
     assert_eq!(jobs["jobs"].as_array().unwrap().len(), 2, "each once");
 }
+
+/// With a file for the server, and a secret beside it.
+async fn configured(text: &str) -> (Server, tempfile::TempDir) {
+    let place = tempfile::tempdir().unwrap();
+    let dir = camino::Utf8Path::from_path(place.path()).unwrap();
+    fs_err::write(dir.join("secret"), SECRET).unwrap();
+    let file = dir.join("assay.toml");
+    fs_err::write(&file, text).unwrap();
+    (Server::start_with(|config| config.config = Some(file)).await, place)
+}
+
+#[tokio::test]
+async fn several_providers_are_kept_apart() {
+    let clock = Arc::new(ManualClock::new(Timestamp(BEGINNING)));
+    let fakes =
+        [FakeProvider::start(clock.clone()).await.unwrap(), FakeProvider::start(clock).await.unwrap()];
+    let section = |name: &str, fake: &FakeProvider, role: &str| {
+        format!(
+            "[sign-in.{name}]\nissuer = \"{}\"\nclient-id = \"{CLIENT}\"\nclient-secret-file = \"secret\"\nroles = {{ qa = \"{role}\" }}\n",
+            fake.issuer()
+        )
+    };
+    let text = section("fedora", &fakes[0], "operator") + &section("suse", &fakes[1], "admin");
+    let (server, _place) = configured(&text).await;
+    let (_, page) = server.page("/login").await;
+    for (name, fake, role) in [("fedora", &fakes[0], "operator"), ("suse", &fakes[1], "admin")] {
+        let start = format!("/login/oidc/{name}");
+        assert!(page.contains(&start), "{page}");
+        // The same person to both, and two people here.
+        fake.set_person(Person::new("1001", "ann", &["qa"]));
+        let (answer, _) = through_provider(&server, &start).await;
+        let cookies: Vec<_> =
+            answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).collect();
+        let session = cookies.iter().find(|cookie| cookie.starts_with("assay_session=")).unwrap();
+        let session = session.split(';').next().unwrap();
+        let shown =
+            browser(&server, Method::GET, "/login", Some(session), None, &[]).await.text().await.unwrap();
+        let (who, may) = (format!("<h1>ann@{name}</h1>"), format!("<b>{role}</b>"));
+        assert!(shown.contains(&who) && shown.contains(&may), "{shown}");
+    }
+    let (_, users) = server.get("/api/assay/v1/users").await;
+    let mut known: Vec<_> =
+        users["users"].as_array().unwrap().iter().map(|user| (&user["name"], &user["role"])).collect();
+    known.sort_by_key(|(name, _)| name.as_str());
+    assert_eq!(known, [(&json!("ann@fedora"), &json!("operator")), (&json!("ann@suse"), &json!("admin"))]);
+    // What one says of somebody is worth nothing at the address of the other.
+    let begun = browser(&server, Method::GET, "/login/oidc/fedora", None, None, &[]).await;
+    let cookie = begun.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let provider = client().get(begun.headers()["location"].to_str().unwrap()).send().await.unwrap();
+    let back = provider.headers()["location"].to_str().unwrap().replace("/oidc/fedora/", "/oidc/suse/");
+    let path = back.strip_prefix(&server.url("")).unwrap();
+    let crossed = browser(&server, Method::GET, path, Some(&cookie), None, &[]).await;
+    assert!(crossed.status().is_client_error(), "{}", crossed.status());
+    assert!(
+        crossed
+            .headers()
+            .get_all("set-cookie")
+            .iter()
+            .all(|c| !c.to_str().unwrap().starts_with("assay_session="))
+    );
+}
+
+#[tokio::test]
+async fn a_server_may_demand_that_changes_by_a_token_count_once() {
+    let (server, _place) = configured("[tokens]\nonce = true\n").await;
+    let now = server.clock_micros() / 1_000_000;
+    let send = async |method: Method, path: &str, token: &str, once: Option<&str>| {
+        let mut request = client().request(method, server.url(path)).bearer_auth(token);
+        if let Some(once) = once {
+            request = request.header("assay-once", format!("{now}-{once}"));
+        }
+        let request = request.json(&json!({"user": "ann", "role": "operator", "expires_days": null}));
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap_or_default())
+    };
+    let admin = server.handle.admin_token.clone();
+    let (status, made) = send(Method::POST, "/api/assay/v1/keys", &admin, Some("aaaaaaaaaaaaaaaa")).await;
+    assert_eq!(status, 201, "{made}");
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    let key = Key { user: text("user"), public: text("key"), secret: text("secret") };
+    let own = format!("{}:{}:{}", key.user, key.public, key.secret);
+    let keys = "/api/assay/v1/keys";
+    for (method, path, token, once, want) in [
+        (Method::POST, keys, &admin, None, 403),
+        (Method::POST, keys, &admin, Some("aaaaaaaaaaaaaaaa"), 409),
+        (Method::POST, keys, &admin, Some("bbbbbbbbbbbbbbbb"), 201),
+        (Method::POST, "/api/v1/jobs?TEST=t", &own, None, 403),
+        (Method::POST, "/api/v1/jobs?TEST=t", &own, Some("cccccccccccccccc"), 200),
+        (Method::GET, "/api/assay/v1/users", &admin, None, 200),
+    ] {
+        let (status, body) = send(method, path, token, once).await;
+        assert_eq!(status, want, "{path} {once:?}: {body}");
+        assert!(status != 403 || body.to_string().contains("Assay-Once"), "{body}");
+    }
+    // openQA's signatures have their own window, and workers theirs.
+    let (status, body) = key.ask(&server, Method::POST, "/api/v1/jobs", &[("TEST", "t")]).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(server.worker("w").connect(&[]).await.is_ok());
+}

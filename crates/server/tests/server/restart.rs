@@ -1,6 +1,7 @@
 //! Starting jobs anew over the API: shown before it is done, done once, and known to the old jobs.
 
 use crate::common::Server;
+use crate::people::Key;
 use assay_engine::outcome::Outcome;
 use assay_fakes::Assigned;
 use reqwest::{Method, StatusCode};
@@ -70,4 +71,116 @@ async fn what_cannot_be_started_anew_is_named() {
     assert_eq!((status, &job["priority"]), (StatusCode::OK, &json!(-5)));
     let waits = ask(&server, &format!("{id}/restart"), json!({})).await;
     assert_eq!(waits["stays"][0]["why"], json!("it has not begun yet"));
+}
+
+#[tokio::test]
+async fn what_people_do_to_jobs_is_noted_once_and_only_if_it_changes_something() {
+    let server = Server::start().await;
+    let bob = Key::make(&server, "bob", "operator", None).await;
+    let id = server.post_dummy().await;
+    let newest = async || {
+        let (_, list) = server.get("/api/assay/v1/audit?limit=1").await;
+        let event = &list["events"][0];
+        (event["id"].as_i64().unwrap(), event["event"].clone(), event["data"].clone())
+    };
+    let copy = json!({"jobs": [id], "options": {"copy_only": true, "force": true}});
+    let (own, theirs) = ("/api/assay/v1/jobs", "/api/v1/jobs");
+    let dummy = json!({"settings": {"TEST": "a", "BACKEND": "dummy"}});
+    // The address, what is sent, and what is noted of it; nothing if nothing has changed.
+    let table = [
+        (own.to_owned(), Some(dummy), Some(("job_create", json!({"id": 2})))),
+        (
+            format!("{own}/{id}/priority"),
+            Some(json!({"priority": 7})),
+            Some(("job_update", json!({"id": 1, "priority": 7}))),
+        ),
+        (format!("{own}/{id}/priority"), Some(json!({"priority": 7})), None),
+        (format!("{theirs}/{id}/prio?prio=7"), None, None),
+        (format!("{theirs}/{id}/prio?prio=8"), None, Some(("job_update", json!({"id": 1, "priority": 8})))),
+        (format!("{own}/{id}/restart"), None, None),
+        (format!("{own}/restart?plan=1"), Some(copy.clone()), None),
+        (format!("{own}/restart"), Some(copy), Some(("jobs_restart", json!([{"1": 3}])))),
+        (format!("{theirs}/{id}/restart"), None, None),
+        (format!("{own}/{id}/cancel"), None, Some(("job_cancel", json!({"id": 1})))),
+        (format!("{own}/{id}/cancel"), None, None),
+        (format!("{theirs}/{id}/cancel"), None, None),
+        (format!("{theirs}/cancel?BUILD=none"), None, None),
+        (format!("{theirs}/{id}/restart"), None, Some(("jobs_restart", json!([{"1": 4}])))),
+        (format!("{theirs}/{id}/restart"), None, None),
+        (format!("{own}/{id}/restart"), None, None),
+        (format!("{theirs}/2/cancel"), None, Some(("job_cancel", json!({"id": 2})))),
+        (format!("{own}/2/restart"), None, Some(("jobs_restart", json!([{"2": 5}])))),
+    ];
+    for (path, body, want) in table {
+        let before = newest().await.0;
+        let (status, answer) = if path.starts_with(theirs) {
+            bob.ask(&server, Method::POST, &path, &[]).await
+        } else {
+            let (status, answer) = server.ask(Method::POST, &path, body).await;
+            (status.as_u16(), answer)
+        };
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        let (number, event, data) = newest().await;
+        match want {
+            Some((word, told)) => {
+                assert_eq!((number, event, data), (before + 1, json!(word), told), "{path}: {answer}");
+            }
+            None => assert_eq!(number, before, "{path} has noted {event} {data}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plan_warns_of_files_that_are_not_here() {
+    let server = Server::start().await;
+    let bob = Key::make(&server, "bob", "operator", None).await;
+    server.publish("here.iso", b"x").await;
+    let dummy = |more: &[(&str, &str)]| {
+        let mut settings = json!({"TEST": "a", "BACKEND": "dummy", "ISO": "here.iso"});
+        for (name, value) in more {
+            settings[*name] = json!(value);
+        }
+        settings
+    };
+    let missing = "iso/gone.iso is not here, and job";
+    // What the job reads, what the restart sets, and whether that is warned of.
+    let table: [(&[(&str, &str)], &[(&str, &str)], bool); 5] = [
+        (&[], &[], false),
+        (&[("ISO_1", "gone.iso")], &[], true),
+        (&[("ISO_1", "gone.iso")], &[("ISO_1", "here.iso")], false),
+        (&[], &[("ISO", "gone.iso")], true),
+        (&[("REPO_0", "gone-repo"), ("ISO_1", "/somewhere/gone.iso")], &[], false),
+    ];
+    for (settings, set, warned) in table {
+        let id = server.post(dummy(settings)).await;
+        server.ask(Method::POST, &format!("/api/assay/v1/jobs/{id}/cancel"), None).await;
+        let set: serde_json::Map<_, _> =
+            set.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let plan = ask(&server, &format!("{id}/restart?plan=1"), json!({ "set": set })).await;
+        let warnings = plan["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), usize::from(warned), "{settings:?} {plan}");
+        assert!(warnings.iter().all(|text| text.as_str().unwrap().starts_with(missing)), "{plan}");
+        if warned && set.is_empty() {
+            assert!(server.page(&format!("/jobs/{id}/restart")).await.1.contains(missing));
+            let (_, told) = bob.ask(&server, Method::POST, &format!("/api/v1/jobs/{id}/restart"), &[]).await;
+            assert!(told["warnings"].to_string().contains(missing), "{told}");
+        }
+    }
+    // What another clone of the plan makes will be here.
+    let form = [
+        ("TEST:m", "make"),
+        ("BACKEND:m", "dummy"),
+        ("PUBLISH_HDD_1:m", "made.qcow2"),
+        ("TEST:b", "boot"),
+        ("BACKEND:b", "dummy"),
+        ("HDD_1:b", "made.qcow2"),
+        ("_START_AFTER:b", "m"),
+    ];
+    let (_, posted) = bob.ask(&server, Method::POST, "/api/v1/jobs", &form).await;
+    let [make, boot] = ["m", "b"].map(|one| posted["ids"][one].as_i64().unwrap());
+    server.ask(Method::POST, &format!("/api/assay/v1/jobs/{make}/cancel"), None).await;
+    let plan = ask(&server, &format!("{boot}/restart?plan=1"), json!({})).await;
+    assert_eq!((plan["clones"].as_array().unwrap().len(), &plan["warnings"]), (2, &json!([])), "{plan}");
+    let alone = ask(&server, &format!("{boot}/restart?plan=1"), json!({"skip_parents": true})).await;
+    assert_eq!(alone["warnings"].as_array().unwrap().len(), 1, "{alone}");
 }

@@ -40,6 +40,8 @@ pub(crate) async fn filters(database: &Database) {
     ] {
         assert_eq!(ids(store, JobFilter { states: states.clone(), ..all() }).await, expected, "{states:?}");
     }
+    let oldest = JobFilter { oldest_first: true, after: Some(JobId(2)), limit: 2, ..all() };
+    assert_eq!(ids(store, oldest).await, [3, 4]);
     let outcomes = vec![Outcome::Failed, Outcome::UserCancelled];
     assert_eq!(ids(store, JobFilter { outcomes: outcomes.clone(), ..all() }).await, [5, 3, 2]);
     let both = JobFilter { outcomes, states: vec![StateWord::Done], before: Some(JobId(3)), ..all() };
@@ -62,6 +64,19 @@ pub(crate) async fn filters(database: &Database) {
     let counts = store.counts().await.unwrap();
     let counts: Vec<u64> = StateWord::ALL.iter().map(|state| counts[state]).collect();
     assert_eq!(counts, [1, 1, 0, 0, 0, 3, 1]);
+}
+
+pub(crate) async fn one_scenario(database: &Database) {
+    let mut driver = Driver::start(database).await;
+    let plain = [("TEST", "a"), ("DISTRI", "d")];
+    driver.post(vec![job(&plain), job(&[&plain[..], &[("MACHINE", "m")]].concat()), job(&plain)]).await;
+    let text = |value: &str| Some(value.to_owned());
+    for (machine, expected) in [(None, vec![3, 1]), (text("m"), vec![2]), (text("n"), vec![])] {
+        let scenario = Some([text("d"), None, None, None, text("a"), machine]);
+        let filter = JobFilter { scenario: scenario.clone(), ..JobFilter::default() };
+        assert_eq!(ids(&*driver.store, filter).await, expected, "{scenario:?}");
+    }
+    driver.check().await;
 }
 
 pub(crate) async fn ten_thousand_jobs_in_pages(database: &Database) {

@@ -51,6 +51,7 @@ contract!(
     rows::clusters_are_loaded_with_what_they_are_bound_to,
     rows::a_post_of_a_product_is_whole,
     lists::filters,
+    lists::one_scenario,
     lists::ten_thousand_jobs_in_pages,
     lists::wait_reasons_are_shown,
     lists::builds_of_groups,

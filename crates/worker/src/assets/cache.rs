@@ -68,6 +68,32 @@ impl Cache {
         of(&self.files).iter().chain(&of(&self.parts)).map(|used| used.bytes).sum()
     }
 
+    /// Removes what nobody uses, what was used least recently first, until `enough` says that there is room, or nothing
+    /// is left.
+    pub fn give_way(&self, enough: impl Fn() -> bool) -> std::io::Result<()> {
+        if enough() || !self.files.exists() {
+            return Ok(());
+        }
+        let _all = self.turn()?;
+        let mut used = Used::gather(&self.files)?;
+        used.sort_by_key(|used| used.at);
+        for victim in used {
+            if enough() {
+                break;
+            }
+            victim.remove()?;
+        }
+        Ok(())
+    }
+
+    /// One at a time; nobody holds it for longer than it takes to remove some files.
+    fn turn(&self) -> std::io::Result<fs::File> {
+        let path = self.files.with_file_name("lock");
+        let all = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        rustix::fs::flock(all.file(), FlockOperation::LockExclusive)?;
+        Ok(all)
+    }
+
     /// The file with these bytes, fetched if it is not there. May be dropped and asked again at any time: what has come
     /// stays.
     pub async fn hold(
@@ -172,13 +198,7 @@ impl Cache {
         if content.size > self.limit {
             return Err(no_room("start the worker with a larger --asset-cache"));
         }
-        let all = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.files.with_file_name("lock"))?;
-        // One at a time; nobody holds it for longer than it takes to remove some files.
-        rustix::fs::flock(all.file(), FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
+        let _all = self.turn()?;
         let mut used = Used::gather(&self.files)?;
         let own = part.metadata()?.ino();
         used.extend(Used::gather(&self.parts)?.into_iter().filter(|used| used.inode != own));

@@ -21,17 +21,41 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use tokio::time::Instant;
 
+/// The directory, or the first above it that is there: the cache comes into being with the first asset.
+fn there(dir: &Utf8Path) -> Option<&Utf8Path> {
+    dir.ancestors().find(|dir| dir.exists())
+}
+
+/// What is free on a directory's file system.
+fn free(dir: &Utf8Path) -> Option<u64> {
+    rustix::fs::statvfs(there(dir)?.as_std_path()).ok().map(|fs| fs.f_bavail * fs.f_frsize)
+}
+
+/// The file system that a directory is on.
+fn device(dir: &Utf8Path) -> Option<u64> {
+    fs_err::metadata(there(dir)?).ok().map(|metadata| metadata.dev())
+}
+
+/// The server counts cached assets as free: they go if a machine in `dir` may write so many bytes and there is no room.
+pub(crate) async fn give_way(attempt: &Attempt, dir: &Utf8Path, bytes: u64) {
+    let (cache, dir) = (attempt.host.cache.join(DIR), dir.to_owned());
+    let work = move || match device(&cache) {
+        on @ Some(_) if on == device(&dir) => {
+            Cache::new(&cache, 0).give_way(|| free(&dir).is_none_or(|free| free >= bytes))
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Ok(())) {
+        attempt.log(&format!("the cache of assets could not make room for the disks: {error}"));
+    }
+}
+
 /// What the file systems of the pool and of the cache of assets can still take.
 pub(crate) fn room(pool: &Utf8Path, cache: &Utf8Path) -> Option<Room> {
-    // The cache comes into being with the first asset.
-    let there = cache.ancestors().find(|dir| dir.exists())?;
-    let free =
-        |dir: &Utf8Path| rustix::fs::statvfs(dir.as_std_path()).ok().map(|fs| fs.f_bavail * fs.f_frsize);
-    let device = |dir: &Utf8Path| fs_err::metadata(dir).ok().map(|metadata| metadata.dev());
     Some(Room {
         pool: free(pool)?,
-        cache: free(there)?.saturating_add(Cache::new(cache, 0).bytes()),
-        shared: device(pool)? == device(there)?,
+        cache: free(cache)?.saturating_add(Cache::new(cache, 0).bytes()),
+        shared: device(pool)? == device(cache)?,
     })
 }
 

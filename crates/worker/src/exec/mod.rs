@@ -8,6 +8,7 @@ pub use assay_engine::settings::is_secret_name;
 
 use crate::assets::Door;
 use crate::attempt::AttemptDir;
+use crate::link::ServerAddress;
 use crate::networks::Networks;
 use crate::questions::Questions;
 use assay_engine::ids::JobId;
@@ -80,6 +81,8 @@ pub struct Cluster {
     pub questions: Questions,
     /// The networks of this worker.
     pub networks: Networks,
+    /// Where the server is.
+    pub server: ServerAddress,
 }
 
 /// The usual [`HostOptions::asset_limit`]: openQA's, 50 GB.

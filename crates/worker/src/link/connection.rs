@@ -32,6 +32,9 @@ pub(super) enum End {
 /// How long the server may take to answer `hello`.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long a look at the disks may take.
+const LOOK: Duration = Duration::from_millis(500);
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Connects, says hello and works until the connection is lost.
@@ -88,10 +91,12 @@ pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
     }
 }
 
-/// What the pool and the cache can take; `None` where that cannot be found out.
+/// What the pool and the cache can take; `None` where that cannot be found out, or not at once.
 async fn room_of(config: &WorkerConfig) -> Option<Room> {
     let (pool, cache) = (config.pool.clone(), config.host_options.cache.join(crate::assets::DIR));
-    tokio::task::spawn_blocking(move || crate::assets::room(&pool, &cache)).await.ok()?
+    // A disk that does not answer must not hold up a heartbeat.
+    let look = tokio::task::spawn_blocking(move || crate::assets::room(&pool, &cache));
+    tokio::time::timeout(LOOK, look).await.ok()?.ok()?
 }
 
 async fn connect(hands: &Hands, server: &str) -> Result<Socket, End> {

@@ -232,6 +232,7 @@ impl Hands {
             place,
             questions: questions.clone(),
             networks: self.networks.clone(),
+            server: self.config.server.clone(),
         };
         let attempt = Attempt {
             number: held.attempt.number,

@@ -1,14 +1,13 @@
 //! Files of one job, where openQA's clients look for them: `/tests/N/file/NAME`, `/image/…`.
 
 use super::job_view;
-use crate::api::{FileQuery, attempt_of, serve_blob, serve_stream};
+use crate::api::{FileQuery, assets, attempt_of, serve_blob, serve_stream};
 use crate::app::App;
 use crate::fault::Fault;
 use assay_engine::assets::{AssetKey, AssetKind};
 use assay_engine::ids::JobId;
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_proto::worker::Stream;
-use assay_store::{StoreError, StoredJob};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
@@ -82,6 +81,7 @@ async fn vars(app: &App, id: JobId) -> Result<Response, Fault> {
 async fn asset(
     State(app): State<Arc<App>>,
     Path((id, kind, name)): Path<(String, String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let id = job(&id)?;
     let absent = || Fault::not_found(format!("There is no asset {kind}/{name}."), "See the job's settings.");
@@ -93,26 +93,11 @@ async fn asset(
         Some(blob) => blob,
         None => app.store.assets().asset(&key).await?.into_iter().next().ok_or_else(absent)?.blob,
     };
-    serve_blob(&app, &blob.sha256.to_string()).await
+    assets::serve(&app, blob.sha256, &headers).await
 }
 
 fn key(kind: &str, name: &str) -> Option<AssetKey> {
     Some(AssetKey { kind: AssetKind::from_word(kind)?, name: name.parse().ok()? })
-}
-
-impl App {
-    /// The files that a job reads and that are not here.
-    pub(super) async fn missing_assets(&self, job: &StoredJob) -> Result<Vec<String>, StoreError> {
-        let mut missing = Vec::new();
-        for (kind, names) in job_view::assets(job) {
-            for key in names.into_iter().filter_map(|name| key(kind, name)) {
-                if key.kind != AssetKind::Repo && self.store.assets().asset(&key).await?.is_empty() {
-                    missing.push(key.to_string());
-                }
-            }
-        }
-        Ok(missing)
-    }
 }
 
 async fn picture(

@@ -3,6 +3,7 @@
 use super::params::Params;
 use super::{Admin, Wrong, number};
 use crate::app::App;
+use crate::auth::Sender;
 use crate::catalog::{Catalog, Draft};
 use assay_store::{CatalogRow, EntryKind, Group, GroupProperties, ParentGroup};
 use axum::extract::{Path, State};
@@ -46,7 +47,7 @@ fn fields(properties: &GroupProperties) -> Map<String, Value> {
 }
 
 /// A group with what it, its parent or the defaults say.
-pub(super) fn group(catalog: &Catalog, group: &Group) -> Value {
+pub(crate) fn group(catalog: &Catalog, group: &Group) -> Value {
     let parent = group.parent.and_then(|id| catalog.parents.get(&id));
     let inherited = parent.map(|parent| fields(&parent.properties)).unwrap_or_default();
     let mut shown = fields(&group.properties);
@@ -215,15 +216,21 @@ async fn update(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
+    change(&app, &admin.0, id, &params).await?;
+    Ok(Json(json!({ "id": id })))
+}
+
+/// Changes what a request says of a group; the rest stays.
+pub(crate) async fn change(app: &Arc<App>, admin: &Sender, id: i64, params: &Params) -> Result<(), Wrong> {
     let changed = |draft: &mut Draft| -> Result<(), Wrong> {
         let before = draft.catalog.groups.get(&id).ok_or_else(no_group)?.clone();
         let name =
-            if params.get("name").is_some() { name_of(&params)?.to_owned() } else { before.name.clone() };
+            if params.get("name").is_some() { name_of(params)?.to_owned() } else { before.name.clone() };
         let parent = match params.get("parent_id") {
             None => before.parent,
-            Some(_) => parent_of(&params, &draft.catalog)?,
+            Some(_) => parent_of(params, &draft.catalog)?,
         };
-        let properties = properties(&params, &before.properties)?;
+        let properties = properties(params, &before.properties)?;
         let description = match params.get("description") {
             None => before.description.clone(),
             Some(text) => Some(text.to_owned()).filter(|text| !text.is_empty()),
@@ -243,8 +250,8 @@ async fn update(
     };
     let name = params.get("name").unwrap_or_default();
     app.library.change(changed).await.map_err(|error| taken(error, "job group", name))?;
-    app.audit(&admin.0.name, "jobgroup_update", json!({ "id": id }));
-    Ok(Json(json!({ "id": id })))
+    app.audit(&admin.name, "jobgroup_update", json!({ "id": id }));
+    Ok(())
 }
 
 async fn remove(

@@ -45,7 +45,10 @@ const RESERVED: [&str; 2] = ["async", "scheduled_product_clone_id"];
 const SCENARIOS: [&str; 2] = ["SCENARIO_DEFINITIONS_YAML", "SCENARIO_DEFINITIONS_YAML_FILE"];
 
 /// Takes the scenario definitions out of a post; they then stand in the place of the server's templates.
-fn scenarios(pairs: &mut Vec<(String, String)>) -> Result<Option<product::Catalog>, Wrong> {
+pub(crate) fn scenarios(
+    pairs: &mut Vec<(String, String)>,
+    name: &str,
+) -> Result<Option<product::Catalog>, Wrong> {
     let [text, file] =
         SCENARIOS.map(|name| pairs.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone()));
     if file.is_some_and(|file| !file.is_empty()) {
@@ -56,7 +59,7 @@ fn scenarios(pairs: &mut Vec<(String, String)>) -> Result<Option<product::Catalo
     }
     pairs.retain(|(key, _)| !SCENARIOS.contains(&key.as_str()));
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let loaded = scenarios::load(SCENARIOS[0], &text);
+    let loaded = scenarios::load(name, &text);
     let errors: Vec<_> =
         loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
     match loaded.value {
@@ -102,7 +105,7 @@ async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params)
     }
     let given = params.pairs().iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
     pairs.extend(given.map(|(key, value)| (key.to_uppercase(), restored(value))));
-    let scenarios = scenarios(&mut pairs)?;
+    let scenarios = scenarios(&mut pairs, SCENARIOS[0])?;
     let request = Request::parse(pairs).map_err(|bad| Wrong::bad(bad.to_string()))?;
     let name = &operator.0.name;
     let plan = match scenarios {

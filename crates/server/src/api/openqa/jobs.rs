@@ -329,7 +329,7 @@ async fn told_of(
     relatives.unredacted = params.flag("unredacted") && may_see_secrets(sender);
     let mut told = relatives.job(&jobs[0]);
     if params.flag("check_assets") {
-        told["missing_assets"] = json!(app.missing_assets(&jobs[0]).await?);
+        told["missing_assets"] = json!(app.missing_assets(&jobs[0].row).await?);
     }
     let attempts = app.store.attempts(jobs[0].row.id).await?;
     let Some(attempt) = attempts.last() else {
@@ -411,6 +411,10 @@ async fn overview(State(app): State<Arc<App>>, params: Params) -> Result<Json<Va
     }
     let filter = JobFilter { latest: true, limit: OVERVIEW, ..filter };
     let mut jobs = app.store.summaries(&filter).await?;
+    if let Some(modules) = Modules::of(&params)? {
+        let (fit, _) = modules.among(&app, &jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await?;
+        jobs.retain(|job| fit.contains(&job.id));
+    }
     jobs.reverse();
     Ok(Json(jobs.iter().map(|job| json!({"id": job.id.0, "name": job.name})).collect()))
 }
@@ -504,12 +508,14 @@ async fn cancel_many(
         // Meanwhile it may have ended by itself.
         cancelled += usize::from(app.engine.ask(input).await.is_ok());
     }
-    app.audit(&operator.0.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+    if cancelled > 0 {
+        app.audit(&operator.0.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+    }
     Ok(Json(json!({ "result": cancelled })))
 }
 
 async fn prio(
-    _: Operator,
+    operator: Operator,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     params: Params,
@@ -518,6 +524,9 @@ async fn prio(
     params.required(["prio"])?;
     let priority = params.number::<i32>("prio")?;
     app.engine.ask(Input::Edit { job: job.row.id, priority, group: None }).await?;
+    if let Some(priority) = priority.filter(|priority| *priority != job.row.priority) {
+        app.audit(&operator.0.name, "job_update", json!({"id": job.row.id.0, "priority": priority}));
+    }
     Ok(Json(json!({ "result": 1 })))
 }
 
@@ -551,7 +560,15 @@ async fn update(
         }
     };
     app.engine.ask(Input::Edit { job: job.row.id, priority, group }).await?;
-    app.audit(&operator.0.name, "job_update", json!({ "id": job.row.id.0 }));
+    let (priority, group) = (priority.unwrap_or(job.row.priority), group.unwrap_or(job.row.group));
+    if (priority, group) != (job.row.priority, job.row.group) {
+        let group = group.map(|group| group.0);
+        app.audit(
+            &operator.0.name,
+            "job_update",
+            json!({"id": job.row.id.0, "priority": priority, "group_id": group}),
+        );
+    }
     Ok(Json(json!({ "job_id": job.row.id.0 })))
 }
 

@@ -112,7 +112,8 @@ fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Settings {
     });
     let (machine, suite) =
         (machine.map(|row| crate::products::machine(row)), suite.map(|row| crate::products::suite(row)));
-    let mut small = product::Catalog::default();
+    let global = product::SettingsMap::clone(&catalog.global);
+    let mut small = product::Catalog { global, ..product::Catalog::default() };
     small.add_template(product::Template {
         name: test,
         medium: key,

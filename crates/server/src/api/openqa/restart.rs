@@ -3,6 +3,7 @@
 use super::jobs::found;
 use super::params::Params;
 use super::{Operator, Wrong};
+use crate::api::restart::audited;
 use crate::app::App;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input};
@@ -56,7 +57,7 @@ fn group(app: &App, key: &str, value: &str) -> Result<Option<GroupId>, Wrong> {
 }
 
 /// What openQA's clients read of a plan that was carried out.
-fn told(plan: &RestartPlan) -> Value {
+fn told(plan: &RestartPlan, missing: Vec<String>) -> Value {
     let pairs = plan.clones.iter().filter_map(|clone| Some((clone.job.job, clone.clone?)));
     let pairs: Vec<_> = pairs.chain(plan.exists.iter().copied()).collect();
     let result: Vec<_> = pairs.iter().map(|(old, new)| json!({ old.0.to_string(): new.0 })).collect();
@@ -66,7 +67,7 @@ fn told(plan: &RestartPlan) -> Value {
         plan.exists.iter().map(|(old, new)| format!("Specified job {old} has already been cloned as {new}"));
     let stays = plan.stays.iter().filter(|stay| stay.role == Role::Root || stay.why == Stay::Spared);
     let stays = stays.map(|stay| format!("Job {} was not started anew: {}", stay.job.job, stay.why));
-    let warnings: Vec<_> = again.chain(stays).collect();
+    let warnings: Vec<_> = again.chain(stays).chain(missing).collect();
     let mut told = json!({"result": result, "test_url": urls});
     if !warnings.is_empty() {
         told["warnings"] = json!(warnings);
@@ -82,7 +83,7 @@ async fn restart(
 ) -> Result<(RestartPlan, Value), Wrong> {
     let by = operator.0.name.clone();
     let request = RestartRequest { jobs: jobs.clone(), options: options(app, params)?, by, plan_only: false };
-    let answer = app.engine.ask(Input::Restart(request)).await;
+    let answer = app.engine.ask(Input::Restart(request.clone())).await;
     let plan = match answer {
         Ok(Answer::Restarted(plan)) => plan,
         Ok(other) => {
@@ -109,8 +110,8 @@ async fn restart(
             app.keep_comment(&comment).await?;
         }
     }
-    let told = told(&plan);
-    app.audit(&operator.0.name, "jobs_restart", told["result"].clone());
+    let told = told(&plan, app.missing_in_plan(&plan, &request).await?);
+    audited(app, &operator.0.name, &plan);
     Ok((plan, told))
 }
 

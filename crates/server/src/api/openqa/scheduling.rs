@@ -7,9 +7,10 @@ use crate::app::App;
 use crate::auth::Sender;
 use crate::catalog::{Catalog, Draft};
 use crate::products::for_planning;
-use crate::templates;
+use crate::templates::{self, Counts};
 use assay_engine::ids::GroupId;
 use assay_engine::product::Template;
+use assay_formats::diagnostic::Diagnostic;
 use assay_formats::openqa::group;
 use assay_store::{CatalogRow, Group};
 use axum::extract::{Extension, Path, State};
@@ -142,19 +143,22 @@ pub(crate) async fn keep(
             .with("template", old)
             .with("job_group_id", before.id));
     }
-    let loaded = group::load(&before.name, text, Some(&templates::known(&catalog)));
-    let Some(wanted) = loaded.value else {
+    let loaded = group::load_placed(&before.name, text, Some(&templates::known(&catalog)));
+    let Some(placed) = loaded.value else {
         return Err(bad(loaded.diagnostics.iter().map(ToString::to_string).collect()));
     };
+    let (wanted, places): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
     templates::not_covered(wanted.iter().map(|template| &template.settings)).map_err(|why| bad(vec![why]))?;
     let preview = params.flag("preview");
     let group = Group { template: Some(text.to_owned()), ..Group::clone(&before) };
-    let edit = |draft: &mut Draft| -> Result<Vec<i64>, Wrong> {
-        let ids = templates::replace(draft, &group, &wanted).map_err(bad)?;
+    let edit = |draft: &mut Draft| -> Result<(Vec<i64>, Vec<Diagnostic>), Wrong> {
+        let ids = templates::replace(draft, &group, &wanted, &mut Counts::default()).map_err(bad)?;
         draft.put(CatalogRow::Group(group.clone()));
-        Ok(ids)
+        let found = templates::impossible(&draft.catalog, &wanted.iter().collect::<Vec<_>>());
+        Ok((ids, templates::warnings(&group.name, text, &places, found)))
     };
-    let ids = if preview { app.library.preview(edit).await? } else { app.library.change(edit).await? };
+    let (ids, impossible) =
+        if preview { app.library.preview(edit).await? } else { app.library.change(edit).await? };
     if !preview {
         app.audit(&admin.name, "jobtemplate_create", json!({"job_group_id": before.id, "ids": ids}));
     }
@@ -165,8 +169,9 @@ pub(crate) async fn keep(
     if params.flag("expand") {
         answer["result"] = json!(group::dump(&wanted));
     }
-    if !loaded.diagnostics.is_empty() {
-        answer["warnings"] = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    let warnings: Vec<_> = loaded.diagnostics.iter().chain(&impossible).map(ToString::to_string).collect();
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
     }
     Ok(Json(answer))
 }

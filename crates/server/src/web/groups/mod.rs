@@ -2,6 +2,7 @@
 
 pub(super) mod builds;
 mod overview;
+mod properties;
 
 use super::frame::Frame;
 use super::index;
@@ -34,6 +35,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/dashboard_build_results.json", get(told))
         .route("/group_overview/{id}", get(overview::group))
         .route("/group_overview/{id}/comments", post(overview::comment_group))
+        .route("/group_overview/{id}/properties", get(properties::page).post(properties::save))
         .route("/parent_group_overview/{id}", get(overview::parent))
         .route("/parent_group_overview/{id}/comments", post(overview::comment_parent))
 }

@@ -35,6 +35,8 @@ struct GroupPage {
     older: Option<String>,
     /// Where its templates are.
     templates: String,
+    /// Where what it keeps is said.
+    properties: String,
     comments: Comments,
 }
 
@@ -63,7 +65,7 @@ fn no_group(id: &str) -> Fault {
     Fault::not_found(format!("There is no group {id}."), "See the dashboard for those that there are.")
 }
 
-fn found<'c>(catalog: &'c Catalog, id: &str) -> Result<&'c Arc<Group>, Fault> {
+pub(super) fn found<'c>(catalog: &'c Catalog, id: &str) -> Result<&'c Arc<Group>, Fault> {
     id.parse().ok().and_then(|id: i64| catalog.groups.get(&id)).ok_or_else(|| no_group(id))
 }
 
@@ -130,6 +132,7 @@ async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Re
         newer: (wanted.skip > 0).then(|| address(wanted.skip.saturating_sub(limit))),
         older: chosen.more.then(|| address(wanted.skip + limit)),
         templates: format!("/admin/job_templates/{}", group.id),
+        properties: format!("{base}/properties"),
         comments: Comments::of(app, target, sender, format!("{base}/comments")).await?,
     })
 }

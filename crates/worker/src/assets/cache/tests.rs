@@ -186,3 +186,24 @@ async fn room_is_made_of_what_nobody_uses_the_oldest_first() {
         )
     );
 }
+
+#[tokio::test]
+async fn what_nobody_uses_gives_way_to_disks() {
+    let (_dir, path) = dir();
+    let cache = cache(&path, LARGE);
+    let room = || names(&path.join("files"));
+    cache.give_way(|| false).unwrap();
+    let mut held = None;
+    for byte in [1, 2, 3, 4] {
+        let source = Scripted::new(&[byte; 1000], &[]);
+        let pinned = cache.hold("x", &source.content(), &source).await.unwrap();
+        if byte == 1 {
+            held = Some(pinned);
+        }
+    }
+    cache.give_way(|| room() <= 3).unwrap();
+    assert_eq!(room(), 3);
+    cache.give_way(|| false).unwrap();
+    assert_eq!((room(), held.is_some_and(|held| held.path.exists())), (1, true), "what is in use stays");
+    assert!(cache.bytes() >= 1000);
+}

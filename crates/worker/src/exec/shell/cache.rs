@@ -22,43 +22,43 @@ const USED: &str = "assay.used";
 
 /// All mirrors.
 #[derive(Debug, Clone)]
-pub(super) struct Cache {
+pub(in crate::exec) struct Cache {
     dir: Utf8PathBuf,
     git: Git,
 }
 
 /// An up-to-date mirror, and the promise that it stays.
 #[derive(Debug)]
-pub(super) struct Mirror {
+pub(in crate::exec) struct Mirror {
     /// The bare repository.
-    pub(super) path: Utf8PathBuf,
+    pub(in crate::exec) path: Utf8PathBuf,
     /// Its name, unique in the cache.
-    pub(super) key: String,
+    pub(in crate::exec) key: String,
     /// Where it comes from.
-    pub(super) url: String,
+    pub(in crate::exec) url: String,
     /// Branches and their tips.
-    pub(super) heads: BTreeMap<String, String>,
+    pub(in crate::exec) heads: BTreeMap<String, String>,
     /// The branch that the origin's `HEAD` names.
-    pub(super) default: String,
+    pub(in crate::exec) default: String,
     /// Held as long as somebody uses it.
-    pub(super) lease: std::fs::File,
+    pub(in crate::exec) lease: std::fs::File,
 }
 
 impl Cache {
     /// Uses `dir`, which is made if it is not there.
-    pub(super) fn open(dir: Utf8PathBuf, local: bool) -> std::io::Result<Self> {
+    pub(in crate::exec) fn open(dir: Utf8PathBuf, local: bool) -> std::io::Result<Self> {
         fs::create_dir_all(&dir)?;
         let git = Git { writable: vec![dir.clone()], local, ..Git::default() };
         Ok(Self { dir, git })
     }
 
     /// The mirror of a project, fetched after this call began.
-    pub(super) async fn mirror(&self, origin: &str, project: &str) -> Result<Mirror, String> {
+    pub(in crate::exec) async fn mirror(&self, origin: &str, project: &str) -> Result<Mirror, String> {
         self.locked(origin, project, false).await
     }
 
     /// The same after the mirror has turned out to be broken.
-    pub(super) async fn repaired(&self, origin: &str, project: &str) -> Result<Mirror, String> {
+    pub(in crate::exec) async fn repaired(&self, origin: &str, project: &str) -> Result<Mirror, String> {
         self.locked(origin, project, true).await
     }
 
@@ -186,7 +186,7 @@ impl Cache {
 }
 
 /// The address of a project's repository.
-pub(super) fn repository(base: &str, project: &str) -> String {
+pub(in crate::exec) fn repository(base: &str, project: &str) -> String {
     format!("{}/{project}", base.trim_end_matches('/'))
 }
 
@@ -194,7 +194,8 @@ fn fetches(path: &Utf8Path) -> u64 {
     fs::read_to_string(path.join(FETCHED)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-async fn lock(path: Utf8PathBuf, exclusive: bool) -> std::io::Result<std::fs::File> {
+/// Waits for the lock of a file, which is made if it is not there.
+pub(in crate::exec) async fn lock(path: Utf8PathBuf, exclusive: bool) -> std::io::Result<std::fs::File> {
     let work = move || {
         let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         let file = file.into_parts().0;

@@ -23,28 +23,28 @@ const PASSED_ON: [&str; 11] = [
 
 /// Runs git in a namespace of its own, so that a remote that never answers leaves nothing behind.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Git {
+pub(in crate::exec) struct Git {
     /// All that it may write.
-    pub(super) writable: Vec<Utf8PathBuf>,
+    pub(in crate::exec) writable: Vec<Utf8PathBuf>,
     /// Directories that it must not see, ...
-    pub(super) hidden: Vec<Utf8PathBuf>,
+    pub(in crate::exec) hidden: Vec<Utf8PathBuf>,
     /// ... but for these, which lie in one of them.
-    pub(super) readable: Vec<Utf8PathBuf>,
+    pub(in crate::exec) readable: Vec<Utf8PathBuf>,
     /// Repositories of this host may be named as remotes.
-    pub(super) local: bool,
+    pub(in crate::exec) local: bool,
 }
 
 /// What git said when it failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("git {command} failed: {complaint}")]
-pub(super) struct GitError {
-    pub(super) command: String,
-    pub(super) complaint: String,
+pub(in crate::exec) struct GitError {
+    pub(in crate::exec) command: String,
+    pub(in crate::exec) complaint: String,
 }
 
 impl GitError {
     /// True if there is no such repository, which is something else than a server that does not answer.
-    pub(super) fn is_no_repository(&self) -> bool {
+    pub(in crate::exec) fn is_no_repository(&self) -> bool {
         let said = self.complaint.to_lowercase();
         // git says so for 404; "not found" of other kinds (a host, a helper) begins otherwise.
         let missing = said.contains("fatal: repository '")
@@ -57,7 +57,7 @@ impl GitError {
 
 impl Git {
     /// Runs `git ARGS` in `dir` and answers what it prints.
-    pub(super) async fn run(&self, dir: &Utf8Path, args: &[&str]) -> Result<String, GitError> {
+    pub(in crate::exec) async fn run(&self, dir: &Utf8Path, args: &[&str]) -> Result<String, GitError> {
         let command = || args.iter().find(|arg| !arg.starts_with('-')).unwrap_or(&"").to_string();
         let failed = |complaint: String| GitError { command: command(), complaint };
         let output = self.command(dir, args).output().await.map_err(|error| failed(error.to_string()))?;

@@ -2,9 +2,9 @@
 //!
 //! What a job sees and may rely on is written in `docs/gating.md`.
 
-mod cache;
+pub(super) mod cache;
 mod console;
-mod git;
+pub(super) mod git;
 mod globs;
 mod phase;
 mod processes;

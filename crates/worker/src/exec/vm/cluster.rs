@@ -62,7 +62,12 @@ impl Session {
 
     pub(super) async fn job_info(&mut self, job: i64) -> Answer {
         match self.ask(Question::JobInfo { job: JobId(job) }, None).await? {
-            Some(Reply::Job { job }) => Ok(json!(job)),
+            Some(Reply::Job { job }) => {
+                let server = self.cluster.as_ref().and_then(|cluster| cluster.server.resolve().ok());
+                let mut told = json!(job);
+                told["url"] = json!(server.map(|server| format!("{server}/api/v1/jobs/{}", job.id)));
+                Ok(told)
+            }
             Some(Reply::Refused { why }) => Err(CallError::failed(why)),
             other => {
                 Err(other

@@ -9,6 +9,7 @@ mod recorder;
 mod secrets;
 mod session;
 mod setup;
+mod sources;
 mod wait;
 
 use super::{Attempt, infrastructure};
@@ -17,12 +18,13 @@ use crate::networks::Membership;
 use assay_engine::assets::Output;
 use assay_engine::settings::is_secret_name;
 use assay_proto::worker::{Report, WorkPhase};
-use assay_vm::{Frame, FrameSource, Machine, MachineOptions};
+use assay_vm::{DiskSpec, Frame, FrameSource, Machine, MachineOptions};
 use halt::{Halt, HaltSignal};
 use recorder::Recorder;
 use secrets::Secrets;
 use session::Session;
 use setup::Setup;
+use sources::Sources;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +38,7 @@ pub(super) async fn run(attempt: &Attempt) -> Report {
         Err(report) => return report,
     };
     let setup = tokio::select! {
-        setup = async { setup::prepare(attempt, assets::fetch(attempt).await?).await } => setup,
+        setup = prepared(attempt) => setup,
         stop = attempt.stopped() => return super::stopped(&stop),
         () = tokio::time::sleep(limit) => return setup::too_slow(limit),
     };
@@ -44,6 +46,13 @@ pub(super) async fn run(attempt: &Attempt) -> Report {
         Ok(setup) => with_machine(attempt, setup).await,
         Err(report) => report,
     }
+}
+
+/// Fetches tests and assets and checks them all.
+async fn prepared(attempt: &Attempt) -> Result<Setup, Report> {
+    let sources = Sources::fetch(attempt).await?;
+    let attempt = Attempt { settings: sources.located(&attempt.settings), ..attempt.clone() };
+    setup::prepare(&attempt, sources, assets::fetch(&attempt).await?).await
 }
 
 /// Where the machine's sockets and overlays live; gone with the value.
@@ -85,6 +94,8 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
         keep_disks: true,
         ..MachineOptions::default()
     };
+    let blank = |disk: &DiskSpec| if let DiskSpec::Blank(gib) = disk { u64::from(*gib) << 30 } else { 0 };
+    assets::give_way(attempt, &attempt.host.run, setup.spec.disks.values().map(blank).sum()).await;
     let started = tokio::select! {
         started = Machine::start(&setup.spec, &dir.0, options) => started,
         stop = attempt.stopped() => return super::stopped(&stop),

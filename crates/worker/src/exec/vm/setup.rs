@@ -1,5 +1,6 @@
 //! From a job's settings to something that can be started: tests, needles, machine.
 
+use super::sources::Sources;
 use crate::assets::Fetched;
 use crate::exec::{Attempt, infrastructure, usage};
 use crate::suite::{self, NeedleStore};
@@ -10,7 +11,7 @@ use assay_proto::worker::Report;
 use assay_records::step::ModulePlan;
 use assay_script::Suite;
 use assay_vm::{Accelerator, Isolation, Machine, MachineSpec};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +28,14 @@ pub(super) struct Setup {
     /// The commit that the tests were at, if they are a git checkout.
     commit: Option<String>,
     casedir: Utf8PathBuf,
+    sources: Sources,
     assets: Fetched,
 }
 
 /// Reads tests, needles and settings, and checks them all, before anything is started.
-pub(super) async fn prepare(attempt: &Attempt, assets: Fetched) -> Result<Setup, Report> {
+pub(super) async fn prepare(attempt: &Attempt, sources: Sources, assets: Fetched) -> Result<Setup, Report> {
     let attempt = attempt.clone();
-    let work = move || prepare_blocking(&attempt, assets);
+    let work = move || prepare_blocking(&attempt, sources, assets);
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(infrastructure(format!("set-up failed: {error}"))))
@@ -45,9 +47,16 @@ pub(super) fn too_slow(limit: Duration) -> Report {
     Report { outcome: Outcome::TimeoutExceeded, class: OutcomeClass::Infrastructure, reason: Some(reason) }
 }
 
-fn prepare_blocking(attempt: &Attempt, assets: Fetched) -> Result<Setup, Report> {
+fn prepare_blocking(attempt: &Attempt, sources: Sources, assets: Fetched) -> Result<Setup, Report> {
     let casedir = casedir(&attempt.settings)?;
-    let mut settings = suite::default_settings(&casedir).map_err(|finding| refused(attempt, &[finding]))?;
+    let needle_dir = needle_dir(&casedir, attempt.settings.get("NEEDLES_DIR"))?;
+    // Whoever can push to a repository must not choose which program the host runs as QEMU: as in openQA, the settings
+    // of fetched tests are the job's alone.
+    let mut settings = if sources.tests_commit().is_some() {
+        BTreeMap::new()
+    } else {
+        suite::default_settings(&casedir).map_err(|finding| refused(attempt, &[finding]))?
+    };
     settings.extend(attempt.settings.clone());
     let schedule: Option<Vec<String>> = settings.get("SCHEDULE").map(|list| {
         list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
@@ -57,7 +66,7 @@ fn prepare_blocking(attempt: &Attempt, assets: Fetched) -> Result<Setup, Report>
     let (suite, warnings) =
         suite::load_tests(&casedir, schedule.as_deref(), &client, attempt.host.unsandboxed)
             .map_err(|findings| refused(attempt, &findings))?;
-    let (needles, broken) = NeedleStore::load(&casedir);
+    let (needles, broken) = NeedleStore::load_from(&casedir, &needle_dir);
     for finding in warnings.iter().chain(&broken) {
         attempt.log(&finding.to_string());
     }
@@ -81,8 +90,9 @@ fn prepare_blocking(attempt: &Attempt, assets: Fetched) -> Result<Setup, Report>
         scale,
         max_job_time,
         fingerprint,
-        commit: commit_of(&casedir),
+        commit: sources.tests_commit().map(str::to_owned).or_else(|| commit_of(&casedir)),
         casedir,
+        sources,
         assets,
     })
 }
@@ -94,7 +104,8 @@ fn casedir(settings: &BTreeMap<String, String>) -> Result<Utf8PathBuf, Report> {
     let dir = Utf8PathBuf::from(dir);
     if !dir.is_absolute() {
         return Err(usage(format!(
-            "CASEDIR={dir:?} is not an absolute path; the worker cannot know where it starts"
+            "CASEDIR={dir:?} is not an absolute path; the worker cannot know where it starts. Give one, or an address: \
+             https://example.org/tests.git#main"
         )));
     }
     if !dir.join("tests").is_dir() {
@@ -103,6 +114,21 @@ fn casedir(settings: &BTreeMap<String, String>) -> Result<Utf8PathBuf, Report> {
         )));
     }
     Ok(dir)
+}
+
+/// Where the needles are: in the tests, unless the job says otherwise.
+fn needle_dir(casedir: &Utf8Path, given: Option<&String>) -> Result<Utf8PathBuf, Report> {
+    let Some(given) = given.map(|given| given.trim()).filter(|given| !given.is_empty()) else {
+        return Ok(casedir.join("needles"));
+    };
+    let dir = casedir.join(given);
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    Err(usage(format!(
+        "NEEDLES_DIR={given} is no folder; give a folder of CASEDIR, a path of this worker's host, or an address: \
+         https://example.org/needles.git#main"
+    )))
 }
 
 /// The tests are wrong: all findings go to the log, the first to the reason.
@@ -120,7 +146,7 @@ fn refused(attempt: &Attempt, findings: &[Diagnostic]) -> Report {
 }
 
 /// Where the checkout of the tests is, for those who look for what changed; a directory without git has none.
-fn commit_of(casedir: &camino::Utf8Path) -> Option<String> {
+fn commit_of(casedir: &Utf8Path) -> Option<String> {
     let head = assay_git::checkout::Checkout::of(casedir).ok()?.head().ok()??;
     Some(if head.changed { format!("{} with changes", head.commit) } else { head.commit })
 }
@@ -137,13 +163,15 @@ impl Setup {
 
     /// What somebody needs to know to do the same again.
     pub(super) fn facts(&self, machine: &Machine) -> Vec<(String, String)> {
+        let tests = self.sources.tests_address().unwrap_or(self.casedir.as_str());
         let mut facts = vec![
-            ("tests".to_owned(), format!("{} (sha256 {})", self.casedir, self.fingerprint)),
+            ("tests".to_owned(), format!("{tests} (sha256 {})", self.fingerprint)),
             ("assay".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ];
         if let Some(commit) = &self.commit {
             facts.push(("tests commit".to_owned(), commit.clone()));
         }
+        facts.extend(self.sources.facts());
         facts.extend(self.assets.facts.iter().cloned());
         let machine = machine.facts();
         let isolation = match &machine.isolation {

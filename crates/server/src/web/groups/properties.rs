@@ -1,0 +1,166 @@
+//! `/group_overview/{id}/properties`: what a group keeps, and how its builds are shown.
+
+use super::overview::found;
+use crate::api::openqa;
+use crate::api::openqa::params::Params;
+use crate::app::App;
+use crate::auth::Sender;
+use crate::fault::Fault;
+use crate::web::frame::Frame;
+use askama::Template;
+use assay_store::{Group, GroupProperties};
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What can be said, in the order of the form: the heading, and names with what is written beside them.
+const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
+    (
+        "Kept for so many days",
+        &[
+            ("keep_logs_in_days", "logs"),
+            ("keep_screenshots_in_days", "pictures"),
+            ("keep_results_in_days", "results"),
+            ("keep_jobs_in_days", "jobs"),
+        ],
+    ),
+    (
+        "The same of important builds (0: for ever)",
+        &[
+            ("keep_important_logs_in_days", "logs"),
+            ("keep_important_screenshots_in_days", "pictures"),
+            ("keep_important_results_in_days", "results"),
+            ("keep_important_jobs_in_days", "jobs"),
+        ],
+    ),
+    (
+        "Files",
+        &[
+            ("size_limit_gb", "at most, gigabytes"),
+            ("exclusively_kept_asset_size", "of those that no other group uses, gigabytes"),
+        ],
+    ),
+    (
+        "Jobs and builds",
+        &[
+            ("default_priority", "priority of jobs whose template has none"),
+            ("build_version_sort", "builds by version: 1; by newest job: 0; by oldest: 2"),
+            ("carry_over_bugrefs", "comments with bugs go over to the next failure: 1, or 0"),
+            ("ignore_on_dashboard", "not on the dashboard: 1, or 0"),
+            ("always_show_version", "builds with their version: 1, or 0"),
+        ],
+    ),
+];
+
+struct Field {
+    name: &'static str,
+    label: &'static str,
+    value: String,
+    /// What counts while nothing is said.
+    usual: String,
+}
+
+#[derive(Template)]
+#[template(path = "group_properties.html")]
+struct PropertiesPage {
+    frame: Frame,
+    id: i64,
+    name: String,
+    description: String,
+    sections: Vec<(&'static str, Vec<Field>)>,
+    refused: Option<Fault>,
+    may: bool,
+    saved: bool,
+}
+
+fn text(value: &Value) -> String {
+    value.as_i64().map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn build(
+    app: &App,
+    sender: &Sender,
+    id: &str,
+    params: &Params,
+    refused: Option<Fault>,
+) -> Result<PropertiesPage, Fault> {
+    let catalog = app.library.now();
+    let group = found(&catalog, id)?;
+    let own = serde_json::to_value(&group.properties).unwrap_or_default();
+    let silent = Group { properties: GroupProperties::default(), ..Group::clone(group) };
+    let usual = openqa::groups::group(&catalog, &silent);
+    // What somebody has typed stays while it is refused.
+    let typed = |name: &str| params.get(name).filter(|_| refused.is_some()).map(str::to_owned);
+    let field = |(name, label): &(&'static str, &'static str)| Field {
+        name,
+        label,
+        value: typed(name).unwrap_or_else(|| text(&own[*name])),
+        usual: text(&usual[*name]),
+    };
+    let sections = SECTIONS.iter().map(|(title, names)| (*title, names.iter().map(field).collect()));
+    let mut frame = Frame::new(app.clock.now());
+    frame.builds = true;
+    Ok(PropertiesPage {
+        frame,
+        id: group.id,
+        name: typed("name").unwrap_or_else(|| group.name.clone()),
+        description: typed("description").unwrap_or_else(|| group.description.clone().unwrap_or_default()),
+        sections: sections.collect(),
+        may: sender.must_be_admin().is_ok(),
+        saved: refused.is_none() && params.flag("saved"),
+        refused,
+    })
+}
+
+/// `GET /group_overview/{id}/properties`
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Response {
+    crate::web::page(&app, build(&app, &sender, &id, &params, None))
+}
+
+/// `POST /group_overview/{id}/properties`
+pub(super) async fn save(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Response {
+    let params = params.with_plain_lines();
+    match keep(&app, &sender, &id, &params).await {
+        Ok(id) => Redirect::to(&format!("/group_overview/{id}/properties?saved=1")).into_response(),
+        Err(fault) => {
+            let status = fault.status;
+            let mut answer = crate::web::page(&app, build(&app, &sender, &id, &params, Some(fault)));
+            *answer.status_mut() = status;
+            answer
+        }
+    }
+}
+
+async fn keep(app: &Arc<App>, sender: &Sender, id: &str, params: &Params) -> Result<i64, Fault> {
+    sender.must_be_admin()?;
+    let id = found(&app.library.now(), id)?.id;
+    openqa::groups::change(app, sender, id, params).await.map_err(openqa::Wrong::fault)?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_has_every_property() {
+        let all = serde_json::to_value(GroupProperties::default()).unwrap();
+        let mut shown: Vec<_> =
+            SECTIONS.iter().flat_map(|(_, names)| names.iter()).map(|(name, _)| *name).collect();
+        shown.sort_unstable();
+        let mut names: Vec<_> = all.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(shown, names);
+    }
+}
