@@ -193,7 +193,9 @@ fn undefined(item: &Item) -> String {
     match undefined.len().saturating_sub(SAID) {
         0 => {}
         1 => text.push_str("\nThe same holds for 1 other job."),
-        more => drop(write!(text, "\nThe same holds for {more} other jobs.")),
+        more => {
+            let _ = write!(text, "\nThe same holds for {more} other jobs.");
+        }
     }
     if !text.is_empty() {
         text.push('\n');

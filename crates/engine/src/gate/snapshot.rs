@@ -150,29 +150,14 @@ impl Snapshot {
 
     /// True if nothing but the infrastructure failed an item.
     pub fn only_infrastructure_failed(&self, item: &Item) -> bool {
-        self.failed_by_nothing_but(item, |result| result.class == OutcomeClass::Infrastructure)
+        failed_by_nothing_but(item, |result| result.class == OutcomeClass::Infrastructure)
     }
 
     /// True if what failed an item says nothing about its change: jobs that are not defined, or the infrastructure.
     pub fn failed_untested(&self, item: &Item) -> bool {
-        self.failed_by_nothing_but(item, |result| {
+        failed_by_nothing_but(item, |result| {
             result.class == OutcomeClass::Infrastructure || result.is_not_registered()
         })
-    }
-
-    fn failed_by_nothing_but(&self, item: &Item, fits: impl Fn(&BuildResult) -> bool) -> bool {
-        if let MergeState::Failed(_) = item.buildset.state {
-            return false;
-        }
-        let jobs = &item.buildset.jobs;
-        let mut failed = jobs.iter().filter(|job| job.voting && !job.state.is_success()).peekable();
-        failed.peek().is_some()
-            && failed.all(|job| {
-                let above = |job: &&ItemJob| job.parent.map(|parent| &jobs[parent]);
-                let mut line = std::iter::successors(Some(job), above);
-                let root = line.find(|job| job.state != JobState::Skipped).and_then(|job| job.state.result());
-                root.is_some_and(&fits)
-            })
     }
 
     /// The changes in an item's tree: those of the items it stands on, what is below it, its own.
@@ -378,4 +363,20 @@ pub(super) fn failing_itself(item: &Item) -> Vec<FailReason> {
         jobs = missed().filter(|job| job.state == JobState::Skipped).map(named).collect();
     }
     if jobs.is_empty() { Vec::new() } else { vec![FailReason::JobFailed { jobs }] }
+}
+
+/// True if every voting job of an item that failed ended as `fits` says, or stands below one that did.
+fn failed_by_nothing_but(item: &Item, fits: impl Fn(&BuildResult) -> bool) -> bool {
+    if let MergeState::Failed(_) = item.buildset.state {
+        return false;
+    }
+    let jobs = &item.buildset.jobs;
+    let mut failed = jobs.iter().filter(|job| job.voting && !job.state.is_success()).peekable();
+    failed.peek().is_some()
+        && failed.all(|job| {
+            let above = |job: &&ItemJob| job.parent.map(|parent| &jobs[parent]);
+            let mut line = std::iter::successors(Some(job), above);
+            let root = line.find(|job| job.state != JobState::Skipped).and_then(|job| job.state.result());
+            root.is_some_and(&fits)
+        })
 }

@@ -552,9 +552,8 @@ async fn until(world: &World, path: &str, wanted: impl Fn(&Value) -> bool) -> Va
             tokio::task::yield_now().await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(20), asking).await.is_err() {
-        panic!("{path}: {latest}");
-    }
+    let in_time = tokio::time::timeout(Duration::from_secs(20), asking).await.is_ok();
+    assert!(in_time, "{path}: {latest}");
     latest
 }
 
