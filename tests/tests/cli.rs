@@ -53,7 +53,7 @@ async fn jobs() {
             ("job why 3", 0, "no online worker offers class nobody", Yes),
             ("job why 1", 0, "job 1 is passed", Yes),
             ("job why 999", 4, "There is no job 999; ", Yes),
-            ("job show 1 --explain", 0, "from the request", Yes),
+            ("job show 1 --explain", 0, "the request", Yes),
             ("job show 999", 4, "There is no job 999; ", Yes),
             ("job restart 2 --plan", 0, "2 (a) would be cloned, because it was asked for", Yes),
             ("job restart 3 --plan", 0, "3 (b) stays: it has not begun yet", Yes),
@@ -97,7 +97,7 @@ async fn files_workers_and_keys() {
     all(
         &place,
         &[
-            ("asset list", 0, "NAME", Yes),
+            ("asset list", 0, "VERSION", Yes),
             ("asset upload a.iso", 0, "iso/a.iso: version 1", No),
             ("asset upload none.iso", 4, "there is no file none.iso", Yes),
             ("asset list a --type iso", 0, "a.iso", Yes),

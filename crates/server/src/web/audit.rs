@@ -13,7 +13,7 @@ use axum::routing::get;
 use std::sync::Arc;
 
 /// What is noted, in openQA's words where it has one, for the form.
-const EVENTS: [&str; 40] = [
+const EVENTS: [&str; 45] = [
     "asset_cleanup",
     "asset_delete",
     "asset_update",
@@ -44,6 +44,11 @@ const EVENTS: [&str; 40] = [
     "jobtemplate_create",
     "jobtemplate_delete",
     "needle_modify",
+    "notices_change",
+    "notices_delete",
+    "notices_end",
+    "outbox_drop",
+    "outbox_retry",
     "schedule",
     "table_create",
     "table_delete",

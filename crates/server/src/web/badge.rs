@@ -14,6 +14,7 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Jobs that are looked at for the badge of an overview.
@@ -65,7 +66,8 @@ fn image(params: &Params, jobs: &[JobSummary]) -> Response {
     if params.flag("show_build")
         && let Some(build) = jobs.first().and_then(|job| job.build.as_deref())
     {
-        told.push_str(&format!(" ({})", build.chars().take(LABEL).collect::<String>()));
+        let build: String = build.chars().take(LABEL).collect();
+        let _ = write!(told, " ({build})");
     }
     let badge = BadgeImage::new(params.given("label").unwrap_or("tests"), told);
     match badge.render() {
