@@ -37,6 +37,7 @@ impl Server {
             slots: 9,
             classes: ClassSet::parse("arm,fast"),
             holds: Vec::new(),
+            room: None,
         };
         server.step(Input::Hello { connection: WORKER, hello });
         server
