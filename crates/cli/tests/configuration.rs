@@ -28,11 +28,8 @@ fn a_layout_is_shown_written_and_checked() {
     let seen = assay(&["config", "check", dir.as_str()]);
     assert_eq!(seen.status.code(), Some(0), "{}", text(&seen.stdout));
     let said = text(&seen.stdout);
-    assert!(
-        said.contains("warning: nothing says what to do for 8 jobs (")
-            && said.contains("\n2 pipelines, 3 projects, "),
-        "{said}"
-    );
+    assert!(said.contains("\n2 pipelines, 3 projects, "), "{said}");
+    assert!(said.contains("warning: nothing says what to do for 8 jobs"), "{said}");
 
     // Nothing is overwritten.
     let seen = assay(&["import", "zuul", LAYOUT, "--out", dir.as_str()]);

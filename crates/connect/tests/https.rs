@@ -4,14 +4,15 @@
 use assay_connect::http::{Http, NoAnswer};
 use camino::{Utf8Path, Utf8PathBuf};
 use hyper::{Method, Request, StatusCode};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -73,7 +74,7 @@ fn trust(dir: &tempfile::TempDir, name: &str, pem: &str) -> Utf8PathBuf {
 #[tokio::test]
 async fn only_what_the_named_authority_signed_is_trusted() {
     let dir = tempfile::tempdir().unwrap();
-    let (ours, other) = (authority(), authority());
+    let (ours, other) = (authority("ours"), authority("other"));
     let ca_file = trust(&dir, "ca.pem", &ours.pem());
     let good = server(&["localhost"], &ours, false).await;
     assert_eq!(ask(&ca_file, "localhost", good).await, Ok((StatusCode::OK, b"hi".to_vec())));

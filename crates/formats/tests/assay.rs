@@ -385,8 +385,7 @@ fn what_is_wrong_with_a_value_that_another_one_hides_is_said_too() {
 
 #[test]
 fn jobs_beside_a_layout_say_what_its_jobs_do() {
-    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    \
-                  trigger: {gerrit: [{event: patchset-created}]}\n\
+    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    trigger: {gerrit: [{event: patchset-created}]}\n\
                   jobs:\n  - {name: unit, voting: false, branch: ^master$, failure-message: Broken, mutex: db}\n\
                   projects:\n  - {name: a, check: [unit, lint, noop]}\n";
     let import = zuul::import(layout, "layout.yaml", &zuul::Options::default());

@@ -5,7 +5,7 @@ use super::config::{Config, Manager, Pipeline};
 use super::history::{self, Estimate};
 use super::ids::{ChangeId, ItemId, JobName, Patchset, PipelineName, ProjectName, QueueName, SemaphoreName};
 use super::io::BuildResult;
-use super::item::{Item, ItemChange, ItemJob, ItemPhase, JobState, MergeState};
+use super::item::{Build, Item, ItemChange, ItemJob, ItemPhase, JobState, MergeState};
 use super::reason::{FailReason, HoldReason, Wait};
 use super::rows::{AutoholdRow, DurationsRow, PipelineRow};
 use crate::ids::Timestamp;
@@ -243,13 +243,13 @@ impl Snapshot {
         let name = job.job.clone();
         match &job.state {
             JobState::Ended(_) | JobState::Reused { .. } | JobState::Skipped => None,
-            JobState::Running(build) => Some(match build.started_at {
-                Some(since) => Wait::Running { job: name, since },
-                None => {
-                    let labels = self.config.jobs.get(&name).map(|job| job.labels.clone());
-                    Wait::Worker { job: name, labels: labels.unwrap_or_default(), since: build.asked_at }
-                }
-            }),
+            JobState::Running(Build { started_at: Some(since), .. }) => {
+                Some(Wait::Running { job: name, since: *since })
+            }
+            JobState::Running(build) => {
+                let labels = self.config.jobs.get(&name).map(|job| job.labels.clone());
+                Some(Wait::Worker { job: name, labels: labels.unwrap_or_default(), since: build.asked_at })
+            }
             JobState::Backoff { until, .. } => {
                 let why = job.lost.last().and_then(|build| build.result.as_ref());
                 let why = why.and_then(|result| result.reason.clone()).unwrap_or_default();

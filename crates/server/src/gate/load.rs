@@ -145,8 +145,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let layout = dir.join("layout.yaml");
-        let text = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    \
-                    trigger: {gerrit: [{event: patchset-created}]}\n\
+        let text = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    trigger: {gerrit: [{event: patchset-created}]}\n\
                     jobs:\n  - {name: lint, voting: false}\n\
                     projects:\n  - {name: a, check: [unit, lint]}\n";
         fs_err::write(&layout, text).unwrap();
