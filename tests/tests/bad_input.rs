@@ -504,7 +504,8 @@ async fn what_is_no_file_is_a_mistake_of_the_command_line() {
     for arguments in [&["import", "zuul", "nowhere.yaml"], &["gate", "play", "nowhere.yaml"]] {
         place.run(arguments).await.expect(4);
     }
-    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n\
+    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    \
+                  trigger: {gerrit: [{event: patchset-created}]}\n\
                   projects:\n  - {name: a, check: [unit]}\n";
     fs::write(place.join("layout.yaml"), layout).unwrap();
     let told = place.run(&["import", "zuul", "layout.yaml"]).await;
