@@ -1,5 +1,4 @@
 //! Assets end to end: real machines read and publish disks through the real server and worker.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use assay_tests::{Place, Signal, Suite, Up, boot_sector};
 use fs_err as fs;

@@ -1,5 +1,4 @@
 //! The command line against a server that answers: what each command says, with which exit code, and as JSON.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use assay_tests::{Place, Up};
 use fs_err as fs;

@@ -1,5 +1,4 @@
 //! Tests and needles that are fetched: `CASEDIR=URL#REF`, by the real worker with the real git.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use assay_tests::{Place, Up, boot_sector};
 use camino::Utf8Path;

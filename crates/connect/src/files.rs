@@ -220,15 +220,12 @@ fn decoded(text: &str) -> String {
     while let Some((&first, more)) = rest.split_first() {
         let code = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let pair = more.get(..2).filter(|pair| pair.iter().all(u8::is_ascii_hexdigit));
-        match (first, pair.and_then(code)) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &more[2..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = more;
-            }
+        if let (b'%', Some(byte)) = (first, pair.and_then(code)) {
+            bytes.push(byte);
+            rest = &more[2..];
+        } else {
+            bytes.push(first);
+            rest = more;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

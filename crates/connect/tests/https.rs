@@ -9,6 +9,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -18,7 +19,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// A server with a certificate for these names; its port.
-async fn server(names: &[&str], issuer: &CertifiedIssuer<'_, KeyPair>, is_over: bool) -> u16 {
+async fn server(names: &[&str], issuer: &CertifiedIssuer<'_, KeyPair>, is_over: bool) -> (u16, JoinSet<()>) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
     if is_over {
@@ -38,7 +39,8 @@ async fn server(names: &[&str], issuer: &CertifiedIssuer<'_, KeyPair>, is_over: 
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             // A client that refuses the certificate goes away.
@@ -54,7 +56,7 @@ async fn server(names: &[&str], issuer: &CertifiedIssuer<'_, KeyPair>, is_over: 
             stream.shutdown().await.unwrap();
         }
     });
-    port
+    (port, serving)
 }
 
 async fn ask(ca_file: &Utf8Path, host: &str, port: u16) -> Result<(StatusCode, Vec<u8>), NoAnswer> {
@@ -76,14 +78,14 @@ async fn only_what_the_named_authority_signed_is_trusted() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, other) = (authority("ours"), authority("other"));
     let ca_file = trust(&dir, "ca.pem", &ours.pem());
-    let good = server(&["localhost"], &ours, false).await;
+    let (good, _serving) = server(&["localhost"], &ours, false).await;
     assert_eq!(ask(&ca_file, "localhost", good).await, Ok((StatusCode::OK, b"hi".to_vec())));
     let bad = [
         (server(&["localhost"], &other, false).await, "UnknownIssuer"),
         (server(&["elsewhere.example"], &ours, false).await, "not valid for name"),
         (server(&["localhost"], &ours, true).await, "expired"),
     ];
-    for (port, why) in bad {
+    for ((port, _serving), why) in bad {
         let refused = ask(&ca_file, "localhost", port).await.unwrap_err();
         assert!(refused.why.contains(why) && !refused.sent, "{why}: {refused:?}");
     }

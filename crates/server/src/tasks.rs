@@ -187,22 +187,21 @@ impl App {
         }
         let now = self.clock.now();
         let known = self.task_runs.seen().get(&key).cloned();
-        let commit = match known.filter(|(at, _)| now < at.plus_seconds(BELIEVED_S)) {
-            Some((_, commit)) => commit,
-            None => {
-                let (url, reference) = &key;
-                let found = commit_of(url, reference).await.map_err(|why| {
-                    Unresolved::Later(format!("Where {reference} of {url} stands is not known: {why}."))
-                })?;
-                let commit = found
-                    .ok_or_else(|| Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}.")))?;
-                let mut seen = self.task_runs.seen();
-                if seen.len() >= MOST {
-                    seen.clear();
-                }
-                seen.insert(key, (now, commit.clone()));
-                commit
+        let commit = if let Some((_, commit)) = known.filter(|(at, _)| now < at.plus_seconds(BELIEVED_S)) {
+            commit
+        } else {
+            let (url, reference) = &key;
+            let found = commit_of(url, reference).await.map_err(|why| {
+                Unresolved::Later(format!("Where {reference} of {url} stands is not known: {why}."))
+            })?;
+            let commit = found
+                .ok_or_else(|| Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}.")))?;
+            let mut seen = self.task_runs.seen();
+            if seen.len() >= MOST {
+                seen.clear();
             }
+            seen.insert(key, (now, commit.clone()));
+            commit
         };
         settings.insert(COMMIT.into(), commit);
         Ok(())

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const PROGRAM: &str = "/usr/share/openqa/script/openqa";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The first person who signs in with the fake method is its administrator, with this name, key and secret.
 const AUTHORIZATION: &str = "Basic RGVtbzoxMjM0NTY3ODkwQUJDREVGOjEyMzQ1Njc4OTBBQkNERUY=";
 

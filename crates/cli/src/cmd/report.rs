@@ -63,8 +63,8 @@ impl Report {
         let report: Value = client.get(&format!("{path}{query}"))?;
         match if common.json { Format::Json } else { format } {
             Format::Json => crate::ui::print_json(&report),
-            Format::Text => print!("{}", client.text(&format!("{path}/text{query}"))?),
-            Format::Html => print!("{}", client.text(&format!("{path}/html{query}"))?),
+            Format::Text => println!("{}", client.text(&format!("{path}/text{query}"))?.trim_end()),
+            Format::Html => println!("{}", client.text(&format!("{path}/html{query}"))?.trim_end()),
         }
         let any = |key: &str| report[key].as_array().is_some_and(|list| !list.is_empty());
         let unsatisfied =

@@ -53,13 +53,13 @@ pub(crate) struct Run {
     unsandboxed: bool,
     // Last, as what follows would come under its heading.
     #[command(flatten)]
-    item: Item,
+    item: LookedAt,
 }
 
 /// What a task looks at.
 #[derive(clap::Args)]
 #[command(next_help_heading = "What a task looks at")]
-struct Item {
+struct LookedAt {
     /// For example a build, bash-5.3-1.fc44.
     #[arg(long, requires = "task")]
     item: Option<String>,
@@ -92,7 +92,7 @@ struct Item {
     inputs: Vec<String>,
 }
 
-impl Item {
+impl LookedAt {
     /// As settings of a job.
     fn settings(&self, task: &Utf8Path) -> Result<BTreeMap<String, String>, CliError> {
         let item = self.item.clone().ok_or_else(|| {

@@ -60,7 +60,7 @@ impl ResultsDb {
             encoded(since)
         );
         if let Some(item) = result["data"]["item"].as_str().filter(|item| !item.contains(',')) {
-            uri.push_str(&format!("&item={}", encoded(item)));
+            uri.extend(["&item=", &encoded(item)]);
         }
         let request = request("GET", &uri, &self.headers(), Vec::new()).map_err(Told::Later)?;
         let answer = send(&self.http, request).await.map_err(|error| Told::Later(error.why))?;

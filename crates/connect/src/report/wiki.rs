@@ -129,13 +129,12 @@ impl Wiki {
     ) -> Told {
         for _ in 0..CONFLICTS {
             match self.try_edit(title, summary, &mut change).await {
-                Ok(told) => return told,
+                Ok(told) | Err(Retry::Told(told)) => return told,
                 Err(Retry::Conflict) => {}
                 Err(Retry::Session) => {
                     self.logged_in = false;
                     self.cookies.clear();
                 }
-                Err(Retry::Told(told)) => return told,
             }
         }
         Told::Later("somebody else edits the page all the time".to_owned())

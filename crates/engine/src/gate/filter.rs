@@ -551,7 +551,7 @@ mod tests {
             event.ref_update = Some(RefUpdate { project, name, old: "1".into(), new: new.into() });
             event
         };
-        for (what, trigger, event, facts, fits) in vec![
+        for (what, trigger, event, facts, fits) in [
             ("a tag", with(&|it| it.refs = vec![pattern("refs/tags/")]), moved("2"), None, true),
             ("a branch is wanted", with(&|it| it.refs = vec![pattern("master")]), moved("2"), None, false),
             (

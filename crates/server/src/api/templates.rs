@@ -51,13 +51,15 @@ fn kind_of(file: &TemplateFile) -> Kind {
     }
 }
 
+/// The templates of a group's YAML: the file's name, its text, and where they stand in it.
+type Placed = (String, String, Vec<(Template, Place)>);
+
 /// Everything that files say.
 #[derive(Default)]
 struct Read {
     changes: Changes,
     warnings: Vec<String>,
-    /// The templates of each group's YAML: the file's name, its text, and where they stand in it.
-    placed: Vec<(String, String, Vec<(Template, Place)>)>,
+    placed: Vec<Placed>,
 }
 
 impl Read {

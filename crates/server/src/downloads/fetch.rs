@@ -237,7 +237,8 @@ mod tests {
                 }
                 let length = if announced { "Content-Length: 3000000\r\n" } else { "" };
                 let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{length}\r\n").as_bytes()).await;
-                while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
+                let piece = vec![b'x'; 65536];
+                while stream.write_all(&piece).await.is_ok() {}
             }
         });
         (address, asked)
@@ -249,7 +250,7 @@ mod tests {
         let settings = DownloadSettings {
             hosts: vec!["127.0.0.1".to_owned()],
             most: 2 * MIB,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             ..DownloadSettings::default()
         };
         let http = Http::new(false, None, 0).expect("a client");

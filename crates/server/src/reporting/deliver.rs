@@ -64,13 +64,12 @@ async fn look(
 ) -> Result<Next, StoreError> {
     let outbox = app.store.outbox();
     let entries = outbox.next_entries(target, TOGETHER).await?;
-    let newest = match doubtful {
-        Some(newest) => *newest,
-        None => {
-            let filter =
-                assay_store::EntryFilter { target: Some(target.to_owned()), limit: 1, ..Default::default() };
-            *doubtful.insert(outbox.entries(&filter).await?.first().map_or(0, |entry| entry.id))
-        }
+    let newest = if let Some(newest) = doubtful {
+        *newest
+    } else {
+        let filter =
+            assay_store::EntryFilter { target: Some(target.to_owned()), limit: 1, ..Default::default() };
+        *doubtful.insert(outbox.entries(&filter).await?.first().map_or(0, |entry| entry.id))
     };
     let now = app.clock.now();
     let Some(first) = entries.first() else {

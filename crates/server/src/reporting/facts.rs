@@ -277,7 +277,7 @@ impl Hub {
         let (job, group) = match comment.target {
             CommentTarget::Job(job) => (Some(job.0), None),
             CommentTarget::Group(group) => (None, Some(group)),
-            _ => (None, None),
+            CommentTarget::ParentGroup(_) => (None, None),
         };
         let said = CommentFact {
             id: comment.id.0,

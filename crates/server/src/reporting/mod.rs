@@ -112,7 +112,7 @@ impl Hub {
 pub(crate) fn configure(app: &App, mut settings: ReportSettings, url: &str) {
     url.trim_end_matches('/').clone_into(&mut settings.speaker.url);
     if settings.speaker.name.is_empty() {
-        settings.speaker.name = "Assay".to_owned();
+        "Assay".clone_into(&mut settings.speaker.name);
     }
     drop(app.reporting.settings.set(settings));
 }

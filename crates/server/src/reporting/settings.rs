@@ -258,13 +258,12 @@ fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Driver {
     };
     let mut says = Vec::new();
     for word in words {
-        match Dialect::from_word(&word) {
-            Some(dialect) => says.push(dialect),
-            None => {
-                let at = table.get("says").map_or(at, |value| value.span().start);
-                let all: Vec<&str> = Dialect::ALL.iter().map(|dialect| dialect.word()).collect();
-                reader.error("says", at, format!("nobody says {word:?}; there are {}", all.join(", ")));
-            }
+        if let Some(dialect) = Dialect::from_word(&word) {
+            says.push(dialect);
+        } else {
+            let at = table.get("says").map_or(at, |value| value.span().start);
+            let all: Vec<&str> = Dialect::ALL.iter().map(|dialect| dialect.word()).collect();
+            reader.error("says", at, format!("nobody says {word:?}; there are {}", all.join(", ")));
         }
     }
     let prefix = reader.text(table, "topic-prefix").unwrap_or_else(|| "org.fedoraproject.prod".to_owned());

@@ -387,7 +387,8 @@ async fn mail(app: &App, letter: &Letter, fact: &Fact, to: &[String], from: Opti
     if let Some(url) = &words.url
         && !text.contains(url)
     {
-        text = format!("{text}\n{url}\n").trim_start().to_owned();
+        let whole = format!("{text}\n{url}\n");
+        whole.trim_start().clone_into(&mut text);
     }
     let mail = Mail {
         id: message_id(&letter.entry.target, &letter.entry.key),

@@ -133,7 +133,9 @@ impl JobResults {
             entries.extend(app.reporting.of_results(std::slice::from_ref(&result), now));
             batch.push_result(result);
         }
-        entries.into_iter().for_each(|entry| batch.tell(entry));
+        for entry in entries {
+            batch.tell(entry);
+        }
         Ok(())
     }
 

@@ -217,7 +217,7 @@ async fn check(
         tracing::error!(%error, "templates cannot be checked");
         Fault::bad("The check did not end.", "Report it as a bug with the templates.")
     })?;
-    Ok(Json(Checked { templates, findings }))
+    Ok(Json(Checked { findings, templates }))
 }
 
 /// `POST /admin/job_templates/{group}`

@@ -61,7 +61,7 @@ async fn a_job_waits_for_a_disk_that_can_hold_it() -> anyhow::Result<()> {
     assert_eq!(held.attempt.job.0, large);
 
     // An asset counts as soon as it is there, also after a restart.
-    server.publish("five.iso", &[7; 5 << 20]).await;
+    server.publish("five.iso", &vec![7; 5 << 20]).await;
     let reader = server.post(json!({"TEST": "t", "WORKER_CLASS": "other", "ISO": "five.iso"})).await;
     let server = server.kill_and_restart().await;
     let mut worker = server.worker("v");

@@ -618,7 +618,7 @@ async fn the_newest_job_and_badges() {
     server.ask(Method::POST, "/api/assay/v1/jobs/2/cancel", None).await;
     let get = async |path: &str| {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        let client = client.timeout(std::time::Duration::from_secs(60)).build().unwrap();
+        let client = client.timeout(std::time::Duration::from_mins(1)).build().unwrap();
         let answer = client.get(server.url(path)).send().await.unwrap();
         let field = |name: &str| {
             answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()

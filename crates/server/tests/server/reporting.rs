@@ -15,7 +15,9 @@ fn configured(toml: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs_err::write(dir.path().join(name), text).unwrap();
     write("assay.toml", toml);
-    files.iter().for_each(|(name, text)| write(name, text));
+    for (name, text) in files {
+        write(name, text);
+    }
     dir
 }
 
@@ -48,10 +50,8 @@ async fn until(server: &Server, target: &str, what: &str, wanted: impl Fn(&Value
         }
     };
     let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-    match found {
-        Ok(found) => found,
-        Err(_) => panic!("never: {what}: {:#}", outbox(server, "").await),
-    }
+    let Ok(found) = found else { panic!("never: {what}: {:#}", outbox(server, "").await) };
+    found
 }
 
 async fn job(server: &Server, test: &str, build: &str) -> i64 {

@@ -130,6 +130,9 @@ async fn what_people_do_to_jobs_is_noted_once_and_only_if_it_changes_something()
     }
 }
 
+/// Names and values.
+type Pairs = &'static [(&'static str, &'static str)];
+
 #[tokio::test]
 async fn a_plan_warns_of_files_that_are_not_here() {
     let server = Server::start().await;
@@ -144,7 +147,7 @@ async fn a_plan_warns_of_files_that_are_not_here() {
     };
     let missing = "iso/gone.iso is not here, and job";
     // What the job reads, what the restart sets, and whether that is warned of.
-    let table: [(&[(&str, &str)], &[(&str, &str)], bool); 5] = [
+    let table: [(Pairs, Pairs, bool); 5] = [
         (&[], &[], false),
         (&[("ISO_1", "gone.iso")], &[], true),
         (&[("ISO_1", "gone.iso")], &[("ISO_1", "here.iso")], false),

@@ -45,7 +45,7 @@ pub(crate) async fn give_way(attempt: &Attempt, dir: &Utf8Path, bytes: u64) {
         }
         _ => Ok(()),
     };
-    if let Err(error) = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Ok(())) {
+    if let Err(error) = tokio::task::spawn_blocking(work).await.unwrap_or(Ok(())) {
         attempt.log(&format!("the cache of assets could not make room for the disks: {error}"));
     }
 }

@@ -185,9 +185,12 @@ async fn what_a_task_says_decides() {
     }
 }
 
+/// The header, what is said of it, and settings.
+type Refused = (String, &'static str, &'static [(&'static str, &'static str)]);
+
 #[tokio::test]
 async fn what_cannot_be_run_is_refused() {
-    let table: Vec<(String, &str, &[(&str, &str)])> = vec![
+    let table: Vec<Refused> = vec![
         (
             HEADER.into(),
             "takes koji_build, bodhi_update, and hello-1.0-1 is a compose",

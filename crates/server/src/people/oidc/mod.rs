@@ -196,16 +196,15 @@ impl People {
 
     /// The user of that name, from now on bound to the one whom the provider means; made if there is none.
     async fn user_met_first(&self, known: &Known) -> Result<User, Fault> {
-        let user = match self.user(&known.name) {
-            Some(user) => user,
-            None => {
-                let now = self.clock.now();
-                let id = self.store.knowledge().add_user(self.epoch, &known.name, known.role, now).await;
-                let id = id.map_err(elsewhere)?;
-                let user = User { id, name: known.name.clone(), role: known.role, created_at: now };
-                self.write(|all| all.users.insert(id, user.clone()));
-                user
-            }
+        let user = if let Some(user) = self.user(&known.name) {
+            user
+        } else {
+            let now = self.clock.now();
+            let id = self.store.knowledge().add_user(self.epoch, &known.name, known.role, now).await;
+            let id = id.map_err(elsewhere)?;
+            let user = User { id, name: known.name.clone(), role: known.role, created_at: now };
+            self.write(|all| all.users.insert(id, user.clone()));
+            user
         };
         if self.read(|all| all.identities.values().any(|bound| *bound == user.id)) {
             return Err(OidcError::OtherPerson { user: user.name, title: known.title.clone() }.into());

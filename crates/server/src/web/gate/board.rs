@@ -425,7 +425,7 @@ impl Maker<'_> {
     fn why(&self, item: &Item) -> Option<String> {
         match self.snapshot.why(item.id).first()? {
             Wait::Running { .. } | Wait::Worker { .. } => None,
-            Wait::Ahead { item: ahead } | Wait::Turn { item: ahead } => {
+            Wait::Ahead { item: ahead, .. } | Wait::Turn { item: ahead, .. } => {
                 let ahead = self.snapshot.items.get(ahead)?;
                 Some(format!("leaves after {}", ahead.subject))
             }

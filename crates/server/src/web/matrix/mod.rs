@@ -146,6 +146,7 @@ fn badges() -> Vec<Badge> {
 
 #[derive(Template)]
 #[template(path = "matrix.html")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a sentence or a box of the page by itself")]
 struct MatrixPage {
     frame: Frame,
     title: String,

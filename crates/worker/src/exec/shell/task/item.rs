@@ -94,7 +94,7 @@ impl Fetcher<'_, '_> {
             return Ok(Vec::new());
         }
         if let Some(folder) = self.wanted.packages.clone() {
-            return self.from_folder("packages", &folder, None).await;
+            return self.take_from_folder("packages", &folder, None).await;
         }
         if self.wanted.builds.is_empty() {
             return Err(WorkspaceError::Task(format!(
@@ -104,7 +104,7 @@ impl Fetcher<'_, '_> {
         }
         let mut all = Vec::new();
         for build in &self.wanted.builds {
-            all.extend(self.from_koji("packages", build).await?);
+            all.extend(self.take_from_koji("packages", build).await?);
         }
         Ok(all)
     }
@@ -116,9 +116,9 @@ impl Fetcher<'_, '_> {
         }
         let build = self.wanted.baseline.as_deref();
         let packages = if let Some(folder) = self.wanted.baseline_packages.clone() {
-            self.from_folder("baseline", &folder, build).await?
+            self.take_from_folder("baseline", &folder, build).await?
         } else if let Some(build) = build {
-            self.from_koji("baseline", build).await?
+            self.take_from_koji("baseline", build).await?
         } else {
             return Ok(Value::Null);
         };
@@ -126,7 +126,7 @@ impl Fetcher<'_, '_> {
     }
 
     /// All packages of a folder that the task wants.
-    async fn from_folder(
+    async fn take_from_folder(
         &mut self,
         to: &str,
         folder: &str,
@@ -150,7 +150,7 @@ impl Fetcher<'_, '_> {
     }
 
     /// The packages of a build that the task wants, where Koji has them.
-    async fn from_koji(&mut self, to: &str, build: &str) -> Result<Vec<Value>, WorkspaceError> {
+    async fn take_from_koji(&mut self, to: &str, build: &str) -> Result<Vec<Value>, WorkspaceError> {
         let topurl = self.wanted.topurl.as_deref().ok_or_else(|| {
             WorkspaceError::Task(format!(
                 "the packages of {build} are wanted and the job has no {TOPURL}; set koji-topurl in [tasks] of assay.toml, or \
