@@ -35,7 +35,7 @@ impl Server {
             host: "h".to_owned(),
             version: "1".to_owned(),
             slots: 9,
-            classes: ClassSet::parse("arm,fast"),
+            classes: ClassSet::parse("arm,fast,shell,qemu_x86_64"),
             holds: Vec::new(),
             room: None,
         };
