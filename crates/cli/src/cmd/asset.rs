@@ -309,7 +309,7 @@ fn hash_of(mut file: &fs::File, bar: &ProgressBar) -> std::io::Result<String> {
 
 impl Upload {
     fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
-        let file = fs::File::open(&self.file).map_err(|error| CliError::not_found(error.to_string()))?;
+        let file = fs::File::open(&self.file).map_err(|error| CliError::unreadable(&self.file, &error))?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(CliError::usage(format!("{} is no file; an asset is a single file", self.file)));
