@@ -360,8 +360,12 @@ async fn settings_that_mean_nothing() {
     refused(&["QEMURAM=lots"], 2, ram).await;
     let time = "MAX_JOB_TIME=\"long\" is not a number; give seconds, for example MAX_JOB_TIME=7200";
     refused(&["MAX_JOB_TIME=long"], 2, time).await;
-    refused(&["BACKEND=cloud"], 2, "BACKEND=\"cloud\" is unknown; this worker has qemu, shell, task and dummy")
-        .await;
+    refused(
+        &["BACKEND=cloud"],
+        2,
+        "BACKEND=\"cloud\" is unknown; this worker has qemu, shell, task and dummy",
+    )
+    .await;
 }
 
 #[tokio::test]
