@@ -364,7 +364,9 @@ async fn people_and_other_servers_hear_of_a_build() {
     let results = other.anonymous(Method::GET, "/api/v2.0/results?limit=100").send().await.unwrap();
     let results: Value = results.json().await.unwrap();
     let results = results["data"].as_array().unwrap();
-    let outcomes: Vec<&str> = results.iter().rev().map(|one| one["outcome"].as_str().unwrap()).collect();
+    // Those of modules come too.
+    let of_jobs = results.iter().rev().filter(|one| one["data"]["module"].is_null());
+    let outcomes: Vec<&str> = of_jobs.map(|one| one["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["QUEUED", "RUNNING", "PASSED", "QUEUED", "RUNNING", "FAILED"]);
     assert!(
         results[0]["groups"].as_array().unwrap().len() == 3
