@@ -159,11 +159,12 @@ async fn the_bus_hears_of_every_end() {
     let first = &heard[0];
     assert_eq!(first[3]["fedora_messaging_schema"], "base.message");
     assert!(first[3]["sent-at"].as_str().unwrap().ends_with("+00:00"));
-    // The very same message came again, if at all, under the same id.
-    let mut bodies: BTreeMap<(String, String), &Value> = BTreeMap::new();
+    // The very same message came again, if at all, under the same id. The server's own address is another one by then.
+    let mut bodies: BTreeMap<(String, String), Value> = BTreeMap::new();
     for one in &heard {
-        let key = (one[0].to_string(), one[1].to_string());
-        assert_eq!(*bodies.entry(key).or_insert(&one[2]), &one[2]);
+        let (key, mut body) = ((one[0].to_string(), one[1].to_string()), one[2].clone());
+        body.as_object_mut().map(|body| body.remove("href"));
+        assert_eq!(*bodies.entry(key).or_insert_with(|| body.clone()), body);
     }
     broker.stop().await;
     // The place ends what else runs in it.
