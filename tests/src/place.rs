@@ -78,6 +78,14 @@ impl Place {
         binary::run(command).await
     }
 
+    /// Runs git in a folder, and insists that it works; what it says.
+    pub async fn git(&self, dir: &Utf8Path, arguments: &[&str]) -> String {
+        let mut command = self.command("git");
+        command.args(["-c", "user.name=n", "-c", "user.email=e@example.org", "-C", dir.as_str()]);
+        command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        self.run_command(command).await.expect(0).stdout.trim().to_owned()
+    }
+
     /// A Python with what `scripts/python-for-tests.txt` names; it is made if it is not there.
     pub async fn python(&self) -> String {
         if let Ok(programs) = std::env::var("ASSAY_TEST_PYTHON") {

@@ -14,18 +14,11 @@ const HELLO: &[u8] = &[
     b'H', b'E', b'L', b'L', b'O', b'\r', b'\n', 0,
 ];
 
-async fn git(place: &Place, dir: &Utf8Path, arguments: &[&str]) -> String {
-    let mut command = place.command("git");
-    command.args(["-c", "user.name=n", "-c", "user.email=e@example.org", "-C", dir.as_str()]);
-    command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
-    place.run_command(command).await.expect(0).stdout.trim().to_owned()
-}
-
 /// Commits all that is there, and answers the commit.
 async fn commit(place: &Place, dir: &Utf8Path) -> String {
-    git(place, dir, &["add", "."]).await;
-    git(place, dir, &["commit", "-q", "-m", "x"]).await;
-    git(place, dir, &["rev-parse", "HEAD"]).await
+    place.git(dir, &["add", "."]).await;
+    place.git(dir, &["commit", "-q", "-m", "x"]).await;
+    place.git(dir, &["rev-parse", "HEAD"]).await
 }
 
 #[tokio::test]
@@ -35,15 +28,15 @@ async fn tests_come_from_a_commit_of_a_repository() {
     let suite = place.suite("tests.git").module("boot", "", expects).vars(&[("QEMU", "/bin/false")]);
     let dir = suite.join("");
     std::os::unix::fs::symlink("/etc/passwd", suite.join("out")).unwrap();
-    git(&place, &dir, &["init", "-q", "-b", "main"]).await;
+    place.git(&dir, &["init", "-q", "-b", "main"]).await;
     let good = commit(&place, &dir).await;
-    git(&place, &dir, &["tag", "v1"]).await;
+    place.git(&dir, &["tag", "v1"]).await;
     let suite = suite.module("boot", "", hopes);
     let bad = commit(&place, &dir).await;
     let needles = place.join("needles.git");
     fs::create_dir(&needles).unwrap();
     fs::write(needles.join("broken.json"), "{").unwrap();
-    git(&place, &needles, &["init", "-q", "-b", "main"]).await;
+    place.git(&needles, &["init", "-q", "-b", "main"]).await;
     let drawn = commit(&place, &needles).await;
 
     let up = Up::start(&place, &[]).await;

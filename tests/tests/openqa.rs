@@ -287,7 +287,6 @@ impl<'a> Original<'a> {
 }
 
 #[tokio::test]
-#[ignore = "needs Debian's package openqa, whose services ./test does not want; docs/coming-from-openqa.md says how to run it"]
 async fn jobs_of_openqa_itself_are_cloned() {
     let (place, elsewhere) = (Place::new(), Place::new());
     let original = Original::start(&elsewhere).await;

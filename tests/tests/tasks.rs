@@ -295,13 +295,20 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
 
+/// Starts it; its address.
+async fn koji_hub(place: &Place) -> (Started, String) {
+    let mut command = place.command("python3");
+    command.args(["-c", KOJI]);
+    let mut hub = place.start_command(command);
+    let url = format!("http://127.0.0.1:{}", hub.line().await.unwrap());
+    (hub, url)
+}
+
 #[tokio::test]
 async fn upgradepath_knows_the_order_of_releases() {
     let place = Place::new();
-    let mut command = place.command("python3");
-    command.args(["-c", KOJI]);
-    let mut koji = place.start_command(command);
-    let hub = format!("hub=http://127.0.0.1:{}", koji.line().await.unwrap());
+    let (koji, url) = koji_hub(&place).await;
+    let hub = format!("hub={url}");
     let table = [
         ("hello-1.4-1", 1, "FAILED", "f43 has hello-1.5-1, which is newer"),
         ("hello-1.5.1-1", 0, "PASSED", "in order from f43 to f45"),
@@ -329,12 +336,6 @@ async fn web(place: &Place, dir: &Utf8Path) -> (Started, String) {
     let line = server.line().await.unwrap();
     let port = line.split("port ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     (server, format!("http://127.0.0.1:{port}"))
-}
-
-async fn git(place: &Place, dir: &Utf8Path, arguments: &[&str]) -> String {
-    let mut command = place.command("git");
-    command.args(["-C", dir.as_str(), "-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments);
-    place.run_command(command).await.expect(0).stdout.trim().to_owned()
 }
 
 const PROBE: &str = "#!/usr/bin/python3
@@ -366,10 +367,10 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     fs::write(probe.join("probe.py"), PROBE).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(probe.join("probe.py"), mode).unwrap();
-    git(&place, &repo, &["init", "--quiet", "--initial-branch=main"]).await;
-    git(&place, &repo, &["add", "."]).await;
-    git(&place, &repo, &["commit", "--quiet", "-m", "probe"]).await;
-    let commit = git(&place, &repo, &["rev-parse", "HEAD"]).await;
+    place.git(&repo, &["init", "--quiet", "--initial-branch=main"]).await;
+    place.git(&repo, &["add", "."]).await;
+    place.git(&repo, &["commit", "--quiet", "-m", "probe"]).await;
+    let commit = place.git(&repo, &["rev-parse", "HEAD"]).await;
     for file in [
         "x86_64/c++-1.0-1.x86_64.rpm",
         "noarch/c++-doc-1.0-1.noarch.rpm",
@@ -381,10 +382,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         fs::write(path, file).unwrap();
     }
     let (server, topurl) = web(&place, &koji).await;
-    let mut command = place.command("python3");
-    command.args(["-c", KOJI]);
-    let mut hub = place.start_command(command);
-    let hub_url = format!("http://127.0.0.1:{}", hub.line().await.unwrap());
+    let (hub, hub_url) = koji_hub(&place).await;
     let config = place.join("assay.toml");
     fs::write(
         &config,
@@ -426,7 +424,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
 
     // What the branch becomes later is not what an older job ran.
     fs::write(probe.join("probe.py"), "#!/bin/sh\nexit 7\n").unwrap();
-    git(&place, &repo, &["commit", "--quiet", "-am", "broken"]).await;
+    place.git(&repo, &["commit", "--quiet", "-am", "broken"]).await;
     let pinned = [&item[..], &[("TASK_COMMIT", &commit), ("INPUT_THIEF", "1")]].concat();
     let ended = up.wait(up.post(&pinned).await).await;
     assert_eq!(ended.result, "incomplete");

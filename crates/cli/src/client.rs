@@ -28,6 +28,18 @@ pub(crate) fn encoded(text: &str) -> String {
         .collect()
 }
 
+/// Conditions as the query of an address; those that were not given are left out.
+pub(crate) fn query<const N: usize>(conditions: [(&str, Option<String>); N]) -> String {
+    let mut query = String::new();
+    for (key, value) in conditions {
+        if let Some(value) = value {
+            let before = if query.is_empty() { "?" } else { "&" };
+            query.extend([before, key, "=", &encoded(&value)]);
+        }
+    }
+    query
+}
+
 /// What makes a request count once, whoever sends it again: docs/adr/0010-once.md.
 fn once() -> String {
     let seconds = SystemClock.now().0.div_euclid(1_000_000);

@@ -1,7 +1,8 @@
 //! Folders of files, on the web as a server lists them, or on this machine: Koji's packages, repositories of packages.
 
 use crate::events::composes::listed;
-use crate::http::Http;
+use crate::http::{Http, Pieces};
+use crate::pace::Backoff;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use hyper::{Request, Response, StatusCode};
@@ -92,7 +93,7 @@ impl Files {
             match self.try_fetch(url, to, most).await {
                 Err(NoFile::Later(why)) if tries < TRIES => {
                     tracing::info!(url, why, "trying again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(Backoff::default().draw(tries)).await;
                 }
                 ended => return ended,
             }
@@ -123,7 +124,7 @@ impl Files {
         }
     }
 
-    async fn text(&self, answer: Response<crate::http::Pieces>) -> Result<String, NoFile> {
+    async fn text(&self, answer: Response<Pieces>) -> Result<String, NoFile> {
         let (mut body, mut bytes) = (answer.into_body(), Vec::new());
         loop {
             let piece = tokio::time::timeout(PATIENCE, body.next()).await;
@@ -137,7 +138,7 @@ impl Files {
     }
 
     /// A good answer, wherever it leads.
-    async fn opened(&self, url: &str) -> Result<Response<crate::http::Pieces>, NoFile> {
+    async fn opened(&self, url: &str) -> Result<Response<Pieces>, NoFile> {
         let mut at = url.to_owned();
         for _ in 0..REDIRECTS {
             let request = Request::get(&at).header("accept-encoding", "identity").body(Vec::new());
@@ -165,7 +166,7 @@ impl Files {
 
     /// The path, if it is one of this machine.
     fn on_disk(&self, url: &str) -> Result<Option<Utf8PathBuf>, NoFile> {
-        if url.starts_with("http://") || url.starts_with("https://") {
+        if is_remote(url) {
             return Ok(None);
         }
         let path = url.strip_prefix("file://").unwrap_or(url);
@@ -179,6 +180,11 @@ impl Files {
             }
         }
     }
+}
+
+/// True for what is asked for over the network.
+pub fn is_remote(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 fn silence() -> String {

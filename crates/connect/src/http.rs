@@ -135,6 +135,14 @@ pub(crate) fn tls_config(wanted: bool, ca_file: Option<&Utf8Path>) -> Result<rus
         .with_no_client_auth())
 }
 
+/// Text as a part of an address.
+pub(crate) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
 /// An error with what caused it.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -1,5 +1,6 @@
 //! A Bodhi, as far as those who comment and waive need it: a session for a token, a token against forgery.
 
+use crate::web::{Web, lock};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,9 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use std::sync::{Arc, Mutex};
 
 /// The access token that it knows.
 pub const TOKEN: &str = "access-token";
@@ -18,9 +17,8 @@ pub const UPDATE: &str = "FEDORA-2026-0a1b2c3d4e";
 
 /// The server; dropping it ends it.
 pub struct FakeBodhi {
-    url: String,
+    web: Web,
     shared: Arc<Mutex<Inner>>,
-    _task: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -36,15 +34,9 @@ struct Inner {
 
 type Shared = Arc<Mutex<Inner>>;
 
-fn lock(shared: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl FakeBodhi {
     /// Listens on a free port of loopback.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let shared = Shared::default();
         let routes = Router::new()
             .route("/oidc/login-token", get(login))
@@ -52,14 +44,12 @@ impl FakeBodhi {
             .route("/comments/", get(comments).post(comment))
             .route("/updates/{id}/waive-test-results", post(waive))
             .with_state(shared.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { url, shared, _task: task })
+        Ok(Self { web: Web::start(routes).await?, shared })
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn url(&self) -> &str {
-        &self.url
+        self.web.url()
     }
 
     /// The texts of comments.

@@ -8,6 +8,7 @@ pub mod matrix;
 pub mod oidc;
 pub mod sink;
 pub mod smtp;
+mod web;
 pub mod wiki;
 pub mod worker;
 

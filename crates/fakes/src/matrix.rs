@@ -1,14 +1,13 @@
 //! A Matrix homeserver with rooms, as far as those who send messages need it: a transaction is taken once.
 
+use crate::web::{Web, lock};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use std::sync::{Arc, Mutex};
 
 /// The token that it knows.
 pub const TOKEN: &str = "syt_assay";
@@ -17,9 +16,8 @@ pub const ROOM: (&str, &str) = ("!abc:example.org", "#qa:example.org");
 
 /// The homeserver; dropping it ends it.
 pub struct Homeserver {
-    url: String,
+    web: Web,
     shared: Arc<Mutex<Room>>,
-    _task: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -31,28 +29,20 @@ struct Room {
     busy: u32,
 }
 
-fn lock(shared: &Mutex<Room>) -> MutexGuard<'_, Room> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Homeserver {
     /// Listens on a free port of loopback.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let shared = Arc::new(Mutex::new(Room::default()));
         let routes = Router::new()
             .route("/_matrix/client/v3/directory/room/{alias}", get(directory))
             .route("/_matrix/client/v3/rooms/{room}/send/{kind}/{transaction}", put(send))
             .with_state(shared.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { url, shared, _task: task })
+        Ok(Self { web: Web::start(routes).await?, shared })
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn url(&self) -> &str {
-        &self.url
+        self.web.url()
     }
 
     /// The contents of the messages, in order.

@@ -1,13 +1,12 @@
 //! An HTTP server that keeps what it gets, and answers as it is told: for webhooks.
 
+use crate::web::{Web, lock};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use std::sync::{Arc, Mutex};
 
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +23,8 @@ pub struct Got {
 
 /// The server; dropping it ends it.
 pub struct HttpSink {
-    url: String,
+    web: Web,
     shared: Arc<Shared>,
-    _task: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -35,25 +33,17 @@ struct Shared {
     answers: Mutex<VecDeque<u16>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl HttpSink {
     /// Listens on a free port of loopback.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let shared = Arc::new(Shared::default());
         let routes = Router::new().fallback(take).with_state(shared.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { url, shared, _task: task })
+        Ok(Self { web: Web::start(routes).await?, shared })
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn url(&self) -> &str {
-        &self.url
+        self.web.url()
     }
 
     /// What came.

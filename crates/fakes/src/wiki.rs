@@ -1,5 +1,6 @@
 //! A MediaWiki, as much of its `api.php` as clients need that read pages, log in and edit: `mwclient`, `wikitcms`, Assay.
 
+use crate::web::{Web, lock};
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
@@ -8,9 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use std::sync::{Arc, Mutex};
 
 /// Who may edit, and the password.
 pub const LOGIN: (&str, &str) = ("Coconut@assay", "p4ssword");
@@ -30,9 +29,8 @@ pub struct Revision {
 
 /// The wiki; dropping it ends it.
 pub struct FakeWiki {
-    url: String,
+    web: Web,
     shared: Shared,
-    _task: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -47,25 +45,17 @@ struct Wiki {
 
 type Shared = Arc<Mutex<Wiki>>;
 
-fn lock(shared: &Mutex<Wiki>) -> MutexGuard<'_, Wiki> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl FakeWiki {
     /// Listens on a free port of loopback.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let shared = Shared::default();
         let routes = Router::new().route("/w/api.php", get(api).post(api)).with_state(shared.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { url, shared, _task: task })
+        Ok(Self { web: Web::start(routes).await?, shared })
     }
 
     /// The address of `api.php`.
     pub fn api(&self) -> String {
-        format!("{}/w/api.php", self.url)
+        format!("{}/w/api.php", self.web.url())
     }
 
     /// Makes a page, or a new revision of it.

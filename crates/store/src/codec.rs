@@ -291,32 +291,34 @@ pub(crate) fn job(row: Vec<Value>) -> Result<JobRow, StoreError> {
     })
 }
 
-/// A job of a list, as the database tells it.
+/// A job of a list, as the database tells it: an array in the order of [`SUMMARY_COLUMNS`].
 #[derive(Deserialize)]
-struct Summary<'t>(
-    i64,
-    String,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    &'t str,
-    #[serde(borrow)] Option<&'t str>,
-    #[serde(borrow)] Option<&'t str>,
-    Option<String>,
-    i32,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    i64,
-    Option<i64>,
-    Option<i64>,
-);
+struct Summary<'t> {
+    id: i64,
+    name: String,
+    distri: Option<String>,
+    version: Option<String>,
+    flavor: Option<String>,
+    arch: Option<String>,
+    test: Option<String>,
+    machine: Option<String>,
+    build: Option<String>,
+    state: &'t str,
+    #[serde(borrow)]
+    outcome: Option<&'t str>,
+    #[serde(borrow)]
+    class: Option<&'t str>,
+    reason: Option<String>,
+    priority: i32,
+    group: Option<i64>,
+    run: Option<i64>,
+    clone_of: Option<i64>,
+    cloned_as: Option<i64>,
+    blocked_by: Option<i64>,
+    created_at: i64,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+}
 
 /// The columns of [`summaries`].
 pub(crate) const SUMMARY_COLUMNS: &str = "id, name, distri, version, flavor, arch, test, machine, build, state, outcome, \
@@ -332,49 +334,34 @@ pub(crate) fn summaries(rows: Vec<Vec<Value>>) -> Result<Vec<JobSummary>, StoreE
 }
 
 fn summary(jobs: &Fields, row: Summary<'_>) -> Result<JobSummary, StoreError> {
-    let Summary(id, name, distri, version, flavor, arch, test, machine, build, ..) = row;
-    let Summary(
-        ..,
-        state,
-        outcome,
-        class,
-        reason,
-        priority,
-        group,
-        run,
-        clone_of,
-        cloned_as,
-        blocked_by,
-        _,
-        _,
-        _,
-    ) = row;
-    let Summary(.., created_at, started_at, finished_at) = row;
     let unknown = |word: &str| jobs.broken(format_args!("{word:?} is no word that Assay knows"));
     let class_of = |word: &str| OutcomeClass::ALL.into_iter().find(|class| class.word() == word);
     Ok(JobSummary {
-        id: JobId(id),
-        name,
-        distri,
-        version,
-        flavor,
-        arch,
-        test,
-        machine,
-        build,
-        state: StateWord::from_word(state).ok_or_else(|| unknown(state))?,
-        outcome: outcome.map(|word| Outcome::from_openqa(word).ok_or_else(|| unknown(word))).transpose()?,
-        class: class.map(|word| class_of(word).ok_or_else(|| unknown(word))).transpose()?,
-        reason,
-        priority,
-        group: group.map(GroupId),
-        run: run.map(ProductRunId),
-        clone_of: clone_of.map(JobId),
-        cloned_as: cloned_as.map(JobId),
-        blocked_by: blocked_by.map(JobId),
-        created_at: Timestamp(created_at),
-        started_at: started_at.map(Timestamp),
-        finished_at: finished_at.map(Timestamp),
+        id: JobId(row.id),
+        name: row.name,
+        distri: row.distri,
+        version: row.version,
+        flavor: row.flavor,
+        arch: row.arch,
+        test: row.test,
+        machine: row.machine,
+        build: row.build,
+        state: StateWord::from_word(row.state).ok_or_else(|| unknown(row.state))?,
+        outcome: row
+            .outcome
+            .map(|word| Outcome::from_openqa(word).ok_or_else(|| unknown(word)))
+            .transpose()?,
+        class: row.class.map(|word| class_of(word).ok_or_else(|| unknown(word))).transpose()?,
+        reason: row.reason,
+        priority: row.priority,
+        group: row.group.map(GroupId),
+        run: row.run.map(ProductRunId),
+        clone_of: row.clone_of.map(JobId),
+        cloned_as: row.cloned_as.map(JobId),
+        blocked_by: row.blocked_by.map(JobId),
+        created_at: Timestamp(row.created_at),
+        started_at: row.started_at.map(Timestamp),
+        finished_at: row.finished_at.map(Timestamp),
     })
 }
 

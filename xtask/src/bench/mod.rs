@@ -18,6 +18,7 @@ mod product;
 pub(crate) mod results;
 pub(crate) mod scheduling;
 mod scratch;
+mod served;
 mod server;
 pub(crate) mod step;
 

@@ -1,11 +1,11 @@
 //! `assay decision …`
 
+use super::import::read;
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_formats::policy;
 use camino::Utf8PathBuf;
-use fs_err as fs;
 use serde_json::{Value, json};
 
 /// May it go on? Policies, results and waivers, requirement by requirement.
@@ -91,8 +91,7 @@ impl Ask {
 fn check(common: &Common, files: &[Utf8PathBuf]) -> Result<Code, CliError> {
     let mut texts = Vec::new();
     for file in files {
-        let text = fs::read_to_string(file).map_err(|error| CliError::unreadable(file, &error))?;
-        texts.push((file.as_str(), text));
+        texts.push((file.as_str(), read(file)?));
     }
     let sources: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let loaded = policy::load(&sources, None);

@@ -1,6 +1,6 @@
 //! `assay event …`: what happened outside, and what it led to.
 
-use crate::client::{Client, encoded};
+use crate::client::{Client, query};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::events::{EventSources, OutsideEvent as Shown, OutsideEvents, Replay, RuleEffect};
@@ -58,13 +58,13 @@ impl Event {
         let client = Client::new(common)?;
         match self {
             Self::List { source, state, find, before, limit } => {
-                let before = before.map(|id| id.to_string());
-                let mut query = format!("?limit={limit}");
-                for (key, value) in [("source", source), ("state", state), ("q", find), ("before", before)] {
-                    if let Some(value) = value {
-                        query.extend(["&", key, "=", &encoded(&value)]);
-                    }
-                }
+                let query = query([
+                    ("limit", Some(limit.to_string())),
+                    ("source", source),
+                    ("state", state),
+                    ("q", find),
+                    ("before", before.map(|id| id.to_string())),
+                ]);
                 let list: OutsideEvents = client.get(&format!("{API}{query}"))?;
                 if common.json {
                     ui::print_json(&list);

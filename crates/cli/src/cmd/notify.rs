@@ -1,5 +1,6 @@
 //! `assay notify …`: what people want to hear of.
 
+use super::import::read;
 use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
@@ -41,9 +42,7 @@ impl Notify {
         let shown: NoticesOf = match self {
             Self::Show { name } => client.get(&path(&name))?,
             Self::Set { name, file } => {
-                let text =
-                    fs_err::read_to_string(&file).map_err(|error| CliError::unreadable(&file, &error))?;
-                let rules: Value = serde_json::from_str(&text).map_err(|error| {
+                let rules: Value = serde_json::from_str(&read(&file)?).map_err(|error| {
                     CliError::usage(format!(
                         "{file}: {error}; write JSON, as `assay notify set --help` shows"
                     ))

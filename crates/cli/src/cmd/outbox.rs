@@ -1,6 +1,6 @@
 //! `assay outbox …`: what others are told, and how that goes.
 
-use crate::client::{Client, encoded};
+use crate::client::{Client, query};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::outbox::{Outbox as Listed, OutboxChanged, OutboxChoice, OutboxEntry};
@@ -68,13 +68,12 @@ impl Outbox {
         let client = Client::new(common)?;
         match self {
             Self::List { target, state, before, limit } => {
-                let before = before.map(|id| id.to_string());
-                let mut query = format!("?limit={limit}");
-                for (key, value) in [("target", target), ("state", state), ("before", before)] {
-                    if let Some(value) = value {
-                        query.extend(["&", key, "=", &encoded(&value)]);
-                    }
-                }
+                let query = query([
+                    ("limit", Some(limit.to_string())),
+                    ("target", target),
+                    ("state", state),
+                    ("before", before.map(|id| id.to_string())),
+                ]);
                 let list: Listed = client.get(&format!("{API}{query}"))?;
                 if common.json {
                     ui::print_json(&list);

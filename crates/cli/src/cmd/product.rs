@@ -1,13 +1,14 @@
 //! `assay product …`: what is tested of a build, and why not more.
 
+use super::import::read;
 use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
+use crate::ui::count;
 use crate::{Common, paths, ui};
 use assay_engine::product::Plan;
 use assay_proto::api::products::{PostProduct, ProductPosted, ProductRun, ProductRuns, Remark};
 use assay_proto::api::templates::TemplateFile;
 use camino::Utf8PathBuf;
-use fs_err as fs;
 
 const API: &str = "/api/assay/v1/products";
 
@@ -60,11 +61,10 @@ pub(crate) struct Words {
 
 impl Words {
     fn request(&self) -> Result<PostProduct, CliError> {
-        let read = |path: &Utf8PathBuf| match fs::read_to_string(path) {
-            Ok(text) => Ok(TemplateFile { name: path.to_string(), text }),
-            Err(error) => Err(CliError::unreadable(path, &error)),
+        let scenarios = match &self.scenarios {
+            Some(path) => Some(TemplateFile { name: path.to_string(), text: read(path)? }),
+            None => None,
         };
-        let scenarios = self.scenarios.as_ref().map(read).transpose()?;
         Ok(PostProduct { settings: paths::settings(&self.words)?, scenarios })
     }
 }
@@ -131,7 +131,7 @@ fn post(common: &Common, client: &Client, words: &Words) -> Result<Code, CliErro
         ui::print_json(&posted);
         return Ok(code);
     }
-    println!("product {}: {}", posted.id, jobs(posted.jobs.len()));
+    println!("product {}: {}", posted.id, count(posted.jobs.len(), "job"));
     for job in &posted.jobs {
         println!("  {}{}", client.url(), job.url);
     }
@@ -149,10 +149,6 @@ fn post(common: &Common, client: &Client, words: &Words) -> Result<Code, CliErro
     Ok(code)
 }
 
-fn jobs(number: usize) -> String {
-    if number == 1 { "1 job".to_owned() } else { format!("{number} jobs") }
-}
-
 /// What it means that something failed.
 fn word(made: bool) -> &'static str {
     if made { "not as it was meant" } else { "not made" }
@@ -166,7 +162,7 @@ fn failures(remarks: &[Remark]) {
 
 fn show_run(client: &Client, run: &ProductRun) {
     let by = if run.by.is_empty() { String::new() } else { format!(" by {}", run.by) };
-    println!("product {}, posted {}{by}: {}", run.id, run.posted, jobs(run.jobs.len()));
+    println!("product {}, posted {}{by}: {}", run.id, run.posted, count(run.jobs.len(), "job"));
     for (name, value) in &run.settings {
         println!("  {name}={value}");
     }

@@ -1,7 +1,7 @@
 //! `assay report …`: reports about builds.
 
 use crate::Common;
-use crate::client::{Client, encoded};
+use crate::client::{Client, encoded, query};
 use crate::exit::{CliError, Code};
 use serde_json::Value;
 
@@ -50,15 +50,8 @@ impl Report {
         let Self::Build { build, against, distri, version, expect, format } = self;
         let client = Client::new(common)?;
         let expect = (!expect.is_empty()).then(|| expect.join(","));
-        let mut query = String::new();
-        for (key, value) in
-            [("against", against), ("distri", distri), ("version", version), ("expect", expect)]
-        {
-            if let Some(value) = value {
-                let before = if query.is_empty() { "?" } else { "&" };
-                query.extend([before, key, "=", &encoded(&value)]);
-            }
-        }
+        let query =
+            query([("against", against), ("distri", distri), ("version", version), ("expect", expect)]);
         let path = format!("/api/assay/v1/reports/builds/{}", encoded(&build));
         let report: Value = client.get(&format!("{path}{query}"))?;
         match if common.json { Format::Json } else { format } {

@@ -1,11 +1,11 @@
 //! `assay template …`: what products are scheduled from, as files.
 
+use super::import::read;
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateFile};
 use camino::Utf8PathBuf;
-use fs_err as fs;
 
 const API: &str = "/api/assay/v1/templates";
 
@@ -58,8 +58,7 @@ impl Files {
     fn send(self, common: &Common, client: &Client, check: bool) -> Result<Code, CliError> {
         let mut files = Vec::new();
         for path in &self.files {
-            let text = fs::read_to_string(path).map_err(|error| CliError::unreadable(path, &error))?;
-            files.push(TemplateFile { name: path.to_string(), text });
+            files.push(TemplateFile { name: path.to_string(), text: read(path)? });
         }
         let loaded: LoadedTemplates = client.post(API, &LoadTemplates { files, group: self.group, check })?;
         if common.json {

@@ -86,9 +86,7 @@ impl AmqpOptions {
             .map(|(pem, key)| Ok::<_, Broken>(OwnedIdentity::PKCS8 { pem: read(pem)?, key: read(key)? }));
         Ok(OwnedTLSConfig { identity: identity.transpose()?, cert_chain: cert_chain.transpose()? })
     }
-}
 
-impl AmqpOptions {
     /// A connection; errors are sentences.
     pub(crate) async fn open(&self) -> Result<Connection, Broken> {
         let properties = ConnectionProperties::default().with_connection_name("assay".into());

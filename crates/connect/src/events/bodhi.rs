@@ -1,8 +1,9 @@
 //! Bodhi: updates that are to be tested, whatever the bus said of them.
 
-use super::json::{Fetcher, escaped};
+use super::json::Fetcher;
 use super::poll::{Polled, Poller};
 use super::{Incoming, Received, polled};
+use crate::http::encoded;
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ impl Poller for Bodhi {
         let since = since.strftime("%Y-%m-%d %H:%M:%S").to_string();
         let mut releases = String::new();
         for release in &self.releases {
-            releases.extend(["&releases=", &escaped(release)]);
+            releases.extend(["&releases=", &encoded(release)]);
         }
         let mut received = Received::default();
         let mut page = 1;
@@ -70,7 +71,7 @@ impl Poller for Bodhi {
             let url = format!(
                 "{}/updates/?status=pending&status=testing&modified_since={}&rows_per_page={ROWS}&page={page}{releases}",
                 self.url,
-                escaped(&since)
+                encoded(&since)
             );
             let answer = self.fetcher.get(&url).await.map_err(|error| error.why)?;
             let updates = answer["updates"].as_array().ok_or("the answer has no updates; is it a Bodhi?")?;

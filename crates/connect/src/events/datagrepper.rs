@@ -1,8 +1,9 @@
 //! datagrepper: what a bus carried while nobody listened.
 
-use super::json::{Fetcher, escaped};
+use super::json::Fetcher;
 use super::poll::{Polled, Poller};
 use super::{Incoming, Received, incoming, sent_at};
+use crate::http::encoded;
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -55,7 +56,7 @@ impl Poller for Datagrepper {
         let start = since.unwrap_or(end - FIRST_LOOK).min(end) - self.overlap.as_secs() as i64;
         let mut topics = String::new();
         for topic in &self.topics {
-            topics.extend(["&topic=", &escaped(topic)]);
+            topics.extend(["&topic=", &encoded(topic)]);
         }
         let mut received = Received::default();
         let mut page = 1;

@@ -28,12 +28,7 @@ impl Git {
     }
 
     async fn branches(&self) -> Result<BTreeMap<String, String>, String> {
-        let mut command = Command::new("git");
-        command
-            .args(["ls-remote", "--heads", "--", &self.url])
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .kill_on_drop(true);
-        Ok(read(&ls_remote(command).await?, &self.branches))
+        Ok(read(&ls_remote(&["--heads", "--", &self.url]).await?, &self.branches))
     }
 }
 
@@ -46,16 +41,17 @@ pub async fn commit_of(url: &str, reference: &str) -> Result<Option<String>, Str
         format!("refs/tags/{reference}^{{}}"),
         format!("refs/tags/{reference}"),
     ];
-    let mut command = Command::new("git");
-    command.args(["ls-remote", "--", url]).args(&names).env("GIT_TERMINAL_PROMPT", "0").kill_on_drop(true);
-    let said = ls_remote(command).await?;
+    let args: Vec<&str> = ["--", url].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let said = ls_remote(&args).await?;
     let line = |name: &String| {
         said.lines().find_map(|line| line.split_once('\t').filter(|(_, found)| found == name))
     };
     Ok(names.iter().find_map(line).map(|(commit, _)| commit.to_owned()))
 }
 
-async fn ls_remote(mut command: Command) -> Result<String, String> {
+async fn ls_remote(args: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("git");
+    command.arg("ls-remote").args(args).env("GIT_TERMINAL_PROMPT", "0").kill_on_drop(true);
     let ended = tokio::time::timeout(PATIENCE, command.output()).await;
     let ended = ended.map_err(|_| format!("git does not answer within {} s", PATIENCE.as_secs()))?;
     let ended = ended.map_err(|error| format!("git cannot be started: {error}"))?;

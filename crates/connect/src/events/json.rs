@@ -62,11 +62,3 @@ impl Fetcher {
             .map_err(|error| NoDocument { why: format!("{url} is not JSON: {error}"), for_good: false })
     }
 }
-
-/// For a query.
-pub(crate) fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}

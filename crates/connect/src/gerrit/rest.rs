@@ -1,7 +1,7 @@
 //! Gerrit's REST API.
 
 use super::error::GerritError;
-use crate::http::{Http, NoAnswer, secret};
+use crate::http::{Http, NoAnswer, encoded, secret};
 
 use super::parse::{self, ChangeAttr, FileAttr, Merging, ParseError, Related, excerpt};
 use crate::pace::Backoff;
@@ -340,16 +340,4 @@ pub(super) fn accepted(what: &str, answer: (StatusCode, String)) -> Result<Strin
     }
     let why = format!("{} ({})", excerpt(&body), status.as_u16());
     Err(GerritError::Refused { what: what.to_owned(), why })
-}
-
-/// A text as part of a path or a query.
-pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => out.extend(["%", &hex::encode_upper([byte])]),
-        }
-    }
-    out
 }

@@ -2,9 +2,10 @@
 
 use super::error::{GerritError, ReviewError};
 use super::parse::{Merging, excerpt};
-use super::rest::{Rest, RestLogin, RestOptions, accepted, encoded};
+use super::rest::{Rest, RestLogin, RestOptions, accepted};
 use super::ssh::quoted;
 use super::{Detail, Gerrit, Shared, convert};
+use crate::http::encoded;
 use assay_engine::gate::change::ChangeStatus;
 use assay_engine::gate::ids::Oid;
 use hyper::StatusCode;

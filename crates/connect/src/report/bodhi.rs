@@ -1,7 +1,7 @@
 //! Bodhi: comments on updates, and waivers of what their tests found.
 
-use super::{Told, encoded, refused, request, send};
-use crate::http::Http;
+use super::{Told, refused};
+use crate::http::{Http, encoded};
 use hyper::Response;
 use serde_json::{Value, json};
 
@@ -25,17 +25,11 @@ impl Bodhi {
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(self.session.as_deref().map(|session| ("cookie", session)));
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request(method, &uri, &headers, body).map_err(Told::Later)?;
-        send(&self.http, request).await.map_err(|error| Told::Later(error.why))
+        super::ask(&self.http, method, &uri, &headers, body).await
     }
 
     async fn read(&self, path: &str) -> Result<Value, Told> {
-        let answer = self.ask("GET", path, None).await?;
-        if !answer.status().is_success() {
-            return Err(refused("Bodhi", answer.status(), answer.body()));
-        }
-        serde_json::from_slice(answer.body())
-            .map_err(|error| Told::Later(format!("Bodhi's answer is not JSON: {error}")))
+        super::json("Bodhi", &self.ask("GET", path, None).await?)
     }
 
     /// A session for the token, as bodhi-client gets one.
@@ -43,11 +37,10 @@ impl Bodhi {
         let (None, Some(token)) = (&self.session, &self.token) else { return Ok(()) };
         let authorization = format!("Bearer {token}");
         let uri = format!("{}/oidc/login-token", self.base);
-        let asked =
-            request("GET", &uri, &[("authorization", &authorization)], Vec::new()).map_err(Told::Later)?;
-        let answer = send(&self.http, asked).await.map_err(|error| Told::Later(error.why))?;
+        let headers = [("authorization", authorization.as_str())];
+        let answer = super::ask(&self.http, "GET", &uri, &headers, Vec::new()).await?;
         if !answer.status().is_success() && !answer.status().is_redirection() {
-            return Err(refused("Bodhi's login", answer.status(), answer.body()));
+            return Err(refused("Bodhi's login", &answer));
         }
         let cookies = answer.headers().get_all("set-cookie").iter();
         let cookies = cookies.filter_map(|value| value.to_str().ok()?.split(';').next());
@@ -71,7 +64,7 @@ impl Bodhi {
                 continue;
             }
             if !answer.status().is_success() {
-                return Err(refused("Bodhi", answer.status(), answer.body()));
+                return Err(refused("Bodhi", &answer));
             }
             return Ok(serde_json::from_slice(answer.body()).unwrap_or_default());
         }

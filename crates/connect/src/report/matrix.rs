@@ -1,7 +1,7 @@
 //! Matrix, by its client-server API: a message to a room, once by its transaction.
 
-use super::{Told, encoded, refused, request, send};
-use crate::http::Http;
+use super::Told;
+use crate::http::{Http, encoded};
 use serde_json::{Value, json};
 
 /// A room on a homeserver.
@@ -27,13 +27,8 @@ impl Matrix {
         let uri = format!("{}/_matrix/client/v3/{path}", self.base);
         let headers = [("authorization", self.token.as_str()), ("content-type", "application/json")];
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request(method, &uri, &headers, body).map_err(Told::Later)?;
-        let answer = send(&self.http, request).await.map_err(|error| Told::Later(error.why))?;
-        if !answer.status().is_success() {
-            return Err(refused("the homeserver", answer.status(), answer.body()));
-        }
-        serde_json::from_slice(answer.body())
-            .map_err(|error| Told::Later(format!("the homeserver's answer is not JSON: {error}")))
+        let answer = super::ask(&self.http, method, &uri, &headers, body).await?;
+        super::json("the homeserver", &answer)
     }
 
     async fn room(&self) -> Result<String, Told> {

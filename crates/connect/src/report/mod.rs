@@ -10,8 +10,9 @@ pub mod resultsdb;
 pub mod webhook;
 pub mod wiki;
 
-use crate::http::{Http, NoAnswer};
-use hyper::{Request, Response, StatusCode};
+use crate::http::Http;
+use hyper::{Request, Response};
+use serde_json::Value;
 use std::time::Duration;
 
 /// The longest that one request may take.
@@ -30,10 +31,31 @@ pub enum Told {
     Never(String),
 }
 
-/// Sends a request within the deadline.
-pub(crate) async fn send(http: &Http, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
-    let late = || NoAnswer { why: format!("no answer within {} s", DEADLINE.as_secs()), sent: true };
-    tokio::time::timeout(DEADLINE, http.send(request)).await.unwrap_or_else(|_| Err(late()))
+/// Asks within the deadline. Whatever keeps an answer from coming can be mended: addresses and headers that are none, too.
+pub(crate) async fn ask(
+    http: &Http,
+    method: &str,
+    uri: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Result<Response<Vec<u8>>, Told> {
+    let mut request = Request::builder().method(method).uri(uri).header("accept", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(body).map_err(|error| Told::Later(format!("{uri}: {error}")))?;
+    let answer = tokio::time::timeout(DEADLINE, http.send(request)).await;
+    let answer = answer.map_err(|_| Told::Later(format!("no answer within {} s", DEADLINE.as_secs())))?;
+    answer.map_err(|error| Told::Later(error.why))
+}
+
+/// What a good answer says; every other one is a refusal.
+pub(crate) fn json(who: &str, answer: &Response<Vec<u8>>) -> Result<Value, Told> {
+    if !answer.status().is_success() {
+        return Err(refused(who, answer));
+    }
+    serde_json::from_slice(answer.body())
+        .map_err(|error| Told::Later(format!("{who}'s answer is not JSON: {error}")))
 }
 
 /// Text of an answer for people: one line, not long.
@@ -44,32 +66,11 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
 }
 
 /// What a refusal means: a request that is wrong stays wrong; a login, an address or a server can be mended.
-pub(crate) fn refused(who: &str, status: StatusCode, body: &[u8]) -> Told {
-    let text = format!("{who} answers {status}: {}", excerpt(body));
+pub(crate) fn refused(who: &str, answer: &Response<Vec<u8>>) -> Told {
+    let status = answer.status();
+    let text = format!("{who} answers {status}: {}", excerpt(answer.body()));
     let mendable = matches!(status.as_u16(), 401 | 403 | 404 | 405 | 407 | 408 | 409 | 423 | 425 | 429);
     if status.is_client_error() && !mendable { Told::Never(text) } else { Told::Later(text) }
-}
-
-/// A request with a body; addresses and headers that are none are a reason.
-pub(crate) fn request(
-    method: &str,
-    uri: &str,
-    headers: &[(&str, &str)],
-    body: Vec<u8>,
-) -> Result<Request<Vec<u8>>, String> {
-    let mut request = Request::builder().method(method).uri(uri).header("accept", "application/json");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(body).map_err(|error| format!("{uri}: {error}"))
-}
-
-/// Text for a part of an address.
-pub(crate) fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 #[cfg(test)]

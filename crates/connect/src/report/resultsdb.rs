@@ -1,7 +1,7 @@
 //! An outside ResultsDB, API v2.0.
 
-use super::{Told, encoded, refused, request, send};
-use crate::http::Http;
+use super::{Told, ask, json, refused};
+use crate::http::{Http, encoded};
 use serde_json::Value;
 
 /// Where it is.
@@ -35,17 +35,13 @@ impl ResultsDb {
             }
         }
         let uri = format!("{}/results", self.base);
-        let request = match request("POST", &uri, &self.headers(), result.to_string().into_bytes()) {
-            Ok(request) => request,
-            Err(why) => return Told::Later(why),
-        };
-        match send(&self.http, request).await {
+        match ask(&self.http, "POST", &uri, &self.headers(), result.to_string().into_bytes()).await {
             Ok(answer) if answer.status().is_success() => {
                 let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
                 Told::Done(body["id"].as_i64().map(|id| format!("result {id} there")))
             }
-            Ok(answer) => refused("ResultsDB", answer.status(), answer.body()),
-            Err(error) => Told::Later(error.why),
+            Ok(answer) => refused("ResultsDB", &answer),
+            Err(told) => told,
         }
     }
 
@@ -62,13 +58,8 @@ impl ResultsDb {
         if let Some(item) = result["data"]["item"].as_str().filter(|item| !item.contains(',')) {
             uri.extend(["&item=", &encoded(item)]);
         }
-        let request = request("GET", &uri, &self.headers(), Vec::new()).map_err(Told::Later)?;
-        let answer = send(&self.http, request).await.map_err(|error| Told::Later(error.why))?;
-        if !answer.status().is_success() {
-            return Err(refused("ResultsDB", answer.status(), answer.body()));
-        }
-        let body: Value = serde_json::from_slice(answer.body())
-            .map_err(|error| Told::Later(format!("ResultsDB's answer is not JSON: {error}")))?;
+        let answer = ask(&self.http, "GET", &uri, &self.headers(), Vec::new()).await?;
+        let body = json("ResultsDB", &answer)?;
         let mut found = body["data"].as_array().into_iter().flatten();
         Ok(found.any(|one| one["ref_url"] == result["ref_url"] && same_place(&one["data"], &result["data"])))
     }

@@ -1,6 +1,6 @@
 //! Signed webhooks.
 
-use super::{Told, refused, request, send};
+use super::{Told, ask, refused};
 use crate::events::hook::sign;
 use crate::http::Http;
 
@@ -13,13 +13,9 @@ pub async fn post(http: &Http, url: &str, secret: &str, event: &str, key: &str, 
         ("x-assay-delivery", key),
         ("x-hub-signature-256", signature.as_str()),
     ];
-    let request = match request("POST", url, &headers, body.into_bytes()) {
-        Ok(request) => request,
-        Err(why) => return Told::Later(why),
-    };
-    match send(http, request).await {
+    match ask(http, "POST", url, &headers, body.into_bytes()).await {
         Ok(answer) if answer.status().is_success() => Told::Done(None),
-        Ok(answer) => refused("the hook", answer.status(), answer.body()),
-        Err(error) => Told::Later(error.why),
+        Ok(answer) => refused("the hook", &answer),
+        Err(told) => told,
     }
 }

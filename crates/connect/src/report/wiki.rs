@@ -1,7 +1,7 @@
 //! MediaWiki's `api.php`: one edit per page that fails if somebody else edited meanwhile.
 
-use super::{Told, encoded, excerpt, refused, request, send};
-use crate::http::Http;
+use super::{Told, excerpt, refused};
+use crate::http::{Http, encoded};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -58,8 +58,7 @@ impl Wiki {
         let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
         headers.extend((!cookies.is_empty()).then_some(("cookie", cookies.as_str())));
         headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
-        let asked = request("POST", &self.api, &headers, form.join("&").into_bytes()).map_err(Told::Later)?;
-        let answer = send(&self.http, asked).await.map_err(|error| Told::Later(error.why))?;
+        let answer = super::ask(&self.http, "POST", &self.api, &headers, form.join("&").into_bytes()).await?;
         for cookie in answer.headers().get_all("set-cookie") {
             let pair = cookie.to_str().ok().and_then(|text| text.split(';').next()?.split_once('='));
             if let Some((name, value)) = pair {
@@ -67,7 +66,7 @@ impl Wiki {
             }
         }
         if !answer.status().is_success() {
-            return Err(refused("the wiki", answer.status(), answer.body()));
+            return Err(refused("the wiki", &answer));
         }
         serde_json::from_slice(answer.body())
             .map_err(|_| Told::Later(format!("the wiki's answer is not JSON: {}", excerpt(answer.body()))))

@@ -4,6 +4,7 @@ mod keys;
 
 pub use keys::Algorithm;
 
+use crate::web::{listen, lock, serve};
 use anyhow::Context;
 use assay_proto::clock::Clock;
 use axum::extract::{Query, State};
@@ -18,9 +19,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
 /// The client that the provider knows.
@@ -129,8 +128,7 @@ pub struct FakeProvider {
 impl FakeProvider {
     /// Listens on a free port of loopback.
     pub async fn start(clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address: SocketAddr = listener.local_addr()?;
+        let (listener, issuer) = listen().await?;
         let inner = Inner {
             person: Person::new("1001", "ann", &[]),
             trouble: None,
@@ -142,8 +140,7 @@ impl FakeProvider {
             counter: 0,
             discoveries: 0,
         };
-        let shared =
-            Arc::new(Shared { issuer: format!("http://{address}"), clock, inner: Mutex::new(inner) });
+        let shared = Arc::new(Shared { issuer, clock, inner: Mutex::new(inner) });
         let routes = Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/jwks", get(jwks))
@@ -152,9 +149,7 @@ impl FakeProvider {
             .route("/userinfo", get(user_info))
             .layer(axum::middleware::from_fn_with_state(shared.clone(), misbehave))
             .with_state(shared.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { shared, _task: task })
+        Ok(Self { shared, _task: serve(listener, routes) })
     }
 
     /// `http://127.0.0.1:PORT`
@@ -193,7 +188,7 @@ impl FakeProvider {
 
 impl Shared {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::recorder::Recorder;
 use super::super::sandbox::{JobDirs, WORKSPACE};
 use super::super::workspace::WorkspaceError;
 use super::{ARTIFACTS, RESULTS};
-use assay_connect::files::{Entry, Files, NoFile};
+use assay_connect::files::{Entry, Files, NoFile, is_remote};
 use assay_formats::task_header::{PackageKind, TaskHeader, Wanted};
 use assay_proto::task_run::{BASELINE_PACKAGES, PACKAGES, REPOSITORIES, TOPURL, TaskRun, TaskSource};
 use assay_records::step::StepResult;
@@ -252,7 +252,7 @@ impl Fetcher<'_, '_> {
                 let file = href.rsplit('/').next().unwrap_or_default();
                 self.copy(&format!("{url}/{href}"), &repodata.join(file)).await?;
             }
-            let remote = url.starts_with("http://") || url.starts_with("https://");
+            let remote = is_remote(url);
             if !remote {
                 for entry in self.files.list(url).await? {
                     if arch_of(&entry.name).is_some() {

@@ -1,0 +1,44 @@
+//! What the small HTTP servers of this crate share.
+
+use axum::Router;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// A server on a free port of loopback; dropping it ends it.
+pub(crate) struct Web {
+    url: String,
+    _task: JoinSet<()>,
+}
+
+impl Web {
+    /// Listens and answers by `routes`.
+    pub(crate) async fn start(routes: Router) -> anyhow::Result<Self> {
+        let (listener, url) = listen().await?;
+        Ok(Self { url, _task: serve(listener, routes) })
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// Takes a free port of loopback, and says its address, `http://127.0.0.1:PORT`.
+pub(crate) async fn listen() -> anyhow::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
+}
+
+/// Answers by `routes` until the task is dropped.
+pub(crate) fn serve(listener: TcpListener, routes: Router) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    task.spawn(async move { drop(axum::serve(listener, routes).await) });
+    task
+}
+
+/// Locks it, also if somebody panicked with the lock.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
