@@ -16,6 +16,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// More than these two at once do not read faster.
 const READERS: usize = 2;
 
+/// Statements that stay prepared; rows go into tables in four sizes of statements each.
+const STATEMENTS: usize = 256;
+
 pub(crate) struct Sqlite {
     path: Utf8PathBuf,
     /// A single connection: a second writer would only wait, and a reader that turns writer fails at once.
@@ -41,12 +44,12 @@ impl Pool {
     fn connect(&self) -> rusqlite::Result<Connection> {
         let connection = Connection::open(&self.path)?;
         connection.busy_timeout(BUSY)?;
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; \
              PRAGMA synchronous = FULL; \
              PRAGMA foreign_keys = ON; \
-             PRAGMA cache_size = -1024; -- KiB\n\
+             PRAGMA cache_size = -8192; -- KiB\n\
              PRAGMA wal_autocheckpoint = 4096 -- pages: 16 MiB, so that few commits pay for moving it",
         )?;
         if self.reads_only {
