@@ -325,6 +325,11 @@ fn group_named(draft: &mut Draft, name: &str) -> Group {
     group
 }
 
+/// A finding with its place before it, if it has one.
+pub(crate) fn located(at: &str, finding: &str) -> String {
+    if at.is_empty() { finding.to_owned() } else { format!("{at}: {finding}") }
+}
+
 fn load_templates(draft: &mut Draft, changes: &Changes, counts: &mut Counts) -> Result<(), Vec<String>> {
     let mut wrong = Vec::new();
     let mut there: BTreeMap<_, JobTemplate> =
@@ -343,14 +348,14 @@ fn load_templates(draft: &mut Draft, changes: &Changes, counts: &mut Counts) -> 
                 there.insert(identity(&row), row.clone());
                 counts.put(draft, before.map(CatalogRow::JobTemplate), CatalogRow::JobTemplate(row));
             }
-            Err(why) => wrong.push(why),
+            Err(why) => wrong.push(located(&grouped.at, &why)),
         }
     }
     for file in &changes.groups {
         let group = Group { template: Some(file.text.clone()), ..group_named(draft, &file.name) };
         match replace(draft, &group, &file.templates, counts) {
             Ok(_) => draft.put(CatalogRow::Group(group)),
-            Err(findings) => wrong.extend(findings),
+            Err(findings) => wrong.extend(findings.iter().map(|why| located(&file.at, why))),
         }
     }
     wrong.dedup();
@@ -400,7 +405,11 @@ fn everything(catalog: &Catalog) -> Changes {
             of_yaml.entry(group).or_default().push(Template { group: None, ..template });
         } else if let Some(named) = catalog.groups.get(&group) {
             let template = Template { group: None, ..template };
-            changes.templates.push(assay_formats::openqa::Grouped { group: named.name.clone(), template });
+            changes.templates.push(assay_formats::openqa::Grouped {
+                group: named.name.clone(),
+                template,
+                at: String::new(),
+            });
         }
     }
     changes.facts = catalog.groups.values().map(|group| facts_of(catalog, group)).collect();
@@ -409,6 +418,7 @@ fn everything(catalog: &Catalog) -> Changes {
             name: group.name.clone(),
             text: group.template.clone().unwrap_or_default(),
             templates: of_yaml.remove(&id).unwrap_or_default(),
+            at: String::new(),
         });
     }
     changes

@@ -16,6 +16,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -196,7 +197,14 @@ async fn listed(
 pub(crate) struct Modules {
     names: Vec<String>,
     results: Vec<String>,
+    /// Of the name, or of the folder and the name.
+    pattern: Option<Regex>,
+    /// One of these has failed.
+    failed: Vec<String>,
 }
+
+/// The memory that a pattern of a request may have, bytes.
+const PATTERN: usize = 1 << 20;
 
 impl Modules {
     pub(crate) fn of(params: &Params) -> Result<Option<Self>, Wrong> {
@@ -204,18 +212,35 @@ impl Modules {
         if results.iter().any(|result| !job_view::MODULE_RESULTS.contains(&result.as_str())) {
             return Err(Wrong::parameters(&[], &["modules_result"]));
         }
-        Ok((!names.is_empty() || !results.is_empty()).then_some(Self { names, results }))
+        let pattern = params.given("module_re").map(|text| {
+            let pattern = RegexBuilder::new(text).size_limit(PATTERN).build();
+            pattern.map_err(|_| Wrong::parameters(&[], &["module_re"]))
+        });
+        let (pattern, failed) = (pattern.transpose()?, texts(params, "failed_modules"));
+        let any = !names.is_empty() || !results.is_empty() || pattern.is_some() || !failed.is_empty();
+        Ok(any.then_some(Self { names, results, pattern, failed }))
     }
 
     fn fits(&self, module: &Value) -> bool {
         let is = |wanted: &[String], key: &str| {
             wanted.is_empty() || wanted.iter().any(|one| module[key] == one.as_str())
         };
-        is(&self.names, "name") && is(&self.results, "result")
+        let matches = |pattern: &Regex| {
+            let word = |key: &str| module[key].as_str().unwrap_or_default();
+            let (folder, name) = (word("category"), word("name"));
+            pattern.is_match(name) || pattern.is_match(&format!("{folder}/{name}"))
+        };
+        is(&self.names, "name") && is(&self.results, "result") && self.pattern.as_ref().is_none_or(matches)
+    }
+
+    fn has_failed(&self, module: &Value) -> bool {
+        module["result"] == "failed" && self.failed.iter().any(|name| module["name"] == name.as_str())
     }
 
     async fn fit(&self, app: &App, job: &StoredJob) -> Result<bool, StoreError> {
-        Ok(job_view::modules_of(app, job).await?.0.iter().any(|module| self.fits(module)))
+        let modules = job_view::modules_of(app, job).await?.0;
+        let failed = self.failed.is_empty() || modules.iter().any(|module| self.has_failed(module));
+        Ok(failed && modules.iter().any(|module| self.fits(module)))
     }
 
     /// Those of the jobs, the newest first, that have such a module; and whether there are more than are looked at.

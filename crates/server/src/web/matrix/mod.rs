@@ -2,15 +2,16 @@
 
 mod table;
 
-use super::frame::{Badge, Frame, percent_encoded};
+use super::frame::{Badge, Frame, Moment, percent_encoded};
 use super::groups::builds::{self, Count};
 use crate::api::openqa::job_view::MODULE_RESULTS;
 use crate::api::openqa::jobs::{Modules, filter, texts};
+use crate::api::openqa::misc::moment;
 use crate::api::openqa::params::Params;
 use crate::app::App;
 use crate::fault::Fault;
 use askama::Template;
-use assay_engine::ids::{GroupId, JobId};
+use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_store::{CommentTarget, JobFilter, JobSummary};
@@ -32,7 +33,7 @@ const SCANNED: u32 = 40_000;
 /// From how many jobs on a page is fetched less often while things change.
 const MANY: usize = 1_500;
 /// Parameters that stay when another result is chosen.
-const KEPT: [&str; 20] = [
+const KEPT: [&str; 23] = [
     "distri",
     "version",
     "build",
@@ -53,6 +54,9 @@ const KEPT: [&str; 20] = [
     "scope",
     "modules",
     "modules_result",
+    "module_re",
+    "failed_modules",
+    "t",
 ];
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -98,6 +102,7 @@ async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         ids: asked.ids,
         settings: asked.settings,
         scope: asked.scope,
+        posted_until: until(params)?,
         ..JobFilter::default()
     };
     if filter.build.is_empty() && filter.ids.is_empty() {
@@ -126,6 +131,16 @@ async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         (wanted.with_module, unseen) = (Some(with), more);
     }
     Ok(Found { filter, wanted, jobs, marks, cut, unseen })
+}
+
+/// `t`: the matrix as it was filled then.
+fn until(params: &Params) -> Result<Option<Timestamp>, Fault> {
+    let Some(text) = params.given("t") else { return Ok(None) };
+    let wrong = || {
+        let said = format!("`t={text}` is no time.");
+        Fault::bad(said, "Write it as 2026-11-21T20:00:00Z or as 2026-11-21 20:00:00, which is UTC.")
+    };
+    moment(text).map(Some).ok_or_else(wrong)
 }
 
 /// A value to choose.
@@ -167,6 +182,10 @@ struct MatrixPage {
     tables: Vec<Table>,
     cut: bool,
     unseen: bool,
+    /// Only jobs that were posted until then are shown.
+    until: Option<Moment>,
+    /// The same without that.
+    newest: String,
     pace: u32,
 }
 
@@ -179,19 +198,24 @@ async fn page(State(app): State<Arc<App>>, params: Params) -> Response {
 async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
     let Found { filter, wanted, jobs, marks, cut, unseen } = find(app, params).await?;
     let matrix = Matrix::new(&jobs, &wanted, marks);
-    let mut address = "/tests/overview?".to_owned();
     let plain = |name: &str| name.strip_suffix("[]").unwrap_or(name).to_owned();
     let kept = params
         .pairs()
         .iter()
         .filter(|(name, value)| !value.is_empty() && KEPT.contains(&plain(name).as_str()));
     let mut pairs: Vec<(String, String)> = kept.map(|(name, value)| (plain(name), value.clone())).collect();
+    let query = |pairs: &[(String, String)]| {
+        pairs.iter().fold(String::new(), |mut query, (name, value)| {
+            let _ = write!(query, "{name}={}&", percent_encoded(value));
+            query
+        })
+    };
+    let timeless: Vec<_> = pairs.iter().filter(|(name, _)| name != "t").cloned().collect();
+    let newest = format!("/tests/overview?{}", query(&timeless));
     if !pairs.iter().any(|(name, _)| name == "build") {
         pairs.extend(filter.build.iter().map(|build| ("build".to_owned(), build.clone())));
     }
-    for (name, value) in &pairs {
-        let _ = write!(address, "{name}={}&", percent_encoded(value));
-    }
+    let address = format!("/tests/overview?{}", query(&pairs));
     let by_form = ["q", "todo", "arch", "flavor", "machine", "modules", "modules_result"];
     let mut hidden: Vec<_> =
         pairs.into_iter().filter(|(name, _)| !by_form.contains(&name.as_str())).collect();
@@ -242,6 +266,8 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         tables: matrix.tables,
         cut,
         unseen,
+        until: filter.posted_until.map(|at| Moment::new(at, app.clock.now())),
+        newest,
         pace: if jobs.len() > MANY { 10_000 } else { 2_000 },
     })
 }
