@@ -6,6 +6,7 @@ mod api;
 mod assets;
 mod common;
 mod downloads;
+mod events;
 mod faults;
 mod gate;
 mod gate_pages;
