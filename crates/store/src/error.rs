@@ -149,3 +149,18 @@ pub enum StoreError {
     #[error("the storage task was stopped; the server is shutting down")]
     Stopped,
 }
+
+impl StoreError {
+    /// True if the database will never take what it was given: a value that it has no place for, or a broken rule of its tables.
+    pub fn is_refusal(&self) -> bool {
+        use sqlx::error::ErrorKind;
+        let error = match self {
+            Self::Duplicate { .. } => return true,
+            Self::Database { source: sqlx::Error::Database(error), .. } => error,
+            _ => return false,
+        };
+        // PostgreSQL's classes 22 (data) and 23 (constraints); SQLite has kinds for the latter.
+        let by_code = error.code().is_some_and(|code| code.len() == 5 && (code.starts_with("22") || code.starts_with("23")));
+        by_code || !matches!(error.kind(), ErrorKind::Other)
+    }
+}

@@ -3,6 +3,7 @@
 use super::terms::{MOST_VALUES, like};
 use super::write::{group_statement, result_statements, testcase_statement};
 use super::{
+    ReleaseTally,
     DecisionRow, Evidence, EvidenceFilter, GroupOf, NameFilter, NewResult, ResultFilter, ResultGroup,
     ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverFilter,
 };
@@ -391,6 +392,19 @@ impl<B: Backend> ResultStore for Sql<B> {
         limit: u32,
     ) -> Result<Vec<DecisionRow>, StoreError> {
         self.list_decisions(subject_types, subject, limit).await
+    }
+
+    async fn waiting_decisions(
+        &self,
+        product_version: &str,
+        context: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DecisionRow>, StoreError> {
+        self.list_waiting(product_version, context, limit).await
+    }
+
+    async fn releases(&self) -> Result<Vec<ReleaseTally>, StoreError> {
+        self.list_releases().await
     }
 }
 
