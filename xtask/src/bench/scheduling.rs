@@ -240,7 +240,7 @@ impl Bench {
 
     fn overview(&mut self) -> Result<()> {
         let world = self.world("overview")?;
-        world.fill_catalog()?;
+        world.fill_catalog(FLAVORS)?;
         let mut client = world.client()?;
         post_product(&mut client, 0, "small")?;
         for flavor in 0..FLAVORS {
