@@ -244,7 +244,11 @@ async fn the_shipped_rules_do_what_they_say() {
     let tasks = repository().join("tasks");
     let with = ["--tasks", tasks.as_str()];
     let found = place.run(&[&["rule", "check", wrong.as_str()], &with[..]].concat()).await;
-    assert!(found.expect(1).stdout.contains("wrong.yaml:2: rule a: there is no task \"rpmlin\""), "{}", found.stdout);
+    assert!(
+        found.expect(1).stdout.contains("wrong.yaml:2: rule a: there is no task \"rpmlin\""),
+        "{}",
+        found.stdout
+    );
     fs::write(place.join("message.json"), r#"{"topic": "b", "body": {}}"#).unwrap();
     let mut command = place.assay(&[&["rule", "test", wrong.as_str()], &with[..]].concat());
     command.stdin(fs::File::open(place.join("message.json")).unwrap().into_parts().0);

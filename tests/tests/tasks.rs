@@ -510,7 +510,10 @@ async fn a_package_that_is_submitted_is_linted_once_by_the_rule_and_the_task_tha
     let listed: Value =
         serde_json::from_str(&place.run(&["rule", "list", "--json"]).await.expect(0).stdout).unwrap();
     let findings = listed["findings"].to_string();
-    assert!(findings.contains("rule depcheck: There is no task") && !findings.contains("rule rpmlint:"), "{findings}");
+    assert!(
+        findings.contains("rule depcheck: There is no task") && !findings.contains("rule rpmlint:"),
+        "{findings}"
+    );
     assert_eq!(listed["rules"][0]["runs"], json!(["task rpmlint"]));
     let example = fs::read_to_string(rules.join("messages/submitted-for-testing.json")).unwrap();
     let mut body = serde_json::from_str::<Value>(&example).unwrap()["body"].clone();
@@ -583,8 +586,20 @@ async fn a_task_that_breaks_its_machine_has_one_of_its_own() {
     let append = "APPEND=console=ttyS0 quiet task";
     let machine: Vec<String> = variables.iter().map(|(key, file)| format!("{key}={file}")).collect();
     let arguments = [
-        "run", "--task", task.as_str(), "--item", "a-1-1", "--out", out.as_str(), "--json", "--machine", &machine[0],
-        "--machine", &machine[1], "--machine", append,
+        "run",
+        "--task",
+        task.as_str(),
+        "--item",
+        "a-1-1",
+        "--out",
+        out.as_str(),
+        "--json",
+        "--machine",
+        &machine[0],
+        "--machine",
+        &machine[1],
+        "--machine",
+        append,
     ];
     let summary = place.run(&arguments).await;
     let console = || fs::read_to_string(out.join("console.txt")).unwrap_or_default();
@@ -607,7 +622,9 @@ async fn a_task_that_breaks_its_machine_has_one_of_its_own() {
     let up = Up::start(&place, &["--config", config.as_str()]).await;
     let item = [("BACKEND", "task"), ("TASK", "destroy"), ("ITEM", "a-1-1"), ("ITEM_TYPE", "koji_build")];
     let refused = up.wait(up.post(&item).await).await.reason.unwrap();
-    for part in ["needs a machine of its own", "[tasks.machine.NAME]", "assay worker --class shell,disposable --once"] {
+    for part in
+        ["needs a machine of its own", "[tasks.machine.NAME]", "assay worker --class shell,disposable --once"]
+    {
         assert!(refused.contains(part), "{refused}");
     }
     let job = up.post(&[&item[..], &[("TASK_MACHINE", "guest")]].concat()).await;
@@ -631,7 +648,11 @@ async fn a_task_that_breaks_its_machine_has_one_of_its_own() {
     assert!(ended.reason.unwrap().contains("there is no such folder"));
     let second = up.post(&disposable).await;
     assert_eq!(worker.exit().await, Some(0));
-    assert_eq!(up.get(&format!("jobs/{second}")).await["state"], "scheduled", "it takes one job and no other");
+    assert_eq!(
+        up.get(&format!("jobs/{second}")).await["state"],
+        "scheduled",
+        "it takes one job and no other"
+    );
     up.stop().await;
 }
 

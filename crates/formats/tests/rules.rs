@@ -46,7 +46,7 @@ fn a_whole_file() {
 
 #[test]
 fn a_task_looks_at_the_item_on_each_architecture() {
-    let text = r#"
+    let text = r##"
 rules:
   - name: lint
     when: {topic: "#.build"}
@@ -66,7 +66,7 @@ rules:
           inputs: {level: strict}
           settings: {test: mine, WORKER_CLASS: other}
         priority: 7
-"#;
+"##;
     let loaded = load(&[("rules.yaml", text)]);
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
     let rules = loaded.rules.expect("no error");

@@ -458,7 +458,8 @@ impl Driver {
     fn leave_out(&mut self, attempt: AttemptId, results: &mut Vec<NewResult>) {
         let Some(why) = self.suspects.left_out(attempt).filter(|_| !results.is_empty()) else { return };
         tracing::error!(%attempt, why, "the store does not take the results of an attempt; they are left out");
-        let data = json!({"job": attempt.job.0, "attempt": attempt.number, "results": results.len(), "why": why});
+        let data =
+            json!({"job": attempt.job.0, "attempt": attempt.number, "results": results.len(), "why": why});
         self.app.audit("assay", "results_left_out", data);
         results.clear();
     }

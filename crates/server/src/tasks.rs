@@ -10,8 +10,8 @@ use assay_engine::io::Input;
 use assay_engine::rules::{Action, Glob, RuleSet};
 use assay_engine::settings::{Provenance, Setting};
 use assay_proto::task_run::{
-    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, MACHINE, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL,
-    split_url,
+    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, MACHINE, NAMESPACES, PATH, REF, SCRATCH, TASK,
+    TOPURL, URL, split_url,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -353,7 +353,9 @@ fn machines(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: &mut TaskSet
         settings.machines.insert(name.get_ref().to_string(), variables);
     }
     for (name, repository) in &settings.repositories {
-        if let Some(machine) = repository.machine.as_ref().filter(|name| !settings.machines.contains_key(*name)) {
+        if let Some(machine) =
+            repository.machine.as_ref().filter(|name| !settings.machines.contains_key(*name))
+        {
             let at = places.get(name).copied().unwrap_or_default();
             reader.error("machine", at, format!("there is no section [tasks.machine.{machine}]"));
         }

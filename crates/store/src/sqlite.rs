@@ -382,7 +382,7 @@ mod tests {
         let sqlite = opened(&dir).await;
         let writer = sqlite.writer.clone();
         drop(crate::sql::Sql::migrated_to(sqlite, 13).await.unwrap());
-        let run = async |sql: &'static str| drop(sqlx::query(sql).execute(&writer).await.unwrap());
+        let run = async |sql: &str| execute(&writer, sql.to_owned()).await.unwrap();
         run("UPDATE numbers SET last = 4 WHERE name = 'outbox'").await;
         run("INSERT INTO outbox (id, target, key, kind, about, body, at, state, attempts) \
              VALUES (4, 'bus', 'k', 'job.done', 'x', '{}', 9, 'waiting', 0)")
@@ -392,9 +392,11 @@ mod tests {
                 r#"{{"id":[7,{number}],"about":{{"kind":"timer","project":"a/b","at":0}},"project":"a/b","pipeline":"check",
                     "action":{{"report":"sql","source":"db","score":null}},"message":"m"}}"#
             );
-            let sql = "INSERT INTO gate_reports (item, number, body, state, attempts, last_error, delivered_at) \
-                       VALUES (7, $1, $2, $3, 2, 'why', CASE WHEN $3 = 'delivered' THEN 30 END)";
-            sqlx::query(sql).bind(number).bind(body).bind(state).execute(&writer).await.unwrap();
+            run(&format!(
+                "INSERT INTO gate_reports (item, number, body, state, attempts, last_error, delivered_at) \
+                 VALUES (7, {number}, '{body}', '{state}', 2, 'why', CASE WHEN '{state}' = 'delivered' THEN 30 END)"
+            ))
+            .await;
         }
         let store = crate::sql::Sql::migrated(opened(&dir).await).await.unwrap();
         let filter = crate::EntryFilter { limit: 10, ..crate::EntryFilter::default() };

@@ -20,7 +20,9 @@ pub(crate) enum Decision {
     )]
     Ask(Ask),
     /// Say what a release waits for; without a name, how the releases stand. Ends with 1 if something waits.
-    #[command(after_help = "Examples:\n  assay decision waiting\n  assay decision waiting fedora-44 --context bodhi_update_push_stable")]
+    #[command(
+        after_help = "Examples:\n  assay decision waiting\n  assay decision waiting fedora-44 --context bodhi_update_push_stable"
+    )]
     Waiting {
         /// The release, as policies and those who ask call it.
         release: Option<String>,
@@ -99,7 +101,8 @@ fn waiting(
         for item in &found.items {
             println!("{} {} ({}): {}", item.item_type, item.item, item.context, item.summary);
             for one in &item.waits_for {
-                let scenario = one.scenario.as_ref().map(|scenario| format!(" {scenario}")).unwrap_or_default();
+                let scenario =
+                    one.scenario.as_ref().map(|scenario| format!(" {scenario}")).unwrap_or_default();
                 println!("  {} {}{scenario}", one.what, one.testcase);
             }
         }

@@ -223,7 +223,8 @@ fn test(common: &Common, path: &Utf8Path, tasks: Option<&Utf8Path>) -> Result<Co
             let verdict = match &said.verdict {
                 Verdict::Does(effects) => {
                     any = true;
-                    let refused: Vec<_> = effects.iter().map(|effect| refusal(effect, tasks.as_ref())).collect();
+                    let refused: Vec<_> =
+                        effects.iter().map(|effect| refusal(effect, tasks.as_ref())).collect();
                     json!({"rule": said.rule, "place": said.place, "matches": true, "effects": effects, "refused": refused})
                 }
                 Verdict::Not(why) => {
@@ -261,7 +262,8 @@ fn print(rule: &str, verdict: &Verdict, tasks: Option<&Tasks>) {
                     .as_ref()
                     .map(|batch| format!(", gathered for {} s", batch.window / 1_000_000));
                 let batch = batch.unwrap_or_default();
-                let limit = effect.limit.map(|limit| format!(", at most {limit} at once")).unwrap_or_default();
+                let limit =
+                    effect.limit.map(|limit| format!(", at most {limit} at once")).unwrap_or_default();
                 println!("    {}{batch}{limit}  [{}]", effect.effect.summary(), effect.key);
                 if let Some(why) = refusal(effect, tasks) {
                     println!("      would be refused: {why}");

@@ -143,7 +143,8 @@ impl LookedAt {
         }
         for text in &self.machine {
             let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-            let variable = text.split_once('=').filter(|(key, _)| !key.is_empty() && key.chars().all(is_name));
+            let variable =
+                text.split_once('=').filter(|(key, _)| !key.is_empty() && key.chars().all(is_name));
             let (key, value) = variable.unwrap_or(("HDD_1", text));
             let is_file = matches!(key, "HDD_1" | "ISO" | "KERNEL" | "INITRD");
             let value = if is_file { place(&value.to_owned())? } else { value.to_owned() };

@@ -47,7 +47,9 @@ impl FactKind {
     pub fn has(self, key: &str) -> bool {
         let setting = key == "group" || key.starts_with(|c: char| c.is_ascii_uppercase());
         match self {
-            Self::CommentCreate | Self::CommentUpdate | Self::CommentDelete => matches!(key, "user" | "group"),
+            Self::CommentCreate | Self::CommentUpdate | Self::CommentDelete => {
+                matches!(key, "user" | "group")
+            }
             Self::ResultNew => matches!(key, "item" | "item_type" | "testcase" | "outcome" | "scenario"),
             Self::WaiverNew => matches!(key, "item" | "item_type" | "testcase" | "user" | "product_version"),
             Self::DecisionUpdate => {
@@ -579,7 +581,9 @@ mod tests {
             let wants = Wants { events: vec![events.to_owned()], matching };
             wants.strange_keys().count() == 1
         };
-        assert!(strange("build.done", "user") && strange("result.*", "BUILD") && strange("waiver.*", "outcome"));
+        assert!(
+            strange("build.done", "user") && strange("result.*", "BUILD") && strange("waiver.*", "outcome")
+        );
         assert!(!strange("build.done", "FLAVOR") && !strange("*", "user") && !strange("job.done", "group"));
         let wants = Wants { events: vec!["job.don".into(), "result.*".into()], ..Wants::default() };
         assert_eq!(wants.strange().collect::<Vec<_>>(), ["job.don"]);

@@ -98,8 +98,10 @@ impl State {
             }),
         };
         let attempts = self.attempts_of(name);
-        self.workers
-            .insert(name.clone(), Worker { row, connection: Some(connection), attempts, room: hello.room, once: hello.once });
+        self.workers.insert(
+            name.clone(),
+            Worker { row, connection: Some(connection), attempts, room: hello.room, once: hello.once },
+        );
         self.connections.insert(connection, name.clone());
         self.timers.set(Timer::Silence(name.clone()), self.timing.lease_us);
         self.place(name);

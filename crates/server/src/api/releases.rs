@@ -73,7 +73,9 @@ impl App {
         let limit = query.limit.unwrap_or(200).clamp(1, MOST);
         let context = query.context.as_deref().map(str::trim).filter(|context| !context.is_empty());
         let mut rows = self.store.results().waiting_decisions(version, context, limit + 1).await?;
-        if rows.is_empty() && !self.store.results().releases().await?.iter().any(|one| one.product_version == version) {
+        if rows.is_empty()
+            && !self.store.results().releases().await?.iter().any(|one| one.product_version == version)
+        {
             return Err(Fault::not_found(
                 format!("Nothing was decided about the release {version:?}."),
                 "See /releases for those that there are; something is decided when it is asked for, or when a policy names the release outright.",

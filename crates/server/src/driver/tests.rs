@@ -320,7 +320,8 @@ async fn results_that_the_store_will_never_take_are_left_out() {
     let driver = bench.drive(State::step);
     let engine = &bench.app.engine;
     let close = async |number: u32, testcase: &str| {
-        let result = NewResult { testcase: testcase.into(), outcome: "PASSED".into(), ..NewResult::default() };
+        let result =
+            NewResult { testcase: testcase.into(), outcome: "PASSED".into(), ..NewResult::default() };
         engine.closed(AttemptId { job: JobId(1), number }, Streams::default(), vec![result]).await
     };
     let mut tries = 0;

@@ -96,7 +96,9 @@ async fn replay(
     let id = number(&id)?;
     let stored = app.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
     let why = stored.caused.clone().unwrap_or_default();
-    if stored.state == MessageState::Parked && (!why.starts_with(PANICKED) || matcher::message(&stored).is_err()) {
+    if stored.state == MessageState::Parked
+        && (!why.starts_with(PANICKED) || matcher::message(&stored).is_err())
+    {
         return Err(Fault::new(
             StatusCode::CONFLICT,
             format!("Event {id} is parked for good: {why}."),
@@ -266,9 +268,13 @@ impl App {
             (state.rules.clone(), state.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         let heard = self.outside.settings.get().and_then(EventSettings::topics);
-        let sources: Option<Vec<String>> =
-            self.outside.settings.get().map(|settings| settings.sources.keys().cloned().chain([BY_HAND.to_owned()]).collect());
-        let known = assay_engine::rules::check::Known { topics: heard.as_deref(), sources: sources.as_deref() };
+        let sources: Option<Vec<String>> = self
+            .outside
+            .settings
+            .get()
+            .map(|settings| settings.sources.keys().cloned().chain([BY_HAND.to_owned()]).collect());
+        let known =
+            assay_engine::rules::check::Known { topics: heard.as_deref(), sources: sources.as_deref() };
         let checked = assay_engine::rules::check::check(&rules, known);
         findings.extend(
             checked.iter().map(|found| format!("{}: rule {}: {}", found.place, found.rule, found.problem)),
@@ -331,11 +337,11 @@ async fn receive(
 
 fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> Incoming {
     const MAX_BODY: usize = 4 << 20;
+    // What says who somebody is stays with them.
+    const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "signature", "password"];
     let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
     let last = settings.topic_header.as_deref().and_then(text);
     let topic = last.map_or_else(|| settings.topic.clone(), |last| format!("{}.{last}", settings.topic));
-    // What says who somebody is stays with them.
-    const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "signature", "password"];
     let shown = headers.iter().filter(|(name, _)| !SECRET.iter().any(|word| name.as_str().contains(word)));
     let shown: Map<String, Value> = shown
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?))))
@@ -372,7 +378,9 @@ async fn schedule_compose(
     let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
     let (compose, planned) = app.plan_compose(&asked.location, &choice).await.map_err(fault)?;
     let misspelt = |flavor: &&String| {
-        let is_it = |one: &Planned| settings_of(one).get("FLAVOR").is_some_and(|own| own.eq_ignore_ascii_case(flavor));
+        let is_it = |one: &Planned| {
+            settings_of(one).get("FLAVOR").is_some_and(|own| own.eq_ignore_ascii_case(flavor))
+        };
         !planned.iter().any(is_it)
     };
     if let Some(flavor) = asked.flavors.iter().find(misspelt) {

@@ -708,7 +708,10 @@ ca-file = "ca.pem"
         };
         assert_eq!(staging(""), [false; 3]);
         assert_eq!(staging("mode = \"staging\"\n"), [true; 3]);
-        assert_eq!(staging("mode = \"staging\"\n[reports]\nmode = \"live\"\n[events]\n"), [true, true, false]);
+        assert_eq!(
+            staging("mode = \"staging\"\n[reports]\nmode = \"live\"\n[events]\n"),
+            [true, true, false]
+        );
         assert_eq!(staging("[reports]\nmode = \"staging\"\n"), [false, false, true]);
     }
 

@@ -6,13 +6,13 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::results::conventions;
 use crate::web::frame::percent_encoded;
+use assay_engine::decision::{Question, Subject};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::knowledge::words::bugrefs;
-use assay_engine::decision::{Question, Subject};
-use assay_engine::report::{BuildFact, is_like};
 use assay_engine::report::build::{
     Build, BuildJob, BuildReport, BuildVerdict, ReportLine, SystemFacts, compare, text,
 };
+use assay_engine::report::{BuildFact, is_like};
 use assay_records::step::ModuleResult;
 use assay_store::{CommentTarget, JobFilter, StoreError, StoredJob};
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,7 +159,9 @@ impl App {
             values.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
         };
         let kind = jobs.first().map(|job| conventions::subject(&job.row.settings).kind);
-        let Some(series) = conventions::series(kind.as_deref().unwrap_or("build"), build) else { return Ok(None) };
+        let Some(series) = conventions::series(kind.as_deref().unwrap_or("build"), build) else {
+            return Ok(None);
+        };
         let mut before = Some(first);
         for _ in 0..PAGES {
             let filter = JobFilter {
@@ -173,7 +175,8 @@ impl App {
             before = earlier.last().map(|job| job.id);
             let full = earlier.len() == PAGE as usize;
             let is_it = |one: &String| {
-                one != build && conventions::series(conventions::kind_of(one, &series), one).as_ref() == Some(&series)
+                one != build
+                    && conventions::series(conventions::kind_of(one, &series), one).as_ref() == Some(&series)
             };
             if let Some(found) = earlier.into_iter().filter_map(|job| job.build).find(is_it) {
                 return Ok(Some(found));

@@ -137,7 +137,10 @@ pub(crate) fn reports(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ReportSet
         speaker,
         reporters: BTreeMap::new(),
         expect: entries(reader, table, "expect", &["builds", "media"])
-            .map(|entry| Expect { builds: reader.texts(entry, "builds"), media: reader.texts(entry, "media") })
+            .map(|entry| Expect {
+                builds: reader.texts(entry, "builds"),
+                media: reader.texts(entry, "media"),
+            })
             .collect(),
         decide: entries(reader, table, "decide", &["context", "product-version"])
             .map(|entry| Decide {
@@ -201,7 +204,11 @@ fn only_errors(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> bool 
     let word = reader.text(table, "only");
     if let Some(word) = word.as_ref().filter(|word| *word != "errors") {
         let at = table.get("only").map_or(at, |value| value.span().start);
-        reader.error("only", at, format!("only is {word:?}; expected \"errors\": reports of builds where something failed"));
+        reader.error(
+            "only",
+            at,
+            format!("only is {word:?}; expected \"errors\": reports of builds where something failed"),
+        );
     }
     word.is_some()
 }
@@ -235,7 +242,11 @@ fn wants(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, driver: &Drive
     for key in wants.strange_keys() {
         let at = table.get("match").map_or(at, |value| value.span().start);
         let events = wants.events.join(", ");
-        reader.error("match", at, format!("no event of {events} has {key:?}: nothing would ever be told; see docs/reporting.md"));
+        reader.error(
+            "match",
+            at,
+            format!("no event of {events} has {key:?}: nothing would ever be told; see docs/reporting.md"),
+        );
     }
     let strange: Vec<String> = wants.strange().map(str::to_owned).collect();
     let kinds: Vec<&str> = assay_engine::report::FactKind::ALL.iter().map(|kind| kind.word()).collect();

@@ -225,8 +225,7 @@ pub(crate) fn of_task(found: &TaskResult, whole: &NewResult, run: &Run, url: &st
     if let Some(artifact) = &found.artifact {
         let published = run.artifacts.iter().find(|one| one.path == *artifact);
         let blob = |one: &Artifact| format!("{url}/api/assay/v1/blobs/{}", one.sha256);
-        if let Some(log) = published.map(blob).or_else(|| artifact.contains("://").then(|| cut(artifact)))
-        {
+        if let Some(log) = published.map(blob).or_else(|| artifact.contains("://").then(|| cut(artifact))) {
             result.ref_url = Some(log);
         }
     }

@@ -81,8 +81,7 @@ struct ItemRow {
 struct ReleasePage {
     frame: Frame,
     version: String,
-    context: String,
-    contexts: Vec<String>,
+    contexts: Vec<(String, bool)>,
     rows: Vec<ItemRow>,
     more: bool,
 }
@@ -127,8 +126,11 @@ async fn build(app: &App, query: ReleaseQuery) -> Result<ReleasePage, Fault> {
     Ok(ReleasePage {
         frame: Frame::new(now),
         version,
-        context,
-        contexts: contexts.into_iter().collect(),
+        contexts: contexts
+            .into_iter()
+            .map(|one| (one == context, one))
+            .map(|(chosen, one)| (one, chosen))
+            .collect(),
         more: found.more,
         rows: found.items.into_iter().map(row).collect(),
     })

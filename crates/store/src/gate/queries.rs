@@ -2,8 +2,8 @@
 
 use super::batch::{BUILD_COLUMNS, report_key};
 use super::{
-    EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
-    StoredReceipt, StoredReport, Tried, WaitingReport,
+    EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent, StoredReceipt,
+    StoredReport, Tried, WaitingReport,
 };
 use crate::codec::Fields;
 use crate::error::StoreError;
@@ -279,12 +279,7 @@ impl<B: Backend> GateStore for Sql<B> {
         Ok(self.list("read a report", sql, values, report).await?.pop())
     }
 
-    async fn report_tried(
-        &self,
-        epoch: Epoch,
-        id: (ItemId, u32),
-        tried: &Tried,
-    ) -> Result<(), StoreError> {
+    async fn report_tried(&self, epoch: Epoch, id: (ItemId, u32), tried: &Tried) -> Result<(), StoreError> {
         let sql = "SELECT id FROM outbox WHERE item = $1 AND key = $2";
         let rows = self.query("find a report", sql, vec![id.0.0.into(), report_key(id).into()]).await?;
         let Some(row) = rows.into_iter().next() else { return Ok(()) };

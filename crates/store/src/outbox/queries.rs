@@ -147,9 +147,11 @@ impl<B: Backend> OutboxStore for Sql<B> {
         select.sql.push_str(" ORDER BY id LIMIT ");
         select.value(i64::from(limit).into());
         let due = self.outbox_entries("read what is to be told", select).await?;
-        let sql = "SELECT MIN(next_try) FROM outbox WHERE state = 'waiting' AND target = $1 AND next_try > $2";
+        let sql =
+            "SELECT MIN(next_try) FROM outbox WHERE state = 'waiting' AND target = $1 AND next_try > $2";
         let rows = self.query("read what is to be told", sql, vec![target.into(), now.0.into()]).await?;
-        let next = rows.into_iter().next().map(|row| Fields::new("outbox", row).optional_time()).transpose()?;
+        let next =
+            rows.into_iter().next().map(|row| Fields::new("outbox", row).optional_time()).transpose()?;
         Ok((due, next.flatten()))
     }
 

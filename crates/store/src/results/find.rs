@@ -3,9 +3,8 @@
 use super::terms::{MOST_VALUES, like};
 use super::write::{group_statement, result_statements, testcase_statement};
 use super::{
-    ReleaseTally,
-    DecisionRow, Evidence, EvidenceFilter, GroupOf, NameFilter, NewResult, ResultFilter, ResultGroup,
-    ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverFilter,
+    DecisionRow, Evidence, EvidenceFilter, GroupOf, NameFilter, NewResult, ReleaseTally, ResultFilter,
+    ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverFilter,
 };
 use crate::codec::{Fields, one_number};
 use crate::error::StoreError;

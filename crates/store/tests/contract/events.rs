@@ -4,8 +4,8 @@ use crate::database::{Database, START, is_deposed};
 use assay_engine::ids::Timestamp;
 use assay_engine::rules::{BatchKey, Item, Planned, PlannedEffect};
 use assay_store::{
-    PANICKED,
     Batch, EffectState, EffectsDone, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+    PANICKED,
 };
 use std::collections::BTreeMap;
 

@@ -380,8 +380,10 @@ pub(crate) async fn reports_wait_until_they_are_delivered(database: &Database) {
     // They are entries of the outbox like all others: seen, told again and given up there.
     let outbox = store.outbox();
     let entries = outbox.entries(&EntryFilter { limit: 10, ..EntryFilter::default() }).await.unwrap();
-    let shown: Vec<_> =
-        entries.iter().map(|one| (one.target.as_str(), one.key.as_str(), one.kind.as_str(), one.state)).collect();
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|one| (one.target.as_str(), one.key.as_str(), one.kind.as_str(), one.state))
+        .collect();
     assert_eq!(
         shown,
         [

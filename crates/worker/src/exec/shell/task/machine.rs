@@ -91,7 +91,9 @@ impl Guest<'_, '_> {
         match self.helper("pack", &pack, recorder).await {
             Ended::Well => {}
             Ended::Stopped(stop) => return Ok(Ended::Stopped(stop)),
-            other => return Err(Broken::Host(format!("the workspace cannot be packed: {}", other.sentence()))),
+            other => {
+                return Err(Broken::Host(format!("the workspace cannot be packed: {}", other.sentence())));
+            }
         }
         let home = &self.job.dirs.home;
         let ended = self.boot(&name, &spec, recorder).await?;
@@ -106,10 +108,9 @@ impl Guest<'_, '_> {
             (Ended::Stopped(stop), _) => Ok(Ended::Stopped(stop)),
             (Ended::Well, _) => Ok(ended),
             (_, Ended::Timeout(_) | Ended::Breach(_) | Ended::Badly(_)) => Ok(ended),
-            (other, _) => Ok(Ended::Badly(format!(
-                "what the machine sent back cannot be read: {}",
-                other.sentence()
-            ))),
+            (other, _) => {
+                Ok(Ended::Badly(format!("what the machine sent back cannot be read: {}", other.sentence())))
+            }
         }
     }
 
@@ -167,14 +168,21 @@ impl Guest<'_, '_> {
         self.job.steps(PhaseName::Run, &phase, "", recorder).await
     }
 
-    async fn boot(&self, name: &str, spec: &MachineSpec, recorder: &mut Recorder<'_>) -> Result<Ended, Broken> {
+    async fn boot(
+        &self,
+        name: &str,
+        spec: &MachineSpec,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Ended, Broken> {
         let attempt = self.job.attempt;
-        let host = |error: std::io::Error| Broken::Host(format!("the machine's port cannot be made: {error}"));
+        let host =
+            |error: std::io::Error| Broken::Host(format!("the machine's port cannot be made: {error}"));
         let dir = MachineDir::new(&attempt.host.run);
         fs_err::create_dir_all(&dir.0).map_err(host)?;
         let handle = fs_err::File::open(&dir.0).map_err(host)?;
         // By its descriptor: the path of a socket may have 107 bytes only.
-        let door = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd())).map_err(host)?;
+        let door =
+            UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd())).map_err(host)?;
         let options = MachineOptions {
             cache_dir: Some(attempt.host.cache.clone()),
             hide: attempt.host.hide.clone(),
@@ -234,7 +242,9 @@ impl Guest<'_, '_> {
         let budget = Duration::from_secs(self.header.timeout_s);
         let mut over = self.job.pace.over(PhaseName::Run, Deadline::Budget, budget);
         let code = loop {
-            if let Some(code) = console.after(&format!("{word} ")).and_then(|rest| rest.lines().next()?.trim().parse().ok()) {
+            if let Some(code) =
+                console.after(&format!("{word} ")).and_then(|rest| rest.lines().next()?.trim().parse().ok())
+            {
                 break code;
             }
             tokio::select! {
@@ -302,7 +312,9 @@ async fn carry(port: UnixStream, from: Utf8PathBuf, to: Utf8PathBuf, most: u64) 
             }
             bytes += count as u64;
             if bytes > most {
-                return Err(Broken::Usage(format!("the task left more than {most} bytes of results and artifacts")));
+                return Err(Broken::Usage(format!(
+                    "the task left more than {most} bytes of results and artifacts"
+                )));
             }
             kept.write_all(&chunk[..count]).await.map_err(host)?;
         }
