@@ -23,7 +23,8 @@ use assay_proto::api::Event;
 use assay_store::{Batch, Epoch, JobFilter, NewResult, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
-use std::collections::VecDeque;
+use serde_json::json;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +154,8 @@ struct Group {
     effects: Vec<Effect>,
     answers: Vec<(Asker, Result<Answer, Refusal>)>,
     closed: Vec<oneshot::Sender<()>>,
+    /// Attempts whose streams and results are in it.
+    results_of: BTreeSet<AttemptId>,
     touched: Touched,
     /// Something of the gate is different.
     gate: bool,
@@ -378,7 +381,7 @@ impl Driver {
                 }
                 other @ Work::Closed { .. } => other,
             };
-            first = false;
+            let alone = std::mem::replace(&mut first, false);
             match next {
                 Work::Input { input, answer, settles } => {
                     if let Some(connection) = self.suspects.banned(&input) {
@@ -398,7 +401,17 @@ impl Driver {
                     };
                     group.take(step, answer, settles);
                 }
-                Work::Closed { attempt, streams, results, stored } => {
+                Work::Closed { attempt, streams, mut results, stored } => {
+                    let suspected = self.suspects.is_refused(attempt);
+                    if suspected {
+                        if !alone {
+                            // By itself: what the store says then is about nothing else.
+                            work.push_front(Work::Closed { attempt, streams, results, stored });
+                            break;
+                        }
+                        self.leave_out(attempt, &mut results);
+                    }
+                    group.results_of.insert(attempt);
                     group.batch.push_streams(attempt, streams);
                     for entry in self.app.reporting.of_results(&results, self.now()) {
                         group.batch.tell(entry);
@@ -408,6 +421,9 @@ impl Driver {
                     }
                     group.touched.job(attempt.job);
                     group.closed.push(stored);
+                    if suspected {
+                        break;
+                    }
                 }
             }
         }
@@ -417,9 +433,13 @@ impl Driver {
         }
         if !group.batch.is_empty() {
             self.app.told.changes(&group.touched);
+            group.batch.decided(self.now());
             let stored = self.app.store.commit(self.epoch, &group.batch).await;
             self.app.told.changed();
             if let Err(error) = stored {
+                if error.is_refusal() {
+                    self.suspects.note_refusal(&group.results_of, &error.to_string());
+                }
                 group.fail(&error.to_string());
                 return Err(Trouble::from(error));
             }
@@ -432,6 +452,16 @@ impl Driver {
         }
         self.release(group);
         Ok(())
+    }
+
+    /// Results that the store has refused together with everything else: one more time by themselves, and then never again.
+    fn leave_out(&mut self, attempt: AttemptId, results: &mut Vec<NewResult>) {
+        let Some(why) = self.suspects.left_out(attempt).filter(|_| !results.is_empty()) else { return };
+        tracing::error!(%attempt, why, "the store does not take the results of an attempt; they are left out");
+        let data =
+            json!({"job": attempt.job.0, "attempt": attempt.number, "results": results.len(), "why": why});
+        self.app.audit("assay", "results_left_out", data);
+        results.clear();
     }
 
     /// An input with the rows that only the store has.

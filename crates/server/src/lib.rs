@@ -50,6 +50,7 @@ mod told;
 mod web;
 
 pub use datadir::ServerFile;
+pub use events::{EventSources, event_sources};
 
 use app::App;
 use assay_engine::io::Input;

@@ -232,6 +232,7 @@ fn write_on(
 impl Backend for Sqlite {
     const ID: &'static str = "INTEGER PRIMARY KEY";
     const SETTING: &'static str = "json_extract(settings, '$.KEY.value')";
+    const ACTION: &'static str = "json_extract(body, '$.action.KEY')";
     const FIND: &'static str = "instr";
     const BYTES: &'static str = "TEXT";
     const CLUSTERED: &'static str = " WITHOUT ROWID";
@@ -391,6 +392,56 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(stopping, Some(assay_engine::job::Stopping::cancelled("alice")));
+    }
+
+    /// Reports of the gate that had a table of their own are entries of the outbox, after those that were there.
+    #[tokio::test]
+    async fn what_the_gate_had_to_tell_is_in_the_outbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let sqlite = opened(&dir).await;
+        let writer = sqlite.writer.clone();
+        drop(crate::sql::Sql::migrated_to(sqlite, 13).await.unwrap());
+        let run = async |sql: &str| execute(&writer, sql.to_owned()).await.unwrap();
+        run("UPDATE numbers SET last = 4 WHERE name = 'outbox'").await;
+        run("INSERT INTO outbox (id, target, key, kind, about, body, at, state, attempts) \
+             VALUES (4, 'bus', 'k', 'job.done', 'x', '{}', 9, 'waiting', 0)")
+        .await;
+        for (number, state) in [(1, "delivered"), (2, "undeliverable"), (3, "waiting")] {
+            let body = format!(
+                r#"{{"id":[7,{number}],"about":{{"kind":"timer","project":"a/b","at":0}},"project":"a/b","pipeline":"check",
+                    "action":{{"report":"sql","source":"db","score":null}},"message":"m"}}"#
+            );
+            run(&format!(
+                "INSERT INTO gate_reports (item, number, body, state, attempts, last_error, delivered_at) \
+                 VALUES (7, {number}, '{body}', '{state}', 2, 'why', CASE WHEN '{state}' = 'delivered' THEN 30 END)"
+            ))
+            .await;
+        }
+        let store = crate::sql::Sql::migrated(opened(&dir).await).await.unwrap();
+        let filter = crate::EntryFilter { limit: 10, ..crate::EntryFilter::default() };
+        let entries = store.outbox().entries(&filter).await.unwrap();
+        let shown: Vec<_> = entries
+            .iter()
+            .map(|one| (one.id, one.target.as_str(), one.kind.as_str(), one.state.word(), one.at.0))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (7, "gate/db", "gate.sql", "waiting", 0),
+                (6, "gate/db", "gate.sql", "refused", 0),
+                (5, "gate/db", "gate.sql", "delivered", 30),
+                (4, "bus", "job.done", "waiting", 9),
+            ]
+        );
+        let item = assay_engine::gate::ids::ItemId(7);
+        let of_item = store.gate().reports_of_item(item).await.unwrap();
+        assert_eq!(of_item.len(), 3);
+        assert_eq!((of_item[1].report.id, of_item[1].note.as_deref()), ((item, 2), Some("why")));
+        assert_eq!(store.gate().undelivered_keys().await.unwrap()[0].id, (item, 3));
+        let epoch = store.acquire_leadership().await.unwrap();
+        let tried = crate::Tried::Done { at: assay_engine::ids::Timestamp(40), note: None };
+        store.gate().report_tried(epoch, (item, 3), &tried).await.unwrap();
+        assert_eq!(store.gate().undelivered().await.unwrap(), []);
     }
 
     #[tokio::test]

@@ -36,6 +36,7 @@ pub struct Batch {
     pub(crate) results: Vec<crate::results::NewResult>,
     pub(crate) effects: Vec<crate::EffectsDone>,
     pub(crate) outbox: Vec<crate::NewEntry>,
+    at: Option<Timestamp>,
 }
 
 impl Batch {
@@ -97,6 +98,15 @@ impl Batch {
     /// Adds something to be told of what else is in this batch.
     pub fn tell(&mut self, entry: crate::NewEntry) {
         self.outbox.push(entry);
+    }
+
+    /// Says when this is decided.
+    pub fn decided(&mut self, at: Timestamp) {
+        self.at = Some(at);
+    }
+
+    pub(crate) fn decided_at(&self) -> Timestamp {
+        self.at.unwrap_or_default()
     }
 
     /// Who will be told something.

@@ -190,6 +190,7 @@ impl Story {
             classes: ClassSet::parse(&keep(|hello| hello.classes.to_string(), "classes", "dummy")),
             holds,
             room: None,
+            once: false,
         };
         if before.is_none_or(|before| before.instance == hello.instance) {
             self.hellos.insert(name.clone(), hello.clone());

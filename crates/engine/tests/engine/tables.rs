@@ -221,6 +221,7 @@ fn hello(world: &mut World, name: &str, connection: u64, slots: u32) -> Vec<(Con
         classes: ClassSet::parse("dummy"),
         holds: Vec::new(),
         room: None,
+        once: false,
     };
     world.input(Input::Hello { connection: ConnectionId(connection), hello }).1.sent
 }

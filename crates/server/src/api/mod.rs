@@ -17,6 +17,7 @@ pub(crate) mod openqa;
 mod people;
 mod products;
 mod range;
+pub(crate) mod releases;
 pub(crate) mod restart;
 pub(crate) mod resultsdb;
 mod templates;
@@ -59,6 +60,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(comments::router())
         .merge(openapi::router())
         .merge(workers::router())
+        .merge(releases::router())
         .merge(crate::events::api::router())
         .merge(crate::reporting::api::router())
         .fallback(unknown)

@@ -22,6 +22,7 @@ mod needles;
 mod oidc;
 mod outbox;
 mod published;
+mod releases;
 mod restart;
 mod results;
 mod screen;
@@ -57,6 +58,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
         .merge(gate::router())
         .merge(investigate::router())
+        .merge(releases::router())
         .merge(needles::router())
         .merge(workers::router())
         .merge(api::router())
