@@ -50,7 +50,7 @@ pub use results::{
     ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice, WaiverFilter,
 };
 pub use types::{
-    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
+    Batch, BuildTally, Column, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
     StoredAttempt, StoredJob, Streams,
 };
 
