@@ -3,6 +3,31 @@
 use assay_engine::ids::AttemptId;
 use camino::Utf8PathBuf;
 
+/// What a database says.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum DatabaseError {
+    /// SQLite.
+    Sqlite(rusqlite::Error),
+    /// PostgreSQL.
+    Postgres(sqlx::Error),
+}
+
+impl DatabaseError {
+    /// True if another row has this key.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error().is_some_and(|error| {
+                [rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE, rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY]
+                    .contains(&error.extended_code)
+            }),
+            Self::Postgres(error) => {
+                error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+            }
+        }
+    }
+}
+
 /// Why something could not be stored or found.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -55,7 +80,7 @@ pub enum StoreError {
         doing: &'static str,
         /// What the database says.
         #[source]
-        source: sqlx::Error,
+        source: DatabaseError,
     },
     /// The database could not be opened.
     #[error("cannot open the database {url}: {source}; {help}")]
@@ -64,7 +89,7 @@ pub enum StoreError {
         url: String,
         /// What the database says.
         #[source]
-        source: sqlx::Error,
+        source: DatabaseError,
         /// What to do.
         help: &'static str,
     },

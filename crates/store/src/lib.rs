@@ -27,7 +27,7 @@ mod sqlite;
 mod types;
 
 pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVersion, JobAsset, Upload};
-pub use error::StoreError;
+pub use error::{DatabaseError, StoreError};
 pub use events::{
     EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
     RuleHits, SourceTally, StoredEffect, StoredMessage,

@@ -1,6 +1,6 @@
 //! PostgreSQL, where several servers share one database.
 
-use crate::error::StoreError;
+use crate::error::{DatabaseError, StoreError};
 use crate::sql::{Backend, Statement, Value};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{Arguments, ConnectOptions, Row, TypeInfo, ValueRef};
@@ -16,7 +16,8 @@ impl Postgres {
     pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
         let shown = crate::redacted(url);
         let help = "check that PostgreSQL runs at that address, and that this user may use that database";
-        let open_error = |source| StoreError::Open { url: shown.clone(), source, help };
+        let open_error =
+            |source| StoreError::Open { url: shown.clone(), source: DatabaseError::Postgres(source), help };
         let options = PgConnectOptions::from_str(url)
             .map_err(open_error)?
             .application_name("assay")
@@ -44,7 +45,7 @@ impl Postgres {
                 free: "an unknown number of".to_owned(),
             };
         }
-        StoreError::Database { doing, source }
+        StoreError::Database { doing, source: DatabaseError::Postgres(source) }
     }
 }
 

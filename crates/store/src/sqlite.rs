@@ -1,63 +1,104 @@
 //! SQLite: one writer, a few readers, on disk when COMMIT returns.
 
 use crate::disk;
-use crate::error::StoreError;
+use crate::error::{DatabaseError, StoreError};
 use crate::sql::{Backend, Statement, Value};
 use camino::{Utf8Path, Utf8PathBuf};
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
-};
-use sqlx::{Arguments, ConnectOptions, Connection, Row, SqliteConnection, TypeInfo, ValueRef};
+use rusqlite::types::{FromSqlError, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, Row, ToSql, TransactionBehavior, params_from_iter};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long to wait for another process to let go of the database.
 const BUSY: Duration = Duration::from_secs(5);
+/// More than these two at once do not read faster.
+const READERS: usize = 2;
 
 pub(crate) struct Sqlite {
     path: Utf8PathBuf,
     /// A single connection: a second writer would only wait, and a reader that turns writer fails at once.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Arc<Pool>,
+    readers: Arc<Pool>,
+}
+
+/// Connections that are used by one thread at a time each. What is done with one is done in one go on a thread that may
+/// wait: every change of threads costs as much as a small statement.
+struct Pool {
+    path: Utf8PathBuf,
+    reads_only: bool,
+    idle: Mutex<Vec<Connection>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Pool {
+    fn new(path: &Utf8Path, connections: usize, reads_only: bool) -> Arc<Self> {
+        let turns = Arc::new(Semaphore::new(connections));
+        Arc::new(Self { path: path.to_owned(), reads_only, idle: Mutex::default(), turns })
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let connection = Connection::open(&self.path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; \
+             PRAGMA synchronous = FULL; \
+             PRAGMA foreign_keys = ON; \
+             PRAGMA cache_size = -1024; -- KiB\n\
+             PRAGMA wal_autocheckpoint = 4096 -- pages: 16 MiB, so that few commits pay for moving it",
+        )?;
+        if self.reads_only {
+            connection.pragma_update(None, "query_only", true)?;
+        }
+        Ok(connection)
+    }
+
+    /// Does it with a connection, once one is free; it is done even if nobody waits for it any more.
+    async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<rusqlite::Result<T>, StoreError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StoreError::Stopped)?;
+        let pool = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let idle = pool.idle().pop();
+            let mut connection = idle.map_or_else(|| pool.connect(), Ok)?;
+            let done = act(&mut connection);
+            pool.idle().push(connection);
+            drop(turn);
+            done
+        });
+        done.await.map_err(|_| StoreError::Stopped)
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the connections, when the last use of them has ended.
+    async fn close(&self, connections: usize) {
+        let all = u32::try_from(connections).unwrap_or(u32::MAX);
+        drop(self.turns.acquire_many(all).await);
+        self.turns.close();
+        self.idle().clear();
+    }
 }
 
 impl Sqlite {
     pub(crate) async fn open(path: &str) -> Result<Self, StoreError> {
         let path = Utf8PathBuf::from(path);
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .pragma("cache_size", "-1024") // KiB
-            .pragma("wal_autocheckpoint", "4096") // pages: 16 MiB, so that few commits pay for moving it
-            .statement_cache_capacity(64)
-            .disable_statement_logging();
-        let readers = options.clone().pragma("query_only", "on");
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(BUSY * 4)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false) // it is a thread of this process, and asking it costs as much as a small query
-            .connect_with(options)
-            .await
-            .map_err(|source| open_error(&path, source))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(BUSY * 4)
-            .test_before_acquire(false)
-            .connect_lazy_with(readers);
+        let (writer, readers) = (Pool::new(&path, 1, false), Pool::new(&path, READERS, true));
+        writer.with(|_| Ok(())).await?.map_err(|source| open_error(&path, source))?;
         Ok(Self { path, writer, readers })
     }
 
-    fn error(&self, doing: &'static str, source: sqlx::Error) -> StoreError {
+    fn error(&self, doing: &'static str, source: rusqlite::Error) -> StoreError {
         if is_full(&source) {
             return disk::disk_full(directory(&self.path));
         }
-        StoreError::Database { doing, source }
+        StoreError::Database { doing, source: DatabaseError::Sqlite(source) }
     }
 }
 
@@ -68,41 +109,67 @@ fn directory(path: &Utf8Path) -> &Utf8Path {
     }
 }
 
-/// SQLITE_FULL.
-fn is_full(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "13")
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
-fn open_error(path: &Utf8Path, source: sqlx::Error) -> StoreError {
+fn open_error(path: &Utf8Path, source: rusqlite::Error) -> StoreError {
     if is_full(&source) {
         return disk::disk_full(directory(path));
     }
     let help = "check that the directory exists, that its files can be written, and that the file is an SQLite database";
-    StoreError::Open { url: format!("sqlite:{path}"), source, help }
+    StoreError::Open { url: format!("sqlite:{path}"), source: DatabaseError::Sqlite(source), help }
 }
 
-fn arguments(values: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {
-    let mut arguments = SqliteArguments::default();
-    for value in values {
-        match value {
-            Value::Int(value) => arguments.add(value),
-            Value::Text(value) => arguments.add(value),
-        }
-        .map_err(sqlx::Error::Encode)?;
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Int(Some(number)) => ValueRef::Integer(*number),
+            Self::Text(Some(text)) => ValueRef::Text(text.as_bytes()),
+            Self::Int(None) | Self::Text(None) => ValueRef::Null,
+        }))
     }
-    Ok(arguments)
 }
 
-fn values(row: &SqliteRow) -> Result<Vec<Value>, sqlx::Error> {
+fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
     let value = |index: usize| {
-        let raw = row.try_get_raw(index)?;
-        Ok(match raw.type_info().name() {
-            _ if raw.is_null() => Value::Text(None),
-            "INTEGER" => Value::Int(Some(row.try_get(index)?)),
-            _ => Value::Text(Some(row.try_get(index)?)),
+        let raw = row.get_ref(index)?;
+        let unfit = |error: FromSqlError| {
+            rusqlite::Error::FromSqlConversionFailure(index, raw.data_type(), Box::new(error))
+        };
+        Ok(match raw {
+            ValueRef::Null => Value::Text(None),
+            ValueRef::Integer(number) => Value::Int(Some(number)),
+            text => Value::Text(Some(text.as_str().map_err(unfit)?.to_owned())),
         })
     };
-    (0..row.len()).map(value).collect()
+    (0..columns).map(value).collect()
+}
+
+/// SQLite counts `$1` as a name, and numbers names as they come.
+fn numbered(sql: &str) -> Cow<'_, str> {
+    if sql.contains('$') {
+        let mut parts = sql.split('$');
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            text.push(if part.starts_with(|c: char| c.is_ascii_digit()) { '?' } else { '$' });
+            text.push_str(part);
+        }
+        return Cow::Owned(text);
+    }
+    Cow::Borrowed(sql)
+}
+
+/// The rows that a statement answers with.
+fn run(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut prepared = connection.prepare_cached(&numbered(statement.sql.as_str()))?;
+    let columns = prepared.column_count();
+    let mut answers = prepared.query(params_from_iter(&statement.values))?;
+    let mut rows = Vec::new();
+    while let Some(row) = answers.next()? {
+        rows.push(values(row, columns)?);
+    }
+    Ok(rows)
 }
 
 /// Only `*` is special.
@@ -118,26 +185,25 @@ fn glob(pattern: &str) -> String {
 }
 
 /// One transaction; `None` if the guard changed nothing.
-async fn write_on(
-    connection: &mut SqliteConnection,
+fn write_on(
+    connection: &mut Connection,
     guard: Option<Statement>,
-    statements: Vec<Statement>,
-) -> Result<Option<Vec<Vec<Value>>>, sqlx::Error> {
+    statements: &[Statement],
+) -> rusqlite::Result<Option<Vec<Vec<Value>>>> {
     // Dropped before COMMIT, for whatever reason, the transaction is rolled back.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some(guard) = guard {
-        let query = sqlx::query_with(guard.sql, arguments(guard.values)?);
-        if query.execute(&mut *transaction).await?.rows_affected() == 0 {
+        run(&transaction, &guard)?;
+        if transaction.changes() == 0 {
             return Ok(None);
         }
     }
     let mut rows = Vec::new();
     for statement in statements {
-        let query = sqlx::query_with(statement.sql, arguments(statement.values)?);
-        rows = query.fetch_all(&mut *transaction).await?;
+        rows = run(&transaction, statement)?;
     }
-    transaction.commit().await?;
-    rows.iter().map(values).collect::<Result<_, _>>().map(Some)
+    transaction.commit()?;
+    Ok(Some(rows))
 }
 
 #[async_trait::async_trait]
@@ -155,27 +221,17 @@ impl Backend for Sqlite {
         doing: &'static str,
         statements: Vec<Statement>,
     ) -> Result<Vec<Vec<Vec<Value>>>, StoreError> {
-        let read = async {
+        let read = self.readers.with(move |connection| {
             // A transaction sees what was there at its first look.
-            let mut transaction = self.readers.begin().await?;
-            let mut answers = Vec::new();
-            for statement in statements {
-                let query = sqlx::query_with(statement.sql, arguments(statement.values)?);
-                let rows = query.fetch_all(&mut *transaction).await?;
-                answers.push(rows.iter().map(values).collect::<Result<_, _>>()?);
-            }
-            transaction.commit().await?;
-            Ok(answers)
-        };
-        read.await.map_err(|source| self.error(doing, source))
+            let transaction = connection.transaction()?;
+            statements.iter().map(|statement| run(&transaction, statement)).collect()
+        });
+        read.await?.map_err(|source| self.error(doing, source))
     }
 
     async fn query(&self, doing: &'static str, statement: Statement) -> Result<Vec<Vec<Value>>, StoreError> {
-        let read = async {
-            let query = sqlx::query_with(statement.sql, arguments(statement.values)?);
-            query.fetch_all(&self.readers).await?.iter().map(values).collect::<Result<_, _>>()
-        };
-        read.await.map_err(|source| self.error(doing, source))
+        let read = self.readers.with(move |connection| run(connection, &statement));
+        read.await?.map_err(|source| self.error(doing, source))
     }
 
     async fn write(
@@ -184,17 +240,8 @@ impl Backend for Sqlite {
         guard: Option<Statement>,
         statements: Vec<Statement>,
     ) -> Result<Vec<Vec<Value>>, StoreError> {
-        let written = async {
-            let mut connection = self.writer.acquire().await?;
-            let written = write_on(&mut connection, guard, statements).await;
-            if written.is_err() {
-                // After some errors, a full disk for one, SQLite has already rolled back, and the pool's idea of the
-                // connection is wrong for good.
-                connection.close_on_drop();
-            }
-            written
-        };
-        match written.await {
+        let written = self.writer.with(move |connection| write_on(connection, guard, &statements));
+        match written.await? {
             Ok(Some(rows)) => Ok(rows),
             Ok(None) => Err(StoreError::Deposed),
             Err(source) => Err(self.error(doing, source)),
@@ -202,8 +249,8 @@ impl Backend for Sqlite {
     }
 
     async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await; // last, so that it moves the log into the database
+        self.readers.close(READERS).await;
+        self.writer.close(1).await; // last, so that it moves the log into the database
     }
 }
 
@@ -220,9 +267,28 @@ mod tests {
         Sqlite::open(dir.path().join("x.db").to_str().unwrap()).await.unwrap()
     }
 
-    async fn pragma(pool: &SqlitePool, name: &'static str) -> String {
-        let row = sqlx::query(name).fetch_one(pool).await.unwrap();
-        row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string())).unwrap()
+    async fn pragma(pool: &Arc<Pool>, sql: &'static str) -> String {
+        let rows =
+            pool.with(move |connection| run(connection, &Statement::new(sql, []))).await.unwrap().unwrap();
+        match &rows[0][0] {
+            Value::Text(text) => text.clone().unwrap(),
+            Value::Int(number) => number.unwrap().to_string(),
+        }
+    }
+
+    async fn execute(pool: &Arc<Pool>, sql: String) -> rusqlite::Result<()> {
+        pool.with(move |connection| connection.execute_batch(&sql)).await.unwrap()
+    }
+
+    #[test]
+    fn parameters_keep_their_numbers() {
+        for (sql, expected) in [
+            ("SELECT 1", "SELECT 1"),
+            ("x = x + $2 WHERE y = $1", "x = x + ?2 WHERE y = ?1"),
+            ("json_extract(x, '$.KEY.value') = $10", "json_extract(x, '$.KEY.value') = ?10"),
+        ] {
+            assert_eq!(numbered(sql), expected);
+        }
     }
 
     #[tokio::test]
@@ -234,7 +300,7 @@ mod tests {
         {
             assert_eq!(pragma(&sqlite.writer, name).await, value, "{name}");
         }
-        let refused = sqlx::query("CREATE TABLE x (y BIGINT)").execute(&sqlite.readers).await;
+        let refused = execute(&sqlite.readers, "CREATE TABLE x (y BIGINT)".to_owned()).await;
         assert!(refused.is_err(), "a reader cannot write");
     }
 
@@ -271,7 +337,7 @@ mod tests {
         let sqlite = opened(&dir).await;
         let run = |sql: String| {
             let writer = sqlite.writer.clone();
-            async move { sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&writer).await.unwrap() }
+            async move { execute(&writer, sql).await.unwrap() }
         };
         run(crate::schema::VERSION_TABLE.replace("{ID}", Sqlite::ID)).await;
         for version in crate::schema::VERSIONS.iter().filter(|version| version.number <= 2) {

@@ -6,7 +6,7 @@
 use super::ports::{Ground, Ledger, Move, Pushed, Reviews, Standing, Submitted, Told, Trouble};
 use assay_engine::gate::change::{ChangeStatus, Subject};
 use assay_engine::gate::config::{LandingWay, ReportAction};
-use assay_engine::gate::ids::{BranchName, ItemId, Patchset, ProjectName};
+use assay_engine::gate::ids::{BranchName, Patchset, ProjectName};
 use assay_engine::gate::io::{InBranch, LandRequest, LandResult, Landing, Report, Tip};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,6 +41,20 @@ pub(crate) struct Lander {
     pub(crate) pauses: Pauses,
 }
 
+/// So many tries wait for a source to say that a change is merged whose tested tree is in its branch: a quarter of an hour.
+/// Only when somebody else pushed the very same does it never come.
+const LATE: u32 = 36;
+
+/// One try of a request.
+#[derive(Clone, Copy)]
+struct Try<'a> {
+    request: &'a LandRequest,
+    /// Why nothing may be done.
+    idle: Option<&'a str>,
+    /// Tries before this one.
+    number: u32,
+}
+
 /// How far a member is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Where {
@@ -69,7 +83,7 @@ impl Lander {
         let mut tries = 0;
         loop {
             let landed = match request.way {
-                LandingWay::Submit => self.submit(request, idle).await,
+                LandingWay::Submit => self.submit(Try { request, idle, number: tries }).await,
                 LandingWay::Push => self.push(request, idle).await,
             };
             match landed {
@@ -114,14 +128,15 @@ impl Lander {
         note(None);
     }
 
-    async fn submit(&self, request: &LandRequest, idle: Option<&str>) -> Result<LandResult, Trouble> {
+    async fn submit(&self, this: Try<'_>) -> Result<LandResult, Trouble> {
+        let Try { request, idle, .. } = this;
         let mut progress = Progress::default();
         // Everything is looked at before anything is done.
         let mut branches = BTreeSet::new();
         let mut open = Vec::new();
         for landing in &request.members {
             let first_on_branch = branches.insert((&landing.project, &landing.branch));
-            match self.look(landing, first_on_branch, request.item).await? {
+            match self.look(landing, first_on_branch, this).await? {
                 Where::Landed(tip) => progress.landed.push((landing, tip)),
                 Where::Open => open.push(landing),
                 other => {
@@ -155,12 +170,12 @@ impl Lander {
         }
         if progress.landed.is_empty()
             && open.len() > 1
-            && let Some((landing, why)) = self.refused_beforehand(&open, request).await?
+            && let Some((landing, why)) = self.refused_beforehand(&open, this).await?
         {
             return Ok(progress.ends_here(request, Some(landing), &why));
         }
         for landing in open {
-            match self.submit_one(landing, request).await? {
+            match self.submit_one(landing, this).await? {
                 Where::Landed(tip) => progress.landed.push((landing, tip)),
                 Where::Open => return Err(Trouble(format!("{} is not merged yet", landing.patchset))),
                 other => {
@@ -177,22 +192,23 @@ impl Lander {
     async fn refused_beforehand<'a>(
         &self,
         open: &[&'a Landing],
-        request: &LandRequest,
+        this: Try<'_>,
     ) -> Result<Option<(&'a Landing, String)>, Trouble> {
         let mut branches = BTreeSet::new();
         for landing in open {
             // A later one is merged into what the earlier ones make of the branch.
             let merge = branches.insert((&landing.project, &landing.branch));
             let mut why = self.reviews.would_refuse(&landing.patchset, merge).await?;
-            if why.is_some() && self.vote_again(landing, request).await? {
+            if why.is_some() && self.vote_again(landing, this.request).await? {
                 why = self.reviews.would_refuse(&landing.patchset, merge).await?;
             }
             let Some(why) = why else { continue };
             // A submit of the server before may have come through by now; then there is no way back.
+            let mut branches = BTreeSet::new();
             for other in open {
-                let standing = self.reviews.standing(&other.patchset.change).await?;
-                if standing.is_some_and(|standing| standing.status == ChangeStatus::Merged) {
-                    return Err(Trouble(format!("{} was merged at this moment", other.patchset)));
+                let first_on_branch = branches.insert((&other.project, &other.branch));
+                if self.look(other, first_on_branch, this).await? != Where::Open {
+                    return Err(Trouble(format!("{} changed at this moment", other.patchset)));
                 }
             }
             return Ok(Some((landing, why)));
@@ -220,22 +236,22 @@ impl Lander {
     ///
     /// A report of another pipeline about the same change may have come between our vote and the submit, or between a
     /// crash and now, and taken the vote's place: a refusal counts while the votes stand. Else they are given again.
-    async fn submit_one(&self, landing: &Landing, request: &LandRequest) -> Result<Where, Trouble> {
+    async fn submit_one(&self, landing: &Landing, this: Try<'_>) -> Result<Where, Trouble> {
         let mut voted_again = false;
         loop {
-            match self.look(landing, true, request.item).await? {
+            match self.look(landing, true, this).await? {
                 Where::Open => {}
                 other => return Ok(other),
             }
             match self.reviews.submit(&landing.patchset, &landing.revision).await {
-                Submitted::Done => return self.look(landing, true, request.item).await,
+                Submitted::Done => return self.look(landing, true, this).await,
                 Submitted::InDoubt(why) => return Err(Trouble(why)),
                 Submitted::Refused(why) if voted_again => {
-                    return self.look_after_refusal(landing, request.item, why).await;
+                    return self.look_after_refusal(landing, this, why).await;
                 }
                 Submitted::Refused(why) => {
-                    if !self.vote_again(landing, request).await? {
-                        return self.look_after_refusal(landing, request.item, why).await;
+                    if !self.vote_again(landing, this.request).await? {
+                        return self.look_after_refusal(landing, this, why).await;
                     }
                     voted_again = true;
                 }
@@ -247,17 +263,17 @@ impl Lander {
     async fn look_after_refusal(
         &self,
         landing: &Landing,
-        item: ItemId,
+        this: Try<'_>,
         why: String,
     ) -> Result<Where, Trouble> {
-        Ok(match self.look(landing, true, item).await? {
+        Ok(match self.look(landing, true, this).await? {
             Where::Open => Where::Refused(why),
             other => other,
         })
     }
 
     /// How far a member is, by what its source says and where its branch stands.
-    async fn look(&self, landing: &Landing, first_on_branch: bool, item: ItemId) -> Result<Where, Trouble> {
+    async fn look(&self, landing: &Landing, first_on_branch: bool, this: Try<'_>) -> Result<Where, Trouble> {
         let change = &landing.patchset;
         let Some(standing) = self.reviews.standing(&change.change).await? else {
             return Ok(Where::Refused(no_change(landing)));
@@ -278,23 +294,38 @@ impl Lander {
             if standing.is_some_and(|standing| standing.status == ChangeStatus::Merged) {
                 return Err(Trouble(format!("{change} was merged at this moment")));
             }
+            // A source moves the branch first, and says that the change is merged when its index knows it.
+            if this.number < LATE && self.landed_here(landing, &tip, this).await?.is_some() {
+                return Err(Trouble(format!(
+                    "{change} is in {} as it was tested, and its source does not call it merged yet; if somebody else \
+                     pushed the same, abandon it",
+                    landing.branch
+                )));
+            }
             return Ok(Where::Moved(tip));
         }
         if tip.tree == landing.tested.tree {
             return Ok(Where::Landed(tip));
         }
-        // Somebody may have been faster with the next commit, or with a revert, than we with this look. What another item
-        // has landed looks the same, where a change was reverted and landed again; its receipt tells them apart.
-        if let Some(landed) = self.ground.landed_as(landing, &tip).await? {
-            let by = self.ledger.signed_for(&landing.project, &landing.branch, &landed.commit).await?;
-            if by.is_none_or(|by| by == item) {
-                return Ok(Where::Landed(landed));
-            }
+        // Somebody may have been faster with the next commit, or with a revert, than we with this look.
+        if let Some(landed) = self.landed_here(landing, &tip, this).await? {
+            return Ok(Where::Landed(landed));
         }
         if tip.tree == landing.base.tree {
             return Err(Trouble(format!("{change} is merged, and {} does not show it yet", landing.branch)));
         }
         Ok(Where::Mismatch(tip))
+    }
+
+    /// The commit on the way to the tip that this request has made of its branch. What another item has landed looks the
+    /// same, where a change was reverted and landed again; its receipt tells them apart.
+    async fn landed_here(&self, landing: &Landing, tip: &Tip, this: Try<'_>) -> Result<Option<Tip>, Trouble> {
+        let Some(landed) = self.ground.landed_as(landing, tip).await? else { return Ok(None) };
+        if self.ground.contains(&landing.project, &landing.base.commit, &landed.commit).await? {
+            return Ok(None);
+        }
+        let by = self.ledger.signed_for(&landing.project, &landing.branch, &landed.commit).await?;
+        Ok(by.is_none_or(|by| by == this.request.item).then_some(landed))
     }
 
     async fn push(&self, request: &LandRequest, idle: Option<&str>) -> Result<LandResult, Trouble> {

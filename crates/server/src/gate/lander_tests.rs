@@ -17,6 +17,10 @@ use std::time::Duration;
 struct Model {
     branches: BTreeMap<(String, String), Vec<String>>,
     changes: BTreeMap<u64, (ChangeStatus, u32)>,
+    /// How often a change that is in its branch is asked for before it is called merged.
+    lag: u32,
+    /// Changes that are in their branches and not called merged yet.
+    late: BTreeMap<u64, u32>,
     told: Vec<u32>,
     tellings: u32,
     /// Another pipeline's vote has taken the place of ours when the next submit comes.
@@ -46,6 +50,32 @@ struct Model {
 
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<Model>>);
+
+impl Model {
+    /// It is in its branch.
+    fn merged(&mut self, change: u64) {
+        if self.lag == 0 {
+            self.changes.get_mut(&change).unwrap().0 = ChangeStatus::Merged;
+        } else {
+            self.late.insert(change, self.lag);
+        }
+    }
+
+    fn is_in(&self, change: u64) -> bool {
+        self.changes[&change].0 == ChangeStatus::Merged || self.late.contains_key(&change)
+    }
+
+    fn asked(&mut self, change: u64) -> Option<(ChangeStatus, u32)> {
+        if let Some(left) = self.late.get_mut(&change) {
+            *left -= 1;
+            if *left == 0 {
+                self.late.remove(&change);
+                self.changes.get_mut(&change).unwrap().0 = ChangeStatus::Merged;
+            }
+        }
+        self.changes.get(&change).copied()
+    }
+}
 
 impl World {
     fn with<T>(&self, act: impl FnOnce(&mut Model) -> T) -> T {
@@ -165,7 +195,7 @@ impl Ledger for World {
 impl Reviews for World {
     async fn standing(&self, change: &ChangeId) -> Result<Option<Standing>, Trouble> {
         self.moment().await?;
-        let found = self.with(|model| model.changes.get(&change.number).copied());
+        let found = self.with(|model| model.asked(change.number));
         Ok(found.map(|(status, patchset)| Standing { status, patchset }))
     }
 
@@ -174,7 +204,7 @@ impl Reviews for World {
         let number = patchset.change.number;
         Ok(self.with(|model| {
             model.preflighted.push((number, merge));
-            let merged = model.changes[&number].0 == ChangeStatus::Merged;
+            let merged = model.is_in(number);
             let why = match () {
                 () if merged => "change is merged",
                 () if model.outvoted => "Verified is needed",
@@ -197,7 +227,7 @@ impl Reviews for World {
             if model.outvoted {
                 return Submitted::Refused("Verified is needed".to_owned());
             }
-            if model.changes[&number].0 == ChangeStatus::Merged {
+            if model.is_in(number) {
                 return Submitted::Refused("change is merged".to_owned());
             }
             model.submits += 1;
@@ -213,7 +243,7 @@ impl Reviews for World {
                 None => tree.to_owned(),
             };
             trees.push(model.wrong.take().unwrap_or(made));
-            model.changes.get_mut(&number).unwrap().0 = ChangeStatus::Merged;
+            model.merged(number);
             Submitted::Done
         });
         if self.lost().await { Submitted::InDoubt("the connection broke".to_owned()) } else { submitted }
@@ -500,7 +530,7 @@ async fn a_push_is_done_before_its_review_can_be_told() {
 fn merge_by_hand(model: &mut Model, change: u64, place: &str, tree: &str) {
     let (project, branch) = place.split_once('/').unwrap();
     model.branches.get_mut(&(project.to_owned(), branch.to_owned())).unwrap().push(tree.to_owned());
-    model.changes.get_mut(&change).unwrap().0 = ChangeStatus::Merged;
+    model.merged(change);
 }
 
 #[tokio::test]
@@ -541,8 +571,9 @@ async fn a_push_of_the_server_before_may_come_through_at_any_moment() {
 /// So may its submits.
 #[tokio::test]
 async fn a_submit_of_the_server_before_may_come_through_at_any_moment() {
-    for polls in 1..60 {
+    for (lag, polls) in (1..60).flat_map(|polls| [0, 1, 5].map(|lag| (lag, polls))) {
         let world = world(&[("p/b", "0")], &[1, 2]);
+        world.with(|model| model.lag = lag);
         let request = request(LandingWay::Submit, &["1 p/b 0 1", "2 p/b 0+1 2"]);
         let mut polled = 0;
         let mut landing = Box::pin(land(&world, &request));
@@ -551,7 +582,7 @@ async fn a_submit_of_the_server_before_may_come_through_at_any_moment() {
             if polled == polls {
                 world.with(|model| {
                     for (change, tree) in [(1, "1"), (2, "2")] {
-                        if model.changes[&change].0 != ChangeStatus::Merged {
+                        if !model.is_in(change) {
                             merge_by_hand(model, change, "p/b", tree);
                         }
                     }
@@ -560,8 +591,31 @@ async fn a_submit_of_the_server_before_may_come_through_at_any_moment() {
             landing.as_mut().poll(context)
         })
         .await;
-        assert_eq!(words(&result), "p/b@0+1 p/b@0+1+2 landed", "after {polls}");
+        assert_eq!(words(&result), "p/b@0+1 p/b@0+1+2 landed", "after {polls}, {lag} behind");
     }
+}
+
+/// A source moves the branch before it calls the change merged.
+#[tokio::test]
+async fn what_is_in_its_branch_is_waited_for_until_it_is_called_merged() {
+    for lag in 0..12 {
+        let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2]);
+        world.with(|model| model.lag = lag);
+        let both = request(LandingWay::Submit, &["1 p/b 0 1", "2 q/b 0 2"]);
+        assert_eq!(words(&land(&world, &both).await), "p/b@0+1 q/b@0+2 landed", "{lag}");
+        assert_eq!(world.with(|model| model.submits), 2, "{lag}");
+    }
+}
+
+#[tokio::test]
+async fn who_pushes_the_very_same_has_moved_the_branch() {
+    let world = world(&[("p/b", "0+1")], &[1]);
+    let noted = Mutex::new(Vec::new());
+    let note = |why: Option<&str>| noted.lock().unwrap().extend(why.map(str::to_owned));
+    let result = lander(&world).land(&request(LandingWay::Submit, &["1 p/b 0 1"]), None, &note).await;
+    assert_eq!(words(&result), "moved p/b@0+1");
+    let noted = noted.into_inner().unwrap();
+    assert!(noted.len() > 20 && noted[0].contains("abandon it"), "{noted:?}");
 }
 
 /// A server that is killed after its submit, and a revert before the next one looks.
@@ -655,11 +709,11 @@ async fn a_landing_cut_off_anywhere_is_finished_once() {
         let mut whole = 0;
         for polls in 1..200 {
             let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2, 3]);
+            world.with(|model| model.lag = polls as u32 % 4);
             let request = request(way, &["1 p/b 0 1", "2 p/b 0+1 2", "3 q/b 0 3"]);
             let first = cut(land(&world, &request), polls).await;
             // After some of the cuts somebody else is faster with the next commit than the next server with its look.
-            let all_in =
-                world.with(|model| model.changes.values().all(|change| change.0 == ChangeStatus::Merged));
+            let all_in = world.with(|model| (1..=3).all(|change| model.is_in(change)));
             if all_in && polls % 2 == 0 {
                 world.with(|model| {
                     model.branches.values_mut().for_each(|trees| trees.push("next".to_owned()));

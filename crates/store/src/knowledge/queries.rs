@@ -151,13 +151,7 @@ impl<B: Backend> Sql<B> {
     ) -> Result<Vec<Vec<Value>>, StoreError> {
         let guard = Some(still_leader(epoch, &Batch::default()));
         self.backend.write(doing, guard, statements).await.map_err(|error| match error {
-            StoreError::Database { source, .. }
-                if source
-                    .as_database_error()
-                    .is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
-            {
-                StoreError::Duplicate { doing }
-            }
+            StoreError::Database { source, .. } if source.is_duplicate() => StoreError::Duplicate { doing },
             other => other,
         })
     }

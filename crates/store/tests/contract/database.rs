@@ -59,10 +59,7 @@ impl Database {
     pub(crate) async fn tamper(&self, sql: &'static str) {
         match self.url.strip_prefix("sqlite:") {
             Some(path) => {
-                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-                let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-                sqlx::query(sql).execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
+                rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
             }
             None => admin(&self.url, sql).await,
         }
