@@ -1,6 +1,6 @@
 //! `assay job …`
 
-use crate::client::Client;
+use crate::client::{Client, query};
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_proto::api::restart::SetPriority;

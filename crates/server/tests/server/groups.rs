@@ -1,89 +1,17 @@
 //! The pages of groups, of builds and of the matrix, as a browser without JavaScript gets them.
 
 use crate::common::Server;
-use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId, Timestamp};
-use assay_engine::job::{End, JobState, StateWord};
+use crate::common::watched::Watched;
+use assay_engine::ids::{GroupId, JobId, Timestamp};
+use assay_engine::job::{End, JobState};
 use assay_engine::outcome::Outcome;
 use assay_engine::reason::EndReason;
-use assay_engine::relations::Parent;
-use assay_engine::rows::{JobRow, ProductRunRow, Retries, Row, Rows, WorkerRow};
+use assay_engine::rows::{JobRow, Retries, Row};
 use assay_engine::settings::{ClassSet, Settings};
-use assay_store::{
-    AssetStore, Batch, BuildTally, Epoch, GateStore, GroupBuild, JobFilter, JobSummary, KnowledgeStore,
-    RunFilter, Store, StoreError, StoredAttempt, StoredJob,
-};
+use assay_store::{Batch, Store};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Counts the questions of pages.
-struct Counted {
-    store: Arc<dyn Store>,
-    questions: AtomicUsize,
-}
-
-impl Counted {
-    fn asked(&self) -> &dyn Store {
-        self.questions.fetch_add(1, Ordering::SeqCst);
-        &*self.store
-    }
-}
-
-macro_rules! counted {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
-        #[async_trait::async_trait]
-        impl Store for Counted {
-            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
-                self.asked().$name($($argument),*).await
-            })*
-            fn gate(&self) -> &dyn GateStore {
-                self.asked().gate()
-            }
-            fn knowledge(&self) -> &dyn KnowledgeStore {
-                self.asked().knowledge()
-            }
-            fn results(&self) -> &dyn assay_store::ResultStore {
-                self.asked().results()
-            }
-            fn assets(&self) -> &dyn AssetStore {
-                self.asked().assets()
-            }
-
-            fn events(&self) -> &dyn assay_store::EventStore {
-                self.asked().events()
-            }
-            fn outbox(&self) -> &dyn assay_store::OutboxStore {
-                self.asked().outbox()
-            }
-            async fn close(&self) {
-                self.store.close().await;
-            }
-        }
-    };
-}
-
-counted! {
-    acquire_leadership() -> Epoch;
-    reacquire(epoch: Epoch) -> ();
-    commit(epoch: Epoch, batch: &Batch) -> ();
-    load() -> Rows;
-    jobs(filter: &JobFilter) -> Vec<StoredJob>;
-    summaries(filter: &JobFilter) -> Vec<JobSummary>;
-    count(filter: &JobFilter) -> u64;
-    group_builds(groups: &[GroupId]) -> Vec<GroupBuild>;
-    tallies(builds: &[(GroupId, String)]) -> Vec<BuildTally>;
-    cluster(jobs: &[JobId], clones: bool) -> Vec<StoredJob>;
-    children(jobs: &[JobId]) -> Vec<(JobId, Parent)>;
-    product_run(id: ProductRunId) -> Option<ProductRunRow>;
-    product_runs(filter: &RunFilter) -> Vec<ProductRunRow>;
-    job(id: JobId) -> Option<StoredJob>;
-    attempts(job: JobId) -> Vec<StoredAttempt>;
-    counts() -> BTreeMap<StateWord, u64>;
-    workers() -> Vec<WorkerRow>;
-    unclosed() -> Vec<AttemptId>;
-}
 
 /// A job that has ended.
 fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Row {
@@ -110,7 +38,7 @@ fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Ro
 }
 
 /// So many suites for ten architectures and ten flavors, of which the seventh suites fail; two groups.
-async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
+async fn with_jobs(suites: i64) -> (Server, Arc<Watched>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = assay_store::open(&format!("sqlite:{}", dir.path().join("jobs.db").display())).await.unwrap();
     let epoch = store.acquire_leadership().await.unwrap();
@@ -137,7 +65,7 @@ async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
     let evil = [("DISTRI", "d"), ("VERSION", "<i>"), ("BUILD", "\"><script>"), ("TEST", "</td><script>x")];
     batch.push(ended(id + 1, 2, &evil, Outcome::Failed));
     store.commit(epoch, &batch).await.unwrap();
-    let counted = Arc::new(Counted { store, questions: AtomicUsize::new(0) });
+    let counted = Arc::new(Watched::new(store));
     let given: Arc<dyn Store> = counted.clone();
     let server = Server::start_with(|config| config.store = Some(given)).await;
     let (_, parent) =
@@ -152,14 +80,14 @@ async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
 
 /// A page that must be there, and how many questions it took: the fewest of three looks, because the server asks things
 /// of its own too.
-async fn page(server: &Server, store: &Counted, path: &str) -> (String, usize) {
+async fn page(server: &Server, store: &Watched, path: &str) -> (String, usize) {
     let mut looks = Vec::new();
     for _ in 0..3 {
-        let before = store.questions.load(Ordering::SeqCst);
+        let before = store.questions();
         let (status, page) = server.page(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {page}");
         assert!(!page.contains("<script>"), "{path} has a script in it that is nobody's");
-        looks.push((store.questions.load(Ordering::SeqCst) - before, page));
+        looks.push((store.questions() - before, page));
     }
     let (questions, page) = looks.into_iter().min_by_key(|(questions, _)| *questions).unwrap();
     (page, questions)
