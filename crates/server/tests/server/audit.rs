@@ -24,11 +24,11 @@ const SILENT: [(&str, &str); 8] = [
 
 /// Where requests are tried that need a gate, messages, reporters or a checkout; each of these tests looks at its note.
 const ELSEWHERE: [(&str, &str); 5] = [
-    ("/api/assay/v1/gate/", "gate_pages: operators_are_heard_or_told_why_not; one place notes all commands"),
-    ("/api/assay/v1/inbox/", "events: replayed"),
-    ("/api/assay/v1/schedule/", "events: scheduled"),
-    ("/api/assay/v1/outbox/", "reporting: what_cannot_be_told_is_seen"),
-    ("/api/assay/v1/jobs/{id}/needles", "knowledge: a_needle_is_tried_and_committed"),
+    ("/api/assay/v1/gate/", "gate_pages, operators_are_heard_or_told_why_not: one place notes all commands"),
+    ("/api/assay/v1/inbox/", "tests/events.rs, where an event is replayed"),
+    ("/api/assay/v1/schedule/", "tests/events.rs, where a compose is scheduled"),
+    ("/api/assay/v1/outbox/", "reporting, where what was refused is told again"),
+    ("/api/assay/v1/jobs/{id}/needles", "knowledge, where a needle is committed"),
 ];
 
 /// The address as it is documented, the same filled in, and what is sent: JSON or a form. `{last}` is the number, key or
