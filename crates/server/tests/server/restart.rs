@@ -105,7 +105,7 @@ async fn a_comment_goes_with_what_is_started_anew_and_is_a_comment_like_any_othe
     }
     // Twice: the second time nothing is started anew, and nothing is said.
     for _ in 0..2 {
-        let form = [("comment", "label:force_result:softfailed:boo#7 again")];
+        let form = [("comment", "boo#7 label:force_result:softfailed:again")];
         assert_eq!(bob.ask(&server, Method::POST, &path, &form).await.0, 200);
     }
     let (_, said) = server.get(&format!("/api/v1/jobs/{id}/comments")).await;
