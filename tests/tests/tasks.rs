@@ -2,6 +2,7 @@
 //! through the server, with Koji's folders on a web server.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use assay_fakes::koji::FakeKoji;
 use assay_tests::{Ended, Place, Started, Up, asking, repository};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -275,40 +276,32 @@ async fn installability_installs_upgrades_and_removes() {
     assert!(only(&summary).1.contains("upgrade hello: "), "{summary}");
 }
 
-/// A Koji that knows a few builds; it prints its port.
-const KOJI: &str = r#"
-from xmlrpc.server import SimpleXMLRPCServer
-from xmlrpc.client import Fault
-tags = {"f43": ["hello-1.0-1"], "f43-updates": ["hello-1.5-1"], "f44": ["hello-1.2-1"], "f44-updates": [], "f45": ["hello-1.6-1"],
-        "f45-updates": [], "f45-updates-pending": ["hello-2.5-1"]}
-def build(nvr):
-    name, version, release = nvr.rsplit("-", 2)
-    return {"name": name, "package_name": name, "version": version, "release": release, "epoch": None, "nvr": nvr}
-def latest(tag, event, package):
-    if tag not in tags: raise Fault(1000, "No such tag: " + tag)
-    return [build(nvr) for nvr in tags[tag] if nvr.startswith(package + "-")]
-server = SimpleXMLRPCServer(("127.0.0.1", 0), allow_none=True, logRequests=False)
-server.register_function(build, "getBuild")
-server.register_function(latest, "getLatestBuilds")
-server.register_function(lambda named: latest(named["tag"], None, named["package"]), "listTagged")
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"#;
-
-/// Starts it; its address.
-async fn koji_hub(place: &Place) -> (Started, String) {
-    let mut command = place.command("python3");
-    command.args(["-c", KOJI]);
-    let mut hub = place.start_command(command);
-    let url = format!("http://127.0.0.1:{}", hub.line().await.unwrap());
-    (hub, url)
+/// A Koji with releases and their updates.
+async fn koji_hub() -> FakeKoji {
+    let koji = FakeKoji::start().await.unwrap();
+    for (tag, builds) in [
+        ("f43", &["hello-1.0-1"][..]),
+        ("f43-updates", &["hello-1.5-1"]),
+        ("f44", &["hello-1.2-1"]),
+        ("f44-updates", &[]),
+        ("f45", &["hello-1.6-1"]),
+        ("f45-updates", &[]),
+        ("f45-updates-pending", &["hello-2.5-1"]),
+    ] {
+        koji.tag(tag, &[]);
+        for nvr in builds {
+            koji.build(nvr, 0, &["x86_64"]);
+            koji.put(tag, nvr);
+        }
+    }
+    koji
 }
 
 #[tokio::test]
 async fn upgradepath_knows_the_order_of_releases() {
     let place = Place::new();
-    let (koji, url) = koji_hub(&place).await;
-    let hub = format!("hub={url}");
+    let koji = koji_hub().await;
+    let hub = format!("hub={}", koji.hub());
     let table = [
         ("hello-1.4-1", 1, "FAILED", "f43 has hello-1.5-1, which is newer"),
         ("hello-1.5.1-1", 0, "PASSED", "in order from f43 to f45"),
@@ -318,14 +311,17 @@ async fn upgradepath_knows_the_order_of_releases() {
     ];
     let inputs = ["--input", &hub, "--input", "releases=f43 f44 f45", "--input", "tag=f44-updates"];
     for (item, code, outcome, note) in table {
+        koji.build(item, 0, &["x86_64"]);
         let summary = shipped(&place, "upgradepath", code, &[&["--item", item], &inputs[..]].concat()).await;
         assert_eq!(only(&summary), (outcome, note), "{item}");
     }
     let misspelt =
         ["--item", "hello-1-1", "--input", &hub, "--input", "releases=f43 f46", "--input", "tag=f43"];
-    let summary = shipped(&place, "upgradepath", 2, &misspelt).await;
-    assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
-    drop(koji);
+    for item in ["hello-1-1", "hello-1.0-1"] {
+        let misspelt = [&["--item", item], &misspelt[2..]].concat();
+        let summary = shipped(&place, "upgradepath", 2, &misspelt).await;
+        assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
+    }
 }
 
 /// A web server that lists folders, as Koji's does.
@@ -382,7 +378,8 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         fs::write(path, file).unwrap();
     }
     let (server, topurl) = web(&place, &koji).await;
-    let (hub, hub_url) = koji_hub(&place).await;
+    let koji_hub = koji_hub().await;
+    let hub_url = koji_hub.hub();
     let config = place.join("assay.toml");
     fs::write(
         &config,
@@ -451,7 +448,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         ),
         (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
         ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
-        ([&item[..], &[("BASELINE_TAG", "f99")]].concat(), StatusCode::BAD_REQUEST, "No such tag: f99"),
+        ([&item[..], &[("BASELINE_TAG", "f99")]].concat(), StatusCode::BAD_REQUEST, "No such tagInfo: 'f99'"),
         (
             vec![("BACKEND", "task"), ("TASK", "file:///nonexistent/x")],
             StatusCode::SERVICE_UNAVAILABLE,
@@ -465,7 +462,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         let (found, text) = (answer.status(), answer.text().await.unwrap());
         assert!(found == status && text.contains(said), "{found} {text}");
     }
-    drop((server, hub));
+    drop((server, koji_hub));
     up.stop().await;
 }
 

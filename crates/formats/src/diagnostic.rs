@@ -130,6 +130,11 @@ impl<'t> Sink<'t> {
         format!("{name}:{}", place.line)
     }
 
+    /// The same with the column, as findings begin.
+    pub fn at(&self, place: Place) -> String {
+        format!("{}:{}", self.show(place), place.column)
+    }
+
     /// True if something was refused.
     pub fn has_errors(&self) -> bool {
         self.errors > 0

@@ -5,8 +5,8 @@ use crate::hash;
 use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::{self, Dialect, Kind, Node};
 use assay_engine::rules::{
-    Action, Batch, Cond, Expr, FanOut, Glob, ItemTemplate, Once, RegexTest, Rule, RuleSet, Template, Test,
-    TopicPattern,
+    Action, Batch, Cond, Expr, FanOut, Glob, ItemTemplate, Once, RegexTest, ResultTemplate, Rule, RuleSet,
+    Template, Test, TopicPattern,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -101,6 +101,10 @@ fn read_rule(reader: &mut Reader<'_, '_>, node: &Node, lists: &Lists) -> Option<
         .filter_map(|node| action(reader, node))
         .collect();
     check_names(reader, fields.place, &fan_out, &run);
+    if batch.is_some() && run.iter().any(|action| matches!(action, Action::Result(_))) {
+        let message = "a rule with `result` has no `batch`: each message tells a result of its own";
+        reader.sink.error("batch", fields.place, message);
+    }
     let place = reader.sink.show(fields.place);
     reader.finish(fields);
     Some(Rule {
@@ -137,6 +141,12 @@ fn check_names(reader: &mut Reader<'_, '_>, place: Place, fan_out: &[(String, Fa
             Action::Pipeline { project, branch, .. } => vec![project, branch],
             Action::Compose { location } => vec![location],
             Action::Update { id, release, builds, groups } => vec![id, release, builds, groups],
+            Action::Result(result) => {
+                let ResultTemplate { testcase, outcome, outcomes: _, source, note, ref_url, data } =
+                    &**result;
+                let optional = [source, note, ref_url].into_iter().flatten();
+                [testcase, outcome].into_iter().chain(optional).chain(data.values()).collect()
+            }
         }
     });
     for expr in templates.flat_map(Template::exprs) {
@@ -388,10 +398,13 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     if let Some(node) = fields.get("update") {
         found.extend(update(reader, node));
     }
+    if let Some(node) = fields.get("result") {
+        found.extend(result(reader, node).map(|result| Action::Result(Box::new(result))));
+    }
     let place = fields.place;
     reader.finish(fields);
     if found.len() != 1 {
-        let message = "an entry of `run` has one of job, product, pipeline, compose and update";
+        let message = "an entry of `run` has one of job, product, pipeline, compose, update and result";
         reader.sink.error("no-action", place, message);
     }
     found.pop()
@@ -407,6 +420,36 @@ fn pipeline(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     let (project, branch) = (one(reader, &mut fields, "project"), one(reader, &mut fields, "branch"));
     reader.finish(fields);
     Some(Action::Pipeline { pipeline: name?.to_owned(), project: project?, branch: branch? })
+}
+
+fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<ResultTemplate> {
+    let mut fields = reader.fields(node, "`result`")?;
+    let (testcase, outcome) = (one(reader, &mut fields, "testcase"), one(reader, &mut fields, "outcome"));
+    let mut optional = |key: &'static str| fields.get(key).and_then(|node| template(reader, node, key));
+    let (source, note, ref_url) = (optional("source"), optional("note"), optional("ref-url"));
+    let mut outcomes = BTreeMap::new();
+    if let Some(mut inner) = fields.get("outcomes").and_then(|node| reader.fields(node, "`outcomes`")) {
+        for entry in inner.rest() {
+            let word = reader.name(&entry.value, &entry.key.text).map(str::to_uppercase);
+            outcomes.extend(word.map(|word| (entry.key.text.to_string(), word)));
+        }
+    }
+    let mut data = BTreeMap::new();
+    if let Some(mut inner) = fields.get("data").and_then(|node| reader.fields(node, "`data`")) {
+        for entry in inner.rest() {
+            let key = &entry.key.text;
+            if key.contains(':') || ["item", "type", "source"].contains(&&**key) {
+                let message = format!(
+                    "`{key}` cannot be said here: item and type are the rule's `item`, `source` has a key of \
+                                       its own, and a key has no colon"
+                );
+                reader.sink.error("data", entry.key.place, message);
+            }
+            data.extend(template(reader, &entry.value, key).map(|value| (key.to_string(), value)));
+        }
+    }
+    reader.finish(fields);
+    Some(ResultTemplate { testcase: testcase?, outcome: outcome?, outcomes, source, note, ref_url, data })
 }
 
 fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {

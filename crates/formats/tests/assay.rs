@@ -433,3 +433,45 @@ fn jobs_beside_a_layout_say_what_its_jobs_do() {
         assert_eq!(read.config.is_none(), expected.contains("error"), "{text}");
     }
 }
+
+#[test]
+fn what_stands_twice_beside_a_layout_is_refused_as_in_a_whole_configuration() {
+    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    trigger: {gerrit: [{event: patchset-created}]}\n\
+                  projects:\n  - {name: a, check: [unit, lint]}\n";
+    let layout = zuul::import(layout, "layout.yaml", &zuul::Options::default()).config.expect("a layout");
+    let whole = "pipelines: [check]\nprojects: {a: {check: [unit, lint]}}\n";
+    let unit = "jobs:\n  unit: {run: make}\n";
+    for (files, expected) in [
+        // One mapping, with a mistake in the value that does not count.
+        (
+            &["jobs:\n  unit:\n    run: make\n    atempts: 2\n  lint: {run: x}\n  unit: {run: make}\n"][..],
+            &[("f0", 4, "unknown-key"), ("f0", 6, "duplicate-key")][..],
+        ),
+        (&["jobs:\n  unit: {run: make, run: make all}\n  lint: {run: x}\n"], &[("f0", 2, "duplicate-key")]),
+        (
+            &["jobs:\n  unit: {run: make}\njobs:\n  lint: {run: x}\n  unit: {run: x}\n"],
+            &[("f0", 3, "duplicate-key")],
+        ),
+        // Two files.
+        (&[unit, "jobs:\n  lint: {run: x}\n  unit: {run: make}\n"], &[("f1", 3, "duplicate-name")]),
+        (
+            &["jobs: {unit: {run: make}, lint: {run: x}}\nsemaphores: {db: 1}\n", "semaphores:\n  db: 2\n"],
+            &[("f1", 2, "duplicate-name")],
+        ),
+    ] {
+        let names: Vec<String> = (0..files.len()).map(|at| format!("f{at}")).collect();
+        let beside: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(files.iter().copied()).collect();
+        let read = load_over(Some(layout.clone()), &beside);
+        assert!(read.config.is_none(), "{files:?}");
+        let whole: Vec<(&str, &str)> = [("whole", whole)].into_iter().chain(beside).collect();
+        for found in [&read.diagnostics, &load(&whole).diagnostics] {
+            let found: Vec<(&str, u32, &str)> = (found.iter())
+                .filter(|one| one.is_error())
+                .map(|one| (one.file.as_str(), one.line, one.code))
+                .collect();
+            // In a whole configuration the jobs of a mapping that does not count are missed as well.
+            let found: Vec<_> = found.into_iter().filter(|one| one.2 != "unknown-job").collect();
+            assert_eq!(found, expected, "{files:?}");
+        }
+    }
+}

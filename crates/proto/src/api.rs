@@ -51,6 +51,7 @@ pub mod products;
 pub mod restart;
 pub mod templates;
 
+use crate::worker::Room;
 use assay_engine::ids::JobId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -239,6 +240,9 @@ pub struct Worker {
     /// Who has it finish what it runs and get nothing new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained_by: Option<String>,
+    /// What its disks can take, in bytes, while it is connected and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Room>,
 }
 
 /// Whether a worker gets nothing new.

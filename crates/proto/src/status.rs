@@ -129,7 +129,7 @@ pub struct Job {
     pub canceled: Option<bool>,
     /// It will be run once more.
     pub retry: Option<bool>,
-    /// Numbers of builds are Jenkins's; there are none here.
+    /// The job that it is; in Zuul the number of Jenkins's build.
     pub number: Option<i64>,
     /// What the worker offers.
     pub node_labels: Vec<String>,
@@ -140,7 +140,7 @@ pub struct Job {
 }
 
 /// A worker, as far as it is known.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
     /// Its name.
     pub name: Option<String>,

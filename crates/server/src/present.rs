@@ -155,6 +155,7 @@ impl App {
                 classes: row.classes.iter().map(str::to_owned).collect(),
                 since: rfc3339(since),
                 drained_by: row.drained_by,
+                disk: self.hub.room(&row.name).filter(|_| online),
                 version: row.version,
                 name,
             }

@@ -92,6 +92,11 @@ impl Tasks {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where Koji is, if it is set.
+    pub(crate) fn koji(&self) -> Option<String> {
+        self.settings().hub.clone()
+    }
+
     /// True if a task of this repository may post a result of this name.
     pub(crate) fn may_post(&self, url: &str, testcase: &str) -> bool {
         task_run::may_post(&self.settings().namespaces_of(url), testcase)
@@ -235,8 +240,8 @@ impl App {
 pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> TaskSettings {
     reader.keys("key of [tasks]", table, &["koji-topurl", "koji-hub", "repository", "namespace"]);
     let mut settings = TaskSettings {
-        topurl: address(reader, table, "koji-topurl"),
-        hub: address(reader, table, "koji-hub"),
+        topurl: reader.address(table, "koji-topurl"),
+        hub: reader.address(table, "koji-hub"),
         ..TaskSettings::default()
     };
     if let Some(entries) = reader.table(table, "repository") {
@@ -263,15 +268,6 @@ pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> TaskSettings
         }
     }
     settings
-}
-
-fn address(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<String> {
-    let url = reader.text(table, key)?;
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        let at = table.get(key).map_or(0, |value| value.span().start);
-        reader.error("url", at, format!("{key} begins with http:// or https://"));
-    }
-    Some(url.trim_end_matches('/').to_owned())
 }
 
 fn namespace(reader: &mut Reader<'_>, at: usize, table: Option<&DeTable<'_>>) -> Option<Namespace> {

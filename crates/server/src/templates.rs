@@ -376,6 +376,11 @@ fn group_named(draft: &mut Draft, name: &str) -> Group {
     group
 }
 
+/// A finding with its place before it, if it has one.
+pub(crate) fn located(at: &str, finding: &str) -> String {
+    if at.is_empty() { finding.to_owned() } else { format!("{at}: {finding}") }
+}
+
 fn load_templates(
     draft: &mut Draft,
     changes: &Changes,
@@ -396,7 +401,8 @@ fn load_templates(
                 let before = there.get(&identity(&row)).cloned();
                 let elsewhere = before.as_ref().filter(|other| other.group != group.id);
                 if let Some(other) = elsewhere.filter(|other| by_yaml(&draft.catalog, other)) {
-                    wrong.push(format!("error: {}", taken(&draft.catalog, other)));
+                    let why = format!("error: {}", taken(&draft.catalog, other));
+                    wrong.push(located(&grouped.at, &why));
                     continue;
                 }
                 let id = before.as_ref().map_or_else(|| draft.new_id(EntryKind::JobTemplate), |row| row.id);
@@ -404,20 +410,23 @@ fn load_templates(
                 there.insert(identity(&row), row.clone());
                 counts.put(draft, before.map(CatalogRow::JobTemplate), CatalogRow::JobTemplate(row));
             }
-            Err(why) => wrong.push(format!("error: {why}")),
+            Err(why) => wrong.push(located(&grouped.at, &format!("error: {why}"))),
         }
     }
     for file in &changes.groups {
         let group = Group { template: Some(file.text.clone()), ..group_named(draft, &file.name) };
         match replace(draft, &group, &file.templates, counts) {
             Ok(_) => draft.put(CatalogRow::Group(group)),
-            Err(found) => {
-                let placed = placed.iter().find(|one| one.group == file.name && one.text == file.text);
-                let (name, text) = placed.map_or((&file.name, &file.text), |one| (&one.file, &one.text));
-                let places: Vec<_> =
-                    placed.iter().flat_map(|one| &one.templates).map(|(_, place)| *place).collect();
-                wrong.extend(refusals(name, text, &places, found).iter().map(ToString::to_string));
-            }
+            Err(found) => match placed.iter().find(|one| one.group == file.name && one.text == file.text) {
+                Some(Placed { file, text, templates, .. }) => {
+                    let places: Vec<_> = templates.iter().map(|(_, place)| *place).collect();
+                    wrong.extend(refusals(file, text, &places, found).iter().map(ToString::to_string));
+                }
+                None => {
+                    let refused = found.iter().map(|(_, why)| located(&file.at, &format!("error: {why}")));
+                    wrong.extend(refused);
+                }
+            },
         }
     }
     wrong.dedup();
@@ -467,7 +476,11 @@ fn everything(catalog: &Catalog) -> Changes {
             of_yaml.entry(group).or_default().push(Template { group: None, ..template });
         } else if let Some(named) = catalog.groups.get(&group) {
             let template = Template { group: None, ..template };
-            changes.templates.push(assay_formats::openqa::Grouped { group: named.name.clone(), template });
+            changes.templates.push(assay_formats::openqa::Grouped {
+                group: named.name.clone(),
+                template,
+                at: String::new(),
+            });
         }
     }
     changes.facts = catalog.groups.values().map(|group| facts_of(catalog, group)).collect();
@@ -476,6 +489,7 @@ fn everything(catalog: &Catalog) -> Changes {
             name: group.name.clone(),
             text: group.template.clone().unwrap_or_default(),
             templates: of_yaml.remove(&id).unwrap_or_default(),
+            at: String::new(),
         });
     }
     changes

@@ -323,19 +323,9 @@ pub fn pipeline(name: &str, manager: Manager, event: &str, approvals: &[(&str, i
         flags: Vec::new(),
     };
     let trigger = Trigger {
-        source: "gerrit".into(),
         events: Pattern::new(event).into_iter().collect(),
-        branches: Vec::new(),
-        refs: Vec::new(),
-        ignore_deletes: true,
-        comments: Vec::new(),
-        emails: Vec::new(),
-        usernames: Vec::new(),
         approvals: approvals.iter().map(|(label, value)| ((*label).to_owned(), *value)).collect(),
-        require: Vec::new(),
-        reject: Vec::new(),
-        time: None,
-        pipelines: Vec::new(),
+        ..Trigger::of("gerrit".into())
     };
     let gated = manager == Manager::Dependent;
     Pipeline {

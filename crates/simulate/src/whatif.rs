@@ -528,7 +528,10 @@ impl Replay<'_> {
             self.builds.insert(uuid, build);
             self.busy += 1;
             self.figures.builds += 1;
-            self.at(since, Happens::Input(Box::new(Input::BuildStarted { build: uuid, at: since })));
+            self.at(
+                since,
+                Happens::Input(Box::new(Input::BuildStarted { build: uuid, at: since, by: None })),
+            );
             self.at(Timestamp(since.0 + took), Happens::BuildEnds(uuid));
         }
     }

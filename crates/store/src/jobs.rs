@@ -131,6 +131,9 @@ fn conditions(select: &mut Select, filter: &JobFilter, find: &str) {
     if let Some(after) = filter.after {
         select.compare("id > ", after.0.into());
     }
+    if let Some(until) = filter.posted_until {
+        select.compare("created_at <= ", until.0.into());
+    }
 }
 
 fn groups(select: &mut Select, filter: &JobFilter) {

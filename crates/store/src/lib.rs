@@ -30,7 +30,7 @@ pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVers
 pub use error::{DatabaseError, StoreError};
 pub use events::{
     EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    RuleHits, SourceTally, StoredEffect, StoredMessage,
+    RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage,
 };
 pub use gate::{
     Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,

@@ -576,4 +576,13 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
         ],
     },
+    Version {
+        number: 14,
+        statements: &[
+            // What a message tells, the same whoever tells it.
+            "ALTER TABLE messages ADD COLUMN news TEXT",
+            "CREATE INDEX messages_by_news ON messages (bus, news) WHERE news IS NOT NULL",
+            "CREATE INDEX messages_recovered ON messages (bus) WHERE recovered = 1",
+        ],
+    },
 ];

@@ -4,6 +4,7 @@ use crate::disk;
 use crate::error::{DatabaseError, StoreError};
 use crate::sql::{Backend, Statement, Value};
 use camino::{Utf8Path, Utf8PathBuf};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSqlError, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, Row, ToSql, TransactionBehavior, params_from_iter};
 use std::borrow::Cow;
@@ -15,6 +16,9 @@ use tokio::sync::Semaphore;
 const BUSY: Duration = Duration::from_secs(5);
 /// More than these two at once do not read faster.
 const READERS: usize = 2;
+
+/// Statements that stay prepared; rows go into tables in four sizes of statements each.
+const STATEMENTS: usize = 256;
 
 pub(crate) struct Sqlite {
     path: Utf8PathBuf,
@@ -41,14 +45,15 @@ impl Pool {
     fn connect(&self) -> rusqlite::Result<Connection> {
         let connection = Connection::open(&self.path)?;
         connection.busy_timeout(BUSY)?;
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; \
              PRAGMA synchronous = FULL; \
              PRAGMA foreign_keys = ON; \
-             PRAGMA cache_size = -1024; -- KiB\n\
+             PRAGMA cache_size = -8192; -- KiB\n\
              PRAGMA wal_autocheckpoint = 4096 -- pages: 16 MiB, so that few commits pay for moving it",
         )?;
+        steady(&connection, true)?;
         if self.reads_only {
             connection.pragma_update(None, "query_only", true)?;
         }
@@ -160,8 +165,25 @@ fn numbered(sql: &str) -> Cow<'_, str> {
     Cow::Borrowed(sql)
 }
 
+/// Whether statements stay as they were prepared. Else SQLite looks at the values and prepares many anew at each use.
+fn steady(connection: &Connection, on: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, on).map(drop)
+}
+
 /// The rows that a statement answers with.
 fn run(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec<Vec<Value>>> {
+    // Which rows fit a pattern is found in an index only where the pattern is known.
+    let is_search = statement.sql.as_str().contains(Sqlite::LIKE.0);
+    if !is_search {
+        return run_prepared(connection, statement);
+    }
+    steady(connection, false)?;
+    let rows = run_prepared(connection, statement);
+    steady(connection, true)?;
+    rows
+}
+
+fn run_prepared(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec<Vec<Value>>> {
     let mut prepared = connection.prepare_cached(&numbered(statement.sql.as_str()))?;
     let columns = prepared.column_count();
     let mut answers = prepared.query(params_from_iter(&statement.values))?;

@@ -324,6 +324,8 @@ pub struct JobFilter {
     pub before: Option<JobId>,
     /// With a higher number than this.
     pub after: Option<JobId>,
+    /// Posted then or before.
+    pub posted_until: Option<Timestamp>,
     /// At most so many.
     pub limit: u32,
     /// So many of the newest are left out.
@@ -360,6 +362,7 @@ impl Default for JobFilter {
             latest: false,
             before: None,
             after: None,
+            posted_until: None,
             limit: 100,
             offset: 0,
             oldest_first: false,

@@ -4,14 +4,16 @@
 use super::import::read;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
+use assay_engine::gate::config::Config;
 use assay_simulate::check::Violation;
 use assay_simulate::play::{self, Played};
-use assay_simulate::scenario::Scenario;
+use assay_simulate::player::Resolve;
+use assay_simulate::scenario::{Scenario, Source};
 use assay_simulate::simulate::{self, Size};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Scenarios, simulation, and what another configuration would have done.
 #[derive(clap::Subcommand)]
@@ -23,7 +25,7 @@ pub(crate) enum Gate {
     /// Run days of a gate out of seeds, with faults, and check what must always hold.
     #[command(
         after_help = "Examples:\n  assay gate simulate --seeds 1000\n  assay gate simulate --seed 7 --days\n\n\
-                            Exit code 1 if an invariant did not hold; the smallest scenario that shows it is printed."
+                            Exit code 1 if an invariant did not hold; the smallest scenario that shows it is printed. 3 if a seed could not be run."
     )]
     Simulate(Simulate),
     /// Replay what a server recorded under another configuration: merges per hour, waits, machine hours.
@@ -158,6 +160,27 @@ struct Simulated {
     seconds: f64,
     per_minute: f64,
     failure: Option<Failure>,
+    /// Seeds that ended before their end, in order.
+    not_run: Vec<NotRun>,
+}
+
+#[derive(Serialize)]
+struct NotRun {
+    seed: u64,
+    reason: String,
+}
+
+impl Simulated {
+    /// A broken invariant is a verdict; a seed that could not be played to its end is none.
+    fn verdict(&self) -> Result<Code, CliError> {
+        match (&self.failure, self.not_run.first()) {
+            (Some(_), _) => Ok(Code::Negative),
+            (None, Some(NotRun { seed, reason })) => {
+                Err(CliError::infrastructure(format!("seed {seed} could not be run: {reason}")))
+            }
+            (None, None) => Ok(Code::Ok),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -169,6 +192,24 @@ struct Failure {
 
 impl Simulate {
     fn run(&self, common: &Common) -> Result<Code, CliError> {
+        let mut sums = self.simulated(&simulate::compiled)?;
+        if let Some(failure) = &mut sums.failure {
+            eprintln!(
+                "seed {} breaks {}; looking for the smallest scenario",
+                failure.seed, failure.violation.invariant
+            );
+            failure.scenario =
+                simulate::minimise(&failure.scenario, failure.violation.invariant, &simulate::compiled);
+        }
+        show_simulated(&sums, common);
+        sums.verdict()
+    }
+
+    /// Runs the seeds until one is not as it should be.
+    fn simulated(
+        &self,
+        resolve: &(impl Fn(&Source) -> Result<Arc<Config>, String> + Sync),
+    ) -> Result<Simulated, CliError> {
         let first = self.seed.unwrap_or(0);
         let count = if self.seed.is_some() && self.seeds == 100 { 1 } else { self.seeds };
         let size = if self.days { Size::Day } else { Size::Short };
@@ -185,7 +226,7 @@ impl Simulate {
                         if seed >= count {
                             break;
                         }
-                        if self.one(first + seed, size, &sums) {
+                        if self.one(first + seed, size, resolve, &sums) {
                             stop.store(true, Ordering::Relaxed);
                         }
                     }
@@ -195,30 +236,23 @@ impl Simulate {
         let mut sums = sums.into_inner().map_err(|_| CliError::infrastructure("a simulation panicked"))?;
         sums.seconds = started.elapsed().as_secs_f64();
         sums.per_minute = sums.seeds as f64 / sums.seconds.max(1e-9) * 60.0;
-        if let Some(failure) = &mut sums.failure {
-            eprintln!(
-                "seed {} breaks {}; looking for the smallest scenario",
-                failure.seed, failure.violation.invariant
-            );
-            failure.scenario =
-                simulate::minimise(&failure.scenario, failure.violation.invariant, &simulate::compiled);
-        }
-        show_simulated(&sums, common);
-        Ok(if sums.failure.is_some() { Code::Negative } else { Code::Ok })
+        sums.not_run.sort_by_key(|one| one.seed);
+        Ok(sums)
     }
 
     /// True if it failed.
-    fn one(&self, seed: u64, size: Size, sums: &Mutex<Simulated>) -> bool {
+    fn one(&self, seed: u64, size: Size, resolve: &Resolve<'_>, sums: &Mutex<Simulated>) -> bool {
         let scenario = simulate::plan(seed, size);
         let check_every = self.check_every.unwrap_or(if self.days { 100 } else { 1 });
-        let outcome = match simulate::run(&scenario, check_every, &simulate::compiled) {
+        let outcome = simulate::run(&scenario, check_every, resolve);
+        let Ok(mut sums) = sums.lock() else { return true };
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
-                eprintln!("assay: seed {seed}: {error}");
+                sums.not_run.push(NotRun { seed, reason: error.to_string() });
                 return true;
             }
         };
-        let Ok(mut sums) = sums.lock() else { return true };
         sums.seeds += 1;
         sums.inputs += outcome.steps;
         sums.builds += outcome.builds as u64;
@@ -240,12 +274,42 @@ fn show_simulated(sums: &Simulated, common: &Common) {
         "{} seeds, {} inputs, {} builds, {} merges in {:.1} s: {:.0} seeds a minute",
         sums.seeds, sums.inputs, sums.builds, sums.merged, sums.seconds, sums.per_minute
     );
+    for NotRun { seed, reason } in &sums.not_run {
+        println!("✘ seed {seed} could not be run: {reason}");
+    }
     match &sums.failure {
-        None => println!("✔ every invariant held"),
+        None if sums.not_run.is_empty() => println!("✔ every invariant held"),
+        None => {}
         Some(failure) => {
             println!("✘ seed {}: {}", failure.seed, failure.violation);
             println!("# play it with `assay gate play FILE`");
             println!("{}", play::write(&failure.scenario));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_that_cannot_be_run_is_no_success() {
+        let simulate = |threads| Simulate {
+            seeds: 3,
+            seed: None,
+            days: false,
+            check_every: None,
+            threads: Some(threads),
+        };
+        let broken =
+            simulate(1).simulated(&|_: &Source| Err("no such configuration".to_owned())).expect("it ends");
+        assert_eq!((broken.seeds, broken.not_run.len(), broken.not_run[0].seed), (0, 1, 0));
+        let said = broken.verdict().expect_err("nothing ran");
+        assert_eq!(said.code, Code::Infrastructure);
+        assert!(said.message.starts_with("seed 0 could not be run: "), "{said}");
+        assert!(said.message.contains("no such configuration"), "{said}");
+
+        let fine = simulate(2).simulated(&simulate::compiled).expect("it ends");
+        assert_eq!((fine.seeds, fine.verdict().ok()), (3, Some(Code::Ok)));
     }
 }

@@ -100,10 +100,11 @@ fn table(list: &WorkerList) -> comfy_table::Table {
             format!("{}/{}", jobs.len(), worker.slots),
             jobs.join(" "),
             worker.classes.join(","),
+            worker.disk.map_or_else(|| "?".to_owned(), |room| room.to_string()),
             worker.since.clone(),
         ]
     });
-    ui::table(&["WORKER", "STATE", "SLOTS", "JOBS", "OFFERS", "SINCE"], rows)
+    ui::table(&["WORKER", "STATE", "SLOTS", "JOBS", "OFFERS", "FREE", "SINCE"], rows)
 }
 
 #[derive(clap::Args)]

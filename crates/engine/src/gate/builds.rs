@@ -5,7 +5,7 @@ use super::config::{JobDef, Manager, NOOP};
 use super::history;
 use super::ids::{BranchName, ItemId, JobName, ProjectName, Uuid};
 use super::io::{BuildRequest, BuildResult, Effect};
-use super::item::{Build, Item, ItemJob, JobState, MergeState};
+use super::item::{Build, Item, ItemJob, JobState, MergeState, Runner};
 use super::jobs;
 use super::params::Ancestry;
 use super::rows::{DurationsRow, EvidenceRow, GateRow};
@@ -90,6 +90,7 @@ impl Gate {
             started_at: Some(self.now),
             ended_at: Some(self.now),
             result: Some(BuildResult::success()),
+            runner: None,
         }
     }
 
@@ -112,7 +113,8 @@ impl Gate {
         }
         self.running.insert(uuid, (item.id, index));
         self.effect(Effect::StartBuild(Box::new(request)));
-        let build = Build { uuid, asked_at: self.now, started_at: None, ended_at: None, result: None };
+        let build =
+            Build { uuid, asked_at: self.now, started_at: None, ended_at: None, result: None, runner: None };
         self.set_job(item.id, index, JobState::Running(build));
     }
 
@@ -156,7 +158,7 @@ impl Gate {
     }
 
     /// A worker has begun a build; said again, nothing.
-    pub(super) fn build_started(&mut self, uuid: Uuid, at: Timestamp) {
+    pub(super) fn build_started(&mut self, uuid: Uuid, at: Timestamp, by: Option<Runner>) {
         let Some((id, index)) = self.running.get(&uuid).copied() else { return };
         let state = self.held.items.get(&id).and_then(|item| item.buildset.jobs.get(index));
         if state.is_none_or(|job| job.state.build().is_none_or(|build| build.started_at.is_some())) {
@@ -165,6 +167,7 @@ impl Gate {
         let job = self.edit(id).and_then(|item| item.buildset.jobs.get_mut(index));
         if let Some(JobState::Running(build)) = job.map(|job| &mut job.state) {
             build.started_at = Some(at.max(build.asked_at));
+            build.runner = by;
         }
     }
 

@@ -266,6 +266,27 @@ pub struct Trigger {
     pub pipelines: Vec<Pattern>,
 }
 
+impl Trigger {
+    /// One that restricts nothing.
+    pub fn of(source: SourceName) -> Self {
+        Self {
+            source,
+            events: Vec::new(),
+            branches: Vec::new(),
+            refs: Vec::new(),
+            ignore_deletes: true,
+            comments: Vec::new(),
+            emails: Vec::new(),
+            usernames: Vec::new(),
+            approvals: Vec::new(),
+            require: Vec::new(),
+            reject: Vec::new(),
+            time: None,
+            pipelines: Vec::new(),
+        }
+    }
+}
+
 /// What must hold of a change to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Requirements {

@@ -243,21 +243,7 @@ mod tests {
     }
 
     fn trigger() -> Trigger {
-        Trigger {
-            source: "gerrit".into(),
-            events: Vec::new(),
-            branches: Vec::new(),
-            refs: Vec::new(),
-            ignore_deletes: true,
-            comments: Vec::new(),
-            emails: Vec::new(),
-            usernames: Vec::new(),
-            approvals: Vec::new(),
-            require: Vec::new(),
-            reject: Vec::new(),
-            time: None,
-            pipelines: Vec::new(),
-        }
+        Trigger::of("gerrit".into())
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::ids::{
     BranchName, ChangeId, ItemId, JobName, MergeId, Oid, Patchset, PipelineName, ProjectName, QueueName,
     SourceName, Uuid,
 };
+use super::item::Runner;
 use super::reason::{Ignored, Refusal};
 use super::rows::GateRow;
 use crate::ids::Timestamp;
@@ -36,6 +37,8 @@ pub enum Input {
         build: Uuid,
         /// When.
         at: Timestamp,
+        /// Who, if that is known.
+        by: Option<Runner>,
     },
     /// A build has ended.
     BuildEnded {

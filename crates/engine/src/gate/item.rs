@@ -6,7 +6,7 @@ use super::ids::{
 };
 use super::io::{BuildResult, LandRequest, MergeFailure, Merged, ToMerge};
 use super::reason::{EvictReason, FailReason};
-use crate::ids::Timestamp;
+use crate::ids::{JobId, Timestamp, WorkerName};
 use serde::{Deserialize, Serialize};
 
 /// An item.
@@ -143,6 +143,18 @@ pub struct Build {
     pub ended_at: Option<Timestamp>,
     /// How it ended.
     pub result: Option<BuildResult>,
+    /// What carries it out, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<Runner>,
+}
+
+/// What carries a build out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runner {
+    /// The job that it is.
+    pub job: JobId,
+    /// Who runs it.
+    pub worker: WorkerName,
 }
 
 /// How far a job of a buildset is.

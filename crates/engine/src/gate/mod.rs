@@ -116,7 +116,7 @@ impl Gate {
             Input::Event(event) => return Ok(Answer::Event(self.event(&event))),
             Input::Facts(facts) => self.facts(facts),
             Input::Merged { merge, result } => self.merged(merge, result),
-            Input::BuildStarted { build, at } => self.build_started(build, at),
+            Input::BuildStarted { build, at, by } => self.build_started(build, at, by),
             Input::BuildEnded { build, result } => self.build_ended(build, result),
             Input::Landed { item, result } => self.landed(item, result),
             Input::Command { command, by } => return self.command(command, &by),

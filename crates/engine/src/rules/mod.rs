@@ -16,9 +16,9 @@ mod topic;
 
 pub use cond::{Cond, Glob, RegexTest, Test, Why};
 pub use expr::{BadExpr, Expr, Filter, Path, RenderError, Segment, Template, scalar};
-pub use item::{Item, derive};
+pub use item::{Item, derive, news};
 pub use message::Message;
-pub use plan::{BatchKey, Plan, Planned, PlannedEffect, Said, Verdict, explain, merge, plan};
+pub use plan::{BatchKey, FoundElsewhere, Plan, Planned, PlannedEffect, Said, Verdict, explain, merge, plan};
 pub use topic::TopicPattern;
 
 pub(crate) use expr::{nvr, split_nvr};
@@ -146,6 +146,27 @@ pub enum Action {
         /// Groups of the critical path.
         groups: Template,
     },
+    /// What the message tells is stored as a result.
+    Result(Box<ResultTemplate>),
+}
+
+/// How a message becomes a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultTemplate {
+    /// The test case.
+    pub testcase: Template,
+    /// The outcome, in the message's words.
+    pub outcome: Template,
+    /// What those words mean, where it is not themselves in capitals.
+    pub outcomes: BTreeMap<String, String>,
+    /// Who has tested.
+    pub source: Option<Template>,
+    /// A remark.
+    pub note: Option<Template>,
+    /// Where the test's logs are.
+    pub ref_url: Option<Template>,
+    /// What else is known; item and type are the rule's.
+    pub data: BTreeMap<String, Template>,
 }
 
 impl Action {
@@ -157,6 +178,7 @@ impl Action {
             Self::Pipeline { .. } => "pipeline",
             Self::Compose { .. } => "compose",
             Self::Update { .. } => "update",
+            Self::Result(_) => "result",
         }
     }
 }

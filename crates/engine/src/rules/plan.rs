@@ -4,7 +4,7 @@ use super::cond::Why;
 use super::expr::{Context, Expr, RenderError, Template};
 use super::item::Item;
 use super::message::{Message, item_value};
-use super::{Action, FanOut, Once, Rule, RuleSet};
+use super::{Action, FanOut, Once, ResultTemplate, Rule, RuleSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -79,6 +79,25 @@ pub enum PlannedEffect {
         /// Groups of the critical path.
         groups: Vec<String>,
     },
+    /// A result is stored.
+    Result(FoundElsewhere),
+}
+
+/// A result that somebody else has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundElsewhere {
+    /// The test case.
+    pub testcase: String,
+    /// In capitals.
+    pub outcome: String,
+    /// Who has tested.
+    pub source: Option<String>,
+    /// A remark.
+    pub note: Option<String>,
+    /// Where the test's logs are.
+    pub ref_url: Option<String>,
+    /// What else is known.
+    pub data: BTreeMap<String, String>,
 }
 
 impl PlannedEffect {
@@ -97,6 +116,7 @@ impl PlannedEffect {
             }
             Self::Compose { location } => format!("compose {location}"),
             Self::Update { id, release, .. } => format!("update {id} {release}"),
+            Self::Result(found) => format!("result {} {}", found.testcase, found.outcome),
         }
     }
 }
@@ -319,11 +339,13 @@ impl Target<'_> {
     /// Rule, item or event, combination, and the place in the rule.
     fn key(&self, effect: &PlannedEffect) -> String {
         let mut key = vec![self.rule.name.clone()];
+        // Each message tells a result of its own: of one that is queued, of the same once it runs, and when it has ended.
+        let is_result = matches!(effect, PlannedEffect::Result(_));
         match (self.item, self.rule.once) {
-            (Some(item), Once::Item) => {
+            (Some(item), Once::Item) if !is_result => {
                 key.extend([item.kind.clone(), item.id.clone(), item.revision.clone()]);
             }
-            (Some(item), Once::Event) => {
+            (Some(item), _) => {
                 key.extend([item.kind.clone(), item.id.clone(), self.message.key().to_owned()]);
             }
             (None, _) => key.push(self.message.key().to_owned()),
@@ -334,6 +356,7 @@ impl Target<'_> {
             PlannedEffect::Product { settings } => settings.get("FLAVOR").map_or("", String::as_str),
             PlannedEffect::Pipeline { pipeline, .. } => pipeline,
             PlannedEffect::Compose { .. } | PlannedEffect::Update { .. } => "",
+            PlannedEffect::Result(found) => &found.testcase,
         };
         key.push(format!("{}:{what}", self.number + 1));
         short_key(key.join("/"))
@@ -377,6 +400,24 @@ fn effect(action: &Action, context: &Context<'_>) -> Result<PlannedEffect, Rende
             builds: words(builds)?,
             groups: words(groups)?,
         },
+        Action::Result(result) => PlannedEffect::Result(found(result, context)?),
+    })
+}
+
+fn found(result: &ResultTemplate, context: &Context<'_>) -> Result<FoundElsewhere, RenderError> {
+    let some = |template: &Option<Template>| -> Result<Option<String>, RenderError> {
+        let text = template.as_ref().map(|template| template.render(context)).transpose()?;
+        Ok(text.filter(|text| !text.is_empty()))
+    };
+    let said = result.outcome.render(context)?;
+    let data = result.data.iter().map(|(key, value)| Ok((key.clone(), value.render(context)?)));
+    Ok(FoundElsewhere {
+        testcase: result.testcase.render(context)?,
+        outcome: result.outcomes.get(&said).cloned().unwrap_or_else(|| said.to_uppercase()),
+        source: some(&result.source)?,
+        note: some(&result.note)?,
+        ref_url: some(&result.ref_url)?,
+        data: data.collect::<Result<_, _>>()?,
     })
 }
 

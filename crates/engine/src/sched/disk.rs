@@ -28,6 +28,17 @@ pub struct Room {
     pub shared: bool,
 }
 
+/// What is free, for people: `12.5 GiB`, or of both file systems.
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pool, cache, shared } = *self;
+        if shared {
+            return write!(f, "{}", Bytes(pool));
+        }
+        write!(f, "{} for machines, {} for assets", Bytes(pool), Bytes(cache))
+    }
+}
+
 /// What a job needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Need {
@@ -116,7 +127,7 @@ impl Room {
 
 /// Bytes for people: `12.5 GiB`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bytes(pub(crate) u64);
+pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,6 +192,8 @@ mod tests {
     fn bytes_are_told_in_their_unit() {
         let told = [0, 1, 5 << 20, GIB, 12 * GIB + GIB / 2].map(|bytes| Bytes(bytes).to_string());
         assert_eq!(told, ["0 MiB", "1 MiB", "5 MiB", "1.0 GiB", "12.5 GiB"]);
+        let room = |shared| Room { pool: 12 * GIB, cache: 5 << 20, shared }.to_string();
+        assert_eq!([room(true), room(false)], ["12.0 GiB", "12.0 GiB for machines, 5 MiB for assets"]);
     }
 
     proptest! {

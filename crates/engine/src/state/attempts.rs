@@ -38,6 +38,7 @@ impl State {
         if row.started_at.is_none() {
             row.started_at = Some(self.now);
             job.started_at = Some(self.now);
+            self.note_build_begun(id);
         }
     }
 

@@ -4,7 +4,8 @@ use super::State;
 use crate::gate::config::Precedence;
 use crate::gate::ids::Uuid;
 use crate::gate::io::{self as gate, BuildRequest, BuildResult};
-use crate::ids::{JobId, Timestamp};
+use crate::gate::item::Runner;
+use crate::ids::{AttemptId, JobId, Timestamp};
 use crate::io::{Change, Effect, NewJob};
 use crate::job::{End, JobState};
 use crate::outcome::Outcome;
@@ -81,6 +82,14 @@ impl State {
         }
     }
 
+    /// A build's machine or script began: the gate hears where.
+    pub(super) fn note_build_begun(&mut self, id: AttemptId) {
+        let Some(build) = self.jobs.get(&id.job).and_then(Self::build_of) else { return };
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        let by = Some(Runner { job: id.job, worker: attempt.worker.clone() });
+        self.news.push(gate::Input::BuildStarted { build, at: self.now, by });
+    }
+
     /// A job was stored: the gate hears of a build's beginning and end.
     pub(super) fn note_build(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
@@ -88,7 +97,7 @@ impl State {
             return;
         };
         // Of a short job beginning and end may be stored in one step: the beginning is in its row.
-        let started = job.started_at.map(|at| gate::Input::BuildStarted { build: uuid, at });
+        let started = job.started_at.map(|at| gate::Input::BuildStarted { build: uuid, at, by: None });
         let ended = match &job.state {
             JobState::Done(end) | JobState::Cancelled(end) => Some(result(end)),
             JobState::Scheduled { .. } | JobState::Active(_) => None,

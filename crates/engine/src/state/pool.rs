@@ -128,26 +128,41 @@ impl Pool {
         slots: Slots,
         fits: &dyn Fn(&Offer) -> bool,
     ) -> Vec<Option<WorkerName>> {
-        let mut candidates: BTreeMap<&ClassSet, Vec<(&WorkerName, &Offer)>> = BTreeMap::new();
-        for classes in &demand.slots {
-            candidates.entry(classes).or_insert_with(|| {
-                let mut candidates = self.candidates(classes, slots);
-                candidates.retain(|(_, offer)| fits(offer));
-                candidates
-            });
-        }
+        let candidates = self.candidates_for(demand, slots, fits);
         if !demand.one_host {
             return Sharing::of(&demand.slots, &candidates, slots, None).done();
         }
         let hosts: BTreeSet<&str> =
             candidates.values().flatten().map(|(_, offer)| offer.host.as_str()).collect();
-        let shared = hosts.into_iter().map(|host| {
+        // What is free on a host that is too small for all of it is of no use.
+        let all = self.candidates_for(demand, Slots::All, &|_| true);
+        let suffices = |host: &str| {
+            let shared = Sharing::of(&demand.slots, &all, Slots::All, Some(host)).done();
+            shared.iter().all(Option::is_some)
+        };
+        let shared = hosts.into_iter().filter(|host| slots == Slots::All || suffices(host)).map(|host| {
             let shared = Sharing::of(&demand.slots, &candidates, slots, Some(host)).done();
             (shared.iter().flatten().count(), shared)
         });
         // The first host of those where most is possible.
         let best = shared.reduce(|best, other| if other.0 > best.0 { other } else { best });
         best.map_or_else(|| vec![None; demand.slots.len()], |(_, shared)| shared)
+    }
+
+    /// Who could take each kind of slot of a demand.
+    fn candidates_for<'d>(
+        &self,
+        demand: &'d Demand,
+        slots: Slots,
+        fits: &dyn Fn(&Offer) -> bool,
+    ) -> BTreeMap<&'d ClassSet, Vec<(&WorkerName, &Offer)>> {
+        let kinds: BTreeSet<&ClassSet> = demand.slots.iter().collect();
+        let of = |classes| {
+            let mut candidates = self.candidates(classes, slots);
+            candidates.retain(|(_, offer)| fits(offer));
+            (classes, candidates)
+        };
+        kinds.into_iter().map(of).collect()
     }
 
     fn candidates(&self, needed: &ClassSet, slots: Slots) -> Vec<(&WorkerName, &Offer)> {

@@ -82,12 +82,14 @@ async fn act(handle: &Handle, asked: &Asked) -> anyhow::Result<Value> {
                 "nothing" => SubmitTrouble::Nothing,
                 "refused" => SubmitTrouble::Refused(text(&input, "text")?.to_owned()),
                 "answer-lost" => SubmitTrouble::AnswerLost,
+                "late" => SubmitTrouble::Late,
                 other => bail!(
-                    "\"trouble\" is foreign-push, other-tree, nothing, refused or answer-lost, not {other}"
+                    "\"trouble\" is foreign-push, other-tree, nothing, refused, answer-lost or late, not {other}"
                 ),
             };
             handle.next_submit(text(&input, "project")?, trouble);
         }
+        ["merges", "finish"] => handle.finish_merges().await?,
         ["force-push"] => {
             let (project, branch) = (text(&input, "project")?, text(&input, "branch")?);
             handle.force_push(project, branch, text(&input, "commit")?).await?;

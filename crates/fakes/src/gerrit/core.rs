@@ -23,6 +23,8 @@ pub(crate) struct Core {
     pub(crate) repos: Repos,
     pub(crate) hub: Hub,
     pub(crate) faults: Faults,
+    /// What is in its branch and not called merged yet: by whom, the change, and the commit.
+    pub(crate) late: std::sync::Mutex<Vec<(String, u64, String)>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) any_key: bool,
     pub(crate) change_ref_events: bool,

@@ -41,6 +41,9 @@ pub enum SubmitTrouble {
     Refused(String),
     /// It is done, but the connection is dropped instead of an answer.
     AnswerLost,
+    /// The branch moves, and success is reported; the change is called merged, and its event told, only when
+    /// [`super::Handle::finish_merges`] says so.
+    Late,
 }
 
 #[derive(Debug, Default)]

@@ -255,6 +255,11 @@ impl Handle {
         self.core.faults.submit(project, trouble);
     }
 
+    /// Calls the changes merged whose submits were [`SubmitTrouble::Late`].
+    pub async fn finish_merges(&self) -> anyhow::Result<()> {
+        Ok(self.core.finish_merges().await?)
+    }
+
     /// Refuses all logins, or stops to.
     pub fn refuse_logins(&self, on: bool) {
         self.core.faults.refuse_logins(on);

@@ -264,6 +264,7 @@ impl FakeGerrit {
             repos: Repos::new(&options.dir),
             hub: hub::Hub::default(),
             faults: faults::Faults::default(),
+            late: std::sync::Mutex::default(),
             clock: options.clock,
             any_key: options.any_key,
             change_ref_events: options.change_ref_events,

@@ -5,6 +5,7 @@ use super::faults::SubmitTrouble;
 use super::model::{Change, CommitInfo, Ident, Kind, RecordStatus, Refusal, Status, SubmitType, World};
 use super::repos::{Merged, NewCommit, RefMove};
 use std::fmt::Write as _;
+use std::sync::{MutexGuard, PoisonError};
 
 /// A submit that was done, and whether its answer is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,9 @@ impl Core {
             _ => {}
         }
         Self::may_submit(&world, user, number, patchset)?;
+        if self.late().iter().any(|(_, late, _)| *late == number) {
+            return Err(Refusal::Conflict("change is merged".to_owned()));
+        }
         if trouble == Some(SubmitTrouble::Nothing) {
             return Ok(Submitted::Told);
         }
@@ -50,7 +54,8 @@ impl Core {
         if trouble == Some(SubmitTrouble::OtherTree) {
             landing.commit = self.with_other_tree(&project, &landing.commit).await?;
         }
-        self.land(&mut world, user, &change, &tip, &landing).await?;
+        let late = trouble == Some(SubmitTrouble::Late);
+        self.land(&mut world, user, &change, &tip, &landing, late).await?;
         Ok(match trouble {
             Some(SubmitTrouble::AnswerLost) => Submitted::AnswerLost,
             _ => Submitted::Told,
@@ -222,6 +227,7 @@ impl Core {
         change: &Change,
         tip: &str,
         landing: &Landing,
+        late: bool,
     ) -> Result<(), Refusal> {
         let name = format!("refs/heads/{}", change.branch);
         let moved = RefMove { name: name.clone(), old: tip.to_owned(), new: landing.commit.clone() };
@@ -235,8 +241,28 @@ impl Core {
         }
         let now = self.now();
         let updated = world.ref_updated(&change.project, &name, tip, &landing.commit, Some(user), now);
-        let merged = world.merged(user, change.number, &landing.commit, now)?;
-        self.publish([updated, merged]);
+        self.publish([updated]);
+        if late {
+            self.late().push((user.to_owned(), change.number, landing.commit.clone()));
+        } else {
+            let merged = world.merged(user, change.number, &landing.commit, now)?;
+            self.publish([merged]);
+        }
+        Ok(())
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<(String, u64, String)>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls merged what is in its branch.
+    pub(crate) async fn finish_merges(&self) -> Result<(), Refusal> {
+        let mut world = self.world.lock().await;
+        let late = std::mem::take(&mut *self.late());
+        for (user, number, commit) in late {
+            let merged = world.merged(&user, number, &commit, self.now())?;
+            self.publish([merged]);
+        }
         Ok(())
     }
 

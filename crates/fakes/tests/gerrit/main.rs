@@ -8,3 +8,4 @@ mod pushing;
 mod rest;
 mod ssh;
 mod troubles;
+mod zuul;

@@ -54,16 +54,21 @@ pub struct Loaded {
 /// Reads the files of a configuration: names and texts.
 pub fn load(sources: &[(&str, &str)]) -> Loaded {
     let mut sink = Sink::default();
-    let config = read(sources, &mut sink);
-    if sink.has_lost() {
-        // What is wrong with a value that another one hides is said at once, too.
-        let mut first = Sink::of_first_values();
-        read(sources, &mut first);
-        sink.take_lost_from(first);
-    }
+    let config = reading_twice(&mut sink, |sink| read(sources, sink));
     let hash = hash::of_sources(sources.iter().copied());
     let config = (!sink.has_errors()).then_some(Config { hash, ..config });
     Loaded { config, diagnostics: sink.finish() }
+}
+
+/// Reads, and reads once more if a key stands twice: what is wrong with the value that another one hides is said at once, too.
+fn reading_twice<'t>(sink: &mut Sink<'t>, read: impl Fn(&mut Sink<'t>) -> Config) -> Config {
+    let config = read(sink);
+    if sink.has_lost() {
+        let mut first = Sink::of_first_values();
+        read(&mut first);
+        sink.take_lost_from(first);
+    }
+    config
 }
 
 fn read<'t>(sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Config {

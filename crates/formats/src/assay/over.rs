@@ -1,6 +1,6 @@
 //! Jobs beside a Zuul layout: it says when they run, these files say what they do.
 
-use super::{Loaded, Sections, job, parse, unique};
+use super::{Loaded, Sections, job, parse, reading_twice, unique};
 use crate::diagnostic::Sink;
 use crate::hash;
 use crate::read::Reader;
@@ -16,16 +16,27 @@ const OF_LAYOUT: [&str; 5] = ["landing", "pipelines", "projects", "queues", "tem
 /// Reads the files of a configuration whose pipelines and projects stand in a layout: what they say of a job wins, what
 /// they do not say stays as the layout has it. Without a layout that can be used, only what is wrong with the files is said.
 pub fn load_over(layout: Option<Config>, sources: &[(&str, &str)]) -> Loaded {
+    let is_usable = layout.is_some();
+    let layout = layout.unwrap_or_default();
     let mut sink = Sink::default();
-    let roots = parse(sources, &mut sink);
-    let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
+    let config = reading_twice(&mut sink, |sink| read(&layout, sources, sink));
+    let of_layout = ("layout", layout.hash.as_str());
+    let hash = hash::of_sources(sources.iter().copied().chain([of_layout]));
+    let config = (is_usable && !sink.has_errors()).then_some(Config { hash, ..config });
+    let mut diagnostics = sink.finish();
+    diagnostics.retain(|found| is_usable || found.is_error());
+    Loaded { config, diagnostics }
+}
+
+fn read<'t>(layout: &Config, sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -> Config {
+    let roots = parse(sources, sink);
+    let mut reader = Reader::new(sink, Dialect::Yaml12);
     let mut sections = Sections::default();
     for root in &roots {
         refuse_others(&mut reader, root);
         sections.add(&mut reader, root);
     }
-    let is_usable = layout.is_some();
-    let mut config = layout.unwrap_or_default();
+    let mut config = layout.clone();
     let used = used(&config);
     for entry in unique(&mut reader, "job", &sections.jobs) {
         let name = JobName::from(&*entry.key.text);
@@ -40,12 +51,7 @@ pub fn load_over(layout: Option<Config>, sources: &[(&str, &str)]) -> Loaded {
     }
     config.semaphores.extend(sections.semaphores(&mut reader));
     sections.name_foreign_projects(&mut reader, &config.jobs, &config.projects);
-    let of_layout = ("layout", config.hash.as_str());
-    config.hash = hash::of_sources(sources.iter().copied().chain([of_layout]));
-    let config = (is_usable && !sink.has_errors()).then_some(config);
-    let mut diagnostics = sink.finish();
-    diagnostics.retain(|found| is_usable || found.is_error());
-    Loaded { config, diagnostics }
+    config
 }
 
 fn refuse_others(reader: &mut Reader<'_, '_>, root: &Node) {

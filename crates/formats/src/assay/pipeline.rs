@@ -6,7 +6,7 @@ use crate::cron;
 use crate::diagnostic::Sink;
 use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::{self, Dialect, Kind, Node};
-use crate::zuul::trigger::{TIMER, ZUUL, approvals, unrestricted};
+use crate::zuul::trigger::{TIMER, ZUUL, approvals};
 use assay_engine::gate::config::{
     EventKind, Growth, LandingWay, Manager, Messages, Pipeline, Precedence, ReportAction, Reporters,
     Requirements, Trigger, WindowConfig,
@@ -139,7 +139,7 @@ pub(super) fn read(
 
 fn trigger(reader: &mut Reader<'_, '_>, node: &Node, source: &SourceName) -> Option<Trigger> {
     let mut fields = reader.fields(node, "a trigger")?;
-    let mut trigger = unrestricted(source.clone());
+    let mut trigger = Trigger::of(source.clone());
     trigger.events = fields.get("event").map(|node| events(reader, node)).unwrap_or_default();
     if let Some(node) = fields.get("time")
         && let Some(line) = reader.text(node, "time")

@@ -277,6 +277,7 @@ impl<'n> All<'n> {
                     priority: Some(priority).filter(|priority| *priority != 0),
                     ..Template::default()
                 },
+                at: reader.sink.at(place),
             });
         }
         templates

@@ -43,6 +43,8 @@ pub struct Grouped {
     pub group: String,
     /// The template; its own group is empty.
     pub template: Template,
+    /// Where it stands, as [`Sink::at`] writes it; empty if it comes from no file.
+    pub at: String,
 }
 
 /// A group with its own YAML.
@@ -54,6 +56,8 @@ pub struct GroupFile {
     pub text: String,
     /// What stands in it.
     pub templates: Vec<Template>,
+    /// Where the YAML stands within another file, as [`Sink::at`] writes it; empty if it is a file of its own.
+    pub at: String,
 }
 
 /// What a group keeps, where it stands and how its builds are shown, as a dump says it.

@@ -196,7 +196,7 @@ pub(super) fn job_template(
     }
     let priority = priority.or_else(own);
     let template = Template { name, medium, machine, suite, group: None, priority, description, settings };
-    Some(Grouped { group, template })
+    Some(Grouped { group, template, at: reader.sink.at(node.place) })
 }
 
 /// What openQA's loader does with a template that names no group.
@@ -253,7 +253,8 @@ fn job_group(
             _ => reader.sink.warning(finding.code, place, message),
         }
     }
-    Some((Some(GroupFile { name, text: text.to_owned(), templates: inner.value.unwrap_or_default() }), facts))
+    let (text, templates, at) = (text.to_owned(), inner.value.unwrap_or_default(), reader.sink.at(place));
+    Some((Some(GroupFile { name, text, templates, at }), facts))
 }
 
 /// A value that is not `null`.
@@ -339,7 +340,7 @@ pub fn dump(changes: &Changes) -> String {
         let description = if it.description.is_empty() { Value::Null } else { it.description.clone().into() };
         json!({ "name": it.name, "description": description, "settings": settings(&it.settings) })
     };
-    let template = |Grouped { group, template }: &Grouped| {
+    let template = |Grouped { group, template, .. }: &Grouped| {
         let mut all = json!({
             "group_name": group,
             "machine": { "name": template.machine },

@@ -5,7 +5,6 @@ use crate::cron;
 use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::Node;
 use assay_engine::gate::config::{EventKind, Trigger};
-use assay_engine::gate::ids::SourceName;
 use assay_engine::gate::pattern::Pattern;
 
 /// The source of timers.
@@ -42,28 +41,9 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, node: &Node) -> Vec<Trigger> {
     triggers
 }
 
-/// A trigger that restricts nothing.
-pub(crate) fn unrestricted(source: SourceName) -> Trigger {
-    Trigger {
-        source,
-        events: Vec::new(),
-        branches: Vec::new(),
-        refs: Vec::new(),
-        ignore_deletes: true,
-        comments: Vec::new(),
-        emails: Vec::new(),
-        usernames: Vec::new(),
-        approvals: Vec::new(),
-        require: Vec::new(),
-        reject: Vec::new(),
-        time: None,
-        pipelines: Vec::new(),
-    }
-}
-
 fn gerrit(reader: &mut Reader<'_, '_>, node: &Node, source: &str) -> Option<Trigger> {
     let mut fields = reader.fields(node, "a Gerrit trigger")?;
-    let mut trigger = unrestricted(source.into());
+    let mut trigger = Trigger::of(source.into());
     trigger.events = events(reader, &mut fields, &GERRIT_EVENTS);
     trigger.branches = reader.patterns(fields.get("branch"), "branch");
     let refs = fields.get("ref");
@@ -91,7 +71,7 @@ fn gerrit(reader: &mut Reader<'_, '_>, node: &Node, source: &str) -> Option<Trig
 
 fn timer(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Trigger> {
     let mut fields = reader.fields(node, "a timer")?;
-    let mut trigger = unrestricted(TIMER.into());
+    let mut trigger = Trigger::of(TIMER.into());
     trigger.events.extend(Pattern::new(EventKind::Timer.word()).ok());
     if let Some(node) = reader.required(&mut fields, "time")
         && let Some(text) = reader.text(node, "time")
@@ -114,7 +94,7 @@ fn timer(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Trigger> {
 
 fn zuul(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Trigger> {
     let mut fields = reader.fields(node, "a Zuul trigger")?;
-    let mut trigger = unrestricted(ZUUL.into());
+    let mut trigger = Trigger::of(ZUUL.into());
     trigger.events = events(reader, &mut fields, &ZUUL_EVENTS);
     let pipelines = fields.get("pipeline");
     trigger.pipelines = reader.patterns(pipelines, "pipeline");

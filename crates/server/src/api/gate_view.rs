@@ -334,6 +334,7 @@ pub(crate) fn stored_build(item: &Item, build: &StoredBuild) -> api::BuildStatus
         started_at: build.started_at,
         ended_at: build.ended_at,
         result: build.result.clone(),
+        runner: None,
     };
     let unwanted = !item.is_live() || build.buildset != item.buildset.number;
     let state = match (&build.result, build.started_at) {

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::auth::{Admin, Sender};
 use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
-use crate::templates::{self, Counts, Placed};
+use crate::templates::{self, Counts, Placed, located};
 use assay_engine::product::{self, Template};
 use assay_formats::openqa::fif::{self, GroupRules};
 use assay_formats::openqa::{Changes, GroupFile, group, scenarios, tables};
@@ -70,7 +70,15 @@ impl Read {
         }
         let others: Vec<_> = self.changes.templates.iter().map(|grouped| &grouped.template).collect();
         let found = templates::impossible(catalog, &others);
-        said.extend(found.into_iter().map(|(_, why)| format!("warning: {why}")));
+        let at = |number: usize| self.changes.templates.get(number).map_or("", |grouped| grouped.at.as_str());
+        said.extend(found.iter().map(|(number, why)| located(at(*number), &format!("warning: {why}"))));
+        // Groups within tables; those that are files of their own are above.
+        for group in self.changes.groups.iter().filter(|group| !group.at.is_empty()) {
+            let found = templates::impossible(catalog, &group.templates.iter().collect::<Vec<_>>());
+            said.extend(found.iter().map(|(_, why)| {
+                located(&group.at, &format!("warning: in the YAML of the group {}: {why}", group.name))
+            }));
+        }
         said
     }
 }
@@ -153,7 +161,12 @@ fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<Read, Vec<String>>
                         templates: all,
                     });
                     Changes {
-                        groups: vec![GroupFile { name, text: file.text.clone(), templates }],
+                        groups: vec![GroupFile {
+                            name,
+                            text: file.text.clone(),
+                            templates,
+                            at: String::new(),
+                        }],
                         ..Changes::default()
                     }
                 };

@@ -9,7 +9,7 @@ use crate::events::Trouble;
 use crate::fault::Fault;
 use crate::web::frame::rfc3339;
 use assay_connect::events::{Incoming, MessageInbox as _, Received, hook};
-use assay_engine::compose::{Choice, Life, Update};
+use assay_engine::compose::{Candidate, CandidateKind, Choice, Life, Update};
 use assay_engine::rules::{Planned, PlannedEffect};
 use assay_proto::api::events as wire;
 use assay_store::{EffectState, EffectsDone, MessageFilter, MessageState, StoredEffect, StoredMessage};
@@ -40,6 +40,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/rules/reload", post(reload))
         .route("/schedule/compose", post(schedule_compose))
         .route("/schedule/update", post(schedule_update))
+        .route("/schedule/candidate", post(schedule_candidate))
         .route("/schedule/releases", get(releases))
 }
 
@@ -151,6 +152,7 @@ fn effect(stored: &StoredEffect, waiting: Option<&String>) -> wire::RuleEffect {
         event: stored.event,
         due: rfc3339(stored.due_at),
         jobs: jobs(&caused),
+        result: caused["result"].as_i64(),
         why: why.or_else(|| waiting.filter(|_| waits).cloned()),
     }
 }
@@ -340,6 +342,7 @@ fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> In
 fn fault(trouble: Trouble) -> Fault {
     match trouble {
         Trouble::Refused(why) => Fault::bad(sentence(&why), "Correct that, and schedule it again."),
+        Trouble::Absent(why) => Fault::not_found(sentence(&why), "Look whether it is spelt so."),
         Trouble::Later(why) => {
             Fault::new(StatusCode::BAD_GATEWAY, sentence(&why), "Try again when it answers.")
         }
@@ -375,17 +378,39 @@ async fn schedule_update(
     body: Bytes,
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleUpdate =
-        read(&body, r#"Send {"id": "FEDORA-…", "release": "F44", "builds": ["…"]}."#)?;
+        read(&body, r#"Send {"id": "FEDORA-…"}, or with it "release": "F44" and "builds": ["…"]."#)?;
     let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
-    let update =
-        Update { id: asked.id.clone(), release: asked.release, builds: asked.builds, groups: asked.groups };
-    let planned = app.plan_update(&update, &choice).map_err(fault)?;
+    let said =
+        Update { id: asked.id.clone(), builds: asked.builds, groups: asked.groups, ..Update::default() };
+    let update = app.find_update(&asked.id, said, asked.release, &choice).await.map_err(fault)?;
+    let planned = app.plan_update(&update, &choice).await.map_err(fault)?;
     let posts = app.schedule_now(&sender.name, "update", &body, planned, asked.dry_run).await?;
-    Ok(Json(wire::Scheduled { item: format!("bodhi_update {}", asked.id), posts }))
+    Ok(Json(wire::Scheduled { item: format!("bodhi_update {}", update.id), posts }))
+}
+
+async fn schedule_candidate(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    body: Bytes,
+) -> Result<Json<wire::Scheduled>, Fault> {
+    let help = r#"Send {"type": "koji_tag", "id": "f44-build-side-1", "release": "F44"}."#;
+    let asked: wire::ScheduleCandidate = read(&body, help)?;
+    let Some(kind) = CandidateKind::from_word(&asked.kind) else {
+        let words = CandidateKind::ALL.map(CandidateKind::word).join(", ");
+        return Err(Fault::bad(format!("There is no type {:?}; there are {words}.", asked.kind), help));
+    };
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let candidate = Candidate { kind, id: asked.id, revision: String::new(), release: asked.release };
+    let (candidate, planned) = app.plan_candidate(candidate, &choice).await.map_err(fault)?;
+    let posts = app.schedule_now(&sender.name, kind.word(), &body, planned, asked.dry_run).await?;
+    Ok(Json(wire::Scheduled { item: format!("{} {}", kind.word(), candidate.id), posts }))
 }
 
 async fn releases(State(app): State<Arc<App>>) -> Result<Json<Vec<wire::ReleaseLife>>, Fault> {
-    let schedule = app.schedule().map_err(|why| Fault::not_found(sentence(&why), "See docs/events.md."))?;
+    let schedule = app.schedule().await.map_err(|trouble| match trouble {
+        Trouble::Refused(why) => Fault::not_found(sentence(&why), "See docs/events.md."),
+        other => fault(other),
+    })?;
     let day = app.day();
     let one = |release: &assay_engine::compose::Release| wire::ReleaseLife {
         name: release.name.clone(),
@@ -438,8 +463,13 @@ impl App {
                 body: String::from_utf8_lossy(asked).into_owned(),
                 sent_at: Some(now),
                 parked: None,
+                news: None,
             };
-            let from = assay_store::MessageSource { name: BY_HAND, bus: BY_HAND, backs: false };
+            let from = assay_store::MessageSource {
+                name: BY_HAND,
+                bus: BY_HAND,
+                role: assay_store::SourceRole::Bus,
+            };
             self.store.events().receive_messages(epoch, &from, now, &[message], &[]).await?;
             let event = self.store.events().message_id(BY_HAND, &key).await?.unwrap_or_default();
             let nothing = EffectsDone { keys: Vec::new(), state: EffectState::Done, caused: String::new() };

@@ -2,13 +2,14 @@
 
 use super::InForce;
 use crate::app::App;
+use crate::results::conventions;
 use assay_engine::gate::io::{Command, Input as GateInput};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
 use assay_engine::product::Request;
 use assay_engine::reason::Refusal;
-use assay_engine::rules::{PlannedEffect, merge};
+use assay_engine::rules::{FoundElsewhere, PlannedEffect, merge};
 use assay_engine::settings::Settings;
 use assay_store::{EffectState, EffectsDone, Epoch, JobFilter, StoreError, StoredEffect};
 use axum::http::StatusCode;
@@ -190,7 +191,7 @@ impl Executor {
             let keys: Vec<String> = group.iter().map(|effect| effect.planned.key.clone()).collect();
             match self.input(&group).await {
                 Ok(input) => posts.push((input, keys)),
-                Err(Trouble::Refused(why)) => {
+                Err(Trouble::Refused(why) | Trouble::Absent(why)) => {
                     any = true;
                     tracing::warn!(keys = ?keys, why, "an effect of a rule is refused");
                     let caused = json!({"refused": why}).to_string();
@@ -249,8 +250,37 @@ impl Executor {
                 self.app.outside.planned.notify_one();
                 Err(Trouble::Expanded)
             }
+            Some(PlannedEffect::Result(found)) => self.store_result(first, &found).await,
             None => Err(Trouble::Refused("there is nothing to do".to_owned())),
         }
+    }
+
+    /// Stores what somebody else has found, once under the effect's key.
+    async fn store_result(&self, effect: &StoredEffect, found: &FoundElsewhere) -> Result<Input, Trouble> {
+        let settings = self.app.results.settings();
+        if !settings.outcomes().any(|known| known == found.outcome) {
+            let known: Vec<&str> = settings.outcomes().collect();
+            let why = format!(
+                "{:?} is no outcome; there are {}. `outcomes` of the rule says what words mean",
+                found.outcome,
+                known.join(", ")
+            );
+            return Err(Trouble::Refused(why));
+        }
+        let Some(item) = effect.planned.item.as_ref().filter(|item| !item.id.is_empty()) else {
+            let why = "nothing says what was tested; the rule needs `item`".to_owned();
+            return Err(Trouble::Refused(why));
+        };
+        if found.testcase.trim().is_empty() {
+            return Err(Trouble::Refused("the test case has no name".to_owned()));
+        }
+        let result = conventions::found_elsewhere(found, item, &effect.planned.key, effect.at);
+        let posted = self.app.results.post(result).await.map_err(|fault| Trouble::Later(fault.error))?;
+        let caused = json!({"result": posted.id().0}).to_string();
+        let keys = vec![effect.planned.key.clone()];
+        let done = EffectsDone { keys, state: EffectState::Done, caused };
+        self.app.store.events().settle_effects(self.epoch, &[done]).await?;
+        Err(Trouble::Expanded)
     }
 
     async fn product(&self, settings: BTreeMap<String, String>, by: &str) -> Result<Input, Trouble> {
@@ -318,11 +348,13 @@ impl Executor {
 pub(crate) enum Trouble {
     /// Nor ever.
     Refused(String),
+    /// What it is about is not there.
+    Absent(String),
     /// Something outside does not answer.
     Later(String),
     /// The store.
     Store(StoreError),
-    /// It was taken apart, and its parts are stored.
+    /// It is done: it was taken apart, and its parts are stored; or its result is.
     Expanded,
 }
 

@@ -21,9 +21,9 @@ use crate::app::App;
 use assay_engine::rules::{RuleSet, TopicPattern};
 use assay_formats::diagnostic::Diagnostic;
 use assay_formats::rules::LoadedRules;
-use assay_store::Epoch;
+use assay_store::{Epoch, SourceRole};
 use camino::{Utf8Path, Utf8PathBuf};
-use settings::{EventSettings, HookSettings, SourceKind};
+use settings::{EventSettings, HookSettings, PollKind, SourceKind};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,7 @@ struct InForce {
     health: BTreeMap<String, SourceHealth>,
     /// Why effects have to wait for something outside, by their keys.
     waiting: BTreeMap<String, String>,
+    releases: schedule::KnownReleases,
 }
 
 /// The loops for events, as the rest of the server knows them.
@@ -103,6 +104,20 @@ impl EventSettings {
     /// What a source brings messages of: sources that back others bring the same ones.
     pub(crate) fn bus<'s>(&'s self, source: &'s str) -> &'s str {
         self.sources.get(source).and_then(|source| source.backs.as_deref()).unwrap_or(source)
+    }
+
+    /// What a source does beside others of its bus.
+    pub(crate) fn role(&self, name: &str) -> SourceRole {
+        let Some(source) = self.sources.get(name) else { return SourceRole::Bus };
+        match (&source.backs, &source.kind) {
+            (Some(_), SourceKind::Poll { what: PollKind::Datagrepper { .. }, .. }) => SourceRole::Backs,
+            (Some(_), SourceKind::Poll { .. }) => SourceRole::Reconciles,
+            (Some(_), _) => SourceRole::Backs,
+            (None, _) if self.sources.values().any(|other| other.backs.as_deref() == Some(name)) => {
+                SourceRole::Backed
+            }
+            (None, _) => SourceRole::Bus,
+        }
     }
 
     /// The topics that all sources bring, if that is known of each.

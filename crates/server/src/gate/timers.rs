@@ -125,21 +125,7 @@ mod tests {
 
     /// Of these lines, with two projects that have jobs and one that has none.
     fn timers(lines: &[&str]) -> Timers {
-        let trigger = |line: &&str| Trigger {
-            source: SOURCE.into(),
-            events: Vec::new(),
-            branches: Vec::new(),
-            refs: Vec::new(),
-            ignore_deletes: false,
-            comments: Vec::new(),
-            emails: Vec::new(),
-            usernames: Vec::new(),
-            approvals: Vec::new(),
-            require: Vec::new(),
-            reject: Vec::new(),
-            time: Some((*line).to_owned()),
-            pipelines: Vec::new(),
-        };
+        let trigger = |line: &&str| Trigger { time: Some((*line).to_owned()), ..Trigger::of(SOURCE.into()) };
         let mut config = Config::default();
         config.pipelines.push(Arc::new(super::super::testing::pipeline("periodic", |pipeline| {
             pipeline.triggers = lines.iter().map(trigger).collect();

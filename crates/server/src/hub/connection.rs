@@ -10,7 +10,9 @@ use assay_engine::reason::FenceReason;
 use assay_engine::settings::ClassSet;
 use assay_engine::settings::JOB_TOKEN;
 use assay_proto::api::Event;
-use assay_proto::worker::{Held, HoldVerdict, MAX_CHUNK, MAX_FRAME, PROTOCOL, Stream, ToServer, ToWorker};
+use assay_proto::worker::{
+    Held, HoldVerdict, MAX_CHUNK, MAX_FRAME, PROTOCOL, Room, Stream, ToServer, ToWorker,
+};
 use assay_store::StoreError;
 use assay_store::spool::Append;
 use base64::Engine as _;
@@ -88,6 +90,9 @@ pub(super) fn hello_of(message: ToServer) -> Result<io::Hello, Fault> {
 pub(super) struct Conversation {
     app: Arc<App>,
     id: ConnectionId,
+    worker: WorkerName,
+    /// What its disks could take when it said hello.
+    room: Option<Room>,
     /// What the worker may send streams of. Kept in step with what it was told on this connection.
     holds: BTreeMap<AttemptId, Holding>,
     appends: Vec<Append>,
@@ -106,15 +111,22 @@ struct Holding {
 }
 
 impl Conversation {
-    pub(super) fn new(app: Arc<App>, id: ConnectionId, line: Line) -> Self {
+    pub(super) fn new(
+        app: Arc<App>,
+        id: ConnectionId,
+        (worker, room): (WorkerName, Option<Room>),
+        line: Line,
+    ) -> Self {
         let holds = BTreeMap::new();
-        Self { app, id, holds, appends: Vec::new(), labels: Vec::new(), collected: 0, line }
+        Self { app, id, worker, room, holds, appends: Vec::new(), labels: Vec::new(), collected: 0, line }
     }
 
     /// The engine has something for the worker.
     pub(super) async fn tell(&mut self, message: io::Message) -> Result<Vec<ToWorker>, Fault> {
         let message = match message {
             io::Message::Welcome { lease_us, heartbeat_us, holds } => {
+                // Not before: another process of the same name may be refused.
+                self.note_room(self.room);
                 let mut verdicts = Vec::new();
                 for io::HoldVerdict { held, verdict, place } in holds {
                     let go_on = matches!(verdict, Verdict::GoOn { .. });
@@ -179,6 +191,12 @@ impl Conversation {
         messages
     }
 
+    fn note_room(&self, room: Option<Room>) {
+        if let Some(room) = room {
+            self.app.hub.note_room(&self.worker, room);
+        }
+    }
+
     /// The worker says something. Appends are only collected; [`Self::flush`] stores them.
     pub(super) async fn hear(&mut self, message: ToServer, answers: &mut Vec<ToWorker>) -> Result<(), Fault> {
         if let ToServer::Append { held, stream, offset, data } = message {
@@ -193,6 +211,7 @@ impl Conversation {
                 return Err(Fault::retry(format!("a worker cannot hold more than {MAX_HOLDS} attempts")));
             }
             ToServer::Heartbeat { holds, disk } => {
+                self.note_room(disk);
                 self.app.engine.beat(Input::Heartbeat { connection, holds, room: disk });
             }
             ToServer::Phase { held, phase } => {

@@ -5,8 +5,9 @@ mod connection;
 mod relay;
 pub(crate) mod socket;
 
-use assay_engine::ids::ConnectionId;
+use assay_engine::ids::{ConnectionId, WorkerName};
 use assay_engine::io::Message;
+use assay_proto::worker::Room;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,8 @@ pub(crate) struct Hub {
     connections: Mutex<HashMap<ConnectionId, mpsc::Sender<Outgoing>>>,
     /// The networks between workers.
     relay: Arc<relay::Relay>,
+    /// What the disks of workers could take when they last said it.
+    rooms: Mutex<HashMap<WorkerName, Room>>,
 }
 
 impl Hub {
@@ -47,6 +50,19 @@ impl Hub {
         let (sender, receiver) = mpsc::channel(PENDING);
         self.connections().insert(id, sender);
         (id, receiver)
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<WorkerName, Room>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a worker's disks can take, as it last said.
+    pub(crate) fn room(&self, worker: &WorkerName) -> Option<Room> {
+        self.rooms().get(worker).copied()
+    }
+
+    fn note_room(&self, worker: &WorkerName, room: Room) {
+        self.rooms().insert(worker.clone(), room);
     }
 
     /// How many frames between machines of clusters were lost because a worker did not read them.

@@ -4,9 +4,9 @@ use super::Outgoing;
 use super::connection::{Conversation, Fault as WireFault, hello_of};
 use super::relay::Line as Networks;
 use crate::app::App;
-use assay_engine::ids::ConnectionId;
+use assay_engine::ids::{ConnectionId, WorkerName};
 use assay_engine::io::Input;
-use assay_proto::worker::{ToServer, ToWorker};
+use assay_proto::worker::{Room, ToServer, ToWorker};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -60,9 +60,9 @@ async fn serve(app: Arc<App>, socket: WebSocket) {
     };
     let (id, outgoing) = app.hub.register();
     tracing::info!(worker = %hello.name, host = hello.host, connection = id.0, "a worker says hello");
-    let name = hello.name.clone();
+    let (name, room) = (hello.name.clone(), hello.room);
     app.engine.tell(Input::Hello { connection: id, hello }).await;
-    let why = talk(&app, id, &mut line, outgoing).await;
+    let why = talk(&app, id, (name.clone(), room), &mut line, outgoing).await;
     app.hub.unregister(id);
     app.engine.tell(Input::Disconnected { connection: id }).await;
     tracing::info!(worker = %name, connection = id.0, why, "a worker's connection ended");
@@ -72,11 +72,12 @@ async fn serve(app: Arc<App>, socket: WebSocket) {
 async fn talk(
     app: &Arc<App>,
     id: ConnectionId,
+    worker: (WorkerName, Option<Room>),
     line: &mut Line,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) -> String {
     let (networks, mut frames) = Networks::new(app.hub.relay.clone(), id);
-    let mut conversation = Conversation::new(app.clone(), id, networks);
+    let mut conversation = Conversation::new(app.clone(), id, worker, networks);
     let mut audience = app.live.audience();
     loop {
         let step = tokio::select! {

@@ -121,6 +121,7 @@ impl App {
             state: state.transpose()?,
             before: query.before,
             limit: limit + 1,
+            about: None,
         };
         let mut stored = self.store.outbox().entries(&filter).await?;
         let more = stored.len() > limit as usize;

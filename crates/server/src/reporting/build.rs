@@ -13,6 +13,7 @@ use assay_engine::report::build::{
 };
 use assay_records::step::ModuleResult;
 use assay_store::{CommentTarget, JobFilter, StoreError, StoredJob};
+use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -35,6 +36,19 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// The newest jobs of a build of this product.
+    fn jobs(&self, build: &str) -> JobFilter {
+        let of = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+        JobFilter {
+            distri: of(&self.distri),
+            version: of(&self.version),
+            build: vec![build.to_owned()],
+            latest: true,
+            limit: MOST_JOBS,
+            ..JobFilter::default()
+        }
+    }
+
     pub(crate) fn of(fact: &BuildFact) -> Self {
         let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         Self {
@@ -54,16 +68,7 @@ pub(crate) fn address(url: &str, build: &str) -> String {
 impl App {
     /// The report of a build.
     pub(crate) async fn build_report(&self, asked: &Asked) -> Result<BuildReport, Fault> {
-        let of = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
-        let filter = |build: &str| JobFilter {
-            distri: of(&asked.distri),
-            version: of(&asked.version),
-            build: vec![build.to_owned()],
-            latest: true,
-            limit: MOST_JOBS,
-            ..JobFilter::default()
-        };
-        let jobs = self.store.jobs(&filter(&asked.build)).await?;
+        let jobs = self.store.jobs(&asked.jobs(&asked.build)).await?;
         let Some(first) = jobs.iter().map(|job| job.row.id).min() else {
             return Err(Fault::not_found(
                 format!("There are no jobs of the build {:?}.", asked.build),
@@ -75,7 +80,7 @@ impl App {
             None => self.build_before(&jobs, first, &asked.build).await?,
         };
         let earlier = match &against {
-            Some(build) => self.store.jobs(&filter(build)).await?,
+            Some(build) => self.store.jobs(&asked.jobs(build)).await?,
             None => Vec::new(),
         };
         if asked.against.is_some() && earlier.is_empty() {
@@ -93,6 +98,24 @@ impl App {
         let mut report = compare(&now, before.as_ref(), verdicts, &asked.expected);
         report.url = address(&self.results.settings().url, &asked.build);
         Ok(report)
+    }
+
+    /// What tells a build's result from another: how each of its tests has ended, and what is decided.
+    pub(crate) async fn build_state(&self, asked: &Asked) -> Result<String, StoreError> {
+        let jobs = self.store.jobs(&asked.jobs(&asked.build)).await?;
+        let mut parts: Vec<String> = self
+            .verdicts(&jobs)
+            .await?
+            .into_iter()
+            .map(|verdict| format!("{} {} {}", verdict.product_version, verdict.context, verdict.satisfied))
+            .collect();
+        for job in &jobs {
+            let outcome = job.row.state.end().map_or("", |end| end.outcome.openqa());
+            parts.push(format!("{} {outcome}", job.row.settings.to_settings().job_name()));
+        }
+        parts.sort();
+        let hash = hex::encode(sha2::Sha256::digest(parts.join("\n")));
+        Ok(hash[..16].to_owned())
     }
 
     /// The build of the same product that was posted last before this one.

@@ -1,7 +1,8 @@
 //! The sections `[reports]` and `[reporter.NAME]` of `assay.toml`.
 
+use crate::events::settings::BROKER;
 use crate::gate::settings::Reader;
-use assay_connect::events::amqp::AmqpOptions;
+use assay_connect::events::amqp::Broker;
 use assay_connect::report::irc::IrcOptions;
 use assay_engine::report::Wants;
 use assay_engine::report::bus::{Dialect, Speaker};
@@ -32,7 +33,7 @@ pub(crate) struct ReporterSettings {
 /// A secret is a file's first line; what is not secret is here.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Driver {
-    Amqp { options: Box<AmqpOptions>, mandatory: bool, prefix: String, says: Vec<Dialect> },
+    Amqp { broker: Box<Broker>, mandatory: bool, prefix: String, says: Vec<Dialect> },
     ResultsDb { web: Web, login: Option<Secret>, everything: bool },
     Webhook { web: Web, secret: Utf8PathBuf },
     Mail { to: Vec<String>, from: Option<String> },
@@ -74,20 +75,7 @@ pub(crate) enum Secret {
 const REPORTS: &[&str] = &["mode", "keep-days", "name", "team", "docs", "email", "irc"];
 const COMMON: &[&str] = &["driver", "events", "match"];
 const DRIVERS: [(&str, &[&str]); 8] = [
-    (
-        "amqp",
-        &[
-            "url",
-            "password-file",
-            "ca-file",
-            "cert-file",
-            "key-file",
-            "exchange",
-            "mandatory",
-            "topic-prefix",
-            "says",
-        ],
-    ),
+    ("amqp", &["mandatory", "topic-prefix", "says"]),
     ("resultsdb", &["url", "user", "password-file", "token-file", "ca-file", "everything"]),
     ("webhook", &["url", "secret-file", "ca-file"]),
     ("mail", &["to", "from"]),
@@ -219,7 +207,8 @@ fn driver(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Option<Dri
         reader.error("driver", at, format!("there is no driver {driver:?}; there are {}", names.join(", ")));
         return None;
     };
-    let known: Vec<&'static str> = COMMON.iter().chain(*keys).copied().collect();
+    let broker: &[&str] = if driver == "amqp" { BROKER } else { &[] };
+    let known: Vec<&'static str> = COMMON.iter().chain(broker).chain(*keys).copied().collect();
     reader.keys("key of this reporter", table, &known);
     Some(match driver.as_str() {
         "amqp" => amqp(reader, at, table),
@@ -250,7 +239,7 @@ fn driver(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Option<Dri
 
 fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Driver {
     let url = must(reader, at, table, "url");
-    let options = reader.broker(at, table, AmqpOptions::new(&url, ""));
+    let broker = reader.broker(at, table, &url);
     let words = if table.contains_key("says") {
         reader.texts(table, "says")
     } else {
@@ -268,7 +257,7 @@ fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Driver {
     }
     let prefix = reader.text(table, "topic-prefix").unwrap_or_else(|| "org.fedoraproject.prod".to_owned());
     Driver::Amqp {
-        options: Box::new(options),
+        broker: Box::new(broker),
         mandatory: reader.flag(table, "mandatory"),
         prefix: prefix.trim_end_matches('.').to_owned(),
         says,

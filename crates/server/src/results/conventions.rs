@@ -3,9 +3,11 @@
 
 use crate::record::Run;
 use assay_engine::decision::Subject;
+use assay_engine::ids::Timestamp;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
+use assay_engine::rules::{FoundElsewhere, Item};
 use assay_records::step::{Artifact, ModuleResult, TaskResult};
 use assay_store::{GroupOf, NewResult};
 use std::collections::BTreeMap;
@@ -204,6 +206,30 @@ pub(crate) fn of_task(found: &TaskResult, whole: &NewResult, run: &Run, url: &st
         {
             result.ref_url = Some(log);
         }
+    }
+    result
+}
+
+/// What somebody else has found, as a message told it. `key` tells it from all others.
+pub(crate) fn found_elsewhere(found: &FoundElsewhere, item: &Item, key: &str, at: Timestamp) -> NewResult {
+    let mut result = NewResult {
+        testcase: cut(&found.testcase),
+        at,
+        outcome: found.outcome.clone(),
+        note: found.note.clone(),
+        ref_url: found.ref_url.clone(),
+        dedupe: Some(format!("event/{key}")),
+        ..NewResult::default()
+    };
+    let data = found.data.iter().filter(|(_, value)| !value.is_empty());
+    let own =
+        [("item", &item.id), ("type", &item.kind)].map(|(key, value)| (key.to_owned(), vec![cut(value)]));
+    result.data = data.map(|(key, value)| (cut(key), vec![cut(value)])).chain(own).collect();
+    let namespace = if item.kind == "bodhi_update" { "bodhi" } else { item.kind.as_str() };
+    result.groups.push(group(namespace, &item.id, None));
+    if let Some(source) = &found.source {
+        result.data.insert("source".to_owned(), vec![cut(source)]);
+        result.groups.extend([group("source", source, None), group(source, &item.id, None)]);
     }
     result
 }

@@ -53,13 +53,18 @@ struct RestartPage {
     command: String,
 }
 
+/// The settings to change, one in a line.
+fn changes(params: &Params) -> impl Iterator<Item = &str> {
+    params.get("set").unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
 /// What a form asks for.
 fn options(catalog: &Catalog, params: &Params) -> Result<RestartOptions, Fault> {
     let priority = params.given("priority").map(|text| text.trim().parse());
     let help = "Write a whole number; lower is earlier.";
     let priority = priority.transpose().map_err(|_| Fault::bad("The priority is not a number.", help))?;
     let mut set = BTreeMap::new();
-    for line in params.get("set").unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in changes(params) {
         let (key, value) = line.split_once('=').ok_or_else(|| {
             Fault::bad(
                 format!("{line:?} is no setting."),
@@ -98,7 +103,7 @@ fn command(id: JobId, catalog: &Catalog, params: &Params) -> String {
     words.extend(
         params.given("priority").map(|value| format!("--priority {}", super::job::quoted(value.trim()))),
     );
-    for line in params.get("set").unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in changes(params) {
         words.push(format!("--set {}", super::job::quoted(line)));
     }
     if let Some(group) = params.given("group") {

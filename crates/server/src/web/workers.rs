@@ -37,6 +37,8 @@ struct WorkerView {
     badge: Badge,
     why: Option<String>,
     host: String,
+    /// What is free on its disks.
+    disk: Option<String>,
     version: String,
     classes: Vec<String>,
     slots: u32,
@@ -156,6 +158,7 @@ async fn view(
         badge: Badge::of(word),
         why: worker.offline_reason,
         host: worker.host,
+        disk: worker.disk.map(|room| room.to_string()),
         version: worker.version,
         classes: worker.classes,
         slots: worker.slots,

@@ -540,6 +540,25 @@ async fn a_server_killed_between_decision_and_confirmation_lands_once() {
     }
 }
 
+/// Gerrit moves the branch first; its index calls the change merged a moment later.
+#[tokio::test]
+async fn what_is_in_its_branch_and_not_called_merged_yet_is_waited_for() {
+    let mut world = World::start("submit").await;
+    let mut worker = world.worker().await;
+    let (number, build) = world.gated(&mut worker, "Late").await;
+    world.gerrit.next_submit(PROJECT, SubmitTrouble::Late);
+    worker.finish(build.held, Outcome::Passed, None).await.unwrap();
+    let waits = |answer: &Value| answer["troubles"].to_string().contains("does not call it merged yet");
+    until(&world, "/api/assay/v1/gate", waits).await;
+    world.kill_and_restart().await;
+    until(&world, "/api/assay/v1/gate", waits).await;
+    world.gerrit.finish_merges().await.unwrap();
+    let receipt = world.receipt().await;
+    assert_eq!(receipt.changes[0].number, number);
+    let items = world.store().await.gate().items_of_change(&"gerrit".into(), number, 9).await.unwrap();
+    assert_eq!(items.len(), 2, "one in check and one in gate: nothing was tested again");
+}
+
 /// Waits until an answer is as wanted.
 async fn until(world: &World, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut latest = Value::Null;

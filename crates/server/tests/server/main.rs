@@ -8,6 +8,7 @@ mod assets;
 mod audit;
 mod common;
 mod downloads;
+mod events;
 mod faults;
 mod gate;
 mod gate_pages;

@@ -7,7 +7,7 @@ use crate::people::{Form, Key};
 use assay_engine::outcome::Outcome;
 use assay_engine::work::WorkPhase;
 use assay_fakes::{Assigned, Connection};
-use assay_proto::worker::Stream;
+use assay_proto::worker::{Room, Stream};
 use assay_records::step::ModuleResult;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -281,12 +281,22 @@ async fn lists_tell_modules_and_lead_from_page_to_page() -> anyhow::Result<()> {
     }
     assert_eq!(server.get("/api/v1/jobs?modules_result=odd").await.0, 400);
     // The matrix has the newest of each scenario, by the same filters.
+    let until_one = format!("t={}", server.job(one).await.created);
+    let before_all = "t=2001-09-09%2001:46:40";
     for (query, want) in [
         ("modules=boot", vec![two]),
         ("modules=boot&modules_result=failed", vec![two]),
         ("modules=boot&modules_result=passed", vec![]),
         ("modules_result=failed,softfailed&test=later", vec![]),
         ("modules=nothing", vec![]),
+        ("module_re=^bo%2Bt$", vec![two]),
+        ("module_re=^boot&modules_result=passed", vec![]),
+        ("module_re=tests/b", vec![two]),
+        ("failed_modules=boot", vec![two]),
+        ("failed_modules=boot,other&module_re=nothing", vec![]),
+        ("failed_modules=other", vec![]),
+        (until_one.as_str(), vec![one]),
+        (before_all, vec![]),
         ("", vec![waiting, two]),
     ] {
         let (_, list) = server.get(&format!("/tests/overview.json?{query}")).await;
@@ -305,7 +315,9 @@ async fn lists_tell_modules_and_lead_from_page_to_page() -> anyhow::Result<()> {
         named.as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect::<Vec<_>>(),
         [two]
     );
-    assert_eq!(server.get("/tests/overview.json?modules_result=odd").await.0, 400);
+    for wrong in ["modules_result=odd", "module_re=(", "module_re=(a{999}){999}", "t=yesterday"] {
+        assert_eq!(server.get(&format!("/tests/overview.json?{wrong}")).await.0, 400, "{wrong}");
+    }
 
     let admin = Key::make(&server, "a", "admin", None).await;
     catalog(&server, &admin).await;
@@ -384,9 +396,16 @@ async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
         server.ask(POST, "/api/assay/v1/workers/w1/drain", Some(json!({"drained": true}))).await;
     assert_eq!((status.as_u16(), &drained["workers"][0]["drained_by"]), (200, &json!("admin")));
     let waits = server.post_dummy().await;
+    assert_eq!(drained["workers"][0].get("disk"), None, "it did not say");
+    let room = Room { pool: 25 << 29, cache: 1 << 30, shared: false };
+    worker.heartbeat_with(&[held], room).await?;
     worker.finish(held, Outcome::Passed, None).await?;
     worker.expect_finished_ack(held.attempt).await?;
     assert_eq!(server.job(waits).await.state, "scheduled", "it gets nothing new");
+    let disk = json!({"pool": 25_u64 << 29, "cache": 1 << 30, "shared": false});
+    assert_eq!(server.get("/api/assay/v1/workers").await.1["workers"][0]["disk"], disk);
+    let (_, page) = server.page("/workers").await;
+    assert!(page.contains("12.5 GiB for machines, 1.0 GiB for assets free"), "{page}");
 
     let (_, workers) = server.get("/api/v1/workers").await;
     let id = workers["workers"][1]["id"].as_i64().unwrap();
@@ -500,6 +519,61 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
     assert!(status.as_u16() == 422 && refused.to_string().contains("***"), "{status} {refused}");
     let (_, machine) = admin.ask(&server, GET, "/api/v1/machines/2", &[]).await;
     assert!(machine.to_string().contains("sesame-1"), "nothing was lost: {machine}");
+}
+
+#[tokio::test]
+async fn what_is_said_of_templates_names_file_and_line() {
+    let tables = r#"{"Machines": [{"name": "m", "backend": "dummy", "settings": []}],
+ "Products": [{"name": "", "distri": "d", "version": "1", "flavor": "f", "arch": "a", "settings": []}],
+ "TestSuites": [{"name": "aa", "settings": [{"key": "START_AFTER_TEST", "value": "bb"}]},
+  {"name": "bb", "settings": [{"key": "START_AFTER_TEST", "value": "aa"}]}, {"name": "cc", "settings": []}],
+ "JobTemplates": [
+  {"group_name": "g", "machine_name": "m", "distri": "d", "version": "1", "flavor": "f", "arch": "a", "test_suite_name": "aa"},
+  {"group_name": "g", "machine_name": "m", "distri": "d", "version": "1", "flavor": "f", "arch": "a", "test_suite_name": "bb"},
+  {"group_name": "g", "machine_name": "m", "distri": "d", "version": "1", "flavor": "f", "arch": "a", "test_suite_name": "cc",
+   "settings": [{"key": "START_AFTER_TEST", "value": "nowhere"}]}]}"#;
+    let fif = r#"{"Machines": {"m": {"backend": "dummy", "settings": {}}},
+"Products": {"p": {"distri": "d", "version": "2", "flavor": "f", "arch": "a", "settings": {}}},
+"Profiles": {"q": {"machine": "m", "product": "p"}},
+"TestSuites": {
+ "x": {"profiles": {"q": 40}, "settings": {"START_AFTER_TEST": "nowhere"}},
+ "y": {"profiles": {"q": 40}, "settings": {}}}}"#;
+    let without = fif.replace(", \"settings\": {}}}}", "}}}").replace("\"y\"", "\"yy\"");
+    let within = r#"{"JobGroups": [
+ {"group_name": "h", "template": "defaults: {a: {machine: m, priority: 1}}\nproducts: {p: {distri: d, flavor: f, version: '1'}}\nscenarios: {a: {p: [{dd: {testsuite: cc, settings: {START_AFTER_TEST: nowhere}}}]}}"}]}"#;
+    let server = Server::start().await;
+    let check = async |name: &str, text: &str, check: bool| {
+        let body = json!({"files": [{"name": name, "text": text}], "check": check});
+        let (status, said) = server.ask(POST, "/api/assay/v1/templates", Some(body)).await;
+        (status.as_u16(), said)
+    };
+    let lines = |said: &Value| -> Vec<String> {
+        said["warnings"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|one| one.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (status, said) = check("t.json", tables, false).await;
+    assert_eq!(status, 200, "{said}");
+    for start in ["t.json:6:3: warning: aa@m", "t.json:7:3: warning: bb@m", "t.json:8:3: warning: cc@m"] {
+        assert!(lines(&said).iter().any(|line| line.starts_with(start)), "{start}: {said}");
+    }
+    let (status, said) = check("f.json", fif, true).await;
+    assert_eq!(status, 200, "{said}");
+    assert!(
+        lines(&said).iter().any(|line| line.starts_with("f.json:5:2") && line.contains("warning: x@m")),
+        "{said}"
+    );
+    let (status, said) = check("f.json", &without, true).await;
+    assert_eq!(status, 422, "{said}");
+    let (found, more) = (said["error"].as_str().unwrap_or_default(), "there is no test suite yy");
+    assert!(found.lines().any(|line| line.starts_with("f.json:6:2") && line.contains(more)), "{said}");
+    let (status, said) = check("in.json", within, true).await;
+    assert_eq!(status, 200, "{said}");
+    let start = "in.json:2:34: warning: in the YAML of the group h: dd@m";
+    assert!(lines(&said).iter().any(|line| line.starts_with(start)), "{said}");
 }
 
 #[tokio::test]

@@ -52,6 +52,29 @@ pub struct NewMessage {
     pub sent_at: Option<Timestamp>,
     /// Why nothing can be done with it.
     pub parked: Option<String>,
+    /// What it tells, the same in whichever message it is told.
+    pub news: Option<String>,
+}
+
+/// How a source gets along with the others of its bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceRole {
+    /// It is the bus itself.
+    Bus,
+    /// It is the bus itself, and others bring what it loses: what it brings after all was not lost.
+    Backed,
+    /// It brings messages of the bus: what the bus has not brought is recovered.
+    Backs,
+    /// It looks for itself and tells in messages of its own what the bus should have told: news that the bus has told
+    /// are not stored again.
+    Reconciles,
+}
+
+impl SourceRole {
+    /// What it brings is what another source of its bus should have brought.
+    pub fn backs(self) -> bool {
+        matches!(self, Self::Backs | Self::Reconciles)
+    }
 }
 
 /// Where messages come from.
@@ -61,8 +84,8 @@ pub struct MessageSource<'a> {
     pub name: &'a str,
     /// What it brings messages of; sources of one bus bring the same ones.
     pub bus: &'a str,
-    /// It brings what another source of its bus should have brought.
-    pub backs: bool,
+    /// What it does beside other sources of its bus.
+    pub role: SourceRole,
 }
 
 /// A stored message.

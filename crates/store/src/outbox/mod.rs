@@ -122,6 +122,8 @@ pub struct EntryFilter {
     pub target: Option<String>,
     /// Only in this state.
     pub state: Option<EntryState>,
+    /// Only of this kind, and about this.
+    pub about: Option<(String, String)>,
     /// Only before this number.
     pub before: Option<i64>,
     /// At most so many.

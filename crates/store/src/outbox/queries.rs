@@ -146,6 +146,10 @@ impl<B: Backend> OutboxStore for Sql<B> {
         if let Some(state) = filter.state {
             select.compare("state = ", state.word().into());
         }
+        if let Some((kind, about)) = &filter.about {
+            select.compare("kind = ", kind.as_str().into());
+            select.compare("about = ", about.as_str().into());
+        }
         if let Some(before) = filter.before {
             select.compare("id < ", before.into());
         }

@@ -5,10 +5,11 @@ use assay_engine::ids::Timestamp;
 use assay_engine::rules::{BatchKey, Item, Planned, PlannedEffect};
 use assay_store::{
     Batch, EffectState, EffectsDone, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+    SourceRole,
 };
 use std::collections::BTreeMap;
 
-const FEDORA: MessageSource<'static> = MessageSource { name: "fedora", bus: "fedora", backs: false };
+const FEDORA: MessageSource<'static> = MessageSource { name: "fedora", bus: "fedora", role: SourceRole::Bus };
 
 fn message(key: &str, body: &str) -> NewMessage {
     NewMessage {
@@ -18,6 +19,7 @@ fn message(key: &str, body: &str) -> NewMessage {
         body: body.to_owned(),
         sent_at: Some(START),
         parked: None,
+        news: None,
     }
 }
 
@@ -46,7 +48,7 @@ pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
     let many: Vec<_> = (0..70).map(|n| message(&format!("k{n}"), "{}")).collect();
     let cursor = [("seen".to_owned(), Some("70".to_owned()))];
     assert_eq!(events.receive_messages(epoch, &FEDORA, START, &many, &cursor).await.unwrap(), 70);
-    let backing = MessageSource { name: "datagrepper", bus: "fedora", backs: true };
+    let backing = MessageSource { name: "datagrepper", bus: "fedora", role: SourceRole::Backs };
     let again = [many[3].clone(), message("new", "{\"A\": 1}"), many[69].clone(), message("new", "{}")];
     assert_eq!(events.receive_messages(epoch, &backing, START, &again, &[]).await.unwrap(), 1);
     let other = MessageSource { bus: "other", ..FEDORA };
@@ -79,6 +81,48 @@ pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
     store.acquire_leadership().await.unwrap();
     let late = events.receive_messages(epoch, &FEDORA, START, &[message("late", "{}")], &[]).await;
     assert!(is_deposed(&late.map(drop)));
+    store.close().await;
+}
+
+pub(crate) async fn what_a_bus_has_lost_is_counted(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    let telling = |key: &str, news: &str| NewMessage { news: Some(news.to_owned()), ..message(key, "{}") };
+    let bus = MessageSource { role: SourceRole::Backed, ..FEDORA };
+    let grepper = MessageSource { name: "grepper", bus: "fedora", role: SourceRole::Backs };
+    let koji = MessageSource { name: "koji", bus: "fedora", role: SourceRole::Reconciles };
+    let give = async |source: &MessageSource<'_>, messages: &[NewMessage]| {
+        events.receive_messages(epoch, source, START, messages, &[]).await.unwrap()
+    };
+    let recovered = async || {
+        let tallies = events.source_tallies().await.unwrap();
+        tallies.into_iter().map(|tally| (tally.source, tally.recovered)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(
+        give(&bus, &[telling("uuid-1", "build 1"), telling("uuid-2", "build 1")]).await,
+        2,
+        "told twice"
+    );
+    // What the bus has told in a message of its own is no news; what it has not told is.
+    let polled = [telling("koji-1", "build 1"), telling("koji-2", "build 2"), telling("koji-3", "build 3")];
+    assert_eq!(give(&koji, &polled).await, 2);
+    assert_eq!(give(&koji, &polled).await, 0);
+    assert_eq!(give(&grepper, &[telling("uuid-1", "build 1"), telling("uuid-4", "build 1")]).await, 1);
+    assert_eq!(recovered().await["koji"], 2);
+    assert_eq!(recovered().await["grepper"], 1);
+    // The bus was only late, in one way and in the other.
+    assert_eq!(give(&bus, &[telling("uuid-3", "build 3"), message("uuid-4", "{}")]).await, 1);
+    assert_eq!(
+        recovered().await,
+        [("fedora", 0), ("grepper", 0), ("koji", 1)].map(|(name, count)| (name.to_owned(), count)).into()
+    );
+    let other = MessageSource { name: "koji", bus: "koji", role: SourceRole::Bus };
+    assert_eq!(give(&other, &[telling("koji-1", "build 1")]).await, 1, "another bus");
+    let many: Vec<_> = (0..450).map(|n| telling(&format!("m{n}"), &format!("n{n}"))).collect();
+    assert_eq!(give(&koji, &many).await, 450);
+    assert_eq!(give(&bus, &many).await, 0, "the very same messages");
+    assert_eq!(recovered().await["koji"], 1);
     store.close().await;
 }
 

@@ -31,7 +31,14 @@ fn patchset(number: u64) -> Patchset {
 
 fn build(uuid: u128, asked: i64, result: Option<BuildResult>) -> Build {
     let ended_at = result.as_ref().map(|_| at(asked + 60));
-    Build { uuid: Uuid(uuid), asked_at: at(asked), started_at: Some(at(asked + 1)), ended_at, result }
+    Build {
+        uuid: Uuid(uuid),
+        asked_at: at(asked),
+        started_at: Some(at(asked + 1)),
+        ended_at,
+        result,
+        runner: None,
+    }
 }
 
 fn item(id: i64, number: u64, jobs: Vec<ItemJob>) -> Item {

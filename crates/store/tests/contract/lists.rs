@@ -40,6 +40,10 @@ pub(crate) async fn filters(database: &Database) {
     ] {
         assert_eq!(ids(store, JobFilter { states: states.clone(), ..all() }).await, expected, "{states:?}");
     }
+    let posted = store.job(JobId(2)).await.unwrap().unwrap().row.created_at;
+    assert_eq!(ids(store, JobFilter { posted_until: Some(posted), ..all() }).await, [2, 1]);
+    let before = Some(posted.plus_seconds(-1_000_000));
+    assert!(ids(store, JobFilter { posted_until: before, ..all() }).await.is_empty());
     let oldest = JobFilter { oldest_first: true, after: Some(JobId(2)), limit: 2, ..all() };
     assert_eq!(ids(store, oldest).await, [3, 4]);
     let outcomes = vec![Outcome::Failed, Outcome::UserCancelled];

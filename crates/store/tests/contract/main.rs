@@ -39,6 +39,7 @@ macro_rules! contract {
 
 contract!(
     events::the_same_message_is_stored_once,
+    events::what_a_bus_has_lost_is_counted,
     events::effects_happen_once,
     outbox::entries_are_told_once_and_in_order,
     outbox::what_is_told_has_the_number_that_was_given,

@@ -56,21 +56,8 @@ fn pipeline(name: &str, manager: Manager, queues: &[(&str, &[&str])]) -> Pipelin
         submit,
         flags: Vec::new(),
     };
-    let trigger = Trigger {
-        source: "gerrit".into(),
-        events: vec![Pattern::new("comment-added|patchset-created").expect("a pattern")],
-        branches: Vec::new(),
-        refs: Vec::new(),
-        ignore_deletes: true,
-        comments: Vec::new(),
-        emails: Vec::new(),
-        usernames: Vec::new(),
-        approvals: Vec::new(),
-        require: Vec::new(),
-        reject: Vec::new(),
-        time: None,
-        pipelines: Vec::new(),
-    };
+    let events = vec![Pattern::new("comment-added|patchset-created").expect("a pattern")];
+    let trigger = Trigger { events, ..Trigger::of("gerrit".into()) };
     let queue = |(name, projects): &(&str, &[&str])| QueueDef {
         name: (*name).into(),
         projects: projects.iter().map(|project| (*project).into()).collect(),

@@ -33,7 +33,7 @@ impl Rig {
     /// Ends a job that has run for so many seconds; its log's address.
     fn ends_after(&mut self, number: u64, job: &str, seconds: i64, result: BuildResult) -> String {
         let build = self.build(number, job);
-        self.step(Input::BuildStarted { build, at: Timestamp(self.now + SECOND) }).expect("taken");
+        self.step(Input::BuildStarted { build, at: Timestamp(self.now + SECOND), by: None }).expect("taken");
         self.now += (seconds - 1) * SECOND;
         let request = self.builds.iter().find(|request| request.uuid == build).expect("a request");
         let url = format!("http://logs/{}/", request.params["LOG_PATH"]);
@@ -332,7 +332,7 @@ fn every_wait_says_since_when_and_what_would_release_it() {
 
     let build = rig.build(1, "unit");
     let at = Timestamp(rig.now);
-    rig.step(Input::BuildStarted { build, at }).expect("taken");
+    rig.step(Input::BuildStarted { build, at, by: None }).expect("taken");
     assert_eq!(first(&rig, 1).1, at);
     let waits = rig.gate.held().why(rig.of(1).id);
     let Some(Wait::Parent { since, .. }) = waits.get(1) else { panic!("{waits:?}") };

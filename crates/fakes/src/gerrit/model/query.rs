@@ -339,9 +339,9 @@ impl Field {
     fn fits(self, value: &str, world: &World, change: &Change, me: Option<&str>, now: i64) -> bool {
         let person = |username: &str| is_person(world, username, value, me);
         match self {
+            Self::Text if names_a_change(value) => is_change(change, value) || is_commit(change, value),
             Self::Text => {
-                is_change(change, value)
-                    || is_commit(change, value)
+                is_commit(change, value)
                     || change.project == value
                     || change.current().commit.message.to_lowercase().contains(&value.to_lowercase())
             }
@@ -388,6 +388,16 @@ fn is_change(change: &Change, value: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// A word alone that has the form of a number, Change-Id or triplet means that change, and not a text.
+fn names_a_change(value: &str) -> bool {
+    let is_id = |text: &str| {
+        let hex = text.strip_prefix('I').unwrap_or_default();
+        (4..=40).contains(&hex.len()) && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    is_number || is_id(value) || value.rsplit_once('~').is_some_and(|(_, id)| is_id(id))
 }
 
 fn is_commit(change: &Change, value: &str) -> bool {

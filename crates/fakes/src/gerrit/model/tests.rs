@@ -46,7 +46,7 @@ fn filled() -> World {
     let mut world = world();
     add(&mut world, "a/one", "master", "First\n\nDepends-On: Iabc\n", 1_700_000_000);
     add(&mut world, "a/one", "stable/x", "Second, with a (word)\n", 1_700_000_100);
-    add(&mut world, "b/two", "master", "Third\n", 1_700_000_200);
+    add(&mut world, "b/two", "master", "Third of 4\n", 1_700_000_200);
     let vote = |label: &str, value| Review { labels: vec![(label.into(), value)], ..Review::default() };
     for (who, number, review) in [("carol", 1, vote("Code-Review", 2)), ("zuul", 1, vote("Verified", -1))] {
         world.review(who, number, 1, &review, 1_700_000_300).expect("they may");
@@ -62,6 +62,7 @@ fn queries_find_what_they_say() {
     let table: &[(&str, &[u64])] = &[
         ("", &[3, 2, 1]),
         ("2", &[2]),
+        ("4", &[]),
         ("change:2", &[2]),
         ("change:I1111111111111111111111111111111111111111", &[1]),
         ("I11111", &[1]),

@@ -20,6 +20,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -260,7 +261,14 @@ async fn listed(
 pub(crate) struct Modules {
     names: Vec<String>,
     results: Option<Vec<&'static str>>,
+    /// Of the name, or of the folder and the name.
+    pattern: Option<Regex>,
+    /// One of these has failed.
+    failed: Vec<String>,
 }
+
+/// The memory that a pattern of a request may have, bytes.
+const PATTERN: usize = 1 << 20;
 
 impl Modules {
     pub(crate) fn of(params: &Params) -> Result<Option<Self>, Wrong> {
@@ -271,16 +279,34 @@ impl Modules {
         if let Some(name) = invalid.first() {
             return Err(Wrong::parameters(&[], &[name]));
         }
-        Ok((!names.is_empty() || results.is_some()).then_some(Self { names, results }))
+        let pattern = params.given("module_re").map(|text| {
+            let pattern = RegexBuilder::new(text).size_limit(PATTERN).build();
+            pattern.map_err(|_| Wrong::parameters(&[], &["module_re"]))
+        });
+        let (pattern, failed) = (pattern.transpose()?, texts(params, "failed_modules"));
+        let any = !names.is_empty() || results.is_some() || pattern.is_some() || !failed.is_empty();
+        Ok(any.then_some(Self { names, results, pattern, failed }))
     }
 
     fn fits(&self, module: &Value) -> bool {
+        let matches = |pattern: &Regex| {
+            let word = |key: &str| module[key].as_str().unwrap_or_default();
+            let (folder, name) = (word("category"), word("name"));
+            pattern.is_match(name) || pattern.is_match(&format!("{folder}/{name}"))
+        };
         (self.names.is_empty() || self.names.iter().any(|name| module["name"] == name.as_str()))
             && self.results.as_ref().is_none_or(|all| all.iter().any(|result| module["result"] == *result))
+            && self.pattern.as_ref().is_none_or(matches)
+    }
+
+    fn has_failed(&self, module: &Value) -> bool {
+        module["result"] == "failed" && self.failed.iter().any(|name| module["name"] == name.as_str())
     }
 
     async fn fit(&self, app: &App, job: &StoredJob) -> Result<bool, StoreError> {
-        Ok(job_view::modules_of(app, job).await?.0.iter().any(|module| self.fits(module)))
+        let modules = job_view::modules_of(app, job).await?.0;
+        let failed = self.failed.is_empty() || modules.iter().any(|module| self.has_failed(module));
+        Ok(failed && modules.iter().any(|module| self.fits(module)))
     }
 
     /// Those of the jobs, the newest first, that have such a module; and whether there are more than are looked at.

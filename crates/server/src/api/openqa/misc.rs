@@ -68,7 +68,7 @@ async fn add_key(person: Person, State(app): State<Arc<App>>, params: Params) ->
 }
 
 /// A time as people and programs write it; without a zone it is UTC.
-fn moment(text: &str) -> Option<Timestamp> {
+pub(crate) fn moment(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let zoned = text.parse::<jiff::Timestamp>().ok();
     let plain = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();

@@ -12,7 +12,7 @@ pub(crate) mod groups;
 pub(crate) mod isos;
 pub(crate) mod job_view;
 pub(crate) mod jobs;
-mod misc;
+pub(crate) mod misc;
 pub(crate) mod params;
 mod post_jobs;
 mod restart;

@@ -46,7 +46,7 @@ pub(super) async fn all(State(app): State<Arc<App>>, Extension(cache): Extension
 /// `GET /status/change/N,PS`
 pub(super) async fn change(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
     let now = app.clock.now();
-    let items = zuul::change(&app.gate(), &id, now);
+    let items = zuul::change(&app.gate(), &workers(&app).await, &id, now);
     answer(now, serde_json::to_vec(&items).unwrap_or_default().into())
 }
 
@@ -67,7 +67,13 @@ async fn beside(app: &App, snapshot: &Snapshot) -> Beside {
         trigger_events: waiting,
         result_events: app.engine.waiting(),
         configured_at: status.config.loaded_at.unwrap_or_default(),
+        workers: workers(app).await,
     }
+}
+
+async fn workers(app: &App) -> zuul::Workers {
+    let rows = app.store.workers().await.unwrap_or_default();
+    rows.into_iter().map(|row| (row.name.clone(), row)).collect()
 }
 
 fn answer(made_at: Timestamp, body: axum::body::Bytes) -> Response {

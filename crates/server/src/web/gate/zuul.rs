@@ -4,11 +4,13 @@ use assay_engine::gate::change::Subject;
 use assay_engine::gate::config::Manager;
 use assay_engine::gate::history;
 use assay_engine::gate::ids::{ChangeId, ItemId};
-use assay_engine::gate::item::{Build, Item, ItemChange, ItemJob, JobState};
+use assay_engine::gate::item::{Build, Item, ItemChange, ItemJob, JobState, Runner};
 use assay_engine::gate::log_path;
 use assay_engine::gate::snapshot::{ChangeQueue, Snapshot};
-use assay_engine::ids::Timestamp;
+use assay_engine::ids::{Timestamp, WorkerName};
+use assay_engine::rows::WorkerRow;
 use assay_proto::status as zuul;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// What the document says besides the pipelines.
@@ -19,7 +21,11 @@ pub(super) struct Beside {
     pub(super) trigger_events: usize,
     pub(super) result_events: usize,
     pub(super) configured_at: Timestamp,
+    pub(super) workers: Workers,
 }
+
+/// Who runs builds.
+pub(super) type Workers = BTreeMap<WorkerName, WorkerRow>;
 
 /// The document.
 pub(super) fn document(snapshot: &Snapshot, beside: &Beside, now: Timestamp) -> zuul::Status {
@@ -42,7 +48,7 @@ pub(super) fn document(snapshot: &Snapshot, beside: &Beside, now: Timestamp) -> 
                         .map(|((_, name), queue)| zuul::Queue {
                             name: queue_name(snapshot, pipeline.manager, name.as_str(), queue),
                             window: queue.window,
-                            heads: heads(snapshot, queue, now),
+                            heads: heads(snapshot, queue, &beside.workers, now),
                         })
                         .collect(),
                 }
@@ -52,9 +58,13 @@ pub(super) fn document(snapshot: &Snapshot, beside: &Beside, now: Timestamp) -> 
 }
 
 /// The items of one change, as `/status/change/N,PS` has them.
-pub(super) fn change(snapshot: &Snapshot, id: &str, now: Timestamp) -> Vec<zuul::Item> {
+pub(super) fn change(snapshot: &Snapshot, workers: &Workers, id: &str, now: Timestamp) -> Vec<zuul::Item> {
     let queues = snapshot.queues.values();
-    queues.flat_map(|queue| heads(snapshot, queue, now)).flatten().filter(|item| fits(item, id)).collect()
+    queues
+        .flat_map(|queue| heads(snapshot, queue, workers, now))
+        .flatten()
+        .filter(|item| fits(item, id))
+        .collect()
 }
 
 fn fits(item: &zuul::Item, id: &str) -> bool {
@@ -77,7 +87,12 @@ fn queue_name(snapshot: &Snapshot, manager: Manager, name: &str, queue: &ChangeQ
 }
 
 /// A queue cut before each item that stands on no other.
-fn heads(snapshot: &Snapshot, queue: &ChangeQueue, now: Timestamp) -> Vec<Vec<zuul::Item>> {
+fn heads(
+    snapshot: &Snapshot,
+    queue: &ChangeQueue,
+    workers: &Workers,
+    now: Timestamp,
+) -> Vec<Vec<zuul::Item>> {
     let mut behind: BTreeMap<ItemId, Vec<Option<String>>> = BTreeMap::new();
     let items = || queue.items.iter().filter_map(|id| snapshot.items.get(id));
     for item in items() {
@@ -97,7 +112,8 @@ fn heads(snapshot: &Snapshot, queue: &ChangeQueue, now: Timestamp) -> Vec<Vec<zu
         }
         let below = item.below.last().map(|below| below.merge.patchset.to_string());
         let behind = behind.remove(&item.id).unwrap_or_default();
-        let mut shown = one(snapshot, item, below, behind, now);
+        let jobs = item.buildset.jobs.iter().map(|one| job(snapshot, item, one, workers, now)).collect();
+        let mut shown = one(snapshot, item, below, behind, jobs);
         shown.active = queue.is_active(index);
         // Nothing leaves before what it stands on.
         if let (Some(ahead), Some(own)) =
@@ -155,9 +171,8 @@ fn one(
     item: &Item,
     below: Option<String>,
     items_behind: Vec<Option<String>>,
-    now: Timestamp,
+    jobs: Vec<zuul::Job>,
 ) -> zuul::Item {
-    let jobs: Vec<_> = item.buildset.jobs.iter().map(|one| job(snapshot, item, one, now)).collect();
     let begun = |job: &ItemJob| match &job.state {
         JobState::Running(build) => build.started_at.is_some(),
         state => state.is_final(),
@@ -183,8 +198,10 @@ fn one(
     }
 }
 
-fn job(snapshot: &Snapshot, item: &Item, job: &ItemJob, now: Timestamp) -> zuul::Job {
+fn job(snapshot: &Snapshot, item: &Item, job: &ItemJob, workers: &Workers, now: Timestamp) -> zuul::Job {
     let build = job.state.build();
+    let runner = build.and_then(|build| build.runner.as_ref());
+    let row = runner.and_then(|runner| workers.get(&runner.worker));
     let usual = snapshot.durations.get(&job.job).and_then(|row| history::estimate(&row.latest_us));
     let url = build.map(|build| log_url(snapshot, item, job, build));
     let times = build.and_then(|build| Some((build.started_at?, build.ended_at)));
@@ -214,10 +231,24 @@ fn job(snapshot: &Snapshot, item: &Item, job: &ItemJob, now: Timestamp) -> zuul:
         pipeline: build.map(|_| item.pipeline.to_string()),
         canceled: build.map(|_| false),
         retry: build.map(|_| !job.lost.is_empty() && !job.state.is_final()),
-        number: None,
-        node_labels: Vec::new(),
-        node_name: None,
-        worker: build.map(|_| zuul::Worker { program: Some("assay".to_owned()), ..zuul::Worker::default() }),
+        number: runner.map(|runner| runner.job.0),
+        node_labels: row.map_or_else(Vec::new, |row| row.classes.iter().map(str::to_owned).collect()),
+        node_name: runner.map(|runner| runner.worker.to_string()),
+        worker: build.map(|_| worker(runner, row)),
+    }
+}
+
+/// A worker says nothing of its addresses; of what is not known yet Zuul, too, has the fields.
+fn worker(runner: Option<&Runner>, row: Option<&WorkerRow>) -> zuul::Worker {
+    let host = row.map(|row| row.host.clone());
+    zuul::Worker {
+        name: Some(runner.map_or_else(|| "Unknown".to_owned(), |runner| runner.worker.to_string())),
+        fqdn: host.clone().filter(|host| host.contains('.')),
+        hostname: host,
+        ips: None,
+        program: Some("assay".to_owned()),
+        version: row.map(|row| row.version.clone()),
+        extra: Some(json!({})),
     }
 }
 

@@ -3,16 +3,17 @@
 mod table;
 
 use super::acts;
-use super::frame::{Badge, Frame, percent_encoded};
+use super::frame::{Badge, Frame, Moment, percent_encoded};
 use super::groups::builds::{self, Count};
 use crate::api::openqa::job_view::MODULE_RESULTS;
 use crate::api::openqa::jobs::{Modules, filter, texts};
+use crate::api::openqa::misc::moment;
 use crate::api::openqa::params::Params;
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::Fault;
 use askama::Template;
-use assay_engine::ids::{GroupId, JobId};
+use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_store::blobs::Sha256;
@@ -35,7 +36,7 @@ const SCANNED: u32 = 40_000;
 /// From how many jobs on a page is fetched less often while things change.
 const MANY: usize = 1_500;
 /// Parameters that stay when another result is chosen.
-const KEPT: [&str; 22] = [
+const KEPT: [&str; 25] = [
     "distri",
     "version",
     "build",
@@ -58,6 +59,9 @@ const KEPT: [&str; 22] = [
     "scope",
     "modules",
     "modules_result",
+    "module_re",
+    "failed_modules",
+    "t",
 ];
 
 /// Parameters of a result that is chosen.
@@ -134,6 +138,7 @@ pub(crate) async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         ids: asked.ids,
         settings: asked.settings,
         scope: asked.scope,
+        posted_until: until(params)?,
         ..JobFilter::default()
     };
     if filter.build.is_empty() && filter.ids.is_empty() {
@@ -162,6 +167,16 @@ pub(crate) async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         (wanted.with_module, unseen) = (Some(with), more);
     }
     Ok(Found { filter, wanted, jobs, marks, cut, unseen })
+}
+
+/// `t`: the matrix as it was filled then.
+fn until(params: &Params) -> Result<Option<Timestamp>, Fault> {
+    let Some(text) = params.given("t") else { return Ok(None) };
+    let wrong = || {
+        let said = format!("`t={text}` is no time.");
+        Fault::bad(said, "Write it as 2026-11-21T20:00:00Z or as 2026-11-21 20:00:00, which is UTC.")
+    };
+    moment(text).map(Some).ok_or_else(wrong)
 }
 
 /// A value to choose.
@@ -205,6 +220,10 @@ struct MatrixPage {
     unseen: bool,
     /// What operators can do to the jobs that are shown.
     acts: Option<Acts>,
+    /// Only jobs that were posted until then are shown.
+    until: Option<Moment>,
+    /// The same without that.
+    newest: String,
     pace: u32,
 }
 
@@ -237,19 +256,24 @@ pub(super) async fn build(
     let (failures, open) = (found.failures(), found.open().count());
     let Found { filter, wanted, jobs, marks, cut, unseen } = found;
     let matrix = Matrix::new(&jobs, &wanted, marks);
-    let mut address = "/tests/overview?".to_owned();
     let plain = |name: &str| name.strip_suffix("[]").unwrap_or(name).to_owned();
     let kept = params
         .pairs()
         .iter()
         .filter(|(name, value)| !value.is_empty() && is_kept(&plain(name)));
     let mut pairs: Vec<(String, String)> = kept.map(|(name, value)| (plain(name), value.clone())).collect();
+    let query = |pairs: &[(String, String)]| {
+        pairs.iter().fold(String::new(), |mut query, (name, value)| {
+            let _ = write!(query, "{name}={}&", percent_encoded(value));
+            query
+        })
+    };
+    let timeless: Vec<_> = pairs.iter().filter(|(name, _)| name != "t").cloned().collect();
+    let newest = format!("/tests/overview?{}", query(&timeless));
     if !pairs.iter().any(|(name, _)| name == "build") {
         pairs.extend(filter.build.iter().map(|build| ("build".to_owned(), build.clone())));
     }
-    for (name, value) in &pairs {
-        let _ = write!(address, "{name}={}&", percent_encoded(value));
-    }
+    let address = format!("/tests/overview?{}", query(&pairs));
     let by_form = ["q", "todo", "arch", "flavor", "machine", "modules", "modules_result"];
     let mut hidden: Vec<_> =
         pairs.into_iter().filter(|(name, _)| !by_form.contains(&name.as_str())).collect();
@@ -310,6 +334,8 @@ pub(super) async fn build(
             say: params.get("say").unwrap_or_default().to_owned(),
             changed,
         }),
+        until: filter.posted_until.map(|at| Moment::new(at, app.clock.now())),
+        newest,
         pace: if jobs.len() > MANY { 10_000 } else { 2_000 },
     })
 }

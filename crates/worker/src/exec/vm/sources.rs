@@ -156,6 +156,7 @@ async fn tree(attempt: &Attempt, setting: &str, value: &str, address: &Address) 
             "{setting}={value}: the repository has no branch, tag or commit {reference:?}"
         ))),
         Err(Failed::Git(error)) => Err(failed(error.to_string())),
+        Err(Failed::Submodules(error)) => Err(failed(format!("its submodules: {error}"))),
         Err(Failed::Disk(error)) => Err(failed(error.to_string())),
     }
 }
@@ -163,6 +164,7 @@ async fn tree(attempt: &Attempt, setting: &str, value: &str, address: &Address) 
 enum Failed {
     NoSuch(String),
     Git(GitError),
+    Submodules(GitError),
     Disk(std::io::Error),
 }
 
@@ -223,7 +225,13 @@ async fn checkout(
     }
     if !path.exists() {
         git.run(fresh, &["checkout", "--quiet", "--force", "--detach", &commit]).await?;
-        crate::attempt::remove_tree(&fresh.join(".git"));
+        if fresh.join(".gitmodules").is_file() {
+            // Addresses that begin with `../` are beside this one.
+            git.run(fresh, &["remote", "add", "origin", &mirror.url]).await?;
+            let update = ["submodule", "--quiet", "update", "--init", "--recursive"];
+            git.run(fresh, &update).await.map_err(Failed::Submodules)?;
+        }
+        drop_repositories(fresh)?;
         drop_ways_out(fresh, fresh)?;
         fs::rename(fresh, &path)?;
     }
@@ -249,6 +257,20 @@ fn history(text: &str) -> Vec<PastCommit> {
         files: commit.files.into_iter().take(FILES).collect(),
     };
     read_log(text).into_iter().map(one).collect()
+}
+
+/// Removes the repository of a tree, and what names those of its submodules.
+fn drop_repositories(dir: &Utf8Path) -> std::io::Result<()> {
+    for entry in dir.read_dir_utf8()? {
+        let entry = entry?;
+        match (entry.file_name(), entry.file_type()?.is_dir()) {
+            (".git", true) => crate::attempt::remove_tree(entry.path()),
+            (".git", false) => fs::remove_file(entry.path())?,
+            (_, true) => drop_repositories(entry.path())?,
+            (_, false) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Removes links that lead out of the tree: nobody reads the host's files by pushing a link to them.
@@ -363,6 +385,68 @@ mod tests {
                 (found, _) => panic!("{value}: {found:?}"),
             }
         }
+    }
+
+    fn git(dir: &Utf8Path, args: &[&str]) {
+        let output = std::process::Command::new("git")
+            .args(["-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(args)
+            .current_dir(dir)
+            .output()
+            .expect("git");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[tokio::test]
+    async fn submodules_are_there_and_leave_no_repository() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = Utf8Path::from_path(dir.path()).expect("UTF-8");
+        for (name, file) in [("deep.git", "deep.star"), ("lib.git", "lib.star"), ("tests.git", "main.star")] {
+            fs::create_dir(dir.join(name)).expect("made");
+            git(&dir.join(name), &["init", "-q", "-b", "main"]);
+            fs::write(dir.join(name).join(file), "x = 1\n").expect("written");
+        }
+        std::os::unix::fs::symlink("/etc/passwd", dir.join("lib.git/out")).expect("linked");
+        for (name, below) in [("deep.git", None), ("lib.git", Some("deep")), ("tests.git", Some("lib"))] {
+            if let Some(below) = below {
+                let address = format!("../{below}.git");
+                // A relative address is taken from where the repository itself came from.
+                git(&dir.join(name), &["remote", "add", "origin", dir.join(name).as_str()]);
+                git(&dir.join(name), &["submodule", "--quiet", "add", &address, below]);
+            }
+            git(&dir.join(name), &["add", "."]);
+            git(&dir.join(name), &["commit", "-q", "-m", "x"]);
+        }
+        let (origin, cache) = (format!("file://{dir}"), dir.join("cache"));
+        let mirrors = Cache::open(cache.join("git"), true).expect("a cache");
+        let trees = cache.join("trees");
+        fs::create_dir(&trees).expect("made");
+        let runner = Git { writable: vec![trees.clone()], local: true, ..Git::default() };
+        let fetched = async |project: &str| {
+            let mirror = mirrors.mirror(&origin, project).await.expect("a mirror");
+            let address =
+                Address::of("CASEDIR", &format!("{origin}/{project}")).expect("right").expect("one");
+            make(&runner, &trees, &mirror, &address).await
+        };
+        let Ok((tree, ..)) = fetched("tests.git").await else { panic!("it was not fetched") };
+        for file in ["main.star", "lib/lib.star", "lib/deep/deep.star"] {
+            assert!(tree.join(file).is_file(), "{file}");
+        }
+        for gone in [".git", "lib/.git", "lib/deep/.git", "lib/out"] {
+            assert!(tree.join(gone).symlink_metadata().is_err(), "{gone}");
+        }
+
+        // One that cannot be fetched is named, and leaves nothing behind.
+        fs::remove_dir_all(dir.join("deep.git")).expect("removed");
+        fs::write(dir.join("tests.git/main.star"), "x = 2\n").expect("written");
+        git(&dir.join("tests.git"), &["commit", "-q", "-a", "-m", "x"]);
+        let Err(Failed::Submodules(error)) = fetched("tests.git").await else { panic!("it was fetched") };
+        assert!(error.to_string().contains("deep"), "{error}");
+        let trees = trees
+            .read_dir_utf8()
+            .expect("there")
+            .filter(|one| one.as_ref().is_ok_and(|one| one.path().is_dir()));
+        assert_eq!(trees.count(), 1, "the one of the first commit");
     }
 
     proptest! {
