@@ -174,7 +174,10 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     let shown = place.run(&["event", "show", &id]).await.expect(0).stdout.clone();
     assert!(shown.contains("rule built: job check (done, jobs "), "{shown}");
     place.run(&["event", "replay", &id, "--force"]).await.expect(0);
-    place.run(&["audit", "list", "--event", "event_replay"]).await.says(&format!("{{\"force\":true,\"id\":{id}}}"));
+    place
+        .run(&["audit", "list", "--event", "event_replay"])
+        .await
+        .says(&format!("{{\"force\":true,\"id\":{id}}}"));
     until("one job more", async || self::jobs(up).await["p-1-5"].len() == 2).await;
     let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout.clone();
     assert!(listed.contains("at most 1000000"), "{listed}");

@@ -178,7 +178,8 @@ async fn templates_come_back_as_they_were() {
     let yaml = "template=products:\n  p:\n    distri: fedora\n    version: '*'\n    flavor: universal\nscenarios:\n  x86_64:\n    p:\n    \
                 - own:\n        machine: 64bit\n        testsuite: update\n";
     clients.api(&up, &["-X", "POST", "job_groups", "name=yaml"]).await;
-    let by_yaml = ["-X", "POST", "job_templates_scheduling", "name=yaml", "schema=JobTemplates-01.yaml", yaml];
+    let by_yaml =
+        ["-X", "POST", "job_templates_scheduling", "name=yaml", "schema=JobTemplates-01.yaml", yaml];
     clients.api(&up, &by_yaml).await;
     let put = |row: &'static [&'static str]| {
         let arguments = [&["api", "--host", &up.url, "-X", "PUT"], row].concat();
@@ -195,7 +196,11 @@ async fn templates_come_back_as_they_were() {
         assert!(refused.code == Some(1) && refused.stdout.contains(said), "{row:?}: {}", refused.stdout);
     }
     assert_eq!(put(&["machines/1", "name=64bit", "backend=kvm"]).await.code, Some(0));
-    assert_eq!(put(&["test_suites/1", "name=renamed"]).await.code, Some(0), "only the group of tables has it");
+    assert_eq!(
+        put(&["test_suites/1", "name=renamed"]).await.code,
+        Some(0),
+        "only the group of tables has it"
+    );
     up.stop().await;
 }
 

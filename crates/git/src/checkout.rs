@@ -175,7 +175,10 @@ impl Checkout {
         author: &Author,
         message: &str,
     ) -> Result<String, CheckoutError> {
-        let unwritable = |source| CheckoutError::Write { path: std::env::temp_dir().to_string_lossy().as_ref().into(), source };
+        let unwritable = |source| CheckoutError::Write {
+            path: std::env::temp_dir().to_string_lossy().as_ref().into(),
+            source,
+        };
         let keep = tempfile::tempdir().map_err(unwritable)?;
         let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned())
             .map_err(|_| unwritable(std::io::Error::other("its name is not UTF-8")))?;

@@ -68,7 +68,8 @@ mod tests {
             ("9", None),
             ("", None),
         ] {
-            let found = since(&all, from).map(|list| list.iter().map(|one| one.id.as_str()).collect::<String>());
+            let found =
+                since(&all, from).map(|list| list.iter().map(|one| one.id.as_str()).collect::<String>());
             assert_eq!(found.as_deref(), want, "{from}");
         }
         assert_eq!(since(&history("a:a"), "a").map(|list| list.len()), Some(0), "a circle ends");

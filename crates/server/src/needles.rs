@@ -179,7 +179,9 @@ impl App {
             let [json_name, png_name] = ["json", "png"].map(|ending| folder.join(format!("{name}.{ending}")));
             let files = [(json_name.clone(), json.into_bytes()), (png_name, png)];
             let made = tokio::task::spawn_blocking(move || Checkout::patch(&files, &author, &message));
-            let unmade = |why: String| Fault::new(StatusCode::CONFLICT, why, "Add the needle where the tests are kept.");
+            let unmade = |why: String| {
+                Fault::new(StatusCode::CONFLICT, why, "Add the needle where the tests are kept.")
+            };
             let patch = made.await.map_err(|_| unmade("The patch cannot be made.".into()))?;
             let patch = Some(patch.map_err(|error| unmade(format!("{error}.")))?);
             return Ok(SavedNeedle { name, file: json_name.into_string(), commit: None, patch });

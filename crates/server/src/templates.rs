@@ -184,7 +184,9 @@ pub(crate) fn taken(catalog: &Catalog, other: &JobTemplate) -> String {
     );
     let group = catalog.groups.get(&other.group).map_or("?", |group| group.name.as_str());
     let job = product::label(test, machine);
-    format!("{job} for {medium} is in group {group:?} already; take it out there, or give this one another name")
+    format!(
+        "{job} for {medium} is in group {group:?} already; take it out there, or give this one another name"
+    )
 }
 
 /// Puts these templates in the place of those that the group has. One that says the same keeps its number. What is

@@ -4,7 +4,9 @@ use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::ReceiptKey;
-use assay_proto::api::people::{ChangeUser, MadeKey, NewKey, NewSetupToken, SetupToken, UserList, conf_sections};
+use assay_proto::api::people::{
+    ChangeUser, MadeKey, NewKey, NewSetupToken, SetupToken, UserList, conf_sections,
+};
 use serde_json::Value;
 
 const API: &str = "/api/assay/v1";

@@ -466,7 +466,10 @@ fn parents_of_clones() {
         }
         let mut row = Vec::new();
         for relation in relations {
-            let child = JobFacts { parents: vec![Parent { relation, job: JobId(1) }], ..facts(9, StateWord::Done, Some(Outcome::Failed), None) };
+            let child = JobFacts {
+                parents: vec![Parent { relation, job: JobId(1) }],
+                ..facts(9, StateWord::Done, Some(Outcome::Failed), None)
+            };
             // Alone, with the parent, and with the newest of it.
             for clones in [&[9][..], &[1, 9], &[2, 9]] {
                 let clones: Vec<_> = clones.iter().copied().map(JobId).collect();

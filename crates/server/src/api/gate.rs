@@ -113,10 +113,9 @@ fn noted(command: &Command) -> (&'static str, Value) {
         Command::Release { pipeline, queue } => {
             ("gate_release", json!({"pipeline": pipeline.as_str(), "queue": queue.as_str()}))
         }
-        Command::Hold { pipeline, queue, reason } => (
-            "gate_hold",
-            json!({"pipeline": pipeline.as_str(), "queue": queue.as_str(), "reason": reason}),
-        ),
+        Command::Hold { pipeline, queue, reason } => {
+            ("gate_hold", json!({"pipeline": pipeline.as_str(), "queue": queue.as_str(), "reason": reason}))
+        }
     }
 }
 
@@ -178,11 +177,7 @@ fn numbers(text: &str) -> Result<(u64, Option<u32>), Fault> {
 }
 
 /// `POST gate/enqueue`
-async fn enqueue(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn enqueue(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let wanted: api::Enqueue = read(&body, r#"Send {"pipeline": "gate", "change": "1234,5"}."#)?;
     let (number, patchset) = numbers(&wanted.change)?;
     let source = source_of(&app.gate(), &wanted.pipeline, wanted.source)?;
@@ -207,11 +202,7 @@ fn item_of(answer: &io::Answer) -> Option<i64> {
 }
 
 /// `POST gate/enqueue-ref`
-async fn enqueue_ref(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn enqueue_ref(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let help = r#"Send {"pipeline": "post", "project": "P", "ref": "master", "newrev": "COMMIT"}."#;
     let wanted: api::EnqueueRef = read(&body, help)?;
     gate_view::known_pipeline(&app.gate(), &wanted.pipeline)?;
@@ -266,11 +257,7 @@ fn unwanted(snapshot: &Snapshot, body: &[u8]) -> Result<(PipelineName, ChangeId)
 }
 
 /// `POST gate/dequeue`
-async fn dequeue(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn dequeue(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let snapshot = app.gate();
     let (pipeline, change) = unwanted(&snapshot, &body)?;
     let number = change.number;
@@ -279,11 +266,7 @@ async fn dequeue(
 }
 
 /// `POST gate/end-landing`
-async fn end_landing(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn end_landing(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let snapshot = app.gate();
     let (pipeline, change) = unwanted(&snapshot, &body)?;
     let number = change.number;
@@ -300,11 +283,7 @@ async fn end_landing(
 }
 
 /// `POST gate/acknowledge`
-async fn acknowledge(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn acknowledge(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let wanted: api::Acknowledge = read(&body, r#"Send {"project": "P", "branch": "master"}."#)?;
     let (project, branch) = (wanted.project.as_str().into(), wanted.branch.as_str().into());
     let Some(alarm) = app.acknowledge(&project, &branch).await? else {
@@ -326,11 +305,7 @@ async fn acknowledge(
 }
 
 /// `POST gate/promote`
-async fn promote(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn promote(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let help = r#"Send {"pipeline": "gate", "changes": ["1234,5", "1300"]}."#;
     let wanted: api::Promote = read(&body, help)?;
     if wanted.changes.is_empty() {
@@ -377,11 +352,7 @@ fn queue_of(snapshot: &Snapshot, wanted: &api::HoldQueue) -> Result<(PipelineNam
 }
 
 /// `POST gate/hold`
-async fn hold(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn hold(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let help = r#"Send {"pipeline": "gate", "queue": "integrated", "reason": "why"}."#;
     let wanted: api::HoldQueue = read(&body, help)?;
     let Some(reason) = wanted.reason.clone().filter(|reason| !reason.trim().is_empty()) else {
@@ -394,11 +365,7 @@ async fn hold(
 }
 
 /// `POST gate/release`
-async fn release(
-    State(app): State<Arc<App>>,
-    by: Who,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn release(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let wanted: api::HoldQueue = read(&body, r#"Send {"pipeline": "gate", "queue": "integrated"}."#)?;
     let (pipeline, queue) = queue_of(&app.gate(), &wanted)?;
     command(&app, Command::Release { pipeline: pipeline.clone(), queue: queue.clone() }, by).await?;

@@ -157,7 +157,11 @@ pub(crate) fn filter_of(state: &str, result: &str, q: &str) -> Result<JobFilter,
     for word in words(result) {
         let meant = Outcome::meant_by(&word);
         if meant.is_empty() {
-            return Err(unknown("result", &word, Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect()));
+            return Err(unknown(
+                "result",
+                &word,
+                Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect(),
+            ));
         }
         outcomes.extend(meant);
     }

@@ -1,7 +1,7 @@
 //! Starting jobs anew, and their priority.
 
-use super::{job_id, openqa};
 use super::jobs::{prioritise, stored};
+use super::{job_id, openqa};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::Fault;

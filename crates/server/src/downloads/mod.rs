@@ -59,12 +59,16 @@ impl Downloads {
     }
 
     /// What of these can never be fetched here, as a sentence each: their hosts are not in `[downloads]`.
-    pub(crate) fn refused<'d>(&self, downloads: impl IntoIterator<Item = &'d PlannedDownload>) -> Vec<String> {
+    pub(crate) fn refused<'d>(
+        &self,
+        downloads: impl IntoIterator<Item = &'d PlannedDownload>,
+    ) -> Vec<String> {
         let settings = self.settings();
         let sentence = |planned: &PlannedDownload| {
             let why = fetch::never(&settings, &planned.download.url)?;
             let (name, jobs) = (&planned.download.name, planned.jobs.len());
-            let whose = if jobs == 1 { "the job that waits".into() } else { format!("the {jobs} jobs that wait") };
+            let whose =
+                if jobs == 1 { "the job that waits".into() } else { format!("the {jobs} jobs that wait") };
             Some(format!("{name} cannot be fetched, and {whose} for it will end as incomplete: {why}"))
         };
         downloads.into_iter().filter_map(sentence).collect()

@@ -10,8 +10,8 @@ use assay_engine::knowledge::investigate::{self, DEPTH, Differences, Suspect, bo
 use assay_engine::outcome::Outcome;
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_git::checkout::{self, Checkout};
-use assay_records::history::{self, PastCommit};
 use assay_proto::api::knowledge::{Commit, CommitLog, Difference, Investigation, JobRef};
+use assay_records::history::{self, PastCommit};
 use assay_store::{AssetRole, StoreError, StoredJob};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
@@ -161,12 +161,16 @@ fn noted(
         let found = history::since(all, from).unwrap_or_default();
         let lost = from != to && !all.iter().any(|commit| commit.id == from);
         let unknown = lost.then(|| {
-            format!("{from} is not among the newest {} commits before {to}, which is all that was noted", all.len())
+            format!(
+                "{from} is not among the newest {} commits before {to}, which is all that was noted",
+                all.len()
+            )
         });
         (found, unknown)
     };
     let is_needle = |file: &String| file.starts_with("needles/");
-    let log = |(commits, unknown): (Vec<&PastCommit>, Option<String>), wanted: &dyn Fn(&PastCommit) -> bool| CommitLog {
+    let log = |(commits, unknown): (Vec<&PastCommit>, Option<String>),
+               wanted: &dyn Fn(&PastCommit) -> bool| CommitLog {
         commits: commits.into_iter().filter(|one| wanted(one)).take(COMMITS as usize).map(past).collect(),
         unknown,
     };

@@ -101,7 +101,8 @@ impl History {
         let restricted = !outcomes.is_empty();
         let like = JobFilter { scenario: Some(scenario_of(job)), outcomes, ..JobFilter::default() };
         // One more than is shown tells whether there are more.
-        let newer = JobFilter { after: Some(job.id), limit: most_newer + 1, oldest_first: true, ..like.clone() };
+        let newer =
+            JobFilter { after: Some(job.id), limit: most_newer + 1, oldest_first: true, ..like.clone() };
         let older = JobFilter { before: Some(job.id), limit: most_older + 1, ..like.clone() };
         let own = JobFilter { ids: vec![job.id], limit: 1, ..JobFilter::default() };
         let mut shown = app.store.summaries(&newer).await?;
@@ -126,8 +127,10 @@ impl History {
             newer: shown.last().map(|job| job.id),
             older: older.first().map(|job| job.id),
             newest,
-            more_older: more_older.then(|| asked.href(job.id, (most_older * 5).clamp(OLDER, MOST), most_newer)),
-            more_newer: more_newer.then(|| asked.href(job.id, most_older, (most_newer * 5).clamp(NEWER, MOST))),
+            more_older: more_older
+                .then(|| asked.href(job.id, (most_older * 5).clamp(OLDER, MOST), most_newer)),
+            more_newer: more_newer
+                .then(|| asked.href(job.id, most_older, (most_newer * 5).clamp(NEWER, MOST))),
             choice: if restricted {
                 ("all results", Asked::default().href(job.id, most_older, most_newer))
             } else {

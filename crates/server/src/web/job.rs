@@ -263,7 +263,8 @@ async fn build(
             failure: failure.filter(|_| failed),
             links: links(&job, attempt.as_ref(), logs.as_deref(), &suffix),
             may_cancel: sender.is_operator() && !row.state.is_final(),
-            priority: Some(row.priority).filter(|_| sender.is_operator() && row.state.word() == StateWord::Scheduled),
+            priority: Some(row.priority)
+                .filter(|_| sender.is_operator() && row.state.word() == StateWord::Scheduled),
             ..head(&job, attempt.as_ref(), now)
         },
         lost_attempt: attempts.iter().any(|attempt| attempt.row.id.number > 1),

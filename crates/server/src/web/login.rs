@@ -1,8 +1,8 @@
 //! Signing in and out.
 
 use super::frame::Frame;
-use super::people::{self, OwnKey};
 use super::page;
+use super::people::{self, OwnKey};
 use crate::app::App;
 use crate::auth::{Role, Viewer};
 use crate::fault::Fault;

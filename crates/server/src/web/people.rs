@@ -2,9 +2,9 @@
 
 use super::frame::{Frame, Moment};
 use super::login;
+use crate::api::openqa::params::Params;
 use crate::app::App;
 use crate::auth::{Sender, Viewer};
-use crate::api::openqa::params::Params;
 use crate::fault::{Fault, PageFault};
 use askama::Template;
 use assay_store::UserRole;
@@ -66,7 +66,11 @@ fn build(app: &App, saved: Option<String>) -> UsersPage {
 }
 
 /// `POST /admin/users`: another role for somebody.
-async fn change(State(app): State<Arc<App>>, Extension(sender): Extension<Sender>, params: Params) -> Response {
+async fn change(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    params: Params,
+) -> Response {
     let changed = async {
         sender.must_be_admin()?;
         let (name, word) = (params.get("user").unwrap_or_default(), params.get("role").unwrap_or_default());
@@ -148,7 +152,11 @@ async fn make(
 }
 
 /// `POST /login/keys/revoke`
-async fn revoke(State(app): State<Arc<App>>, Extension(sender): Extension<Sender>, params: Params) -> Response {
+async fn revoke(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    params: Params,
+) -> Response {
     let revoked = async {
         sender.must_be_known()?;
         let key = params.get("key").unwrap_or_default();

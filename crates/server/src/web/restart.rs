@@ -76,9 +76,13 @@ fn options(catalog: &Catalog, params: &Params) -> Result<RestartOptions, Fault> 
     let group = match params.given("group") {
         None => None,
         Some(text) => {
-            let id: i64 = text.parse().ok().filter(|id| *id == 0 || catalog.groups.contains_key(id)).ok_or_else(|| {
-                Fault::bad(format!("There is no group {text:?}."), "Choose one of those that there are.")
-            })?;
+            let id: i64 = text
+                .parse()
+                .ok()
+                .filter(|id| *id == 0 || catalog.groups.contains_key(id))
+                .ok_or_else(|| {
+                    Fault::bad(format!("There is no group {text:?}."), "Choose one of those that there are.")
+                })?;
             Some((id != 0).then_some(GroupId(id)))
         }
     };
@@ -108,7 +112,10 @@ fn command(id: JobId, catalog: &Catalog, params: &Params) -> String {
     }
     if let Some(group) = params.given("group") {
         let named = group.parse().ok().and_then(|id: i64| catalog.groups.get(&id));
-        words.push(format!("--group {}", named.map_or_else(|| "0".into(), |group| super::job::quoted(&group.name))));
+        words.push(format!(
+            "--group {}",
+            named.map_or_else(|| "0".into(), |group| super::job::quoted(&group.name))
+        ));
     }
     words.extend(params.given("comment").map(|text| format!("--comment {}", super::job::quoted(text))));
     words.join(" ")

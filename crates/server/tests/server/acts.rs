@@ -43,7 +43,9 @@ async fn a_job_is_cancelled_and_prioritised_on_its_page() {
     let anonymous = server.page(&path).await.1;
     assert!(!anonymous.contains("id=\"cancel\"") && !anonymous.contains("id=\"priority\""), "{anonymous}");
     let seen = page(&server, &admin, &path).await;
-    assert!(seen.contains("id=\"cancel\"") && seen.contains("name=\"priority\" type=\"number\" value=\"50\""));
+    assert!(
+        seen.contains("id=\"cancel\"") && seen.contains("name=\"priority\" type=\"number\" value=\"50\"")
+    );
     let answer = client().post(server.url(&format!("{path}/cancel"))).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(send(&server, &admin, &format!("{path}/priority"), &[("priority", "x")]).await.0, 400);
@@ -101,7 +103,10 @@ async fn failures_of_a_matrix_are_commented_and_started_anew_together() {
     end(&server, &mut worker, Outcome::Incomplete).await;
     let (status, _, shown) = act(&one, "restart", "because", &seen_one).await;
     assert_eq!(status, 200);
-    assert!(shown.contains("Meanwhile other jobs have failed") && shown.contains(">because</textarea>"), "{shown}");
+    assert!(
+        shown.contains("Meanwhile other jobs have failed") && shown.contains(">because</textarea>"),
+        "{shown}"
+    );
     assert_eq!(server.get("/api/v1/jobs/3").await.1["job"]["clone_id"], Value::Null);
     assert_eq!(act(&one, "restart", "because", &seen_of(&shown)).await.1, one);
     for (job, cloned, said) in [(1, false, 1), (3, true, 2), (5, true, 1)] {
@@ -201,14 +206,23 @@ async fn people_make_keys_of_their_own_and_admins_give_roles() {
     assert!(page(&server, &admin, "/admin/users").await.contains("Role of ann"));
     assert_eq!(server.page("/admin/users").await.0, StatusCode::UNAUTHORIZED);
     for (user, role, want) in [("ann", "operator", 303), ("nobody", "viewer", 404), ("ann", "king", 400)] {
-        assert_eq!(send(&server, &admin, "/admin/users", &[("user", user), ("role", role)]).await.0, want, "{user} {role}");
+        assert_eq!(
+            send(&server, &admin, "/admin/users", &[("user", user), ("role", role)]).await.0,
+            want,
+            "{user} {role}"
+        );
     }
     let (status, _) = ann.ask(&server, Method::POST, "/api/v1/jobs", &[("TEST", "a")]).await;
     assert_eq!(status, 200, "an operator now");
     // Who signs out is noted too.
     assert_eq!(form(&cookie, "/logout", &[]).await.0, 303);
     let (_, audit) = server.get("/api/assay/v1/audit?user=ann").await;
-    let words: Vec<_> =
-        audit["events"].as_array().unwrap().iter().rev().map(|event| event["event"].as_str().unwrap()).collect();
+    let words: Vec<_> = audit["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
     assert_eq!(words, ["user_login", "user_update", "user_update", "job_create", "user_logout"], "{audit}");
 }

@@ -58,18 +58,38 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST /api/assay/v1/workers/{name}/drain", "/api/assay/v1/workers/w1/drain", r#"{"drained": true}"#),
     ("DELETE /api/assay/v1/workers/{name}", "/api/assay/v1/workers/w1", ""),
     ("DELETE /api/v1/workers/{id}", "/api/v1/workers/{w2}", ""),
-    ("POST /api/assay/v1/products", "", r#"{"settings": {"DISTRI": "fedora", "VERSION": "43", "FLAVOR": "universal", "ARCH": "x86_64", "ISO": "x.iso"}}"#),
+    (
+        "POST /api/assay/v1/products",
+        "",
+        r#"{"settings": {"DISTRI": "fedora", "VERSION": "43", "FLAVOR": "universal", "ARCH": "x86_64", "ISO": "x.iso"}}"#,
+    ),
     ("POST /api/v1/isos", "", "DISTRI=fedora&VERSION=43&FLAVOR=universal&ARCH=x86_64&BUILD=1"),
     ("POST /api/v1/isos/{id}/cancel", "/api/v1/isos/{last}/cancel", ""),
-    ("PUT /api/v1/experimental/isos/note", "", "distri=fedora&version=43&flavor=universal&arch=x86_64&build=1&note=x"),
+    (
+        "PUT /api/v1/experimental/isos/note",
+        "",
+        "distri=fedora&version=43&flavor=universal&arch=x86_64&build=1&note=x",
+    ),
     ("DELETE /api/v1/isos/{id}", "/api/v1/isos/x.iso", ""),
-    ("POST /api/assay/v1/templates", "", r#"{"files": [{"name": "t.json", "text": "{\"Machines\": [{\"name\": \"new\", \"backend\": \"q\", \"settings\": []}]}"}]}"#),
+    (
+        "POST /api/assay/v1/templates",
+        "",
+        r#"{"files": [{"name": "t.json", "text": "{\"Machines\": [{\"name\": \"new\", \"backend\": \"q\", \"settings\": []}]}"}]}"#,
+    ),
     ("POST /api/v1/bugs", "", "bugid=boo%239&title=x"),
     ("PUT /api/v1/bugs/{id}", "/api/v1/bugs/{last}", "title=y"),
     ("POST /api/v1/bugs/{id}", "/api/v1/bugs/{last}", "title=z"),
     ("DELETE /api/v1/bugs/{id}", "/api/v1/bugs/{last}", ""),
-    ("POST /api/assay/v1/assets/{kind}/{name}/fix", "/api/assay/v1/assets/iso/a.iso/fix", r#"{"fixed": true}"#),
-    ("POST /api/assay/v1/assets/{kind}/{name}/fix", "/api/assay/v1/assets/iso/a.iso/fix", r#"{"fixed": false}"#),
+    (
+        "POST /api/assay/v1/assets/{kind}/{name}/fix",
+        "/api/assay/v1/assets/iso/a.iso/fix",
+        r#"{"fixed": true}"#,
+    ),
+    (
+        "POST /api/assay/v1/assets/{kind}/{name}/fix",
+        "/api/assay/v1/assets/iso/a.iso/fix",
+        r#"{"fixed": false}"#,
+    ),
     ("DELETE /api/assay/v1/assets/{kind}/{name}", "/api/assay/v1/assets/iso/a.iso", ""),
     ("DELETE /api/v1/assets/{kind}/{name}", "/api/v1/assets/iso/b.iso", ""),
     ("DELETE /api/v1/assets/{id}", "/api/v1/assets/{c.iso}", ""),
@@ -90,8 +110,16 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST /api/v1/job_templates_scheduling/{group}", "/api/v1/job_templates_scheduling/g", "{yaml}"),
     ("PUT /api/v1/job_templates_scheduling/{group}", "/api/v1/job_templates_scheduling/g", "{yaml}"),
     ("POST /api/v1/experimental/job_templates_scheduling", "", "{yaml}&name=g"),
-    ("POST /api/v1/experimental/job_templates_scheduling/{group}", "/api/v1/experimental/job_templates_scheduling/g", "{yaml}"),
-    ("PUT /api/v1/experimental/job_templates_scheduling/{group}", "/api/v1/experimental/job_templates_scheduling/g", "{yaml}"),
+    (
+        "POST /api/v1/experimental/job_templates_scheduling/{group}",
+        "/api/v1/experimental/job_templates_scheduling/g",
+        "{yaml}",
+    ),
+    (
+        "PUT /api/v1/experimental/job_templates_scheduling/{group}",
+        "/api/v1/experimental/job_templates_scheduling/g",
+        "{yaml}",
+    ),
     ("DELETE /api/v1/groups/{id}/comments/{comment}", "/api/v1/groups/1/comments/{group}", ""),
     ("POST /api/v1/parent_groups", "", "name=p"),
     ("PUT /api/v1/parent_groups/{id}", "/api/v1/parent_groups/{last}", "description=x"),
@@ -112,7 +140,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("PUT /api/v1/products/{id}", "/api/v1/products/{last}", "distri=d&version=v&arch=a&flavor=g"),
     ("POST /api/v1/products/{id}", "/api/v1/products/{last}", "distri=d&version=v&arch=a&flavor=h"),
     ("DELETE /api/v1/products/{id}", "/api/v1/products/{last}", ""),
-    ("POST /api/v1/job_templates", "", "group_name=other&machine_name=new&test_suite_name=install&distri=fedora&version=*&arch=x86_64&flavor=universal"),
+    (
+        "POST /api/v1/job_templates",
+        "",
+        "group_name=other&machine_name=new&test_suite_name=install&distri=fedora&version=*&arch=x86_64&flavor=universal",
+    ),
     ("DELETE /api/v1/job_templates/{id}", "/api/v1/job_templates/{last}", ""),
 ];
 
@@ -120,8 +152,7 @@ const TABLE: &[(&str, &str, &str)] = &[
 async fn send(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let request = client().request(method, server.url(path)).bearer_auth(&server.handle.admin_token);
-    let kind =
-        if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
+    let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
     let answer = request.header("content-type", kind).body(body.to_owned()).send().await.unwrap();
     let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
@@ -172,7 +203,11 @@ async fn every_change_of_operators_and_admins_is_noted() {
         let before = newest().await["id"].as_i64().unwrap();
         server.publish(name, name.as_bytes()).await;
         let event = newest().await;
-        assert_eq!((&event["id"], &event["event"]), (&json!(before + 1), &json!("asset_register")), "{event}");
+        assert_eq!(
+            (&event["id"], &event["event"]),
+            (&json!(before + 1), &json!("asset_register")),
+            "{event}"
+        );
     }
     for name in ["w1", "w2"] {
         gone(&server, name).await;
@@ -181,7 +216,11 @@ async fn every_change_of_operators_and_admins_is_noted() {
     let (_, group) = send(&server, "POST", "/api/v1/groups/1/comments", "text=x").await;
     let (_, parent) = send(&server, "POST", "/api/v1/parent_groups/1/comments", "text=x").await;
     let workers = server.get("/api/v1/workers").await.1;
-    let w2 = workers["workers"].as_array().unwrap().iter().find(|one| one["host"] == "w2:1" || one["host"] == "w2");
+    let w2 = workers["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["host"] == "w2:1" || one["host"] == "w2");
     let assets = server.get("/api/v1/assets").await.1;
     let c = assets["assets"].as_array().unwrap().iter().find(|one| one["name"] == "c.iso").unwrap();
     let given = [

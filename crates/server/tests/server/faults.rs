@@ -117,8 +117,7 @@ async fn a_post_that_is_killed_is_there_as_a_whole_or_not_at_all() -> anyhow::Re
         let server = server.kill_and_restart_with(|config| config.store = Some(again)).await;
         let (_, jobs) = server.get("/api/v1/jobs").await;
         let (_, runs) = server.get("/api/assay/v1/products").await;
-        let ids: Vec<_> =
-            jobs["jobs"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect();
+        let ids: Vec<_> = jobs["jobs"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect();
         assert_eq!(ids.len(), count, "{halt:?}: {jobs}");
         assert_eq!(runs["products"].as_array().map(Vec::len), Some(count / 2), "{halt:?}: {runs}");
         if count > 0 {

@@ -172,7 +172,10 @@ async fn what_the_address_says_is_shown() {
         for address in ["/tests/overview.json", "/api/v1/jobs/overview", "/api/v1/jobs"] {
             let (status, answer) = server.get(&format!("{address}?{query}")).await;
             let said = answer["error"].as_str().unwrap_or_default();
-            assert!(status == StatusCode::BAD_REQUEST && said.contains(&format!("{name} invalid")), "{query}: {answer}");
+            assert!(
+                status == StatusCode::BAD_REQUEST && said.contains(&format!("{name} invalid")),
+                "{query}: {answer}"
+            );
         }
     }
     // A failure with a bug is reviewed.
@@ -279,7 +282,11 @@ async fn properties_of_a_group_are_seen_changed_and_refused() {
     // What a group does not say itself is its parent's, whichever of the two is changed.
     let put = async |path: &str, body: serde_json::Value| server.ask(Method::PUT, path, Some(body)).await;
     let (_, parent) = server
-        .ask(Method::POST, "/api/v1/parent_groups", Some(json!({"name": "all", "default_keep_results_in_days": 40})))
+        .ask(
+            Method::POST,
+            "/api/v1/parent_groups",
+            Some(json!({"name": "all", "default_keep_results_in_days": 40})),
+        )
         .await;
     let (own, above) =
         (format!("/api/v1/job_groups/{}", made["id"]), format!("/api/v1/parent_groups/{}", parent["id"]));
@@ -291,7 +298,10 @@ async fn properties_of_a_group_are_seen_changed_and_refused() {
         (&above, json!({"default_keep_logs_in_days": 20, "default_keep_results_in_days": 30}), "\"nightly\""),
     ] {
         let (status, answer) = put(path, body.clone()).await;
-        assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains(said), "{path} {body}: {answer}");
+        assert!(
+            status == StatusCode::BAD_REQUEST && answer.to_string().contains(said),
+            "{path} {body}: {answer}"
+        );
     }
     assert_eq!(put(&own, json!({"parent_id": "", "keep_logs_in_days": 5})).await.0, StatusCode::OK);
     for (form, status, said) in [

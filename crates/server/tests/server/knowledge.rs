@@ -114,7 +114,11 @@ async fn what_was_said_about_a_failure_goes_over_to_the_next_one_of_its_kind() {
     let last = ran(&server, &mut worker, &[("BUILD", "6")], Some("boot"), &[], &shot).await;
     assert_eq!(said(&server, last).await, std::slice::from_ref(&over));
     let (_, found) = server.get(&format!("/api/assay/v1/jobs/{last}/investigation")).await;
-    assert_eq!((&found["last_good"]["id"], &found["first_bad"]["id"]), (&json!(good), &json!(other)), "{found}");
+    assert_eq!(
+        (&found["last_good"]["id"], &found["first_bad"]["id"]),
+        (&json!(good), &json!(other)),
+        "{found}"
+    );
     for job in [good, other, elsewhere] {
         assert_eq!(comments(&server, job).await, [], "job {job} failed otherwise, or did not");
     }
@@ -285,7 +289,10 @@ async fn a_needle_of_fetched_tests_is_a_patch() {
         git(&elsewhere, &["am", "--quiet", patch.as_str()]);
         fs::remove_file(&patch).unwrap();
         assert_eq!(fs::read(elsewhere.join(format!("{folder}grub-new.png"))).unwrap(), run::screen(1, 6));
-        assert_eq!(git(&elsewhere, &["log", "-1", "--format=%an %s"]), format!("admin grub-new: from job {job}"));
+        assert_eq!(
+            git(&elsewhere, &["log", "-1", "--format=%an %s"]),
+            format!("admin grub-new: from job {job}")
+        );
     }
     let (_, audit) = server.get("/api/assay/v1/audit?event=needle_modify").await;
     assert_eq!(audit["events"], json!([]), "nothing was changed here");

@@ -54,7 +54,8 @@ async fn a_restart_is_shown_then_done_and_done_once() -> anyhow::Result<()> {
 #[tokio::test]
 async fn what_was_started_anew_and_passed_is_no_failure_of_its_build() -> anyhow::Result<()> {
     let server = Server::start().await;
-    let settings = json!({"DISTRI": "d", "VERSION": "1", "BUILD": "77", "TEST": "boot", "WORKER_CLASS": "dummy"});
+    let settings =
+        json!({"DISTRI": "d", "VERSION": "1", "BUILD": "77", "TEST": "boot", "WORKER_CLASS": "dummy"});
     let id = server.post(settings).await;
     let mut worker = server.worker("w1").connect(&[]).await?;
     let mut end = async |id: i64, outcome: Outcome| -> anyhow::Result<()> {
@@ -65,7 +66,8 @@ async fn what_was_started_anew_and_passed_is_no_failure_of_its_build() -> anyhow
         Ok(())
     };
     end(id, Outcome::Failed).await?;
-    let clone = ask(&server, &format!("{id}/restart"), json!({})).await["clones"][0]["clone"].as_i64().unwrap();
+    let clone =
+        ask(&server, &format!("{id}/restart"), json!({})).await["clones"][0]["clone"].as_i64().unwrap();
     end(clone, Outcome::Passed).await?;
     let ids = |jobs: &Value| -> Vec<i64> {
         jobs.as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect()
@@ -128,8 +130,7 @@ async fn a_comment_goes_with_what_is_started_anew_and_is_a_comment_like_any_othe
         assert_eq!(said.as_array().map(Vec::len), Some(want), "{job}: {said}");
     }
     let unknown = json!({"jobs": [clone], "options": {"group": 9}});
-    let (status, answer) =
-        server.ask(Method::POST, "/api/assay/v1/jobs/restart", Some(unknown)).await;
+    let (status, answer) = server.ask(Method::POST, "/api/assay/v1/jobs/restart", Some(unknown)).await;
     assert!(status == StatusCode::NOT_FOUND && answer.to_string().contains("no group 9"), "{answer}");
     Ok(())
 }

@@ -144,7 +144,8 @@ fn ages(properties: &GroupProperties, parent: Option<&ParentGroup>) -> Result<()
             let for_ever = |days: i64| if days == 0 { "for ever".to_owned() } else { days.to_string() };
             return Err(Wrong::bad(format!(
                 "Erroneous parameters ({shorter} invalid): {shorter} would be {}, {longer} is {}; logs are kept no longer than results, and results no longer than jobs",
-                for_ever(short), for_ever(long),
+                for_ever(short),
+                for_ever(long),
             )));
         }
     }

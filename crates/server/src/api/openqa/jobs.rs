@@ -273,7 +273,8 @@ const PATTERN: usize = 1 << 20;
 impl Modules {
     pub(crate) fn of(params: &Params) -> Result<Option<Self>, Wrong> {
         let names = texts(params, "modules");
-        let known = |word: &str| job_view::MODULE_RESULTS.into_iter().filter(|known| *known == word).collect();
+        let known =
+            |word: &str| job_view::MODULE_RESULTS.into_iter().filter(|known| *known == word).collect();
         let mut invalid = Vec::new();
         let results = chosen(params, "modules_result", &job_view::MODULE_RESULTS, known, &mut invalid);
         if let Some(name) = invalid.first() {

@@ -33,8 +33,7 @@ fn build(app: &App, sender: &Sender, params: &Params, refused: Option<Fault>) ->
     let catalog = app.library.now();
     let rows = |parent: Option<i64>| -> Vec<Row> {
         let own = catalog.groups.values().filter(|group| group.parent == parent);
-        let templates =
-            |id: i64| catalog.templates.values().filter(|template| template.group == id).count();
+        let templates = |id: i64| catalog.templates.values().filter(|template| template.group == id).count();
         own.map(|group| Row { id: group.id, name: group.name.clone(), templates: templates(group.id) })
             .collect()
     };

@@ -72,7 +72,9 @@ fn is_kept(name: &str) -> bool {
 }
 
 pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/tests/overview", get(page).post(acts::many)).route("/tests/overview.json", get(told))
+    Router::new()
+        .route("/tests/overview", get(page).post(acts::many))
+        .route("/tests/overview.json", get(told))
 }
 
 /// What was asked for, and the jobs.
@@ -257,10 +259,7 @@ pub(super) async fn build(
     let Found { filter, wanted, jobs, marks, cut, unseen } = found;
     let matrix = Matrix::new(&jobs, &wanted, marks);
     let plain = |name: &str| name.strip_suffix("[]").unwrap_or(name).to_owned();
-    let kept = params
-        .pairs()
-        .iter()
-        .filter(|(name, value)| !value.is_empty() && is_kept(&plain(name)));
+    let kept = params.pairs().iter().filter(|(name, value)| !value.is_empty() && is_kept(&plain(name)));
     let mut pairs: Vec<(String, String)> = kept.map(|(name, value)| (plain(name), value.clone())).collect();
     let query = |pairs: &[(String, String)]| {
         pairs.iter().fold(String::new(), |mut query, (name, value)| {

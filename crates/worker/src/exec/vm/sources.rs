@@ -126,7 +126,9 @@ impl Sources {
     /// What came before the commits of tests and needles.
     pub(super) fn histories(&self) -> impl Iterator<Item = (&'static str, &[PastCommit])> {
         let named = [("tests", "CASEDIR"), ("needles", "NEEDLES_DIR")];
-        named.into_iter().filter_map(|(what, setting)| Some((what, self.trees.get(setting)?.history.as_slice())))
+        named
+            .into_iter()
+            .filter_map(|(what, setting)| Some((what, self.trees.get(setting)?.history.as_slice())))
     }
 
     /// Where needles of their own come from, and their commit.
