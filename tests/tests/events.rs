@@ -173,6 +173,10 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     let shown = place.run(&["event", "show", &id]).await.expect(0).stdout.clone();
     assert!(shown.contains("rule built: job check (done, jobs "), "{shown}");
     place.run(&["event", "replay", &id, "--force"]).await.expect(0);
+    place
+        .run(&["audit", "list", "--event", "event_replay"])
+        .await
+        .says(&format!("{{\"force\":true,\"id\":{id}}}"));
     until("one job more", async || self::jobs(up).await["p-1-5"].len() == 2).await;
     let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout.clone();
     assert!(listed.contains("at most 1000000"), "{listed}");
@@ -664,6 +668,8 @@ async fn hooks_composes_and_updates() {
     assert!(other["why"].as_str().unwrap().contains("there is no product"), "{other}");
     let forced = schedule(&["--force", "--flavors", "Server-dvd-iso"]).await;
     assert_eq!((&forced[0]["known"], &forced[0]["jobs"]), (&json!(false), &json!([2])));
+
+    place.run(&["audit", "list", "--event", "schedule"]).await.says("\"posts\"");
 
     let update = [
         "update",

@@ -9,7 +9,7 @@ mod recovery;
 mod tests;
 
 use crate::app::App;
-use crate::fault::Fault;
+use crate::fault::{Fault, sentence};
 use crate::gate::Consumes;
 use crate::results::JobResults;
 use crate::told::Touched;
@@ -17,6 +17,7 @@ use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
 use assay_engine::reason::Refusal;
 use assay_engine::rows::{Row, Rows};
+use assay_engine::sched::restart::Refused as Restart;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
@@ -524,13 +525,14 @@ fn refused(refusal: &Refusal) -> Fault {
         Refusal::Restart(refused) if refused.enforceable() => {
             (StatusCode::CONFLICT, "See with plan=1 what would be started anew.")
         }
+        Refusal::Restart(Restart::NoSuchJob(_)) => {
+            (StatusCode::NOT_FOUND, "See the list of jobs for those that there are.")
+        }
         Refusal::Restart(_) => (StatusCode::BAD_REQUEST, "See the list of jobs for those that there are."),
         Refusal::Gate(refusal) => gate_refused(refusal),
         Refusal::NotOpen { .. } => (StatusCode::CONFLICT, "Look at the job's page for how it ended."),
     };
-    let text = refusal.to_string();
-    let text = text[..1].to_uppercase() + &text[1..];
-    Fault::new(status, if text.ends_with('.') { text } else { text + "." }, help)
+    Fault::new(status, sentence(&refusal.to_string()), help)
 }
 
 fn gate_refused(refusal: &assay_engine::gate::reason::Refusal) -> (StatusCode, &'static str) {

@@ -461,6 +461,7 @@ fn routes(app: Arc<App>) -> Router {
         .merge(api::decision::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
+        .route("/health", get(api::healthz))
         .route("/metrics", get(api::metrics))
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::find_role))
         .layer(axum::middleware::from_fn(web::safe_headers))

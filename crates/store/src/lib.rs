@@ -51,7 +51,7 @@ pub use results::{
     WaiverFilter,
 };
 pub use types::{
-    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
+    Batch, BuildTally, Column, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
     StoredAttempt, StoredJob, Streams,
 };
 

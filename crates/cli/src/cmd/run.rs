@@ -439,7 +439,10 @@ impl Progress {
                 }
             }
             Record::Result(result) => self.results.push(result),
-            Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) => {}
+            Record::Environment { .. }
+            | Record::History { .. }
+            | Record::Artifact(_)
+            | Record::TestCases(_) => {}
         }
     }
 

@@ -10,7 +10,7 @@ mod gate_door;
 pub(crate) mod gate_history;
 pub(crate) mod gate_view;
 mod health;
-mod jobs;
+pub(crate) mod jobs;
 pub(crate) mod knowledge;
 pub(crate) mod openapi;
 pub(crate) mod openqa;

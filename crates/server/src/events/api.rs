@@ -127,8 +127,14 @@ async fn rules(State(app): State<Arc<App>>) -> Result<Json<wire::Rules>, Fault> 
     Ok(Json(app.list_rules().await?))
 }
 
-async fn reload(State(app): State<Arc<App>>) -> Json<wire::RulesReload> {
+async fn reload(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+) -> Json<wire::RulesReload> {
     let (in_force, diagnostics) = app.reload_rules();
+    if in_force {
+        app.audit(&sender.name, "rules_reload", json!({}));
+    }
     Json(wire::RulesReload { in_force, findings: diagnostics.iter().map(ToString::to_string).collect() })
 }
 

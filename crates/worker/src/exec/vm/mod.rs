@@ -118,6 +118,9 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
         recorder.log(&format!("{name}: {value}"));
     }
     recorder.environment(facts);
+    for (what, commits) in setup.sources().histories() {
+        recorder.history(what, commits);
+    }
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
     let settings = setup.settings.clone();
     let disk = |number: &u32| (Output::Disk(*number), dir.0.join(assay_vm::disk_file(*number)));
