@@ -201,6 +201,7 @@ async fn what_one_source_loses_another_finds_and_that_is_counted() {
     let broker = Broker::start(&place).await;
     let (koji, bodhi) = (FakeKoji::start().await.unwrap(), FakeBodhi::start().await.unwrap());
     let (composes, grepper) = (FakeComposes::start().await.unwrap(), FakeDatagrepper::start().await.unwrap());
+    composes.compose("rawhide", "Fedora-Rawhide-20261120.n.0", "STARTED", &[]).unwrap();
     let repository = place.join("project");
     fs::create_dir(&repository).unwrap();
     place.git(&repository, &["init", "--quiet", "--initial-branch=main"]).await;
@@ -699,16 +700,14 @@ async fn what_is_scheduled_by_its_name_alone() {
     fs::write(&config, text).unwrap();
     let up = Up::start_as(&place, "server", &["--config", config.as_str()]).await;
     load_templates(&place).await;
-    let run = async |words: &str, code: i32| {
+    let run = async |words: &str| -> Value {
         let ended = place.run(&words.split(' ').chain(["--json"]).collect::<Vec<_>>()).await;
-        ended.expect(code);
-        (ended.stdout.clone(), ended.stderr.clone())
+        ended.expect(0).json()
     };
     let posts = async |words: &str| -> Vec<Value> {
-        let said: Value = serde_json::from_str(&run(words, 0).await.0).unwrap();
-        said["posts"].as_array().unwrap().clone()
+        run(words).await["posts"].as_array().unwrap().clone()
     };
-    let releases: Value = serde_json::from_str(&run("compose releases", 0).await.0).unwrap();
+    let releases = run("compose releases").await;
     let lives: Vec<Value> = releases["releases"]
         .as_array()
         .unwrap()
@@ -815,12 +814,12 @@ async fn what_is_scheduled_by_its_name_alone() {
         ("update schedule FEDORA-2026-2".to_owned(), 1, ""),
     ];
     for (words, code, why) in table {
-        let (_, said) = run(&words, code).await;
-        assert!(said.contains(why), "{words}: {said}");
+        let ended = place.run(&words.split(' ').collect::<Vec<_>>()).await;
+        assert!(ended.code == Some(code) && ended.stderr.contains(why), "{words}: {:?} {}", ended.code, ended.stderr);
     }
     assert_eq!(posts("update schedule FEDORA-2026-3 --force --dry-run").await.len(), 1);
     koji.offline(true);
-    let (_, said) = run(side, 3).await;
-    assert!(said.contains("database outage"), "{said}");
+    let ended = place.run(&side.split(' ').collect::<Vec<_>>()).await;
+    assert!(ended.expect(3).stderr.contains("database outage"), "{}", ended.stderr);
     up.stop().await;
 }

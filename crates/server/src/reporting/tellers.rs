@@ -20,7 +20,8 @@ use assay_engine::report::wiki::{Cases, Passed, Placement, edit, placements};
 use assay_engine::report::{Fact, JobFact, rfc3339};
 use assay_records::step::ModuleResult;
 use assay_store::{
-    Condition, EntryFilter, EntryState, Field, JobFilter, ResultFilter, ResultId, StoreError, StoredEntry, StoredResult,
+    Condition, EntryFilter, EntryState, Field, JobFilter, ResultFilter, ResultId, StoreError, StoredEntry,
+    StoredResult,
 };
 use base64::Engine as _;
 use serde_json::{Value, json};

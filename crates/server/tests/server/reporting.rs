@@ -375,7 +375,9 @@ async fn people_hear_of_a_build_again_only_if_its_result_is_another_one() {
     let mut last = job(&server, "b", "B").await;
     ended(&server, "a", "passed").await;
     end(&server, last, "failed").await;
-    for (delivered, outcome, mails) in [(1, None, 1), (2, Some("failed"), 1), (3, Some("passed"), 2), (4, Some("passed"), 2)] {
+    for (delivered, outcome, mails) in
+        [(1, None, 1), (2, Some("failed"), 1), (3, Some("passed"), 2), (4, Some("passed"), 2)]
+    {
         if let Some(outcome) = outcome {
             let path = format!("/api/assay/v1/jobs/{last}/restart");
             let (status, body) = server.ask(Method::POST, &path, Some(json!({}))).await;
@@ -385,16 +387,24 @@ async fn people_hear_of_a_build_again_only_if_its_result_is_another_one() {
             end(&server, last, outcome).await;
         }
         for target in ["team", "room", "hook"] {
-            until(&server, target, "it is dealt with", |one| one["delivered"] == delivered && one["waiting"] == 0).await;
+            until(&server, target, "it is dealt with", |one| {
+                one["delivered"] == delivered && one["waiting"] == 0
+            })
+            .await;
         }
         assert_eq!((sink.mails().len(), room.messages().len()), (mails, mails), "{outcome:?}");
     }
     assert_eq!(hooked.got().len(), 4, "machines hear of every end");
     assert!(sink.mails()[1].text.contains("Subject: B: 2/2 passed"), "{}", sink.mails()[1].text);
     let entries = outbox(&server, "?target=team").await;
-    let notes: Vec<&str> = entries["entries"].as_array().unwrap().iter().map(|one| one["note"].as_str().unwrap()).collect();
+    let notes: Vec<&str> =
+        entries["entries"].as_array().unwrap().iter().map(|one| one["note"].as_str().unwrap()).collect();
     let again = |note: &str| note.ends_with(", as it was told before");
-    assert_eq!(notes.iter().map(|note| again(note)).collect::<Vec<_>>(), [true, false, true, false], "{notes:?}");
+    assert_eq!(
+        notes.iter().map(|note| again(note)).collect::<Vec<_>>(),
+        [true, false, true, false],
+        "{notes:?}"
+    );
 }
 
 /// What waits for a person, or does not any more.
