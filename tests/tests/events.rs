@@ -7,11 +7,10 @@ use assay_fakes::copr::FakeCopr;
 use assay_fakes::datagrepper::FakeDatagrepper;
 use assay_fakes::koji::{FakeKoji, TaskState};
 use assay_proto::clock::{Clock as _, SystemClock};
-use assay_tests::{Broker, PATIENCE, Place, Signal, Up, asking, repository};
+use assay_tests::{Broker, PATIENCE, Place, Signal, Up, asking, repository, signature};
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -174,6 +173,10 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     let shown = place.run(&["event", "show", &id]).await.expect(0).stdout.clone();
     assert!(shown.contains("rule built: job check (done, jobs "), "{shown}");
     place.run(&["event", "replay", &id, "--force"]).await.expect(0);
+    place
+        .run(&["audit", "list", "--event", "event_replay"])
+        .await
+        .says(&format!("{{\"force\":true,\"id\":{id}}}"));
     until("one job more", async || self::jobs(up).await["p-1-5"].len() == 2).await;
     let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout.clone();
     assert!(listed.contains("at most 1000000"), "{listed}");
@@ -487,22 +490,51 @@ async fn the_shipped_rules_do_what_they_say() {
     let expected = fs::read_to_string(examples.join("messages/expected.json")).unwrap();
     let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(&expected).unwrap();
     assert_eq!(expected.len(), 7);
-    for (name, wanted) in expected {
-        let mut command = place.assay(&["rule", "test", examples.as_str(), "--json"]);
-        let message = fs::File::open(examples.join(format!("messages/{name}.json"))).unwrap();
-        command.stdin(message.into_parts().0);
-        let said: Value = serde_json::from_str(&place.run_command(command).await.expect(0).stdout).unwrap();
-        let rules = said["messages"][0]["rules"].as_array().unwrap();
+    let shown = async |message: &Value| -> Vec<Value> {
+        let file = place.join("message.json");
+        fs::write(&file, message.to_string()).unwrap();
+        let tasks = repository().join("tasks");
+        let arguments = ["rule", "test", examples.as_str(), "--tasks", tasks.as_str(), "--json"];
+        let mut command = place.assay(&arguments);
+        command.stdin(fs::File::open(file).unwrap().into_parts().0);
+        let said = place.run_command(command).await.json();
+        said["messages"][0]["rules"].as_array().unwrap().clone()
+    };
+    let read = |name: &str| -> Value {
+        let text = fs::read_to_string(examples.join(format!("messages/{name}.json"))).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    for (name, wanted) in &expected {
+        let rules = shown(&read(name)).await;
         let does = rules.iter().filter(|rule| rule["matches"] == true).flat_map(|rule| {
             let name = rule["rule"].as_str().unwrap();
+            // No shipped task refuses what the rules give it.
+            assert!(rule["refused"].as_array().unwrap().iter().all(Value::is_null), "{rule}");
             rule["effects"].as_array().unwrap().iter().map(move |effect| {
                 let test = effect["effect"]["settings"]["TEST"].as_str().unwrap();
                 format!("{name}: job {test}")
             })
         });
-        assert_eq!(does.collect::<Vec<_>>(), wanted, "{name}");
+        assert_eq!(&does.collect::<Vec<_>>(), wanted, "{name}");
         let not = rules.iter().find(|rule| rule["matches"] == false).unwrap();
         assert!(!not["why"].as_str().unwrap().is_empty());
+    }
+    // Each rule, with a message that it nearly matches.
+    let misses = read("near-misses");
+    let misses = misses.as_array().unwrap();
+    let missed: BTreeSet<&str> = misses.iter().map(|miss| miss["rule"].as_str().unwrap()).collect();
+    let matched: BTreeSet<&str> =
+        expected.values().flatten().map(|does| does.split(':').next().unwrap()).collect();
+    assert_eq!((missed.len(), &missed), (8, &matched));
+    for miss in misses {
+        let mut message = read(miss["message"].as_str().unwrap());
+        for (pointer, value) in miss["set"].as_object().unwrap() {
+            *message.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        let rules = shown(&message).await;
+        let rule = rules.iter().find(|rule| rule["rule"] == miss["rule"]).unwrap();
+        let why = rule["why"].as_str().unwrap();
+        assert!(why.contains(miss["why"].as_str().unwrap()), "{rule}");
     }
     let never = place.join("never.yaml");
     fs::write(
@@ -515,20 +547,31 @@ async fn the_shipped_rules_do_what_they_say() {
         found.contains("never.yaml:2: rule a: it can never match: body.x cannot be \"1\" and \"2\""),
         "{found}"
     );
+    let wrong = place.join("wrong.yaml");
+    let text = "rules:\n  - {name: a, when: {topic: b}, run: {task: rpmlin}}\n  - {name: c, when: {topic: b}, item: {type: koji_tag, id: f44}, run: {task: rpmlint}}\n";
+    fs::write(&wrong, text).unwrap();
+    let tasks = repository().join("tasks");
+    let with = ["--tasks", tasks.as_str()];
+    let found = place.run(&[&["rule", "check", wrong.as_str()], &with[..]].concat()).await;
+    assert!(
+        found.expect(1).stdout.contains("wrong.yaml:2: rule a: there is no task \"rpmlin\""),
+        "{}",
+        found.stdout
+    );
+    fs::write(place.join("message.json"), r#"{"topic": "b", "body": {}}"#).unwrap();
+    let mut command = place.assay(&[&["rule", "test", wrong.as_str()], &with[..]].concat());
+    command.stdin(fs::File::open(place.join("message.json")).unwrap().into_parts().0);
+    let said = place.run_command(command).await.expect(0).stdout.clone();
+    for part in [
+        "a: matches, and fails: the task rpmlin looks at an item, and none is known by the topic b",
+        "task rpmlint of f44  [c/koji_tag/f44//1:rpmlint]",
+        "would be refused: the task rpmlint takes koji_build, bodhi_update, and f44 is a koji_tag",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
     let mut command = place.assay(&["rule", "test", never.as_str()]);
     command.stdin(Stdio::null());
     assert!(place.run_command(command).await.expect(2).stderr.contains("the message is not JSON"));
-}
-
-fn signature(secret: &str, body: &str) -> String {
-    let mut pad = [0x36_u8; 64];
-    let mut outer = [0x5c_u8; 64];
-    for (at, byte) in secret.bytes().enumerate() {
-        pad[at] ^= byte;
-        outer[at] ^= byte;
-    }
-    let inner = Sha256::new().chain_update(pad).chain_update(body).finalize();
-    format!("sha256={}", hex::encode(Sha256::new().chain_update(outer).chain_update(inner).finalize()))
 }
 
 /// Products that some of the example's flavors are of.
@@ -626,6 +669,8 @@ async fn hooks_composes_and_updates() {
     assert!(other["why"].as_str().unwrap().contains("there is no product"), "{other}");
     let forced = schedule(&["--force", "--flavors", "Server-dvd-iso"]).await;
     assert_eq!((&forced[0]["known"], &forced[0]["jobs"]), (&json!(false), &json!([2])));
+
+    place.run(&["audit", "list", "--event", "schedule"]).await.says("\"posts\"");
 
     let update = [
         "update",

@@ -292,7 +292,7 @@ pub struct Choice {
 
 impl Choice {
     fn wants(&self, flavor: &str, arch: &str) -> bool {
-        (self.flavors.is_empty() || self.flavors.iter().any(|one| one == flavor))
+        (self.flavors.is_empty() || self.flavors.iter().any(|one| one.eq_ignore_ascii_case(flavor)))
             && (self.arches.is_empty() || self.arches.iter().any(|one| one == arch))
     }
 

@@ -116,6 +116,15 @@ pub enum Action {
         /// Its priority.
         priority: Option<i32>,
     },
+    /// A task looks at the item (`docs/tasks.md`).
+    Task {
+        /// Which: a name that the server knows, or the address of a repository.
+        name: String,
+        /// The settings of its job.
+        settings: BTreeMap<String, Template>,
+        /// Its priority.
+        priority: Option<i32>,
+    },
     /// A product is posted.
     Product {
         /// What is posted.
@@ -174,11 +183,21 @@ impl Action {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Job { .. } => "job",
+            Self::Task { .. } => "task",
             Self::Product { .. } => "product",
             Self::Pipeline { .. } => "pipeline",
             Self::Compose { .. } => "compose",
             Self::Update { .. } => "update",
             Self::Result(_) => "result",
+        }
+    }
+
+    /// The word, and what it is about where that is always the same.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Task { name, .. } => format!("task {name}"),
+            Self::Pipeline { pipeline, .. } => format!("pipeline {pipeline}"),
+            other => other.word().to_owned(),
         }
     }
 }

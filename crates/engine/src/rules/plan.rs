@@ -106,6 +106,10 @@ impl PlannedEffect {
         let get =
             |settings: &BTreeMap<String, String>, key: &str| settings.get(key).cloned().unwrap_or_default();
         match self {
+            Self::Job { settings, .. } if get(settings, "BACKEND") == "task" => {
+                let arch = settings.get("ARCH").map(|arch| format!(" on {arch}")).unwrap_or_default();
+                format!("task {} of {}{arch}", get(settings, "TASK"), get(settings, "ITEM"))
+            }
             Self::Job { settings, .. } => format!("job {}", get(settings, "TEST")),
             Self::Product { settings } => {
                 let parts = ["DISTRI", "VERSION", "FLAVOR", "ARCH", "BUILD"].map(|key| get(settings, key));
@@ -251,6 +255,12 @@ fn targets(rule: &Rule, message: &Message) -> Result<Vec<Planned>, String> {
             }
             let context = message.context(Some(&local));
             for (number, action) in rule.run.iter().enumerate() {
+                if let (Action::Task { name, .. }, None) = (action, &item) {
+                    return Err(format!(
+                        "the task {name} looks at an item, and none is known by the topic {}; say `item: {{type: …, id: …}}` in the rule",
+                        message.topic()
+                    ));
+                }
                 let at = Target { rule, message, item: item.as_ref(), combination: &combination, number };
                 planned.push(at.planned(action, &context).map_err(|error| error.to_string())?);
                 if planned.len() > MOST {
@@ -304,6 +314,11 @@ struct Target<'r> {
 impl Target<'_> {
     fn planned(&self, action: &Action, context: &Context<'_>) -> Result<Planned, RenderError> {
         let mut effect = effect(action, context)?;
+        if let (Action::Task { .. }, PlannedEffect::Job { settings, .. }) = (action, &mut effect)
+            && let Some((_, arch)) = self.combination.iter().find(|(name, _)| name == "arch")
+        {
+            settings.entry("ARCH".to_owned()).or_insert_with(|| arch.clone());
+        }
         if let PlannedEffect::Job { settings, .. } | PlannedEffect::Product { settings } = &mut effect {
             self.say_why(settings);
         }
@@ -384,7 +399,7 @@ fn effect(action: &Action, context: &Context<'_>) -> Result<PlannedEffect, Rende
         Ok(template.render(context)?.split_whitespace().map(str::to_owned).collect())
     };
     Ok(match action {
-        Action::Job { settings, priority } => {
+        Action::Job { settings, priority } | Action::Task { settings, priority, .. } => {
             PlannedEffect::Job { settings: all(settings)?, priority: *priority }
         }
         Action::Product { settings } => PlannedEffect::Product { settings: all(settings)? },

@@ -141,6 +141,23 @@ impl EventSettings {
     }
 }
 
+/// What the sources of a configuration bring.
+#[derive(Debug, Clone, Default)]
+pub struct EventSources {
+    /// The topics, if they are known of each.
+    pub topics: Option<Vec<TopicPattern>>,
+    /// Their names.
+    pub names: Vec<String>,
+}
+
+/// Reads the sources of a configuration; everything that is wrong with it, a line each.
+pub fn event_sources(config: &Utf8Path) -> Result<EventSources, Vec<String>> {
+    let settings = crate::gate::settings::read(config)
+        .map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let names = settings.events.sources.keys().cloned().collect();
+    Ok(EventSources { topics: settings.events.topics(), names })
+}
+
 /// Names and texts of a file, or of all YAML files of a directory by name.
 pub(crate) fn yaml_texts(path: &Utf8Path) -> std::io::Result<Vec<(String, String)>> {
     let mut files: Vec<Utf8PathBuf> = Vec::new();

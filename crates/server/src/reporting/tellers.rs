@@ -324,7 +324,10 @@ fn speaker(app: &App) -> Speaker {
 
 async fn words(app: &App, fact: &Fact) -> Result<Words, Told> {
     app.words(fact, &speaker(app).url).await.map_err(|fault| {
-        if fault.status == axum::http::StatusCode::NOT_FOUND {
+        let some = matches!(fact, Fact::BuildDone(build) if build.errors || !build.only.is_empty());
+        if fault.status == axum::http::StatusCode::NOT_FOUND && some {
+            Told::Done(Some(fault.error))
+        } else if fault.status == axum::http::StatusCode::NOT_FOUND {
             Told::Never(fault.error)
         } else {
             Told::Later(fault.error)

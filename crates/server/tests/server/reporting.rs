@@ -177,6 +177,8 @@ async fn a_target_is_told_in_order_until_it_confirms() {
     let ids = json!({"ids": [entry["id"]]});
     let (status, answer) = server.ask(Method::POST, "/api/assay/v1/outbox/retry", Some(ids.clone())).await;
     assert_eq!((status, &answer["ids"]), (StatusCode::OK, &ids["ids"]));
+    let (_, audit) = server.get("/api/assay/v1/audit?event=outbox_retry").await;
+    assert_eq!(audit["events"][0]["data"], ids, "{audit}");
     until(&server, "hook", "it is told again", |one| one["refused"] == 0 && one["waiting"] == 0).await;
     let (_, answer) = server.ask(Method::POST, "/api/assay/v1/outbox/drop", Some(ids)).await;
     assert_eq!(answer["ids"], json!([]), "what is told cannot be given up");

@@ -111,6 +111,9 @@ pub struct StoredMessage {
     pub message: NewMessage,
 }
 
+/// The reason of a message that is put aside because of a rule and not of itself begins so: it can be replayed.
+pub const PANICKED: &str = "a rule panicked over it";
+
 /// How far an effect is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EffectState {
@@ -272,8 +275,20 @@ pub trait EventStore: Send + Sync {
     /// When the next effect is due.
     async fn next_effect(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Effects that wait for jobs of their rule, the oldest first.
+    /// Effects that wait for jobs of their rule, the oldest first; at most `limit` of each rule.
     async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError>;
+
+    /// Effects that wait are not due before `until`; what keeps them waiting is JSON.
+    async fn postpone_effects(
+        &self,
+        epoch: Epoch,
+        keys: &[String],
+        until: Timestamp,
+        why: &str,
+    ) -> Result<(), StoreError>;
+
+    /// Effects that were refused wait again, and are due. Returns how many.
+    async fn reopen_effects(&self, epoch: Epoch, keys: &[String], now: Timestamp) -> Result<u64, StoreError>;
 
     /// Notes what became of effects by themselves.
     async fn settle_effects(&self, epoch: Epoch, done: &[EffectsDone]) -> Result<(), StoreError>;
@@ -305,7 +320,7 @@ pub trait EventStore: Send + Sync {
     async fn messages(&self, filter: &MessageFilter) -> Result<Vec<StoredMessage>, StoreError>;
 
     /// Lets all rules see a message again. What it caused is not caused again, unless `force`. False if there is no such
-    /// message, or if it was put aside before any rule saw it.
+    /// message, or if it was put aside and not because of a rule ([`PANICKED`]).
     async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError>;
 
     /// Jobs that have ended after this end and number, by these; the first first.

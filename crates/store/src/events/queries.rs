@@ -2,7 +2,7 @@
 
 use super::{
     EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage, group,
+    PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage, group,
 };
 use crate::codec::{Fields, ROWS_AT_ONCE, contains_pattern, json, pieces, time, tuples};
 use crate::error::StoreError;
@@ -284,8 +284,47 @@ impl<B: Backend> EventStore for Sql<B> {
     }
 
     async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError> {
-        let tail = "state = 'held' ORDER BY event, key LIMIT $1";
-        self.effects("list effects that are held", tail, vec![i64::from(limit).into()]).await
+        let sql = format!(
+            "SELECT {EFFECT_COLUMNS} FROM (SELECT {EFFECT_COLUMNS}, key, ROW_NUMBER() OVER (PARTITION BY rule ORDER BY event, key) \
+             AS place FROM effects WHERE state = 'held') AS held WHERE place <= $1 ORDER BY event, key"
+        );
+        let statement = Statement::built(sql, vec![i64::from(limit).into()]);
+        let rows = self.backend.query("list effects that are held", statement).await?;
+        rows.into_iter().map(effect).collect()
+    }
+
+    async fn postpone_effects(
+        &self,
+        epoch: Epoch,
+        keys: &[String],
+        until: Timestamp,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let piece = |keys: &[String]| {
+            let mut select = Select::new("UPDATE effects SET due_at = ".to_owned());
+            select.value(until.0.into());
+            select.sql.push_str(", caused = ");
+            select.value(why.into());
+            select.sql.push_str(" WHERE state = 'waiting' AND ");
+            select.one_of("key", keys.iter().map(|key| key.as_str().into()));
+            select.statement()
+        };
+        let statements = keys.chunks(KEYS_AT_ONCE).map(piece).collect();
+        self.know("postpone effects", epoch, statements).await.map(drop)
+    }
+
+    async fn reopen_effects(&self, epoch: Epoch, keys: &[String], now: Timestamp) -> Result<u64, StoreError> {
+        let mut count = 0;
+        for some in keys.chunks(KEYS_AT_ONCE) {
+            let mut select =
+                Select::new("UPDATE effects SET state = 'waiting', caused = NULL, due_at = ".to_owned());
+            select.value(now.0.into());
+            select.sql.push_str(" WHERE state = 'refused' AND ");
+            select.one_of("key", some.iter().map(|key| key.as_str().into()));
+            select.sql.push_str(" RETURNING key");
+            count += self.know("open effects again", epoch, vec![select.statement()]).await?.len() as u64;
+        }
+        Ok(count)
     }
 
     async fn settle_effects(&self, epoch: Epoch, done: &[EffectsDone]) -> Result<(), StoreError> {
@@ -365,8 +404,9 @@ impl<B: Backend> EventStore for Sql<B> {
 
     async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError> {
         let sql = "UPDATE messages SET state = 'received', caused = NULL, generation = generation + $2 \
-                   WHERE id = $1 AND (state <> 'parked' OR caused LIKE '{%') RETURNING id";
-        let statement = Statement::new(sql, [id.into(), i64::from(force).into()]);
+                   WHERE id = $1 AND (state <> 'parked' OR caused LIKE $3) RETURNING id";
+        let ours = format!("{PANICKED}%");
+        let statement = Statement::new(sql, [id.into(), i64::from(force).into(), ours.into()]);
         Ok(!self.know("replay an event", epoch, vec![statement]).await?.is_empty())
     }
 

@@ -5,7 +5,7 @@ use assay_engine::ids::Timestamp;
 use assay_engine::rules::{BatchKey, Item, Planned, PlannedEffect};
 use assay_store::{
     Batch, EffectState, EffectsDone, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    SourceRole,
+    PANICKED, SourceRole,
 };
 use std::collections::BTreeMap;
 
@@ -126,6 +126,39 @@ pub(crate) async fn what_a_bus_has_lost_is_counted(database: &Database) {
     store.close().await;
 }
 
+pub(crate) async fn effects_that_wait_are_in_nobodys_way(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    events.receive_messages(epoch, &FEDORA, START, &[message("a", "{}")], &[]).await.unwrap();
+    let id = events.unmatched(1).await.unwrap()[0].id;
+    let now = |seconds: i64| START.plus_seconds(seconds);
+    let of = |rule: &str, key: String| Planned { rule: rule.to_owned(), ..planned(&key, None) };
+    let many: Vec<Planned> = (0..300).map(|number| of("many", format!("m{number:03}"))).collect();
+    let all = [many.clone(), vec![of("few", "z".to_owned())]].concat();
+    events.match_messages(epoch, now(0), &[matched(id, all)]).await.unwrap();
+    let keys: Vec<String> = many.iter().map(|one| one.key.clone()).collect();
+    events.postpone_effects(epoch, &keys, now(60), "{\"why\":\"Koji is away\"}").await.unwrap();
+    let due = |found: Vec<assay_store::StoredEffect>| -> Vec<String> {
+        found.into_iter().map(|one| one.planned.key).collect()
+    };
+    assert_eq!(due(events.due_effects(now(1), 10).await.unwrap()), ["z"]);
+    let later = events.due_effects(now(60), 400).await.unwrap();
+    assert_eq!((later.len(), later[1].caused.as_deref()), (301, Some("{\"why\":\"Koji is away\"}")));
+
+    let done = |keys: Vec<String>, state| EffectsDone { keys, state, caused: "{}".to_owned() };
+    let held = [keys.clone(), vec!["z".to_owned()]].concat();
+    events.settle_effects(epoch, &[done(held, EffectState::Held)]).await.unwrap();
+    assert_eq!(due(events.held_effects(2).await.unwrap()), ["m000", "m001", "z"]);
+
+    events.settle_effects(epoch, &[done(vec!["z".to_owned()], EffectState::Refused)]).await.unwrap();
+    let some = ["z".to_owned(), "m000".to_owned()];
+    assert_eq!(events.reopen_effects(epoch, &some, now(70)).await.unwrap(), 1);
+    let open = events.effects_by_key(&some[..1]).await.unwrap();
+    assert_eq!((open[0].state, open[0].due_at, &open[0].caused), (EffectState::Waiting, now(70), &None));
+    store.close().await;
+}
+
 pub(crate) async fn effects_happen_once(database: &Database) {
     let store = database.open().await;
     let epoch = store.acquire_leadership().await.unwrap();
@@ -166,6 +199,12 @@ pub(crate) async fn effects_happen_once(database: &Database) {
     assert!(events.replay(epoch, ids[0], true).await.unwrap());
     assert_eq!(events.message(ids[0]).await.unwrap().unwrap().generation, 1);
     assert!(!events.replay(epoch, 99_999, true).await.unwrap());
+    // What a rule broke over can be seen again; what cannot be read cannot.
+    for (why, again) in [(format!("{PANICKED}; report it"), true), ("not JSON".to_owned(), false)] {
+        let parked = Matched { event: ids[0], caused: why, parked: true, effects: Vec::new() };
+        events.match_messages(epoch, now(3), &[parked]).await.unwrap();
+        assert_eq!(events.replay(epoch, ids[0], false).await.unwrap(), again);
+    }
 
     // The first of a window says when it ends.
     events.match_messages(epoch, now(10), &[matched(ids[2], vec![planned("w1", Some(60))])]).await.unwrap();
