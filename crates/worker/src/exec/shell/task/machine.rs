@@ -51,7 +51,7 @@ impl From<MachineError> for Broken {
     fn from(error: MachineError) -> Self {
         match error.class() {
             Class::Usage => Self::Usage(error.to_string()),
-            _ => Self::Host(error.to_string()),
+            Class::Infrastructure => Self::Host(error.to_string()),
         }
     }
 }
@@ -106,8 +106,7 @@ impl Guest<'_, '_> {
         );
         match (self.helper("unpack", &unpack, recorder).await, &ended) {
             (Ended::Stopped(stop), _) => Ok(Ended::Stopped(stop)),
-            (Ended::Well, _) => Ok(ended),
-            (_, Ended::Timeout(_) | Ended::Breach(_) | Ended::Badly(_)) => Ok(ended),
+            (Ended::Well, _) | (_, Ended::Timeout(_) | Ended::Breach(_) | Ended::Badly(_)) => Ok(ended),
             (other, _) => {
                 Ok(Ended::Badly(format!("what the machine sent back cannot be read: {}", other.sentence())))
             }
