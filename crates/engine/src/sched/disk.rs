@@ -32,9 +32,10 @@ pub struct Room {
 impl fmt::Display for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pool, cache, shared } = *self;
-        match shared {
-            true => write!(f, "{}", Bytes(pool)),
-            false => write!(f, "{} for machines, {} for assets", Bytes(pool), Bytes(cache)),
+        if shared {
+            write!(f, "{}", Bytes(pool))
+        } else {
+            write!(f, "{} for machines, {} for assets", Bytes(pool), Bytes(cache))
         }
     }
 }
