@@ -24,7 +24,7 @@ pub use place::Place;
 pub use processes::{Process, asking, eventually, signal};
 pub use record::RunRecord;
 pub use rustix::process::Signal;
-pub use server::{Post, Up, http};
+pub use server::{Post, Up, http, signature};
 pub use suite::{Suite, boot_sector};
 
 use std::time::Duration;

@@ -10,11 +10,24 @@ use fs_err as fs;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
 /// A client without proxies.
 pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
+}
+
+/// The signature of a webhook's body: HMAC-SHA-256, as forges write it.
+pub fn signature(secret: &str, body: &str) -> String {
+    let mut pad = [0x36_u8; 64];
+    let mut outer = [0x5c_u8; 64];
+    for (at, byte) in secret.bytes().enumerate() {
+        pad[at] ^= byte;
+        outer[at] ^= byte;
+    }
+    let inner = Sha256::new().chain_update(pad).chain_update(body).finalize();
+    format!("sha256={}", hex::encode(Sha256::new().chain_update(outer).chain_update(inner).finalize()))
 }
 
 /// Settings of a job to be posted.

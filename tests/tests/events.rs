@@ -1,11 +1,16 @@
 //! Events in, jobs once: fedora-messaging itself publishes to a RabbitMQ of our own; rules as they are shipped.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Broker, PATIENCE, Place, Signal, Up, asking, repository};
+use assay_fakes::bodhi::FakeBodhi;
+use assay_fakes::composes::FakeComposes;
+use assay_fakes::copr::FakeCopr;
+use assay_fakes::datagrepper::FakeDatagrepper;
+use assay_fakes::koji::{FakeKoji, TaskState};
+use assay_proto::clock::{Clock as _, SystemClock};
+use assay_tests::{Broker, PATIENCE, Place, Signal, Up, asking, repository, signature};
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -52,8 +57,9 @@ impl Publisher {
 async fn publish_raw(place: &Place, url: &str, bodies: &[&str]) {
     const RAW: &str = "import sys, json, pika\n\
         c = pika.BlockingConnection(pika.URLParameters(sys.argv[1])); ch = c.channel(); ch.confirm_delivery()\n\
+        properties = pika.BasicProperties(headers={'fedora_messaging_schema': 'nobody.knows.v9'})\n\
         for body in json.load(sys.stdin):\n    \
-        ch.basic_publish('amq.topic', 'org.t.raw', body.encode('latin-1') * (1 if len(body) > 1 else 20 << 20))\n\
+        ch.basic_publish('amq.topic', 'org.t.raw', body.encode('latin-1') * (1 if len(body) > 1 else 20 << 20), properties)\n\
         c.close()\n";
     let mut command = place.command(&place.python().await);
     let file = place.join("raw.json");
@@ -130,8 +136,8 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
         }
     }
     publisher.publish("org.t.other", json!({"bad": "yes"}), "00000000-0000-4000-8000-00000000000b").await;
-    publish_raw(&place, &broker.url, &["{\"a\":", "\u{ff}\u{fe}", "x"]).await;
-    let (wanted, up) = (confirmed.len() + 12 + 1 + 3, &up);
+    publish_raw(&place, &broker.url, &["{\"a\":", "\u{ff}\u{fe}", "x", "[1, 2]"]).await;
+    let (wanted, up) = (confirmed.len() + 12 + 1 + 4, &up);
     until("all events are matched", async || {
         let events = events(up).await;
         events.len() >= wanted && events.iter().all(|event| event["state"] != "received")
@@ -150,6 +156,12 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     for expected in ["not JSON: EOF", "not JSON: invalid utf-8", "20971520 bytes; at most 1000000"] {
         assert!(parked.iter().any(|why| why.contains(expected)), "{expected}: {parked:?}");
     }
+    // Of a schema that nobody knows, and no object: it is there, and no rule has anything to do with it.
+    let strange =
+        all.iter().find(|event| event["topic"] == "org.t.raw" && event["parked"].is_null()).unwrap();
+    let shown = up.get(&format!("inbox/{}", strange["id"])).await;
+    assert_eq!((&shown["body"], &shown["state"]), (&json!([1, 2]), &json!("matched")));
+    assert_eq!(shown["headers"]["fedora_messaging_schema"], "nobody.knows.v9");
     let bad = all.iter().find(|event| event["topic"] == "org.t.other").unwrap();
     assert_eq!(bad["failed"][0]["rule"], "fails");
     assert!(bad["failed"][0]["why"].as_str().unwrap().contains("no body.missing"));
@@ -161,6 +173,10 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     let shown = place.run(&["event", "show", &id]).await.expect(0).stdout.clone();
     assert!(shown.contains("rule built: job check (done, jobs "), "{shown}");
     place.run(&["event", "replay", &id, "--force"]).await.expect(0);
+    place
+        .run(&["audit", "list", "--event", "event_replay"])
+        .await
+        .says(&format!("{{\"force\":true,\"id\":{id}}}"));
     until("one job more", async || self::jobs(up).await["p-1-5"].len() == 2).await;
     let listed = place.run(&["event", "list", "--state", "parked"]).await.expect(0).stdout.clone();
     assert!(listed.contains("at most 1000000"), "{listed}");
@@ -170,6 +186,297 @@ async fn what_the_broker_has_confirmed_has_its_job_once() {
     publisher.stop().await;
     broker.stop().await;
     until("trouble is shown", async || up.get("sources").await["sources"][0]["trouble"].is_string()).await;
+}
+
+const SIX_SOURCES: &str = "
+rules:
+  - name: all
+    when: {topic: ['org.fedoraproject.prod.#', git.branch.moved, forge.push]}
+    run: {job: {TEST: check, NVR: '{item.id}', WORKER_CLASS: nobody}}
+";
+
+/// Koji, Bodhi, a directory of composes and datagrepper find what the bus has lost, a look at the branches what a hook has
+/// lost. What the bus has brought is not counted, also if it was only late; and nothing is done twice.
+#[tokio::test]
+async fn what_one_source_loses_another_finds_and_that_is_counted() {
+    let place = Place::new();
+    let now = SystemClock.now().0 / 1_000_000;
+    let broker = Broker::start(&place).await;
+    let (koji, bodhi) = (FakeKoji::start().await.unwrap(), FakeBodhi::start().await.unwrap());
+    let (composes, grepper) = (FakeComposes::start().await.unwrap(), FakeDatagrepper::start().await.unwrap());
+    let repository = place.join("project");
+    fs::create_dir(&repository).unwrap();
+    place.git(&repository, &["init", "--quiet", "--initial-branch=main"]).await;
+    let commit = async |text: &str| {
+        place.git(&repository, &["commit", "--quiet", "--allow-empty", "-m", text]).await;
+        place.git(&repository, &["rev-parse", "HEAD"]).await
+    };
+    commit("before anybody listens").await;
+    fs::write(place.join("secret"), "s3cret\n").unwrap();
+    let poll = |name: &str, driver: &str, url: &str, backs: &str| {
+        format!("[source.{name}]\ndriver = {driver:?}\nurl = {url:?}\nbacks = {backs:?}\nevery = 1\n")
+    };
+    let prod = "org.fedoraproject.prod";
+    let sources = [
+        format!(
+            "[source.bus]\ndriver = \"amqp\"\nurl = {:?}\nqueue = \"assay\"\nbindings = [\"{prod}.#\"]\n\
+             [source.forge]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"forge.push\"\n",
+            broker.url
+        ),
+        poll("koji", "koji", &koji.hub(), "bus"),
+        poll("bodhi", "bodhi", bodhi.url(), "bus"),
+        poll("composes", "composes", &format!("{}/rawhide", composes.url()), "bus"),
+        poll("grepper", "datagrepper", grepper.url(), "bus") + "settle = 0\n",
+        poll("git", "git", &format!("file://{repository}"), "forge"),
+    ];
+    let config = configure(&place, &sources.concat(), SIX_SOURCES);
+    let up = Up::start_as(&place, "server", &["--config", config.as_str()]).await;
+    let of = async |source: &str, what: &str| {
+        let all = up.get("sources").await;
+        let found =
+            all["sources"].as_array().unwrap().iter().find(|one| one["name"] == source).unwrap().clone();
+        found[what].clone()
+    };
+    for (source, doing) in [
+        ("bus", "consuming"),
+        ("koji", "looked"),
+        ("bodhi", "looked"),
+        ("composes", "looked"),
+        ("grepper", "looked"),
+        ("git", "looked"),
+    ] {
+        until(source, async || of(source, "doing").await == doing).await;
+    }
+    let mut publisher = Publisher::start(&place, &broker.url).await;
+
+    // What the bus brings, and the others tell as well.
+    let build = |nvr: &str, id: i64| {
+        let parts: Vec<&str> = nvr.split('-').collect();
+        json!({"name": parts[0], "version": parts[1], "release": parts[2], "build_id": id, "old": 0, "new": 1, "task": {}})
+    };
+    let update = |alias: &str, nvr: &str| json!({"re-trigger": false, "artifact": {}, "update": {"alias": alias, "builds": [{"nvr": nvr}]}});
+    let composed =
+        |id: &str| json!({"compose_id": id, "status": "FINISHED", "location": "x", "release_type": "ga"});
+    let push = async |commit: &str| {
+        let body = json!({"ref": "refs/heads/main", "after": commit, "repository": {"clone_url": "https://x.org/o/project.git"}});
+        let body = body.to_string();
+        let request =
+            up.anonymous(Method::POST, "/api/assay/v1/hooks/forge").header("x-github-delivery", commit);
+        let answer = request
+            .header("x-hub-signature-256", signature("s3cret", &body))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    };
+    let topics = [
+        format!("{prod}.buildsys.build.state.change"),
+        format!("{prod}.bodhi.update.status.testing.koji-build-group.build.complete"),
+        format!("{prod}.pungi.compose.status.change"),
+        format!("{prod}.buildsys.tag"),
+    ];
+    let uuid = |number: u32| format!("00000000-0000-4000-8000-{number:012}");
+    let tag = |name: &str| json!({"tag": name, "name": "bash"});
+    let told = commit("told").await;
+    // The next numbers of the hub are known: the bus is quicker than the poller.
+    let probe = koji.build("probe-1-1", 0, &[]);
+    publisher.publish(&topics[0], build("bash-1-1", probe + 2), &uuid(1)).await;
+    publisher.publish(&topics[1], update("FEDORA-2026-1", "bash-1-1"), &uuid(2)).await;
+    publisher.publish(&topics[2], composed("Fedora-Rawhide-20261121.n.0"), &uuid(3)).await;
+    publisher.publish(&topics[3], tag("t1"), &uuid(4)).await;
+    until("the bus has brought them", async || of("bus", "events").await == 4).await;
+    push(&told).await;
+    assert_eq!(koji.build("bash-1-1", now - 60, &[]), probe + 2);
+    bodhi.update("FEDORA-2026-1", "F44", &["bash-1-1"]);
+    bodhi.modified("FEDORA-2026-1", now);
+    composes.compose("rawhide", "Fedora-Rawhide-20261121.n.0", "FINISHED", &[]).unwrap();
+    grepper.carried(&uuid(4), &topics[3], tag("t1"), now - 5);
+
+    // What the bus and the hook lose.
+    let late = koji.build("late-1-1", now - 50, &[]);
+    koji.build("lost-1-1", now - 40, &[]);
+    bodhi.update("FEDORA-2026-2", "F44", &["lost-1-1"]);
+    bodhi.modified("FEDORA-2026-2", now);
+    composes.compose("rawhide", "Fedora-Rawhide-20261121.n.1", "FINISHED_INCOMPLETE", &[]).unwrap();
+    grepper.carried(&uuid(5), &topics[3], tag("t2"), now - 4);
+    grepper.carried(&uuid(6), &topics[3], tag("t3"), now - 3);
+    until("the branch is seen", async || {
+        of("git", "known").await.as_i64() > Some(0) || of("git", "events").await == 1
+    })
+    .await;
+    let lost = commit("lost").await;
+    for (source, count) in [("koji", 2), ("bodhi", 1), ("composes", 1), ("grepper", 2), ("git", 1)] {
+        until(source, async || of(source, "recovered").await == count).await;
+    }
+    // It was only late.
+    publisher.publish(&topics[0], build("late-1-1", late), &uuid(7)).await;
+    publisher.publish(&topics[3], tag("t3"), &uuid(6)).await;
+    for (source, count) in
+        [("koji", 1), ("bodhi", 1), ("composes", 1), ("grepper", 1), ("git", 1), ("bus", 0), ("forge", 0)]
+    {
+        until(source, async || of(source, "recovered").await == count).await;
+        assert_eq!(of(source, "trouble").await, Value::Null, "{source}");
+    }
+    let wanted = [
+        "bash-1-1",
+        "late-1-1",
+        "lost-1-1",
+        "FEDORA-2026-1",
+        "FEDORA-2026-2",
+        "Fedora-Rawhide-20261121.n.0",
+        "Fedora-Rawhide-20261121.n.1",
+        "t1",
+        "t2",
+        "t3",
+    ];
+    until("all jobs are there", async || jobs(&up).await.len() == wanted.len() + 1).await;
+    let jobs = jobs(&up).await;
+    for item in wanted {
+        assert_eq!(jobs[item].len(), 1, "{item}: {jobs:?}");
+    }
+    // Two commits of one branch.
+    assert_eq!(jobs["project/main"].len(), 2, "{told} {lost}: {jobs:?}");
+    let listed = place.run(&["event", "sources"]).await.expect(0).stdout.clone();
+    assert!(listed.contains("recovered"), "{listed}");
+    publisher.stop().await;
+    broker.stop().await;
+    // The place ends what else runs in it.
+    drop(up);
+}
+
+/// Messages of Fedora's CI and of autocloud become results by the rules that are shipped, each once.
+#[tokio::test]
+async fn results_of_others_arrive_as_messages() {
+    let place = Place::new();
+    let examples = repository().join("examples/foreign-results");
+    let checked = place.run(&["rule", "check", examples.as_str()]).await;
+    assert!(checked.expect(0).stdout.ends_with("5 rules, 0 findings\n"), "{}", checked.stdout);
+    let broker = Broker::start(&place).await;
+    let source = format!(
+        "[source.bus]\ndriver = \"amqp\"\nurl = {url:?}\nqueue = \"assay\"\nbindings = [\"org.#\"]\n\
+         [source.stranger]\ndriver = \"amqp\"\nurl = {:?}\nqueue = \"assay\"\npassive = true\n\
+         [source.absent]\ndriver = \"amqp\"\nurl = {url:?}\nqueue = \"nobodys\"\npassive = true\n",
+        broker.url.replace("guest:guest", "guest:wrong"),
+        url = broker.url
+    );
+    let rules = fs::read_to_string(examples.join("rules.yaml")).unwrap();
+    let config = configure(&place, &source, &rules);
+    let up = Up::start_as(&place, "server", &["--config", config.as_str()]).await;
+    let source = async |name: &str| {
+        let all = up.get("sources").await["sources"].as_array().unwrap().clone();
+        all.into_iter().find(|source| source["name"] == name).unwrap()
+    };
+    until("the queue is bound", async || source("bus").await["doing"] == "consuming").await;
+    // A broker that refuses is said, and harms no other source.
+    for (name, why) in [("stranger", "ACCESS_REFUSED"), ("absent", "NOT_FOUND")] {
+        until(why, async || source(name).await["trouble"].as_str().is_some_and(|said| said.contains(why)))
+            .await;
+    }
+    let mut publisher = Publisher::start(&place, &broker.url).await;
+    let read = |name: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(examples.join(format!("messages/{name}.json"))).unwrap())
+            .unwrap()
+    };
+    // In the order of a test's life; some of them twice.
+    for name in ["ci-queued", "ci-running", "ci-running", "ci-complete", "ci-error", "autocloud", "autocloud"]
+    {
+        let message = read(name);
+        let (topic, id) = (message["topic"].as_str().unwrap(), message["id"].as_str().unwrap());
+        publisher.publish(topic, message["body"].clone(), id).await;
+    }
+    let mut unknown = read("ci-complete");
+    unknown["body"]["test"]["result"] = json!("splendid");
+    let unknown_id = "00000000-0000-4000-8000-0000000000aa";
+    publisher.publish(unknown["topic"].as_str().unwrap(), unknown["body"].clone(), unknown_id).await;
+    let mut about_nothing = read("ci-complete");
+    about_nothing["body"]["artifact"] = json!({"type": "redhat-module", "id": 1});
+    let nothing_id = "00000000-0000-4000-8000-0000000000ab";
+    publisher
+        .publish(about_nothing["topic"].as_str().unwrap(), about_nothing["body"].clone(), nothing_id)
+        .await;
+
+    let results = async || {
+        let answer = up.anonymous(Method::GET, "/api/v2.0/results?limit=100").send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["data"].as_array().unwrap().clone()
+    };
+    let settled = async || {
+        let events = events(&up).await;
+        let mut done = 0;
+        for event in &events {
+            let shown = up.get(&format!("inbox/{}", event["id"])).await;
+            done += usize::from(
+                shown["effects"].as_array().unwrap().iter().any(|effect| effect["state"] != "waiting"),
+            );
+        }
+        (events.len(), done) == (7, 7)
+    };
+    until("all are stored", settled).await;
+    let mut found: Vec<Value> = results()
+        .await
+        .iter()
+        .map(|one| {
+            let data = &one["data"];
+            json!([
+                one["testcase"]["name"],
+                one["outcome"],
+                data["item"][0],
+                data["type"][0],
+                data["source"][0],
+                data["arch"][0],
+                one["note"]
+            ])
+        })
+        .collect();
+    found.sort_by_key(ToString::to_string);
+    let rainbow = |outcome: &str| {
+        json!([
+            "update.rainbow 64bit updates-kde x86_64.validation",
+            outcome,
+            "FEDORA-2019-6bda4c81f4",
+            "bodhi_update",
+            "Fedora openQA",
+            "x86_64",
+            null
+        ])
+    };
+    let expected = [
+        json!(["compose.cloud.all", "PASSED", "Fedora-24-20160419.n.1", "compose", "autocloud", null, null]),
+        json!([
+            "fedora-ci.koji-build.rpminspect.static-analysis",
+            "ERROR",
+            "bash-5.2.26-1.fc40",
+            "koji_build",
+            "Fedora openQA",
+            "x86_64",
+            "the machine was lost"
+        ]),
+        rainbow("PASSED"),
+        rainbow("QUEUED"),
+        rainbow("RUNNING"),
+    ];
+    assert_eq!(found, expected);
+    let why = async |id: &str| {
+        let event = events(&up).await.into_iter().find(|event| event["key"] == id).unwrap();
+        up.get(&format!("inbox/{}", event["id"])).await["effects"][0]["why"].as_str().unwrap().to_owned()
+    };
+    let unknown = why(unknown_id).await;
+    assert!(unknown.starts_with("\"SPLENDID\" is no outcome; there are PASSED, INFO"), "{unknown}");
+    assert!(why(nothing_id).await.contains("the rule needs `item`"));
+    // A replay by force is another result; without force it is none.
+    let id = events(&up)
+        .await
+        .into_iter()
+        .find(|event| event["topic"].as_str().unwrap().contains("autocloud"))
+        .unwrap();
+    let id = id["id"].to_string();
+    place.run(&["event", "replay", &id]).await.expect(0);
+    place.run(&["event", "replay", &id, "--force"]).await.expect(0);
+    until("one result more", async || results().await.len() == 6).await;
+    let shown = place.run(&["event", "show", &id]).await.expect(0).stdout.clone();
+    assert!(shown.contains("result compose.cloud.all PASSED (done, result "), "{shown}");
+    publisher.stop().await;
+    broker.stop().await;
 }
 
 #[tokio::test]
@@ -182,22 +489,51 @@ async fn the_shipped_rules_do_what_they_say() {
     let expected = fs::read_to_string(examples.join("messages/expected.json")).unwrap();
     let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(&expected).unwrap();
     assert_eq!(expected.len(), 7);
-    for (name, wanted) in expected {
-        let mut command = place.assay(&["rule", "test", examples.as_str(), "--json"]);
-        let message = fs::File::open(examples.join(format!("messages/{name}.json"))).unwrap();
-        command.stdin(message.into_parts().0);
-        let said: Value = serde_json::from_str(&place.run_command(command).await.expect(0).stdout).unwrap();
-        let rules = said["messages"][0]["rules"].as_array().unwrap();
+    let shown = async |message: &Value| -> Vec<Value> {
+        let file = place.join("message.json");
+        fs::write(&file, message.to_string()).unwrap();
+        let tasks = repository().join("tasks");
+        let arguments = ["rule", "test", examples.as_str(), "--tasks", tasks.as_str(), "--json"];
+        let mut command = place.assay(&arguments);
+        command.stdin(fs::File::open(file).unwrap().into_parts().0);
+        let said = place.run_command(command).await.json();
+        said["messages"][0]["rules"].as_array().unwrap().clone()
+    };
+    let read = |name: &str| -> Value {
+        let text = fs::read_to_string(examples.join(format!("messages/{name}.json"))).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    for (name, wanted) in &expected {
+        let rules = shown(&read(name)).await;
         let does = rules.iter().filter(|rule| rule["matches"] == true).flat_map(|rule| {
             let name = rule["rule"].as_str().unwrap();
+            // No shipped task refuses what the rules give it.
+            assert!(rule["refused"].as_array().unwrap().iter().all(Value::is_null), "{rule}");
             rule["effects"].as_array().unwrap().iter().map(move |effect| {
                 let test = effect["effect"]["settings"]["TEST"].as_str().unwrap();
                 format!("{name}: job {test}")
             })
         });
-        assert_eq!(does.collect::<Vec<_>>(), wanted, "{name}");
+        assert_eq!(&does.collect::<Vec<_>>(), wanted, "{name}");
         let not = rules.iter().find(|rule| rule["matches"] == false).unwrap();
         assert!(!not["why"].as_str().unwrap().is_empty());
+    }
+    // Each rule, with a message that it nearly matches.
+    let misses = read("near-misses");
+    let misses = misses.as_array().unwrap();
+    let missed: BTreeSet<&str> = misses.iter().map(|miss| miss["rule"].as_str().unwrap()).collect();
+    let matched: BTreeSet<&str> =
+        expected.values().flatten().map(|does| does.split(':').next().unwrap()).collect();
+    assert_eq!((missed.len(), &missed), (8, &matched));
+    for miss in misses {
+        let mut message = read(miss["message"].as_str().unwrap());
+        for (pointer, value) in miss["set"].as_object().unwrap() {
+            *message.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        let rules = shown(&message).await;
+        let rule = rules.iter().find(|rule| rule["rule"] == miss["rule"]).unwrap();
+        let why = rule["why"].as_str().unwrap();
+        assert!(why.contains(miss["why"].as_str().unwrap()), "{rule}");
     }
     let never = place.join("never.yaml");
     fs::write(
@@ -210,34 +546,35 @@ async fn the_shipped_rules_do_what_they_say() {
         found.contains("never.yaml:2: rule a: it can never match: body.x cannot be \"1\" and \"2\""),
         "{found}"
     );
+    let wrong = place.join("wrong.yaml");
+    let text = "rules:\n  - {name: a, when: {topic: b}, run: {task: rpmlin}}\n  - {name: c, when: {topic: b}, item: {type: koji_tag, id: f44}, run: {task: rpmlint}}\n";
+    fs::write(&wrong, text).unwrap();
+    let tasks = repository().join("tasks");
+    let with = ["--tasks", tasks.as_str()];
+    let found = place.run(&[&["rule", "check", wrong.as_str()], &with[..]].concat()).await;
+    assert!(
+        found.expect(1).stdout.contains("wrong.yaml:2: rule a: there is no task \"rpmlin\""),
+        "{}",
+        found.stdout
+    );
+    fs::write(place.join("message.json"), r#"{"topic": "b", "body": {}}"#).unwrap();
+    let mut command = place.assay(&[&["rule", "test", wrong.as_str()], &with[..]].concat());
+    command.stdin(fs::File::open(place.join("message.json")).unwrap().into_parts().0);
+    let said = place.run_command(command).await.expect(0).stdout.clone();
+    for part in [
+        "a: matches, and fails: the task rpmlin looks at an item, and none is known by the topic b",
+        "task rpmlint of f44  [c/koji_tag/f44//1:rpmlint]",
+        "would be refused: the task rpmlint takes koji_build, bodhi_update, and f44 is a koji_tag",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
     let mut command = place.assay(&["rule", "test", never.as_str()]);
     command.stdin(Stdio::null());
     assert!(place.run_command(command).await.expect(2).stderr.contains("the message is not JSON"));
 }
 
-fn signature(secret: &str, body: &str) -> String {
-    let mut pad = [0x36_u8; 64];
-    let mut outer = [0x5c_u8; 64];
-    for (at, byte) in secret.bytes().enumerate() {
-        pad[at] ^= byte;
-        outer[at] ^= byte;
-    }
-    let inner = Sha256::new().chain_update(pad).chain_update(body).finalize();
-    format!("sha256={}", hex::encode(Sha256::new().chain_update(outer).chain_update(inner).finalize()))
-}
-
-#[tokio::test]
-async fn hooks_composes_and_updates() {
-    let place = Place::new();
-    fs::write(place.join("secret"), "s3cret\n").unwrap();
-    let example = fs::read_to_string(repository().join("examples/fedora/schedule.yaml")).unwrap();
-    fs::write(place.join("schedule.yaml"), example).unwrap();
-    let rules = format!(
-        "{RULES}\n  - name: compose\n    when: {{topic: 'forge.push', body.location: {{exists: true}}}}\n    run: {{compose: {{location: '{{body.location}}'}}}}\n"
-    );
-    let hook = "[source.forge]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"forge\"\ntopic-header = \"x-github-event\"\n";
-    let config = configure(&place, hook, &rules);
-    let up = Up::start_as(&place, "server", &["--config", &config]).await;
+/// Products that some of the example's flavors are of.
+async fn load_templates(place: &Place) {
     let used = ["Server-dvd-iso", "updates-server"].map(|flavor| {
         json!({
             "group_name": "fedora", "machine": {"name": "64bit"}, "prio": 40, "test_suite": {"name": "install"},
@@ -256,6 +593,21 @@ async fn hooks_composes_and_updates() {
     let file = place.join("templates.json");
     fs::write(&file, templates.to_string()).unwrap();
     place.run(&["template", "load", file.as_str()]).await.expect(0);
+}
+
+#[tokio::test]
+async fn hooks_composes_and_updates() {
+    let place = Place::new();
+    fs::write(place.join("secret"), "s3cret\n").unwrap();
+    let example = fs::read_to_string(repository().join("examples/fedora/schedule.yaml")).unwrap();
+    fs::write(place.join("schedule.yaml"), example).unwrap();
+    let rules = format!(
+        "{RULES}\n  - name: compose\n    when: {{topic: 'forge.push', body.location: {{exists: true}}}}\n    run: {{compose: {{location: '{{body.location}}'}}}}\n"
+    );
+    let hook = "[source.forge]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"forge\"\ntopic-header = \"x-github-event\"\n";
+    let config = configure(&place, hook, &rules);
+    let up = Up::start_as(&place, "server", &["--config", &config]).await;
+    load_templates(&place).await;
 
     let metadata = place.join("compose/metadata");
     fs::create_dir_all(&metadata).unwrap();
@@ -317,6 +669,8 @@ async fn hooks_composes_and_updates() {
     let forced = schedule(&["--force", "--flavors", "Server-dvd-iso"]).await;
     assert_eq!((&forced[0]["known"], &forced[0]["jobs"]), (&json!(false), &json!([2])));
 
+    place.run(&["audit", "list", "--event", "schedule"]).await.says("\"posts\"");
+
     let update = [
         "update",
         "schedule",
@@ -344,5 +698,174 @@ async fn hooks_composes_and_updates() {
     );
     let releases = place.run(&["compose", "releases"]).await.expect(0).stdout.clone();
     assert!(releases.contains("rawhide") && releases.contains("F45"), "{releases}");
+    up.stop().await;
+}
+
+/// Updates, tasks, tags and projects are named; what they are made of, and which releases there are, is asked outside.
+#[tokio::test]
+async fn what_is_scheduled_by_its_name_alone() {
+    let place = Place::new();
+    let (bodhi, koji, copr) = (
+        FakeBodhi::start().await.unwrap(),
+        FakeKoji::start().await.unwrap(),
+        FakeCopr::start().await.unwrap(),
+    );
+    for (release, state) in [("F42", "archived"), ("F43", "current"), ("F45", "pending"), ("F44F", "current")]
+    {
+        bodhi.release(release, state);
+    }
+    bodhi.update("FEDORA-2026-1", "F44", &["zsh-5-1.fc44", "bash-5-1.fc44"]);
+    bodhi.change("FEDORA-2026-1", "critpath_groups", json!("critical-path-base core"));
+    bodhi.update("FEDORA-2026-2", "F44", &["nothing-1-1.fc44"]);
+    bodhi.update("FEDORA-2026-3", "F42", &["podman-1-1.fc42"]);
+    bodhi.update("FEDORA-2026-4", "F44", &["podman-1-1.fc44"]);
+    bodhi.change("FEDORA-2026-4", "status", json!("obsolete"));
+    koji.tag("f44-build-side-1", &[]);
+    koji.tag("f44-build-side-2", &[]);
+    for nvr in ["zsh-5-1.fc44", "bash-5-1.fc44"] {
+        koji.build(nvr, 0, &["x86_64"]);
+        koji.put("f44-build-side-1", nvr);
+    }
+    let (good, bad) =
+        (koji.task("build", TaskState::Closed, None), koji.task("build", TaskState::Failed, None));
+    copr.project("@qa/nightly", &[7, 3]);
+    copr.project("alice/empty", &[]);
+    let example = fs::read_to_string(repository().join("examples/fedora/schedule.yaml")).unwrap();
+    let (before, rest) = example.split_once("releases:\n").unwrap();
+    let rest = rest.split_once("\nsettings:").unwrap().1;
+    fs::write(place.join("schedule.yaml"), format!("{before}settings:{rest}")).unwrap();
+    let config = place.join("assay.toml");
+    let text = format!(
+        "[events]\nschedule = \"schedule.yaml\"\nbodhi = {:?}\ncopr = {:?}\n[tasks]\nkoji-hub = {:?}\n",
+        bodhi.url(),
+        copr.url(),
+        koji.hub()
+    );
+    fs::write(&config, text).unwrap();
+    let up = Up::start_as(&place, "server", &["--config", config.as_str()]).await;
+    load_templates(&place).await;
+    let run = async |words: &str, code: i32| {
+        let ended = place.run(&words.split(' ').chain(["--json"]).collect::<Vec<_>>()).await;
+        ended.expect(code);
+        (ended.stdout.clone(), ended.stderr.clone())
+    };
+    let posts = async |words: &str| -> Vec<Value> {
+        let said: Value = serde_json::from_str(&run(words, 0).await.0).unwrap();
+        said["posts"].as_array().unwrap().clone()
+    };
+    let releases: Value = serde_json::from_str(&run("compose releases", 0).await.0).unwrap();
+    let lives: Vec<Value> = releases["releases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| json!([one["name"], one["life"]]))
+        .collect();
+    let expected = [["F42", "ended"], ["F43", "current"], ["F44", "current"], ["F45", "rawhide"]];
+    assert_eq!(json!(lives), json!(expected));
+
+    let dry = posts("update schedule FEDORA-2026-1 --dry-run").await;
+    let flavors: Vec<&str> = dry.iter().map(|post| post["settings"]["FLAVOR"].as_str().unwrap()).collect();
+    assert_eq!(
+        flavors,
+        ["updates-server", "updates-server-upgrade", "updates-workstation", "updates-workstation-upgrade"]
+    );
+    for (key, value) in [
+        ("VERSION", "44"),
+        ("CURRREL", "44"),
+        ("PREVREL", "43"),
+        ("RAWREL", "45"),
+        ("UP1REL", "43"),
+        ("UP2REL", "42"),
+        ("ADVISORY_NVRS_1", "bash-5-1.fc44 zsh-5-1.fc44"),
+        ("ITEM_TYPE", "bodhi_update"),
+    ] {
+        assert_eq!(dry[0]["settings"][key], value, "{key}");
+    }
+    assert!(dry.iter().all(|post| post["state"].is_null() && post["known"] == false));
+    let first = posts("update schedule FEDORA-2026-1 --flavors updates-server").await;
+    assert_eq!(
+        (&first[0]["state"], &first[0]["known"], first[0]["jobs"].as_array().unwrap().len()),
+        (&json!("done"), &json!(false), 1)
+    );
+    // Once, however it is named; anew by force, and when its builds are others.
+    for words in [
+        "FEDORA-2026-1",
+        "FEDORA-2026-1 F44",
+        "FEDORA-2026-1 F44 --build zsh-5-1.fc44 --build bash-5-1.fc44 --group core",
+    ] {
+        let again = posts(&format!("update schedule {words} --flavors updates-server")).await;
+        assert_eq!((&again[0]["known"], &again[0]["jobs"]), (&json!(true), &first[0]["jobs"]), "{words}");
+    }
+    for words in ["FEDORA-2026-1 --force", "FEDORA-2026-1 F44 --build bash-6-1.fc44"] {
+        let anew = posts(&format!("update schedule {words} --group core --flavors updates-server")).await;
+        assert_eq!(anew[0]["known"], false, "{words}");
+        assert_ne!(anew[0]["jobs"], first[0]["jobs"], "{words}");
+    }
+
+    let task = posts(&format!("koji-task schedule {good} F44 --flavors updates-server --dry-run")).await;
+    let (settings, id) = (&task[0]["settings"], good.to_string());
+    assert_eq!(
+        (&settings["BUILD"], &settings["KOJITASK"]),
+        (&json!(format!("Kojitask-{id}-NOREPORT")), &json!(id))
+    );
+    assert_eq!((&settings["ADVISORY"], &settings["UPDATE_OR_TAG_REPO"]), (&Value::Null, &Value::Null));
+    let side = "koji-tag schedule f44-build-side-1 F44 --flavors updates-server";
+    let tag = posts(side).await;
+    let settings = &tag[0]["settings"];
+    assert_eq!(
+        (&settings["BUILD"], &settings["TAG"]),
+        (&json!("TAG_f44-build-side-1-NOREPORT"), &json!("f44-build-side-1"))
+    );
+    assert_eq!(
+        settings["UPDATE_OR_TAG_REPO"],
+        "https://kojipkgs.fedoraproject.org/repos/f44-build-side-1/latest/x86_64"
+    );
+    assert_eq!(posts(side).await[0]["known"], true);
+    koji.build("zsh-6-1.fc44", 0, &["x86_64"]);
+    koji.put("f44-build-side-1", "zsh-6-1.fc44");
+    assert_eq!(posts(side).await[0]["known"], false, "it has another build");
+    let project = "copr schedule @qa/nightly F45 --flavors updates-server";
+    let built = posts(project).await;
+    let settings = &built[0]["settings"];
+    assert_eq!(
+        (&settings["BUILD"], &settings["VERSION"]),
+        (&json!("COPR_@qa/nightly-NOREPORT"), &json!("45"))
+    );
+    assert_eq!(settings["ITEM_REVISION"], "7");
+    assert!(
+        settings["UPDATE_OR_TAG_REPO"].as_str().unwrap().ends_with("/results/@qa/nightly/fedora-45-x86_64")
+    );
+    assert_eq!(posts(project).await[0]["known"], true);
+    copr.project("@qa/nightly", &[7, 3, 8]);
+    assert_eq!(posts(project).await[0]["known"], false);
+
+    let table = [
+        ("update schedule FEDORA-2026-9".to_owned(), 4, "Bodhi has no update \"FEDORA-2026-9\""),
+        ("update schedule FEDORA-2026-1 F43".to_owned(), 2, "FEDORA-2026-1 is of F44, not of F43"),
+        ("update schedule FEDORA-2026-3".to_owned(), 2, "the release F42 has ended"),
+        ("update schedule FEDORA-2026-4".to_owned(), 2, "FEDORA-2026-4 is obsolete"),
+        (
+            "update schedule FEDORA-2026-1 F99 --build a-1-1".to_owned(),
+            2,
+            "there is no release \"F99\"; there are F42, F43",
+        ),
+        (format!("koji-task schedule {bad} F44"), 2, "(build) has failed"),
+        ("koji-task schedule 5 F44".to_owned(), 4, "No such task: 5"),
+        ("koji-task schedule five F44".to_owned(), 2, "invalid value 'five'"),
+        ("koji-tag schedule f44-none F44".to_owned(), 4, "No such tagInfo: 'f44-none'"),
+        ("koji-tag schedule f44-build-side-2 F44".to_owned(), 2, "there is no build in the tag"),
+        ("copr schedule alice/none F44".to_owned(), 4, "COPR has no project \"alice/none\""),
+        ("copr schedule alice/empty F44".to_owned(), 2, "nothing has been built"),
+        ("copr schedule alice F44".to_owned(), 2, "expected OWNER/PROJECT"),
+        ("update schedule FEDORA-2026-2".to_owned(), 1, ""),
+    ];
+    for (words, code, why) in table {
+        let (_, said) = run(&words, code).await;
+        assert!(said.contains(why), "{words}: {said}");
+    }
+    assert_eq!(posts("update schedule FEDORA-2026-3 --force --dry-run").await.len(), 1);
+    koji.offline(true);
+    let (_, said) = run(side, 3).await;
+    assert!(said.contains("database outage"), "{said}");
     up.stop().await;
 }

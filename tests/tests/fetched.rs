@@ -59,6 +59,16 @@ async fn tests_come_from_a_commit_of_a_repository() {
         assert_eq!(found, result, "{reference}: {reason}\n{log}");
         assert!(log.contains(&format!("tests commit: {used}")), "{reference}: {log}");
     }
+    // What came between is known, though the server has no checkout.
+    let found = place.run(&["job", "investigate", "3", "--json"]).await.expect(0).json();
+    let log = &found["tests_log"];
+    assert_eq!(
+        (&log["commits"][0]["id"], log["commits"].as_array().map(Vec::len)),
+        (&serde_json::json!(bad), Some(1)),
+        "{found}"
+    );
+    assert_eq!(log["commits"][0]["files"], serde_json::json!(["tests/boot.star"]), "{found}");
+    assert!(log["unknown"].is_null() && found["needles_log"]["commits"] == serde_json::json!([]), "{found}");
     // The branch has moved on.
     let suite = suite.module("boot", "", expects);
     let newest = commit(&place, &dir).await;

@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use fs_err as fs;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Machines, suites, a product and templates, as `openqa-load-templates` takes them.
 fn templates() -> Value {
@@ -173,6 +174,33 @@ async fn templates_come_back_as_they_were() {
     assert_eq!(dump().await, first);
     clients.must("openqa-load-templates", &["--host", &up.url, "--update", file.as_str()]).await;
     assert_eq!(dump().await, changed);
+    // What a group's YAML names keeps its name; the rest of it may change.
+    let yaml = "template=products:\n  p:\n    distri: fedora\n    version: '*'\n    flavor: universal\nscenarios:\n  x86_64:\n    p:\n    \
+                - own:\n        machine: 64bit\n        testsuite: update\n";
+    clients.api(&up, &["-X", "POST", "job_groups", "name=yaml"]).await;
+    let by_yaml =
+        ["-X", "POST", "job_templates_scheduling", "name=yaml", "schema=JobTemplates-01.yaml", yaml];
+    clients.api(&up, &by_yaml).await;
+    let put = |row: &'static [&'static str]| {
+        let arguments = [&["api", "--host", &up.url, "-X", "PUT"], row].concat();
+        let clients = &clients;
+        async move { clients.run("openqa-cli", &arguments).await }
+    };
+    for row in [
+        &["machines/1", "name=renamed", "backend=qemu"][..],
+        &["test_suites/2", "name=renamed"],
+        &["products/1", "distri=fedora", "version=44", "arch=x86_64", "flavor=universal"],
+    ] {
+        let refused = put(row).await;
+        let said = "Groups yaml must be updated through the YAML template";
+        assert!(refused.code == Some(1) && refused.stdout.contains(said), "{row:?}: {}", refused.stdout);
+    }
+    assert_eq!(put(&["machines/1", "name=64bit", "backend=kvm"]).await.code, Some(0));
+    assert_eq!(
+        put(&["test_suites/1", "name=renamed"]).await.code,
+        Some(0),
+        "only the group of tables has it"
+    );
     up.stop().await;
 }
 
@@ -393,27 +421,40 @@ async fn post_thousand(up: &Up<'_>, build: &str) -> Option<Value> {
 
 #[tokio::test]
 async fn a_server_killed_within_a_post_has_made_all_of_it_or_nothing() {
-    const POINTS: u32 = 12;
+    // How often the database has grown when the kill comes; 0 is at once, the last one is after the answer.
+    const POINTS: [u32; 10] = [0, 1, 2, 3, 5, 8, 13, 21, 34, u32::MAX];
     let place = Place::new();
     let mut up = Up::start_as(&place, "server", &[]).await;
     let file = place.join("thousand.json");
     fs::write(&file, thousand().to_string()).unwrap();
     place.run(&["template", "load", file.as_str()]).await.expect(0);
-    let began = tokio::time::Instant::now();
     assert_eq!(post_thousand(&up, "0").await.unwrap()["count"], 1_000);
-    let whole = began.elapsed();
     let (mut all, mut none) = (1, 0);
-    for point in 0..POINTS {
-        let build = (point + 1).to_string();
-        // From the first byte of the request to beyond the usual end of the post.
-        let pause = whole * point * 5 / (POINTS * 4);
-        let (posted, ended) = tokio::join!(post_thousand(&up, &build), async {
-            tokio::time::sleep(pause).await;
-            rustix::process::kill_process(
-                rustix::process::Pid::from_raw(i32::try_from(up.pid()).unwrap()).unwrap(),
-                rustix::process::Signal::KILL,
-            )
-        });
+    for point in POINTS {
+        let build = format!("after-{point}");
+        let answered = AtomicBool::new(false);
+        let (posted, ended) = tokio::join!(
+            async {
+                let posted = post_thousand(&up, &build).await;
+                answered.store(true, Ordering::SeqCst);
+                posted
+            },
+            async {
+                let log = up.data().join("assay.db-wal");
+                let size = || fs::metadata(&log).map_or(0, |found| found.len());
+                let (mut before, mut grown) = (size(), 0);
+                while grown < point && !answered.load(Ordering::SeqCst) {
+                    tokio::task::yield_now().await;
+                    let now = size();
+                    grown += u32::from(now != before);
+                    before = now;
+                }
+                rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(i32::try_from(up.pid()).unwrap()).unwrap(),
+                    rustix::process::Signal::KILL,
+                )
+            }
+        );
         ended.unwrap();
         up.end_by(rustix::process::Signal::KILL).await;
         up = Up::start_as(&place, "server", &[]).await;
@@ -421,8 +462,8 @@ async fn a_server_killed_within_a_post_has_made_all_of_it_or_nothing() {
         let list: Value = up.request(Method::GET, &path).send().await.unwrap().json().await.unwrap();
         let jobs = list["jobs"].as_array().unwrap();
         let runs = up.get(&format!("products?build={build}")).await["products"].as_array().unwrap().clone();
-        assert!(matches!(jobs.len(), 0 | 1_000), "killed after {pause:?}: {} jobs", jobs.len());
-        assert_eq!(runs.len(), jobs.len() / 1_000, "killed after {pause:?}: {runs:?}");
+        assert!(matches!(jobs.len(), 0 | 1_000), "killed {build}: {} jobs", jobs.len());
+        assert_eq!(runs.len(), jobs.len() / 1_000, "killed {build}: {runs:?}");
         if posted.is_some_and(|posted| posted["count"] == 1_000) {
             assert_eq!(jobs.len(), 1_000, "it had answered");
         }
@@ -431,10 +472,10 @@ async fn a_server_killed_within_a_post_has_made_all_of_it_or_nothing() {
         } else {
             all += 1;
             let ids: Vec<_> = jobs.iter().map(|job| job["id"].clone()).collect();
-            assert_eq!(runs[0]["jobs"], json!(ids), "killed after {pause:?}");
+            assert_eq!(runs[0]["jobs"], json!(ids), "killed {build}");
         }
     }
-    assert!(none > 0, "no kill came before the end of a post: {all} of {}", POINTS + 1);
+    assert!(none > 0 && all > 1, "{none} posts were killed before their end, {all} after it");
     // It goes on as if nothing had been.
     assert_eq!(post_thousand(&up, "last").await.unwrap()["count"], 1_000);
     up.stop().await;

@@ -61,6 +61,9 @@ fn of<'v>(heard: &'v [Value], topic: &str) -> BTreeMap<&'v str, &'v Value> {
 /// the same id.
 #[tokio::test]
 async fn the_bus_hears_of_every_end() {
+    /// Ends besides those that workers and people make below.
+    const OTHERS: [&str; 6] =
+        ["timeout_exceeded", "skipped", "obsoleted", "parallel_failed", "parallel_restarted", "user_restarted"];
     let place = Place::new();
     let broker = Broker::start(&place).await;
     let mut consumer = Consumer::start(&place, &broker.url).await;
@@ -99,6 +102,13 @@ async fn the_bus_hears_of_every_end() {
     for id in ends.keys() {
         up.until(*id, "it ends", assay_proto::api::Job::is_final).await;
     }
+    for outcome in OTHERS {
+        let id = up.post(&settings(outcome, ("WORKER_CLASS", "nobody"))).await;
+        let path = format!("/api/v1/jobs/{id}/set_done?result={outcome}");
+        let answer = up.request(Method::POST, &path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{outcome}");
+        ends.insert(id, outcome);
+    }
     broker.kill().await;
     let cancelled = up.post(&settings("cancelled", ("WORKER_CLASS", "nobody"))).await;
     place.run(&["job", "cancel", &cancelled.to_string()]).await.expect(0);
@@ -124,7 +134,7 @@ async fn the_bus_hears_of_every_end() {
         .until(&mut heard, |heard| {
             of(heard, "openqa.job.done").len() == all
                 && of(heard, "ci.productmd-compose.test.complete").len() == 3
-                && of(heard, "ci.productmd-compose.test.error").len() == 3
+                && of(heard, "ci.productmd-compose.test.error").len() == 3 + OTHERS.len()
                 && of(heard, "waiverdb.waiver.new").len() == 1
                 && of(heard, "resultsdb.result.new").len() >= 3 * 4 + 2 + 2
         })

@@ -332,6 +332,22 @@ async fn by_hand() {
         place.run(&[&["decision", "ask", "--context", "compose_release"], &subject[..]].concat()).await
     };
     ask().await.expect(1).says("Of 2 required tests, 1 test failed");
+    let waiting =
+        async |code: i32| place.run(&["decision", "waiting", "fedora-40"]).await.expect(code).stdout.clone();
+    let said = waiting(1).await;
+    assert!(
+        said.contains("F-40-20240601.0 (compose_release)")
+            && said.contains("test-result-failed compose.upgrade"),
+        "{said}"
+    );
+    let release =
+        up.request(Method::GET, "/release?version=fedora-40").send().await.unwrap().text().await.unwrap();
+    assert!(release.contains("What fedora-40 waits for") && release.contains("compose.upgrade"), "{release}");
+    place
+        .run(&["decision", "waiting", "fedora-4"])
+        .await
+        .expect(4)
+        .says("Nothing was decided about the release");
     let waive = ["waiver", "create", "compose.upgrade", "--item", "F-40-20240601.0", "--type", "compose"];
     let why = ["--product-version", "fedora-40", "--comment", "known <b>bug</b>"];
     place.run(&[&waive[..], &why[..]].concat()).await.expect(0);
@@ -341,6 +357,8 @@ async fn by_hand() {
         .expect(2)
         .says("still to come");
     ask().await.expect(0).says("All required tests (2 total) have passed or been waived");
+    assert_eq!(waiting(0).await, "");
+    place.run(&["decision", "waiting"]).await.expect(0).says("fedora-40");
     place.run(&["waiver", "list", "--item", "F-40-20240601.0"]).await.expect(0).says("compose.upgrade");
     place.run(&["decision", "check", &policy]).await.expect(0).says("1 policies");
     let wrong = file("wrong-policy.yaml", "--- !Policy\nid: a\nrules:\n  - !Passing {}\n");

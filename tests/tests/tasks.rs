@@ -2,7 +2,8 @@
 //! through the server, with Koji's folders on a web server.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, Place, Started, Up, asking, repository};
+use assay_fakes::koji::FakeKoji;
+use assay_tests::{Ended, Place, Started, Up, asking, repository, signature};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
@@ -275,40 +276,32 @@ async fn installability_installs_upgrades_and_removes() {
     assert!(only(&summary).1.contains("upgrade hello: "), "{summary}");
 }
 
-/// A Koji that knows a few builds; it prints its port.
-const KOJI: &str = r#"
-from xmlrpc.server import SimpleXMLRPCServer
-from xmlrpc.client import Fault
-tags = {"f43": ["hello-1.0-1"], "f43-updates": ["hello-1.5-1"], "f44": ["hello-1.2-1"], "f44-updates": [], "f45": ["hello-1.6-1"],
-        "f45-updates": [], "f45-updates-pending": ["hello-2.5-1"]}
-def build(nvr):
-    name, version, release = nvr.rsplit("-", 2)
-    return {"name": name, "package_name": name, "version": version, "release": release, "epoch": None, "nvr": nvr}
-def latest(tag, event, package):
-    if tag not in tags: raise Fault(1000, "No such tag: " + tag)
-    return [build(nvr) for nvr in tags[tag] if nvr.startswith(package + "-")]
-server = SimpleXMLRPCServer(("127.0.0.1", 0), allow_none=True, logRequests=False)
-server.register_function(build, "getBuild")
-server.register_function(latest, "getLatestBuilds")
-server.register_function(lambda named: latest(named["tag"], None, named["package"]), "listTagged")
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"#;
-
-/// Starts it; its address.
-async fn koji_hub(place: &Place) -> (Started, String) {
-    let mut command = place.command("python3");
-    command.args(["-c", KOJI]);
-    let mut hub = place.start_command(command);
-    let url = format!("http://127.0.0.1:{}", hub.line().await.unwrap());
-    (hub, url)
+/// A Koji with releases and their updates.
+async fn koji_hub() -> FakeKoji {
+    let koji = FakeKoji::start().await.unwrap();
+    for (tag, builds) in [
+        ("f43", &["hello-1.0-1"][..]),
+        ("f43-updates", &["hello-1.5-1"]),
+        ("f44", &["hello-1.2-1"]),
+        ("f44-updates", &[]),
+        ("f45", &["hello-1.6-1"]),
+        ("f45-updates", &[]),
+        ("f45-updates-pending", &["hello-2.5-1"]),
+    ] {
+        koji.tag(tag, &[]);
+        for nvr in builds {
+            koji.build(nvr, 0, &["x86_64"]);
+            koji.put(tag, nvr);
+        }
+    }
+    koji
 }
 
 #[tokio::test]
 async fn upgradepath_knows_the_order_of_releases() {
     let place = Place::new();
-    let (koji, url) = koji_hub(&place).await;
-    let hub = format!("hub={url}");
+    let koji = koji_hub().await;
+    let hub = format!("hub={}", koji.hub());
     let table = [
         ("hello-1.4-1", 1, "FAILED", "f43 has hello-1.5-1, which is newer"),
         ("hello-1.5.1-1", 0, "PASSED", "in order from f43 to f45"),
@@ -318,14 +311,17 @@ async fn upgradepath_knows_the_order_of_releases() {
     ];
     let inputs = ["--input", &hub, "--input", "releases=f43 f44 f45", "--input", "tag=f44-updates"];
     for (item, code, outcome, note) in table {
+        koji.build(item, 0, &["x86_64"]);
         let summary = shipped(&place, "upgradepath", code, &[&["--item", item], &inputs[..]].concat()).await;
         assert_eq!(only(&summary), (outcome, note), "{item}");
     }
     let misspelt =
         ["--item", "hello-1-1", "--input", &hub, "--input", "releases=f43 f46", "--input", "tag=f43"];
-    let summary = shipped(&place, "upgradepath", 2, &misspelt).await;
-    assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
-    drop(koji);
+    for item in ["hello-1-1", "hello-1.0-1"] {
+        let misspelt = [&["--item", item], &misspelt[2..]].concat();
+        let summary = shipped(&place, "upgradepath", 2, &misspelt).await;
+        assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
+    }
 }
 
 /// A web server that lists folders, as Koji's does.
@@ -367,9 +363,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     fs::write(probe.join("probe.py"), PROBE).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(probe.join("probe.py"), mode).unwrap();
-    place.git(&repo, &["init", "--quiet", "--initial-branch=main"]).await;
-    place.git(&repo, &["add", "."]).await;
-    place.git(&repo, &["commit", "--quiet", "-m", "probe"]).await;
+    committed(&place, &repo).await;
     let commit = place.git(&repo, &["rev-parse", "HEAD"]).await;
     for file in [
         "x86_64/c++-1.0-1.x86_64.rpm",
@@ -382,7 +376,8 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         fs::write(path, file).unwrap();
     }
     let (server, topurl) = web(&place, &koji).await;
-    let (hub, hub_url) = koji_hub(&place).await;
+    let koji_hub = koji_hub().await;
+    let hub_url = koji_hub.hub();
     let config = place.join("assay.toml");
     fs::write(
         &config,
@@ -451,7 +446,7 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         ),
         (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
         ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
-        ([&item[..], &[("BASELINE_TAG", "f99")]].concat(), StatusCode::BAD_REQUEST, "No such tag: f99"),
+        ([&item[..], &[("BASELINE_TAG", "f99")]].concat(), StatusCode::BAD_REQUEST, "No such tagInfo: 'f99'"),
         (
             vec![("BACKEND", "task"), ("TASK", "file:///nonexistent/x")],
             StatusCode::SERVICE_UNAVAILABLE,
@@ -465,7 +460,196 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
         let (found, text) = (answer.status(), answer.text().await.unwrap());
         assert!(found == status && text.contains(said), "{found} {text}");
     }
-    drop((server, hub));
+    drop((server, koji_hub));
+    up.stop().await;
+}
+
+/// Makes a repository of a folder; the address.
+async fn committed(place: &Place, dir: &Utf8Path) -> String {
+    place.git(dir, &["init", "--quiet", "--initial-branch=main"]).await;
+    place.git(dir, &["add", "."]).await;
+    place.git(dir, &["commit", "--quiet", "-m", "tasks"]).await;
+    format!("file://{dir}")
+}
+
+#[tokio::test]
+async fn a_package_that_is_submitted_is_linted_once_by_the_rule_and_the_task_that_are_shipped() {
+    let place = Place::new();
+    let open_to_all = "chmod 666 %{buildroot}/usr/share/hello/README\n";
+    let bad = Package { version: "2.0", scriptlets: open_to_all, ..PLAIN };
+    for (version, package) in [("1.0", &PLAIN), ("2.0", &bad)] {
+        let built = package.build(&place).await;
+        for entry in built.read_dir_utf8().unwrap().flatten() {
+            let arch = entry.file_name().rsplit('.').nth(1).unwrap().to_owned();
+            let folder = place.join(&format!("koji/packages/hello/{version}/1/{arch}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
+    }
+    let (server, topurl) = web(&place, &place.join("koji")).await;
+    let checks = place.join("checks");
+    let mut copy = place.command("cp");
+    copy.args(["-r", repository().join("tasks").as_str(), checks.as_str()]);
+    place.run_command(copy).await.expect(0);
+    let url = committed(&place, &checks).await;
+    let rules = repository().join("examples/rules");
+    fs::write(place.join("secret"), "s3cret\n").unwrap();
+    let config = place.join("assay.toml");
+    let text = format!(
+        "[tasks]\nkoji-topurl = \"{topurl}\"\n[tasks.repository.rpmlint]\nurl = \"{url}\"\npath = \"rpmlint\"\n\
+         [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"{url}\"]\n[events]\nrules = \"{rules}\"\n\
+         [source.bus]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"org.fedoraproject.prod.bodhi.update.status\"\n\
+         topic-header = \"x-topic\"\n"
+    );
+    fs::write(&config, text).unwrap();
+    let up = Up::start(&place, &["--config", config.as_str()]).await;
+    // Those of the eight rules whose tasks this server does not know are named.
+    let listed: Value =
+        serde_json::from_str(&place.run(&["rule", "list", "--json"]).await.expect(0).stdout).unwrap();
+    let findings = listed["findings"].to_string();
+    assert!(
+        findings.contains("rule depcheck: There is no task") && !findings.contains("rule rpmlint:"),
+        "{findings}"
+    );
+    assert_eq!(listed["rules"][0]["runs"], json!(["task rpmlint"]));
+    let example = fs::read_to_string(rules.join("messages/submitted-for-testing.json")).unwrap();
+    let mut body = serde_json::from_str::<Value>(&example).unwrap()["body"].clone();
+    for (number, nvr) in [(0, "hello-1.0-1"), (1, "hello-2.0-1")] {
+        body["artifact"]["builds"][number]["nvr"] = json!(nvr);
+    }
+    let body = body.to_string();
+    let send = async |delivery: &str| {
+        let request = up.anonymous(Method::POST, "/api/assay/v1/hooks/bus").body(body.clone());
+        let request = request
+            .header("x-topic", "testing.koji-build-group.build.complete")
+            .header("x-github-delivery", delivery)
+            .header("x-hub-signature-256", signature("s3cret", &body));
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::ACCEPTED);
+    };
+    send("1").await;
+    let found = posted(&up, "dist.rpmlint", 2).await;
+    let outcome = |item: &str| {
+        let one = found.iter().find(|one| one["data"]["item"] == json!([item])).unwrap();
+        (one["outcome"].as_str().unwrap().to_owned(), one["note"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(outcome("hello-1.0-1").0, "PASSED");
+    let (failed, note) = outcome("hello-2.0-1");
+    assert!(failed == "FAILED" && note.contains("world-writable /usr/share/hello/README"), "{note}");
+    // The bus says it once more, in another message: it is about the same builds.
+    send("2").await;
+    asking("the second message is matched", async || {
+        let events = up.get("inbox?limit=10").await["events"].as_array().unwrap().clone();
+        (events.len() == 2 && events.iter().all(|event| event["state"] == "done")).then_some(())
+    })
+    .await;
+    let jobs = up.get("jobs?limit=10").await["jobs"].as_array().unwrap().clone();
+    assert_eq!(jobs.len(), 2, "{jobs:#?}");
+    assert!(jobs.iter().all(|job| job["settings"]["ASSAY_RULE"]["value"] == "rpmlint"));
+    drop(server);
+    up.stop().await;
+}
+
+const IN_MACHINE: &str = "#!/bin/sh
+echo \"I am $(cat /proc/sys/kernel/ostype), with $(cat /proc/cmdline)\"
+echo looked >/workspace/artifacts/log.txt
+echo '{\"results\": [{\"outcome\": \"PASSED\", \"artifact\": \"log.txt\", \"note\": \"'$(cat packages.txt)'\"}]}' >/workspace/results/r.yaml
+rm -rf /bin/cat /etc
+";
+
+/// A folder with a task that breaks its machine, and a guest that it may break.
+fn machine_task(place: &Place) -> (Utf8PathBuf, Utf8PathBuf) {
+    let (task, guest) = (place.join("destroy/task"), place.join("guest"));
+    fs::create_dir_all(&task).unwrap();
+    let header = "name: destroy\ntestcase: scratch.destroy\ntakes: [koji_build]\nrun: ./run.sh\nneeds: [destructive]\n\
+                  timeout: 5m\nresources: {memory: 256 MiB}\n";
+    fs::write(task.join("task.yaml"), header).unwrap();
+    fs::write(task.join("packages.txt"), "all there").unwrap();
+    fs::write(task.join("run.sh"), IN_MACHINE).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(task.join("run.sh"), mode).unwrap();
+    let script = repository().join("examples/cluster/make-guest");
+    let made = std::process::Command::new(script).arg(&guest).status().unwrap();
+    assert!(made.success(), "the guest cannot be made; see the list of packages in ./test");
+    (task, guest)
+}
+
+#[tokio::test]
+async fn a_task_that_breaks_its_machine_has_one_of_its_own() {
+    let place = Place::new();
+    let (task, guest) = machine_task(&place);
+    let variables = [("KERNEL", guest.join("linux")), ("INITRD", guest.join("initrd"))];
+    // By hand, without a server.
+    let out = place.join("out");
+    let append = "APPEND=console=ttyS0 quiet task";
+    let machine: Vec<String> = variables.iter().map(|(key, file)| format!("{key}={file}")).collect();
+    let arguments = [
+        "run",
+        "--task",
+        task.as_str(),
+        "--item",
+        "a-1-1",
+        "--out",
+        out.as_str(),
+        "--json",
+        "--machine",
+        &machine[0],
+        "--machine",
+        &machine[1],
+        "--machine",
+        append,
+    ];
+    let summary = place.run(&arguments).await;
+    let console = || fs::read_to_string(out.join("console.txt")).unwrap_or_default();
+    assert_eq!(summary.code, Some(0), "{}\n{}\n{}", summary.stdout, summary.stderr, console());
+    assert_eq!(only(&summary.json()), ("PASSED", "all there"));
+    assert!(console().contains("I am Linux, with console=ttyS0 quiet task"), "{}", console());
+
+    // On a server: without a machine it is refused, and says what to do; with one it runs.
+    let url = committed(&place, &place.join("destroy")).await;
+    let config = place.join("assay.toml");
+    fs::write(
+        &config,
+        format!(
+            "[tasks.repository.destroy]\nurl = \"{url}\"\npath = \"task\"\n[tasks.machine.guest]\nKERNEL = \"{}\"\n\
+             INITRD = \"{}\"\nAPPEND = \"console=ttyS0 quiet task\"\n",
+            variables[0].1, variables[1].1
+        ),
+    )
+    .unwrap();
+    let up = Up::start(&place, &["--config", config.as_str()]).await;
+    let item = [("BACKEND", "task"), ("TASK", "destroy"), ("ITEM", "a-1-1"), ("ITEM_TYPE", "koji_build")];
+    let refused = up.wait(up.post(&item).await).await.reason.unwrap();
+    for part in
+        ["needs a machine of its own", "[tasks.machine.NAME]", "assay worker --class shell,disposable --once"]
+    {
+        assert!(refused.contains(part), "{refused}");
+    }
+    let job = up.post(&[&item[..], &[("TASK_MACHINE", "guest")]].concat()).await;
+    let settings = up.get(&format!("jobs/{job}")).await["settings"].clone();
+    assert_eq!(settings["WORKER_CLASS"]["value"], "qemu_x86_64");
+    let ended = up.wait(job).await;
+    assert_eq!((ended.result.as_str(), ended.reason.as_deref()), ("passed", None));
+    assert_eq!(posted(&up, "scratch.destroy", 1).await[0]["note"], "all there");
+    let unknown = json!({"settings": {"BACKEND": "task", "TASK": "destroy", "TASK_MACHINE": "gest"}});
+    let answer = up.request(Method::POST, "/api/assay/v1/jobs").json(&unknown).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert!(answer.text().await.unwrap().contains("There is no machine"));
+
+    // A worker that is thrown away takes it, and ends.
+    let worker = ["worker", "--class", "shell,disposable", "--once", "--name", "once:1", "--pool"];
+    let pool = place.join("once");
+    let mut worker = place.start(&[&worker[..], &[pool.as_str()]].concat());
+    let disposable = [&item[..], &[("WORKER_CLASS", "shell,disposable"), ("TASK_PATH", "gone")]].concat();
+    let first = up.post(&disposable).await;
+    let ended = up.wait(first).await;
+    assert!(ended.reason.unwrap().contains("there is no such folder"));
+    let second = up.post(&disposable).await;
+    assert_eq!(worker.exit().await, Some(0));
+    assert_eq!(
+        up.get(&format!("jobs/{second}")).await["state"],
+        "scheduled",
+        "it takes one job and no other"
+    );
     up.stop().await;
 }
 

@@ -105,7 +105,7 @@ impl Client {
         let error =
             body["error"].as_str().or(body["message"].as_str()).unwrap_or("the server gave no reason");
         let message = match body["help"].as_str().filter(|help| !help.is_empty()) {
-            Some(help) => format!("{}; {help}", error.trim_end_matches('.')),
+            Some(help) => format!("{}. {help}", error.trim_end_matches('.')),
             None => error.to_owned(),
         };
         Err(match status {

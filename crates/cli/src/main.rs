@@ -121,6 +121,15 @@ enum Command {
     /// Updates: what is tested of one.
     #[command(subcommand)]
     Update(cmd::schedule::Update),
+    /// What tasks of Koji have built: what is tested of it.
+    #[command(subcommand, name = "koji-task")]
+    KojiTask(cmd::schedule::KojiTask),
+    /// Tags of Koji: what is tested of one.
+    #[command(subcommand, name = "koji-tag")]
+    KojiTag(cmd::schedule::KojiTag),
+    /// Projects of COPR: what is tested of one.
+    #[command(subcommand)]
+    Copr(cmd::schedule::Copr),
     /// Templates: machines, products, test suites, and which of them are tested together.
     #[command(subcommand)]
     Template(cmd::template::Template),
@@ -186,6 +195,9 @@ fn dispatch(cli: Cli) -> Result<exit::Code, CliError> {
         Command::Rule(rule) => rule.run(&common),
         Command::Compose(compose) => compose.run(&common),
         Command::Update(update) => update.run(&common),
+        Command::KojiTask(task) => task.run(&common),
+        Command::KojiTag(tag) => tag.run(&common),
+        Command::Copr(copr) => copr.run(&common),
         Command::Key(key) => key.run(&common),
         Command::Result(result) => result.run(&common),
         Command::Waiver(waiver) => waiver.run(&common),

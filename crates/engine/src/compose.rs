@@ -114,6 +114,8 @@ pub struct Schedule {
     pub extra: Vec<Extra>,
     /// Updates.
     pub updates: Updates,
+    /// What is tested as updates are, without being one.
+    pub candidates: BTreeMap<CandidateKind, Candidates>,
 }
 
 /// A release.
@@ -146,6 +148,18 @@ pub enum Life {
 }
 
 impl Release {
+    /// One of which only its life is known, not its days.
+    pub fn in_life(name: &str, version: &str, life: Life) -> Self {
+        let since = |least: Life| (life >= least).then_some(i64::MIN);
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            branched: since(Life::Branched),
+            released: since(Life::Current),
+            end: since(Life::Ended),
+        }
+    }
+
     /// Where it is on a day.
     pub fn life(&self, day: i64) -> Life {
         let past = |date: Option<i64>| date.is_some_and(|date| date <= day);
@@ -213,6 +227,58 @@ pub struct Updates {
     pub settings: SettingsMap,
 }
 
+/// What is tested as updates are, without being one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CandidateKind {
+    /// What tasks of Koji have built, for example scratch builds.
+    KojiTask,
+    /// What is in a tag of Koji, for example a side tag.
+    KojiTag,
+    /// A project of COPR.
+    Copr,
+}
+
+impl CandidateKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::KojiTask, Self::KojiTag, Self::Copr];
+
+    /// The type of the item.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::KojiTask => "koji_task",
+            Self::KojiTag => "koji_tag",
+            Self::Copr => "copr",
+        }
+    }
+
+    /// The reverse of [`Self::word`].
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// How candidates of one kind are scheduled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// Their flavors; none means all that updates have.
+    pub flavors: Vec<String>,
+    /// Of every post; `{id}`, `{arch}` and `{version}` are filled in.
+    pub settings: SettingsMap,
+}
+
+/// Something that is tested as an update is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// What it is.
+    pub kind: CandidateKind,
+    /// Numbers of tasks with blanks between them; a tag; `OWNER/PROJECT`.
+    pub id: String,
+    /// What tells one state of it from another; empty if that is not known.
+    pub revision: String,
+    /// `F44`
+    pub release: String,
+}
+
 /// What is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
@@ -226,7 +292,7 @@ pub struct Choice {
 
 impl Choice {
     fn wants(&self, flavor: &str, arch: &str) -> bool {
-        (self.flavors.is_empty() || self.flavors.iter().any(|one| one == flavor))
+        (self.flavors.is_empty() || self.flavors.iter().any(|one| one.eq_ignore_ascii_case(flavor)))
             && (self.arches.is_empty() || self.arches.iter().any(|one| one == arch))
     }
 
@@ -308,6 +374,92 @@ impl Schedule {
         planned.into_values().collect()
     }
 
+    /// The version of a release, also of one that is not in the table.
+    fn version_of<'a>(&'a self, release: &'a str) -> &'a str {
+        let known = self.releases.iter().find(|known| known.name == release);
+        known.map_or_else(
+            || release.trim_start_matches(|c: char| c.is_ascii_alphabetic()),
+            |known| known.version.as_str(),
+        )
+    }
+
+    /// The settings of all posts of what is tested as an update.
+    fn update_settings(&self, version: &str, day: i64) -> SettingsMap {
+        let mut base = self.settings.clone();
+        base.extend(self.release_settings(day));
+        base.extend(self.upgrade_settings(version, day));
+        base.extend(self.updates.settings.clone());
+        base.insert("VERSION".to_owned(), version.to_owned());
+        base.entry("DISTRI".to_owned()).or_insert_with(|| "fedora".to_owned());
+        base
+    }
+
+    /// Why nothing of a release can be scheduled by its name.
+    pub fn refuses_release(&self, release: &str, day: i64) -> Option<String> {
+        if self.releases.is_empty() {
+            return None;
+        }
+        match self.releases.iter().find(|known| known.name == release) {
+            None => {
+                let names: Vec<&str> = self.releases.iter().map(|known| known.name.as_str()).collect();
+                Some(format!("there is no release {release:?}; there are {}", names.join(", ")))
+            }
+            Some(known) if known.life(day) == Life::Ended => {
+                Some(format!("the release {release} has ended; force it to be scheduled all the same"))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// What is posted for something that is tested as an update is.
+    pub fn candidate(&self, candidate: &Candidate, choice: &Choice, day: i64) -> Vec<Planned> {
+        let Candidate { kind, id, revision, release } = candidate;
+        let item = Item { kind: kind.word().to_owned(), id: id.clone(), revision: revision.clone() };
+        let version = self.version_of(release);
+        let usual = Candidates::default();
+        let how = self.candidates.get(kind).unwrap_or(&usual);
+        let mut base = self.update_settings(version, day);
+        // These are about updates.
+        base.remove("UPDATE_OR_TAG_REPO");
+        let build = match kind {
+            CandidateKind::KojiTask => {
+                base.insert("KOJITASK".to_owned(), id.clone());
+                format!("Kojitask-{}", id.replace(' ', "-"))
+            }
+            CandidateKind::KojiTag => {
+                base.insert("TAG".to_owned(), id.clone());
+                format!("TAG_{id}")
+            }
+            CandidateKind::Copr => {
+                base.insert("COPR".to_owned(), id.clone());
+                format!("COPR_{id}")
+            }
+        };
+        // The end says that it is not to be reported anywhere.
+        base.insert("BUILD".to_owned(), format!("{build}-NOREPORT"));
+        base.insert("ADVISORY_OR_TASK".to_owned(), id.clone());
+        let all: BTreeSet<&String> = if how.flavors.is_empty() {
+            self.updates.groups.values().chain(self.updates.packages.values()).flatten().collect()
+        } else {
+            how.flavors.iter().collect()
+        };
+        let mut planned = Vec::new();
+        for flavor in all {
+            let flavor = format!("updates-{flavor}");
+            for arch in self.updates.arches.iter().filter(|arch| choice.wants(&flavor, arch)) {
+                let filled = |text: &String| {
+                    text.replace("{arch}", arch).replace("{version}", version).replace("{id}", id)
+                };
+                let mut settings = base.clone();
+                settings.extend(how.settings.iter().map(|(key, text)| (key.clone(), filled(text))));
+                settings.insert("FLAVOR".to_owned(), flavor.clone());
+                settings.insert("ARCH".to_owned(), arch.clone());
+                planned.push(product(choice.key(&item, &flavor, arch), &item, settings));
+            }
+        }
+        planned
+    }
+
     /// What is posted for an update. A critical path without groups means all flavors.
     pub fn update(&self, update: &Update, choice: &Choice, day: i64) -> Vec<Planned> {
         let mut builds = update.builds.clone();
@@ -315,27 +467,17 @@ impl Schedule {
         builds.dedup();
         let item =
             Item { kind: "bodhi_update".to_owned(), id: update.id.clone(), revision: builds.join(" ") };
-        let version = self.releases.iter().find(|release| release.name == update.release);
-        let version = version.map_or_else(
-            || update.release.trim_start_matches(|c: char| c.is_ascii_alphabetic()).to_owned(),
-            |release| release.version.clone(),
-        );
-        let mut base = self.settings.clone();
-        base.extend(self.release_settings(day));
-        base.extend(self.upgrade_settings(&version, day));
-        base.extend(self.updates.settings.clone());
+        let mut base = self.update_settings(self.version_of(&update.release), day);
         for (key, value) in [
-            ("VERSION", version.as_str()),
             ("BUILD", &format!("Update-{}", update.id)),
             ("ADVISORY", &update.id),
             ("ADVISORY_OR_TASK", &update.id),
         ] {
-            base.insert(key.to_owned(), value.to_owned());
+            base.insert(key.to_owned(), value.clone());
         }
         for (number, chunk) in builds.chunks(BUILDS_TOGETHER).enumerate() {
             base.insert(format!("ADVISORY_NVRS_{}", number + 1), chunk.join(" "));
         }
-        base.entry("DISTRI".to_owned()).or_insert_with(|| "fedora".to_owned());
         let mut planned = Vec::new();
         for flavor in self.update_flavors(update, &builds) {
             let flavor = format!("updates-{flavor}");

@@ -270,7 +270,12 @@ pub struct Hello {
     pub holds: Vec<Held>,
     /// What its disks can take, if it says so.
     pub room: Option<Room>,
+    /// It ends after one attempt.
+    pub once: bool,
 }
+
+/// Who drains a worker that has got its one attempt ([`Hello::once`]).
+pub const USED_UP: &str = "itself: it runs one job and ends";
 
 /// What a step leads to. Rows first, in one transaction; then, and only then, the answer and the rest in order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -157,6 +157,19 @@ impl StateWord {
         Self::ALL.into_iter().find(|state| state.word() == word)
     }
 
+    /// The states that one of openQA's words means: one of them, or a group of them.
+    pub fn meant_by(word: &str) -> Vec<Self> {
+        let fits: fn(Self) -> bool = match word {
+            "pre_execution" => |state| state == Self::Scheduled,
+            "pristine" => |state| matches!(state, Self::Scheduled | Self::Assigned),
+            "execution" => |state| !state.is_final() && state != Self::Scheduled,
+            "pending" => |state| !state.is_final(),
+            "final" => Self::is_final,
+            _ => return Self::from_word(word).into_iter().collect(),
+        };
+        Self::ALL.into_iter().filter(|state| fits(*state)).collect()
+    }
+
     /// True if nothing will change any more.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled)

@@ -65,6 +65,19 @@ impl Outcome {
         Self::ALL.into_iter().find(|outcome| outcome.openqa() == word)
     }
 
+    /// The outcomes that one of openQA's words means: one of them, or a class of them.
+    pub fn meant_by(word: &str) -> Vec<Self> {
+        let fits: fn(Self) -> bool = match word {
+            "ok" => Self::is_ok,
+            "not_ok" => |outcome| !outcome.is_ok(),
+            "complete" => Self::is_verdict,
+            "not_complete" => |outcome| !outcome.is_verdict() && !outcome.is_aborted(),
+            "aborted" => Self::is_aborted,
+            _ => return Self::from_openqa(word).into_iter().collect(),
+        };
+        Self::ALL.into_iter().filter(|outcome| fits(*outcome)).collect()
+    }
+
     /// The default class of this outcome; a cause that is known better (a broken test) overrides it.
     pub fn class(self) -> OutcomeClass {
         match self {

@@ -104,7 +104,7 @@ pub enum Impossible {
     },
     /// A slot has one worker, and the jobs of a direct chain want different ones.
     #[error(
-        "{child} starts directly after {parent} on the same slot, but {child} needs the classes {needs} and {parent} needs \
+        "job {child} starts directly after {parent} on the same slot, but {child} needs the classes {needs} and {parent} needs \
          {has}; give both the same WORKER_CLASS"
     )]
     Classes {
@@ -119,7 +119,7 @@ pub enum Impossible {
     },
     /// It would have to start at two moments.
     #[error(
-        "{job} starts directly after {parent} and also runs in parallel with {relative}, which are two moments; let it start \
+        "job {job} starts directly after {parent} and also runs in parallel with {relative}, which are two moments; let it start \
          after {parent} only (START_AFTER_TEST), or make {parent} the parallel one"
     )]
     TwoMoments {
@@ -132,7 +132,7 @@ pub enum Impossible {
     },
     /// It would have to start directly after two jobs.
     #[error(
-        "{job} starts directly after {first} and directly after {second}; only one job can be the one before"
+        "job {job} starts directly after {first} and directly after {second}; only one job can be the one before"
     )]
     TwoDirectParents {
         /// The job.
@@ -143,7 +143,7 @@ pub enum Impossible {
         second: String,
     },
     /// There is no such place in the request.
-    #[error("{job} names parent number {parent} of the request, which has only {count} jobs")]
+    #[error("job {job} names parent number {parent} of the request, which has only {count} jobs")]
     NoSuchParent {
         /// The job.
         job: String,
@@ -373,11 +373,11 @@ mod tests {
             ),
             (
                 vec![(1, DirectlyChained, 0), (2, Parallel, 1)],
-                "b starts directly after a and also runs in parallel with c",
+                "job b starts directly after a and also runs in parallel with c",
             ),
             (
                 vec![(2, DirectlyChained, 0), (2, DirectlyChained, 1)],
-                "c starts directly after a and directly after b",
+                "job c starts directly after a and directly after b",
             ),
         ] {
             let found = check(&nodes(&edges)).err().map(|error| error.to_string()).unwrap_or_default();

@@ -148,15 +148,16 @@ impl Settings {
         self.0.iter().map(|(key, setting)| (key.clone(), setting.value.clone())).collect()
     }
 
-    /// Fills in Assay's default for `WORKER_CLASS`: `dummy` or `shell` for a `BACKEND` of that name, `shell` for `task`, else `qemu_$ARCH`,
+    /// Fills in Assay's default for `WORKER_CLASS`: `dummy` or `shell` for a `BACKEND` of that name, `shell` for `task` without
+    /// `TASK_MACHINE`, else `qemu_$ARCH`,
     /// and `ARCH` without a value is `x86_64`.
     #[must_use]
     pub fn with_defaults(mut self) -> Self {
         if self.get("WORKER_CLASS").is_none() {
             let class = match self.get("BACKEND") {
                 Some(own @ ("dummy" | "shell")) => own.to_owned(),
-                // The same workers run both.
-                Some("task") => "shell".to_owned(),
+                // The same workers run both, but for tasks that have a machine of their own.
+                Some("task") if self.get("TASK_MACHINE").is_none() => "shell".to_owned(),
                 _ => format!("qemu_{}", self.get("ARCH").unwrap_or("x86_64")),
             };
             self.0.insert("WORKER_CLASS".to_owned(), Setting::new(class, Provenance::Default));

@@ -2,8 +2,12 @@
 #![warn(missing_docs)]
 
 pub mod bodhi;
+pub mod composes;
+pub mod copr;
 pub mod crew;
+pub mod datagrepper;
 pub mod gerrit;
+pub mod koji;
 pub mod matrix;
 pub mod oidc;
 pub mod sink;

@@ -1,6 +1,8 @@
 //! What the small HTTP servers of this crate share.
 
 use axum::Router;
+use axum::extract::Query;
+use axum::http::Uri;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -15,7 +17,12 @@ impl Web {
     /// Listens and answers by `routes`.
     pub(crate) async fn start(routes: Router) -> anyhow::Result<Self> {
         let (listener, url) = listen().await?;
-        Ok(Self { url, _task: serve(listener, routes) })
+        Ok(Self::on(listener, url, routes))
+    }
+
+    /// The same where it listens already, so that answers can name its address.
+    pub(crate) fn on(listener: TcpListener, url: String, routes: Router) -> Self {
+        Self { url, _task: serve(listener, routes) }
     }
 
     /// `http://127.0.0.1:PORT`
@@ -36,6 +43,13 @@ pub(crate) fn serve(listener: TcpListener, routes: Router) -> JoinSet<()> {
     let mut task = JoinSet::new();
     task.spawn(async move { drop(axum::serve(listener, routes).await) });
     task
+}
+
+/// Names and values of a form, as often as they are there: it is written as queries are.
+pub(crate) fn pairs(form: &str) -> Vec<(String, String)> {
+    let uri: Option<Uri> = format!("/?{form}").parse().ok();
+    let query = uri.and_then(|uri| Query::try_from_uri(&uri).ok());
+    query.map(|Query(pairs)| pairs).unwrap_or_default()
 }
 
 /// Locks it, also if somebody panicked with the lock.

@@ -143,6 +143,7 @@ impl ScriptedWorker {
             classes: self.classes.clone(),
             holds: holds.to_vec(),
             disk: self.disk,
+            once: false,
         }
     }
 

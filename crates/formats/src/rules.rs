@@ -5,8 +5,8 @@ use crate::hash;
 use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::{self, Dialect, Kind, Node};
 use assay_engine::rules::{
-    Action, Batch, Cond, Expr, FanOut, Glob, ItemTemplate, Once, RegexTest, Rule, RuleSet, Template, Test,
-    TopicPattern,
+    Action, Batch, Cond, Expr, FanOut, Glob, ItemTemplate, Once, RegexTest, ResultTemplate, Rule, RuleSet,
+    Template, Test, TopicPattern,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -100,7 +100,11 @@ fn read_rule(reader: &mut Reader<'_, '_>, node: &Node, lists: &Lists) -> Option<
         .into_iter()
         .filter_map(|node| action(reader, node))
         .collect();
-    check_names(reader, fields.place, &fan_out, &run);
+    check_names(reader, fields.place, each.as_ref(), item.as_ref(), &fan_out, batch.as_ref(), &run);
+    if batch.is_some() && run.iter().any(|action| matches!(action, Action::Result(_))) {
+        let message = "a rule with `result` has no `batch`: each message tells a result of its own";
+        reader.sink.error("batch", fields.place, message);
+    }
     let place = reader.sink.show(fields.place);
     reader.finish(fields);
     Some(Rule {
@@ -121,28 +125,56 @@ fn read_rule(reader: &mut Reader<'_, '_>, node: &Node, lists: &Lists) -> Option<
 }
 
 /// Names that expressions begin with are those of a message, or of the fan-out.
-fn check_names(reader: &mut Reader<'_, '_>, place: Place, fan_out: &[(String, FanOut)], run: &[Action]) {
-    const ROOTS: [&str; 7] = ["topic", "source", "id", "headers", "body", "item", "each"];
-    let mut known: Vec<&str> = ROOTS.to_vec();
-    known.extend(fan_out.iter().map(|(name, _)| name.as_str()));
-    for (name, _) in fan_out {
-        if ROOTS.contains(&name.as_str()) {
-            let message = format!("fan-out `{name}` hides what the message has under that name");
-            reader.sink.error("name", place, message);
-        }
-    }
-    let templates = run.iter().flat_map(|action| -> Vec<&Template> {
-        match action {
-            Action::Job { settings, .. } | Action::Product { settings } => settings.values().collect(),
-            Action::Pipeline { project, branch, .. } => vec![project, branch],
-            Action::Compose { location } => vec![location],
-            Action::Update { id, release, builds, groups } => vec![id, release, builds, groups],
-        }
-    });
-    for expr in templates.flat_map(Template::exprs) {
+fn check_names(
+    reader: &mut Reader<'_, '_>,
+    place: Place,
+    each: Option<&Expr>,
+    item: Option<&ItemTemplate>,
+    fan_out: &[(String, FanOut)],
+    batch: Option<&Batch>,
+    run: &[Action],
+) {
+    const OF_MESSAGE: [&str; 6] = ["topic", "source", "id", "headers", "body", "item"];
+    let mut known: Vec<&str> = OF_MESSAGE.to_vec();
+    let mut check = |expr: &Expr, known: &[&str]| {
         if !known.contains(&expr.root()) {
             let message = format!("{{{expr}}}: there is no `{}`", expr.root());
             reader.sink.unknown("unknown-name", place, message, expr.root(), known.iter().copied());
+        }
+    };
+    each.into_iter().for_each(|expr| check(expr, &known));
+    known.push("each");
+    let of_item = item.into_iter().flat_map(|item| [&item.kind, &item.id, &item.revision]);
+    of_item.flat_map(Template::exprs).for_each(|expr| check(expr, &known));
+    for (_, values) in fan_out {
+        if let FanOut::Of(expr) = values {
+            check(expr, &known);
+        }
+    }
+    let roots = known.clone();
+    known.extend(fan_out.iter().map(|(name, _)| name.as_str()));
+    batch.into_iter().flat_map(|batch| batch.by.exprs()).for_each(|expr| check(expr, &known));
+    let templates = run.iter().flat_map(|action| -> Vec<&Template> {
+        match action {
+            Action::Job { settings, .. } | Action::Task { settings, .. } | Action::Product { settings } => {
+                settings.values().collect()
+            }
+            Action::Pipeline { project, branch, .. } => vec![project, branch],
+            Action::Compose { location } => vec![location],
+            Action::Update { id, release, builds, groups } => vec![id, release, builds, groups],
+            Action::Result(result) => {
+                let ResultTemplate { testcase, outcome, outcomes: _, source, note, ref_url, data } =
+                    &**result;
+                let optional = [source, note, ref_url].into_iter().flatten();
+                [testcase, outcome].into_iter().chain(optional).chain(data.values()).collect()
+            }
+        }
+    });
+    templates.flat_map(Template::exprs).for_each(|expr| check(expr, &known));
+    for (name, _) in fan_out {
+        if roots.contains(&name.as_str()) {
+            let message = format!("fan-out `{name}` hides what the message has under that name");
+            reader.sink.error("name", place, message);
         }
     }
 }
@@ -372,6 +404,9 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     if let Some(node) = fields.get("job") {
         found.push(Action::Job { settings: settings(reader, node, "a job", &["TEST"]), priority });
     }
+    if let Some(node) = fields.get("task") {
+        found.extend(task(reader, node, priority));
+    }
     if let Some(node) = fields.get("product") {
         let needed = ["DISTRI", "VERSION", "FLAVOR", "ARCH"];
         found.push(Action::Product { settings: settings(reader, node, "a product", &needed) });
@@ -388,13 +423,88 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     if let Some(node) = fields.get("update") {
         found.extend(update(reader, node));
     }
+    if let Some(node) = fields.get("result") {
+        found.extend(result(reader, node).map(|result| Action::Result(Box::new(result))));
+    }
     let place = fields.place;
     reader.finish(fields);
     if found.len() != 1 {
-        let message = "an entry of `run` has one of job, product, pipeline, compose and update";
+        let message =
+            "an entry of `run` has one of job, task, product, pipeline, compose, update and result";
         reader.sink.error("no-action", place, message);
     }
     found.pop()
+}
+
+/// `task: NAME`, or a mapping that says more about it: a job's settings, with names of their own.
+fn task(reader: &mut Reader<'_, '_>, node: &Node, priority: Option<i32>) -> Option<Action> {
+    const WORDS: [(&str, &str); 7] = [
+        ("builds", "NVRS"),
+        ("baseline", "BASELINE"),
+        ("baseline-tag", "BASELINE_TAG"),
+        ("arch", "ARCH"),
+        ("ref", "TASK_REF"),
+        ("path", "TASK_PATH"),
+        ("machine", "TASK_MACHINE"),
+    ];
+    let (name, mut settings) = if matches!(node.kind, Kind::Map(_)) {
+        let mut fields = reader.fields(node, "`task`")?;
+        let name = reader.required(&mut fields, "name").and_then(|node| reader.name(node, "name"));
+        let mut settings = match fields.get("settings") {
+            Some(node) => settings(reader, node, "`settings`", &[]),
+            None => BTreeMap::new(),
+        };
+        for (word, key) in WORDS {
+            let Some(node) = fields.get(word) else { continue };
+            settings.extend(template(reader, node, word).map(|template| (key.to_owned(), template)));
+        }
+        if let Some(node) = fields.get("repositories") {
+            let text = repositories(reader, node);
+            settings.extend(text.map(|template| ("REPOSITORIES".to_owned(), template)));
+        }
+        if let Some(mut inputs) = fields.get("inputs").and_then(|node| reader.fields(node, "`inputs`")) {
+            for entry in inputs.rest() {
+                let key = format!("INPUT_{}", entry.key.text.to_uppercase());
+                let value = template(reader, &entry.value, &entry.key.text);
+                settings.extend(value.map(|template| (key, template)));
+            }
+        }
+        reader.finish(fields);
+        (name?, settings)
+    } else {
+        (reader.name(node, "task")?, BTreeMap::new())
+    };
+    // The name of the job: of an address, its last word.
+    let test = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
+    let test = test.strip_suffix(".git").unwrap_or(test);
+    let item = Template::parse("{item.id}").ok()?;
+    for (key, value) in [("TEST", Template::plain(test)), ("BUILD", item)] {
+        settings.entry(key.to_owned()).or_insert(value);
+    }
+    for (key, value) in [("BACKEND", "task"), ("TASK", name)] {
+        settings.insert(key.to_owned(), Template::plain(value));
+    }
+    Some(Action::Task { name: name.to_owned(), settings, priority })
+}
+
+/// `NAME: ADDRESS` of each, or as the setting has it.
+fn repositories(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Template> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        return template(reader, node, "repositories");
+    }
+    let mut fields = reader.fields(node, "`repositories`")?;
+    let mut words = Vec::new();
+    for entry in fields.rest() {
+        let address = reader.text(&entry.value, &entry.key.text).unwrap_or_default();
+        words.push(format!("{}={address}", entry.key.text));
+    }
+    match Template::parse(&words.join(" ")) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            reader.sink.error("expression", node.place, format!("`repositories`: {error}"));
+            None
+        }
+    }
 }
 
 fn one(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) -> Option<Template> {
@@ -407,6 +517,36 @@ fn pipeline(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     let (project, branch) = (one(reader, &mut fields, "project"), one(reader, &mut fields, "branch"));
     reader.finish(fields);
     Some(Action::Pipeline { pipeline: name?.to_owned(), project: project?, branch: branch? })
+}
+
+fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<ResultTemplate> {
+    let mut fields = reader.fields(node, "`result`")?;
+    let (testcase, outcome) = (one(reader, &mut fields, "testcase"), one(reader, &mut fields, "outcome"));
+    let mut optional = |key: &'static str| fields.get(key).and_then(|node| template(reader, node, key));
+    let (source, note, ref_url) = (optional("source"), optional("note"), optional("ref-url"));
+    let mut outcomes = BTreeMap::new();
+    if let Some(mut inner) = fields.get("outcomes").and_then(|node| reader.fields(node, "`outcomes`")) {
+        for entry in inner.rest() {
+            let word = reader.name(&entry.value, &entry.key.text).map(str::to_uppercase);
+            outcomes.extend(word.map(|word| (entry.key.text.to_string(), word)));
+        }
+    }
+    let mut data = BTreeMap::new();
+    if let Some(mut inner) = fields.get("data").and_then(|node| reader.fields(node, "`data`")) {
+        for entry in inner.rest() {
+            let key = &entry.key.text;
+            if key.contains(':') || ["item", "type", "source"].contains(&&**key) {
+                let message = format!(
+                    "`{key}` cannot be said here: item and type are the rule's `item`, `source` has a key of \
+                                       its own, and a key has no colon"
+                );
+                reader.sink.error("data", entry.key.place, message);
+            }
+            data.extend(template(reader, &entry.value, key).map(|value| (key.to_string(), value)));
+        }
+    }
+    reader.finish(fields);
+    Some(ResultTemplate { testcase: testcase?, outcome: outcome?, outcomes, source, note, ref_url, data })
 }
 
 fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {

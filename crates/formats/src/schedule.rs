@@ -3,7 +3,9 @@
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::read::{Fields, Reader};
 use crate::yaml::{self, Dialect, Node};
-use assay_engine::compose::{Extra, Release, Schedule, SettingsMap, Updates, Wanted};
+use assay_engine::compose::{
+    CandidateKind, Candidates, Extra, Release, Schedule, SettingsMap, Updates, Wanted,
+};
 use std::collections::BTreeMap;
 
 /// What was read.
@@ -35,6 +37,7 @@ fn read(reader: &mut Reader<'_, '_>, root: &Node) -> Option<Schedule> {
         url_settings: map(reader, &mut fields, "url-settings"),
         extra: entries(reader, &mut fields, "extra", extra),
         updates: fields.get("updates").and_then(|node| updates(reader, node)).unwrap_or_default(),
+        candidates: fields.get("candidates").map(|node| candidates(reader, node)).unwrap_or_default(),
     };
     reader.finish(fields);
     Some(schedule)
@@ -123,6 +126,25 @@ fn updates(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Updates> {
     };
     reader.finish(fields);
     Some(updates)
+}
+
+fn candidates(reader: &mut Reader<'_, '_>, node: &Node) -> BTreeMap<CandidateKind, Candidates> {
+    let mut all = BTreeMap::new();
+    let Some(mut kinds) = reader.fields(node, "`candidates`") else { return all };
+    for (key, kind) in [
+        ("koji-task", CandidateKind::KojiTask),
+        ("koji-tag", CandidateKind::KojiTag),
+        ("copr", CandidateKind::Copr),
+    ] {
+        let Some(node) = kinds.get(key) else { continue };
+        let Some(mut fields) = reader.fields(node, "an entry of `candidates`") else { continue };
+        let flavors = texts(reader, &mut fields, "flavors");
+        let settings = settings(reader, &mut fields, "settings");
+        reader.finish(fields);
+        all.insert(kind, Candidates { flavors, settings });
+    }
+    reader.finish(kinds);
+    all
 }
 
 fn release(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Release> {

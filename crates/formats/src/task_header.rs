@@ -58,6 +58,52 @@ pub struct TaskHeader {
     pub needs: BTreeSet<Need>,
 }
 
+/// What a job gives a task.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offer<'a> {
+    /// What is looked at.
+    pub item: &'a str,
+    /// What kind of thing that is.
+    pub kind: &'a str,
+    /// The build before is known, or asked for.
+    pub baseline: bool,
+    /// Repositories of packages are named.
+    pub repositories: bool,
+    /// A machine that is thrown away afterwards.
+    pub machine: bool,
+}
+
+impl TaskHeader {
+    /// True if it must not run on a machine that others use.
+    pub fn needs_machine(&self) -> bool {
+        self.needs.contains(&Need::Destructive) || self.needs.contains(&Need::OwnMachine)
+    }
+
+    /// Why the task does not run with this; none if it does.
+    pub fn refuses(&self, offer: &Offer<'_>) -> Option<String> {
+        let name = &self.name;
+        if !self.takes.iter().any(|kind| kind == offer.kind) {
+            let takes = self.takes.join(", ");
+            return Some(format!("the task {name} takes {takes}, and {} is a {}", offer.item, offer.kind));
+        }
+        if self.needs_machine() && !offer.machine {
+            return Some(format!(
+                "the task {name} needs a machine of its own; give the job TASK_MACHINE, the name of a section [tasks.machine.NAME] of \
+                 assay.toml, or WORKER_CLASS=shell,disposable and start on such a machine: assay worker --class shell,disposable --once"
+            ));
+        }
+        if self.baseline == Wanted::Required && !offer.baseline {
+            return Some(format!("the task {name} compares with the build before; name it with BASELINE"));
+        }
+        if self.repositories && !offer.repositories {
+            return Some(format!(
+                "the task {name} reads repositories; name them with REPOSITORIES=NAME=ADDRESS"
+            ));
+        }
+        None
+    }
+}
+
 /// Packages of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PackageKind {

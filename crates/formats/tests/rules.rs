@@ -45,9 +45,87 @@ fn a_whole_file() {
 }
 
 #[test]
+fn a_task_looks_at_the_item_on_each_architecture() {
+    let text = r##"
+rules:
+  - name: lint
+    when: {topic: "#.build"}
+    item: {type: koji_build, id: "{body.nvr}", revision: "{body.id|default:}"}
+    fan-out: {arch: [x86_64, aarch64]}
+    limit: 2
+    batch: {window: 1m}
+    run:
+      - task: rpmlint
+      - task:
+          name: https://git.example.org/checks.git
+          builds: "{body.others[].nvr}"
+          baseline-tag: f44
+          arch: noarch
+          machine: fedora
+          repositories: {a: "https://x/{body.nvr}", b: "https://y"}
+          inputs: {level: strict}
+          settings: {test: mine, WORKER_CLASS: other}
+        priority: 7
+"##;
+    let loaded = load(&[("rules.yaml", text)]);
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+    let rules = loaded.rules.expect("no error");
+    let body = json!({"nvr": "bash-5-1", "others": [{"nvr": "a-1-1"}, {"nvr": "b-1-1"}]});
+    let found = plan(&rules, &Message::new("a", "a", "1", "x.build", json!({}), body));
+    let jobs: Vec<_> = found
+        .effects
+        .iter()
+        .map(|effect| match &effect.effect {
+            PlannedEffect::Job { settings, priority } => (settings.clone(), *priority),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(jobs.len(), 4, "{found:?}");
+    for (at, arch) in [(0, "x86_64"), (2, "aarch64")] {
+        let (settings, priority) = &jobs[at];
+        for (key, value) in [
+            ("BACKEND", assay_proto::task_run::BACKEND),
+            (assay_proto::task_run::TASK, "rpmlint"),
+            ("TEST", "rpmlint"),
+            ("BUILD", "bash-5-1"),
+            ("ITEM", "bash-5-1"),
+            ("ITEM_TYPE", "koji_build"),
+            ("ARCH", arch),
+        ] {
+            assert_eq!(settings.get(key).map(String::as_str), Some(value), "{key}");
+        }
+        assert_eq!((settings.get("ITEM_REVISION"), *priority), (None, None));
+    }
+    let (settings, priority) = &jobs[1];
+    for (key, value) in [
+        (assay_proto::task_run::TASK, "https://git.example.org/checks.git"),
+        ("TEST", "mine"),
+        (assay_proto::task_run::BUILDS, "a-1-1 b-1-1"),
+        (assay_proto::task_run::BASELINE_TAG, "f44"),
+        (assay_proto::task_run::MACHINE, "fedora"),
+        (assay_proto::task_run::REPOSITORIES, "a=https://x/bash-5-1 b=https://y"),
+        ("INPUT_LEVEL", "strict"),
+        ("ARCH", "noarch"),
+        ("WORKER_CLASS", "other"),
+    ] {
+        assert_eq!(settings.get(key).map(String::as_str), Some(value), "{key}");
+    }
+    assert_eq!(*priority, Some(7));
+    assert_eq!(found.effects[0].key, "lint/koji_build/bash-5-1//arch=x86_64/1:rpmlint");
+    assert_eq!((found.effects[0].limit, found.effects[0].batch.is_some()), (Some(2), true));
+    assert_eq!(found.effects[0].effect.summary(), "task rpmlint of bash-5-1 on x86_64");
+    let nothing = text.replace("    item: {type: koji_build", "    # {");
+    let rules = load(&[("rules.yaml", &nothing)]).rules.expect("no error");
+    let failed = plan(&rules, &Message::new("a", "a", "1", "x.build", json!({}), json!({}))).failed;
+    assert!(failed[0].1.contains("the task rpmlint looks at an item, and none is known"), "{failed:?}");
+}
+
+#[test]
 fn all_that_is_wrong_is_said_at_once() {
     let text = "rules:\n  - name: a\n    when: {body.x: {regx: a}, body.y: {regex: '(?=a)'}}\n    run: {jb: {}}\n  - name: a\n    wen: {}\n    \
-                run: [{job: {X: '{bdy.a}'}}]\n    batch: {window: 5 weeks}\n    once: twice\n  - {name: c, when: {body.z: {in: cs}}, run: {product: {DISTRI: '{a'}}}\n  - 5\n";
+                run: [{job: {X: '{bdy.a}'}}]\n    batch: {window: 5 weeks}\n    once: twice\n  - {name: c, when: {body.z: {in: cs}}, run: {product: {DISTRI: '{a'}}}\n  - 5\n  \
+                - {name: d, when: {body.z: 1}, for-each: bdy.list, fan-out: {arch: bdy.arches}, item: {type: t, id: '{bdy.id}'}, \
+                batch: {window: 1m, by: '{bdy.by}'}, run: {job: {TEST: t}}}\n";
     let found = load(&[("r.yaml", text)]);
     assert!(found.rules.is_none());
     let all: Vec<String> = found.diagnostics.iter().map(ToString::to_string).collect();
@@ -65,6 +143,10 @@ fn all_that_is_wrong_is_said_at_once() {
         "there is no list `cs`",
         "`DISTRI`: `{` has no `}`",
         "a product needs the setting VERSION",
+        "{bdy.list}: there is no `bdy`; did you mean `body`?",
+        "{bdy.arches}: there is no `bdy`",
+        "{bdy.id}: there is no `bdy`",
+        "{bdy.by}: there is no `bdy`",
         "r.yaml:11:5: error: expected a mapping for a rule",
         "has no test; expected is, regex",
     ] {

@@ -11,6 +11,15 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_mins(1);
 /// Between the fields of a commit; in no name and no subject.
 const BETWEEN: char = '\u{1f}';
+/// How git is asked for commits that [`read_log`] reads.
+pub const LOG: [&str; 6] = [
+    "log",
+    "--no-color",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--name-only",
+    "--format=%x00%H%x1f%P%x1f%an%x1f%at%x1f%s",
+];
 
 /// Why something cannot be done with a work tree. Each is one sentence with the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +65,8 @@ pub struct Head {
 pub struct Commit {
     /// Its number, hex.
     pub id: String,
+    /// The commits that it was made on.
+    pub parents: Vec<String>,
     /// Who wrote it.
     pub author: String,
     /// Seconds since 1970.
@@ -152,20 +163,37 @@ impl Checkout {
         }
         let limit = format!("--max-count={limit}");
         let range = format!("{from}..{to}");
-        let format = format!("--format=%x00%H{BETWEEN}%an{BETWEEN}%at{BETWEEN}%s");
-        let mut arguments = vec![
-            "log",
-            "--no-color",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--name-only",
-            &limit,
-            &format,
-            &range,
-            "--",
-        ];
+        let mut arguments = LOG.to_vec();
+        arguments.extend([limit.as_str(), range.as_str(), "--"]);
         arguments.extend(paths);
-        Ok(commits(&self.ask("list commits", &arguments)?))
+        Ok(read_log(&self.ask("list commits", &arguments)?))
+    }
+
+    /// A commit of new files as a mail that `git am` takes, without a repository that they belong to.
+    pub fn patch(
+        files: &[(Utf8PathBuf, Vec<u8>)],
+        author: &Author,
+        message: &str,
+    ) -> Result<String, CheckoutError> {
+        let unwritable = |source| CheckoutError::Write {
+            path: std::env::temp_dir().to_string_lossy().as_ref().into(),
+            source,
+        };
+        let keep = tempfile::tempdir().map_err(unwritable)?;
+        let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned())
+            .map_err(|_| unwritable(std::io::Error::other("its name is not UTF-8")))?;
+        let checkout = Self { git: Git::new("git"), dir: dir.clone() };
+        checkout.ask("begin", &["init", "--quiet", "--template="])?;
+        for (path, _) in files {
+            if let Some(parent) = path.parent() {
+                let parent = dir.join(parent);
+                fs::create_dir_all(&parent)
+                    .map_err(|source| CheckoutError::Write { path: parent.clone(), source })?;
+            }
+        }
+        checkout.commit(files, author, message)?;
+        let wanted = ["format-patch", "--root", "-1", "--stdout", "--binary", "--no-signature", "--no-color"];
+        checkout.ask("write a patch", &wanted)
     }
 
     /// Writes files and commits exactly them; whatever else is changed or staged stays as it is. Gives the commit's
@@ -220,12 +248,14 @@ fn write_whole(path: &Utf8Path, bytes: &[u8]) -> std::io::Result<()> {
     kept.persist(path).map_err(|error| error.error)
 }
 
-fn commits(text: &str) -> Vec<Commit> {
+/// The commits that git lists when it is asked as [`LOG`] has it.
+pub fn read_log(text: &str) -> Vec<Commit> {
     let one = |piece: &str| {
         let (head, files) = piece.split_once('\n').unwrap_or((piece, ""));
-        let mut fields = head.splitn(4, BETWEEN);
+        let mut fields = head.splitn(5, BETWEEN);
         Some(Commit {
             id: fields.next()?.to_owned(),
+            parents: fields.next()?.split(' ').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
             author: fields.next()?.to_owned(),
             at: fields.next()?.parse().ok()?,
             subject: fields.next()?.to_owned(),

@@ -36,6 +36,7 @@
 //! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
 //! | `GET products?build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
 //! | `assets…` | [`assets`] |
+//! | `releases…` | [`releases`] |
 //! | `inbox…`, `sources`, `rules…`, `schedule…`, `hooks/{name}` | [`events`] |
 //!
 //! Every error is an [`ApiError`] with a fitting status. Names of streams are those of
@@ -48,6 +49,7 @@ pub mod knowledge;
 pub mod outbox;
 pub mod people;
 pub mod products;
+pub mod releases;
 pub mod restart;
 pub mod templates;
 
@@ -57,7 +59,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The text of these modules: what the server's description of this API is made of.
-pub const SOURCES: [&str; 10] = [
+pub const SOURCES: [&str; 11] = [
     include_str!("api.rs"),
     include_str!("api/assets.rs"),
     include_str!("api/events.rs"),
@@ -66,6 +68,7 @@ pub const SOURCES: [&str; 10] = [
     include_str!("api/outbox.rs"),
     include_str!("api/people.rs"),
     include_str!("api/products.rs"),
+    include_str!("api/releases.rs"),
     include_str!("api/restart.rs"),
     include_str!("api/templates.rs"),
 ];

@@ -9,3 +9,4 @@ pub mod status;
 pub mod task;
 pub mod task_run;
 pub mod worker;
+pub mod xmlrpc;

@@ -37,6 +37,9 @@ pub const REPOSITORIES: &str = "REPOSITORIES";
 pub const BUILDS: &str = "NVRS";
 /// Settings that begin so are given to the task, by the rest of their name in small letters.
 pub const INPUT: &str = "INPUT_";
+/// The virtual machine that the task runs in: the name of a section `[tasks.machine.NAME]`. Its disks and its size are in the
+/// settings that tests of machines have, too.
+pub const MACHINE: &str = "TASK_MACHINE";
 /// The class that a worker offers whose machine is thrown away afterwards.
 pub const DISPOSABLE: &str = "disposable";
 /// The namespace that is everybody's.
@@ -75,8 +78,10 @@ pub struct TaskRun {
     pub repositories: Vec<(String, String)>,
     /// See [`INPUT`].
     pub inputs: BTreeMap<String, String>,
-    /// The job asks for a machine that is thrown away afterwards.
-    pub disposable: bool,
+    /// See [`MACHINE`].
+    pub machine: Option<String>,
+    /// The job has a machine that nobody else uses: a virtual one, or a worker that is thrown away afterwards.
+    pub own_machine: bool,
 }
 
 /// Where a task comes from.
@@ -147,8 +152,8 @@ impl TaskRun {
                 .map(|word| repository(word))
                 .collect::<Result<_, _>>()?,
             inputs: settings.iter().filter_map(input).collect(),
-            disposable: get("WORKER_CLASS")
-                .is_some_and(|classes| classes.split(',').any(|class| class.trim() == DISPOSABLE)),
+            machine: text(MACHINE),
+            own_machine: has_machine(settings),
         })
     }
 
@@ -164,6 +169,13 @@ pub fn may_post(own: &[String], testcase: &str) -> bool {
         testcase.strip_prefix(space).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     within(SCRATCH) || own.iter().any(|space| within(space))
+}
+
+/// True if a job's task gets a machine that nobody else uses.
+pub fn has_machine(settings: &BTreeMap<String, String>) -> bool {
+    let classes = settings.get("WORKER_CLASS").map(String::as_str).unwrap_or_default();
+    let machine = settings.get(MACHINE).is_some_and(|name| !name.is_empty());
+    machine || classes.split(',').any(|class| class.trim() == DISPOSABLE)
 }
 
 /// True if this is a whole commit id.
@@ -239,7 +251,7 @@ mod tests {
             ("WORKER_CLASS", "shell,disposable"),
         ]))
         .expect("good");
-        assert_eq!((run.name.as_str(), run.arch.as_str(), run.disposable), ("rpmlint", "x86_64", true));
+        assert_eq!((run.name.as_str(), run.arch.as_str(), run.own_machine), ("rpmlint", "x86_64", true));
         assert_eq!(
             run.source,
             TaskSource::Git {

@@ -44,6 +44,9 @@ pub enum ToServer {
         /// What its disks can take, in bytes. An older worker does not say, and gets jobs whatever they need.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         disk: Option<Room>,
+        /// It ends after one attempt, so it gets no other.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        once: bool,
     },
     /// Renews the leases.
     Heartbeat {

@@ -4,6 +4,7 @@
 //! and one [`journal`] of everything that went in and out of the machine. [`results`] reads what the tests of others
 //! write, [`receipt`] signs and checks what a landing leaves behind.
 
+pub mod history;
 pub mod journal;
 pub mod number;
 pub mod receipt;

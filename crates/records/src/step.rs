@@ -42,6 +42,13 @@ pub enum Record {
     TestCases(TestCases),
     /// A task says what became of an item.
     Result(TaskResult),
+    /// Where fetched tests stand: their newest commits.
+    History {
+        /// `tests`, or `needles` that have a repository of their own.
+        what: String,
+        /// The newest first; at most some dozens.
+        commits: Vec<crate::history::PastCommit>,
+    },
 }
 
 /// A result that a task reports.

@@ -267,6 +267,12 @@ form.addEventListener("submit", async event => {
   try {
     const saved = await post(api);
     dirty = false;
+    if (saved.patch) {
+      const [file, href] = [`${saved.name}.patch`, URL.createObjectURL(new Blob([saved.patch], { type: "text/plain" }))];
+      tell("These needles are fetched from elsewhere, where nothing is pushed. Apply the patch there with git am: ", false);
+      said.append(make("a", { href, download: file, textContent: file }));
+      return;
+    }
     tell(saved.commit ? `Saved ${saved.name} in commit ${saved.commit.slice(0, 10)}.` : `${saved.name} was there just so.`, false);
   } catch (error) {
     tell(error.message, true);

@@ -9,7 +9,7 @@ mod recovery;
 mod tests;
 
 use crate::app::App;
-use crate::fault::Fault;
+use crate::fault::{Fault, sentence};
 use crate::gate::Consumes;
 use crate::results::JobResults;
 use crate::told::Touched;
@@ -17,13 +17,15 @@ use assay_engine::ids::{AttemptId, JobId, Timestamp};
 use assay_engine::io::{Answer, Change, Effect, Input, Needs, Step};
 use assay_engine::reason::Refusal;
 use assay_engine::rows::{Row, Rows};
+use assay_engine::sched::restart::Refused as Restart;
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_proto::api::Event;
 use assay_store::{Batch, Epoch, JobFilter, NewResult, StoreError, Streams};
 use axum::http::StatusCode;
 use recovery::{Backoff, Suspects};
-use std::collections::VecDeque;
+use serde_json::json;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +155,8 @@ struct Group {
     effects: Vec<Effect>,
     answers: Vec<(Asker, Result<Answer, Refusal>)>,
     closed: Vec<oneshot::Sender<()>>,
+    /// Attempts whose streams and results are in it.
+    results_of: BTreeSet<AttemptId>,
     touched: Touched,
     /// Something of the gate is different.
     gate: bool,
@@ -378,7 +382,7 @@ impl Driver {
                 }
                 other @ Work::Closed { .. } => other,
             };
-            first = false;
+            let alone = std::mem::replace(&mut first, false);
             match next {
                 Work::Input { input, answer, settles } => {
                     if let Some(connection) = self.suspects.banned(&input) {
@@ -398,7 +402,17 @@ impl Driver {
                     };
                     group.take(step, answer, settles);
                 }
-                Work::Closed { attempt, streams, results, stored } => {
+                Work::Closed { attempt, streams, mut results, stored } => {
+                    let suspected = self.suspects.is_refused(attempt);
+                    if suspected {
+                        if !alone {
+                            // By itself: what the store says then is about nothing else.
+                            work.push_front(Work::Closed { attempt, streams, results, stored });
+                            break;
+                        }
+                        self.leave_out(attempt, &mut results);
+                    }
+                    group.results_of.insert(attempt);
                     group.batch.push_streams(attempt, streams);
                     for entry in self.app.reporting.of_results(&results, self.now()) {
                         group.batch.tell(entry);
@@ -408,6 +422,9 @@ impl Driver {
                     }
                     group.touched.job(attempt.job);
                     group.closed.push(stored);
+                    if suspected {
+                        break;
+                    }
                 }
             }
         }
@@ -417,9 +434,13 @@ impl Driver {
         }
         if !group.batch.is_empty() {
             self.app.told.changes(&group.touched);
+            group.batch.decided(self.now());
             let stored = self.app.store.commit(self.epoch, &group.batch).await;
             self.app.told.changed();
             if let Err(error) = stored {
+                if error.is_refusal() {
+                    self.suspects.note_refusal(&group.results_of, &error.to_string());
+                }
                 group.fail(&error.to_string());
                 return Err(Trouble::from(error));
             }
@@ -432,6 +453,16 @@ impl Driver {
         }
         self.release(group);
         Ok(())
+    }
+
+    /// Results that the store has refused together with everything else: one more time by themselves, and then never again.
+    fn leave_out(&mut self, attempt: AttemptId, results: &mut Vec<NewResult>) {
+        let Some(why) = self.suspects.left_out(attempt).filter(|_| !results.is_empty()) else { return };
+        tracing::error!(%attempt, why, "the store does not take the results of an attempt; they are left out");
+        let data =
+            json!({"job": attempt.job.0, "attempt": attempt.number, "results": results.len(), "why": why});
+        self.app.audit("assay", "results_left_out", data);
+        results.clear();
     }
 
     /// An input with the rows that only the store has.
@@ -494,13 +525,14 @@ fn refused(refusal: &Refusal) -> Fault {
         Refusal::Restart(refused) if refused.enforceable() => {
             (StatusCode::CONFLICT, "See with plan=1 what would be started anew.")
         }
+        Refusal::Restart(Restart::NoSuchJob(_)) => {
+            (StatusCode::NOT_FOUND, "See the list of jobs for those that there are.")
+        }
         Refusal::Restart(_) => (StatusCode::BAD_REQUEST, "See the list of jobs for those that there are."),
         Refusal::Gate(refusal) => gate_refused(refusal),
         Refusal::NotOpen { .. } => (StatusCode::CONFLICT, "Look at the job's page for how it ended."),
     };
-    let text = refusal.to_string();
-    let text = text[..1].to_uppercase() + &text[1..];
-    Fault::new(status, if text.ends_with('.') { text } else { text + "." }, help)
+    Fault::new(status, sentence(&refusal.to_string()), help)
 }
 
 fn gate_refused(refusal: &assay_engine::gate::reason::Refusal) -> (StatusCode, &'static str) {

@@ -41,6 +41,14 @@ impl Fault {
     }
 }
 
+/// What the engine says, as a sentence by itself. Its texts begin with a word, never with somebody's name.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         let (status, help) = match &error {

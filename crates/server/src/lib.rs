@@ -50,6 +50,7 @@ mod told;
 mod web;
 
 pub use datadir::ServerFile;
+pub use events::{EventSources, event_sources};
 
 use app::App;
 use assay_engine::io::Input;
@@ -460,6 +461,7 @@ fn routes(app: Arc<App>) -> Router {
         .merge(api::decision::router())
         .nest("/worker/v1", workers)
         .route("/healthz", get(api::healthz))
+        .route("/health", get(api::healthz))
         .route("/metrics", get(api::metrics))
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::find_role))
         .layer(axum::middleware::from_fn(web::safe_headers))

@@ -163,12 +163,28 @@ impl App {
                 "Only needles of jobs with a directory of tests can be changed here.",
             ));
         };
+        let plain = |text: &str| -> String {
+            text.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>')).take(100).collect()
+        };
+        let author =
+            Author { name: plain(by), email: format!("{}@assay.invalid", plain(by).replace(' ', ".")) };
+        let (name, by) = (draft.name.clone(), by.to_owned());
+        let message = match draft.message.trim() {
+            "" => format!("{name}: from job {id}"),
+            given => given.replace('\0', ""),
+        };
         if dir.as_str().contains("://") {
-            return Err(Fault::new(
-                StatusCode::CONFLICT,
-                format!("The needles of job {id} are fetched from {dir}; nothing is pushed there."),
-                "Push the needle yourself, or give jobs a CASEDIR that is a checkout on this server's host.",
-            ));
+            // Fetched from where this server does not push: somebody applies it there.
+            let folder = within(&job.row.settings);
+            let [json_name, png_name] = ["json", "png"].map(|ending| folder.join(format!("{name}.{ending}")));
+            let files = [(json_name.clone(), json.into_bytes()), (png_name, png)];
+            let made = tokio::task::spawn_blocking(move || Checkout::patch(&files, &author, &message));
+            let unmade = |why: String| {
+                Fault::new(StatusCode::CONFLICT, why, "Add the needle where the tests are kept.")
+            };
+            let patch = made.await.map_err(|_| unmade("The patch cannot be made.".into()))?;
+            let patch = Some(patch.map_err(|error| unmade(format!("{error}.")))?);
+            return Ok(SavedNeedle { name, file: json_name.into_string(), commit: None, patch });
         }
         // What jobs leave there could make git run programs as the server.
         if dir.canonicalize_utf8().is_ok_and(|dir| dir.starts_with(&self.data)) {
@@ -178,27 +194,16 @@ impl App {
                 "Keep the tests in a checkout of their own.",
             ));
         }
-        let (name, by) = (draft.name.clone(), by.to_owned());
         let file = dir.join(format!("{name}.json"));
-        let plain = |text: &str| -> String {
-            text.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>')).take(100).collect()
-        };
-        let author =
-            Author { name: plain(&by), email: format!("{}@assay.invalid", plain(&by).replace(' ', ".")) };
-        let message = match draft.message.trim() {
-            "" => format!("{name}: from job {id}"),
-            given => given.replace('\0', ""),
-        };
         let saving = move || commit(&dir, &draft, [json.into_bytes(), png], &author, &message);
         let commit = tokio::task::spawn_blocking(saving)
             .await
             .unwrap_or_else(|_| Err(Fault::bad("The needle cannot be saved.", "Report it as a bug.")))?;
-        self.audit(
-            &by,
-            "needle_modify",
-            json!({"name": name, "file": file, "commit": commit, "job_id": id.0}),
-        );
-        Ok(SavedNeedle { name, file: file.into_string(), commit })
+        if commit.is_some() {
+            let told = json!({"name": name, "file": file, "commit": commit, "job_id": id.0});
+            self.audit(&by, "needle_modify", told);
+        }
+        Ok(SavedNeedle { name, file: file.into_string(), commit, patch: None })
     }
 }
 
@@ -209,6 +214,16 @@ pub(crate) fn needle_dir(settings: &JobSettings) -> Option<Utf8PathBuf> {
         (_, Some(address)) if address.contains("://") => Some(address.into()),
         (Some(tests), given) => Some(tests.join(given.unwrap_or("needles"))),
         (None, _) => None,
+    }
+}
+
+/// The folder of the needles within their repository.
+fn within(settings: &JobSettings) -> Utf8PathBuf {
+    let given = settings.get("NEEDLES_DIR").map(str::trim).filter(|dir| !dir.is_empty());
+    match given {
+        Some(address) if address.contains("://") => Utf8PathBuf::new(),
+        Some(folder) if Utf8PathBuf::from(folder).is_relative() && !folder.contains("..") => folder.into(),
+        _ => "needles".into(),
     }
 }
 

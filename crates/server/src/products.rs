@@ -122,7 +122,13 @@ fn open(job: &JobSummary, commented: bool) -> OpenJob {
 impl App {
     /// What a post would come to now.
     pub(crate) fn plan_product(&self, request: &Request) -> Plan {
-        product::plan(&for_planning(&self.library.now()), request)
+        self.fetchable(product::plan(&for_planning(&self.library.now()), request))
+    }
+
+    /// The plan with a note of each file that this server will not fetch.
+    fn fetchable(&self, mut plan: Plan) -> Plan {
+        plan.notes.extend(self.downloads.refused(&plan.downloads));
+        plan
     }
 
     /// Posts a product: everything, or nothing. A plan that is refused is the error; that it was posted is noted.
@@ -138,7 +144,7 @@ impl App {
     pub(crate) fn plan_scenarios(&self, request: &Request, mut scenarios: product::Catalog) -> Plan {
         let own = for_planning(&self.library.now());
         (scenarios.groups, scenarios.global) = (own.groups, own.global);
-        product::plan(&scenarios, request)
+        self.fetchable(product::plan(&scenarios, request))
     }
 
     /// The same for a post that has been planned.

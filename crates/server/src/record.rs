@@ -1,10 +1,12 @@
 //! Reads the `steps` stream for pages: whole at once for a page, line by line for the progress of a running job.
 
 use assay_proto::api;
+use assay_records::history::PastCommit;
 use assay_records::step::{
     Artifact, ModuleFlags, ModulePlan, ModuleResult, Record, Step, StepBody, StepResult, TaskResult,
     TestCases,
 };
+use std::collections::BTreeMap;
 
 /// A line longer than this is not a step; it is skipped, so that a broken worker cannot eat the server's memory.
 const LONGEST_LINE: usize = 4 * 1024 * 1024;
@@ -22,6 +24,8 @@ pub(crate) struct Run {
     pub(crate) results: Vec<TestCases>,
     /// What a task says of items.
     pub(crate) found: Vec<TaskResult>,
+    /// The newest commits of fetched tests, and of needles with a repository of their own.
+    pub(crate) histories: BTreeMap<String, Vec<PastCommit>>,
     /// Lines that could not be read.
     pub(crate) unreadable: usize,
 }
@@ -68,6 +72,7 @@ impl Run {
             Record::Artifact(artifact) => self.artifacts.push(artifact),
             Record::TestCases(results) => self.results.push(results),
             Record::Result(result) => self.found.push(result),
+            Record::History { what, commits } => drop(self.histories.insert(what, commits)),
         }
     }
 
@@ -143,7 +148,11 @@ impl Tail {
             self.progress.get_or_insert(api::Progress { module: None, begun: 0, modules: 0, steps: 0 });
         match record {
             Record::Plan { modules } => progress.modules += modules.len(),
-            Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) | Record::Result(_) => {}
+            Record::Environment { .. }
+            | Record::History { .. }
+            | Record::Artifact(_)
+            | Record::TestCases(_)
+            | Record::Result(_) => {}
             Record::ModuleStarted { module, .. } => {
                 progress.begun += 1;
                 progress.modules = progress.modules.max(progress.begun);

@@ -7,11 +7,11 @@ use assay_connect::events::git::commit_of;
 use assay_connect::events::koji::Koji;
 use assay_engine::ids::Timestamp;
 use assay_engine::io::Input;
-use assay_engine::rules::Glob;
+use assay_engine::rules::{Action, Glob, RuleSet};
 use assay_engine::settings::{Provenance, Setting};
 use assay_proto::task_run::{
-    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, NAMESPACES, PATH, REF, SCRATCH, TASK, TOPURL, URL,
-    split_url,
+    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, MACHINE, NAMESPACES, PATH, REF, SCRATCH, TASK,
+    TOPURL, URL, split_url,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,8 @@ pub(crate) struct TaskSettings {
     hub: Option<String>,
     /// Tasks by name.
     repositories: BTreeMap<String, Repository>,
+    /// Machines by name: settings of the jobs that run in them.
+    machines: BTreeMap<String, BTreeMap<String, String>>,
     namespaces: Vec<Namespace>,
 }
 
@@ -40,6 +42,8 @@ struct Repository {
     url: String,
     path: Option<String>,
     reference: Option<String>,
+    /// The machine that it runs in, unless the job says otherwise.
+    machine: Option<String>,
 }
 
 /// Whose results may be called so.
@@ -88,8 +92,29 @@ impl Tasks {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Rules that run tasks of which nobody has said where they are.
+    pub(crate) fn unknown_in(&self, rules: &RuleSet) -> Vec<String> {
+        let settings = self.settings();
+        let mut found = Vec::new();
+        for rule in &rules.rules {
+            for action in &rule.run {
+                if let Action::Task { name, .. } = action
+                    && let Err(Unresolved::Wrong(why)) = settings.repository(name)
+                {
+                    found.push(format!("{}: rule {}: {why}", rule.place, rule.name));
+                }
+            }
+        }
+        found
+    }
+
     fn seen(&self) -> MutexGuard<'_, BTreeMap<(String, String), (Timestamp, String)>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where Koji is, if it is set.
+    pub(crate) fn koji(&self) -> Option<String> {
+        self.settings().hub.clone()
     }
 
     /// True if a task of this repository may post a result of this name.
@@ -106,19 +131,12 @@ impl TaskSettings {
         self.namespaces.iter().filter(owns).map(|space| space.prefix.clone()).collect()
     }
 
-    /// Fills in where the task of a job is and what its results may be called, and answers which branch is wanted.
-    fn fill(&self, settings: &mut BTreeMap<String, String>) -> Result<(String, String), Unresolved> {
-        let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
-        let task = get(TASK).or_else(|| get(URL));
-        let task = task.ok_or_else(|| {
-            Unresolved::Wrong(format!(
-                "A job of BACKEND={BACKEND} needs {TASK}, the name of a task or its repository."
-            ))
-        })?;
-        let known = match self.repositories.get(&task) {
+    /// Where a task is, by its name or its address.
+    fn repository(&self, task: &str) -> Result<Repository, Unresolved> {
+        let known = match self.repositories.get(task) {
             Some(known) => known.clone(),
             None if task.contains("://") || task.starts_with('/') => {
-                Repository { url: task.clone(), ..Repository::default() }
+                Repository { url: task.to_owned(), ..Repository::default() }
             }
             None => {
                 let names: Vec<&str> = self.repositories.keys().map(String::as_str).collect();
@@ -131,8 +149,41 @@ impl TaskSettings {
         if split_url(&known.url).is_none() {
             return Err(Unresolved::Wrong(format!("{:?} is no address of a git repository.", known.url)));
         }
+        Ok(known)
+    }
+
+    /// Fills in the machine that a task runs in.
+    fn fill_machine(&self, settings: &mut BTreeMap<String, String>, machine: &str) -> Result<(), Unresolved> {
+        let Some(variables) = self.machines.get(machine) else {
+            let names: Vec<&str> = self.machines.keys().map(String::as_str).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(Unresolved::Wrong(format!(
+                "There is no machine {machine:?} for tasks. Those with a section [tasks.machine.NAME] are: {names}."
+            )));
+        };
+        settings.insert(MACHINE.to_owned(), machine.to_owned());
+        for (key, value) in variables {
+            settings.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        Ok(())
+    }
+
+    /// Fills in where the task of a job is and what its results may be called, and answers which branch is wanted.
+    fn fill(&self, settings: &mut BTreeMap<String, String>) -> Result<(String, String), Unresolved> {
+        let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
+        let task = get(TASK).or_else(|| get(URL));
+        let task = task.ok_or_else(|| {
+            Unresolved::Wrong(format!(
+                "A job of BACKEND={BACKEND} needs {TASK}, the name of a task or its repository."
+            ))
+        })?;
+        let known = self.repository(&task)?;
         let reference = get(REF).or(known.reference).unwrap_or_else(|| "HEAD".into());
+        let machine = get(MACHINE).or(known.machine);
         let path = get(PATH).or(known.path);
+        if let Some(machine) = machine {
+            self.fill_machine(settings, &machine)?;
+        }
         settings.extend(path.map(|path| (PATH.to_owned(), path)));
         settings.insert(REF.into(), reference.clone());
         let spaces = self.namespaces_of(&known.url);
@@ -233,10 +284,10 @@ impl App {
 
 /// Reads the section.
 pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> TaskSettings {
-    reader.keys("key of [tasks]", table, &["koji-topurl", "koji-hub", "repository", "namespace"]);
+    reader.keys("key of [tasks]", table, &["koji-topurl", "koji-hub", "repository", "machine", "namespace"]);
     let mut settings = TaskSettings {
-        topurl: address(reader, table, "koji-topurl"),
-        hub: address(reader, table, "koji-hub"),
+        topurl: reader.address(table, "koji-topurl"),
+        hub: reader.address(table, "koji-hub"),
         ..TaskSettings::default()
     };
     if let Some(entries) = reader.table(table, "repository") {
@@ -246,16 +297,19 @@ pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> TaskSettings
                 reader.error("type", at, "a task is a section: [tasks.repository.NAME]");
                 continue;
             };
-            reader.keys("key of [tasks.repository.NAME]", entry, &["url", "path", "ref"]);
+            reader.keys("key of [tasks.repository.NAME]", entry, &["url", "path", "ref", "machine"]);
             let url = reader.text(entry, "url").unwrap_or_default();
             if split_url(&url).is_none() {
                 let message = "the task has no url, the address of its git repository";
                 reader.error("missing", at, message);
             }
             let (path, reference) = (reader.text(entry, "path"), reader.text(entry, "ref"));
-            settings.repositories.insert(name.get_ref().to_string(), Repository { url, path, reference });
+            let machine = reader.text(entry, "machine");
+            let repository = Repository { url, path, reference, machine };
+            settings.repositories.insert(name.get_ref().to_string(), repository);
         }
     }
+    machines(reader, table, &mut settings);
     if let Some(value) = table.get("namespace") {
         let entries = value.get_ref().as_array().map(|array| array.iter().collect::<Vec<_>>());
         for entry in entries.unwrap_or_else(|| vec![value]) {
@@ -265,13 +319,52 @@ pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> TaskSettings
     settings
 }
 
-fn address(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<String> {
-    let url = reader.text(table, key)?;
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        let at = table.get(key).map_or(0, |value| value.span().start);
-        reader.error("url", at, format!("{key} begins with http:// or https://"));
+/// Variables that a machine of tasks may have: those of machines that tests run on.
+const VARIABLES: &[&str] = &[
+    "HDD_1",
+    "ISO",
+    "KERNEL",
+    "INITRD",
+    "APPEND",
+    "QEMURAM",
+    "QEMUCPUS",
+    "QEMUCPU",
+    "QEMUMACHINE",
+    "UEFI",
+    "UEFI_PFLASH_CODE",
+    "UEFI_PFLASH_VARS",
+    "WORKER_CLASS",
+];
+
+/// `[tasks.machine.NAME]`, and whether those that tasks name are there.
+fn machines(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: &mut TaskSettings) {
+    let mut places = BTreeMap::new();
+    for (name, _) in reader.table(table, "repository").into_iter().flatten() {
+        places.insert(name.get_ref().to_string(), name.span().start);
     }
-    Some(url.trim_end_matches('/').to_owned())
+    for (name, value) in reader.table(table, "machine").into_iter().flatten() {
+        let at = name.span().start;
+        let Some(entry) = value.get_ref().as_table() else {
+            reader.error("type", at, "a machine is a section: [tasks.machine.NAME]");
+            continue;
+        };
+        reader.keys("variable of [tasks.machine.NAME]", entry, VARIABLES);
+        let texts = VARIABLES.iter().filter_map(|key| Some(((*key).to_owned(), reader.text(entry, key)?)));
+        let variables: BTreeMap<String, String> = texts.collect();
+        if !["HDD_1", "KERNEL", "ISO"].iter().any(|key| variables.contains_key(*key)) {
+            let message = "the machine has nothing to start from: HDD_1, KERNEL or ISO, an asset or a path on its worker";
+            reader.error("missing", at, message);
+        }
+        settings.machines.insert(name.get_ref().to_string(), variables);
+    }
+    for (name, repository) in &settings.repositories {
+        if let Some(machine) =
+            repository.machine.as_ref().filter(|name| !settings.machines.contains_key(*name))
+        {
+            let at = places.get(name).copied().unwrap_or_default();
+            reader.error("machine", at, format!("there is no section [tasks.machine.{machine}]"));
+        }
+    }
 }
 
 fn namespace(reader: &mut Reader<'_>, at: usize, table: Option<&DeTable<'_>>) -> Option<Namespace> {
@@ -309,6 +402,7 @@ mod tests {
             url: "https://git.example.org/checks.git".into(),
             path: Some("rpmlint".into()),
             reference: Some("main".into()),
+            machine: None,
         };
         TaskSettings {
             topurl: Some("https://koji.example.org".into()),

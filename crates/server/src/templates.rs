@@ -100,7 +100,7 @@ fn absent(catalog: &Catalog, template: &Template) -> String {
     };
     let all = named.into_iter().chain([("test suite", suite, &known.suites)]).filter_map(lacks);
     let job = product::label(template.test(), machine);
-    format!("error: {job} for {medium}: {}", all.collect::<Vec<_>>().join("; "))
+    format!("{job} for {medium}: {}", all.collect::<Vec<_>>().join("; "))
 }
 
 /// What posts of their products would not make of these templates, or not as it is meant: circles, parents that there
@@ -132,51 +132,90 @@ pub(crate) fn impossible(catalog: &Catalog, templates: &[&Template]) -> Vec<(usi
     found
 }
 
-/// The same as findings in the text that the templates were read from.
+/// What was found about templates, as findings in the text that they were read from.
+fn findings(
+    (file, text): (&str, &str),
+    places: &[Place],
+    found: Vec<(usize, String)>,
+    say: fn(&mut Sink<'_>, Place, String),
+) -> Vec<Diagnostic> {
+    let mut sink = Sink::default();
+    let number = sink.add_file(file, text);
+    for (at, why) in found {
+        let place = places.get(at).map_or(Place::default(), |place| Place { file: number, ..*place });
+        say(&mut sink, place, why);
+    }
+    sink.finish()
+}
+
+/// What would not be made of templates.
 pub(crate) fn warnings(
     file: &str,
     text: &str,
     places: &[Place],
     impossible: Vec<(usize, String)>,
 ) -> Vec<Diagnostic> {
-    let mut sink = Sink::default();
-    let number = sink.add_file(file, text);
-    for (at, why) in impossible {
-        let place = places.get(at).map_or(Place::default(), |place| Place { file: number, ..*place });
-        sink.warning("impossible", place, why);
-    }
-    sink.finish()
+    findings((file, text), places, impossible, |sink, place, why| sink.warning("impossible", place, why))
 }
 
-/// Puts these templates in the place of those that the group has. One that says the same keeps its number.
+/// Why templates are refused.
+pub(crate) fn refusals(
+    file: &str,
+    text: &str,
+    places: &[Place],
+    wrong: Vec<(usize, String)>,
+) -> Vec<Diagnostic> {
+    findings((file, text), places, wrong, |sink, place, why| sink.error("refused", place, why))
+}
+
+/// The template that is for the same suite, machine and product as a row.
+pub(crate) fn same_scenario<'c>(catalog: &'c Catalog, row: &JobTemplate) -> Option<&'c Arc<JobTemplate>> {
+    catalog.templates.values().find(|other| identity(other) == identity(row))
+}
+
+/// That there is a template for the same suite, machine and product: which, and in which group.
+pub(crate) fn taken(catalog: &Catalog, other: &JobTemplate) -> String {
+    let suite = other.test_suite.and_then(|id| catalog.suites.get(&id)).map_or("?", |suite| &suite.name);
+    let test = if other.name.is_empty() { suite } else { &other.name };
+    let machine = catalog.machines.get(&other.machine).map_or("?", |machine| &machine.name);
+    let medium = catalog.products.get(&other.product).map_or_else(
+        || "?".to_owned(),
+        |row| format!("{}-{}-{}-{}", row.distri, row.version, row.flavor, row.arch),
+    );
+    let group = catalog.groups.get(&other.group).map_or("?", |group| group.name.as_str());
+    let job = product::label(test, machine);
+    format!(
+        "{job} for {medium} is in group {group:?} already; take it out there, or give this one another name"
+    )
+}
+
+/// Puts these templates in the place of those that the group has. One that says the same keeps its number. What is
+/// wrong is told with its place among the templates.
 pub(crate) fn replace(
     draft: &mut Draft,
     group: &Group,
     templates: &[Template],
     counts: &mut Counts,
-) -> Result<Vec<i64>, Vec<String>> {
+) -> Result<Vec<i64>, Vec<(usize, String)>> {
     let rows = templates.iter().map(|template| row_of(&draft.catalog, group.id, template));
     let (mut wanted, mut wrong) = (Vec::new(), Vec::new());
-    for row in rows {
+    for (at, row) in rows.enumerate() {
         match row {
-            Ok(row) => wanted.push(row),
-            Err(why) => wrong.push(why),
+            Ok(row) => wanted.push((at, row)),
+            Err(why) => wrong.push((at, why)),
         }
     }
     let mut there: BTreeMap<_, Arc<JobTemplate>> =
         draft.catalog.templates.values().map(|row| (identity(row), row.clone())).collect();
-    for row in &wanted {
+    for (at, row) in &wanted {
         if let Some(other) = there.get(&identity(row)).filter(|other| other.group != group.id) {
-            let name = draft.catalog.groups.get(&other.group).map_or("?", |group| group.name.as_str());
-            wrong.push(format!(
-                "{:?} is for the same product and machine in group {name:?} already",
-                row.name
-            ));
+            wrong.push((*at, taken(&draft.catalog, other)));
         }
     }
     if !wrong.is_empty() {
         return Err(wrong);
     }
+    let wanted: Vec<_> = wanted.into_iter().map(|(_, row)| row).collect();
     let kept: Vec<_> = wanted.iter().filter_map(|row| there.remove(&identity(row))).collect();
     let kept: BTreeMap<_, _> = kept.into_iter().map(|row| (identity(&row), row)).collect();
     for row in there.into_values().filter(|row| row.group == group.id) {
@@ -192,6 +231,11 @@ pub(crate) fn replace(
         counts.put(draft, before.map(CatalogRow::JobTemplate), row);
     }
     Ok(made)
+}
+
+/// Whether a template is written in the YAML of its group.
+fn by_yaml(catalog: &Catalog, template: &JobTemplate) -> bool {
+    catalog.groups.get(&template.group).is_some_and(|group| group.template.is_some())
 }
 
 /// What putting a file into the catalog came to.
@@ -220,8 +264,17 @@ impl Counts {
     }
 }
 
-/// Puts everything that a file says into the catalog; what is there of the same name is changed.
-pub(crate) fn load(draft: &mut Draft, changes: &Changes) -> Result<Counts, Vec<String>> {
+/// The templates of a group's YAML, with the file and where they stand in it.
+pub(crate) struct Placed {
+    pub(crate) group: String,
+    pub(crate) file: String,
+    pub(crate) text: String,
+    pub(crate) templates: Vec<(Template, Place)>,
+}
+
+/// Puts everything that a file says into the catalog; what is there of the same name is changed. What is wrong with a
+/// group's YAML is told with its place.
+pub(crate) fn load(draft: &mut Draft, changes: &Changes, placed: &[Placed]) -> Result<Counts, Vec<String>> {
     let own = (changes.machines.iter().map(|one| &one.settings))
         .chain(changes.suites.iter().map(|one| &one.settings))
         .chain(changes.media.iter().map(|one| &one.settings))
@@ -265,7 +318,7 @@ pub(crate) fn load(draft: &mut Draft, changes: &Changes) -> Result<Counts, Vec<S
     for facts in &changes.facts {
         load_facts(draft, facts, &mut counts)?;
     }
-    load_templates(draft, changes, &mut counts)?;
+    load_templates(draft, changes, placed, &mut counts)?;
     Ok(counts)
 }
 
@@ -330,7 +383,12 @@ pub(crate) fn located(at: &str, finding: &str) -> String {
     if at.is_empty() { finding.to_owned() } else { format!("{at}: {finding}") }
 }
 
-fn load_templates(draft: &mut Draft, changes: &Changes, counts: &mut Counts) -> Result<(), Vec<String>> {
+fn load_templates(
+    draft: &mut Draft,
+    changes: &Changes,
+    placed: &[Placed],
+    counts: &mut Counts,
+) -> Result<(), Vec<String>> {
     let mut wrong = Vec::new();
     let mut there: BTreeMap<_, JobTemplate> =
         draft.catalog.templates.values().map(|row| (identity(row), JobTemplate::clone(row))).collect();
@@ -343,19 +401,34 @@ fn load_templates(draft: &mut Draft, changes: &Changes, counts: &mut Counts) -> 
         match row_of(&draft.catalog, group.id, &grouped.template) {
             Ok(row) => {
                 let before = there.get(&identity(&row)).cloned();
+                let elsewhere = before.as_ref().filter(|other| other.group != group.id);
+                if let Some(other) = elsewhere.filter(|other| by_yaml(&draft.catalog, other)) {
+                    let why = format!("error: {}", taken(&draft.catalog, other));
+                    wrong.push(located(&grouped.at, &why));
+                    continue;
+                }
                 let id = before.as_ref().map_or_else(|| draft.new_id(EntryKind::JobTemplate), |row| row.id);
                 let row = JobTemplate { id, ..row };
                 there.insert(identity(&row), row.clone());
                 counts.put(draft, before.map(CatalogRow::JobTemplate), CatalogRow::JobTemplate(row));
             }
-            Err(why) => wrong.push(located(&grouped.at, &why)),
+            Err(why) => wrong.push(located(&grouped.at, &format!("error: {why}"))),
         }
     }
     for file in &changes.groups {
         let group = Group { template: Some(file.text.clone()), ..group_named(draft, &file.name) };
         match replace(draft, &group, &file.templates, counts) {
             Ok(_) => draft.put(CatalogRow::Group(group)),
-            Err(findings) => wrong.extend(findings.iter().map(|why| located(&file.at, why))),
+            Err(found) => match placed.iter().find(|one| one.group == file.name && one.text == file.text) {
+                Some(Placed { file, text, templates, .. }) => {
+                    let places: Vec<_> = templates.iter().map(|(_, place)| *place).collect();
+                    wrong.extend(refusals(file, text, &places, found).iter().map(ToString::to_string));
+                }
+                None => {
+                    let refused = found.iter().map(|(_, why)| located(&file.at, &format!("error: {why}")));
+                    wrong.extend(refused);
+                }
+            },
         }
     }
     wrong.dedup();

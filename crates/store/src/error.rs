@@ -14,6 +14,21 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
+    /// True if it will never take these values.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => {
+                use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
+                matches!(error.sqlite_error_code(), Some(ConstraintViolation | TooBig | TypeMismatch))
+            }
+            // Classes 22 (data) and 23 (constraints).
+            Self::Postgres(error) => error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|code| code.starts_with("22") || code.starts_with("23")),
+        }
+    }
+
     /// True if another row has this key.
     pub(crate) fn is_duplicate(&self) -> bool {
         match self {
@@ -173,4 +188,15 @@ pub enum StoreError {
     /// The program is shutting down.
     #[error("the storage task was stopped; the server is shutting down")]
     Stopped,
+}
+
+impl StoreError {
+    /// True if the database will never take what it was given: a value that it has no place for, or a broken rule of its tables.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Duplicate { .. } => true,
+            Self::Database { source, .. } => source.is_refusal(),
+            _ => false,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use crate::CLUSTER_LIMIT;
 use crate::codec::{self, Fields, SUMMARY_COLUMNS};
 use crate::error::StoreError;
 use crate::sql::{Backend, JOB_COLUMNS, Sql, Statement, Value};
-use crate::types::{JobFilter, RunFilter, Scope};
+use crate::types::{Column, JobFilter, RunFilter, Scope};
 use assay_engine::ids::JobId;
 use assay_engine::relations::{Parent, Relation};
 use assay_engine::rows::{JobRow, ProductRunRow};
@@ -84,6 +84,16 @@ fn conditions(select: &mut Select, filter: &JobFilter, find: &str) {
         ("build", &filter.build),
     ] {
         select.restrict(column, values.iter().map(String::as_str));
+    }
+    for column in Column::ALL {
+        let unlike = filter.unlike.iter().filter(|(of, _)| *of == column);
+        let values: Vec<Value> = unlike.map(|(_, value)| value.as_str().into()).collect();
+        if !values.is_empty() {
+            let name = column.name();
+            let _ = write!(select.sql, " AND ({name} IS NULL OR NOT ");
+            select.one_of(name, values);
+            select.sql.push(')');
+        }
     }
     let columns = ["distri", "version", "flavor", "arch", "test", "machine"];
     for (column, value) in columns.into_iter().zip(filter.scenario.iter().flatten()) {

@@ -30,10 +30,10 @@ pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVers
 pub use error::{DatabaseError, StoreError};
 pub use events::{
     EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    RuleHits, SourceTally, StoredEffect, StoredMessage,
+    PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage,
 };
 pub use gate::{
-    Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
+    EventId, EventState, GATE_TARGET, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
     StoredReceipt, StoredReport, Tried, WaitingReport,
 };
 pub use knowledge::{
@@ -46,11 +46,12 @@ pub use outbox::{
     EntryFilter, EntryState, NUMBER, NewEntry, NumberOf, OutboxStore, StoredEntry, TargetTally,
 };
 pub use results::{
-    Condition, DecisionRow, Evidence, EvidenceFilter, Field, GroupOf, NameFilter, NewResult, ResultFilter,
-    ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice, WaiverFilter,
+    Condition, DecisionRow, Evidence, EvidenceFilter, Field, GroupOf, NameFilter, NewResult, ReleaseTally,
+    ResultFilter, ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice,
+    WaiverFilter,
 };
 pub use types::{
-    Batch, BuildTally, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
+    Batch, BuildTally, Column, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,
     StoredAttempt, StoredJob, Streams,
 };
 

@@ -89,6 +89,7 @@ fn like(pattern: &str) -> String {
 impl Backend for Postgres {
     const ID: &'static str = "BIGINT PRIMARY KEY";
     const SETTING: &'static str = "(settings::json #>> '{KEY,value}')";
+    const ACTION: &'static str = "(body::json #>> '{action,KEY}')";
     const FIND: &'static str = "strpos";
     const BYTES: &'static str = "TEXT COLLATE \"C\"";
     const CLUSTERED: &'static str = "";

@@ -576,4 +576,30 @@ pub(crate) const VERSIONS: &[Version] = &[
         )",
         ],
     },
+    Version {
+        number: 14,
+        statements: &[
+            // What a message tells, the same whoever tells it.
+            "ALTER TABLE messages ADD COLUMN news TEXT",
+            "CREATE INDEX messages_by_news ON messages (bus, news) WHERE news IS NOT NULL",
+            "CREATE INDEX messages_recovered ON messages (bus) WHERE recovered = 1",
+        ],
+    },
+    Version {
+        number: 15,
+        statements: &[
+            // What the gate tells is in the outbox as well, and belongs to an item.
+            "ALTER TABLE outbox ADD COLUMN item BIGINT",
+            "CREATE INDEX outbox_of_item ON outbox (item, id) WHERE item IS NOT NULL",
+            "INSERT INTO outbox (id, target, key, kind, about, body, at, state, attempts, next_try, note, ended_at, item) \
+             SELECT (SELECT last FROM numbers WHERE name = 'outbox') + ROW_NUMBER() OVER (ORDER BY item, number), \
+             'gate/' || {ACTION:source}, item || '.' || number, 'gate.' || {ACTION:report}, 'item ' || item, body, \
+             COALESCE(delivered_at, next_try, (SELECT MAX(received_at) FROM inbox), 0), \
+             CASE state WHEN 'undeliverable' THEN 'refused' ELSE state END, attempts, next_try, last_error, delivered_at, item \
+             FROM gate_reports",
+            "UPDATE numbers SET last = last + (SELECT COUNT(*) FROM gate_reports) WHERE name = 'outbox'",
+            "DROP TABLE gate_reports",
+            "CREATE INDEX decisions_by_release ON decisions (product_version, id)",
+        ],
+    },
 ];

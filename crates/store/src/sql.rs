@@ -35,21 +35,27 @@ impl From<Option<i64>> for Value {
     }
 }
 
+/// PostgreSQL has no NUL in a text, and refuses the whole transaction over one: texts from outside lose theirs on the way in,
+/// in both databases.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text }
+}
+
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Self::Text(Some(value))
+        Self::Text(Some(without_nul(value)))
     }
 }
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::Text(Some(value.to_owned()))
+        Self::from(value.to_owned())
     }
 }
 
 impl From<Option<String>> for Value {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value)
+        Self::Text(value.map(without_nul))
     }
 }
 
@@ -79,6 +85,9 @@ pub(crate) trait Backend: Send + Sync {
 
     /// The value of setting `KEY` in a job's JSON.
     const SETTING: &'static str;
+
+    /// The value of `KEY` of what a report of the gate does.
+    const ACTION: &'static str;
 
     /// The function that finds a text in a text: its place from 1, or 0.
     const FIND: &'static str;
@@ -128,13 +137,17 @@ pub(crate) struct Sql<B> {
 impl<B: Backend> Sql<B> {
     /// The store with its tables up to date.
     pub(crate) async fn migrated(backend: B) -> Result<Self, StoreError> {
+        Self::migrated_to(backend, VERSIONS.last().map_or(0, |version| version.number)).await
+    }
+
+    /// The same up to a version.
+    pub(crate) async fn migrated_to(backend: B, known: i64) -> Result<Self, StoreError> {
         let store = Self { backend, known: Known::default() };
         let found = store.version().await?;
-        let known = VERSIONS.last().map_or(0, |version| version.number);
         if found > known {
             return Err(StoreError::NewerSchema { found, known });
         }
-        for version in VERSIONS.iter().filter(|version| version.number > found) {
+        for version in VERSIONS.iter().filter(|version| version.number > found && version.number <= known) {
             store.migrate_to(version).await?;
         }
         Ok(store)
@@ -172,6 +185,9 @@ impl<B: Backend> Sql<B> {
             if sql.contains(&place) {
                 sql = sql.replace(&place, &B::SETTING.replace("KEY", key));
             }
+        }
+        for key in ["source", "report"] {
+            sql = sql.replace(&format!("{{ACTION:{key}}}"), &B::ACTION.replace("KEY", key));
         }
         Statement::built(sql, Vec::new())
     }
@@ -261,7 +277,7 @@ impl<B: Backend> Store for Sql<B> {
             statements.push(codec::save_streams(*attempt, streams)?);
         }
         statements.extend(gate::job_statements(batch.jobs.values()));
-        statements.extend(batch.gate.statements()?);
+        statements.extend(batch.gate.statements(batch.decided_at())?);
         statements.extend(batch.effects.iter().flat_map(crate::events::settle));
         statements.extend(batch.deleted.iter().flat_map(|id| jobs::delete_job(*id)));
         let (of_results, learned) = result_statements(&self.known, &batch.results)?;

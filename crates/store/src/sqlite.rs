@@ -4,6 +4,7 @@ use crate::disk;
 use crate::error::{DatabaseError, StoreError};
 use crate::sql::{Backend, Statement, Value};
 use camino::{Utf8Path, Utf8PathBuf};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSqlError, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, Row, ToSql, TransactionBehavior, params_from_iter};
 use std::borrow::Cow;
@@ -52,6 +53,7 @@ impl Pool {
              PRAGMA cache_size = -8192; -- KiB\n\
              PRAGMA wal_autocheckpoint = 4096 -- pages: 16 MiB, so that few commits pay for moving it",
         )?;
+        steady(&connection, true)?;
         if self.reads_only {
             connection.pragma_update(None, "query_only", true)?;
         }
@@ -163,8 +165,25 @@ fn numbered(sql: &str) -> Cow<'_, str> {
     Cow::Borrowed(sql)
 }
 
+/// Whether statements stay as they were prepared. Else SQLite looks at the values and prepares many anew at each use.
+fn steady(connection: &Connection, on: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, on).map(drop)
+}
+
 /// The rows that a statement answers with.
 fn run(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec<Vec<Value>>> {
+    // Which rows fit a pattern is found in an index only where the pattern is known.
+    let is_search = statement.sql.as_str().contains(Sqlite::LIKE.0);
+    if !is_search {
+        return run_prepared(connection, statement);
+    }
+    steady(connection, false)?;
+    let rows = run_prepared(connection, statement);
+    steady(connection, true)?;
+    rows
+}
+
+fn run_prepared(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec<Vec<Value>>> {
     let mut prepared = connection.prepare_cached(&numbered(statement.sql.as_str()))?;
     let columns = prepared.column_count();
     let mut answers = prepared.query(params_from_iter(&statement.values))?;
@@ -213,6 +232,7 @@ fn write_on(
 impl Backend for Sqlite {
     const ID: &'static str = "INTEGER PRIMARY KEY";
     const SETTING: &'static str = "json_extract(settings, '$.KEY.value')";
+    const ACTION: &'static str = "json_extract(body, '$.action.KEY')";
     const FIND: &'static str = "instr";
     const BYTES: &'static str = "TEXT";
     const CLUSTERED: &'static str = " WITHOUT ROWID";
@@ -372,6 +392,56 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(stopping, Some(assay_engine::job::Stopping::cancelled("alice")));
+    }
+
+    /// Reports of the gate that had a table of their own are entries of the outbox, after those that were there.
+    #[tokio::test]
+    async fn what_the_gate_had_to_tell_is_in_the_outbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let sqlite = opened(&dir).await;
+        let writer = sqlite.writer.clone();
+        drop(crate::sql::Sql::migrated_to(sqlite, 13).await.unwrap());
+        let run = async |sql: &str| execute(&writer, sql.to_owned()).await.unwrap();
+        run("UPDATE numbers SET last = 4 WHERE name = 'outbox'").await;
+        run("INSERT INTO outbox (id, target, key, kind, about, body, at, state, attempts) \
+             VALUES (4, 'bus', 'k', 'job.done', 'x', '{}', 9, 'waiting', 0)")
+        .await;
+        for (number, state) in [(1, "delivered"), (2, "undeliverable"), (3, "waiting")] {
+            let body = format!(
+                r#"{{"id":[7,{number}],"about":{{"kind":"timer","project":"a/b","at":0}},"project":"a/b","pipeline":"check",
+                    "action":{{"report":"sql","source":"db","score":null}},"message":"m"}}"#
+            );
+            run(&format!(
+                "INSERT INTO gate_reports (item, number, body, state, attempts, last_error, delivered_at) \
+                 VALUES (7, {number}, '{body}', '{state}', 2, 'why', CASE WHEN '{state}' = 'delivered' THEN 30 END)"
+            ))
+            .await;
+        }
+        let store = crate::sql::Sql::migrated(opened(&dir).await).await.unwrap();
+        let filter = crate::EntryFilter { limit: 10, ..crate::EntryFilter::default() };
+        let entries = store.outbox().entries(&filter).await.unwrap();
+        let shown: Vec<_> = entries
+            .iter()
+            .map(|one| (one.id, one.target.as_str(), one.kind.as_str(), one.state.word(), one.at.0))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (7, "gate/db", "gate.sql", "waiting", 0),
+                (6, "gate/db", "gate.sql", "refused", 0),
+                (5, "gate/db", "gate.sql", "delivered", 30),
+                (4, "bus", "job.done", "waiting", 9),
+            ]
+        );
+        let item = assay_engine::gate::ids::ItemId(7);
+        let of_item = store.gate().reports_of_item(item).await.unwrap();
+        assert_eq!(of_item.len(), 3);
+        assert_eq!((of_item[1].report.id, of_item[1].note.as_deref()), ((item, 2), Some("why")));
+        assert_eq!(store.gate().undelivered_keys().await.unwrap()[0].id, (item, 3));
+        let epoch = store.acquire_leadership().await.unwrap();
+        let tried = crate::Tried::Done { at: assay_engine::ids::Timestamp(40), note: None };
+        store.gate().report_tried(epoch, (item, 3), &tried).await.unwrap();
+        assert_eq!(store.gate().undelivered().await.unwrap(), []);
     }
 
     #[tokio::test]

@@ -36,6 +36,7 @@ pub struct Batch {
     pub(crate) results: Vec<crate::results::NewResult>,
     pub(crate) effects: Vec<crate::EffectsDone>,
     pub(crate) outbox: Vec<crate::NewEntry>,
+    at: Option<Timestamp>,
 }
 
 impl Batch {
@@ -97,6 +98,15 @@ impl Batch {
     /// Adds something to be told of what else is in this batch.
     pub fn tell(&mut self, entry: crate::NewEntry) {
         self.outbox.push(entry);
+    }
+
+    /// Says when this is decided.
+    pub fn decided(&mut self, at: Timestamp) {
+        self.at = Some(at);
+    }
+
+    pub(crate) fn decided_at(&self) -> Timestamp {
+        self.at.unwrap_or_default()
     }
 
     /// Who will be told something.
@@ -239,6 +249,44 @@ pub enum Scope {
     Relevant,
 }
 
+/// A setting of jobs that has a column of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// `DISTRI`
+    Distri,
+    /// `VERSION`
+    Version,
+    /// `FLAVOR`
+    Flavor,
+    /// `ARCH`
+    Arch,
+    /// `TEST`
+    Test,
+    /// `MACHINE`
+    Machine,
+    /// `BUILD`
+    Build,
+}
+
+impl Column {
+    /// Every column.
+    pub const ALL: [Self; 7] =
+        [Self::Distri, Self::Version, Self::Flavor, Self::Arch, Self::Test, Self::Machine, Self::Build];
+
+    /// Its name in the database, which is that of openQA's parameters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Distri => "distri",
+            Self::Version => "version",
+            Self::Flavor => "flavor",
+            Self::Arch => "arch",
+            Self::Test => "test",
+            Self::Machine => "machine",
+            Self::Build => "build",
+        }
+    }
+}
+
 /// Which jobs to list. Conditions are combined with "and"; empty lists and `None` do not restrict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobFilter {
@@ -266,6 +314,8 @@ pub struct JobFilter {
     pub machine: Vec<String>,
     /// With one of these values of `BUILD`.
     pub build: Vec<String>,
+    /// With none of these values in a column; jobs without one too.
+    pub unlike: Vec<(Column, String)>,
     /// In one of these groups; `None` stands for jobs without a group.
     pub groups: Vec<Option<GroupId>>,
     /// Not in one of these.
@@ -312,6 +362,7 @@ impl Default for JobFilter {
             test: Vec::new(),
             machine: Vec::new(),
             build: Vec::new(),
+            unlike: Vec::new(),
             groups: Vec::new(),
             not_groups: Vec::new(),
             run: None,

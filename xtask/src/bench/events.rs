@@ -3,7 +3,9 @@
 //! Two runs on a RabbitMQ of our own. *Undisturbed*: the queue is filled while no server runs, then the release program
 //! empties it; the figure is events by the seconds from its start until the last job is there. *Proof*: messages are
 //! published one by one, each confirmed by the broker and written down, while the server and the broker are killed again
-//! and again; then every confirmed number must have exactly one job, and there must be no other job.
+//! and again. Then the first thousand are published once more, and after them one that is new: queues keep their order, so
+//! when that one has its job, nothing that was published before is still on its way. Then every confirmed number must have
+//! exactly one job, and there must be no other job.
 
 use super::figures::{self, Figure, Unit};
 use super::http::Client;
@@ -156,13 +158,17 @@ fn configure(dir: &Utf8Path, broker: &Broker) -> Result<Utf8PathBuf> {
     Ok(config)
 }
 
-fn publish(broker: &Broker, count: usize, confirmed: &Utf8Path) -> Result<Child> {
+/// Messages that are published once more at the end of the proof.
+const AGAIN: usize = 1_000;
+
+fn publish(broker: &Broker, first: usize, count: usize, confirmed: &Utf8Path) -> Result<Child> {
     let root = tools::root()?;
     let programs = Command::new(root.join("scripts/python-for-tests")).stderr(Stdio::inherit()).output()?;
     let python = format!("{}/python", String::from_utf8(programs.stdout)?.trim());
     let mut command = Command::new(python);
     command.arg(root.join("xtask/src/bench/events.py")).args([
         &broker.url,
+        &first.to_string(),
         &count.to_string(),
         confirmed.as_str(),
     ]);
@@ -192,7 +198,7 @@ fn undisturbed(product: &Product, broker: &Broker, count: usize) -> Result<f64> 
     let mut server = Server::start(product, &dir.join("data"), &config)?;
     until("the queue is there", || Ok(server.get("sources")?["sources"][0]["doing"] == "consuming"))?;
     server.kill();
-    let mut publisher = publish(broker, count, &dir.join("confirmed"))?;
+    let mut publisher = publish(broker, 0, count, &dir.join("confirmed"))?;
     if !publisher.wait()?.success() {
         bail!("the publisher failed");
     }
@@ -204,13 +210,14 @@ fn undisturbed(product: &Product, broker: &Broker, count: usize) -> Result<f64> 
     Ok(count as f64 / took.as_secs_f64())
 }
 
-/// Numbers that were confirmed, and how many jobs each has.
+/// Numbers that were confirmed, and how many jobs each has. Redelivered messages go back to the head of the queue, so that
+/// the last one published is the last one to be stored.
 fn proof(product: &Product, broker: &Broker, options: &Options) -> Result<String> {
     let dir = product.fresh("proof");
     let (config, data, confirmed) = (configure(&dir, broker)?, dir.join("data"), dir.join("confirmed"));
     let mut server = Server::start(product, &data, &config)?;
     until("the queue is there", || Ok(server.get("sources")?["sources"][0]["doing"] == "consuming"))?;
-    let mut publisher = publish(broker, options.events, &confirmed)?;
+    let mut publisher = publish(broker, 0, options.events, &confirmed)?;
     let (mut kills, mut crashes) = (0, 0);
     while publisher.try_wait()?.is_none() {
         let published = lines(&confirmed);
@@ -233,6 +240,16 @@ fn proof(product: &Product, broker: &Broker, options: &Options) -> Result<String
     }
     until("every effect is planned", || Ok(server.effects()? >= wanted))?;
     until("every job is made", || Ok(server.jobs()? >= wanted))?;
+    // The first ones once more, and then one that is new: when that has its job, nothing is on its way any more that could
+    // make a second one of another's.
+    for (first, count) in [(0, wanted.min(AGAIN)), (wanted, 1)] {
+        if !publish(broker, first, count, &dir.join("again"))?.wait()?.success() {
+            bail!("the publisher failed");
+        }
+    }
+    let wanted = wanted + 1;
+    until("the last effect is planned", || Ok(server.effects()? >= wanted))?;
+    until("the last job is made", || Ok(server.jobs()? >= wanted))?;
     let (mut jobs, mut before) = (BTreeMap::<String, usize>::new(), String::new());
     loop {
         let page = server.get(&format!("jobs?limit=500{before}"))?;

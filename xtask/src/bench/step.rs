@@ -206,6 +206,7 @@ impl Rig {
             classes: ClassSet::parse("dummy,shell,qemu_x86_64"),
             holds: Vec::new(),
             room: None,
+            once: false,
         };
         rig.feed(Input::Hello { connection: WORKER, hello })?;
         Ok(rig)

@@ -1,10 +1,11 @@
 //! `assay decision …`
 
 use super::import::read;
-use crate::client::Client;
+use crate::client::{Client, encoded, query};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_formats::policy;
+use assay_proto::api::releases::{ReleaseStanding, ReleaseWaits};
 use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
@@ -18,6 +19,20 @@ pub(crate) enum Decision {
                       assay decision ask X --type compose --product-version fedora-40 --context release --when 2024-06-01T12:00:00"
     )]
     Ask(Ask),
+    /// Say what a release waits for; without a name, how the releases stand. Ends with 1 if something waits.
+    #[command(
+        after_help = "Examples:\n  assay decision waiting\n  assay decision waiting fedora-44 --context bodhi_update_push_stable"
+    )]
+    Waiting {
+        /// The release, as policies and those who ask call it.
+        release: Option<String>,
+        /// Only for this purpose.
+        #[arg(long, requires = "release")]
+        context: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+    },
     /// Say everything that is wrong with files of policies. Ends with 2 if something is.
     #[command(after_help = "Example:\n  assay decision check policies/*.yaml")]
     Check {
@@ -49,9 +64,53 @@ impl Decision {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
         match self {
             Self::Ask(ask) => ask.run(common, &Client::new(common)?),
+            Self::Waiting { release, context, limit } => waiting(common, release.as_deref(), context, limit),
             Self::Check { files } => check(common, &files),
         }
     }
+}
+
+fn waiting(
+    common: &Common,
+    release: Option<&str>,
+    context: Option<String>,
+    limit: u32,
+) -> Result<Code, CliError> {
+    let client = Client::new(common)?;
+    let Some(release) = release else {
+        let all: Vec<ReleaseStanding> = client.get("/api/assay/v1/releases")?;
+        let any = all.iter().any(|one| one.waiting > 0);
+        if common.json {
+            ui::print_json(&all);
+        } else {
+            let rows = all.into_iter().map(|one| {
+                let counts = [one.waiting, one.satisfied].map(|count| count.to_string());
+                let [waiting, satisfied] = counts;
+                vec![one.product_version, waiting, satisfied, one.last.unwrap_or_default()]
+            });
+            println!("{}", ui::table(&["release", "waiting", "may go on", "last"], rows));
+        }
+        return Ok(if any { Code::Negative } else { Code::Ok });
+    };
+    let query = query([("context", context), ("limit", Some(limit.to_string()))]);
+    let found: ReleaseWaits = client.get(&format!("/api/assay/v1/releases/{}{query}", encoded(release)))?;
+    let any = !found.items.is_empty();
+    if common.json {
+        ui::print_json(&found);
+    } else {
+        for item in &found.items {
+            println!("{} {} ({}): {}", item.item_type, item.item, item.context, item.summary);
+            for one in &item.waits_for {
+                let scenario =
+                    one.scenario.as_ref().map(|scenario| format!(" {scenario}")).unwrap_or_default();
+                println!("  {} {}{scenario}", one.what, one.testcase);
+            }
+        }
+        if found.more {
+            println!("there are more; see --limit");
+        }
+    }
+    Ok(if any { Code::Negative } else { Code::Ok })
 }
 
 impl Ask {

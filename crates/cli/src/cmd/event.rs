@@ -143,7 +143,8 @@ fn show(common: &Common, event: Shown) -> Code {
 fn line(effect: &RuleEffect) -> String {
     let jobs: Vec<String> = effect.jobs.iter().map(ToString::to_string).collect();
     let jobs = if jobs.is_empty() { String::new() } else { format!(", jobs {}", jobs.join(" ")) };
+    let result = effect.result.map(|id| format!(", result {id}")).unwrap_or_default();
     let why = effect.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let waits = if effect.state == "waiting" { format!(" until {}", effect.due) } else { String::new() };
-    format!("  rule {}: {} ({}{waits}{jobs}){why}", effect.rule, effect.what, effect.state)
+    format!("  rule {}: {} ({}{waits}{jobs}{result}){why}", effect.rule, effect.what, effect.state)
 }

@@ -1,6 +1,6 @@
 //! `assay job …`
 
-use crate::client::Client;
+use crate::client::{Client, query};
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_proto::api::restart::SetPriority;
@@ -28,7 +28,8 @@ pub(crate) enum Job {
     Post(Post),
     /// List jobs, newest first.
     #[command(
-        after_help = "Examples:\n  assay job list --state running\n  assay job list --result failed --json"
+        after_help = "Examples:\n  assay job list --state running\n  assay job list --build 43.1 --result not_ok --json | jq '.jobs[].id'\n  \
+                      assay job list --group fedora --test install -q kernel"
     )]
     List(List),
     /// Show a job: state, reason, attempts, settings.
@@ -130,6 +131,27 @@ pub(crate) struct List {
     /// Only this result: passed, softfailed, failed, incomplete, …
     #[arg(long)]
     result: Option<String>,
+    /// Only these builds; several with commas, as with all of these.
+    #[arg(long)]
+    build: Option<String>,
+    /// Only these suites.
+    #[arg(long)]
+    test: Option<String>,
+    /// Only jobs of this group: its name or its number.
+    #[arg(long)]
+    group: Option<String>,
+    /// Only these architectures.
+    #[arg(long)]
+    arch: Option<String>,
+    /// Only these flavors.
+    #[arg(long)]
+    flavor: Option<String>,
+    /// Only these machines.
+    #[arg(long)]
+    machine: Option<String>,
+    /// Only jobs with this text in the name or the reason.
+    #[arg(short = 'q', long = "search", value_name = "TEXT")]
+    search: Option<String>,
     /// At most so many.
     #[arg(long, default_value_t = 50)]
     limit: u32,
@@ -285,16 +307,20 @@ impl Post {
 
 impl List {
     fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
-        let mut path = format!("{API}/jobs?limit={}", self.limit);
-        for (name, value) in [("state", &self.state), ("result", &self.result)] {
-            if let Some(value) = value {
-                path = format!("{path}&{name}={}", word(value)?);
-            }
-        }
-        if let Some(before) = self.before {
-            path = format!("{path}&before={before}");
-        }
-        let list: JobList = client.get(&path)?;
+        let query = query([
+            ("limit", Some(self.limit.to_string())),
+            ("state", self.state.clone()),
+            ("result", self.result.clone()),
+            ("build", self.build.clone()),
+            ("test", self.test.clone()),
+            ("group", self.group.clone()),
+            ("arch", self.arch.clone()),
+            ("flavor", self.flavor.clone()),
+            ("machine", self.machine.clone()),
+            ("q", self.search.clone()),
+            ("before", self.before.map(|before| before.to_string())),
+        ]);
+        let list: JobList = client.get(&format!("{API}/jobs{query}"))?;
         if common.json {
             ui::print_json(&At { server: client.url(), answer: list });
         } else {
@@ -322,15 +348,6 @@ fn comment(common: &Common, client: &Client, job: i64, text: Option<String>) -> 
         .map(|comment| vec![comment.id.to_string(), comment.author, comment.created, comment.text]);
     println!("{}", ui::table(&["ID", "WHO", "WHEN", "WHAT"], rows));
     Ok(Code::Ok)
-}
-
-/// States and results are single words; anything else would change the address.
-fn word(text: &str) -> Result<&str, CliError> {
-    if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        Ok(text)
-    } else {
-        Err(CliError::usage(format!("{text:?} is neither a state nor a result")))
-    }
 }
 
 impl Log {

@@ -4,7 +4,9 @@ use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::ReceiptKey;
-use assay_proto::api::people::{MadeKey, NewKey, NewSetupToken, SetupToken, UserList};
+use assay_proto::api::people::{
+    ChangeUser, MadeKey, NewKey, NewSetupToken, SetupToken, UserList, conf_sections,
+};
 use serde_json::Value;
 
 const API: &str = "/api/assay/v1";
@@ -41,6 +43,15 @@ pub(crate) enum Key {
         /// After so many hours it is refused.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         expires_hours: u32,
+    },
+    /// Give somebody another role.
+    #[command(after_help = "Examples:\n  assay key role ann operator\n  assay key role bob viewer --json")]
+    Role {
+        /// Who.
+        user: String,
+        /// What they may do from now on: viewer, operator (post, restart, cancel) or admin (everything).
+        #[arg(value_parser = ["viewer", "operator", "admin"])]
+        role: String,
     },
     /// Sign somebody out of all browsers, and take back setup tokens that were not used.
     #[command(after_help = "Example:\n  assay key sign-out ann")]
@@ -123,6 +134,16 @@ impl Key {
                 }
                 Ok(Code::Ok)
             }
+            Self::Role { user, role } => {
+                let path = format!("{API}/users/{}", encoded(&user));
+                let answer: Value = client.post(&path, &ChangeUser { role: role.clone() })?;
+                if common.json {
+                    ui::print_json(&answer);
+                } else {
+                    println!("{user} is {role}");
+                }
+                Ok(Code::Ok)
+            }
             Self::SignOut { user } => {
                 let path = format!("{API}/users/{}/sessions", encoded(&user));
                 let answer: Value = client.delete(&path)?;
@@ -164,22 +185,11 @@ impl Create {
             println!("# A key for {} ({}); it {until}.", made.user, made.role);
             println!("# The secret is not shown again. For ~/.config/openqa/client.conf:");
         }
-        for section in sections(client.url()) {
+        for section in conf_sections(client.url()) {
             println!("[{section}]\nkey = {}\nsecret = {}", made.key.key, made.secret);
         }
         Ok(Code::Ok)
     }
-}
-
-/// The names of the sections that clients look for: the host for openQA's own, with its port for the Python client.
-fn sections(url: &str) -> Vec<&str> {
-    let place = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let place = place.split('/').next().unwrap_or(place);
-    let host = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => place.split(':').next().unwrap_or(place),
-    };
-    if host == place { vec![host] } else { vec![host, place] }
 }
 
 fn list(common: &Common, client: &Client) -> Result<Code, CliError> {
@@ -220,12 +230,5 @@ mod tests {
         for text in ["", "d", "0d", "-1d", "1y", "365", "99999999999d", "999999999w"] {
             assert!(days(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn sections_are_hosts() {
-        assert_eq!(sections("http://127.0.0.1:9526"), ["127.0.0.1", "127.0.0.1:9526"]);
-        assert_eq!(sections("https://openqa.example.com/"), ["openqa.example.com"]);
-        assert_eq!(sections("http://[::1]:9526"), ["::1", "[::1]:9526"]);
     }
 }

@@ -164,7 +164,11 @@ fn show_run(client: &Client, run: &ProductRun) {
     let by = if run.by.is_empty() { String::new() } else { format!(" by {}", run.by) };
     println!("product {}, posted {}{by}: {}", run.id, run.posted, count(run.jobs.len(), "job"));
     for (name, value) in &run.settings {
-        println!("  {name}={value}");
+        // Scenario definitions: the whole text is in `--json`.
+        match value.lines().count() {
+            0 | 1 => println!("  {name}={value}"),
+            lines => println!("  {name}=({lines} lines)"),
+        }
     }
     for job in &run.jobs {
         println!("made: {}/jobs/{job}", client.url());

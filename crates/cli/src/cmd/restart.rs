@@ -4,9 +4,11 @@ use super::job::{API, At};
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
-use assay_engine::ids::JobId;
+use assay_engine::ids::{GroupId, JobId};
+use assay_engine::product::nearest;
 use assay_engine::sched::restart::RestartOptions;
 use assay_proto::api::restart::{Restart as Answer, RestartJobs};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
@@ -39,6 +41,12 @@ pub(crate) struct Restart {
     /// A setting of all clones: NAME=VALUE, NAME+=SUFFIX, or NAME= to leave it out. May be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// The group of all clones, by its name or its number; 0 for none.
+    #[arg(long)]
+    group: Option<String>,
+    /// What is said about the jobs that are started anew: a bug, a label, anything.
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -70,6 +78,28 @@ fn changes(words: &[String]) -> Result<BTreeMap<String, Option<String>>, CliErro
     words.iter().map(change).collect()
 }
 
+/// The number of a group that is given by its name or its number; none for `0`.
+fn group_of(client: &Client, text: &str) -> Result<Option<GroupId>, CliError> {
+    #[derive(Deserialize)]
+    struct Group {
+        id: i64,
+        name: String,
+    }
+    if text == "0" {
+        return Ok(None);
+    }
+    let groups: Vec<Group> = client.get("/api/v1/job_groups")?;
+    let named = groups.iter().find(|group| group.name == text);
+    let numbered = || groups.iter().find(|group| group.id.to_string() == text);
+    match named.or_else(numbered) {
+        Some(group) => Ok(Some(GroupId(group.id))),
+        None => Err(CliError::not_found(format!(
+            "there is no group {text:?}{}",
+            nearest(text, groups.iter().map(|group| group.name.as_str()))
+        ))),
+    }
+}
+
 impl Restart {
     pub(super) fn run(self, common: &Common, client: &Client) -> Result<Code, CliError> {
         let options = RestartOptions {
@@ -80,10 +110,11 @@ impl Restart {
             skip_ok_result_children: self.skip_passed_children,
             priority: self.priority,
             set: changes(&self.set)?,
+            group: self.group.map(|group| group_of(client, &group)).transpose()?,
             ..RestartOptions::default()
         };
         let jobs = self.jobs.into_iter().map(JobId).collect();
-        ask(common, client, RestartJobs { jobs, options }, self.plan)
+        ask(common, client, RestartJobs { jobs, options, comment: self.comment }, self.plan)
     }
 }
 
@@ -97,7 +128,7 @@ impl Clone {
             set: changes(&self.settings)?,
             ..RestartOptions::default()
         };
-        ask(common, client, RestartJobs { jobs: vec![JobId(self.job)], options }, self.plan)
+        ask(common, client, RestartJobs { jobs: vec![JobId(self.job)], options, comment: None }, self.plan)
     }
 }
 

@@ -32,7 +32,8 @@ use tokio::time::Instant;
                         assay run mytests SCHEDULE=boot,login --json | jq .outcome\n  \
                         assay run --task unit-tests.json --out /tmp/result\n  \
                         assay run --task tasks/rpmlint --item hello-1.0-1 --type koji_build --packages ./rpms\n  \
-                        assay run --task tasks/rpmlint --item bash-5.3-1.fc44 --koji https://kojipkgs.fedoraproject.org"
+                        assay run --task tasks/rpmlint --item bash-5.3-1.fc44 --koji https://kojipkgs.fedoraproject.org\n  \
+                        assay run --task mytask --item bash-5.3-1.fc44 --machine fedora-44.qcow2 --machine QEMURAM=4096"
 )]
 pub(crate) struct Run {
     /// The test directory.
@@ -87,6 +88,10 @@ struct LookedAt {
     /// Where Koji's packages are.
     #[arg(long, value_name = "URL", requires = "task")]
     koji: Option<String>,
+    /// Run the task in a virtual machine of its own: the image of its disk, which is not changed, or a variable of it
+    /// (KERNEL=FILE, QEMURAM=4096). May be given again.
+    #[arg(long = "machine", value_name = "FILE|NAME=VALUE", requires = "task")]
+    machine: Vec<String>,
     /// Something else that the task wants to know. May be given again.
     #[arg(long = "input", value_name = "KEY=VALUE", requires = "task")]
     inputs: Vec<String>,
@@ -135,6 +140,16 @@ impl LookedAt {
             (task_run::TOPURL, self.koji.clone()),
         ] {
             settings.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        for text in &self.machine {
+            let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let variable =
+                text.split_once('=').filter(|(key, _)| !key.is_empty() && key.chars().all(is_name));
+            let (key, value) = variable.unwrap_or(("HDD_1", text));
+            let is_file = matches!(key, "HDD_1" | "ISO" | "KERNEL" | "INITRD");
+            let value = if is_file { place(&value.to_owned())? } else { value.to_owned() };
+            settings.insert(key.to_owned(), value);
+            settings.insert(task_run::MACHINE.to_owned(), "of its own".to_owned());
         }
         TaskRun::from_settings(&settings).map_err(|error| CliError::usage(error.to_string()))?;
         Ok(settings)
@@ -424,7 +439,10 @@ impl Progress {
                 }
             }
             Record::Result(result) => self.results.push(result),
-            Record::Environment { .. } | Record::Artifact(_) | Record::TestCases(_) => {}
+            Record::Environment { .. }
+            | Record::History { .. }
+            | Record::Artifact(_)
+            | Record::TestCases(_) => {}
         }
     }
 

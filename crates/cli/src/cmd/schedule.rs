@@ -1,9 +1,9 @@
-//! `assay compose …` and `assay update …`.
+//! `assay compose …`, `assay update …`, and what is tested as updates are.
 
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
-use assay_proto::api::events::{ReleaseLife, ScheduleCompose, ScheduleUpdate, Scheduled};
+use assay_proto::api::events::{ReleaseLife, ScheduleCandidate, ScheduleCompose, ScheduleUpdate, Scheduled};
 
 /// What is asked for.
 #[derive(clap::Args)]
@@ -46,17 +46,16 @@ pub(crate) enum Compose {
 #[derive(clap::Subcommand)]
 pub(crate) enum Update {
     /// Schedule the tests of an update. Exit code 1: nothing is wanted of it.
-    #[command(
-        after_help = "Examples:\n  assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build bash-5.3-1.fc44 --group core\n  \
-                      assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build freeipa-4.12-1.fc44 --force"
-    )]
+    #[command(after_help = "Examples:\n  assay update schedule FEDORA-2026-0a1b2c3d4e\n  \
+                      assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build bash-5.3-1.fc44 --group core\n  \
+                      assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build freeipa-4.12-1.fc44 --force")]
     Schedule {
         /// The update.
         #[arg(value_name = "ID")]
         id: String,
-        /// For example F44.
+        /// For example F44. Without it, or without builds, the update is looked up in Bodhi.
         #[arg(value_name = "RELEASE")]
-        release: String,
+        release: Option<String>,
         /// A build of it; may be repeated.
         #[arg(long = "build", value_name = "NVR")]
         builds: Vec<String>,
@@ -69,6 +68,92 @@ pub(crate) enum Update {
         #[command(flatten)]
         choice: Choice,
     },
+}
+
+/// What tasks of Koji have built, for example scratch builds: what is tested of it.
+#[derive(clap::Subcommand)]
+pub(crate) enum KojiTask {
+    /// Schedule the tests of what tasks have built, together. Exit code 1: nothing is wanted of it.
+    #[command(after_help = "Examples:\n  assay koji-task schedule 130000001 F44\n  \
+                      assay koji-task schedule 130000001,130000002 F44 --flavors updates-server --dry-run")]
+    Schedule {
+        /// The tasks, with commas between them.
+        #[arg(value_delimiter = ',', num_args = 1, value_name = "TASK")]
+        tasks: Vec<u64>,
+        /// For which release, for example F44.
+        #[arg(value_name = "RELEASE")]
+        release: String,
+        #[command(flatten)]
+        choice: Choice,
+    },
+}
+
+/// Tags of Koji, for example side tags: what is tested of one.
+#[derive(clap::Subcommand)]
+pub(crate) enum KojiTag {
+    /// Schedule the tests of what is in a tag. Exit code 1: nothing is wanted of it.
+    #[command(after_help = "Example:\n  assay koji-tag schedule f44-build-side-12345 F44")]
+    Schedule {
+        /// The tag.
+        #[arg(value_name = "TAG")]
+        tag: String,
+        /// For which release, for example F44.
+        #[arg(value_name = "RELEASE")]
+        release: String,
+        #[command(flatten)]
+        choice: Choice,
+    },
+}
+
+/// Projects of COPR: what is tested of one.
+#[derive(clap::Subcommand)]
+pub(crate) enum Copr {
+    /// Schedule the tests of a project. Exit code 1: nothing is wanted of it.
+    #[command(after_help = "Example:\n  assay copr schedule @python/python3.15 F44 --arches x86_64")]
+    Schedule {
+        /// Its owner and its name.
+        #[arg(value_name = "OWNER/PROJECT")]
+        project: String,
+        /// For which release, for example F44.
+        #[arg(value_name = "RELEASE")]
+        release: String,
+        #[command(flatten)]
+        choice: Choice,
+    },
+}
+
+impl KojiTask {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let Self::Schedule { tasks, release, choice } = self;
+        let ids: Vec<String> = tasks.iter().map(ToString::to_string).collect();
+        candidate(common, "koji_task", ids.join(" "), release, choice)
+    }
+}
+
+impl KojiTag {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let Self::Schedule { tag, release, choice } = self;
+        candidate(common, "koji_tag", tag, release, choice)
+    }
+}
+
+impl Copr {
+    pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
+        let Self::Schedule { project, release, choice } = self;
+        candidate(common, "copr", project, release, choice)
+    }
+}
+
+fn candidate(
+    common: &Common,
+    kind: &str,
+    id: String,
+    release: String,
+    choice: Choice,
+) -> Result<Code, CliError> {
+    let Choice { force, flavors, arches, dry_run } = choice;
+    let asked = ScheduleCandidate { kind: kind.to_owned(), id, release, flavors, arches, force, dry_run };
+    Ok(show(common, Client::new(common)?.post("/api/assay/v1/schedule/candidate", &asked)?))
 }
 
 impl Compose {

@@ -21,6 +21,7 @@ const API: &str = "/api/assay/v1/workers";
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  assay worker                                     for the server of this machine's data directory\n  \
                         assay worker --server http://ci.example.org:8484 --token-file worker.token --name rack1:1\n  \
+                        assay worker --class shell,disposable --once     runs one job and ends, for a machine that is thrown away\n  \
                         assay worker list                                those of the server\n  \
                         assay worker drain rack1:1                       finishes what it runs, gets nothing new"
 )]
@@ -124,6 +125,9 @@ struct Start {
     /// What it offers to jobs, as WORKER_CLASS: separated by commas.
     #[arg(long, default_value = "qemu_x86_64,dummy,shell", value_delimiter = ',')]
     class: Vec<String>,
+    /// Run one job and end: for a machine that is made anew for each, and for the class `disposable`.
+    #[arg(long, conflicts_with = "slots")]
+    once: bool,
     /// Where attempts are kept while they run (default: worker/ in the data directory).
     #[arg(long, value_name = "DIR")]
     pool: Option<Utf8PathBuf>,
@@ -218,6 +222,7 @@ impl Start {
                 ..paths::worker_host_options(data, &pool, self.unsandboxed)
             }),
             pool,
+            once: self.once,
             give_up,
         })
     }

@@ -22,9 +22,9 @@ const TOGETHER: usize = 512;
 /// How long a conversation may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where a queue is, and what goes into it.
+/// Where a broker is, and who we are there: of those who listen and of those who publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AmqpOptions {
+pub struct Broker {
     /// `amqp://` or `amqps://`.
     pub url: String,
     /// The password in its first line, in place of one in the address.
@@ -33,10 +33,17 @@ pub struct AmqpOptions {
     pub ca_file: Option<Utf8PathBuf>,
     /// Our certificate and its key.
     pub identity: Option<(Utf8PathBuf, Utf8PathBuf)>,
-    /// The queue.
-    pub queue: String,
     /// The exchange.
     pub exchange: String,
+}
+
+/// Where a queue is, and what goes into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmqpOptions {
+    /// Where.
+    pub broker: Broker,
+    /// The queue.
+    pub queue: String,
     /// Topics that are bound to it.
     pub bindings: Vec<String>,
     /// The queue was made by others and must be there.
@@ -49,19 +56,17 @@ pub struct AmqpOptions {
 
 impl AmqpOptions {
     /// A queue with the usual rest.
-    pub fn new(url: &str, queue: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            password_file: None,
-            ca_file: None,
-            identity: None,
-            queue: queue.to_owned(),
-            exchange: "amq.topic".to_owned(),
-            bindings: Vec::new(),
-            passive: false,
-            prefetch: 1024,
-            max_body: 4 << 20,
-        }
+    pub fn new(broker: Broker, queue: &str) -> Self {
+        let queue = queue.to_owned();
+        Self { broker, queue, bindings: Vec::new(), passive: false, prefetch: 1024, max_body: 4 << 20 }
+    }
+}
+
+impl Broker {
+    /// A broker with the usual rest.
+    pub fn new(url: &str) -> Self {
+        let exchange = "amq.topic".to_owned();
+        Self { url: url.to_owned(), password_file: None, ca_file: None, identity: None, exchange }
     }
 
     fn uri(&self) -> Result<AMQPUri, Broken> {
@@ -126,7 +131,7 @@ impl Amqp {
 
     async fn connect(&self) -> Result<(Connection, Consumer), Broken> {
         let options = &self.options;
-        let connection = options.open().await?;
+        let connection = options.broker.open().await?;
         let channel = connection.create_channel().await?;
         channel.basic_qos(options.prefetch, BasicQosOptions::default()).await?;
         self.declare(&channel).await?;
@@ -142,7 +147,7 @@ impl Amqp {
     }
 
     async fn declare(&self, channel: &Channel) -> Result<(), Broken> {
-        let AmqpOptions { queue, exchange, bindings, passive, .. } = &self.options;
+        let AmqpOptions { queue, broker, bindings, passive, .. } = &self.options;
         let durable =
             QueueDeclareOptions { durable: true, passive: *passive, ..QueueDeclareOptions::default() };
         channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await?;
@@ -150,7 +155,7 @@ impl Amqp {
             return Ok(());
         }
         for binding in bindings {
-            let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
+            let (queue, exchange) = (queue.as_str().into(), broker.exchange.as_str().into());
             let options = QueueBindOptions::default();
             channel
                 .queue_bind(queue, exchange, binding.as_str().into(), options, FieldTable::default())

@@ -1,9 +1,10 @@
 //! Bodhi: updates that are to be tested, whatever the bus said of them.
 
-use super::json::Fetcher;
+use super::json::{Fetcher, NoDocument};
 use super::poll::{Polled, Poller};
 use super::{Incoming, Received, polled};
 use crate::http::encoded;
+use assay_engine::compose::{Life, Release, Update};
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -29,6 +30,73 @@ impl Bodhi {
         let url = url.trim_end_matches('/').to_owned();
         Ok(Self { fetcher: Fetcher::new(&url)?, url, releases: releases.to_vec(), prefix: prefix.to_owned() })
     }
+}
+
+/// What it says of updates and releases when it is asked.
+impl Bodhi {
+    /// An update as it is now, and its status; `None` if there is none of this name.
+    pub async fn update(&self, id: &str) -> Result<Option<(Update, String)>, NoDocument> {
+        let found = self.fetcher.find(&format!("{}/updates/{}", self.url, encoded(id))).await?;
+        found
+            .map(|found| {
+                let why = || format!("{} does not say what {id} is of; is it a Bodhi?", self.url);
+                read_update(&found["update"]).ok_or_else(|| NoDocument { why: why(), for_good: false })
+            })
+            .transpose()
+    }
+
+    /// The releases of Fedora itself, the oldest first.
+    pub async fn releases(&self) -> Result<Vec<Release>, NoDocument> {
+        let mut all = Vec::new();
+        let mut page = 1;
+        loop {
+            let url = format!("{}/releases/?rows_per_page={ROWS}&page={page}", self.url);
+            let answer = self.fetcher.get(&url).await?;
+            all.extend(answer["releases"].as_array().into_iter().flatten().cloned());
+            if page >= answer["pages"].as_u64().unwrap_or(1) {
+                break;
+            }
+            page += 1;
+        }
+        Ok(read_releases(&all))
+    }
+}
+
+/// What is scheduled of an update, and its status.
+fn read_update(update: &Value) -> Option<(Update, String)> {
+    let groups = update["critpath_groups"].as_str().unwrap_or_default();
+    let groups: Vec<String> = groups.split_whitespace().map(str::to_owned).collect();
+    let builds = update["builds"].as_array()?.iter().filter_map(|build| build["nvr"].as_str());
+    let found = Update {
+        id: update["alias"].as_str()?.to_owned(),
+        release: update["release"]["name"].as_str()?.to_owned(),
+        builds: builds.map(str::to_owned).collect(),
+        groups: (update["critpath"] == true || !groups.is_empty()).then_some(groups),
+    };
+    Some((found, update["status"].as_str().unwrap_or_default().to_owned()))
+}
+
+/// Those that are `F` and a number: others are of containers, of flatpaks, or of other distributions.
+fn read_releases(all: &[Value]) -> Vec<Release> {
+    let number = |release: &&Value| {
+        let name = release["name"].as_str()?;
+        name.strip_prefix('F')?.parse::<u32>().ok()
+    };
+    let mut numbered: Vec<(u32, &Value)> =
+        all.iter().filter_map(|release| Some((number(&release)?, release))).collect();
+    numbered.sort_by_key(|(number, _)| *number);
+    let newest = numbered.last().map(|(number, _)| *number);
+    let one = |(number, release): &(u32, &Value)| {
+        let life = match release["state"].as_str()? {
+            "current" => Life::Current,
+            // What is not released: the newest has not been branched.
+            "pending" if Some(*number) == newest => Life::Rawhide,
+            "pending" | "frozen" => Life::Branched,
+            _ => Life::Ended,
+        };
+        Some(Release::in_life(release["name"].as_str()?, &number.to_string(), life))
+    };
+    numbered.iter().filter_map(one).collect()
 }
 
 /// The message that the bus would have carried for an update, so that the same rules fit; none for one without builds.
@@ -81,8 +149,53 @@ impl Poller for Bodhi {
             }
             page += 1;
         }
-        let until = known.map_or(now, |known| known.max(now));
-        received.cursors.push((CURSOR.to_owned(), Some(until.to_string())));
+        // Of a clock that was put back the cursor goes along: more is asked for again, and nothing is left out.
+        received.cursors.push((CURSOR.to_owned(), Some(now.to_string())));
         Ok(Polled { received, more: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_and_their_lives() {
+        let release = |name: &str, state: &str| json!({"name": name, "state": state});
+        let all = [
+            "F46 pending",
+            "F44F current",
+            "F45 frozen",
+            "EPEL-10 current",
+            "F44 current",
+            "F9 archived",
+            "ELN pending",
+        ]
+        .map(|text| text.split_once(' ').unwrap())
+        .map(|(name, state)| release(name, state));
+        let found = read_releases(&all);
+        let lives: Vec<(&str, Life)> =
+            found.iter().map(|release| (release.name.as_str(), release.life(20_000))).collect();
+        let expected =
+            [("F9", Life::Ended), ("F44", Life::Current), ("F45", Life::Branched), ("F46", Life::Rawhide)];
+        assert_eq!(lives, expected);
+    }
+
+    #[test]
+    fn critical_paths() {
+        let update = |more: Value| {
+            let mut update = json!({"alias": "F-1", "status": "testing", "release": {"name": "F44"}, "builds": [{"nvr": "b-1-1"}]});
+            update.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            read_update(&update).unwrap().0.groups
+        };
+        assert_eq!(update(json!({"critpath": false, "critpath_groups": ""})), None);
+        assert_eq!(
+            update(json!({"critpath": true, "critpath_groups": null})),
+            Some(Vec::new()),
+            "all of them"
+        );
+        let two = update(json!({"critpath": true, "critpath_groups": "core critical-path-base"}));
+        assert_eq!(two, Some(vec!["core".to_owned(), "critical-path-base".to_owned()]));
+        assert_eq!(read_update(&json!({"alias": "x"})), None);
     }
 }

@@ -73,9 +73,8 @@ impl Poller for Datagrepper {
             }
             page += 1;
         }
-        // A clock that was put back does not make the past unknown.
-        let until = since.map_or(end, |since| since.max(end));
-        received.cursors.push((CURSOR.to_owned(), Some(until.to_string())));
+        // Of a clock that was put back the cursor goes along: more is asked for again, and nothing is left out.
+        received.cursors.push((CURSOR.to_owned(), Some(end.to_string())));
         Ok(Polled { received, more: false })
     }
 }

@@ -39,9 +39,15 @@ impl Fetcher {
 
     /// Reads a text.
     pub async fn text(&self, url: &str) -> Result<String, NoDocument> {
+        let none = || NoDocument { why: format!("{url} answers 404 Not Found"), for_good: false };
+        self.look(url).await?.ok_or_else(none)
+    }
+
+    /// Reads a text; `None` if there is nothing at this address.
+    async fn look(&self, url: &str) -> Result<Option<String>, NoDocument> {
         let Some(http) = &self.http else {
             let path = url.strip_prefix("file://").unwrap_or(url);
-            let read = fs_err::read_to_string(path);
+            let read = fs_err::read_to_string(path).map(Some);
             return read.map_err(|error| NoDocument { why: error.to_string(), for_good: false });
         };
         let asked = tokio::time::timeout(PATIENCE, http.ask(Method::GET, url, None, None)).await;
@@ -49,16 +55,35 @@ impl Fetcher {
         let answer = asked.map_err(|_| later(format!("no answer within {} s", PATIENCE.as_secs())))?;
         let answer = answer.map_err(|error| later(error.why))?;
         if answer.status == StatusCode::OK {
-            return Ok(answer.body);
+            return Ok(Some(answer.body));
+        }
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
         }
         let gone = answer.status == StatusCode::GONE || answer.status == StatusCode::BAD_REQUEST;
-        Err(NoDocument { why: format!("{url} answers {}", answer.status), for_good: gone })
+        let words = words(&answer.body).map(|words| format!(": {words}")).unwrap_or_default();
+        Err(NoDocument { why: format!("{url} answers {}{words}", answer.status), for_good: gone })
+    }
+
+    /// Reads a document; `None` if there is nothing at this address.
+    pub async fn find(&self, url: &str) -> Result<Option<Value>, NoDocument> {
+        self.look(url).await?.map(|text| parse(url, &text)).transpose()
     }
 
     /// Reads a document.
     pub async fn get(&self, url: &str) -> Result<Value, NoDocument> {
-        let text = self.text(url).await?;
-        serde_json::from_str(&text)
-            .map_err(|error| NoDocument { why: format!("{url} is not JSON: {error}"), for_good: false })
+        parse(url, &self.text(url).await?)
     }
+}
+
+fn parse(url: &str, text: &str) -> Result<Value, NoDocument> {
+    serde_json::from_str(text)
+        .map_err(|error| NoDocument { why: format!("{url} is not JSON: {error}"), for_good: false })
+}
+
+/// What a server says of a request that it refuses, as Bodhi and others do.
+fn words(body: &str) -> Option<String> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let said = [&body["errors"][0]["description"], &body["error"], &body["message"]];
+    said.into_iter().find_map(|words| words.as_str().map(str::to_owned))
 }

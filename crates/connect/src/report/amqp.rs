@@ -1,6 +1,6 @@
 //! Publishing as fedora-messaging does: a topic exchange, persistent messages, publisher confirms.
 
-use crate::events::amqp::AmqpOptions;
+use crate::events::amqp::Broker;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
@@ -27,7 +27,7 @@ pub struct Outgoing {
 
 /// A publisher; connects when it has something to say and stays connected.
 pub struct Publisher {
-    options: AmqpOptions,
+    broker: Broker,
     /// What nobody's queue takes is given back.
     mandatory: bool,
     open: Option<(Connection, Channel)>,
@@ -35,8 +35,8 @@ pub struct Publisher {
 
 impl Publisher {
     /// Prepares it; nothing is connected yet.
-    pub fn new(options: AmqpOptions, mandatory: bool) -> Self {
-        Self { options, mandatory, open: None }
+    pub fn new(broker: Broker, mandatory: bool) -> Self {
+        Self { broker, mandatory, open: None }
     }
 
     async fn channel(&mut self) -> Result<Channel, String> {
@@ -47,7 +47,7 @@ impl Publisher {
             return Ok(channel.clone());
         }
         self.open = None;
-        let connection = self.options.open().await.map_err(|broken| broken.to_string())?;
+        let connection = self.broker.open().await.map_err(|broken| broken.to_string())?;
         let channel = connection.create_channel().await.map_err(|error| error.to_string())?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
         self.open = Some((connection, channel.clone()));
@@ -81,7 +81,7 @@ impl Publisher {
         let mut confirms = Vec::with_capacity(messages.len());
         for message in messages {
             let body = message.body.to_string().into_bytes();
-            let (exchange, topic) = (self.options.exchange.as_str(), message.topic.as_str());
+            let (exchange, topic) = (self.broker.exchange.as_str(), message.topic.as_str());
             let sent = channel
                 .basic_publish(exchange.into(), topic.into(), options, &body, properties(message))
                 .await;

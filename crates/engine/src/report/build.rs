@@ -269,6 +269,11 @@ impl BuildReport {
         parts.join(", ")
     }
 
+    /// True if there is something that somebody has to look at.
+    pub fn has_errors(&self) -> bool {
+        !self.is_good() || !self.old_failures.is_empty()
+    }
+
     /// True if nothing failed that did not fail before, nothing is missing, and no decision is negative.
     pub fn is_good(&self) -> bool {
         self.new_failures.is_empty()

@@ -43,6 +43,23 @@ pub enum FactKind {
 }
 
 impl FactKind {
+    /// True if facts of this kind may have a value of this name ([`Fact::value`]).
+    pub fn has(self, key: &str) -> bool {
+        let setting = key == "group" || key.starts_with(|c: char| c.is_ascii_uppercase());
+        match self {
+            Self::CommentCreate | Self::CommentUpdate | Self::CommentDelete => {
+                matches!(key, "user" | "group")
+            }
+            Self::ResultNew => matches!(key, "item" | "item_type" | "testcase" | "outcome" | "scenario"),
+            Self::WaiverNew => matches!(key, "item" | "item_type" | "testcase" | "user" | "product_version"),
+            Self::DecisionUpdate => {
+                matches!(key, "item" | "item_type" | "context" | "product_version" | "satisfied")
+            }
+            Self::BuildDone => setting || key == "item",
+            _ => setting || matches!(key, "item" | "item_type" | "testcase" | "outcome"),
+        }
+    }
+
     /// All of them.
     pub const ALL: [Self; 12] = [
         Self::JobCreate,
@@ -237,6 +254,12 @@ pub struct BuildFact {
     pub last: i64,
     /// When.
     pub at: i64,
+    /// Who is told wants only what jobs like these say: settings and what they are like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub only: BTreeMap<String, Vec<String>>,
+    /// Who is told wants only bad news.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub errors: bool,
 }
 
 /// Something that was decided.
@@ -415,6 +438,19 @@ pub struct Wants {
 }
 
 impl Wants {
+    /// What jobs of a build have to be like for those who want part of its report.
+    pub fn of_jobs(&self) -> BTreeMap<String, Vec<String>> {
+        let of_jobs = self.matching.iter().filter(|(key, _)| is_of_jobs(key));
+        of_jobs.map(|(key, patterns)| (key.clone(), patterns.clone())).collect()
+    }
+
+    /// Keys that no fact of the wanted kinds has: nothing would ever be told.
+    pub fn strange_keys(&self) -> impl Iterator<Item = &str> {
+        let kinds: Vec<FactKind> = FactKind::ALL.into_iter().filter(|kind| self.kind(*kind)).collect();
+        let keys = self.matching.keys().map(String::as_str);
+        keys.filter(move |key| !kinds.iter().any(|kind| kind.has(key)))
+    }
+
     /// True if some fact of this kind may be wanted.
     pub fn kind(&self, kind: FactKind) -> bool {
         self.events.iter().any(|pattern| glob_match(pattern, kind.word()))
@@ -424,8 +460,9 @@ impl Wants {
     pub fn fact(&self, fact: &Fact) -> bool {
         self.kind(fact.kind())
             && self.matching.iter().all(|(key, patterns)| {
-                fact.value(key)
-                    .is_some_and(|value| patterns.iter().any(|pattern| glob_match(pattern, &value)))
+                // Of a build it is looked at when its jobs are: who wants some of them gets that part of the report.
+                let later = matches!(fact, Fact::BuildDone(_)) && is_of_jobs(key);
+                later || fact.value(key).is_some_and(|value| is_like(patterns, &value))
             })
     }
 
@@ -434,6 +471,17 @@ impl Wants {
         let fits = |pattern: &&String| FactKind::ALL.iter().any(|kind| glob_match(pattern, kind.word()));
         self.events.iter().filter(move |pattern| !fits(pattern)).map(String::as_str)
     }
+}
+
+/// True if a value is like one of these.
+pub fn is_like(patterns: &[String], value: &str) -> bool {
+    patterns.iter().any(|pattern| glob_match(pattern, value))
+}
+
+/// True for what jobs of one build differ in: settings and groups.
+fn is_of_jobs(key: &str) -> bool {
+    let of_build = matches!(key, "DISTRI" | "VERSION" | "BUILD");
+    key == "group" || key.starts_with(|c: char| c.is_ascii_uppercase()) && !of_build
 }
 
 /// Settings that others are told: what names the job and what it tests; nothing that may be a secret.
@@ -528,10 +576,38 @@ mod tests {
             };
             assert_eq!(wants.fact(&fact), wanted, "{wants:?}");
         }
+        let strange = |events: &str, key: &str| {
+            let matching = BTreeMap::from([(key.to_owned(), vec!["*".to_owned()])]);
+            let wants = Wants { events: vec![events.to_owned()], matching };
+            wants.strange_keys().count() == 1
+        };
+        assert!(
+            strange("build.done", "user") && strange("result.*", "BUILD") && strange("waiver.*", "outcome")
+        );
+        assert!(!strange("build.done", "FLAVOR") && !strange("*", "user") && !strange("job.done", "group"));
         let wants = Wants { events: vec!["job.don".into(), "result.*".into()], ..Wants::default() };
         assert_eq!(wants.strange().collect::<Vec<_>>(), ["job.don"]);
         let read: Fact = serde_json::from_str(&serde_json::to_string(&fact).unwrap()).unwrap();
         assert_eq!((read.key(), read), ("job.done/7".to_owned(), fact));
+    }
+
+    #[test]
+    fn who_wants_some_jobs_hears_of_every_build_that_may_have_them() {
+        // As docs/reporting.md has it.
+        let list = |patterns: &[&str]| patterns.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        let wants = Wants {
+            events: list(&["build.done"]),
+            matching: [
+                ("BUILD".to_owned(), list(&["Fedora-*"])),
+                ("FLAVOR".to_owned(), list(&["Server-*", "Cloud-*"])),
+            ]
+            .into(),
+        };
+        let build = |build: &str| {
+            Fact::BuildDone(BuildFact { build: build.to_owned(), last: 7, ..BuildFact::default() })
+        };
+        assert!(wants.fact(&build("Fedora-Rawhide-20261121.n.0")) && !wants.fact(&build("Update-FEDORA-1")));
+        assert_eq!(wants.of_jobs(), [("FLAVOR".to_owned(), list(&["Server-*", "Cloud-*"]))].into());
     }
 
     #[test]

@@ -27,8 +27,26 @@ enum Literal<'r> {
     Field(&'r str, bool, &'r Test, bool),
 }
 
-/// Finds rules that can never match. `heard` is what the sources listen to, if that is known.
-pub fn check(rules: &RuleSet, heard: Option<&[TopicPattern]>) -> Vec<Finding> {
+/// What is known of the world that rules are for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known<'k> {
+    /// The topics that the sources bring.
+    pub topics: Option<&'k [TopicPattern]>,
+    /// The sources' names.
+    pub sources: Option<&'k [String]>,
+}
+
+/// The kinds of items that are known by a topic's end ([`super::derive`]).
+const KINDS: [(&str, &str); 5] = [
+    ("buildsys.build.state.change", "koji_build"),
+    ("buildsys.tag", "koji_tag"),
+    ("buildsys.untag", "koji_tag"),
+    ("pungi.compose.status.change", "compose"),
+    ("coreos.build.state.change", "fcosbuild"),
+];
+
+/// Finds rules that can never match, as far as that is known.
+pub fn check(rules: &RuleSet, known: Known<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for rule in &rules.rules {
         let mut say = |problem: String| {
@@ -37,10 +55,10 @@ pub fn check(rules: &RuleSet, heard: Option<&[TopicPattern]>) -> Vec<Finding> {
         for root in roots(rule) {
             say(format!("it reads `{root}`, which no message has; a name begins with {}", ROOTS.join(", ")));
         }
-        if let Some(why) = never(&rule.when, heard) {
+        if let Some(why) = never(&rule.when, known) {
             say(format!("it can never match: {why}"));
         }
-        if let Some(why) = rule.only.as_ref().and_then(|only| never(only, None)) {
+        if let Some(why) = rule.only.as_ref().and_then(|only| never(only, Known::default())) {
             say(format!("no element can be wanted: {why}"));
         }
         for (name, values) in &rule.fan_out {
@@ -76,11 +94,11 @@ fn roots(rule: &Rule) -> Vec<String> {
 }
 
 /// Why a condition is never met; none if it may be, as far as is known.
-fn never(cond: &Cond, heard: Option<&[TopicPattern]>) -> Option<String> {
+fn never(cond: &Cond, known: Known<'_>) -> Option<String> {
     let ways = ways(cond, false)?;
     let mut why = "it asks for one of nothing".to_owned();
     for way in &ways {
-        why = contradiction(way, heard)?;
+        why = contradiction(way, known)?;
     }
     Some(why)
 }
@@ -116,7 +134,7 @@ fn ways(cond: &Cond, negated: bool) -> Option<Vec<Vec<Literal<'_>>>> {
 }
 
 /// Why these cannot all be so.
-fn contradiction(way: &[Literal<'_>], heard: Option<&[TopicPattern]>) -> Option<String> {
+fn contradiction(way: &[Literal<'_>], known: Known<'_>) -> Option<String> {
     let mut fields: BTreeMap<&str, Vec<(&Test, bool)>> = BTreeMap::new();
     let mut topics: Vec<(&[TopicPattern], bool)> = Vec::new();
     for literal in way {
@@ -129,7 +147,32 @@ fn contradiction(way: &[Literal<'_>], heard: Option<&[TopicPattern]>) -> Option<
             }
         }
     }
-    of_topics(&topics, heard).or_else(|| fields.iter().find_map(|(expr, tests)| of_field(expr, tests)))
+    of_topics(&topics, known.topics)
+        .or_else(|| of_kind(&topics, fields.get("item.type").map(Vec::as_slice).unwrap_or_default()))
+        .or_else(|| of_source(known.sources?, fields.get("source")?))
+        .or_else(|| fields.iter().find_map(|(expr, tests)| of_field(expr, tests)))
+}
+
+/// The kind of what a message of a well-known topic is about is known.
+fn of_kind(topics: &[(&[TopicPattern], bool)], tests: &[(&Test, bool)]) -> Option<String> {
+    let (patterns, _) = topics.iter().find(|(_, wanted)| *wanted)?;
+    let kind = |pattern: &TopicPattern| {
+        KINDS.iter().find(|(tail, _)| pattern.as_str().ends_with(tail)).map(|(_, kind)| *kind)
+    };
+    let kinds: Vec<&str> = patterns.iter().map(kind).collect::<Option<_>>()?;
+    // A message may lack what its item is made of, and then only a test for a value is not passed.
+    let values = tests.iter().filter(|(test, wanted)| *wanted && matches!(test, Test::OneOf(_)));
+    let fits = |kind: &&str| values.clone().all(|(test, _)| test.passes(kind));
+    (!kinds.is_empty() && !kinds.iter().any(fits))
+        .then(|| format!("messages of {} are about items of the type {}", list(patterns), kinds.join(" or ")))
+}
+
+fn of_source(sources: &[String], tests: &[(&Test, bool)]) -> Option<String> {
+    let fits = |source: &String| tests.iter().all(|(test, wanted)| test.passes(source) == *wanted);
+    (!sources.iter().any(fits)).then(|| {
+        let names = if sources.is_empty() { "none".to_owned() } else { sources.join(", ") };
+        format!("no source is called so; there are {names}")
+    })
 }
 
 fn of_topics(topics: &[(&[TopicPattern], bool)], heard: Option<&[TopicPattern]>) -> Option<String> {

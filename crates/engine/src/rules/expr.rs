@@ -325,6 +325,11 @@ impl Template {
         Ok(Self { text: text.to_owned(), parts })
     }
 
+    /// A text that is itself, whatever is in it.
+    pub fn plain(text: &str) -> Self {
+        Self { text: text.to_owned(), parts: vec![Part::Text(text.to_owned())] }
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text

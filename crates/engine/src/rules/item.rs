@@ -76,6 +76,9 @@ pub fn derive(topic: &str, body: &Value) -> Option<Item> {
     if tail("coreos.build.state.change") {
         return item("fcosbuild", text(&body["buildid"])?, text(&body["basearch"]).unwrap_or_default());
     }
+    if let Some((branch, commit)) = moved(topic, body) {
+        return item("git_branch", branch, commit);
+    }
     if tail("assay.job.done") {
         return item(
             &text(&body["item_type"])?,
@@ -84,6 +87,48 @@ pub fn derive(topic: &str, body: &Value) -> Option<Item> {
         );
     }
     of_artifact(body)
+}
+
+/// What a message tells, in the same words whichever system tells it: a bus that carries it, or somebody who looks for
+/// himself. None if that is not known of its topic.
+pub fn news(topic: &str, body: &str) -> Option<String> {
+    const KNOWN: [&str; 6] = [
+        "buildsys.build.state.change",
+        "koji-build-group.build.complete",
+        "pungi.compose.status.change",
+        "git.branch.moved",
+        ".git.receive",
+        ".push",
+    ];
+    KNOWN.iter().find(|tail| topic.ends_with(**tail))?;
+    let body: Value = serde_json::from_str(body).ok()?;
+    let Item { kind, id, revision } = derive(topic, &body)?;
+    let state = match kind.as_str() {
+        "koji_build" => text(&body["new"]),
+        "compose" => text(&body["status"]),
+        _ => None,
+    };
+    Some(super::short_key([kind, id, revision, state.unwrap_or_default()].join(" ")))
+}
+
+/// The branch that moved, and where to: as a look at the repository tells it, Pagure's messages, or the hooks of forges.
+fn moved(topic: &str, body: &Value) -> Option<(String, String)> {
+    let part = |key: &str| text(&body[key]);
+    let (branch, commit) = if topic == "git.branch.moved" {
+        (part("branch")?, part("new")?)
+    } else if topic.ends_with(".git.receive") {
+        (part("branch")?, part("end_commit")?)
+    } else if topic.rsplit('.').next() == Some("push") {
+        (part("ref")?.strip_prefix("refs/heads/")?.to_owned(), part("after")?)
+    } else {
+        return None;
+    };
+    let (repository, project) = (&body["repository"], &body["project"]["path_with_namespace"]);
+    let named =
+        [repository, project, &repository["clone_url"], &repository["full_name"], &body["repo"]["fullname"]];
+    let name = named.into_iter().find_map(text).unwrap_or_default();
+    let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    Some((format!("{}/{branch}", name.strip_suffix(".git").unwrap_or(name)), commit))
 }
 
 /// CI messages name what was tested.
@@ -96,4 +141,52 @@ fn of_artifact(body: &Value) -> Option<Item> {
         _ => return None,
     };
     Some(Item { kind: kind.to_owned(), id, revision: text(&artifact["id"]).unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn two_who_tell_the_same_say_the_same() {
+        let build = |more: Value| {
+            let mut body = json!({"name": "bash", "version": "5", "release": "1", "build_id": 7, "new": 1, "instance": "primary"});
+            body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            news("org.fedoraproject.prod.buildsys.build.state.change", &body.to_string())
+        };
+        assert_eq!(build(json!({"task": {"id": 1}})).as_deref(), Some("koji_build bash-5-1 7 1"));
+        assert_eq!(build(json!({})), build(json!({"task": 3})));
+        assert_ne!(build(json!({"new": 3})), build(json!({})), "it failed");
+        let looked =
+            json!({"repository": "https://git.example.org/o/repo.git", "branch": "main", "new": "abc"});
+        let told = Some("git_branch repo/main abc ".to_owned());
+        assert_eq!(news("git.branch.moved", &looked.to_string()), told);
+        for (topic, body) in [
+            (
+                "forge.push",
+                json!({"ref": "refs/heads/main", "after": "abc", "repository": {"clone_url": "https://x/o/repo.git"}}),
+            ),
+            (
+                "forge.push",
+                json!({"ref": "refs/heads/main", "after": "abc", "project": {"path_with_namespace": "o/repo"}}),
+            ),
+            (
+                "io.pagure.prod.pagure.git.receive",
+                json!({"branch": "main", "end_commit": "abc", "repo": {"fullname": "o/repo"}}),
+            ),
+        ] {
+            assert_eq!(news(topic, &body.to_string()), told, "{topic} {body}");
+        }
+        let compose = json!({"compose_id": "F-1", "status": "DOOMED", "location": "x"}).to_string();
+        assert_eq!(news("o.pungi.compose.status.change", &compose).as_deref(), Some("compose F-1  DOOMED"));
+        for (topic, body) in [
+            ("forge.push", r#"{"ref": "refs/tags/v1", "after": "abc"}"#),
+            ("git.branch.moved", "{"),
+            ("git.branch.moved", "[]"),
+            ("org.t.other", "{}"),
+        ] {
+            assert_eq!(news(topic, body), None, "{topic} {body}");
+        }
+    }
 }

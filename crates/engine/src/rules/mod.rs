@@ -16,9 +16,9 @@ mod topic;
 
 pub use cond::{Cond, Glob, RegexTest, Test, Why};
 pub use expr::{BadExpr, Expr, Filter, Path, RenderError, Segment, Template, scalar};
-pub use item::{Item, derive};
+pub use item::{Item, derive, news};
 pub use message::Message;
-pub use plan::{BatchKey, Plan, Planned, PlannedEffect, Said, Verdict, explain, merge, plan};
+pub use plan::{BatchKey, FoundElsewhere, Plan, Planned, PlannedEffect, Said, Verdict, explain, merge, plan};
 pub use topic::TopicPattern;
 
 pub(crate) use expr::{nvr, split_nvr};
@@ -116,6 +116,15 @@ pub enum Action {
         /// Its priority.
         priority: Option<i32>,
     },
+    /// A task looks at the item (`docs/tasks.md`).
+    Task {
+        /// Which: a name that the server knows, or the address of a repository.
+        name: String,
+        /// The settings of its job.
+        settings: BTreeMap<String, Template>,
+        /// Its priority.
+        priority: Option<i32>,
+    },
     /// A product is posted.
     Product {
         /// What is posted.
@@ -146,6 +155,27 @@ pub enum Action {
         /// Groups of the critical path.
         groups: Template,
     },
+    /// What the message tells is stored as a result.
+    Result(Box<ResultTemplate>),
+}
+
+/// How a message becomes a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultTemplate {
+    /// The test case.
+    pub testcase: Template,
+    /// The outcome, in the message's words.
+    pub outcome: Template,
+    /// What those words mean, where it is not themselves in capitals.
+    pub outcomes: BTreeMap<String, String>,
+    /// Who has tested.
+    pub source: Option<Template>,
+    /// A remark.
+    pub note: Option<Template>,
+    /// Where the test's logs are.
+    pub ref_url: Option<Template>,
+    /// What else is known; item and type are the rule's.
+    pub data: BTreeMap<String, Template>,
 }
 
 impl Action {
@@ -153,10 +183,21 @@ impl Action {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Job { .. } => "job",
+            Self::Task { .. } => "task",
             Self::Product { .. } => "product",
             Self::Pipeline { .. } => "pipeline",
             Self::Compose { .. } => "compose",
             Self::Update { .. } => "update",
+            Self::Result(_) => "result",
+        }
+    }
+
+    /// The word, and what it is about where that is always the same.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Task { name, .. } => format!("task {name}"),
+            Self::Pipeline { pipeline, .. } => format!("pipeline {pipeline}"),
+            other => other.word().to_owned(),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::cond::Why;
 use super::expr::{Context, Expr, RenderError, Template};
 use super::item::Item;
 use super::message::{Message, item_value};
-use super::{Action, FanOut, Once, Rule, RuleSet};
+use super::{Action, FanOut, Once, ResultTemplate, Rule, RuleSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -79,6 +79,25 @@ pub enum PlannedEffect {
         /// Groups of the critical path.
         groups: Vec<String>,
     },
+    /// A result is stored.
+    Result(FoundElsewhere),
+}
+
+/// A result that somebody else has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundElsewhere {
+    /// The test case.
+    pub testcase: String,
+    /// In capitals.
+    pub outcome: String,
+    /// Who has tested.
+    pub source: Option<String>,
+    /// A remark.
+    pub note: Option<String>,
+    /// Where the test's logs are.
+    pub ref_url: Option<String>,
+    /// What else is known.
+    pub data: BTreeMap<String, String>,
 }
 
 impl PlannedEffect {
@@ -87,6 +106,10 @@ impl PlannedEffect {
         let get =
             |settings: &BTreeMap<String, String>, key: &str| settings.get(key).cloned().unwrap_or_default();
         match self {
+            Self::Job { settings, .. } if get(settings, "BACKEND") == "task" => {
+                let arch = settings.get("ARCH").map(|arch| format!(" on {arch}")).unwrap_or_default();
+                format!("task {} of {}{arch}", get(settings, "TASK"), get(settings, "ITEM"))
+            }
             Self::Job { settings, .. } => format!("job {}", get(settings, "TEST")),
             Self::Product { settings } => {
                 let parts = ["DISTRI", "VERSION", "FLAVOR", "ARCH", "BUILD"].map(|key| get(settings, key));
@@ -97,6 +120,7 @@ impl PlannedEffect {
             }
             Self::Compose { location } => format!("compose {location}"),
             Self::Update { id, release, .. } => format!("update {id} {release}"),
+            Self::Result(found) => format!("result {} {}", found.testcase, found.outcome),
         }
     }
 }
@@ -231,6 +255,12 @@ fn targets(rule: &Rule, message: &Message) -> Result<Vec<Planned>, String> {
             }
             let context = message.context(Some(&local));
             for (number, action) in rule.run.iter().enumerate() {
+                if let (Action::Task { name, .. }, None) = (action, &item) {
+                    return Err(format!(
+                        "the task {name} looks at an item, and none is known by the topic {}; say `item: {{type: …, id: …}}` in the rule",
+                        message.topic()
+                    ));
+                }
                 let at = Target { rule, message, item: item.as_ref(), combination: &combination, number };
                 planned.push(at.planned(action, &context).map_err(|error| error.to_string())?);
                 if planned.len() > MOST {
@@ -284,6 +314,11 @@ struct Target<'r> {
 impl Target<'_> {
     fn planned(&self, action: &Action, context: &Context<'_>) -> Result<Planned, RenderError> {
         let mut effect = effect(action, context)?;
+        if let (Action::Task { .. }, PlannedEffect::Job { settings, .. }) = (action, &mut effect)
+            && let Some((_, arch)) = self.combination.iter().find(|(name, _)| name == "arch")
+        {
+            settings.entry("ARCH".to_owned()).or_insert_with(|| arch.clone());
+        }
         if let PlannedEffect::Job { settings, .. } | PlannedEffect::Product { settings } = &mut effect {
             self.say_why(settings);
         }
@@ -319,11 +354,13 @@ impl Target<'_> {
     /// Rule, item or event, combination, and the place in the rule.
     fn key(&self, effect: &PlannedEffect) -> String {
         let mut key = vec![self.rule.name.clone()];
+        // Each message tells a result of its own: of one that is queued, of the same once it runs, and when it has ended.
+        let is_result = matches!(effect, PlannedEffect::Result(_));
         match (self.item, self.rule.once) {
-            (Some(item), Once::Item) => {
+            (Some(item), Once::Item) if !is_result => {
                 key.extend([item.kind.clone(), item.id.clone(), item.revision.clone()]);
             }
-            (Some(item), Once::Event) => {
+            (Some(item), _) => {
                 key.extend([item.kind.clone(), item.id.clone(), self.message.key().to_owned()]);
             }
             (None, _) => key.push(self.message.key().to_owned()),
@@ -334,6 +371,7 @@ impl Target<'_> {
             PlannedEffect::Product { settings } => settings.get("FLAVOR").map_or("", String::as_str),
             PlannedEffect::Pipeline { pipeline, .. } => pipeline,
             PlannedEffect::Compose { .. } | PlannedEffect::Update { .. } => "",
+            PlannedEffect::Result(found) => &found.testcase,
         };
         key.push(format!("{}:{what}", self.number + 1));
         short_key(key.join("/"))
@@ -361,7 +399,7 @@ fn effect(action: &Action, context: &Context<'_>) -> Result<PlannedEffect, Rende
         Ok(template.render(context)?.split_whitespace().map(str::to_owned).collect())
     };
     Ok(match action {
-        Action::Job { settings, priority } => {
+        Action::Job { settings, priority } | Action::Task { settings, priority, .. } => {
             PlannedEffect::Job { settings: all(settings)?, priority: *priority }
         }
         Action::Product { settings } => PlannedEffect::Product { settings: all(settings)? },
@@ -377,6 +415,24 @@ fn effect(action: &Action, context: &Context<'_>) -> Result<PlannedEffect, Rende
             builds: words(builds)?,
             groups: words(groups)?,
         },
+        Action::Result(result) => PlannedEffect::Result(found(result, context)?),
+    })
+}
+
+fn found(result: &ResultTemplate, context: &Context<'_>) -> Result<FoundElsewhere, RenderError> {
+    let some = |template: &Option<Template>| -> Result<Option<String>, RenderError> {
+        let text = template.as_ref().map(|template| template.render(context)).transpose()?;
+        Ok(text.filter(|text| !text.is_empty()))
+    };
+    let said = result.outcome.render(context)?;
+    let data = result.data.iter().map(|(key, value)| Ok((key.clone(), value.render(context)?)));
+    Ok(FoundElsewhere {
+        testcase: result.testcase.render(context)?,
+        outcome: result.outcomes.get(&said).cloned().unwrap_or_else(|| said.to_uppercase()),
+        source: some(&result.source)?,
+        note: some(&result.note)?,
+        ref_url: some(&result.ref_url)?,
+        data: data.collect::<Result<_, _>>()?,
     })
 }
 

@@ -33,10 +33,9 @@ impl fmt::Display for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pool, cache, shared } = *self;
         if shared {
-            write!(f, "{}", Bytes(pool))
-        } else {
-            write!(f, "{} for machines, {} for assets", Bytes(pool), Bytes(cache))
+            return write!(f, "{}", Bytes(pool));
         }
+        write!(f, "{} for machines, {} for assets", Bytes(pool), Bytes(cache))
     }
 }
 

@@ -292,7 +292,7 @@ pub enum Refused {
     NoSuchJob(JobId),
     /// The direct parents have to run again, which was not asked for.
     #[error(
-        "{child} has to start directly after {parent} on the same slot, so {parent} has to be started anew as well; ask for \
+        "job {child} has to start directly after {parent} on the same slot, so {parent} has to be started anew as well; ask for \
          that with force, or start {parent} anew, or leave parents out"
     )]
     DirectParent {

@@ -5,7 +5,7 @@ use super::State;
 use super::pool::Offer;
 use super::timers::Timer;
 use crate::ids::{AttemptId, FencingToken, JobId, WorkerName};
-use crate::io::{Change, Effect, Message};
+use crate::io::{Change, Effect, Message, USED_UP};
 use crate::job::JobState;
 use crate::reason::WaitReason;
 use crate::rows::{AttemptRow, QueueRow, Row};
@@ -220,6 +220,10 @@ impl State {
     fn hand_out(&mut self, id: AttemptId, token: FencingToken, name: &WorkerName) {
         let Some(worker) = self.workers.get_mut(name) else { return };
         worker.attempts.insert(id);
+        let once = worker.once;
+        if once {
+            worker.row.drained_by = Some(USED_UP.to_owned());
+        }
         let row = AttemptRow {
             id,
             token,
@@ -237,6 +241,9 @@ impl State {
         self.changes.insert(Change::Worker(name.clone()));
         self.timers.set(Timer::Lease(id), self.timing.lease_us);
         self.place(name);
+        if once {
+            self.save_worker(name);
+        }
         self.send_assign(id);
     }
 

@@ -50,6 +50,8 @@ struct Worker {
     attempts: BTreeSet<AttemptId>,
     /// What its disks can take, if it has said so on this connection.
     room: Option<Room>,
+    /// It ends after one attempt.
+    once: bool,
 }
 
 /// An attempt that has ended, as long as somebody may still ask for it.
@@ -167,7 +169,7 @@ impl State {
             if matches!(row.status, WorkerStatus::Online { .. }) {
                 state.to_mark_offline.insert(row.name.clone());
             }
-            let worker = Worker { connection: None, attempts: BTreeSet::new(), room: None, row };
+            let worker = Worker { connection: None, attempts: BTreeSet::new(), room: None, once: false, row };
             state.workers.insert(worker.row.name.clone(), worker);
         }
         for row in rows.queues {

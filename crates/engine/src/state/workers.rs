@@ -3,7 +3,7 @@
 use super::timers::Timer;
 use super::{State, Worker};
 use crate::ids::{AttemptId, ConnectionId, WorkerName};
-use crate::io::{Answer, Change, Effect, Hello, HoldVerdict, Message, Verdict};
+use crate::io::{Answer, Change, Effect, Hello, HoldVerdict, Message, USED_UP, Verdict};
 use crate::reason::{FenceReason, HelloRefusal, LostHow, Refusal, clean};
 use crate::rows::{OfflineReason, Row, WorkerRow, WorkerStatus};
 use crate::work::{Held, Phase};
@@ -91,11 +91,17 @@ impl State {
             slots: hello.slots,
             classes: hello.classes.clone(),
             status: WorkerStatus::Online { since: self.now },
-            drained_by: self.workers.get(name).and_then(|worker| worker.row.drained_by.clone()),
+            drained_by: self.workers.get(name).and_then(|worker| {
+                // A new process of that name is another worker.
+                let anew = worker.row.instance != hello.instance;
+                worker.row.drained_by.clone().filter(|by| !(anew && by == USED_UP))
+            }),
         };
         let attempts = self.attempts_of(name);
-        self.workers
-            .insert(name.clone(), Worker { row, connection: Some(connection), attempts, room: hello.room });
+        self.workers.insert(
+            name.clone(),
+            Worker { row, connection: Some(connection), attempts, room: hello.room, once: hello.once },
+        );
         self.connections.insert(connection, name.clone());
         self.timers.set(Timer::Silence(name.clone()), self.timing.lease_us);
         self.place(name);
@@ -219,7 +225,7 @@ impl State {
         self.workers.get(name).map(|worker| worker.attempts.clone()).unwrap_or_default()
     }
 
-    fn save_worker(&mut self, name: &WorkerName) {
+    pub(super) fn save_worker(&mut self, name: &WorkerName) {
         if let Some(worker) = self.workers.get(name) {
             let row = Row::Worker(worker.row.clone());
             self.save(row);

@@ -58,6 +58,7 @@ impl Floor {
                 classes: ClassSet::parse(classes),
                 holds,
                 room: self.rooms.get(classes).copied(),
+                once: false,
             };
             let connection = ConnectionId(self.connections);
             self.world.input(Input::Hello { connection, hello }).0.expect("a worker is let in");

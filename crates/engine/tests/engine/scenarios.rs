@@ -27,7 +27,7 @@ use assay_engine::rows::{Hold, WorkerStatus};
 use assay_engine::sched::restart::RestartRequest;
 use assay_engine::settings::{ClassSet, Settings};
 use assay_engine::talk::Question;
-use assay_engine::work::{Held, Report, Timing, WorkPhase};
+use assay_engine::work::{Held, Phase, Report, Timing, WorkPhase};
 use camino::Utf8Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -190,6 +190,7 @@ impl Story {
             classes: ClassSet::parse(&keep(|hello| hello.classes.to_string(), "classes", "dummy")),
             holds,
             room: None,
+            once: false,
         };
         if before.is_none_or(|before| before.instance == hello.instance) {
             self.hellos.insert(name.clone(), hello.clone());
@@ -448,6 +449,33 @@ fn stories() {
     }
     assert!(count >= 5, "only {count} scenarios found in {dir}");
     assert!(differ.is_empty(), "different from what is written down:\n{}", differ.join("\n"));
+}
+
+/// A worker vanishes in each phase, of a job alone, of one of two in parallel, and of one that another directly follows:
+/// what is sent to the worker that is left, and where the jobs stand a while later.
+#[test]
+fn a_worker_vanishes_in_each_phase() {
+    let mut table = String::new();
+    for phase in Phase::ALL.map(Phase::word) {
+        for (kind, jobs) in [
+            ("alone", "TEST=one WORKER_CLASS=dummy"),
+            ("parallel", "TEST=one WORKER_CLASS=dummy; TEST=two WORKER_CLASS=dummy WITH=1"),
+            ("direct", "TEST=one WORKER_CLASS=dummy; TEST=two WORKER_CLASS=dummy DIRECT=1"),
+        ] {
+            let come = if phase == "assigned" { String::new() } else { format!("$ phase a:1 1.1 {phase}\n") };
+            let before = format!("$ hello a:1 host=alpha\n$ hello b:1 host=beta\n$ post {jobs}\n{come}");
+            let script = format!("{before}$ cut a:1\n$ pass 600 beating b:1\n$ show\n");
+            let told = play(&script);
+            let lost = told.split_once("$ cut").map_or("", |(_, lost)| lost);
+            let sent = lost.lines().filter(|line| line.starts_with("-> b:1"));
+            let jobs = lost.lines().filter(|line| line.starts_with("job "));
+            for line in sent.chain(jobs) {
+                let _ = writeln!(table, "{phase} {kind}: {line}");
+            }
+        }
+    }
+    let golden = include_str!("../vanishing.txt");
+    assert_eq!(table, golden, "\n{table}");
 }
 
 /// What a test asks, in a few words.

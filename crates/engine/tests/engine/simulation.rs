@@ -171,6 +171,7 @@ impl Process {
             classes: ClassSet::parse(classes),
             holds: self.runs.keys().copied().collect(),
             room: None,
+            once: false,
         }
     }
 

@@ -6,11 +6,12 @@ use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Verdict};
 use assay_engine::job::{Active, End, JobState, Retry, StateWord, Stopping};
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::{AfterLoss, BadJob, EndReason, FenceReason, Loss, LostHow, Refusal, WaitReason};
-use assay_engine::relations::{Parent, Relation};
+use assay_engine::relations::{Parent, ParentRef, Relation};
 use assay_engine::sched::restart::{self, JobFacts, RestartOptions, RestartRequest};
 use assay_engine::settings::{ClassSet, MAX_SETTINGS_BYTES, Provenance, Setting, Settings};
 use assay_engine::work::{Held, Phase, Report, Timing, WorkPhase};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 fn worker(name: &str) -> WorkerName {
     name.parse().expect("a name")
@@ -221,6 +222,7 @@ fn hello(world: &mut World, name: &str, connection: u64, slots: u32) -> Vec<(Con
         classes: ClassSet::parse("dummy"),
         holds: Vec::new(),
         room: None,
+        once: false,
     };
     world.input(Input::Hello { connection: ConnectionId(connection), hello }).1.sent
 }
@@ -427,4 +429,76 @@ fn a_restart_is_right_whatever_state_a_relative_is_in() {
         }
     }
     assert!(seen > 200, "{seen}");
+}
+
+/// What a clone depends on, for each relation to a parent: by how far the parent has come, and whether it is cloned too.
+/// `+` is the parent's clone of the same restart, a number a job that is there, `-` that it depends on nothing.
+#[test]
+fn parents_of_clones() {
+    let facts = |id: i64, state, outcome, cloned_as: Option<i64>| JobFacts {
+        id: JobId(id),
+        label: id.to_string(),
+        state,
+        outcome,
+        parents: Vec::new(),
+        cloned_as: cloned_as.map(JobId),
+    };
+    let done = |outcome| (StateWord::Done, Some(outcome));
+    let parents = [
+        ("waits", (StateWord::Scheduled, None), None),
+        ("starts", (StateWord::Assigned, None), None),
+        ("runs", (StateWord::Running, None), None),
+        ("passed", done(Outcome::Passed), None),
+        ("failed", done(Outcome::Failed), None),
+        ("skipped", (StateWord::Cancelled, Some(Outcome::Skipped)), None),
+        // Started anew before; the clone, job 2, stands so.
+        ("failed, 2 waits", done(Outcome::Failed), Some((StateWord::Scheduled, None))),
+        ("failed, 2 runs", done(Outcome::Failed), Some((StateWord::Running, None))),
+        ("failed, 2 passed", done(Outcome::Failed), Some(done(Outcome::Passed))),
+        ("failed, 2 failed", done(Outcome::Failed), Some(done(Outcome::Failed))),
+        ("passed, 2 failed", done(Outcome::Passed), Some(done(Outcome::Failed))),
+    ];
+    let relations = [Relation::Chained, Relation::DirectlyChained, Relation::Parallel];
+    let mut table = String::new();
+    for (name, (state, outcome), clone) in parents {
+        let mut all = BTreeMap::from([(JobId(1), facts(1, state, outcome, clone.map(|_| 2)))]);
+        if let Some((state, outcome)) = clone {
+            all.insert(JobId(2), facts(2, state, outcome, None));
+        }
+        let mut row = Vec::new();
+        for relation in relations {
+            let child = JobFacts {
+                parents: vec![Parent { relation, job: JobId(1) }],
+                ..facts(9, StateWord::Done, Some(Outcome::Failed), None)
+            };
+            // Alone, with the parent, and with the newest of it.
+            for clones in [&[9][..], &[1, 9], &[2, 9]] {
+                let clones: Vec<_> = clones.iter().copied().map(JobId).collect();
+                let found = restart::parents_of_clone(&all, &clones, &child);
+                row.push(match found.as_slice() {
+                    [] => "-".to_owned(),
+                    [(kept, ParentRef::Posted(0))] if *kept == relation => "+".to_owned(),
+                    [(kept, ParentRef::Job(job))] if *kept == relation => job.to_string(),
+                    [(Relation::Chained, ParentRef::Job(job))] => format!("after {job}"),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        let _ = writeln!(table, "{name}: {}", row.join(" "));
+    }
+    // Chained: alone, with it, with 2; then directly chained; then parallel. "With 2" means nothing where there is no 2.
+    assert_eq!(
+        table,
+        "waits: 1 + 1 - + - 1 + 1\n\
+         starts: 1 + 1 - + - - + -\n\
+         runs: 1 + 1 - + - - + -\n\
+         passed: 1 + 1 after 1 + after 1 - + -\n\
+         failed: - + - - + - - + -\n\
+         skipped: - + - - + - - + -\n\
+         failed, 2 waits: 2 + + - + + 2 + +\n\
+         failed, 2 runs: 2 + + - + + - + +\n\
+         failed, 2 passed: 2 + + - + + - + +\n\
+         failed, 2 failed: - + + - + + - + +\n\
+         passed, 2 failed: 1 + + after 1 + + - + +\n"
+    );
 }

@@ -11,8 +11,7 @@ async fn told_by(way: &str, place: &Place) -> anyhow::Result<Value> {
     let python = python_program("python").await?;
     let script = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gerrit/zuul_client.py");
     let (port, key) = (zuul.port.to_string(), zuul.home.join(".ssh/key"));
-    let args =
-        [script.as_str(), way, &zuul.host, &port, key.as_str(), "z-secret", &place.gerrit.url()];
+    let args = [script.as_str(), way, &zuul.host, &port, key.as_str(), "z-secret", &place.gerrit.url()];
     let told = zuul.run(&zuul.home, python.as_str(), &args).await?;
     serde_json::from_str(told.trim()).context(told)
 }
@@ -73,7 +72,11 @@ async fn zuuls_own_driver_and_merger_work_over_ssh_and_rest() -> anyhow::Result<
             change.comments.iter().map(|one| (one.by.clone(), one.text.clone())).collect::<Vec<_>>()
         };
         let succeeded = "Patch Set 1: Verified+2\n\nBuild succeeded (it's \"quoted\" & 100 %).";
-        assert!(said(&first).iter().any(|(by, text)| by == "zuul" && text.trim_end() == succeeded), "{:?}", said(&first));
+        assert!(
+            said(&first).iter().any(|(by, text)| by == "zuul" && text.trim_end() == succeeded),
+            "{:?}",
+            said(&first)
+        );
         // What Zuul says of files needs REST; a file that the change does not have is left out.
         let inline: Vec<(&str, u64, &str)> = (child.comments.iter())
             .flat_map(|one| &one.inline)

@@ -8,7 +8,7 @@
 //! | `GET sources` | [`EventSources`] |
 //! | `GET rules` | [`Rules`] |
 //! | `POST rules/reload` (operator) | [`RulesReload`] |
-//! | `POST schedule/compose` ([`ScheduleCompose`]; operator), `POST schedule/update` ([`ScheduleUpdate`]; operator) | [`Scheduled`] |
+//! | `POST schedule/compose` ([`ScheduleCompose`]; operator), `POST schedule/update` ([`ScheduleUpdate`]; operator), `POST schedule/candidate` ([`ScheduleCandidate`]; operator) | [`Scheduled`] |
 //! | `GET schedule/releases` | a list of [`ReleaseLife`] |
 //! | `POST hooks/{name}` (signed by the hook's secret) | `202`; the event is stored |
 
@@ -36,6 +36,9 @@ pub struct RuleEffect {
     /// The jobs that it came to.
     #[serde(default)]
     pub jobs: Vec<i64>,
+    /// The result that it stored.
+    #[serde(default)]
+    pub result: Option<i64>,
     /// Why it waits or is refused.
     pub why: Option<String>,
 }
@@ -200,14 +203,40 @@ pub struct ScheduleCompose {
 pub struct ScheduleUpdate {
     /// `FEDORA-2026-0a1b2c3d4e`
     pub id: String,
-    /// `F44`
-    pub release: String,
-    /// Its builds.
+    /// `F44`; without it, it is asked of Bodhi, as are the builds and the groups.
+    #[serde(default)]
+    pub release: Option<String>,
+    /// Its builds; without them, they are asked of Bodhi.
     #[serde(default)]
     pub builds: Vec<String>,
     /// Groups of the critical path; absent if it is not on it, empty for all.
     #[serde(default)]
     pub groups: Option<Vec<String>>,
+    /// Only these; none means all.
+    #[serde(default)]
+    pub flavors: Vec<String>,
+    /// Only these; none means all.
+    #[serde(default)]
+    pub arches: Vec<String>,
+    /// Once more.
+    #[serde(default)]
+    pub force: bool,
+    /// Only say what would be posted.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Something to schedule that is tested as an update is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleCandidate {
+    /// `koji_task`, `koji_tag` or `copr`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Numbers of tasks with blanks between them, a tag, or `OWNER/PROJECT`.
+    pub id: String,
+    /// `F44`
+    pub release: String,
     /// Only these; none means all.
     #[serde(default)]
     pub flavors: Vec<String>,
@@ -243,7 +272,7 @@ pub struct ScheduledPost {
 /// What is scheduled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scheduled {
-    /// The compose or update.
+    /// Its type and its name.
     pub item: String,
     /// What is posted for it.
     pub posts: Vec<ScheduledPost>,

@@ -171,6 +171,9 @@ pub struct SavedNeedle {
     pub name: String,
     /// Its JSON file, as an absolute path on the server.
     pub file: String,
-    /// The commit, hex; `None` if just this needle was there already.
+    /// The commit, hex; `None` if just this needle was there already, or if nothing is committed here.
     pub commit: Option<String>,
+    /// A mail for `git am` in place of a commit: the needles are fetched from elsewhere, where this server does not push.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
 }

@@ -99,3 +99,26 @@ pub struct SetupToken {
     /// When it expires.
     pub expires: String,
 }
+
+/// The names of the sections that clients look for: the host for openQA's own, with its port for the Python client.
+pub fn conf_sections(url: &str) -> Vec<&str> {
+    let place = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = place.split('/').next().unwrap_or(place);
+    let host = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => place.split(':').next().unwrap_or(place),
+    };
+    if host == place { vec![host] } else { vec![host, place] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_hosts() {
+        assert_eq!(conf_sections("http://127.0.0.1:9526"), ["127.0.0.1", "127.0.0.1:9526"]);
+        assert_eq!(conf_sections("https://openqa.example.com/"), ["openqa.example.com"]);
+        assert_eq!(conf_sections("http://[::1]:9526"), ["::1", "[::1]:9526"]);
+    }
+}

@@ -13,6 +13,9 @@ pub struct RestartJobs {
     /// How.
     #[serde(default)]
     pub options: RestartOptions,
+    /// What is said about those of the jobs that are started anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
 }
 
 /// What a restart does or has done, for each job with its reason.

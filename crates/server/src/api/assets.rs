@@ -3,7 +3,7 @@
 use super::{job_id, jobs, range};
 use crate::app::App;
 use crate::assets::asset;
-use crate::auth::Admin;
+use crate::auth::{Admin, Sender};
 use crate::fault::Fault;
 use assay_engine::assets::{AssetKey, AssetKind};
 use assay_proto::api::assets::{
@@ -14,7 +14,7 @@ use assay_store::AssetVersion;
 use assay_store::StoreError;
 use assay_store::blobs::{OpenBlob, Sha256};
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -282,10 +282,16 @@ fn offset_of(headers: &HeaderMap, length: u64) -> Option<u64> {
 
 async fn complete(
     State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Asset>), Fault> {
     let version = app.assets.complete(&id, app.clock.now()).await?;
     app.published(&version).await;
+    // What a job publishes is in its record.
+    if sender.is_operator() {
+        let told = json!({"asset": version.asset.to_string(), "version": version.id.0});
+        app.audit(&sender.name, "asset_register", told);
+    }
     tracing::info!(asset = %version.asset, version = version.id.0, size = version.blob.size, "published");
     Ok((StatusCode::CREATED, Json(asset(&version, true))))
 }

@@ -2,6 +2,7 @@
 
 use super::{gate_history, gate_view};
 use crate::app::App;
+use crate::auth::Sender;
 use crate::fault::Fault;
 use assay_engine::gate::change::RefUpdate;
 use assay_engine::gate::ids::{ChangeId, Oid, Patchset, PipelineName, QueueName, SourceName};
@@ -11,13 +12,15 @@ use assay_engine::gate::snapshot::{ChangeQueue, Snapshot};
 use assay_engine::io::{Answer, Input};
 use assay_proto::api::gate as api;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -44,17 +47,75 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/receipts/{item}/{commit}", get(receipt))
 }
 
-/// Who wants it; for the reasons on pages.
-#[derive(Debug, Default, Deserialize)]
+/// Who wants it.
+#[derive(Debug)]
 struct Who {
+    /// For the reasons on pages: who is said to want it.
+    by: String,
+    /// For the audit log: who has sent the request.
+    sender: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SaidBy {
     #[serde(default)]
     by: String,
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Who {
+    type Rejection = Response;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let Query(SaidBy { by }) =
+            Query::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        let sender = parts.extensions.get::<Sender>().map(|sender| sender.name.clone()).unwrap_or_default();
+        Ok(Self { by, sender })
+    }
+}
+
 impl Who {
-    fn name(self) -> String {
+    fn name(&self) -> String {
         let by: String = self.by.chars().filter(|c| !c.is_control()).take(100).collect();
         if by.trim().is_empty() { "an operator".to_owned() } else { by }
+    }
+}
+
+/// What is noted of a command that was carried out.
+fn noted(command: &Command) -> (&'static str, Value) {
+    match command {
+        Command::Enqueue { pipeline, patchset, .. } => {
+            ("gate_enqueue", json!({"pipeline": pipeline.as_str(), "change": patchset.to_string()}))
+        }
+        Command::EnqueueRef { pipeline, update } => (
+            "gate_enqueue",
+            json!({
+                "pipeline": pipeline.as_str(), "project": update.project.as_str(), "ref": update.name.as_str(),
+                "commit": update.new.as_str(),
+            }),
+        ),
+        Command::Dequeue { pipeline, change } => {
+            ("gate_dequeue", json!({"pipeline": pipeline.as_str(), "change": change.to_string()}))
+        }
+        Command::EndLanding { pipeline, change } => {
+            ("gate_end_landing", json!({"pipeline": pipeline.as_str(), "change": change.to_string()}))
+        }
+        Command::Promote { pipeline, changes } => {
+            let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+            ("gate_promote", json!({"pipeline": pipeline.as_str(), "changes": changes}))
+        }
+        Command::Autohold { project, job, change, count, reason } => (
+            "gate_autohold",
+            json!({
+                "project": project.as_str(), "job": job.as_str(), "count": count, "reason": reason,
+                "change": change.as_ref().map(ToString::to_string),
+            }),
+        ),
+        Command::AutoholdDelete { id } => ("gate_autohold_delete", json!({ "id": id })),
+        Command::Release { pipeline, queue } => {
+            ("gate_release", json!({"pipeline": pipeline.as_str(), "queue": queue.as_str()}))
+        }
+        Command::Hold { pipeline, queue, reason } => {
+            ("gate_hold", json!({"pipeline": pipeline.as_str(), "queue": queue.as_str(), "reason": reason}))
+        }
     }
 }
 
@@ -63,10 +124,14 @@ fn read<T: DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
         .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
 }
 
-async fn command(app: &App, command: Command, by: Who) -> Result<io::Answer, Fault> {
+async fn command(app: &Arc<App>, command: Command, by: Who) -> Result<io::Answer, Fault> {
+    let (event, data) = noted(&command);
     let input = io::Input::Command { command, by: by.name() };
     match app.engine.ask(Input::Gate(Box::new(input))).await? {
-        Answer::Gate(answer) => Ok(answer),
+        Answer::Gate(answer) => {
+            app.audit(&by.sender, event, data);
+            Ok(answer)
+        }
         other => {
             tracing::error!(?other, "the engine gave an answer to another question");
             let error = "The engine gave a strange answer.";
@@ -112,11 +177,7 @@ fn numbers(text: &str) -> Result<(u64, Option<u32>), Fault> {
 }
 
 /// `POST gate/enqueue`
-async fn enqueue(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn enqueue(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let wanted: api::Enqueue = read(&body, r#"Send {"pipeline": "gate", "change": "1234,5"}."#)?;
     let (number, patchset) = numbers(&wanted.change)?;
     let source = source_of(&app.gate(), &wanted.pipeline, wanted.source)?;
@@ -141,11 +202,7 @@ fn item_of(answer: &io::Answer) -> Option<i64> {
 }
 
 /// `POST gate/enqueue-ref`
-async fn enqueue_ref(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn enqueue_ref(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let help = r#"Send {"pipeline": "post", "project": "P", "ref": "master", "newrev": "COMMIT"}."#;
     let wanted: api::EnqueueRef = read(&body, help)?;
     gate_view::known_pipeline(&app.gate(), &wanted.pipeline)?;
@@ -200,11 +257,7 @@ fn unwanted(snapshot: &Snapshot, body: &[u8]) -> Result<(PipelineName, ChangeId)
 }
 
 /// `POST gate/dequeue`
-async fn dequeue(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn dequeue(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let snapshot = app.gate();
     let (pipeline, change) = unwanted(&snapshot, &body)?;
     let number = change.number;
@@ -213,19 +266,12 @@ async fn dequeue(
 }
 
 /// `POST gate/end-landing`
-async fn end_landing(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn end_landing(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let snapshot = app.gate();
     let (pipeline, change) = unwanted(&snapshot, &body)?;
     let number = change.number;
-    let by = by.name();
-    let data = serde_json::json!({ "pipeline": pipeline.as_str(), "change": change.to_string() });
     let command_of = Command::EndLanding { pipeline: pipeline.clone(), change: change.clone() };
-    command(&app, command_of, Who { by: by.clone() }).await?;
-    app.audit(&by, "gate_end_landing", data);
+    command(&app, command_of, by).await?;
     let Some(item) = snapshot.item_of(&pipeline, &change) else {
         return Ok(done(format!("{number} is no longer in pipeline {pipeline}"), None));
     };
@@ -237,11 +283,7 @@ async fn end_landing(
 }
 
 /// `POST gate/acknowledge`
-async fn acknowledge(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn acknowledge(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let wanted: api::Acknowledge = read(&body, r#"Send {"project": "P", "branch": "master"}."#)?;
     let (project, branch) = (wanted.project.as_str().into(), wanted.branch.as_str().into());
     let Some(alarm) = app.acknowledge(&project, &branch).await? else {
@@ -252,10 +294,10 @@ async fn acknowledge(
         ));
     };
     let (count, tip) = (alarm.count(), alarm.tip);
-    let data = serde_json::json!({
+    let data = json!({
         "project": project.as_str(), "branch": branch.as_str(), "commits": count, "tip": tip.as_str(),
     });
-    app.audit(&by.name(), "gate_acknowledge", data);
+    app.audit(&by.sender, "gate_acknowledge", data);
     Ok(done(
         format!("{count} commits of {project} {branch} are taken as they are; it is walked from {tip} on"),
         None,
@@ -263,11 +305,7 @@ async fn acknowledge(
 }
 
 /// `POST gate/promote`
-async fn promote(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn promote(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let help = r#"Send {"pipeline": "gate", "changes": ["1234,5", "1300"]}."#;
     let wanted: api::Promote = read(&body, help)?;
     if wanted.changes.is_empty() {
@@ -314,11 +352,7 @@ fn queue_of(snapshot: &Snapshot, wanted: &api::HoldQueue) -> Result<(PipelineNam
 }
 
 /// `POST gate/hold`
-async fn hold(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn hold(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let help = r#"Send {"pipeline": "gate", "queue": "integrated", "reason": "why"}."#;
     let wanted: api::HoldQueue = read(&body, help)?;
     let Some(reason) = wanted.reason.clone().filter(|reason| !reason.trim().is_empty()) else {
@@ -331,11 +365,7 @@ async fn hold(
 }
 
 /// `POST gate/release`
-async fn release(
-    State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
-    body: Bytes,
-) -> Result<Json<api::Done>, Fault> {
+async fn release(State(app): State<Arc<App>>, by: Who, body: Bytes) -> Result<Json<api::Done>, Fault> {
     let wanted: api::HoldQueue = read(&body, r#"Send {"pipeline": "gate", "queue": "integrated"}."#)?;
     let (pipeline, queue) = queue_of(&app.gate(), &wanted)?;
     command(&app, Command::Release { pipeline: pipeline.clone(), queue: queue.clone() }, by).await?;
@@ -392,10 +422,11 @@ async fn reverts(
 }
 
 /// `POST gate/reload`
-async fn reload(State(app): State<Arc<App>>) -> Result<Json<api::ConfigReload>, Fault> {
+async fn reload(by: Who, State(app): State<Arc<App>>) -> Result<Json<api::ConfigReload>, Fault> {
     let reloaded = app.reload_gate().await.ok_or_else(|| Fault::later("The server is starting.", 1))?;
     let findings: Vec<String> = reloaded.diagnostics.iter().map(ToString::to_string).collect();
     if let Some(hash) = reloaded.hash {
+        app.audit(&by.sender, "gate_reload", json!({ "hash": hash }));
         return Ok(Json(api::ConfigReload { hash, findings }));
     }
     let error = format!("The configuration is not taken:\n{}", findings.join("\n"));
@@ -412,7 +443,7 @@ async fn autoholds(State(app): State<Arc<App>>) -> Json<api::AutoholdList> {
 /// `POST gate/autoholds`
 async fn add_autohold(
     State(app): State<Arc<App>>,
-    Query(by): Query<Who>,
+    by: Who,
     body: Bytes,
 ) -> Result<(StatusCode, Json<api::Autohold>), Fault> {
     let help = r#"Send {"project": "P", "job": "J", "count": 1, "reason": "why"}."#;
@@ -440,8 +471,8 @@ async fn add_autohold(
         count: wanted.count,
         reason: wanted.reason.clone(),
     };
-    let by = by.name();
-    let answer = command(&app, autohold, Who { by: by.clone() }).await?;
+    let said = by.name();
+    let answer = command(&app, autohold, by).await?;
     let io::Answer::Autohold(id) = answer else {
         let error = "The engine gave a strange answer.";
         return Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error, "Report it as a bug."));
@@ -453,7 +484,7 @@ async fn add_autohold(
         change: change.map(|change| change.number),
         left: wanted.count,
         reason: wanted.reason,
-        by,
+        by: said,
     };
     Ok((StatusCode::CREATED, Json(autohold)))
 }
@@ -475,7 +506,7 @@ fn only_source(snapshot: &Snapshot, named: Option<String>) -> Result<SourceName,
 async fn delete_autohold(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    Query(by): Query<Who>,
+    by: Who,
 ) -> Result<Json<api::Done>, Fault> {
     let unknown =
         || Fault::not_found(format!("There is no autohold {id}."), "See the list for those there are.");

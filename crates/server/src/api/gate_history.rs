@@ -14,7 +14,7 @@ use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::Timestamp;
 use assay_proto::api::gate as api;
 use assay_store::{
-    Delivery, EventState, StoredBuild, StoredBuildset, StoredEvent, StoredReceipt, StoredReport,
+    EntryState, EventState, StoredBuild, StoredBuildset, StoredEvent, StoredReceipt, StoredReport,
 };
 use std::collections::BTreeSet;
 
@@ -317,16 +317,19 @@ fn of_build(item: &Item, build: &StoredBuild) -> Vec<(Timestamp, api::Happened)>
 
 fn of_report(item: &Item, stored: &StoredReport) -> (Timestamp, api::Happened) {
     let what = target(&stored.report);
-    let error = stored.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-    let at = stored.delivered_at.or(ended_at(item)).unwrap_or(item.enqueued_at);
-    let (text, mood) = match stored.delivery {
-        Delivery::Delivered => {
-            let note = stored.last_error.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
-            (format!("told {what}{note}"), "")
+    let note = |around: (&str, &str)| {
+        stored.note.as_ref().map(|note| format!("{}{note}{}", around.0, around.1)).unwrap_or_default()
+    };
+    let at = stored.ended_at.or(ended_at(item)).unwrap_or(item.enqueued_at);
+    let (text, mood) = match stored.state {
+        EntryState::Delivered => (format!("told {what}{}", note((" (", ")"))), ""),
+        EntryState::Waiting if stored.attempts == 0 => (format!("about to tell {what}"), ""),
+        EntryState::Waiting => {
+            let why = note((": ", ""));
+            (format!("could not tell {what} yet, {} tries{why}", stored.attempts), "bad")
         }
-        Delivery::Waiting if stored.attempts == 0 => (format!("about to tell {what}"), ""),
-        Delivery::Waiting => (format!("could not tell {what} yet, {} tries{error}", stored.attempts), "bad"),
-        Delivery::Undeliverable => (format!("{what} cannot be told{error}"), "bad"),
+        EntryState::Refused => (format!("{what} cannot be told{}", note((": ", ""))), "bad"),
+        EntryState::Dropped => (format!("{what} is not told{}", note((": ", ""))), "bad"),
     };
     let (at, mut entry) = in_mood(happened(at, "report", Some(item), text), mood);
     entry.details = Some(stored.report.message.clone());

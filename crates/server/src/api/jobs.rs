@@ -3,11 +3,14 @@
 use super::job_id;
 use crate::app::App;
 use crate::auth::Sender;
+use crate::catalog::Catalog;
 use crate::fault::Fault;
-use assay_engine::ids::JobId;
+use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
+use assay_engine::product;
+use assay_engine::rows::JobRow;
 use assay_engine::settings::Settings;
 use assay_proto::api::{CancelJob, Event, Job, JobList, PostJob, PostedJob, PostedJobs};
 use assay_store::{JobFilter, StoredJob};
@@ -84,30 +87,83 @@ pub(super) struct ListQuery {
     result: String,
     #[serde(default)]
     q: String,
+    /// The name of a group, or its number.
+    #[serde(default)]
+    group: String,
+    #[serde(default)]
+    distri: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    flavor: String,
+    #[serde(default)]
+    arch: String,
+    #[serde(default)]
+    test: String,
+    #[serde(default)]
+    machine: String,
+    #[serde(default)]
+    build: String,
     limit: Option<u32>,
     before: Option<i64>,
 }
 
+impl ListQuery {
+    fn filter(&self, catalog: &Catalog) -> Result<JobFilter, Fault> {
+        let mut groups = Vec::new();
+        for name in words(&self.group) {
+            let found = catalog.group_named(&name).map(|group| group.id);
+            let numbered = || name.parse().ok().filter(|id| catalog.groups.contains_key(id));
+            groups.push(Some(GroupId(found.or_else(numbered).ok_or_else(|| {
+                let names = catalog.groups.values().map(|group| group.name.as_str());
+                let error = format!("There is no group {name:?}{}.", product::nearest(&name, names));
+                Fault::not_found(error, "See /admin/groups.")
+            })?)));
+        }
+        Ok(JobFilter {
+            groups,
+            distri: words(&self.distri),
+            version: words(&self.version),
+            flavor: words(&self.flavor),
+            arch: words(&self.arch),
+            test: words(&self.test),
+            machine: words(&self.machine),
+            build: words(&self.build),
+            ..filter_of(&self.state, &self.result, &self.q)?
+        })
+    }
+}
+
+/// The words of a comma list.
+fn words(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
 /// Comma lists of state and result words to a filter; a wrong word is refused with the right ones.
 pub(crate) fn filter_of(state: &str, result: &str, q: &str) -> Result<JobFilter, Fault> {
-    let words = |text: &str| {
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        words.map(str::to_owned).collect::<Vec<_>>()
-    };
     let unknown = |what: &str, word: &str, known: Vec<&str>| {
         Fault::bad(format!("{word:?} is not a {what}."), format!("Use one of {}.", known.join(", ")))
     };
     let mut states = Vec::new();
     for word in words(state) {
-        states.push(StateWord::from_word(&word).ok_or_else(|| {
-            unknown("state", &word, StateWord::ALL.iter().map(|state| state.word()).collect())
-        })?);
+        let meant = StateWord::meant_by(&word);
+        if meant.is_empty() {
+            return Err(unknown("state", &word, StateWord::ALL.iter().map(|state| state.word()).collect()));
+        }
+        states.extend(meant);
     }
     let mut outcomes = Vec::new();
     for word in words(result) {
-        outcomes.push(Outcome::from_openqa(&word).ok_or_else(|| {
-            unknown("result", &word, Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect())
-        })?);
+        let meant = Outcome::meant_by(&word);
+        if meant.is_empty() {
+            return Err(unknown(
+                "result",
+                &word,
+                Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect(),
+            ));
+        }
+        outcomes.extend(meant);
     }
     let text = Some(q.trim().to_owned()).filter(|text| !text.is_empty());
     Ok(JobFilter { states, outcomes, text, ..JobFilter::default() })
@@ -119,7 +175,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<JobList>, Fault> {
     let limit = query.limit.unwrap_or(100).clamp(1, MAX_LIMIT);
-    let filter = filter_of(&query.state, &query.result, &query.q)?;
+    let filter = query.filter(&app.library.now())?;
     // One more than asked for tells whether there are more.
     let filter = JobFilter { limit: limit + 1, before: query.before.map(JobId), ..filter };
     let mut stored = app.store.jobs(&filter).await?;
@@ -202,14 +258,41 @@ pub(super) async fn cancel(
     };
     // So that a job that never was and one that is over get answers of their own.
     let job = stored(&app, id).await?;
-    if !job.row.state.is_final() {
-        let by = request.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| "an administrator".into());
-        let by = by.chars().filter(|c| !c.is_control()).take(100).collect();
-        app.engine.ask(Input::CancelJob { job: id, by }).await?;
-        app.audit(&sender.name, "job_cancel", json!({ "id": id.0 }));
-    }
+    let by = request.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| "an administrator".into());
+    let by: String = by.chars().take(100).collect();
+    cancel_one(&app, (id, job.row.state.word()), &sender, &by).await?;
     let job = stored(&app, id).await?;
     Ok(Json(app.present(&job).await?))
+}
+
+/// Cancels a job in a person's name; false if it was over already.
+pub(crate) async fn cancel_one(
+    app: &Arc<App>,
+    (job, state): (JobId, StateWord),
+    sender: &Sender,
+    by: &str,
+) -> Result<bool, Fault> {
+    if state.is_final() {
+        return Ok(false);
+    }
+    let by = by.chars().filter(|c| !c.is_control()).take(300).collect();
+    app.engine.ask(Input::CancelJob { job, by }).await?;
+    app.audit(&sender.name, "job_cancel", json!({ "id": job.0 }));
+    Ok(true)
+}
+
+/// Gives a job another priority in a person's name.
+pub(crate) async fn prioritise(
+    app: &Arc<App>,
+    job: &JobRow,
+    priority: i32,
+    sender: &Sender,
+) -> Result<(), Fault> {
+    app.engine.ask(Input::Edit { job: job.id, priority: Some(priority), group: None }).await?;
+    if job.priority != priority {
+        app.audit(&sender.name, "job_update", json!({"id": job.id.0, "priority": priority}));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

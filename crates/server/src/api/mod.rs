@@ -10,13 +10,14 @@ mod gate_door;
 pub(crate) mod gate_history;
 pub(crate) mod gate_view;
 mod health;
-mod jobs;
+pub(crate) mod jobs;
 pub(crate) mod knowledge;
 pub(crate) mod openapi;
 pub(crate) mod openqa;
 mod people;
 mod products;
 mod range;
+pub(crate) mod releases;
 pub(crate) mod restart;
 pub(crate) mod resultsdb;
 mod templates;
@@ -59,6 +60,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(comments::router())
         .merge(openapi::router())
         .merge(workers::router())
+        .merge(releases::router())
         .merge(crate::events::api::router())
         .merge(crate::reporting::api::router())
         .fallback(unknown)

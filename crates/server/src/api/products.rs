@@ -3,7 +3,7 @@
 use super::openqa::isos;
 use crate::app::App;
 use crate::auth::Sender;
-use crate::fault::Fault;
+use crate::fault::{Fault, sentence};
 use crate::web::frame::rfc3339;
 use assay_engine::ids::ProductRunId;
 use assay_engine::product::{Catalog, Plan, Refused, Request};
@@ -49,10 +49,7 @@ fn read(body: &[u8]) -> Result<(Request, Option<Catalog>), Fault> {
             "Correct the scenario definitions; nothing was made.",
         )
     })?;
-    let request = Request::parse(pairs).map_err(|bad| {
-        let text = bad.to_string();
-        Fault::bad(text[..1].to_uppercase() + &text[1..] + ".", HELP)
-    })?;
+    let request = Request::parse(pairs).map_err(|bad| Fault::bad(sentence(&bad.to_string()), ""))?;
     Ok((request, scenarios))
 }
 
@@ -70,12 +67,7 @@ fn refused(refused: &Refused) -> Fault {
         }
         Refused::NoJobs => StatusCode::BAD_REQUEST,
     };
-    let text = refused.to_string();
-    Fault::new(
-        status,
-        text[..1].to_uppercase() + &text[1..] + ".",
-        "See `assay product plan` for what would be made.",
-    )
+    Fault::new(status, sentence(&refused.to_string()), "See `assay product plan` for what would be made.")
 }
 
 /// What a post would come to: nothing is stored.

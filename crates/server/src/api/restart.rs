@@ -1,7 +1,7 @@
 //! Starting jobs anew, and their priority.
 
-use super::job_id;
-use super::jobs::stored;
+use super::jobs::{prioritise, stored};
+use super::{job_id, openqa};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::Fault;
@@ -10,14 +10,14 @@ use assay_engine::io::{Answer, Input};
 use assay_engine::sched::restart::{PlannedClone, RestartOptions, RestartPlan, RestartRequest};
 use assay_proto::api::Job;
 use assay_proto::api::restart::{Restart, RestartJobs, SetPriority};
+use assay_store::CommentTarget;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -40,32 +40,47 @@ impl PlanQuery {
     }
 }
 
-fn read<T: DeserializeOwned + Default>(body: &[u8], help: &str) -> Result<T, Fault> {
+/// Options of a restart, with a comment beside them.
+fn read_options(body: &[u8]) -> Result<(RestartOptions, Option<String>), Fault> {
+    const HELP: &str =
+        r#"Send nothing, or options such as {"force": true, "set": {"KEY": "VALUE"}, "comment": "boo#1"}."#;
+    let unreadable = |error| Fault::bad(format!("The request cannot be read: {error}."), HELP);
     if body.is_empty() {
-        return Ok(T::default());
+        return Ok((RestartOptions::default(), None));
     }
-    serde_json::from_slice(body)
-        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
+    let mut said: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    let comment = said.as_object_mut().and_then(|fields| fields.remove("comment")).unwrap_or_default();
+    let comment = serde_json::from_value(comment).map_err(unreadable)?;
+    Ok((serde_json::from_value(said).map_err(unreadable)?, comment))
 }
 
-const OPTIONS_HELP: &str = r#"Send nothing, or options such as {"force": true, "set": {"KEY": "VALUE"}}."#;
-
-/// The plan of a restart, or what carrying it out came to.
+/// The plan of a restart, or what carrying it out came to. A comment is written on those of the jobs that are started
+/// anew.
 pub(crate) async fn ask(
     app: &Arc<App>,
     jobs: Vec<JobId>,
     options: RestartOptions,
+    comment: Option<&str>,
     sender: &Sender,
     plan_only: bool,
 ) -> Result<Json<Restart>, Fault> {
+    let comment = comment.map(|text| openqa::sayable(sender, text)).transpose()?;
+    if let Some(Some(group)) = options.group
+        && !app.library.now().groups.contains_key(&group.0)
+    {
+        return Err(Fault::not_found(format!("There is no group {}.", group.0), "See /api/v1/job_groups."));
+    }
     let by = if sender.name.is_empty() { "an operator".to_owned() } else { sender.name.clone() };
     let request = RestartRequest { jobs, options, by, plan_only };
     match app.engine.ask(Input::Restart(request.clone())).await? {
         Answer::Restarted(plan) => {
+            let mut warnings = app.missing_in_plan(&plan, &request).await?;
             if !plan_only {
                 audited(app, &sender.name, &plan);
+                if let Some(text) = comment {
+                    warnings.extend(remark(app, sender, &plan, &request.jobs, text).await);
+                }
             }
-            let warnings = app.missing_in_plan(&plan, &request).await?;
             Ok(Json(Restart { warnings, ..Restart::new(plan, !plan_only) }))
         }
         other => {
@@ -74,6 +89,24 @@ pub(crate) async fn ask(
             Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, text, "Report it as a bug."))
         }
     }
+}
+
+/// Says something about those of the jobs that were started anew; what could not be said, as sentences.
+pub(crate) async fn remark(
+    app: &Arc<App>,
+    sender: &Sender,
+    plan: &RestartPlan,
+    jobs: &[JobId],
+    text: &str,
+) -> Vec<String> {
+    let mut unsaid = Vec::new();
+    let made = plan.clones.iter().filter(|clone| clone.clone.is_some()).map(|clone| clone.job.job);
+    for job in made.filter(|job| jobs.contains(job)) {
+        if let Err(fault) = openqa::say(app, sender, CommentTarget::Job(job), text).await {
+            unsaid.push(format!("The comment on job {job} was not written: {}", fault.error));
+        }
+    }
+    unsaid
 }
 
 /// Notes which jobs were started anew by whom, if any were.
@@ -92,7 +125,7 @@ async fn planned(
     Path(id): Path<String>,
 ) -> Result<Json<Restart>, Fault> {
     let options = RestartOptions { force: true, ..RestartOptions::default() };
-    ask(&app, vec![job_id(&id)?], options, &sender, true).await
+    ask(&app, vec![job_id(&id)?], options, None, &sender, true).await
 }
 
 /// `POST jobs/{id}/restart`
@@ -103,8 +136,8 @@ async fn restart_job(
     Query(query): Query<PlanQuery>,
     body: Bytes,
 ) -> Result<Json<Restart>, Fault> {
-    let options = read(&body, OPTIONS_HELP)?;
-    ask(&app, vec![job_id(&id)?], options, &sender, query.only()).await
+    let (options, comment) = read_options(&body)?;
+    ask(&app, vec![job_id(&id)?], options, comment.as_deref(), &sender, query.only()).await
 }
 
 /// `POST jobs/restart`
@@ -118,7 +151,8 @@ async fn restart_jobs(
         let help = r#"Send {"jobs": [12, 13], "options": {…}}."#;
         Fault::bad(format!("The request cannot be read: {error}."), help)
     })?;
-    ask(&app, request.jobs, request.options, &sender, query.only()).await
+    let RestartJobs { jobs, options, comment } = request;
+    ask(&app, jobs, options, comment.as_deref(), &sender, query.only()).await
 }
 
 /// `POST jobs/{id}/priority`
@@ -132,10 +166,6 @@ async fn set_priority(
     let request: SetPriority = serde_json::from_slice(&body).map_err(|error| {
         Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"priority": 40}."#)
     })?;
-    let before = stored(&app, id).await?.row.priority;
-    app.engine.ask(Input::Edit { job: id, priority: Some(request.priority), group: None }).await?;
-    if before != request.priority {
-        app.audit(&sender.name, "job_update", json!({"id": id.0, "priority": request.priority}));
-    }
+    prioritise(&app, &stored(&app, id).await?.row, request.priority, &sender).await?;
     Ok(Json(app.present(&stored(&app, id).await?).await?))
 }

@@ -4,9 +4,8 @@ use crate::app::App;
 use crate::auth::{Admin, Sender};
 use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
-use crate::templates::{self, Counts, located};
+use crate::templates::{self, Counts, Placed, located};
 use assay_engine::product::{self, Template};
-use assay_formats::diagnostic::Place;
 use assay_formats::openqa::fif::{self, GroupRules};
 use assay_formats::openqa::{Changes, GroupFile, group, scenarios, tables};
 use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateFile};
@@ -51,9 +50,6 @@ fn kind_of(file: &TemplateFile) -> Kind {
     }
 }
 
-/// The templates of a group's YAML: the file's name, its text, and where they stand in it.
-type Placed = (String, String, Vec<(Template, Place)>);
-
 /// Everything that files say.
 #[derive(Default)]
 struct Read {
@@ -66,9 +62,9 @@ impl Read {
     /// What of all templates cannot be made as it is meant, now that they are in the catalog.
     fn impossible(&self, catalog: &Catalog) -> Vec<String> {
         let mut said = Vec::new();
-        for (name, text, placed) in &self.placed {
+        for Placed { file: name, text, templates, .. } in &self.placed {
             let (templates, places): (Vec<_>, Vec<_>) =
-                placed.iter().map(|(one, place)| (one, *place)).unzip();
+                templates.iter().map(|(one, place)| (one, *place)).unzip();
             let found = templates::impossible(catalog, &templates);
             said.extend(templates::warnings(name, text, &places, found).iter().map(ToString::to_string));
         }
@@ -156,9 +152,14 @@ fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<Read, Vec<String>>
                 let stem = stem.trim_end_matches(".yaml").trim_end_matches(".yml");
                 let name = request.group.clone().unwrap_or_else(|| stem.to_owned());
                 let loaded = group::load_placed(&file.name, &file.text, Some(&known));
-                let group = |all: Vec<(Template, Place)>| {
+                let group = |all: Vec<(Template, _)>| {
                     let templates = all.iter().map(|(template, _)| template.clone()).collect();
-                    placed.push((file.name.clone(), file.text.clone(), all));
+                    placed.push(Placed {
+                        group: name.clone(),
+                        file: file.name.clone(),
+                        text: file.text.clone(),
+                        templates: all,
+                    });
                     Changes {
                         groups: vec![GroupFile {
                             name,
@@ -228,7 +229,7 @@ async fn load(
     let read = read(&request, &app.library.now()).map_err(Refused::Findings)?;
     let edit = |draft: &mut Draft| -> Result<(Counts, Vec<String>), Refused> {
         let said = || read.warnings.iter().cloned();
-        let loaded = templates::load(draft, &read.changes);
+        let loaded = templates::load(draft, &read.changes, &read.placed);
         let counts = loaded.map_err(|wrong| Refused::Findings(said().chain(wrong).collect()))?;
         Ok((counts, said().chain(read.impossible(&draft.catalog)).collect()))
     };

@@ -68,10 +68,10 @@ impl App {
             let before = parents.iter().filter_map(|parent| made.get(parent)).flatten().cloned().collect();
             let missing = self.missing(settings, &parents, &before).await?;
             if !missing.is_empty() {
-                let are = if missing.len() == 1 { "is" } else { "are" };
+                let (files, are) = if missing.len() == 1 { ("The file", "is") } else { ("The files", "are") };
                 let (job, label, names) = (clone.job.job, &clone.job.label, missing.join(", "));
                 sentences.push(format!(
-                    "{names} {are} not here, and job {job} ({label}) reads {0}: unless CASEDIR brings {0} along, upload \
+                    "{files} {names} {are} not here, and job {job} ({label}) reads {0}: unless CASEDIR brings {0} along, upload \
                      {0} before its clone begins.",
                     if missing.len() == 1 { "it" } else { "them" }
                 ));

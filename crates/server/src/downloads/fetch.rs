@@ -97,6 +97,14 @@ fn header<'a, T>(answer: &'a Response<T>, name: &HeaderName) -> Option<&'a str> 
     answer.headers().get(name)?.to_str().ok()
 }
 
+/// Why an address may not be asked; nothing if it may.
+pub(super) fn never(settings: &DownloadSettings, address: &str) -> Option<String> {
+    match checked(settings, address, None) {
+        Err(Failure::ForGood(why)) => Some(why),
+        _ => None,
+    }
+}
+
 /// The address, if it may be asked.
 fn checked(settings: &DownloadSettings, text: &str, from: Option<&Url>) -> Result<Url, Failure> {
     let parsed = match from {

@@ -14,7 +14,7 @@ use assay_connect::http::Http;
 use assay_engine::assets::{AssetKey, AssetKind, AssetName};
 use assay_engine::ids::JobId;
 use assay_engine::io::Input;
-use assay_engine::product::Download;
+use assay_engine::product::{Download, PlannedDownload};
 use camino::{Utf8Path, Utf8PathBuf};
 use fetch::Failure;
 use fs_err as fs;
@@ -56,6 +56,22 @@ impl Downloads {
     /// A job is held for these.
     pub(crate) fn want(&self, job: JobId, downloads: Vec<Download>) {
         let _ = self.wishes.send(Wish { job, downloads });
+    }
+
+    /// What of these can never be fetched here, as a sentence each: their hosts are not in `[downloads]`.
+    pub(crate) fn refused<'d>(
+        &self,
+        downloads: impl IntoIterator<Item = &'d PlannedDownload>,
+    ) -> Vec<String> {
+        let settings = self.settings();
+        let sentence = |planned: &PlannedDownload| {
+            let why = fetch::never(&settings, &planned.download.url)?;
+            let (name, jobs) = (&planned.download.name, planned.jobs.len());
+            let whose =
+                if jobs == 1 { "the job that waits".into() } else { format!("the {jobs} jobs that wait") };
+            Some(format!("{name} cannot be fetched, and {whose} for it will end as incomplete: {why}"))
+        };
+        downloads.into_iter().filter_map(sentence).collect()
     }
 
     /// From where files may be fetched from now on.

@@ -9,7 +9,7 @@ use assay_engine::state::State;
 use assay_proto::api::Event;
 use assay_store::StoreError;
 use axum::http::StatusCode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a worker hears whose message has made the engine panic twice.
@@ -55,6 +55,8 @@ pub(super) enum Subject {
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     panics: BTreeMap<Subject, u32>,
+    /// Attempts that ended in a transaction which the database refused: how often, and why.
+    refused: BTreeMap<AttemptId, (u32, String)>,
 }
 
 /// Panics over one subject until it is given to the engine no more.
@@ -91,6 +93,24 @@ impl Suspects {
             | Input::Disconnected { .. }
             | Input::Gate(_) => None,
         }
+    }
+
+    /// The store has refused what was stored together with the ends of these attempts.
+    pub(super) fn note_refusal(&mut self, attempts: &BTreeSet<AttemptId>, why: &str) {
+        for attempt in attempts {
+            let entry = self.refused.entry(*attempt).or_default();
+            *entry = (entry.0 + 1, why.to_owned());
+        }
+    }
+
+    /// True if the end of an attempt is to be stored by itself.
+    pub(super) fn is_refused(&self, attempt: AttemptId) -> bool {
+        self.refused.contains_key(&attempt)
+    }
+
+    /// Why the results of an attempt are left out, if they were refused by themselves, too.
+    pub(super) fn left_out(&self, attempt: AttemptId) -> Option<String> {
+        self.refused.get(&attempt).filter(|(count, _)| *count >= PATIENCE).map(|(_, why)| why.clone())
     }
 
     /// The connection that sent an input which is not to reach the engine any more.

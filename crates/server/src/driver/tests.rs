@@ -42,6 +42,9 @@ impl Store for Failing {
     }
     async fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        if batch.results().iter().any(|result| result.testcase == "never") {
+            return Err(StoreError::Duplicate { doing: "store a result" });
+        }
         let left = self.failures.load(Ordering::SeqCst);
         if left == 0 {
             return self.store.commit(epoch, batch).await;
@@ -311,6 +314,32 @@ async fn a_leader_that_was_replaced_during_trouble_does_not_come_back() {
     assert!(matches!(soon(driver).await.unwrap(), Ended::Deposed));
 }
 
+#[tokio::test]
+async fn results_that_the_store_will_never_take_are_left_out() {
+    let mut bench = bench(false).await;
+    let driver = bench.drive(State::step);
+    let engine = &bench.app.engine;
+    let close = async |number: u32, testcase: &str| {
+        let result =
+            NewResult { testcase: testcase.into(), outcome: "PASSED".into(), ..NewResult::default() };
+        engine.closed(AttemptId { job: JobId(1), number }, Streams::default(), vec![result]).await
+    };
+    let mut tries = 0;
+    let stored = soon(async {
+        while !close(1, "never").await {
+            tries += 1;
+        }
+    });
+    stored.await;
+    assert!(tries >= 2, "it is tried with the results, and alone with them, before they are left out");
+    assert!(soon(close(2, "good")).await, "those of others are stored as ever");
+    soon(bench.post("a")).await.unwrap();
+    let all = assay_store::ResultFilter { limit: 10, ..assay_store::ResultFilter::default() };
+    let found = bench.store.results().results(&all).await.unwrap();
+    assert_eq!(found.iter().map(|one| one.testcase.as_str()).collect::<Vec<_>>(), ["good"]);
+    bench.stop(driver).await;
+}
+
 fn panics_over_bad_jobs(state: &mut State, input: Input, now: Timestamp) -> Step {
     if let Input::PostJobs { jobs } = &input {
         assert!(jobs.iter().all(|job| job.settings.get("TEST") != Some("bad")), "as the test wants it");
@@ -362,6 +391,7 @@ fn hello(connection: u64, name: &str) -> Input {
             classes: ClassSet::parse("x"),
             holds: Vec::new(),
             room: None,
+            once: false,
         },
     }
 }

@@ -9,10 +9,12 @@ use crate::events::Trouble;
 use crate::fault::Fault;
 use crate::web::frame::rfc3339;
 use assay_connect::events::{Incoming, MessageInbox as _, Received, hook};
-use assay_engine::compose::{Choice, Life, Update};
+use assay_engine::compose::{Candidate, CandidateKind, Choice, Life, Update};
 use assay_engine::rules::{Planned, PlannedEffect};
 use assay_proto::api::events as wire;
-use assay_store::{EffectState, EffectsDone, MessageFilter, MessageState, StoredEffect, StoredMessage};
+use assay_store::{
+    EffectState, EffectsDone, MessageFilter, MessageState, PANICKED, StoredEffect, StoredMessage,
+};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -40,6 +42,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/rules/reload", post(reload))
         .route("/schedule/compose", post(schedule_compose))
         .route("/schedule/update", post(schedule_update))
+        .route("/schedule/candidate", post(schedule_candidate))
         .route("/schedule/releases", get(releases))
 }
 
@@ -93,17 +96,24 @@ async fn replay(
     };
     let id = number(&id)?;
     let stored = app.store.events().message(id).await?.ok_or_else(|| no_event(id))?;
-    if stored.state == MessageState::Parked && matcher::message(&stored).is_err() {
-        let why = stored.caused.unwrap_or_default();
+    let why = stored.caused.clone().unwrap_or_default();
+    if stored.state == MessageState::Parked
+        && (!why.starts_with(PANICKED) || matcher::message(&stored).is_err())
+    {
         return Err(Fault::new(
             StatusCode::CONFLICT,
             format!("Event {id} is parked for good: {why}."),
             "Have it sent again.",
         ));
     }
+    // What was refused may be possible by now.
+    let mut keys = texts(&caused(stored.caused.as_ref()), "effects");
+    keys.extend(app.store.events().effects_of(&[id]).await?.into_iter().map(|effect| effect.planned.key));
     if !app.store.events().replay(app.outside.epoch, id, replay.force).await? {
         return Err(no_event(id));
     }
+    app.store.events().reopen_effects(app.outside.epoch, &keys, app.clock.now()).await?;
+    app.outside.planned.notify_one();
     app.audit(&sender.name, "event_replay", json!({"id": id, "force": replay.force}));
     app.outside.arrived.notify_one();
     Ok(Json(app.show_event(id).await?))
@@ -117,8 +127,14 @@ async fn rules(State(app): State<Arc<App>>) -> Result<Json<wire::Rules>, Fault> 
     Ok(Json(app.list_rules().await?))
 }
 
-async fn reload(State(app): State<Arc<App>>) -> Json<wire::RulesReload> {
+async fn reload(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+) -> Json<wire::RulesReload> {
     let (in_force, diagnostics) = app.reload_rules();
+    if in_force {
+        app.audit(&sender.name, "rules_reload", json!({}));
+    }
     Json(wire::RulesReload { in_force, findings: diagnostics.iter().map(ToString::to_string).collect() })
 }
 
@@ -145,6 +161,7 @@ fn effect(stored: &StoredEffect, waiting: Option<&String>) -> wire::RuleEffect {
         event: stored.event,
         due: rfc3339(stored.due_at),
         jobs: jobs(&caused),
+        result: caused["result"].as_i64(),
         why: why.or_else(|| waiting.filter(|_| waits).cloned()),
     }
 }
@@ -259,10 +276,18 @@ impl App {
             (state.rules.clone(), state.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         let heard = self.outside.settings.get().and_then(EventSettings::topics);
-        let checked = assay_engine::rules::check::check(&rules, heard.as_deref());
+        let sources: Option<Vec<String>> = self
+            .outside
+            .settings
+            .get()
+            .map(|settings| settings.sources.keys().cloned().chain([BY_HAND.to_owned()]).collect());
+        let known =
+            assay_engine::rules::check::Known { topics: heard.as_deref(), sources: sources.as_deref() };
+        let checked = assay_engine::rules::check::check(&rules, known);
         findings.extend(
             checked.iter().map(|found| format!("{}: rule {}: {}", found.place, found.rule, found.problem)),
         );
+        findings.extend(self.task_runs.unknown_in(&rules));
         let one = |rule: &Arc<assay_engine::rules::Rule>| {
             let hit = hits.iter().find(|hit| hit.rule == rule.name);
             wire::Rule {
@@ -271,7 +296,7 @@ impl App {
                 place: rule.place.clone(),
                 enabled: rule.enabled,
                 when: rule.when.to_string(),
-                runs: rule.run.iter().map(|action| action.word().to_owned()).collect(),
+                runs: rule.run.iter().map(|action| action.label()).collect(),
                 effects: hit.map_or(0, |hit| hit.effects),
                 last: hit.and_then(|hit| hit.last).map(rfc3339),
             }
@@ -320,11 +345,12 @@ async fn receive(
 
 fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> Incoming {
     const MAX_BODY: usize = 4 << 20;
+    // What says who somebody is stays with them.
+    const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "signature", "password"];
     let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
     let last = settings.topic_header.as_deref().and_then(text);
     let topic = last.map_or_else(|| settings.topic.clone(), |last| format!("{}.{last}", settings.topic));
-    let shown =
-        headers.iter().filter(|(name, _)| name.as_str() != "authorization" && name.as_str() != "cookie");
+    let shown = headers.iter().filter(|(name, _)| !SECRET.iter().any(|word| name.as_str().contains(word)));
     let shown: Map<String, Value> = shown
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?))))
         .collect();
@@ -334,6 +360,7 @@ fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> In
 fn fault(trouble: Trouble) -> Fault {
     match trouble {
         Trouble::Refused(why) => Fault::bad(sentence(&why), "Correct that, and schedule it again."),
+        Trouble::Absent(why) => Fault::not_found(sentence(&why), "Look whether it is spelt so."),
         Trouble::Later(why) => {
             Fault::new(StatusCode::BAD_GATEWAY, sentence(&why), "Try again when it answers.")
         }
@@ -359,6 +386,16 @@ async fn schedule_compose(
     let asked: wire::ScheduleCompose = read(&body, r#"Send {"location": "https://…/compose"}."#)?;
     let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
     let (compose, planned) = app.plan_compose(&asked.location, &choice).await.map_err(fault)?;
+    let misspelt = |flavor: &&String| {
+        let is_it = |one: &Planned| {
+            settings_of(one).get("FLAVOR").is_some_and(|own| own.eq_ignore_ascii_case(flavor))
+        };
+        !planned.iter().any(is_it)
+    };
+    if let Some(flavor) = asked.flavors.iter().find(misspelt) {
+        let why = format!("Nothing of {} is scheduled as the flavor {flavor:?}.", compose.id);
+        return Err(Fault::bad(why, "Leave it out with dry_run to see those that are."));
+    }
     let posts = app.schedule_now(&sender.name, "compose", &body, planned, asked.dry_run).await?;
     Ok(Json(wire::Scheduled { item: format!("compose {}", compose.id), posts }))
 }
@@ -369,17 +406,39 @@ async fn schedule_update(
     body: Bytes,
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleUpdate =
-        read(&body, r#"Send {"id": "FEDORA-…", "release": "F44", "builds": ["…"]}."#)?;
+        read(&body, r#"Send {"id": "FEDORA-…"}, or with it "release": "F44" and "builds": ["…"]."#)?;
     let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
-    let update =
-        Update { id: asked.id.clone(), release: asked.release, builds: asked.builds, groups: asked.groups };
-    let planned = app.plan_update(&update, &choice).map_err(fault)?;
+    let said =
+        Update { id: asked.id.clone(), builds: asked.builds, groups: asked.groups, ..Update::default() };
+    let update = app.find_update(&asked.id, said, asked.release, &choice).await.map_err(fault)?;
+    let planned = app.plan_update(&update, &choice).await.map_err(fault)?;
     let posts = app.schedule_now(&sender.name, "update", &body, planned, asked.dry_run).await?;
-    Ok(Json(wire::Scheduled { item: format!("bodhi_update {}", asked.id), posts }))
+    Ok(Json(wire::Scheduled { item: format!("bodhi_update {}", update.id), posts }))
+}
+
+async fn schedule_candidate(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    body: Bytes,
+) -> Result<Json<wire::Scheduled>, Fault> {
+    let help = r#"Send {"type": "koji_tag", "id": "f44-build-side-1", "release": "F44"}."#;
+    let asked: wire::ScheduleCandidate = read(&body, help)?;
+    let Some(kind) = CandidateKind::from_word(&asked.kind) else {
+        let words = CandidateKind::ALL.map(CandidateKind::word).join(", ");
+        return Err(Fault::bad(format!("There is no type {:?}; there are {words}.", asked.kind), help));
+    };
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let candidate = Candidate { kind, id: asked.id, revision: String::new(), release: asked.release };
+    let (candidate, planned) = app.plan_candidate(candidate, &choice).await.map_err(fault)?;
+    let posts = app.schedule_now(&sender.name, kind.word(), &body, planned, asked.dry_run).await?;
+    Ok(Json(wire::Scheduled { item: format!("{} {}", kind.word(), candidate.id), posts }))
 }
 
 async fn releases(State(app): State<Arc<App>>) -> Result<Json<Vec<wire::ReleaseLife>>, Fault> {
-    let schedule = app.schedule().map_err(|why| Fault::not_found(sentence(&why), "See docs/events.md."))?;
+    let schedule = app.schedule().await.map_err(|trouble| match trouble {
+        Trouble::Refused(why) => Fault::not_found(sentence(&why), "See docs/events.md."),
+        other => fault(other),
+    })?;
     let day = app.day();
     let one = |release: &assay_engine::compose::Release| wire::ReleaseLife {
         name: release.name.clone(),
@@ -421,6 +480,11 @@ impl App {
         let before = self.store.events().effects_by_key(&keys).await?;
         let known: BTreeSet<String> = before.iter().map(|effect| effect.planned.key.clone()).collect();
         let unknown: Vec<Planned> = planned.iter().filter(|one| !known.contains(&one.key)).cloned().collect();
+        if !dry_run && !known.is_empty() {
+            // What was refused may be possible by now.
+            self.store.events().reopen_effects(self.outside.epoch, &keys, self.clock.now()).await?;
+            self.outside.planned.notify_one();
+        }
         if !dry_run && !unknown.is_empty() {
             let epoch = self.outside.epoch;
             let now = self.clock.now();
@@ -432,8 +496,13 @@ impl App {
                 body: String::from_utf8_lossy(asked).into_owned(),
                 sent_at: Some(now),
                 parked: None,
+                news: None,
             };
-            let from = assay_store::MessageSource { name: BY_HAND, bus: BY_HAND, backs: false };
+            let from = assay_store::MessageSource {
+                name: BY_HAND,
+                bus: BY_HAND,
+                role: assay_store::SourceRole::Bus,
+            };
             self.store.events().receive_messages(epoch, &from, now, &[message], &[]).await?;
             let event = self.store.events().message_id(BY_HAND, &key).await?.unwrap_or_default();
             let nothing = EffectsDone { keys: Vec::new(), state: EffectState::Done, caused: String::new() };

@@ -2,13 +2,14 @@
 
 use super::InForce;
 use crate::app::App;
+use crate::results::conventions;
 use assay_engine::gate::io::{Command, Input as GateInput};
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::JobId;
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
 use assay_engine::product::Request;
 use assay_engine::reason::Refusal;
-use assay_engine::rules::{PlannedEffect, merge};
+use assay_engine::rules::{FoundElsewhere, Planned, PlannedEffect, merge};
 use assay_engine::settings::Settings;
 use assay_store::{EffectState, EffectsDone, Epoch, JobFilter, StoreError, StoredEffect};
 use axum::http::StatusCode;
@@ -40,8 +41,12 @@ pub(crate) fn carried_out(keys: Vec<String>, answer: &Result<Answer, Refusal>) -
     EffectsDone { keys, state, caused: caused.to_string() }
 }
 
-/// What was tried in vain, and when it is tried again.
-type Later = BTreeMap<String, (Timestamp, u32)>;
+/// What was tried in vain, and how often. When it is tried again is stored.
+type Later = BTreeMap<String, u32>;
+/// Jobs of rules that are open.
+type Open = BTreeMap<String, u64>;
+/// Held effects of one rule that are looked at together.
+const OF_RULE: u32 = 64;
 
 pub(super) async fn run(app: Arc<App>, epoch: Epoch) {
     let mut executor = Executor { app, epoch, later: Later::new() };
@@ -101,14 +106,11 @@ impl Executor {
         let store = self.app.store.clone();
         let due = store.events().due_effects(now, TOGETHER).await?;
         let full = due.len() == TOGETHER as usize;
-        let held = if self.holds() { store.events().held_effects(TOGETHER).await? } else { Vec::new() };
+        let held = if self.holds() { store.events().held_effects(OF_RULE).await? } else { Vec::new() };
         let mut any = false;
-        let mut open = BTreeMap::new();
+        let mut open = Open::new();
         let (mut ready, mut hold) = (Vec::new(), Vec::new());
         for effect in held.into_iter().chain(due) {
-            if self.later.get(&effect.planned.key).is_some_and(|(at, _)| *at > now) {
-                continue;
-            }
             if self.may_go(&effect, &mut open).await? {
                 ready.push(effect);
             } else if effect.state == EffectState::Waiting {
@@ -116,14 +118,10 @@ impl Executor {
             }
         }
         if !hold.is_empty() {
-            let caused = json!({"why": "as many jobs of the rule are open as its limit allows"}).to_string();
-            store
-                .events()
-                .settle_effects(self.epoch, &[EffectsDone { keys: hold, state: EffectState::Held, caused }])
-                .await?;
+            self.hold(hold).await?;
         }
         if !ready.is_empty() {
-            any = self.carry_out(ready).await?;
+            any = self.carry_out(ready, &mut open).await?;
         }
         if full && any {
             return Ok(Next::Now);
@@ -137,12 +135,14 @@ impl Executor {
         Ok(Next::In(pause.max(Duration::from_millis(5))))
     }
 
+    async fn hold(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        let caused = json!({"why": "as many jobs of the rule are open as its limit allows"}).to_string();
+        let held = EffectsDone { keys, state: EffectState::Held, caused };
+        self.app.store.events().settle_effects(self.epoch, &[held]).await
+    }
+
     /// False if the limit of its rule is reached. `open` counts what is let go, too.
-    async fn may_go(
-        &self,
-        effect: &StoredEffect,
-        open: &mut BTreeMap<String, u64>,
-    ) -> Result<bool, StoreError> {
+    async fn may_go(&self, effect: &StoredEffect, open: &mut Open) -> Result<bool, StoreError> {
         let rule = &effect.planned.rule;
         let Some(limit) = effect.planned.limit else { return Ok(true) };
         if !open.contains_key(rule) {
@@ -160,7 +160,7 @@ impl Executor {
     }
 
     /// True if something was done, so that it is worth looking again.
-    async fn carry_out(&mut self, ready: Vec<StoredEffect>) -> Result<bool, StoreError> {
+    async fn carry_out(&mut self, ready: Vec<StoredEffect>, open: &mut Open) -> Result<bool, StoreError> {
         if self.app.outside.is_staging() {
             for effect in &ready {
                 tracing::info!(
@@ -189,15 +189,21 @@ impl Executor {
         for group in groups {
             let keys: Vec<String> = group.iter().map(|effect| effect.planned.key.clone()).collect();
             match self.input(&group).await {
+                Ok(input) if too_many(&group, &input, open) => {
+                    let held = group.iter().all(|effect| effect.state == EffectState::Held);
+                    if !held {
+                        self.hold(keys).await?;
+                    }
+                }
                 Ok(input) => posts.push((input, keys)),
-                Err(Trouble::Refused(why)) => {
+                Err(Trouble::Refused(why) | Trouble::Absent(why)) => {
                     any = true;
                     tracing::warn!(keys = ?keys, why, "an effect of a rule is refused");
                     let caused = json!({"refused": why}).to_string();
                     let done = EffectsDone { keys, state: EffectState::Refused, caused };
                     self.app.store.events().settle_effects(self.epoch, &[done]).await?;
                 }
-                Err(Trouble::Later(why)) => self.postpone(keys, &why),
+                Err(Trouble::Later(why)) => self.postpone(keys, &why).await?,
                 Err(Trouble::Store(error)) => return Err(error),
                 Err(Trouble::Expanded) => any = true,
             }
@@ -207,15 +213,19 @@ impl Executor {
         Ok(any)
     }
 
-    fn postpone(&mut self, keys: Vec<String>, why: &str) {
+    /// Puts effects off in the store, so that they are not in the way of others meanwhile.
+    async fn postpone(&mut self, keys: Vec<String>, why: &str) -> Result<(), StoreError> {
         tracing::warn!(?keys, why, "an effect of a rule has to wait");
         self.app.outside.state().trouble(&keys, why);
-        let now = self.app.clock.now();
-        for key in keys {
-            let (at, tries) = self.later.entry(key).or_insert((now, 0));
+        let mut pause = 1;
+        for key in &keys {
+            let tries = self.later.entry(key.clone()).or_insert(0);
             *tries += 1;
-            *at = now.plus_seconds((1_i64 << (*tries).min(9)).min(LONGEST));
+            pause = pause.max((1_i64 << (*tries).min(9)).min(LONGEST));
         }
+        let until = self.app.clock.now().plus_seconds(pause);
+        let caused = json!({ "why": why }).to_string();
+        self.app.store.events().postpone_effects(self.epoch, &keys, until, &caused).await
     }
 
     async fn input(&self, group: &[StoredEffect]) -> Result<Input, Trouble> {
@@ -239,7 +249,8 @@ impl Executor {
                 Ok(Input::Gate(Box::new(GateInput::Command { command, by })))
             }
             Some(effect @ (PlannedEffect::Compose { .. } | PlannedEffect::Update { .. })) => {
-                let parts = self.app.expand(first, &effect).await?;
+                let mut parts = self.app.expand(first, &effect).await?;
+                parts.iter_mut().for_each(|part| of_rule(part, &first.planned));
                 let caused = json!({"parts": parts.iter().map(|part| part.key.clone()).collect::<Vec<_>>()})
                     .to_string();
                 let keys = group.iter().map(|effect| effect.planned.key.clone()).collect();
@@ -249,8 +260,37 @@ impl Executor {
                 self.app.outside.planned.notify_one();
                 Err(Trouble::Expanded)
             }
+            Some(PlannedEffect::Result(found)) => self.store_result(first, &found).await,
             None => Err(Trouble::Refused("there is nothing to do".to_owned())),
         }
+    }
+
+    /// Stores what somebody else has found, once under the effect's key.
+    async fn store_result(&self, effect: &StoredEffect, found: &FoundElsewhere) -> Result<Input, Trouble> {
+        let settings = self.app.results.settings();
+        if !settings.outcomes().any(|known| known == found.outcome) {
+            let known: Vec<&str> = settings.outcomes().collect();
+            let why = format!(
+                "{:?} is no outcome; there are {}. `outcomes` of the rule says what words mean",
+                found.outcome,
+                known.join(", ")
+            );
+            return Err(Trouble::Refused(why));
+        }
+        let Some(item) = effect.planned.item.as_ref().filter(|item| !item.id.is_empty()) else {
+            let why = "nothing says what was tested; the rule needs `item`".to_owned();
+            return Err(Trouble::Refused(why));
+        };
+        if found.testcase.trim().is_empty() {
+            return Err(Trouble::Refused("the test case has no name".to_owned()));
+        }
+        let result = conventions::found_elsewhere(found, item, &effect.planned.key, effect.at);
+        let posted = self.app.results.post(result).await.map_err(|fault| Trouble::Later(fault.error))?;
+        let caused = json!({"result": posted.id().0}).to_string();
+        let keys = vec![effect.planned.key.clone()];
+        let done = EffectsDone { keys, state: EffectState::Done, caused };
+        self.app.store.events().settle_effects(self.epoch, &[done]).await?;
+        Err(Trouble::Expanded)
     }
 
     async fn product(&self, settings: BTreeMap<String, String>, by: &str) -> Result<Input, Trouble> {
@@ -313,16 +353,47 @@ impl Executor {
     }
 }
 
+/// A part of what a rule wants is the rule's: its limit holds for it, and its jobs say so.
+fn of_rule(part: &mut Planned, whole: &Planned) {
+    part.rule.clone_from(&whole.rule);
+    part.limit = whole.limit;
+    if let PlannedEffect::Job { settings, .. } | PlannedEffect::Product { settings } = &mut part.effect {
+        settings.entry("ASSAY_RULE".to_owned()).or_insert_with(|| whole.rule.clone());
+    }
+}
+
+/// True if the rule's limit has no room for all jobs of an input. One that never has is let go when nothing else is open.
+fn too_many(group: &[StoredEffect], input: &Input, open: &mut Open) -> bool {
+    let Some((first, limit)) = group.first().and_then(|first| Some((first, first.planned.limit?))) else {
+        return false;
+    };
+    let jobs = match input {
+        Input::PostJobs { jobs } | Input::PostProduct { jobs, .. } => jobs.len() as u64,
+        _ => 1,
+    };
+    // Each effect of the group has been counted as one.
+    let open = open.entry(first.planned.rule.clone()).or_default();
+    let others = open.saturating_sub(group.len() as u64);
+    if others > 0 && others + jobs > u64::from(limit) {
+        *open = others;
+        return true;
+    }
+    *open = others + jobs;
+    false
+}
+
 /// Why an effect cannot be carried out now.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// Nor ever.
     Refused(String),
+    /// What it is about is not there.
+    Absent(String),
     /// Something outside does not answer.
     Later(String),
     /// The store.
     Store(StoreError),
-    /// It was taken apart, and its parts are stored.
+    /// It is done: it was taken apart, and its parts are stored; or its result is.
     Expanded,
 }
 

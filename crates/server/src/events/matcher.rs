@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use assay_engine::rules::{Message, Plan, RuleSet, plan};
-use assay_store::{Epoch, Matched, StoredMessage};
+use assay_store::{Epoch, Matched, PANICKED, StoredMessage};
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -71,9 +71,7 @@ fn match_one(rules: &RuleSet, stored: &StoredMessage) -> Matched {
     let planned = std::panic::catch_unwind(AssertUnwindSafe(|| plan(rules, &message)));
     let Ok(Plan { mut effects, matched, failed }) = planned else {
         tracing::error!(event = stored.id, "a rule panicked over this event");
-        return parked(
-            "a rule panicked over it; report it as a bug with the rules and the message".to_owned(),
-        );
+        return parked(format!("{PANICKED}; report it as a bug with the rules and the message"));
     };
     for effect in effects.iter_mut().filter(|_| stored.generation > 0) {
         effect.key = format!("{}#{}", effect.key, stored.generation);

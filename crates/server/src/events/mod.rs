@@ -21,9 +21,9 @@ use crate::app::App;
 use assay_engine::rules::{RuleSet, TopicPattern};
 use assay_formats::diagnostic::Diagnostic;
 use assay_formats::rules::LoadedRules;
-use assay_store::Epoch;
+use assay_store::{Epoch, SourceRole};
 use camino::{Utf8Path, Utf8PathBuf};
-use settings::{EventSettings, HookSettings, SourceKind};
+use settings::{EventSettings, HookSettings, PollKind, SourceKind};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,7 @@ struct InForce {
     health: BTreeMap<String, SourceHealth>,
     /// Why effects have to wait for something outside, by their keys.
     waiting: BTreeMap<String, String>,
+    releases: schedule::KnownReleases,
 }
 
 /// The loops for events, as the rest of the server knows them.
@@ -105,6 +106,20 @@ impl EventSettings {
         self.sources.get(source).and_then(|source| source.backs.as_deref()).unwrap_or(source)
     }
 
+    /// What a source does beside others of its bus.
+    pub(crate) fn role(&self, name: &str) -> SourceRole {
+        let Some(source) = self.sources.get(name) else { return SourceRole::Bus };
+        match (&source.backs, &source.kind) {
+            (Some(_), SourceKind::Poll { what: PollKind::Datagrepper { .. }, .. }) => SourceRole::Backs,
+            (Some(_), SourceKind::Poll { .. }) => SourceRole::Reconciles,
+            (Some(_), _) => SourceRole::Backs,
+            (None, _) if self.sources.values().any(|other| other.backs.as_deref() == Some(name)) => {
+                SourceRole::Backed
+            }
+            (None, _) => SourceRole::Bus,
+        }
+    }
+
     /// The topics that all sources bring, if that is known of each.
     pub(crate) fn topics(&self) -> Option<Vec<TopicPattern>> {
         let mut all = Vec::new();
@@ -124,6 +139,23 @@ impl EventSettings {
         }
         (!all.is_empty()).then_some(all)
     }
+}
+
+/// What the sources of a configuration bring.
+#[derive(Debug, Clone, Default)]
+pub struct EventSources {
+    /// The topics, if they are known of each.
+    pub topics: Option<Vec<TopicPattern>>,
+    /// Their names.
+    pub names: Vec<String>,
+}
+
+/// Reads the sources of a configuration; everything that is wrong with it, a line each.
+pub fn event_sources(config: &Utf8Path) -> Result<EventSources, Vec<String>> {
+    let settings = crate::gate::settings::read(config)
+        .map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let names = settings.events.sources.keys().cloned().collect();
+    Ok(EventSources { topics: settings.events.topics(), names })
 }
 
 /// Names and texts of a file, or of all YAML files of a directory by name.

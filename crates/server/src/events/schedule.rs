@@ -1,17 +1,106 @@
 //! Composes and updates: what is posted for them is looked up outside and in the configuration.
 
 use super::executor::Trouble;
+use super::settings::{EventSettings, PollKind, SourceKind};
 use crate::app::App;
-use assay_connect::events::json::Fetcher;
-use assay_engine::compose::{Choice, Compose, Schedule, Update};
+use assay_connect::events::bodhi::Bodhi;
+use assay_connect::events::json::{Fetcher, NoDocument};
+use assay_connect::events::koji::Koji;
+use assay_engine::compose::{Candidate, CandidateKind, Choice, Compose, Release, Schedule, Update};
+use assay_engine::ids::Timestamp;
 use assay_engine::rules::{Planned, PlannedEffect};
 use assay_store::StoredEffect;
 
 const DAY: i64 = 86_400_000_000;
+/// What Bodhi said of its releases is believed for so long, and afterwards as long as it does not answer.
+const BELIEVED_S: i64 = 1_200;
+
+/// Releases as Bodhi said they are, and when.
+pub(super) type KnownReleases = Option<(Timestamp, Vec<Release>)>;
+
+/// What COPR calls a project.
+const PROJECT: &str = "OWNER/PROJECT, for example @qa/nightly";
+
+impl EventSettings {
+    /// Where Bodhi is: as it is set, or as a source asks it.
+    fn bodhi(&self) -> Option<&str> {
+        let polled =
+            |kind: &SourceKind| matches!(kind, SourceKind::Poll { what: PollKind::Bodhi { .. }, .. });
+        self.bodhi.as_deref().or_else(|| self.polled(polled))
+    }
+
+    fn polled(&self, fits: impl Fn(&SourceKind) -> bool) -> Option<&str> {
+        let source = self.sources.values().find(|source| fits(&source.kind))?;
+        match &source.kind {
+            SourceKind::Poll { what: PollKind::Bodhi { url, .. } | PollKind::Koji { url, .. }, .. } => {
+                Some(url)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<NoDocument> for Trouble {
+    fn from(error: NoDocument) -> Self {
+        if error.for_good { Self::Refused(error.why) } else { Self::Later(error.why) }
+    }
+}
+
+/// What Koji refuses when it is asked for something by its name is not there.
+fn absent(error: NoDocument) -> Trouble {
+    if error.for_good { Trouble::Absent(error.why) } else { Trouble::Later(error.why) }
+}
 
 impl App {
-    /// The mapping that is in force, read anew each time.
-    pub(crate) fn schedule(&self) -> Result<Schedule, String> {
+    fn bodhi(&self) -> Result<Option<Bodhi>, Trouble> {
+        let url = self.outside.settings.get().and_then(|settings| settings.bodhi());
+        url.map(|url| Bodhi::new(url, &[], "")).transpose().map_err(Trouble::Refused)
+    }
+
+    /// Koji as sources or tasks ask it.
+    fn koji(&self) -> Result<Option<Koji>, Trouble> {
+        let settings = self.outside.settings.get();
+        let polled = |kind: &SourceKind| matches!(kind, SourceKind::Poll { what: PollKind::Koji { .. }, .. });
+        let url = settings.and_then(|settings| settings.polled(polled)).map(str::to_owned);
+        let url = self.task_runs.koji().or(url);
+        url.map(|url| Koji::new(&url, "")).transpose().map_err(Trouble::Refused)
+    }
+
+    /// The mapping that is in force, with its releases: its own, or those that Bodhi has.
+    pub(crate) async fn schedule(&self) -> Result<Schedule, Trouble> {
+        let mut schedule = self.written_schedule().map_err(Trouble::Refused)?;
+        if let (true, Some(bodhi)) = (schedule.releases.is_empty(), self.bodhi()?) {
+            schedule.releases = self.releases(&bodhi).await?;
+        }
+        Ok(schedule)
+    }
+
+    async fn releases(&self, bodhi: &Bodhi) -> Result<Vec<Release>, Trouble> {
+        let now = self.clock.now();
+        let known = self.outside.state().releases.clone();
+        if let Some((at, releases)) = &known
+            && now < at.plus_seconds(BELIEVED_S)
+        {
+            return Ok(releases.clone());
+        }
+        match (bodhi.releases().await, known) {
+            (Ok(releases), _) => {
+                self.outside.state().releases = Some((now, releases.clone()));
+                Ok(releases)
+            }
+            (Err(error), Some((_, releases))) => {
+                tracing::warn!(
+                    why = error.why,
+                    "Bodhi does not say which releases there are; they are as before"
+                );
+                Ok(releases)
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// What the file says, read anew each time.
+    fn written_schedule(&self) -> Result<Schedule, String> {
         let path = self.outside.settings.get().and_then(|settings| settings.schedule.clone());
         let Some(path) = path else {
             return Err(
@@ -38,17 +127,13 @@ impl App {
         location: &str,
         choice: &Choice,
     ) -> Result<(Compose, Vec<Planned>), Trouble> {
-        let schedule = self.schedule().map_err(Trouble::Refused)?;
+        let schedule = self.schedule().await?;
         let fetcher = Fetcher::new(location).map_err(Trouble::Refused)?;
         let base = location.trim_end_matches('/');
         let get = |file: &str| {
             let url = format!("{base}/metadata/{file}");
             let fetcher = &fetcher;
-            async move {
-                fetcher.get(&url).await.map_err(|error| {
-                    if error.for_good { Trouble::Refused(error.why) } else { Trouble::Later(error.why) }
-                })
-            }
+            async move { fetcher.get(&url).await.map_err(Trouble::from) }
         };
         let compose = Compose::read(&get("composeinfo.json").await?, &get("images.json").await?);
         let compose = compose.map_err(|why| Trouble::Refused(format!("{base}: {why}")))?;
@@ -57,9 +142,133 @@ impl App {
     }
 
     /// What is posted for an update.
-    pub(crate) fn plan_update(&self, update: &Update, choice: &Choice) -> Result<Vec<Planned>, Trouble> {
-        let schedule = self.schedule().map_err(Trouble::Refused)?;
+    pub(crate) async fn plan_update(
+        &self,
+        update: &Update,
+        choice: &Choice,
+    ) -> Result<Vec<Planned>, Trouble> {
+        let schedule = self.of_release(&update.release, choice).await?;
         Ok(schedule.update(update, choice, self.day()))
+    }
+
+    /// The mapping, if something of this release may be scheduled.
+    async fn of_release(&self, release: &str, choice: &Choice) -> Result<Schedule, Trouble> {
+        let schedule = self.schedule().await?;
+        let refused = schedule.refuses_release(release, self.day());
+        match refused.filter(|_| choice.force.is_none()) {
+            Some(why) => Err(Trouble::Refused(why)),
+            None => Ok(schedule),
+        }
+    }
+
+    /// An update as somebody names it; what they do not say of it is asked of Bodhi.
+    pub(crate) async fn find_update(
+        &self,
+        id: &str,
+        said: Update,
+        release: Option<String>,
+        choice: &Choice,
+    ) -> Result<Update, Trouble> {
+        let refuse = |why: String| Err(Trouble::Refused(why));
+        if let (Some(release), false) = (&release, said.builds.is_empty()) {
+            return Ok(Update { release: release.clone(), ..said });
+        }
+        let Some(bodhi) = self.bodhi()? else {
+            let why = format!(
+                "what {id} is made of is not known: name its release and its builds, or say where Bodhi is, as `bodhi` in [events] \
+                 of assay.toml"
+            );
+            return refuse(why);
+        };
+        let Some((found, status)) = bodhi.update(id).await? else {
+            return Err(Trouble::Absent(format!("Bodhi has no update {id:?}")));
+        };
+        if let Some(release) = release.filter(|release| *release != found.release) {
+            return refuse(format!("{id} is of {}, not of {release}", found.release));
+        }
+        if ["obsolete", "unpushed"].contains(&status.as_str()) && choice.force.is_none() {
+            return refuse(format!("{id} is {status}; force it to be scheduled all the same"));
+        }
+        let builds = if said.builds.is_empty() { found.builds } else { said.builds };
+        Ok(Update { id: found.id, release: found.release, builds, groups: said.groups.or(found.groups) })
+    }
+
+    /// What is posted for something that is tested as an update is; it has to be there, as far as that can be asked.
+    pub(crate) async fn plan_candidate(
+        &self,
+        mut candidate: Candidate,
+        choice: &Choice,
+    ) -> Result<(Candidate, Vec<Planned>), Trouble> {
+        let schedule = self.of_release(&candidate.release, choice).await?;
+        match candidate.kind {
+            CandidateKind::KojiTask => {
+                candidate.id = candidate.id.split_whitespace().collect::<Vec<_>>().join(" ");
+                self.look_at_tasks(&candidate.id, choice).await?;
+            }
+            CandidateKind::KojiTag => {
+                if let Some(koji) = self.koji()? {
+                    let mut builds = koji.tagged(&candidate.id).await.map_err(absent)?;
+                    if builds.is_empty() {
+                        return Err(Trouble::Refused(format!(
+                            "there is no build in the tag {:?}",
+                            candidate.id
+                        )));
+                    }
+                    builds.sort();
+                    candidate.revision = builds.join(" ");
+                }
+            }
+            CandidateKind::Copr => candidate.revision = self.copr_revision(&candidate.id).await?,
+        }
+        let planned = schedule.candidate(&candidate, choice, self.day());
+        Ok((candidate, planned))
+    }
+
+    async fn look_at_tasks(&self, ids: &str, choice: &Choice) -> Result<(), Trouble> {
+        let koji = self.koji()?;
+        for id in ids.split(' ') {
+            let Ok(number) = id.parse::<u64>() else {
+                return Err(Trouble::Refused(format!("{id:?} is no number of a task of Koji")));
+            };
+            let Some(koji) = &koji else { continue };
+            let task = koji.task(number).await.map_err(absent)?;
+            if let Some(trouble) = task.trouble().filter(|_| choice.force.is_none()) {
+                let why =
+                    format!("the task {id} of Koji ({}) {trouble}; there is nothing to test", task.method);
+                return Err(Trouble::Refused(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest build of a project of COPR; empty if nobody knows where COPR is.
+    async fn copr_revision(&self, id: &str) -> Result<String, Trouble> {
+        let refuse = |why: String| Err(Trouble::Refused(why));
+        let plain = |part: &str| {
+            let part = part.strip_prefix('@').unwrap_or(part);
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
+        };
+        let Some((owner, project)) =
+            id.split_once('/').filter(|(owner, project)| plain(owner) && plain(project))
+        else {
+            return refuse(format!("{id:?} is no project of COPR; expected {PROJECT}"));
+        };
+        let base = self.outside.settings.get().and_then(|settings| settings.copr.clone());
+        let Some(base) = base else { return Ok(String::new()) };
+        let fetcher = Fetcher::new(&base).map_err(Trouble::Refused)?;
+        let query =
+            format!("ownername={}&projectname={}", owner.replace('@', "%40"), project.replace('+', "%2B"));
+        if fetcher.find(&format!("{base}/api_3/project?{query}")).await?.is_none() {
+            return Err(Trouble::Absent(format!("COPR has no project {id:?}")));
+        }
+        let newest =
+            format!("{base}/api_3/build/list?{query}&status=succeeded&limit=1&order=id&order_type=DESC");
+        let builds = fetcher.get(&newest).await?;
+        match builds["items"][0]["id"].as_i64() {
+            Some(build) => Ok(build.to_string()),
+            None => refuse(format!("nothing has been built in the project {id:?} of COPR")),
+        }
     }
 
     /// The parts of an effect that stands for several.
@@ -80,7 +289,7 @@ impl App {
                     builds: builds.clone(),
                     groups: (!groups.is_empty()).then(|| groups.clone()),
                 };
-                self.plan_update(&update, &choice)
+                self.plan_update(&update, &choice).await
             }
             _ => Err(Trouble::Refused("there is nothing to take apart".to_owned())),
         }

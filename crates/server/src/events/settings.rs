@@ -1,7 +1,7 @@
 //! The sections `[events]` and `[source.NAME]` of `assay.toml`.
 
 use crate::gate::settings::Reader;
-use assay_connect::events::amqp::AmqpOptions;
+use assay_connect::events::amqp::{AmqpOptions, Broker};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +18,10 @@ pub(crate) struct EventSettings {
     pub(crate) staging: bool,
     /// For so many days messages are kept; what they caused is kept for good.
     pub(crate) keep_days: Option<u16>,
+    /// Where Bodhi is asked about updates and releases.
+    pub(crate) bodhi: Option<String>,
+    /// Where COPR is asked about its projects.
+    pub(crate) copr: Option<String>,
     /// Sources by name.
     pub(crate) sources: BTreeMap<String, SourceSettings>,
 }
@@ -69,25 +73,12 @@ pub(crate) enum PollKind {
     Git { url: String, branches: Vec<String> },
 }
 
-const EVENTS: &[&str] = &["rules", "schedule", "mode", "keep-days"];
+const EVENTS: &[&str] = &["rules", "schedule", "mode", "keep-days", "bodhi", "copr"];
 const COMMON: &[&str] = &["driver", "backs"];
+/// How a broker is reached, by sources and reporters alike.
+pub(crate) const BROKER: &[&str] = &["url", "password-file", "ca-file", "cert-file", "key-file", "exchange"];
 const DRIVERS: [(&str, &[&str]); 9] = [
-    (
-        "amqp",
-        &[
-            "url",
-            "password-file",
-            "ca-file",
-            "cert-file",
-            "key-file",
-            "queue",
-            "exchange",
-            "bindings",
-            "passive",
-            "prefetch",
-            "max-body",
-        ],
-    ),
+    ("amqp", &["queue", "bindings", "passive", "prefetch", "max-body"]),
     ("webhook", &["secret-file", "signature-header", "id-header", "topic", "topic-header"]),
     ("timer", &["cron", "topic", "body"]),
     ("datagrepper", &["url", "topics", "every", "overlap", "settle"]),
@@ -107,6 +98,8 @@ pub(crate) fn events(reader: &mut Reader<'_>, table: &DeTable<'_>) -> EventSetti
         schedule: reader.path(table, "schedule"),
         staging,
         keep_days: reader.number(table, "keep-days", 1, u16::MAX),
+        bodhi: reader.address(table, "bodhi"),
+        copr: reader.address(table, "copr"),
         sources: BTreeMap::new(),
     }
 }
@@ -157,7 +150,8 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
         reader.error("driver", at, format!("there is no driver {driver:?}; there are {}", names.join(", ")));
         return None;
     };
-    let known: Vec<&'static str> = COMMON.iter().chain(*keys).copied().collect();
+    let broker: &[&str] = if driver == "amqp" { BROKER } else { &[] };
+    let known: Vec<&'static str> = COMMON.iter().chain(broker).chain(*keys).copied().collect();
     reader.keys("key of this source", table, &known);
     let must = |reader: &mut Reader<'_>, key: &str| {
         if !table.contains_key(key) {
@@ -169,7 +163,8 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
     Some(match driver.as_str() {
         "amqp" => {
             let (url, queue) = (must(reader, "url"), must(reader, "queue"));
-            amqp(reader, at, table, AmqpOptions::new(&url, &queue))
+            let broker = reader.broker(at, table, &url);
+            amqp(reader, at, table, AmqpOptions::new(broker, &queue))
         }
         "webhook" => {
             must(reader, "secret-file");
@@ -229,38 +224,44 @@ fn timer(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) ->
 }
 
 impl Reader<'_> {
-    /// Where a broker is, and who we are there.
-    pub(crate) fn broker(&mut self, at: usize, table: &DeTable<'_>, options: AmqpOptions) -> AmqpOptions {
-        broker(self, at, table, options)
-    }
-}
-
-fn broker(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, mut options: AmqpOptions) -> AmqpOptions {
-    if !options.url.starts_with("amqp://") && !options.url.starts_with("amqps://") {
-        reader.error(
-            "url",
-            at,
-            "url begins with amqp:// or amqps://, for example amqp://user@host:5672/%2Fpubsub",
-        );
-    }
-    options.password_file = reader.path(table, "password-file");
-    options.ca_file = reader.path(table, "ca-file");
-    options.identity = match (reader.path(table, "cert-file"), reader.path(table, "key-file")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            reader.error("identity", at, "cert-file and key-file belong together");
-            None
+    /// The address of a web server, without a slash at its end.
+    pub(crate) fn address(&mut self, table: &DeTable<'_>, key: &str) -> Option<String> {
+        let url = self.text(table, key)?;
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            let at = table.get(key).map_or(0, |value| value.span().start);
+            self.error("url", at, format!("{key} begins with http:// or https://"));
         }
-    };
-    if let Some(exchange) = reader.text(table, "exchange") {
-        options.exchange = exchange;
+        Some(url.trim_end_matches('/').to_owned())
     }
-    options
+
+    /// Where a broker is, and who we are there.
+    pub(crate) fn broker(&mut self, at: usize, table: &DeTable<'_>, url: &str) -> Broker {
+        let mut broker = Broker::new(url);
+        if !url.starts_with("amqp://") && !url.starts_with("amqps://") {
+            self.error(
+                "url",
+                at,
+                "url begins with amqp:// or amqps://, for example amqp://user@host:5672/%2Fpubsub",
+            );
+        }
+        broker.password_file = self.path(table, "password-file");
+        broker.ca_file = self.path(table, "ca-file");
+        broker.identity = match (self.path(table, "cert-file"), self.path(table, "key-file")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => {
+                self.error("identity", at, "cert-file and key-file belong together");
+                None
+            }
+        };
+        if let Some(exchange) = self.text(table, "exchange") {
+            broker.exchange = exchange;
+        }
+        broker
+    }
 }
 
-fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, options: AmqpOptions) -> SourceKind {
-    let mut options = reader.broker(at, table, options);
+fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, mut options: AmqpOptions) -> SourceKind {
     options.bindings = reader.texts(table, "bindings");
     options.passive = reader.flag(table, "passive");
     if let Some(prefetch) = reader.number(table, "prefetch", 1, u16::MAX) {

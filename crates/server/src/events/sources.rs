@@ -8,7 +8,8 @@ use assay_connect::events::poll::{Polled, Poller, Polling};
 use assay_connect::events::{Incoming, MessageInbox, MessageSource, NotStored, Received};
 use assay_connect::pace::Backoff;
 use assay_engine::ids::{JobId, Timestamp};
-use assay_store::{JobFilter, MessageSource as From, NewMessage};
+use assay_engine::rules::news;
+use assay_store::{JobFilter, MessageSource as From, NewMessage, SourceRole};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +23,13 @@ pub(super) struct Inbox {
     pub(super) app: Arc<App>,
     pub(super) source: String,
     pub(super) bus: String,
-    pub(super) backs: bool,
+    pub(super) role: SourceRole,
 }
 
 fn new_message(incoming: &Incoming) -> NewMessage {
     let Incoming { key, topic, headers, body, sent_at, parked } = incoming.clone();
-    NewMessage { dedupe_key: key, topic, headers, body, sent_at, parked }
+    let news = if parked.is_none() { news(&topic, &body) } else { None };
+    NewMessage { dedupe_key: key, topic, headers, body, sent_at, parked, news }
 }
 
 #[async_trait::async_trait]
@@ -37,7 +39,7 @@ impl MessageInbox for Inbox {
         for parked in messages.iter().filter_map(|message| message.parked.as_ref()) {
             tracing::warn!(source = self.source, why = parked, "an event is parked");
         }
-        let from = From { name: &self.source, bus: &self.bus, backs: self.backs };
+        let from = From { name: &self.source, bus: &self.bus, role: self.role };
         let store = self.app.store.events();
         let now = self.app.clock.now();
         let new =
@@ -45,7 +47,7 @@ impl MessageInbox for Inbox {
         let new = new.map_err(|error| NotStored(error.to_string()))?;
         if new > 0 {
             self.app.outside.arrived.notify_one();
-            if self.backs {
+            if self.role.backs() {
                 tracing::warn!(
                     source = self.source,
                     bus = self.bus,
@@ -87,8 +89,10 @@ impl MessageInbox for Inbox {
 impl Inbox {
     /// Of a source by its name.
     pub(super) fn of(app: &Arc<App>, name: &str) -> Self {
-        let bus = app.outside.settings.get().map_or(name, |settings| settings.bus(name)).to_owned();
-        Self { app: app.clone(), source: name.to_owned(), backs: bus != name, bus }
+        let settings = app.outside.settings.get();
+        let bus = settings.map_or(name, |settings| settings.bus(name)).to_owned();
+        let role = settings.map_or(SourceRole::Bus, |settings| settings.role(name));
+        Self { app: app.clone(), source: name.to_owned(), role, bus }
     }
 }
 

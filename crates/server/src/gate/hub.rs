@@ -14,7 +14,7 @@ pub(crate) struct Hub {
     landings: mpsc::UnboundedSender<LandRequest>,
     refreshes: mpsc::UnboundedSender<Vec<ChangeId>>,
     offers: mpsc::UnboundedSender<(Patchset, ProjectName)>,
-    pub(super) reports: Arc<Notify>,
+    pub(crate) reports: Arc<Notify>,
     status: Mutex<Status>,
     /// The loops, once they run.
     pub(super) loops: OnceLock<super::service::Loops>,

@@ -120,6 +120,24 @@ impl Header for Unsubscribe {
     }
 }
 
+/// `List-Unsubscribe-Post`: programs may end it without showing a page (RFC 8058).
+#[derive(Clone)]
+struct OneClick;
+
+impl Header for OneClick {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe-Post")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "List-Unsubscribe=One-Click".to_owned())
+    }
+}
+
 fn message(settings: &MailSettings, mail: &Mail) -> Result<Message, String> {
     let from = mail.from.as_ref().unwrap_or(&settings.from);
     let wrong = |what: &str, text: &str, why: &dyn std::fmt::Display| {
@@ -132,7 +150,7 @@ fn message(settings: &MailSettings, mail: &Mail) -> Result<Message, String> {
         .from(sender)
         .subject(mail.subject.replace(['\r', '\n'], " "));
     if let Some(unsubscribe) = &mail.unsubscribe {
-        message = message.header(Unsubscribe(unsubscribe.clone()));
+        message = message.header(Unsubscribe(unsubscribe.clone())).header(OneClick);
     }
     for recipient in recipients {
         message = message.to(recipient);

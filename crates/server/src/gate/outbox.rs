@@ -162,7 +162,8 @@ impl Outbox {
 
     async fn deliver(&self, stored: &StoredReport) {
         let report = &stored.report;
-        let look = stored.attempts > 0 || self.doubtful().contains(&report.id);
+        // One with a note was tried before somebody had it told again.
+        let look = stored.attempts > 0 || stored.note.is_some() || self.doubtful().contains(&report.id);
         let told = match &report.action {
             _ if self.staging.load(Ordering::Relaxed) => {
                 tracing::info!(item = %report.id.0, about = %report.about, message = report.message, "staging: not sent");
@@ -226,7 +227,7 @@ mod tests {
     use assay_engine::gate::rows::GateRow;
     use assay_fakes::smtp::SmtpSink;
     use assay_proto::clock::{ManualClock, SystemClock};
-    use assay_store::{Batch, Delivery};
+    use assay_store::{Batch, EntryState};
 
     /// Takes reviews, and fails or loses answers as it is told.
     #[derive(Default)]
@@ -337,7 +338,7 @@ mod tests {
         let about_1: Vec<_> = told.iter().filter(|said| said.starts_with("1,1")).collect();
         assert_eq!(about_1, ["1,1 first", "1,1 second"], "in order, although the first failed at first");
         assert_eq!(told.len(), 3, "the one whose answer was lost is not told again: {told:?}");
-        assert!(stored[0].attempts >= 4 && stored.iter().all(|one| one.delivery == Delivery::Delivered));
+        assert!(stored[0].attempts >= 4 && stored.iter().all(|one| one.state == EntryState::Delivered));
         assert!(*gerrit.looks.lock().unwrap() >= 3, "whoever tries again looks first");
     }
 
@@ -485,11 +486,11 @@ mod tests {
         let mail =
             ReportAction::Mail { source: "smtp".into(), from: None, to: "a@b".to_owned(), subject: None };
         let stored = deliver(&gerrit, false, vec![report(1, 1, "mail", Some(mail))]).await;
-        assert_eq!(stored[0].delivery, Delivery::Undeliverable);
-        assert!(stored[0].last_error.as_deref().is_some_and(|why| why.contains("add [mail]")));
+        assert_eq!(stored[0].state, EntryState::Refused);
+        assert!(stored[0].note.as_deref().is_some_and(|why| why.contains("add [mail]")));
         let stored = deliver(&gerrit, true, vec![report(1, 1, "staged", None)]).await;
-        assert_eq!((stored[0].delivery, stored[0].attempts), (Delivery::Delivered, 1));
-        assert!(stored[0].last_error.as_deref().is_some_and(|note| note.contains("staging")));
+        assert_eq!((stored[0].state, stored[0].attempts), (EntryState::Delivered, 0));
+        assert!(stored[0].note.as_deref().is_some_and(|note| note.contains("staging")));
         assert!(gerrit.told.lock().unwrap().is_empty());
     }
 }

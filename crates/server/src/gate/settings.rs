@@ -138,6 +138,7 @@ const SECTIONS: &[&str] = &[
     "gate",
     "limits",
     "mail",
+    "mode",
     "reporter",
     "reports",
     "results",
@@ -190,7 +191,8 @@ pub(crate) fn unreadable(path: &Utf8Path, why: &str) -> Vec<Diagnostic> {
 fn parse(text: &str, path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
     let mut sink = Sink::default();
     let file = sink.add_file(path.as_str(), text);
-    let mut reader = Reader { sink, file, text, base: path.parent().unwrap_or(Utf8Path::new("")) };
+    let base = path.parent().unwrap_or(Utf8Path::new(""));
+    let mut reader = Reader { sink, file, text, base, staging: false };
     let settings = match DeTable::parse(text) {
         Ok(root) => reader.root(root.get_ref()),
         Err(error) => {
@@ -208,6 +210,8 @@ pub(crate) struct Reader<'t> {
     file: u16,
     text: &'t str,
     base: &'t Utf8Path,
+    /// The whole server only writes down what it would send.
+    staging: bool,
 }
 
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -239,6 +243,11 @@ impl Reader<'_> {
     fn root(&mut self, root: &DeTable<'_>) -> Settings {
         let mut settings = Settings::default();
         self.keys("section", root, SECTIONS);
+        // What all sections are unless they say otherwise, also those that are not there.
+        self.staging = self.staging(root);
+        settings.gate.staging = self.staging;
+        settings.events.staging = self.staging;
+        settings.reports.staging = self.staging;
         if let Some(connections) = self.table(root, "connection") {
             for (name, value) in connections {
                 let Some(table) = value.get_ref().as_table() else {
@@ -515,7 +524,8 @@ impl Reader<'_> {
     pub(crate) fn staging(&mut self, table: &DeTable<'_>) -> bool {
         match self.text(table, "mode").as_deref() {
             Some("staging") => true,
-            None | Some("live") => false,
+            None => self.staging,
+            Some("live") => false,
             Some(other) => {
                 let at = table.get("mode").map_or(0, |value| value.span().start);
                 self.error("mode", at, format!("{other:?} is no mode; use \"live\" or \"staging\""));
@@ -691,11 +701,61 @@ ca-file = "ca.pem"
     }
 
     #[test]
+    fn one_word_makes_all_of_it_staging() {
+        let staging = |text: &str| {
+            let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
+            [settings.gate.staging, settings.events.staging, settings.reports.staging]
+        };
+        assert_eq!(staging(""), [false; 3]);
+        assert_eq!(staging("mode = \"staging\"\n"), [true; 3]);
+        assert_eq!(
+            staging("mode = \"staging\"\n[reports]\nmode = \"live\"\n[events]\n"),
+            [true, true, false]
+        );
+        assert_eq!(staging("[reports]\nmode = \"staging\"\n"), [false, false, true]);
+    }
+
+    #[test]
+    fn reports_are_wanted_as_they_can_be() {
+        let mail = "[mail]\nserver = \"mail.example.org\"\nfrom = \"a@example.org\"\n";
+        let reporter = |more: &str| {
+            format!("{mail}[reporter.team]\ndriver = \"mail\"\nto = [\"qa@example.org\"]\n{more}")
+        };
+        let text = reporter(
+            "only = \"errors\"\nmatch = { BUILD = \"Fedora-*\", FLAVOR = [\"Server-*\", \"Cloud-*\"] }\n\
+             [[reports.expect]]\nbuilds = [\"Fedora-Rawhide-*\"]\nmedia = [\"Server-dvd-iso x86_64\"]\n\
+             [[reports.decide]]\ncontext = \"rawhide\"\nproduct-version = \"fedora-{VERSION}\"\n",
+        );
+        let settings = parse(&text, Utf8Path::new("assay.toml")).expect("good").reports;
+        assert!(settings.reporters["team"].errors);
+        assert_eq!((settings.expect[0].media.len(), settings.decide[0].context.as_str()), (1, "rawhide"));
+        for (more, wanted) in [
+            ("match = { user = \"ann\" }\n", "no event of build.done has \"user\""),
+            ("only = \"passes\"\n", "expected \"errors\""),
+            ("[[reports.expect]]\nbuilds = [\"a\"]\n", "[[reports.expect]] has no media"),
+            ("[[reports.decide]]\ncontxt = \"a\"\n", "did you mean `context`?"),
+        ] {
+            let found = parse(&reporter(more), Utf8Path::new("assay.toml")).expect_err("wrong");
+            assert!(found.iter().any(|one| one.to_string().contains(wanted)), "{wanted}: {found:?}");
+        }
+    }
+
+    #[test]
     fn tasks_and_their_namespaces() {
         let text = "[tasks]\nkoji-topurl = \"https://koji.example.org/\"\n[tasks.repository.rpmlint]\nurl = \"https://git.example.org/checks\"\n\
                     [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"https://git.example.org/*\"]\n";
         let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
         assert_ne!(settings.tasks, crate::tasks::TaskSettings::default());
+        let machine = "[tasks.repository.a]\nurl = \"https://h/a\"\nmachine = \"fedora\"\n[tasks.machine.fedora]\nHDD_1 = \"f44.qcow2\"\n";
+        parse(machine, Utf8Path::new("assay.toml")).expect("good");
+        for (from, to, wanted) in [
+            ("machine.fedora]", "machine.fedra]", "there is no section [tasks.machine.fedora]"),
+            ("HDD_1", "QEMURAM", "nothing to start from"),
+            ("HDD_1", "QEMU", "there is no variable"),
+        ] {
+            let found = parse(&machine.replace(from, to), Utf8Path::new("assay.toml")).expect_err("wrong");
+            assert!(found.iter().any(|one| one.to_string().contains(wanted)), "{wanted}: {found:?}");
+        }
         let wrong = "[tasks]\nkoji-hub = \"koji\"\n[tasks.repository.a]\nurll = \"https://h/a\"\n[[tasks.namespace]]\nprefix = \"x\"\n";
         let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
         let lines: Vec<u32> = found.iter().map(|one| one.line).collect();

@@ -50,7 +50,8 @@ impl From<StoreError> for Fault {
 
 /// Reads a worker's first message.
 pub(super) fn hello_of(message: ToServer) -> Result<io::Hello, Fault> {
-    let ToServer::Hello { protocol, name, instance, host, version, slots, classes, holds, disk } = message
+    let ToServer::Hello { protocol, name, instance, host, version, slots, classes, holds, disk, once } =
+        message
     else {
         return Err(Fault::retry("the first message must be hello"));
     };
@@ -83,6 +84,7 @@ pub(super) fn hello_of(message: ToServer) -> Result<io::Hello, Fault> {
         classes: ClassSet::parse(&classes.join(",")),
         holds,
         room: disk,
+        once,
     })
 }
 

@@ -45,9 +45,10 @@ impl App {
             return Ok(());
         }
         let knowledge = self.store.knowledge();
-        let mut earlier = self.earlier(&job.row, DEPTH).await?;
-        let complete = [Outcome::Passed, Outcome::Softfailed, Outcome::Failed];
-        earlier.retain(|one| one.outcome.is_some_and(|past| complete.contains(&past) || past == outcome));
+        // Those that came to a verdict, as in openQA, and those that ended like this one.
+        let alike = |past: &Outcome| past.is_verdict() || *past == outcome;
+        let alike = Outcome::ALL.into_iter().filter(alike).collect();
+        let earlier = self.earlier_with(&job.row, alike, DEPTH).await?;
         if earlier.is_empty() {
             return Ok(());
         }

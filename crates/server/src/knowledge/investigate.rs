@@ -11,6 +11,7 @@ use assay_engine::outcome::Outcome;
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_git::checkout::{self, Checkout};
 use assay_proto::api::knowledge::{Commit, CommitLog, Difference, Investigation, JobRef};
+use assay_records::history::{self, PastCommit};
 use assay_store::{AssetRole, StoreError, StoredJob};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
@@ -111,7 +112,8 @@ impl App {
         job: &StoredJob,
     ) -> Result<(), StoreError> {
         let before = self.evidence(good, &self.last_run(good.row.id).await?).await?;
-        let after = self.evidence(job, &self.last_run(job.row.id).await?).await?;
+        let run = self.last_run(job.row.id).await?;
+        let after = self.evidence(job, &run).await?;
         let differences = Differences {
             settings: difference(&before.settings, &after.settings),
             tests: difference(&before.tests, &after.tests),
@@ -125,6 +127,12 @@ impl App {
         answer.assets = told(differences.assets);
         answer.environment = told(differences.environment);
         let commits = before.commit().zip(after.commit()).map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let needles = before.tests.get("needles commit").zip(after.tests.get("needles commit"));
+        if let Some((from, to)) = commits.as_ref().filter(|_| run.histories.contains_key("tests")) {
+            let own = needles.map(|(from, to)| (from.as_str(), to.as_str()));
+            (answer.tests_log, answer.needles_log) = noted(&run.histories, (from.as_str(), to.as_str()), own);
+            return Ok(());
+        }
         let dir = job.row.settings.get("CASEDIR").map(Utf8PathBuf::from);
         let logs = tokio::task::spawn_blocking(move || logs(dir, commits)).await;
         (answer.tests_log, answer.needles_log) = logs.unwrap_or_default();
@@ -139,6 +147,49 @@ fn reference(job: &StoredJob) -> JobRef {
         result: end.map_or("none", |end| end.outcome.openqa()).to_owned(),
         build: job.row.settings.get("BUILD").map(str::to_owned),
         finished: end.map(|end| rfc3339(end.at)),
+    }
+}
+
+/// The same of tests that were fetched, from what the worker has noted of their repository.
+fn noted(
+    histories: &BTreeMap<String, Vec<PastCommit>>,
+    tests: (&str, &str),
+    needles: Option<(&str, &str)>,
+) -> (CommitLog, CommitLog) {
+    let since = |what: &str, (from, to): (&str, &str)| {
+        let all = histories.get(what).map_or(&[][..], Vec::as_slice);
+        let found = history::since(all, from).unwrap_or_default();
+        let lost = from != to && !all.iter().any(|commit| commit.id == from);
+        let unknown = lost.then(|| {
+            format!(
+                "{from} is not among the newest {} commits before {to}, which is all that was noted",
+                all.len()
+            )
+        });
+        (found, unknown)
+    };
+    let is_needle = |file: &String| file.starts_with("needles/");
+    let log = |(commits, unknown): (Vec<&PastCommit>, Option<String>),
+               wanted: &dyn Fn(&PastCommit) -> bool| CommitLog {
+        commits: commits.into_iter().filter(|one| wanted(one)).take(COMMITS as usize).map(past).collect(),
+        unknown,
+    };
+    let other = |one: &PastCommit| one.files.is_empty() || one.files.iter().any(|file| !is_needle(file));
+    let drawn = |one: &PastCommit| one.files.iter().any(is_needle);
+    let needles = match needles {
+        Some(own) => log(since("needles", own), &|_| true),
+        None => log(since("tests", tests), &drawn),
+    };
+    (log(since("tests", tests), &other), needles)
+}
+
+fn past(commit: &PastCommit) -> Commit {
+    Commit {
+        id: commit.id.clone(),
+        author: commit.author.clone(),
+        at: rfc3339(Timestamp(commit.at.saturating_mul(1_000_000))),
+        subject: commit.subject.clone(),
+        files: commit.files.clone(),
     }
 }
 
@@ -157,7 +208,7 @@ fn logs(dir: Option<Utf8PathBuf>, commits: Option<(String, String)>) -> (CommitL
     let Some(dir) = dir else { return unknown("the job has no CASEDIR".to_owned()) };
     if dir.as_str().contains("://") {
         return unknown(format!(
-            "the tests are fetched from {dir}, of which this server has no checkout; look there for what came between {from} and {to}"
+            "the tests are fetched from {dir}, and the worker has noted no commits; look there for what came between {from} and {to}"
         ));
     }
     let found = Checkout::of(&dir).and_then(|checkout| {

@@ -21,11 +21,22 @@ pub(crate) fn scenario_of(job: &JobRow) -> ScenarioKey {
 }
 
 impl App {
-    /// The jobs of a job's scenario with lower numbers that have ended, the newest first; at most `depth`.
+    /// The jobs of a job's scenario with lower numbers that have ended by themselves, the newest first; at most `depth`.
     pub(crate) async fn earlier(&self, job: &JobRow, depth: u32) -> Result<Vec<JobSummary>, StoreError> {
+        let outcomes: Vec<_> = Outcome::ALL.into_iter().filter(|outcome| !outcome.is_aborted()).collect();
+        self.earlier_with(job, outcomes, depth).await
+    }
+
+    /// Those of them that ended so; what nobody asks about does not count.
+    pub(crate) async fn earlier_with(
+        &self,
+        job: &JobRow,
+        outcomes: Vec<Outcome>,
+        depth: u32,
+    ) -> Result<Vec<JobSummary>, StoreError> {
         let filter = JobFilter {
             scenario: Some(scenario_of(job)),
-            outcomes: Outcome::ALL.into(),
+            outcomes,
             before: Some(job.id),
             limit: depth,
             ..JobFilter::default()

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::web::frame::rfc3339;
 use assay_engine::report::build::{BuildReport, text};
 use assay_proto::api::outbox as wire;
-use assay_store::{EntryFilter, EntryState, StoredEntry};
+use assay_store::{EntryFilter, EntryState, GATE_TARGET, StoredEntry};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
@@ -99,8 +99,12 @@ impl App {
             };
             ids.extend(self.store.outbox().entries(&filter).await?.iter().map(|entry| entry.id));
         }
-        let known = self.reporting.settings().is_some_and(|settings| settings.reporters.contains_key(target));
-        if ids.is_empty() && !known {
+        let known = async || -> Result<bool, Fault> {
+            let configured = self.reporting.settings().is_some_and(|all| all.reporters.contains_key(target));
+            let told = async || self.store.outbox().target_tallies().await;
+            Ok(configured || told().await?.iter().any(|tally| tally.target == *target))
+        };
+        if ids.is_empty() && !known().await? {
             let help = "See `assay outbox list` for those that there are.";
             return Err(Fault::not_found(format!("There is no reporter {target:?}."), help));
         }
@@ -121,6 +125,7 @@ impl App {
             state: state.transpose()?,
             before: query.before,
             limit: limit + 1,
+            about: None,
         };
         let mut stored = self.store.outbox().entries(&filter).await?;
         let more = stored.len() > limit as usize;
@@ -172,45 +177,29 @@ impl App {
             }
         };
         let mut targets: Vec<wire::OutboxTarget> = names.into_iter().map(one).collect();
-        targets.extend(self.gate_targets().await?);
+        for target in targets.iter_mut().filter(|target| target.target.starts_with(GATE_TARGET)) {
+            self.fill_gate_target(target).await?;
+        }
         Ok(targets)
     }
 
-    /// The gate's reports that are not told yet, by the system that they are for.
-    async fn gate_targets(&self) -> Result<Vec<wire::OutboxTarget>, Fault> {
-        use assay_engine::gate::config::ReportAction;
-        let mut waiting: BTreeMap<String, (u64, u32, Option<String>)> = BTreeMap::new();
-        for stored in self.store.gate().undelivered().await? {
-            let (ReportAction::Review { source, .. }
-            | ReportAction::Mail { source, .. }
-            | ReportAction::Sql { source, .. }) = &stored.report.action;
-            let entry = waiting.entry(source.to_string()).or_default();
-            entry.0 += 1;
-            entry.1 = entry.1.max(stored.attempts);
-            entry.2 = entry.2.take().or(stored.last_error.clone());
+    /// The gate tells by itself, each change in order; how that goes is in what waits longest.
+    async fn fill_gate_target(&self, target: &mut wire::OutboxTarget) -> Result<(), Fault> {
+        "gate".clone_into(&mut target.driver);
+        "telling what the gate decided".clone_into(&mut target.doing);
+        "once".clone_into(&mut target.repetition);
+        if target.waiting > 0 {
+            let first = self.store.outbox().next_entries(&target.target, 1).await?.pop();
+            target.trouble = first.and_then(|entry| entry.note);
         }
-        let one = |(source, (waiting, attempts, trouble))| wire::OutboxTarget {
-            target: source,
-            driver: "gate".to_owned(),
-            doing: "telling what the gate decided; see its items".to_owned(),
-            trouble,
-            waiting,
-            oldest: None,
-            lag: 0,
-            attempts,
-            delivered: 0,
-            refused: 0,
-            dropped: 0,
-            last: None,
-            repetition: "once".to_owned(),
-        };
-        Ok(waiting.into_iter().map(one).collect())
+        Ok(())
     }
 
     fn told_again(&self, ids: &[i64]) {
         if !ids.is_empty() {
             let names: Vec<String> = self.reporting.health().keys().cloned().collect();
             self.reporting.stored(names.iter().map(String::as_str));
+            self.gate.reports.notify_one();
         }
     }
 }
@@ -259,6 +248,7 @@ impl ReportQuery {
             version: some(self.version),
             against: some(self.against),
             expected: expected.collect(),
+            ..Asked::default()
         }
     }
 }

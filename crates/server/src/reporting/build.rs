@@ -1,18 +1,21 @@
 //! Build reports: what the store knows of a build and of the one before it.
 
+use super::settings::Decide;
 use super::words::{Words, escaped};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::results::conventions;
 use crate::web::frame::percent_encoded;
+use assay_engine::decision::{Question, Subject};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::knowledge::words::bugrefs;
-use assay_engine::report::BuildFact;
 use assay_engine::report::build::{
     Build, BuildJob, BuildReport, BuildVerdict, ReportLine, SystemFacts, compare, text,
 };
+use assay_engine::report::{BuildFact, is_like};
 use assay_records::step::ModuleResult;
 use assay_store::{CommentTarget, JobFilter, StoreError, StoredJob};
+use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -21,6 +24,21 @@ const MOST_JOBS: u32 = 5_000;
 /// The most jobs whose records are read, and the most bytes of a file in them.
 const MOST_READ: usize = 400;
 const MOST_BYTES: u64 = 4 << 20;
+
+/// Jobs that are looked through for the build before, so many at a time: between two composes there are many updates.
+const PAGE: u32 = 1_000;
+const PAGES: usize = 40;
+
+/// What nobody has to be told: a page that is not there, or a mail that is not sent.
+pub(super) fn nothing(why: &str) -> Fault {
+    Fault::not_found(format!("There is nothing to report: {why}."), "Ask for the whole report.")
+}
+
+/// A job's medium: `FLAVOR ARCH`.
+fn medium(job: &StoredJob) -> Option<String> {
+    let get = |key: &str| job.row.settings.get(key);
+    Some(format!("{} {}", get("FLAVOR")?, get("ARCH").unwrap_or_default()))
+}
 
 /// Which report is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,15 +50,40 @@ pub(crate) struct Asked {
     pub(crate) against: Option<String>,
     /// Media that have to be there.
     pub(crate) expected: Vec<String>,
+    /// Only jobs whose settings are like these.
+    pub(crate) only: BTreeMap<String, Vec<String>>,
 }
 
 impl Asked {
+    /// The newest jobs of a build of this product.
+    fn jobs(&self, build: &str) -> JobFilter {
+        let of = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+        JobFilter {
+            distri: of(&self.distri),
+            version: of(&self.version),
+            build: vec![build.to_owned()],
+            latest: true,
+            limit: MOST_JOBS,
+            ..JobFilter::default()
+        }
+    }
+
+    /// True if a job is part of the report.
+    fn wants(&self, job: &StoredJob) -> bool {
+        let row = &job.row;
+        self.only.iter().all(|(key, patterns)| match key.as_str() {
+            "group" => row.group.is_some_and(|group| is_like(patterns, &group.0.to_string())),
+            key => row.settings.get(key).is_some_and(|value| is_like(patterns, value)),
+        })
+    }
+
     pub(crate) fn of(fact: &BuildFact) -> Self {
         let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         Self {
             build: fact.build.clone(),
             distri: some(&fact.distri),
             version: some(&fact.version),
+            only: fact.only.clone(),
             ..Self::default()
         }
     }
@@ -54,16 +97,13 @@ pub(crate) fn address(url: &str, build: &str) -> String {
 impl App {
     /// The report of a build.
     pub(crate) async fn build_report(&self, asked: &Asked) -> Result<BuildReport, Fault> {
-        let of = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
-        let filter = |build: &str| JobFilter {
-            distri: of(&asked.distri),
-            version: of(&asked.version),
-            build: vec![build.to_owned()],
-            latest: true,
-            limit: MOST_JOBS,
-            ..JobFilter::default()
-        };
-        let jobs = self.store.jobs(&filter(&asked.build)).await?;
+        let all = self.store.jobs(&asked.jobs(&asked.build)).await?;
+        let media: BTreeSet<String> = all.iter().filter_map(medium).collect();
+        let some = !all.is_empty();
+        let jobs: Vec<StoredJob> = all.into_iter().filter(|job| asked.wants(job)).collect();
+        if some && jobs.is_empty() {
+            return Err(nothing("no job of the build is wanted"));
+        }
         let Some(first) = jobs.iter().map(|job| job.row.id).min() else {
             return Err(Fault::not_found(
                 format!("There are no jobs of the build {:?}.", asked.build),
@@ -75,9 +115,10 @@ impl App {
             None => self.build_before(&jobs, first, &asked.build).await?,
         };
         let earlier = match &against {
-            Some(build) => self.store.jobs(&filter(build)).await?,
+            Some(build) => self.store.jobs(&asked.jobs(build)).await?,
             None => Vec::new(),
         };
+        let earlier: Vec<StoredJob> = earlier.into_iter().filter(|job| asked.wants(job)).collect();
         if asked.against.is_some() && earlier.is_empty() {
             return Err(Fault::not_found(
                 format!("There are no jobs of the build {:?} to compare with.", against.unwrap_or_default()),
@@ -90,12 +131,46 @@ impl App {
             None => None,
         };
         let verdicts = self.verdicts(&jobs).await?;
-        let mut report = compare(&now, before.as_ref(), verdicts, &asked.expected);
+        let mut expected = asked.expected.clone();
+        if asked.only.is_empty() {
+            expected.extend(self.expected_media(&asked.build));
+        } else if let Some(flavors) = asked.only.get("FLAVOR") {
+            let flavor = |medium: &String| is_like(flavors, medium.split(' ').next().unwrap_or_default());
+            expected.extend(self.expected_media(&asked.build).into_iter().filter(flavor));
+        }
+        let mut report = compare(&now, before.as_ref(), verdicts, &expected);
+        // Another team's are not missing.
+        report.missing_images.retain(|medium| !media.contains(medium));
         report.url = address(&self.results.settings().url, &asked.build);
         Ok(report)
     }
 
-    /// The build of the same product that was posted last before this one.
+    /// What tells a build's result from another: how each of its tests has ended, and what is decided.
+    pub(crate) async fn build_state(&self, asked: &Asked) -> Result<String, StoreError> {
+        let jobs = self.store.jobs(&asked.jobs(&asked.build)).await?;
+        let mut parts: Vec<String> = self
+            .verdicts(&jobs)
+            .await?
+            .into_iter()
+            .map(|verdict| format!("{} {} {}", verdict.product_version, verdict.context, verdict.satisfied))
+            .collect();
+        for job in jobs.iter().filter(|job| asked.wants(job)) {
+            let outcome = job.row.state.end().map_or("", |end| end.outcome.openqa());
+            parts.push(format!("{} {outcome}", job.row.settings.to_settings().job_name()));
+        }
+        parts.sort();
+        let hash = hex::encode(sha2::Sha256::digest(parts.join("\n")));
+        Ok(hash[..16].to_owned())
+    }
+
+    /// Media that a build has to have, as `[[reports.expect]]` says.
+    fn expected_media(&self, build: &str) -> Vec<String> {
+        let settings = self.reporting.all_settings();
+        let expect = settings.into_iter().flat_map(|settings| &settings.expect);
+        expect.filter(|one| is_like(&one.builds, build)).flat_map(|one| one.media.clone()).collect()
+    }
+
+    /// The build before this one in its series: of the same kind of compose, or of the same package. Updates have none.
     async fn build_before(
         &self,
         jobs: &[StoredJob],
@@ -106,15 +181,34 @@ impl App {
             let values = jobs.iter().filter_map(|job| job.row.settings.get(key).map(str::to_owned));
             values.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
         };
-        let filter = JobFilter {
-            distri: of("DISTRI"),
-            version: of("VERSION"),
-            before: Some(first),
-            limit: 500,
-            ..JobFilter::default()
+        let kind = jobs.first().map(|job| conventions::subject(&job.row.settings).kind);
+        let Some(series) = conventions::series(kind.as_deref().unwrap_or("build"), build) else {
+            return Ok(None);
         };
-        let earlier = self.store.summaries(&filter).await?;
-        Ok(earlier.into_iter().filter_map(|job| job.build).find(|one| one != build && !one.is_empty()))
+        let mut before = Some(first);
+        for _ in 0..PAGES {
+            let filter = JobFilter {
+                distri: of("DISTRI"),
+                version: of("VERSION"),
+                before,
+                limit: PAGE,
+                ..JobFilter::default()
+            };
+            let earlier = self.store.summaries(&filter).await?;
+            before = earlier.last().map(|job| job.id);
+            let full = earlier.len() == PAGE as usize;
+            let is_it = |one: &String| {
+                one != build
+                    && conventions::series(conventions::kind_of(one, &series), one).as_ref() == Some(&series)
+            };
+            if let Some(found) = earlier.into_iter().filter_map(|job| job.build).find(is_it) {
+                return Ok(Some(found));
+            }
+            if !full {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     async fn build_of(&self, name: &str, jobs: &[StoredJob], whole: bool) -> Result<Build, StoreError> {
@@ -163,12 +257,49 @@ impl App {
         Ok(())
     }
 
+    /// Decides about what these jobs test as `[[reports.decide]]` says, and remembers it.
+    async fn decide_now(
+        &self,
+        decide: &Decide,
+        subjects: &BTreeSet<(String, String)>,
+        jobs: &[StoredJob],
+    ) -> Result<(), StoreError> {
+        let get = |key: &str| jobs.iter().find_map(|job| job.row.settings.get(key)).unwrap_or_default();
+        let version = decide
+            .product_version
+            .replace("{VERSION}", &get("VERSION").to_lowercase())
+            .replace("{DISTRI}", &get("DISTRI").to_lowercase());
+        for (kind, item) in subjects.iter().take(20) {
+            let subject = Subject { kind: kind.clone(), item: item.clone() };
+            let contexts = vec![decide.context.clone()];
+            // What no policy is about has no verdict.
+            if self.results.settings().decisions.applicable(&subject, &version, &contexts).is_empty() {
+                continue;
+            }
+            let question = Question {
+                product_version: version.clone(),
+                contexts,
+                subjects: vec![subject.clone()],
+                at: self.clock.now(),
+                ..Question::default()
+            };
+            let decided = self.decide(&question, None).await?;
+            self.remember_when_leading(&subject, &version, &decide.context, &decided.decision).await;
+        }
+        Ok(())
+    }
+
     /// What is decided about what these jobs test: the newest decision for each release and purpose.
     async fn verdicts(&self, jobs: &[StoredJob]) -> Result<Vec<BuildVerdict>, StoreError> {
         let mut subjects = BTreeSet::new();
         for job in jobs {
             let subject = conventions::subject(&job.row.settings);
             subjects.insert((subject.kind, subject.item));
+        }
+        if let Some(settings) = self.reporting.all_settings() {
+            for decide in &settings.decide {
+                self.decide_now(decide, &subjects, jobs).await?;
+            }
         }
         let mut verdicts = Vec::new();
         for (kind, item) in subjects.into_iter().take(20) {

@@ -5,12 +5,13 @@ use crate::app::App;
 use crate::results::conventions::{self, LONGEST_NAME};
 use assay_engine::ids::Timestamp;
 use assay_engine::reason::EndReason;
-use assay_engine::report::{BuildFact, CommentFact, Fact, FactKind, JobFact, ResultFact, WaiverFact};
+use assay_engine::report::{BuildFact, CommentFact, Fact, FactKind, JobFact, ResultFact, WaiverFact, Wants};
 use assay_engine::rows::JobRow;
 use assay_engine::settings::is_secret_name;
 use assay_store::{
     Comment, CommentId, CommentTarget, NUMBER, NewEntry, NewResult, NumberOf, StoreError, Waiver,
 };
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longer values of settings are left out.
@@ -148,7 +149,8 @@ impl Builds {
         self.0.remove(&build);
         let at = row.finished_at().map_or(0, |at| at.0);
         let (distri, version, build) = build;
-        (0, was_open.then_some(BuildFact { distri, version, build, last: row.id.0, at }))
+        let last = row.id.0;
+        (0, was_open.then_some(BuildFact { distri, version, build, last, at, ..BuildFact::default() }))
     }
 
     /// How many jobs of the same build are open.
@@ -226,6 +228,16 @@ fn entry(
     })
 }
 
+/// Of a build what somebody wants of its report.
+fn part_of<'f>(fact: &'f Fact, wants: &Wants, errors: bool) -> Cow<'f, Fact> {
+    match fact {
+        Fact::BuildDone(build) => {
+            Cow::Owned(Fact::BuildDone(BuildFact { only: wants.of_jobs(), errors, ..build.clone() }))
+        }
+        other => Cow::Borrowed(other),
+    }
+}
+
 impl Hub {
     /// Entries for all who want to be told of these facts.
     pub(crate) fn entries(&self, facts: &[Fact], at: Timestamp) -> Vec<NewEntry> {
@@ -233,13 +245,15 @@ impl Hub {
         let people = self.people();
         for fact in facts {
             let reporters = self.settings().into_iter().flat_map(|settings| &settings.reporters);
-            for (name, _) in reporters.filter(|(_, reporter)| reporter.wants.fact(fact)) {
+            for (name, reporter) in reporters.filter(|(_, reporter)| reporter.wants.fact(fact)) {
+                let fact = &part_of(fact, &reporter.wants, reporter.errors);
                 entries.extend(entry(name.clone(), fact.key(), fact, at, None));
             }
             for (name, notices) in &*people {
                 for rule in notices.wanting(name, fact) {
                     let key = format!("{}:{}", rule.name, fact.key());
                     let due = notices.due(rule, at);
+                    let fact = &part_of(fact, &rule.wants, false);
                     entries.extend(entry(
                         format!("{}{name}", super::people::PREFIX),
                         key,

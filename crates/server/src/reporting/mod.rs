@@ -66,6 +66,11 @@ impl Hub {
         self.settings.get().filter(|settings| !settings.reporters.is_empty())
     }
 
+    /// Also where nobody is told anything.
+    pub(crate) fn all_settings(&self) -> Option<&ReportSettings> {
+        self.settings.get()
+    }
+
     pub(crate) fn is_staging(&self) -> bool {
         self.settings.get().is_some_and(|settings| settings.staging)
     }

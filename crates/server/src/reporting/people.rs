@@ -87,10 +87,12 @@ async fn look(app: &App, pauses: Pauses) -> Result<Option<Timestamp>, StoreError
     for target in app.store.outbox().waiting_targets(PREFIX).await? {
         let name = target.strip_prefix(PREFIX).unwrap_or(&target);
         let now = app.clock.now();
-        let entries = app.store.outbox().next_entries(&target, TOGETHER).await?;
-        let (due, later): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|entry| entry.next_try.is_none_or(|at| at <= now));
-        later.iter().filter_map(|entry| entry.next_try).for_each(&mut sooner);
+        let (due, later) = app.store.outbox().due_entries(&target, now, TOGETHER).await?;
+        later.into_iter().for_each(&mut sooner);
+        if due.len() == TOGETHER as usize {
+            // There may be more.
+            sooner(now);
+        }
         let nothing = Notices::default();
         let notices = people.get(name).unwrap_or(&nothing);
         let mut tried = Vec::new();
@@ -181,6 +183,9 @@ async fn tell(
         }
         match app.words(&fact, &url).await {
             Ok(words) => said.push(words),
+            Err(fault)
+                if fault.status == StatusCode::NOT_FOUND
+                    && matches!(&fact, Fact::BuildDone(build) if !build.only.is_empty()) => {}
             Err(fault) if fault.status == StatusCode::NOT_FOUND => said.push(short(&fact, &url)),
             Err(fault) => return Ok(Told::Later(fault.error)),
         }

@@ -1,7 +1,8 @@
 //! The sections `[reports]` and `[reporter.NAME]` of `assay.toml`.
 
+use crate::events::settings::BROKER;
 use crate::gate::settings::Reader;
-use assay_connect::events::amqp::AmqpOptions;
+use assay_connect::events::amqp::Broker;
 use assay_connect::report::irc::IrcOptions;
 use assay_engine::report::Wants;
 use assay_engine::report::bus::{Dialect, Speaker};
@@ -20,19 +21,41 @@ pub(crate) struct ReportSettings {
     pub(crate) speaker: Speaker,
     /// Reporters by name.
     pub(crate) reporters: BTreeMap<String, ReporterSettings>,
+    /// Media that builds have to have.
+    pub(crate) expect: Vec<Expect>,
+    /// What is decided when a build is reported.
+    pub(crate) decide: Vec<Decide>,
+}
+
+/// Media that builds like these have to have.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Expect {
+    pub(crate) builds: Vec<String>,
+    /// `FLAVOR ARCH`
+    pub(crate) media: Vec<String>,
+}
+
+/// A decision that a report asks for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Decide {
+    pub(crate) context: String,
+    /// With `{VERSION}` and `{DISTRI}` of the build.
+    pub(crate) product_version: String,
 }
 
 /// One who is told.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReporterSettings {
     pub(crate) wants: Wants,
+    /// Of builds only bad news.
+    pub(crate) errors: bool,
     pub(crate) driver: Driver,
 }
 
 /// A secret is a file's first line; what is not secret is here.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Driver {
-    Amqp { options: Box<AmqpOptions>, mandatory: bool, prefix: String, says: Vec<Dialect> },
+    Amqp { broker: Box<Broker>, mandatory: bool, prefix: String, says: Vec<Dialect> },
     ResultsDb { web: Web, login: Option<Secret>, everything: bool },
     Webhook { web: Web, secret: Utf8PathBuf },
     Mail { to: Vec<String>, from: Option<String> },
@@ -71,23 +94,10 @@ pub(crate) enum Secret {
     Token(Utf8PathBuf),
 }
 
-const REPORTS: &[&str] = &["mode", "keep-days", "name", "team", "docs", "email", "irc"];
-const COMMON: &[&str] = &["driver", "events", "match"];
+const REPORTS: &[&str] = &["mode", "keep-days", "name", "team", "docs", "email", "irc", "expect", "decide"];
+const COMMON: &[&str] = &["driver", "events", "match", "only"];
 const DRIVERS: [(&str, &[&str]); 8] = [
-    (
-        "amqp",
-        &[
-            "url",
-            "password-file",
-            "ca-file",
-            "cert-file",
-            "key-file",
-            "exchange",
-            "mandatory",
-            "topic-prefix",
-            "says",
-        ],
-    ),
+    ("amqp", &["mandatory", "topic-prefix", "says"]),
     ("resultsdb", &["url", "user", "password-file", "token-file", "ca-file", "everything"]),
     ("webhook", &["url", "secret-file", "ca-file"]),
     ("mail", &["to", "from"]),
@@ -114,7 +124,44 @@ pub(crate) fn reports(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ReportSet
         keep_days: reader.number(table, "keep-days", 1, u16::MAX),
         speaker,
         reporters: BTreeMap::new(),
+        expect: entries(reader, table, "expect", &["builds", "media"])
+            .map(|entry| Expect {
+                builds: reader.texts(entry, "builds"),
+                media: reader.texts(entry, "media"),
+            })
+            .collect(),
+        decide: entries(reader, table, "decide", &["context", "product-version"])
+            .map(|entry| Decide {
+                context: reader.text(entry, "context").unwrap_or_default(),
+                product_version: reader.text(entry, "product-version").unwrap_or_default(),
+            })
+            .collect(),
     }
+}
+
+/// The tables of `[[reports.KEY]]`, each of which has all of these keys.
+fn entries<'a, 't>(
+    reader: &mut Reader<'_>,
+    table: &'a DeTable<'t>,
+    key: &str,
+    keys: &'static [&'static str],
+) -> std::vec::IntoIter<&'a DeTable<'t>> {
+    let mut found = Vec::new();
+    let Some(value) = table.get(key) else { return found.into_iter() };
+    let list = value.get_ref().as_array().map(|array| array.iter().collect::<Vec<_>>());
+    for entry in list.unwrap_or_else(|| vec![value]) {
+        let at = entry.span().start;
+        let Some(inner) = entry.get_ref().as_table() else {
+            reader.error("type", at, format!("{key} is a section: [[reports.{key}]]"));
+            continue;
+        };
+        reader.keys("key of this section", inner, keys);
+        for missing in keys.iter().filter(|key| !inner.contains_key(**key)) {
+            reader.error("missing", at, format!("[[reports.{key}]] has no {missing}"));
+        }
+        found.push(inner);
+    }
+    found.into_iter()
 }
 
 /// `[reporter]`
@@ -133,10 +180,25 @@ pub(crate) fn reporters(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMa
         };
         if let Some(driver) = driver(reader, at, table) {
             let wants = wants(reader, at, table, &driver);
-            reporters.insert(name.to_owned(), ReporterSettings { wants, driver });
+            let errors = only_errors(reader, at, table);
+            reporters.insert(name.to_owned(), ReporterSettings { wants, errors, driver });
         }
     }
     reporters
+}
+
+/// `only = "errors"`
+fn only_errors(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> bool {
+    let word = reader.text(table, "only");
+    if let Some(word) = word.as_ref().filter(|word| *word != "errors") {
+        let at = table.get("only").map_or(at, |value| value.span().start);
+        reader.error(
+            "only",
+            at,
+            format!("only is {word:?}; expected \"errors\": reports of builds where something failed"),
+        );
+    }
+    word.is_some()
 }
 
 fn usual(driver: &Driver) -> Vec<String> {
@@ -165,6 +227,15 @@ fn wants(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, driver: &Drive
         }
     }
     let wants = Wants { events, matching };
+    for key in wants.strange_keys() {
+        let at = table.get("match").map_or(at, |value| value.span().start);
+        let events = wants.events.join(", ");
+        reader.error(
+            "match",
+            at,
+            format!("no event of {events} has {key:?}: nothing would ever be told; see docs/reporting.md"),
+        );
+    }
     let strange: Vec<String> = wants.strange().map(str::to_owned).collect();
     let kinds: Vec<&str> = assay_engine::report::FactKind::ALL.iter().map(|kind| kind.word()).collect();
     let at = table.get("events").map_or(at, |value| value.span().start);
@@ -219,7 +290,8 @@ fn driver(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Option<Dri
         reader.error("driver", at, format!("there is no driver {driver:?}; there are {}", names.join(", ")));
         return None;
     };
-    let known: Vec<&'static str> = COMMON.iter().chain(*keys).copied().collect();
+    let broker: &[&str] = if driver == "amqp" { BROKER } else { &[] };
+    let known: Vec<&'static str> = COMMON.iter().chain(broker).chain(*keys).copied().collect();
     reader.keys("key of this reporter", table, &known);
     Some(match driver.as_str() {
         "amqp" => amqp(reader, at, table),
@@ -250,7 +322,7 @@ fn driver(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Option<Dri
 
 fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Driver {
     let url = must(reader, at, table, "url");
-    let options = reader.broker(at, table, AmqpOptions::new(&url, ""));
+    let broker = reader.broker(at, table, &url);
     let words = if table.contains_key("says") {
         reader.texts(table, "says")
     } else {
@@ -268,7 +340,7 @@ fn amqp(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Driver {
     }
     let prefix = reader.text(table, "topic-prefix").unwrap_or_else(|| "org.fedoraproject.prod".to_owned());
     Driver::Amqp {
-        options: Box::new(options),
+        broker: Box::new(broker),
         mandatory: reader.flag(table, "mandatory"),
         prefix: prefix.trim_end_matches('.').to_owned(),
         says,

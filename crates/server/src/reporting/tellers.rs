@@ -5,7 +5,7 @@ use super::words::Words;
 use crate::app::App;
 use crate::gate::mail::Mail;
 use crate::results::conventions;
-use assay_connect::events::amqp::AmqpOptions;
+use assay_connect::events::amqp::Broker;
 use assay_connect::http::{Http, secret};
 use assay_connect::report::amqp::{Outgoing, Publisher};
 use assay_connect::report::bodhi::Bodhi;
@@ -20,7 +20,8 @@ use assay_engine::report::wiki::{Cases, Passed, Placement, edit, placements};
 use assay_engine::report::{Fact, JobFact, rfc3339};
 use assay_records::step::ModuleResult;
 use assay_store::{
-    Condition, Field, JobFilter, ResultFilter, ResultId, StoreError, StoredEntry, StoredResult,
+    Condition, EntryFilter, EntryState, Field, JobFilter, ResultFilter, ResultId, StoreError, StoredEntry,
+    StoredResult,
 };
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -72,8 +73,8 @@ impl Teller {
     /// Tells letters in order. What came of each, up to one that has to wait.
     pub(super) async fn tell(&mut self, app: &App, letters: &[Letter]) -> Vec<Told> {
         match self.driver.clone() {
-            Driver::Amqp { options, mandatory, prefix, says } => {
-                self.publish(app, letters, *options, mandatory, &prefix, &says).await
+            Driver::Amqp { broker, mandatory, prefix, says } => {
+                self.publish(app, letters, *broker, mandatory, &prefix, &says).await
             }
             Driver::Irc { options, password } => chat(app, letters, options, password.as_deref()).await,
             Driver::Wiki { web, login, cases } => self.write(app, letters, &web, login, &cases).await,
@@ -91,6 +92,17 @@ impl Teller {
     }
 
     async fn tell_one(&mut self, app: &App, driver: &Driver, letter: &Letter, fact: &Fact) -> Told {
+        // Machines are told of every end; people only of news.
+        if matches!(driver, Driver::ResultsDb { .. } | Driver::Webhook { .. }) {
+            return self.tell_anyhow(app, driver, letter, fact).await;
+        }
+        match state(app, letter, fact).await {
+            Ok(state) => noted(self.tell_anyhow(app, driver, letter, fact).await, state),
+            Err(told) => told,
+        }
+    }
+
+    async fn tell_anyhow(&mut self, app: &App, driver: &Driver, letter: &Letter, fact: &Fact) -> Told {
         match driver {
             Driver::ResultsDb { web, login, everything } => {
                 result(app, letter, fact, web, login.as_ref(), *everything).await.unwrap_or_else(|told| told)
@@ -124,7 +136,7 @@ impl Teller {
         &mut self,
         app: &App,
         letters: &[Letter],
-        options: AmqpOptions,
+        broker: Broker,
         mandatory: bool,
         prefix: &str,
         says: &[Dialect],
@@ -142,7 +154,7 @@ impl Teller {
         let results = if outgoing.is_empty() {
             Vec::new()
         } else {
-            let publisher = self.publisher.get_or_insert_with(|| Publisher::new(options, mandatory));
+            let publisher = self.publisher.get_or_insert_with(|| Publisher::new(broker, mandatory));
             publisher.publish(&outgoing).await
         };
         let told = |part: Result<std::ops::Range<usize>, Told>| match part {
@@ -312,7 +324,10 @@ fn speaker(app: &App) -> Speaker {
 
 async fn words(app: &App, fact: &Fact) -> Result<Words, Told> {
     app.words(fact, &speaker(app).url).await.map_err(|fault| {
-        if fault.status == axum::http::StatusCode::NOT_FOUND {
+        let some = matches!(fact, Fact::BuildDone(build) if build.errors || !build.only.is_empty());
+        if fault.status == axum::http::StatusCode::NOT_FOUND && some {
+            Told::Done(Some(fault.error))
+        } else if fault.status == axum::http::StatusCode::NOT_FOUND {
             Told::Never(fault.error)
         } else {
             Told::Later(fault.error)
@@ -346,6 +361,37 @@ async fn rendered(app: &App, letter: &Letter, prefix: &str, says: &[Dialect]) ->
     }
 }
 
+/// What a build's result is now, to be noted when it is told; what has been told so before is told no more. Nothing of
+/// other facts.
+async fn state(app: &App, letter: &Letter, fact: &Fact) -> Result<Option<String>, Told> {
+    let Fact::BuildDone(build) = fact else { return Ok(None) };
+    let state = app.build_state(&super::build::Asked::of(build)).await.map_err(later)?;
+    let state = format!("result {state}");
+    let entry = &letter.entry;
+    let filter = EntryFilter {
+        target: Some(entry.target.clone()),
+        state: Some(EntryState::Delivered),
+        about: Some((entry.kind.clone(), entry.about.clone())),
+        limit: 1,
+        ..EntryFilter::default()
+    };
+    let before = app.store.outbox().entries(&filter).await.map_err(later)?;
+    let before = before.into_iter().next().and_then(|entry| entry.note).unwrap_or_default();
+    if before.starts_with(&state) {
+        return Err(Told::Done(Some(format!("{state}, as it was told before"))));
+    }
+    Ok(Some(state))
+}
+
+fn noted(told: Told, state: Option<String>) -> Told {
+    match (told, state) {
+        (Told::Done(note), Some(state)) => {
+            Told::Done(Some(note.map_or_else(|| state.clone(), |note| format!("{state}, {note}"))))
+        }
+        (told, _) => told,
+    }
+}
+
 async fn chat(
     app: &App,
     letters: &[Letter],
@@ -355,17 +401,15 @@ async fn chat(
     let mut said = Vec::new();
     let mut told = Vec::new();
     for letter in letters {
-        let words = match fact(letter) {
-            Ok(fact) => words(app, &fact).await,
-            Err(told) => Err(told),
+        let words = async {
+            let fact = fact(letter)?;
+            let state = state(app, letter, &fact).await?;
+            Ok((words(app, &fact).await?, state))
         };
-        told.push(match words {
-            Ok(words) => {
-                said.extend(irc::lines(&words.line()));
-                None
-            }
-            Err(told) => Some(told),
-        });
+        told.push(words.await.map(|(words, state): (Words, _)| {
+            said.extend(irc::lines(&words.line()));
+            state
+        }));
     }
     let spoken = async {
         options.password = password.map(secret).transpose()?;
@@ -375,7 +419,8 @@ async fn chat(
         Ok(()) => Told::Done(None),
         Err(why) => Told::Later(why),
     };
-    told.into_iter().map(|told| told.unwrap_or_else(|| spoken.clone())).collect()
+    let told = told.into_iter();
+    told.map(|told| told.map_or_else(|told: Told| told, |state| noted(spoken.clone(), state))).collect()
 }
 
 async fn mail(app: &App, letter: &Letter, fact: &Fact, to: &[String], from: Option<String>) -> Told {

@@ -144,6 +144,9 @@ impl App {
     pub(crate) async fn words(&self, fact: &Fact, url: &str) -> Result<Words, Fault> {
         let Fact::BuildDone(one) = fact else { return Ok(short(fact, url)) };
         let report = self.build_report(&build::Asked::of(one)).await?;
+        if one.errors && !report.has_errors() {
+            return Err(build::nothing("nothing failed, and nothing is missing"));
+        }
         Ok(build::words(&report, url))
     }
 }

@@ -3,9 +3,11 @@
 
 use crate::record::Run;
 use assay_engine::decision::Subject;
+use assay_engine::ids::Timestamp;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
+use assay_engine::rules::{FoundElsewhere, Item};
 use assay_records::step::{Artifact, ModuleResult, TaskResult};
 use assay_store::{GroupOf, NewResult};
 use std::collections::BTreeMap;
@@ -50,6 +52,31 @@ fn is_compose(build: &str) -> bool {
         [respin] => digits(respin),
         [letter, respin] => matches!(letter, "n" | "t" | "d" | "ci" | "nightly" | "test") && digits(respin),
         _ => false,
+    }
+}
+
+/// What a build is one of: builds of one series are compared with each other. None for what has no earlier ones, as updates.
+pub(crate) fn series(kind: &str, build: &str) -> Option<String> {
+    match kind {
+        "compose" => {
+            // `Fedora-Rawhide-20240601.n.0`: everything before the date, and the kind of compose.
+            let (name, date) = build.rsplit_once('-')?;
+            let kind = date.split('.').nth(1).filter(|kind| !kind.bytes().all(|byte| byte.is_ascii_digit()));
+            Some(format!("compose {name} {}", kind.unwrap_or_default()))
+        }
+        "koji_build" => Some(format!("koji_build {}", build.rsplitn(3, '-').nth(2)?)),
+        "build" => Some("build".to_owned()),
+        _ => None,
+    }
+}
+
+/// The kind of a build of which only the name is known, where one of this series is looked for.
+pub(crate) fn kind_of(build: &str, series: &str) -> &'static str {
+    match build {
+        build if build.starts_with("Update-") => "bodhi_update",
+        build if is_compose(build) => "compose",
+        _ if series.starts_with("koji_build ") => "koji_build",
+        _ => "build",
     }
 }
 
@@ -196,14 +223,37 @@ pub(crate) fn of_task(found: &TaskResult, whole: &NewResult, run: &Run, url: &st
         vec![group("source", "assay", None), group(namespace, &item, None), group("assay", &item, None)];
     result.testcase = cut(&found.testcase);
     result.outcome.clone_from(&found.outcome);
-    result.note.clone_from(&found.note);
+    result.note = found.note.as_ref().map(|note| note.replace('\0', "\u{FFFD}"));
     if let Some(artifact) = &found.artifact {
         let published = run.artifacts.iter().find(|one| one.path == *artifact);
         let blob = |one: &Artifact| format!("{url}/api/assay/v1/blobs/{}", one.sha256);
-        if let Some(log) = published.map(blob).or_else(|| artifact.contains("://").then(|| artifact.clone()))
-        {
+        if let Some(log) = published.map(blob).or_else(|| artifact.contains("://").then(|| cut(artifact))) {
             result.ref_url = Some(log);
         }
+    }
+    result
+}
+
+/// What somebody else has found, as a message told it. `key` tells it from all others.
+pub(crate) fn found_elsewhere(found: &FoundElsewhere, item: &Item, key: &str, at: Timestamp) -> NewResult {
+    let mut result = NewResult {
+        testcase: cut(&found.testcase),
+        at,
+        outcome: found.outcome.clone(),
+        note: found.note.clone(),
+        ref_url: found.ref_url.clone(),
+        dedupe: Some(format!("event/{key}")),
+        ..NewResult::default()
+    };
+    let data = found.data.iter().filter(|(_, value)| !value.is_empty());
+    let own =
+        [("item", &item.id), ("type", &item.kind)].map(|(key, value)| (key.to_owned(), vec![cut(value)]));
+    result.data = data.map(|(key, value)| (cut(key), vec![cut(value)])).chain(own).collect();
+    let namespace = if item.kind == "bodhi_update" { "bodhi" } else { item.kind.as_str() };
+    result.groups.push(group(namespace, &item.id, None));
+    if let Some(source) = &found.source {
+        result.data.insert("source".to_owned(), vec![cut(source)]);
+        result.groups.extend([group("source", source, None), group(source, &item.id, None)]);
     }
     result
 }
@@ -241,6 +291,21 @@ mod tests {
             let asked = Settings::from_request(settings.iter().map(|(k, v)| (*k, (*v).to_owned())));
             let found = subject(&JobSettings::from(asked));
             assert_eq!((found.kind.as_str(), found.item.as_str()), (kind, item), "{settings:?}");
+        }
+        for (kind, build, other, same) in [
+            ("compose", "Fedora-Rawhide-20261121.n.0", "Fedora-Rawhide-20261120.n.2", true),
+            ("compose", "Fedora-44-20261121.0", "Fedora-44-20261120.n.0", false),
+            ("compose", "Fedora-44-20261121.n.0", "Fedora-Cloud-44-20261120.n.0", false),
+            ("compose", "Fedora-44-20261121.n.0", "Update-FEDORA-2026-1", false),
+            ("bodhi_update", "Update-FEDORA-2026-2", "Update-FEDORA-2026-1", false),
+            ("koji_build", "bash-5.3-2.fc44", "bash-5.3-1.fc44", true),
+            ("koji_build", "bash-5.3-2.fc44", "sed-4.9-1.fc44", false),
+            ("build", "0091", "0087", true),
+            ("build", "0091", "Fedora-44-20261120.n.0", false),
+        ] {
+            let found = series(kind, build)
+                .is_some_and(|own| series(kind_of(other, &own), other).as_ref() == Some(&own));
+            assert_eq!(found, same, "{build} {other}");
         }
         assert_eq!(testcase("bodhi_update", "Base: SELinux--x"), "update.base_selinux_x");
         assert_eq!(testcase("compose", "install_default"), "compose.install_default");

@@ -1,6 +1,7 @@
 //! `/tests/latest`, and how jobs stand as a small picture for pages elsewhere: `/tests/N/badge`.
 
 use super::frame::Frame;
+use super::matrix;
 use crate::api::openqa;
 use crate::api::openqa::params::Params;
 use crate::app::App;
@@ -17,8 +18,6 @@ use axum::routing::get;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Jobs that are looked at for the badge of an overview.
-const OVERVIEW: u32 = 10_000;
 /// Letters of a label that are shown.
 const LABEL: usize = 60;
 
@@ -61,7 +60,7 @@ fn word(job: &JobSummary) -> &'static str {
     job.outcome.map_or_else(|| job.state.word(), Outcome::openqa)
 }
 
-fn image(params: &Params, jobs: &[JobSummary]) -> Response {
+fn image(params: &Params, jobs: &[&JobSummary]) -> Response {
     let mut told = stands(jobs).to_owned();
     if params.flag("show_build")
         && let Some(build) = jobs.first().and_then(|job| job.build.as_deref())
@@ -83,7 +82,7 @@ fn image(params: &Params, jobs: &[JobSummary]) -> Response {
 }
 
 /// One word for several jobs: the worst result, else what they still do.
-fn stands(jobs: &[JobSummary]) -> &'static str {
+fn stands(jobs: &[&JobSummary]) -> &'static str {
     const ORDER: [&str; 8] = [
         "failed",
         "timeout_exceeded",
@@ -105,10 +104,10 @@ fn stands(jobs: &[JobSummary]) -> &'static str {
     worst.or(words.first().copied()).unwrap_or("none")
 }
 
-/// The newest jobs that an address asks for.
-async fn asked(app: &App, params: &Params, limit: u32) -> Result<Vec<JobSummary>, Fault> {
+/// The newest job that an address asks for.
+async fn asked(app: &App, params: &Params) -> Result<Vec<JobSummary>, Fault> {
     let filter = openqa::jobs::filter(app, params).map_err(openqa::Wrong::fault)?;
-    Ok(app.store.summaries(&JobFilter { latest: limit > 1, limit, ..filter }).await?)
+    Ok(app.store.summaries(&JobFilter { latest: false, limit: 1, ..filter }).await?)
 }
 
 fn refused(app: &App, fault: Fault) -> Response {
@@ -117,7 +116,7 @@ fn refused(app: &App, fault: Fault) -> Response {
 
 /// `GET /tests/latest?test=…`: to the newest job that fits.
 async fn latest(State(app): State<Arc<App>>, params: Params) -> Response {
-    match asked(&app, &params, 1).await {
+    match asked(&app, &params).await {
         Ok(jobs) => match jobs.first() {
             Some(job) => Redirect::to(&format!("/jobs/{}", job.id)).into_response(),
             None => refused(
@@ -133,8 +132,8 @@ async fn latest(State(app): State<Arc<App>>, params: Params) -> Response {
 }
 
 async fn latest_badge(State(app): State<Arc<App>>, params: Params) -> Response {
-    match asked(&app, &params, 1).await {
-        Ok(jobs) => image(&params, &jobs),
+    match asked(&app, &params).await {
+        Ok(jobs) => image(&params, &jobs.iter().collect::<Vec<_>>()),
         Err(fault) => refused(&app, fault),
     }
 }
@@ -147,23 +146,15 @@ async fn job_badge(State(app): State<Arc<App>>, Path(id): Path<String>, params: 
         if jobs.is_empty() { Err(Fault::no_job(id)) } else { Ok(jobs) }
     };
     match found.await {
-        Ok(jobs) => image(&params, &jobs),
+        Ok(jobs) => image(&params, &jobs.iter().collect::<Vec<_>>()),
         Err(fault) => refused(&app, fault),
     }
 }
 
-/// Of the newest job of each scenario; without a build of the newest one.
+/// Of the jobs of the matrix.
 async fn overview_badge(State(app): State<Arc<App>>, params: Params) -> Response {
-    let found = async {
-        let mut jobs = asked(&app, &params, OVERVIEW).await?;
-        if params.given("build").is_none() {
-            let newest = jobs.first().and_then(|job| job.build.clone());
-            jobs.retain(|job| job.build == newest);
-        }
-        Ok::<_, Fault>(jobs)
-    };
-    match found.await {
-        Ok(jobs) => image(&params, &jobs),
+    match matrix::find(&app, &params).await {
+        Ok(found) => image(&params, &found.wanted().collect::<Vec<_>>()),
         Err(fault) => refused(&app, fault),
     }
 }

@@ -179,11 +179,12 @@ fn findings(catalog: &Catalog, group: &Group, text: &str) -> (Option<usize>, Vec
     let Some(placed) = loaded.value else { return (None, found) };
     let (wanted, places): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
     let mut draft = Draft::of(catalog.clone());
-    // What another group has already is said when it is saved.
-    if templates::replace(&mut draft, group, &wanted, &mut Counts::default()).is_ok() {
-        let impossible = templates::impossible(&draft.catalog, &wanted.iter().collect::<Vec<_>>());
-        found.extend(templates::warnings(&group.name, text, &places, impossible));
+    if let Err(wrong) = templates::replace(&mut draft, group, &wanted, &mut Counts::default()) {
+        found.extend(templates::refusals(&group.name, text, &places, wrong));
+        return (None, found);
     }
+    let impossible = templates::impossible(&draft.catalog, &wanted.iter().collect::<Vec<_>>());
+    found.extend(templates::warnings(&group.name, text, &places, impossible));
     (Some(wanted.len()), found)
 }
 

@@ -1,6 +1,6 @@
 //! The jobs of a scenario around one of them.
 
-use super::frame::{Badge, Moment};
+use super::frame::{Badge, Moment, percent_encoded};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::knowledge::scenario_of;
@@ -8,10 +8,46 @@ use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
 use assay_store::{JobFilter, JobSummary};
+use serde::Deserialize;
 
-/// How many older and newer jobs are shown.
+/// How many older and newer jobs are shown unless the address says otherwise, and at most.
 const OLDER: u32 = 20;
 const NEWER: u32 = 10;
+const MOST: u32 = 1_000;
+
+/// What of the scenario an address asks for.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Asked {
+    previous_limit: Option<u32>,
+    next_limit: Option<u32>,
+    /// Only other jobs with these results: openQA's words, with commas.
+    #[serde(default)]
+    history_result: String,
+}
+
+impl Asked {
+    /// So many older and newer jobs, with these outcomes.
+    fn read(&self) -> Result<(u32, u32, Vec<Outcome>), Fault> {
+        let mut outcomes = Vec::new();
+        for word in self.history_result.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            let meant = Outcome::meant_by(word);
+            if meant.is_empty() {
+                let help = "Use results such as failed or passed, or not_ok, ok, complete.";
+                return Err(Fault::bad(format!("{word:?} is no result."), help));
+            }
+            outcomes.extend(meant);
+        }
+        let [older, newer] = [(self.previous_limit, OLDER), (self.next_limit, NEWER)]
+            .map(|(asked, usual)| asked.unwrap_or(usual).min(MOST));
+        Ok((older, newer, outcomes))
+    }
+
+    /// The address of the same with so many older and newer jobs.
+    fn href(&self, job: JobId, older: u32, newer: u32) -> String {
+        let result = percent_encoded(&self.history_result);
+        format!("/jobs/{job}?previous_limit={older}&next_limit={newer}&history_result={result}#previous")
+    }
+}
 
 /// A job of the scenario.
 pub(super) struct Row {
@@ -30,6 +66,13 @@ pub(super) struct History {
     pub(super) older: Option<JobId>,
     /// The newest of all, if it is not shown.
     pub(super) newest: Option<JobId>,
+    /// Where more of them are shown, if there are more.
+    pub(super) more_older: Option<String>,
+    pub(super) more_newer: Option<String>,
+    /// Only failures, or all of them again: what the link is called, and where it leads.
+    pub(super) choice: (&'static str, String),
+    /// Others are left out for their result.
+    pub(super) restricted: bool,
 }
 
 fn row(job: &JobSummary, now: Timestamp) -> Row {
@@ -49,19 +92,25 @@ fn row(job: &JobSummary, now: Timestamp) -> Row {
 
 impl History {
     /// Of a job that says what it tests; else there is none.
-    pub(super) async fn of(app: &App, job: &JobRow) -> Result<Option<Self>, Fault> {
+    pub(super) async fn of(app: &App, job: &JobRow, asked: &Asked) -> Result<Option<Self>, Fault> {
+        let (most_older, most_newer, outcomes) = asked.read()?;
         let now = app.clock.now();
         if job.settings.get("TEST").is_none() {
             return Ok(None);
         }
-        let like = JobFilter { scenario: Some(scenario_of(job)), ..JobFilter::default() };
+        let restricted = !outcomes.is_empty();
+        let like = JobFilter { scenario: Some(scenario_of(job)), outcomes, ..JobFilter::default() };
         // One more than is shown tells whether there are more.
-        let newer = JobFilter { after: Some(job.id), limit: NEWER + 1, oldest_first: true, ..like.clone() };
-        let older = JobFilter { before: Some(job.id), limit: OLDER, ..like.clone() };
+        let newer =
+            JobFilter { after: Some(job.id), limit: most_newer + 1, oldest_first: true, ..like.clone() };
+        let older = JobFilter { before: Some(job.id), limit: most_older + 1, ..like.clone() };
         let own = JobFilter { ids: vec![job.id], limit: 1, ..JobFilter::default() };
         let mut shown = app.store.summaries(&newer).await?;
-        let older = app.store.summaries(&older).await?;
-        let newest = if shown.len() > NEWER as usize {
+        let mut older = app.store.summaries(&older).await?;
+        let more_older = older.len() > most_older as usize && most_older < MOST;
+        older.truncate(most_older as usize);
+        let more_newer = shown.len() > most_newer as usize && most_newer < MOST;
+        let newest = if shown.len() > most_newer as usize {
             shown.pop();
             app.store.summaries(&JobFilter { limit: 1, ..like }).await?.first().map(|job| job.id)
         } else {
@@ -78,6 +127,17 @@ impl History {
             newer: shown.last().map(|job| job.id),
             older: older.first().map(|job| job.id),
             newest,
+            more_older: more_older
+                .then(|| asked.href(job.id, (most_older * 5).clamp(OLDER, MOST), most_newer)),
+            more_newer: more_newer
+                .then(|| asked.href(job.id, most_older, (most_newer * 5).clamp(NEWER, MOST))),
+            choice: if restricted {
+                ("all results", Asked::default().href(job.id, most_older, most_newer))
+            } else {
+                let failures = Asked { history_result: "not_ok".into(), ..Asked::default() };
+                ("only failures", failures.href(job.id, most_older, most_newer))
+            },
+            restricted,
         }))
     }
 }

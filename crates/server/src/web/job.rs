@@ -4,7 +4,7 @@ use super::cards::{self, Face, ModuleView};
 use super::cluster::{Drawing, Member};
 use super::comments::{self, Comments};
 use super::frame::{Badge, Frame, Moment, bytes, percent_encoded, percent_encoded_path, plain_text, span};
-use super::history::History;
+use super::history::{self, History};
 use super::published::Published;
 use crate::api::openqa::params::Params;
 use crate::api::{self, MAX_STEPS};
@@ -16,6 +16,7 @@ use crate::record::{Run, step_title};
 use crate::retention::Removal;
 use askama::Template;
 use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::job::StateWord;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::rows::JobRow;
 use assay_engine::settings::{COVERED, Setting, is_secret_name};
@@ -62,6 +63,10 @@ struct Head {
     clones: Vec<(&'static str, JobId)>,
     times: Vec<(&'static str, Moment)>,
     running_since: Option<Moment>,
+    /// Whoever looks may cancel it.
+    may_cancel: bool,
+    /// Its priority, if it waits and whoever looks may change it.
+    priority: Option<i32>,
 }
 
 impl Head {
@@ -168,8 +173,9 @@ pub(super) async fn page(
     Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
     Query(query): Query<JobQuery>,
+    Query(asked): Query<history::Asked>,
 ) -> Response {
-    let rendered = build(&app, &sender, &id, &query).await;
+    let rendered = build(&app, &sender, &id, &query, &asked).await;
     super::page(&app, rendered)
 }
 
@@ -204,7 +210,13 @@ pub(super) async fn comment(
     comments::post(&app, &sender, target, params, &format!("/jobs/{}", percent_encoded(&id))).await
 }
 
-async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result<JobPage, Fault> {
+async fn build(
+    app: &App,
+    sender: &Sender,
+    id: &str,
+    query: &JobQuery,
+    asked: &history::Asked,
+) -> Result<JobPage, Fault> {
     let id = api::job_id(id)?;
     let now = app.clock.now();
     let job = app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
@@ -245,11 +257,14 @@ async fn build(app: &App, sender: &Sender, id: &str, query: &JobQuery) -> Result
         frame,
         results: results(app, row),
         drawing: drawing(app, row).await?,
-        history: History::of(app, row).await?,
+        history: History::of(app, row, asked).await?,
         comments: Comments::of(app, CommentTarget::Job(row.id), sender, format!("{base}/comments")).await?,
         head: Head {
             failure: failure.filter(|_| failed),
             links: links(&job, attempt.as_ref(), logs.as_deref(), &suffix),
+            may_cancel: sender.is_operator() && !row.state.is_final(),
+            priority: Some(row.priority)
+                .filter(|_| sender.is_operator() && row.state.word() == StateWord::Scheduled),
             ..head(&job, attempt.as_ref(), now)
         },
         lost_attempt: attempts.iter().any(|attempt| attempt.row.id.number > 1),
@@ -378,6 +393,8 @@ fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, now: Timestamp) -> Hea
         clones: clones.into_iter().filter_map(|(label, job)| Some((label, job?))).collect(),
         times,
         running_since: running.map(|attempt| Moment::new(attempt.row.assigned_at, now)),
+        may_cancel: false,
+        priority: None,
     }
 }
 

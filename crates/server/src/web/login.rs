@@ -2,11 +2,13 @@
 
 use super::frame::Frame;
 use super::page;
+use super::people::{self, OwnKey};
 use crate::app::App;
-use crate::auth::Viewer;
+use crate::auth::{Role, Viewer};
 use crate::fault::Fault;
 use crate::people::session;
 use askama::Template;
+use assay_proto::api::people::conf_sections;
 use axum::Router;
 use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -31,6 +33,13 @@ struct Login {
     /// Names of providers, and what people call them.
     providers: Vec<(String, String)>,
     trouble: Option<String>,
+    /// Their own keys, if they are somebody who can have some.
+    keys: Option<Vec<OwnKey>>,
+    /// How long another one may live, days.
+    lives: [i64; 3],
+    /// A section for clients' files with the key that was just made.
+    made: Option<String>,
+    is_admin: bool,
 }
 
 #[derive(Deserialize)]
@@ -64,16 +73,35 @@ async fn show(
     Query(Next { next }): Query<Next>,
     headers: HeaderMap,
 ) -> Response {
-    answer(&app, &headers, &next, None)
+    answer(&app, &headers, &next, None, None)
 }
 
-fn answer(app: &App, headers: &HeaderMap, next: &str, trouble: Option<String>) -> Response {
+/// The page with a key that was just made: its secret is shown now and never again.
+pub(super) fn with_key(app: &App, headers: &HeaderMap, key: String, secret: String) -> Response {
+    let place = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let section = |name: &str| format!("[{name}]\nkey = {key}\nsecret = {secret}\n");
+    let made: Vec<_> = conf_sections(place).into_iter().map(section).collect();
+    answer(app, headers, "", None, Some(made.concat()))
+}
+
+fn answer(
+    app: &App,
+    headers: &HeaderMap,
+    next: &str,
+    trouble: Option<String>,
+    made: Option<String>,
+) -> Response {
+    let viewer = Viewer::here();
     let by_cookie = session::cookie_of(headers).is_some_and(|cookie| app.people.session(cookie).is_some());
     page(
         app,
         Ok(Login {
             frame: Frame::new(app.clock.now()),
-            viewer: Viewer::here(),
+            keys: people::own(app, viewer.as_ref()),
+            lives: people::LIVES,
+            made,
+            is_admin: viewer.as_ref().is_some_and(|viewer| viewer.role == Role::Admin),
+            viewer,
             by_cookie,
             next: local(next).to_owned(),
             providers: app.providers.list(),
@@ -88,7 +116,7 @@ async fn sign_in(State(app): State<Arc<App>>, headers: HeaderMap, Form(filled): 
         Ok(session) => signed_in(&app, &headers, &session, &filled.next),
         Err(fault) => {
             let (status, trouble) = (fault.status, format!("{} {}", fault.error, fault.help));
-            (status, answer(&app, &headers, &filled.next, Some(trouble))).into_response()
+            (status, answer(&app, &headers, &filled.next, Some(trouble), None)).into_response()
         }
     }
 }
@@ -108,7 +136,11 @@ pub(crate) fn signed_in(
 /// `POST /logout`
 async fn sign_out(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Fault> {
     if let Some(cookie) = session::cookie_of(&headers) {
+        let user = app.people.session(cookie);
         app.people.end_session(cookie).await?;
+        if let Some(user) = user {
+            app.audit(&user.name, "user_logout", json!({ "user": user.name }));
+        }
     }
     let forget = [(header::SET_COOKIE, session::no_cookie())];
     Ok((StatusCode::SEE_OTHER, forget, [(header::LOCATION, "/login")]).into_response())

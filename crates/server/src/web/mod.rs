@@ -1,5 +1,6 @@
 //! The pages: rendered on the server, complete without JavaScript, live with it.
 
+mod acts;
 mod api;
 mod assets;
 mod audit;
@@ -17,11 +18,13 @@ mod index;
 mod investigate;
 mod job;
 pub(crate) mod login;
-mod matrix;
+pub(crate) mod matrix;
 mod needles;
 mod oidc;
 mod outbox;
+mod people;
 mod published;
+mod releases;
 mod restart;
 mod results;
 mod screen;
@@ -57,6 +60,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/tests/{id}", get(|Path(id): Path<String>| async move { to_job(&id) }))
         .merge(gate::router())
         .merge(investigate::router())
+        .merge(releases::router())
         .merge(needles::router())
         .merge(workers::router())
         .merge(api::router())
@@ -67,6 +71,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(outbox::router())
         .merge(assets::router())
         .merge(login::router())
+        .merge(people::router())
+        .merge(acts::router())
         .merge(oidc::router())
         .route("/assets/{name}", get(frame::asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))

@@ -5,9 +5,10 @@ use crate::api;
 use crate::api::openqa::params::Params;
 use crate::app::App;
 use crate::auth::Sender;
+use crate::catalog::Catalog;
 use crate::fault::{Fault, PageFault};
 use askama::Template;
-use assay_engine::ids::JobId;
+use assay_engine::ids::{GroupId, JobId};
 use assay_engine::sched::restart::RestartOptions;
 use assay_proto::api::restart::Restart;
 use axum::extract::{Extension, Path, State};
@@ -39,6 +40,9 @@ struct RestartPage {
     switches: Vec<Switch>,
     priority: String,
     set: String,
+    comment: String,
+    /// Numbers and names of the groups, and whether it is chosen.
+    groups: Vec<(i64, String, bool)>,
     plan: Option<Restart>,
     refused: Option<Fault>,
     /// Which jobs the plan clones.
@@ -55,7 +59,7 @@ fn changes(params: &Params) -> impl Iterator<Item = &str> {
 }
 
 /// What a form asks for.
-fn options(params: &Params) -> Result<RestartOptions, Fault> {
+fn options(catalog: &Catalog, params: &Params) -> Result<RestartOptions, Fault> {
     let priority = params.given("priority").map(|text| text.trim().parse());
     let help = "Write a whole number; lower is earlier.";
     let priority = priority.transpose().map_err(|_| Fault::bad("The priority is not a number.", help))?;
@@ -69,7 +73,21 @@ fn options(params: &Params) -> Result<RestartOptions, Fault> {
         })?;
         set.insert(key.trim().to_owned(), Some(value.trim().to_owned()).filter(|value| !value.is_empty()));
     }
+    let group = match params.given("group") {
+        None => None,
+        Some(text) => {
+            let id: i64 = text
+                .parse()
+                .ok()
+                .filter(|id| *id == 0 || catalog.groups.contains_key(id))
+                .ok_or_else(|| {
+                    Fault::bad(format!("There is no group {text:?}."), "Choose one of those that there are.")
+                })?;
+            Some((id != 0).then_some(GroupId(id)))
+        }
+    };
     Ok(RestartOptions {
+        group,
         skip_parents: params.flag("skip_parents"),
         skip_children: params.flag("skip_children"),
         skip_ok_result_children: params.flag("skip_ok_result_children"),
@@ -82,7 +100,7 @@ fn options(params: &Params) -> Result<RestartOptions, Fault> {
 }
 
 /// The same for the command line.
-fn command(id: JobId, params: &Params) -> String {
+fn command(id: JobId, catalog: &Catalog, params: &Params) -> String {
     let mut words = vec![format!("assay job restart {id}")];
     let on = SWITCHES.iter().filter(|(name, ..)| params.flag(name));
     words.extend(on.map(|(_, option, _)| (*option).to_owned()));
@@ -92,6 +110,14 @@ fn command(id: JobId, params: &Params) -> String {
     for line in changes(params) {
         words.push(format!("--set {}", super::job::quoted(line)));
     }
+    if let Some(group) = params.given("group") {
+        let named = group.parse().ok().and_then(|id: i64| catalog.groups.get(&id));
+        words.push(format!(
+            "--group {}",
+            named.map_or_else(|| "0".into(), |group| super::job::quoted(&group.name))
+        ));
+    }
+    words.extend(params.given("comment").map(|text| format!("--comment {}", super::job::quoted(text))));
     words.join(" ")
 }
 
@@ -119,8 +145,9 @@ async fn build(
 ) -> Result<RestartPage, Fault> {
     let id = api::job_id(id)?;
     let job = app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
-    let planned = match options(params) {
-        Ok(options) => api::restart::ask(app, vec![id], options, sender, true).await.map(|plan| plan.0),
+    let catalog = app.library.now();
+    let planned = match options(&catalog, params) {
+        Ok(options) => api::restart::ask(app, vec![id], options, None, sender, true).await.map(|plan| plan.0),
         Err(fault) => Err(fault),
     };
     let (plan, refused) = match planned {
@@ -138,11 +165,17 @@ async fn build(
         priority: params.get("priority").unwrap_or_default().to_owned(),
         set: params.get("set").unwrap_or_default().to_owned(),
         seen: plan.as_ref().map(seen).unwrap_or_default(),
+        comment: params.get("comment").unwrap_or_default().to_owned(),
+        groups: catalog
+            .groups
+            .values()
+            .map(|group| (group.id, group.name.clone(), params.get("group") == Some(&group.id.to_string())))
+            .collect(),
         plan,
         refused,
         changed,
         may: sender.must_be_operator().is_ok(),
-        command: command(id, params),
+        command: command(id, &catalog, params),
     })
 }
 
@@ -167,12 +200,13 @@ pub(super) async fn post(
 async fn restart(app: &Arc<App>, sender: &Sender, id: &str, params: &Params) -> Result<Option<JobId>, Fault> {
     sender.must_be_operator()?;
     let id = api::job_id(id)?;
-    let options = options(params)?;
-    let plan = api::restart::ask(app, vec![id], options.clone(), sender, true).await?.0;
+    let options = options(&app.library.now(), params)?;
+    let comment = params.given("comment");
+    let plan = api::restart::ask(app, vec![id], options.clone(), comment, sender, true).await?.0;
     if seen(&plan) != params.get("seen").unwrap_or_default() {
         return Ok(None);
     }
-    let done = api::restart::ask(app, vec![id], options, sender, false).await?.0;
+    let done = api::restart::ask(app, vec![id], options, comment, sender, false).await?.0;
     let made = done.clones.iter().find(|clone| clone.job == id).and_then(|clone| clone.clone);
     let there = done.exists.iter().find(|exists| exists.job == id).map(|exists| exists.clone);
     Ok(Some(made.or(there).unwrap_or(id)))

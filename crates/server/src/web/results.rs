@@ -193,6 +193,7 @@ struct DecisionView {
     summary: String,
     open: bool,
     requirements: Vec<RequirementRow>,
+    release_href: String,
 }
 
 struct Cell {
@@ -306,6 +307,7 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             badge: Badge::of(if decision.is_satisfied() { "passed" } else { "waiting" }),
             summary: decision.summary(),
             open: !decision.is_satisfied(),
+            release_href: super::releases::release_href(&product_version),
             product_version,
             context,
         });

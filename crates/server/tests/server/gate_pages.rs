@@ -186,6 +186,8 @@ async fn only_what_is_touched_is_sent_again() {
         .ask(Method::POST, "/api/assay/v1/gate/dequeue", Some(json!({"pipeline": "gate", "change": "2120"})))
         .await;
     assert_eq!((status, done["done"].as_str()), (StatusCode::OK, Some("2120 is no longer in pipeline gate")));
+    let (_, audit) = gate.get("/api/assay/v1/audit?event=gate_dequeue").await;
+    assert_eq!(audit["events"].as_array().map(Vec::len), Some(1), "{audit}");
     let message = next(&mut events).await;
     let data = message.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
     let update: Value = serde_json::from_str(data).unwrap();
@@ -323,6 +325,15 @@ async fn operators_are_heard_or_told_why_not() {
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "without a token nothing is changed");
     let (status, reloaded) = post("reload", json!(null)).await;
     assert_eq!(status, StatusCode::OK, "{reloaded}");
+    // What was done is noted with who sent it, whoever is said to have wanted it; what was refused is not.
+    let (_, audit) = gate.get("/api/assay/v1/audit?q=gate&limit=50").await;
+    let noted: Vec<_> = audit["events"].as_array().unwrap().iter().rev().collect();
+    let words: Vec<_> = noted.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let want =
+        ["gate_promote", "gate_hold", "gate_release", "gate_autohold", "gate_autohold_delete", "gate_reload"];
+    assert_eq!(words, want, "{audit}");
+    assert!(noted.iter().all(|event| event["user"] == "admin"), "{audit}");
+    assert_eq!(noted[1]["data"], json!({"pipeline": "gate", "queue": "platform", "reason": "why not"}));
     fs_err::write(gate.dir.join("../gate/gate.yaml"), "pipelines: [chekc]\n").unwrap();
     let (status, refused) = post("reload", json!(null)).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");

@@ -1,89 +1,17 @@
 //! The pages of groups, of builds and of the matrix, as a browser without JavaScript gets them.
 
 use crate::common::Server;
-use assay_engine::ids::{AttemptId, GroupId, JobId, ProductRunId, Timestamp};
-use assay_engine::job::{End, JobState, StateWord};
+use crate::common::watched::Watched;
+use assay_engine::ids::{GroupId, JobId, Timestamp};
+use assay_engine::job::{End, JobState};
 use assay_engine::outcome::Outcome;
 use assay_engine::reason::EndReason;
-use assay_engine::relations::Parent;
-use assay_engine::rows::{JobRow, ProductRunRow, Retries, Row, Rows, WorkerRow};
+use assay_engine::rows::{JobRow, Retries, Row};
 use assay_engine::settings::{ClassSet, Settings};
-use assay_store::{
-    AssetStore, Batch, BuildTally, Epoch, GateStore, GroupBuild, JobFilter, JobSummary, KnowledgeStore,
-    RunFilter, Store, StoreError, StoredAttempt, StoredJob,
-};
+use assay_store::{Batch, Store};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Counts the questions of pages.
-struct Counted {
-    store: Arc<dyn Store>,
-    questions: AtomicUsize,
-}
-
-impl Counted {
-    fn asked(&self) -> &dyn Store {
-        self.questions.fetch_add(1, Ordering::SeqCst);
-        &*self.store
-    }
-}
-
-macro_rules! counted {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
-        #[async_trait::async_trait]
-        impl Store for Counted {
-            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
-                self.asked().$name($($argument),*).await
-            })*
-            fn gate(&self) -> &dyn GateStore {
-                self.asked().gate()
-            }
-            fn knowledge(&self) -> &dyn KnowledgeStore {
-                self.asked().knowledge()
-            }
-            fn results(&self) -> &dyn assay_store::ResultStore {
-                self.asked().results()
-            }
-            fn assets(&self) -> &dyn AssetStore {
-                self.asked().assets()
-            }
-
-            fn events(&self) -> &dyn assay_store::EventStore {
-                self.asked().events()
-            }
-            fn outbox(&self) -> &dyn assay_store::OutboxStore {
-                self.asked().outbox()
-            }
-            async fn close(&self) {
-                self.store.close().await;
-            }
-        }
-    };
-}
-
-counted! {
-    acquire_leadership() -> Epoch;
-    reacquire(epoch: Epoch) -> ();
-    commit(epoch: Epoch, batch: &Batch) -> ();
-    load() -> Rows;
-    jobs(filter: &JobFilter) -> Vec<StoredJob>;
-    summaries(filter: &JobFilter) -> Vec<JobSummary>;
-    count(filter: &JobFilter) -> u64;
-    group_builds(groups: &[GroupId]) -> Vec<GroupBuild>;
-    tallies(builds: &[(GroupId, String)]) -> Vec<BuildTally>;
-    cluster(jobs: &[JobId], clones: bool) -> Vec<StoredJob>;
-    children(jobs: &[JobId]) -> Vec<(JobId, Parent)>;
-    product_run(id: ProductRunId) -> Option<ProductRunRow>;
-    product_runs(filter: &RunFilter) -> Vec<ProductRunRow>;
-    job(id: JobId) -> Option<StoredJob>;
-    attempts(job: JobId) -> Vec<StoredAttempt>;
-    counts() -> BTreeMap<StateWord, u64>;
-    workers() -> Vec<WorkerRow>;
-    unclosed() -> Vec<AttemptId>;
-}
 
 /// A job that has ended.
 fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Row {
@@ -110,7 +38,7 @@ fn ended(id: i64, group: i64, settings: &[(&str, &str)], outcome: Outcome) -> Ro
 }
 
 /// So many suites for ten architectures and ten flavors, of which the seventh suites fail; two groups.
-async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
+async fn with_jobs(suites: i64) -> (Server, Arc<Watched>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = assay_store::open(&format!("sqlite:{}", dir.path().join("jobs.db").display())).await.unwrap();
     let epoch = store.acquire_leadership().await.unwrap();
@@ -137,7 +65,7 @@ async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
     let evil = [("DISTRI", "d"), ("VERSION", "<i>"), ("BUILD", "\"><script>"), ("TEST", "</td><script>x")];
     batch.push(ended(id + 1, 2, &evil, Outcome::Failed));
     store.commit(epoch, &batch).await.unwrap();
-    let counted = Arc::new(Counted { store, questions: AtomicUsize::new(0) });
+    let counted = Arc::new(Watched::new(store));
     let given: Arc<dyn Store> = counted.clone();
     let server = Server::start_with(|config| config.store = Some(given)).await;
     let (_, parent) =
@@ -152,14 +80,14 @@ async fn with_jobs(suites: i64) -> (Server, Arc<Counted>, tempfile::TempDir) {
 
 /// A page that must be there, and how many questions it took: the fewest of three looks, because the server asks things
 /// of its own too.
-async fn page(server: &Server, store: &Counted, path: &str) -> (String, usize) {
+async fn page(server: &Server, store: &Watched, path: &str) -> (String, usize) {
     let mut looks = Vec::new();
     for _ in 0..3 {
-        let before = store.questions.load(Ordering::SeqCst);
+        let before = store.questions();
         let (status, page) = server.page(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {page}");
         assert!(!page.contains("<script>"), "{path} has a script in it that is nobody's");
-        looks.push((store.questions.load(Ordering::SeqCst) - before, page));
+        looks.push((store.questions() - before, page));
     }
     let (questions, page) = looks.into_iter().min_by_key(|(questions, _)| *questions).unwrap();
     (page, questions)
@@ -216,8 +144,39 @@ async fn what_the_address_says_is_shown() {
         ("build=7&todo=1", 100),
         ("build=7&machine=other", 0),
         ("build=8", 0),
+        ("build=7&result__not=passed", 100),
+        ("build=7&result=not_ok", 100),
+        ("build=7&result=ok,failed", 1_000),
+        ("build=7&result=ok&result__not=passed,softfailed", 0),
+        ("build=7&state=final", 1_000),
+        ("build=7&state=pending", 0),
+        ("build=7&state__not=done", 0),
+        ("build=7&flavor__not=flavor1,flavor2&arch__not[]=arch0", 720),
+        ("build__not=7", 1),
+        ("group_glob=F*,nothing", 1_000),
+        ("group_glob=nothing", 0),
+        ("not_group_glob=F*", 1),
+        ("not_group_glob=*", 0),
+        ("build=7&modules_result__not=passed", 0),
     ] {
         assert_eq!(cells(query).await, want, "{query}");
+        // The API has the same jobs.
+        let (_, named) = server.get(&format!("/api/v1/jobs/overview?{query}")).await;
+        assert_eq!(named.as_array().unwrap().len(), want, "{query}");
+    }
+    let (_, named) = server.get("/api/v1/jobs/overview?build=7&result=failed&limit=2&offset=1").await;
+    assert_eq!(named[1]["id"].as_i64(), Some(799), "the oldest first: {named}");
+    for (query, name) in
+        [("modules__not=x", "modules__not"), ("result__not=ok,x", "result__not"), ("state=over", "state")]
+    {
+        for address in ["/tests/overview.json", "/api/v1/jobs/overview", "/api/v1/jobs"] {
+            let (status, answer) = server.get(&format!("{address}?{query}")).await;
+            let said = answer["error"].as_str().unwrap_or_default();
+            assert!(
+                status == StatusCode::BAD_REQUEST && said.contains(&format!("{name} invalid")),
+                "{query}: {answer}"
+            );
+        }
     }
     // A failure with a bug is reviewed.
     let text = "rhbz#12 label:flaky <script>alert(1)</script>";
@@ -286,6 +245,31 @@ async fn send(server: &Server, path: &str, form: &str) -> (StatusCode, String, S
 }
 
 #[tokio::test]
+async fn admins_make_groups_on_a_page() {
+    let server = Server::start().await;
+    let (_, seen) = server.page("/admin/groups").await;
+    assert!(!seen.contains("id=\"new-group\""), "others only look: {seen}");
+    let (status, to, _) = send(&server, "/admin/groups", "name=All&is_parent=1").await;
+    assert_eq!((status, to.as_str()), (StatusCode::SEE_OTHER, "/parent_group_overview/1"));
+    let (status, to, _) = send(&server, "/admin/groups", "name=Nightly+%3Cb%3E&parent_id=1").await;
+    assert_eq!((status, to.as_str()), (StatusCode::SEE_OTHER, "/group_overview/1"));
+    let (_, seen) = server.page("/admin/groups").await;
+    has(&seen, &["Nightly &#60;b&#62;", "/parent_group_overview/1", "0 templates"]);
+    for (form, want, said) in [
+        ("name=Nightly+%3Cb%3E&parent_id=1", 409, "already"),
+        ("name=", 400, "name"),
+        ("name=x&parent_id=9", 400, "parent_id"),
+    ] {
+        let (status, _, page) = send(&server, "/admin/groups", form).await;
+        assert_eq!(status.as_u16(), want, "{form}: {page}");
+        has(&page, &[said, "id=\"new-group\""]);
+    }
+    let anonymous = crate::common::client();
+    let answer = anonymous.post(server.url("/admin/groups")).body("name=x").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn properties_of_a_group_are_seen_changed_and_refused() {
     let server = Server::start().await;
     let (_, made) = server
@@ -295,6 +279,31 @@ async fn properties_of_a_group_are_seen_changed_and_refused() {
     has(&server.page(&path.replace("/properties", "")).await.1, &[&format!("href=\"{path}\"")]);
     let (_, page) = server.page(&path).await;
     has(&page, &["name=\"keep_logs_in_days\" value=\"5\"", "placeholder=\"365\"", "readonly"]);
+    // What a group does not say itself is its parent's, whichever of the two is changed.
+    let put = async |path: &str, body: serde_json::Value| server.ask(Method::PUT, path, Some(body)).await;
+    let (_, parent) = server
+        .ask(
+            Method::POST,
+            "/api/v1/parent_groups",
+            Some(json!({"name": "all", "default_keep_results_in_days": 40})),
+        )
+        .await;
+    let (own, above) =
+        (format!("/api/v1/job_groups/{}", made["id"]), format!("/api/v1/parent_groups/{}", parent["id"]));
+    let (status, _) = put(&own, json!({"parent_id": parent["id"], "keep_logs_in_days": 40})).await;
+    assert_eq!(status, StatusCode::OK);
+    for (path, body, said) in [
+        (&own, json!({"keep_logs_in_days": 41}), "keep_logs_in_days would be 41, keep_results_in_days is 40"),
+        (&own, json!({"keep_logs_in_days": 0}), "keep_logs_in_days would be for ever"),
+        (&above, json!({"default_keep_logs_in_days": 20, "default_keep_results_in_days": 30}), "\"nightly\""),
+    ] {
+        let (status, answer) = put(path, body.clone()).await;
+        assert!(
+            status == StatusCode::BAD_REQUEST && answer.to_string().contains(said),
+            "{path} {body}: {answer}"
+        );
+    }
+    assert_eq!(put(&own, json!({"parent_id": "", "keep_logs_in_days": 5})).await.0, StatusCode::OK);
     for (form, status, said) in [
         ("name=nightly&keep_logs_in_days=50&keep_results_in_days=9", 400, "results no longer than jobs"),
         ("name=nightly&keep_logs_in_days=many", 400, "keep_logs_in_days invalid"),

@@ -103,6 +103,22 @@ async fn what_was_said_about_a_failure_goes_over_to_the_next_one_of_its_kind() {
     // A later one names the job where it was said first; a restart of the server changes nothing.
     let again = ran(&server, &mut worker, &[("BUILD", "5")], Some("boot"), &[], &shot).await;
     assert_eq!(said(&server, again).await, std::slice::from_ref(&over));
+    // Builds that were taken back say nothing of the test, however many there are.
+    for build in 0..12 {
+        let build = format!("x{build}");
+        let job = json!({"TEST": "boot", "DISTRI": "d", "BUILD": build, "WORKER_CLASS": "nobody"});
+        let id = server.post(job).await;
+        let (status, _) = server.ask(POST, &format!("/api/assay/v1/jobs/{id}/cancel"), None).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    let last = ran(&server, &mut worker, &[("BUILD", "6")], Some("boot"), &[], &shot).await;
+    assert_eq!(said(&server, last).await, std::slice::from_ref(&over));
+    let (_, found) = server.get(&format!("/api/assay/v1/jobs/{last}/investigation")).await;
+    assert_eq!(
+        (&found["last_good"]["id"], &found["first_bad"]["id"]),
+        (&json!(good), &json!(other)),
+        "{found}"
+    );
     for job in [good, other, elsewhere] {
         assert_eq!(comments(&server, job).await, [], "job {job} failed otherwise, or did not");
     }
@@ -110,7 +126,7 @@ async fn what_was_said_about_a_failure_goes_over_to_the_next_one_of_its_kind() {
     let server = server.stop_and_restart().await;
     assert_eq!(comments(&server, same).await.len(), 1);
     let (_, audit) = server.get("/api/assay/v1/audit?event=comment_create&q=taken_over").await;
-    assert_eq!(audit["events"][0]["data"]["job_id"], json!(again), "{audit}");
+    assert_eq!(audit["events"][0]["data"]["job_id"], json!(last), "{audit}");
 }
 
 #[tokio::test]
@@ -241,7 +257,45 @@ async fn a_needle_is_tried_and_committed_in_the_name_of_who_made_it() {
         "{page}"
     );
     let (_, audit) = server.get("/api/assay/v1/audit?event=needle_modify&user=ann").await;
-    assert_eq!(audit["events"].as_array().unwrap().len(), 2, "{audit}");
+    assert_eq!(audit["events"].as_array().unwrap().len(), 1, "what was there is no change: {audit}");
+}
+
+#[tokio::test]
+async fn a_needle_of_fetched_tests_is_a_patch() {
+    let server = Server::start().await;
+    let mut worker = server.worker("w1").connect(&[]).await.unwrap();
+    let shot = server.put_blob(&run::screen(1, 6)).await;
+    let area = json!({"xpos": 0, "ypos": 0, "width": 300, "height": 90, "type": "match"});
+    let draft = json!({"screenshot": shot, "name": "grub-new", "tags": ["grub"], "area": [area]});
+    let elsewhere = server.dir.parent().unwrap().join("clone");
+    fs::create_dir(&elsewhere).unwrap();
+    git(&elsewhere, &["init", "--quiet"]);
+    fs::write(elsewhere.join("a.star"), "").unwrap();
+    git(&elsewhere, &["add", "."]);
+    git(&elsewhere, &["commit", "--quiet", "--message", "tests"]);
+    let tests = ("CASEDIR", "https://tests.example.org/tests.git#main");
+    for (settings, folder) in [
+        (vec![tests], "needles/"),
+        (vec![tests, ("NEEDLES_DIR", "drawn/here")], "drawn/here/"),
+        (vec![tests, ("NEEDLES_DIR", "https://tests.example.org/needles.git")], ""),
+    ] {
+        let job = ran(&server, &mut worker, &settings, Some("boot"), &[], &shot).await;
+        let path = format!("/api/assay/v1/jobs/{job}/needles");
+        let (status, saved) = server.ask(POST, &path, Some(draft.clone())).await;
+        assert_eq!((status, &saved["commit"]), (StatusCode::CREATED, &Value::Null), "{saved}");
+        assert_eq!(saved["file"], json!(format!("{folder}grub-new.json")));
+        let patch = elsewhere.join("needle.patch");
+        fs::write(&patch, saved["patch"].as_str().unwrap()).unwrap();
+        git(&elsewhere, &["am", "--quiet", patch.as_str()]);
+        fs::remove_file(&patch).unwrap();
+        assert_eq!(fs::read(elsewhere.join(format!("{folder}grub-new.png"))).unwrap(), run::screen(1, 6));
+        assert_eq!(
+            git(&elsewhere, &["log", "-1", "--format=%an %s"]),
+            format!("admin grub-new: from job {job}")
+        );
+    }
+    let (_, audit) = server.get("/api/assay/v1/audit?event=needle_modify").await;
+    assert_eq!(audit["events"], json!([]), "nothing was changed here");
 }
 
 #[tokio::test]

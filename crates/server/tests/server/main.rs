@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod acts;
 mod api;
 mod assets;
+mod audit;
 mod common;
 mod downloads;
+mod events;
 mod faults;
 mod gate;
 mod gate_pages;

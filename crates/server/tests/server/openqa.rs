@@ -67,7 +67,7 @@ async fn tables_are_written_read_and_found_wrong() {
     assert_eq!((&template["group_name"], &template["prio"]), (&json!("fedora"), &json!(40)));
     assert_eq!(template["test_suite"], json!({"id": 1, "name": "install"}));
 
-    let cases: [(Method, &str, Form<'_>, u16, &str); 9] = [
+    let cases: [(Method, &str, Form<'_>, u16, &str); 12] = [
         (POST, "machines", &[("name", "x")], 400, "Erroneous parameters (backend missing)"),
         (
             POST,
@@ -94,6 +94,20 @@ async fn tables_are_written_read_and_found_wrong() {
         ),
         (
             POST,
+            "job_groups",
+            &[("name", "x"), ("keep_logs_in_days", "900")],
+            400,
+            "keep_logs_in_days would be 900, keep_results_in_days is 365",
+        ),
+        (
+            POST,
+            "parent_groups",
+            &[("name", "x"), ("default_keep_jobs_in_days", "300")],
+            400,
+            "keep_results_in_days would be 365, keep_jobs_in_days is 300",
+        ),
+        (
+            POST,
             "job_templates",
             &[
                 ("group_name", "g"),
@@ -106,6 +120,21 @@ async fn tables_are_written_read_and_found_wrong() {
             ],
             400,
             "no machine \"no\", no test suite \"nor\", no product d-v-f-a",
+        ),
+        (
+            POST,
+            "job_templates",
+            &[
+                ("group_name", "other"),
+                ("machine_name", "64bit"),
+                ("test_suite_name", "update"),
+                ("distri", "fedora"),
+                ("version", "*"),
+                ("arch", "x86_64"),
+                ("flavor", "universal"),
+            ],
+            409,
+            "update@64bit for fedora-*-universal-x86_64 is in group \"fedora\" already",
         ),
         (Method::DELETE, "machines/99", &[], 404, "Not found"),
         (GET, "machines?limit=0", &[], 400, "Limit exceeds maximum"),
@@ -400,6 +429,35 @@ job_templates:
     let (status, run) =
         operator.ask(&server, GET, &format!("/api/v1/isos/{}", body["scheduled_product_id"]), &[]).await;
     assert_eq!((status, &run["settings"]["BUILD"]), (200, &json!("43.1")), "{run}");
+    // Posted again, it is the repository's scenarios again, not the server's templates.
+    let earlier = body["scheduled_product_id"].to_string();
+    let again = [("scheduled_product_clone_id", earlier.as_str()), ("BUILD", "43.2")];
+    let (status, body) = operator.ask(&server, POST, "/api/v1/isos", &again).await;
+    assert_eq!((status, &body["count"]), (200, &json!(1)), "{body}");
+    let (_, job) = server.get(&format!("/api/v1/jobs/{}", body["ids"][0])).await;
+    let settings = &job["job"]["settings"];
+    assert_eq!((&settings["WHERE"], &settings["BUILD"]), (&json!("repository"), &json!("43.2")), "{job}");
+    // Without scenarios of its own it is a post of the templates, as it was.
+    let (_, body) = operator.ask(&server, POST, "/api/v1/isos", &PRODUCT).await;
+    assert_eq!(body["count"], json!(2), "{body}");
+    let earlier = body["scheduled_product_id"].to_string();
+    let again = [("scheduled_product_clone_id", earlier.as_str()), ("BUILD", "43.3")];
+    assert_eq!(operator.ask(&server, POST, "/api/v1/isos", &again).await.1["count"], json!(2));
+    // Secrets are not kept, so they have to be given again.
+    let secret = YAML.replace("WHERE: repository", "_SECRET_KEY: sesame");
+    let (_, body) = posted("SCENARIO_DEFINITIONS_YAML", &secret).await;
+    assert_eq!(body["count"], json!(1), "{body}");
+    let earlier = body["scheduled_product_id"].to_string();
+    let (_, run) = operator.ask(&server, GET, &format!("/api/v1/isos/{earlier}"), &[]).await;
+    assert!(!run.to_string().contains("sesame"), "{run}");
+    let again = [("scheduled_product_clone_id", earlier.as_str()), ("BUILD", "43.4")];
+    let (status, body) = operator.ask(&server, POST, "/api/v1/isos", &again).await;
+    assert_eq!(status, 400, "{body}");
+    assert!(body["error"].as_str().unwrap().contains("give SCENARIO_DEFINITIONS_YAML again"), "{body}");
+    let again = [&again[..], &[("SCENARIO_DEFINITIONS_YAML", secret.as_str())]].concat();
+    assert_eq!(operator.ask(&server, POST, "/api/v1/isos", &again).await.1["count"], json!(1));
+    let none = [("scheduled_product_clone_id", "999")];
+    assert_eq!(operator.ask(&server, POST, "/api/v1/isos", &none).await.0, 404);
 
     for (name, value, text) in [
         (

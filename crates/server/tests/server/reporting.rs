@@ -177,6 +177,8 @@ async fn a_target_is_told_in_order_until_it_confirms() {
     let ids = json!({"ids": [entry["id"]]});
     let (status, answer) = server.ask(Method::POST, "/api/assay/v1/outbox/retry", Some(ids.clone())).await;
     assert_eq!((status, &answer["ids"]), (StatusCode::OK, &ids["ids"]));
+    let (_, audit) = server.get("/api/assay/v1/audit?event=outbox_retry").await;
+    assert_eq!(audit["events"][0]["data"], ids, "{audit}");
     until(&server, "hook", "it is told again", |one| one["refused"] == 0 && one["waiting"] == 0).await;
     let (_, answer) = server.ask(Method::POST, "/api/assay/v1/outbox/drop", Some(ids)).await;
     assert_eq!(answer["ids"], json!([]), "what is told cannot be given up");
@@ -347,6 +349,64 @@ async fn ended(server: &Server, test: &str, outcome: &str) -> i64 {
     let (status, body) = server.ask(Method::POST, &path, None).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     id
+}
+
+/// A build that is started anew has ended again: people hear of it only if its result is another one.
+#[tokio::test]
+async fn people_hear_of_a_build_again_only_if_its_result_is_another_one() {
+    let (sink, room) = (SmtpSink::start().await.unwrap(), Homeserver::start().await.unwrap());
+    let hooked = HttpSink::start().await.unwrap();
+    let toml = format!(
+        "[mail]\nserver = \"{}\"\nport = {}\ntls = \"none\"\nfrom = \"Assay <assay@example.org>\"\n\
+         [reporter.team]\ndriver = \"mail\"\nto = [\"qa@example.org\"]\n\
+         [reporter.room]\ndriver = \"matrix\"\nurl = {:?}\nroom = {:?}\ntoken-file = \"matrix\"\n\
+         [reporter.hook]\ndriver = \"webhook\"\nurl = {:?}\nsecret-file = \"secret\"\nevents = [\"build.done\"]\n",
+        sink.address().ip(),
+        sink.address().port(),
+        room.url(),
+        assay_fakes::matrix::ROOM.0,
+        hooked.url()
+    );
+    let dir = configured(&toml, &[("matrix", assay_fakes::matrix::TOKEN), ("secret", "s3cret")]);
+    let mut server = start(&dir).await;
+    let end = async |server: &Server, id: i64, outcome: &str| {
+        let path = format!("/api/v1/jobs/{id}/set_done?result={outcome}");
+        let (status, body) = server.ask(Method::POST, &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    };
+    let mut last = job(&server, "b", "B").await;
+    ended(&server, "a", "passed").await;
+    end(&server, last, "failed").await;
+    for (delivered, outcome, mails) in
+        [(1, None, 1), (2, Some("failed"), 1), (3, Some("passed"), 2), (4, Some("passed"), 2)]
+    {
+        if let Some(outcome) = outcome {
+            let path = format!("/api/assay/v1/jobs/{last}/restart");
+            let (status, body) = server.ask(Method::POST, &path, Some(json!({}))).await;
+            assert_eq!(status, StatusCode::OK, "{body}");
+            last = body["clones"][0]["clone"].as_i64().unwrap();
+            server = again(server, &dir).await;
+            end(&server, last, outcome).await;
+        }
+        for target in ["team", "room", "hook"] {
+            until(&server, target, "it is dealt with", |one| {
+                one["delivered"] == delivered && one["waiting"] == 0
+            })
+            .await;
+        }
+        assert_eq!((sink.mails().len(), room.messages().len()), (mails, mails), "{outcome:?}");
+    }
+    assert_eq!(hooked.got().len(), 4, "machines hear of every end");
+    assert!(sink.mails()[1].text.contains("Subject: B: 2/2 passed"), "{}", sink.mails()[1].text);
+    let entries = outbox(&server, "?target=team").await;
+    let notes: Vec<&str> =
+        entries["entries"].as_array().unwrap().iter().map(|one| one["note"].as_str().unwrap()).collect();
+    let again = |note: &str| note.ends_with(", as it was told before");
+    assert_eq!(
+        notes.iter().map(|note| again(note)).collect::<Vec<_>>(),
+        [true, false, true, false],
+        "{notes:?}"
+    );
 }
 
 /// What waits for a person, or does not any more.

@@ -52,11 +52,95 @@ async fn a_restart_is_shown_then_done_and_done_once() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn what_was_started_anew_and_passed_is_no_failure_of_its_build() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let settings =
+        json!({"DISTRI": "d", "VERSION": "1", "BUILD": "77", "TEST": "boot", "WORKER_CLASS": "dummy"});
+    let id = server.post(settings).await;
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    let mut end = async |id: i64, outcome: Outcome| -> anyhow::Result<()> {
+        let Assigned { held, .. } = worker.expect_assign().await?;
+        worker.finish(held, outcome, None).await?;
+        worker.expect_finished_ack(held.attempt).await?;
+        server.finished(id).await;
+        Ok(())
+    };
+    end(id, Outcome::Failed).await?;
+    let clone =
+        ask(&server, &format!("{id}/restart"), json!({})).await["clones"][0]["clone"].as_i64().unwrap();
+    end(clone, Outcome::Passed).await?;
+    let ids = |jobs: &Value| -> Vec<i64> {
+        jobs.as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect()
+    };
+    for (query, want) in [
+        ("build=77", vec![clone]),
+        ("build=77&result=failed", vec![]),
+        ("build=77&result=not_ok&todo=1", vec![]),
+        ("build=77&result=passed", vec![clone]),
+        ("build=77&comment=nobody", vec![]),
+    ] {
+        let (_, named) = server.get(&format!("/api/v1/jobs/overview?{query}")).await;
+        let (_, matrix) = server.get(&format!("/tests/overview.json?{query}")).await;
+        assert_eq!((ids(&named), ids(&matrix["jobs"])), (want.clone(), want), "{query}");
+    }
+    let (_, badge) = server.page("/tests/overview/badge?build=77&result__not=passed").await;
+    assert!(badge.contains("tests: none"), "{badge}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_comment_goes_with_what_is_started_anew_and_is_a_comment_like_any_other() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let bob = Key::make(&server, "bob", "operator", None).await;
+    let id = server.post_dummy().await;
+    let mut worker = server.worker("w1").connect(&[]).await?;
+    let Assigned { held, .. } = worker.expect_assign().await?;
+    worker.finish(held, Outcome::Failed, None).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    server.finished(id).await;
+    let path = format!("/api/v1/jobs/{id}/restart");
+    let long = "x".repeat(64 * 1024 + 1);
+    for (text, want) in [(long.as_str(), 413), (" ", 400), ("\0", 400)] {
+        let (status, answer) = bob.ask(&server, Method::POST, &path, &[("comment", text)]).await;
+        assert_eq!(status, want, "{answer}");
+        assert_eq!(server.get(&format!("/api/v1/jobs/{id}")).await.1["job"]["clone_id"], Value::Null);
+    }
+    // Twice: the second time nothing is started anew, and nothing is said.
+    for _ in 0..2 {
+        let form = [("comment", "boo#7 label:force_result:softfailed:again")];
+        assert_eq!(bob.ask(&server, Method::POST, &path, &form).await.0, 200);
+    }
+    let (_, said) = server.get(&format!("/api/v1/jobs/{id}/comments")).await;
+    assert_eq!((said.as_array().map(Vec::len), &said[0]["userName"]), (Some(1), &json!("bob")), "{said}");
+    assert_eq!(server.get("/api/v1/bugs").await.1["bugs"], json!({"1": "boo#7"}));
+    assert_eq!(server.job(id).await.result, "softfailed");
+    let (_, audit) = server.get("/api/assay/v1/audit?event=comment_create").await;
+    assert_eq!(audit["events"].as_array().map(Vec::len), Some(1), "{audit}");
+
+    // Assay's own API; only what was named is commented.
+    let clone = server.get(&format!("/api/v1/jobs/{id}")).await.1["job"]["clone_id"].as_i64().unwrap();
+    let (status, answer) = server
+        .ask(Method::POST, &format!("/api/assay/v1/jobs/{clone}/restart"), Some(json!({"comment": 7})))
+        .await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    let copy = json!({"jobs": [clone], "options": {"copy_only": true, "force": true}, "comment": "boo#8"});
+    let made = ask(&server, "restart", copy).await["clones"][0]["clone"].as_i64().unwrap();
+    for (job, want) in [(clone, 1), (made, 0)] {
+        let (_, said) = server.get(&format!("/api/v1/jobs/{job}/comments")).await;
+        assert_eq!(said.as_array().map(Vec::len), Some(want), "{job}: {said}");
+    }
+    let unknown = json!({"jobs": [clone], "options": {"group": 9}});
+    let (status, answer) = server.ask(Method::POST, "/api/assay/v1/jobs/restart", Some(unknown)).await;
+    assert!(status == StatusCode::NOT_FOUND && answer.to_string().contains("no group 9"), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_started_anew_is_named() {
     let server = Server::start().await;
     let api = "/api/assay/v1/jobs";
     for (path, body, status, text) in [
-        ("99/restart", json!({}), StatusCode::BAD_REQUEST, "no job 99"),
+        ("99/restart", json!({}), StatusCode::NOT_FOUND, "no job 99"),
         ("restart", json!({"jobs": []}), StatusCode::BAD_REQUEST, "names no job"),
         ("1/restart", json!({"fource": true}), StatusCode::BAD_REQUEST, "unknown field `fource`"),
         ("x/restart", json!({}), StatusCode::NOT_FOUND, "not a job's number"),
@@ -145,7 +229,7 @@ async fn a_plan_warns_of_files_that_are_not_here() {
         }
         settings
     };
-    let missing = "iso/gone.iso is not here, and job";
+    let missing = "The file iso/gone.iso is not here, and job";
     // What the job reads, what the restart sets, and whether that is warned of.
     let table: [(Pairs, Pairs, bool); 5] = [
         (&[], &[], false),

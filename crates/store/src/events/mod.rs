@@ -52,6 +52,29 @@ pub struct NewMessage {
     pub sent_at: Option<Timestamp>,
     /// Why nothing can be done with it.
     pub parked: Option<String>,
+    /// What it tells, the same in whichever message it is told.
+    pub news: Option<String>,
+}
+
+/// How a source gets along with the others of its bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceRole {
+    /// It is the bus itself.
+    Bus,
+    /// It is the bus itself, and others bring what it loses: what it brings after all was not lost.
+    Backed,
+    /// It brings messages of the bus: what the bus has not brought is recovered.
+    Backs,
+    /// It looks for itself and tells in messages of its own what the bus should have told: news that the bus has told
+    /// are not stored again.
+    Reconciles,
+}
+
+impl SourceRole {
+    /// What it brings is what another source of its bus should have brought.
+    pub fn backs(self) -> bool {
+        matches!(self, Self::Backs | Self::Reconciles)
+    }
 }
 
 /// Where messages come from.
@@ -61,8 +84,8 @@ pub struct MessageSource<'a> {
     pub name: &'a str,
     /// What it brings messages of; sources of one bus bring the same ones.
     pub bus: &'a str,
-    /// It brings what another source of its bus should have brought.
-    pub backs: bool,
+    /// What it does beside other sources of its bus.
+    pub role: SourceRole,
 }
 
 /// A stored message.
@@ -87,6 +110,9 @@ pub struct StoredMessage {
     /// The rest.
     pub message: NewMessage,
 }
+
+/// The reason of a message that is put aside because of a rule and not of itself begins so: it can be replayed.
+pub const PANICKED: &str = "a rule panicked over it";
 
 /// How far an effect is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -249,8 +275,20 @@ pub trait EventStore: Send + Sync {
     /// When the next effect is due.
     async fn next_effect(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Effects that wait for jobs of their rule, the oldest first.
+    /// Effects that wait for jobs of their rule, the oldest first; at most `limit` of each rule.
     async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError>;
+
+    /// Effects that wait are not due before `until`; what keeps them waiting is JSON.
+    async fn postpone_effects(
+        &self,
+        epoch: Epoch,
+        keys: &[String],
+        until: Timestamp,
+        why: &str,
+    ) -> Result<(), StoreError>;
+
+    /// Effects that were refused wait again, and are due. Returns how many.
+    async fn reopen_effects(&self, epoch: Epoch, keys: &[String], now: Timestamp) -> Result<u64, StoreError>;
 
     /// Notes what became of effects by themselves.
     async fn settle_effects(&self, epoch: Epoch, done: &[EffectsDone]) -> Result<(), StoreError>;
@@ -282,7 +320,7 @@ pub trait EventStore: Send + Sync {
     async fn messages(&self, filter: &MessageFilter) -> Result<Vec<StoredMessage>, StoreError>;
 
     /// Lets all rules see a message again. What it caused is not caused again, unless `force`. False if there is no such
-    /// message, or if it was put aside before any rule saw it.
+    /// message, or if it was put aside and not because of a rule ([`PANICKED`]).
     async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError>;
 
     /// Jobs that have ended after this end and number, by these; the first first.

@@ -2,7 +2,7 @@
 
 use super::{
     EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    RuleHits, SourceTally, StoredEffect, StoredMessage, group,
+    PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage, group,
 };
 use crate::codec::{Fields, ROWS_AT_ONCE, contains_pattern, json, pieces, time, tuples};
 use crate::error::StoreError;
@@ -37,6 +37,7 @@ fn message(row: Vec<Value>) -> Result<StoredMessage, StoreError> {
             body: fields.text()?,
             sent_at: fields.optional_time()?,
             parked: None,
+            news: None,
         },
     };
     if stored.state == MessageState::Parked {
@@ -55,6 +56,28 @@ fn effect(row: Vec<Value>) -> Result<StoredEffect, StoreError> {
         caused: fields.optional_text()?,
         at: fields.time()?,
     })
+}
+
+/// What another source has brought before was not lost: the bus was only later.
+fn brought_after_all(bus: &str, messages: &[NewMessage]) -> Vec<Statement> {
+    let pairs: Vec<(&str, Option<&str>)> =
+        messages.iter().map(|message| (message.dedupe_key.as_str(), message.news.as_deref())).collect();
+    let one = |pairs: &[(&str, Option<&str>)]| {
+        let mut values: Vec<Value> = vec![bus.into()];
+        let mut list = |texts: Vec<&str>| {
+            let first = values.len() + 1;
+            values.extend(texts.iter().map(|text| Value::from(*text)));
+            (first..=values.len()).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
+        };
+        let keys = list(pairs.iter().map(|(key, _)| *key).collect());
+        let news = list(pairs.iter().filter_map(|(_, news)| *news).collect());
+        let or_news = if news.is_empty() { String::new() } else { format!(" OR news IN ({news})") };
+        let sql = format!(
+            "UPDATE messages SET recovered = 0 WHERE bus = $1 AND recovered = 1 AND (dedupe_key IN ({keys}){or_news})"
+        );
+        Statement::built(sql, values)
+    };
+    pairs.chunks(KEYS_AT_ONCE).map(one).collect()
 }
 
 /// A source's cursors are apart from those of the gate's sources.
@@ -174,23 +197,33 @@ impl<B: Backend> EventStore for Sql<B> {
                 at.0.into(),
                 state.word().into(),
                 message.parked.clone().into(),
-                i64::from(source.backs).into(),
+                i64::from(source.role.backs()).into(),
                 message.dedupe_key.as_str().into(),
                 message.topic.as_str().into(),
                 message.headers.as_str().into(),
                 message.body.as_str().into(),
                 time(message.sent_at),
+                message.news.clone().into(),
             ]
         });
+        let untold = match source.role {
+            SourceRole::Reconciles => {
+                "NOT EXISTS (SELECT 1 FROM messages AS told WHERE told.bus = column3 AND told.news = column13)"
+            }
+            SourceRole::Bus | SourceRole::Backed | SourceRole::Backs => "1 = 1",
+        };
         for rows in pieces(rows.collect(), &ROWS_AT_ONCE) {
             let sql = format!(
                 "INSERT INTO messages (id, source, bus, received_at, state, caused, recovered, generation, dedupe_key, topic, \
-                 headers, body, sent_at) SELECT (SELECT last FROM numbers WHERE name = 'messages') + column1, column2, \
-                 column3, column4, column5, column6, column7, 0, column8, column9, column10, column11, column12 \
-                 FROM (VALUES {}) AS new WHERE 1 = 1 ON CONFLICT (bus, dedupe_key) DO NOTHING",
+                 headers, body, sent_at, news) SELECT (SELECT last FROM numbers WHERE name = 'messages') + column1, column2, \
+                 column3, column4, column5, column6, column7, 0, column8, column9, column10, column11, column12, column13 \
+                 FROM (VALUES {}) AS new WHERE {untold} ON CONFLICT (bus, dedupe_key) DO NOTHING",
                 tuples(&rows)
             );
             statements.push(Statement::built(sql, rows.into_iter().flatten().collect()));
+        }
+        if source.role == SourceRole::Backed {
+            statements.extend(brought_after_all(source.bus, messages));
         }
         let count = messages.len() as i64;
         if count > 0 {
@@ -251,8 +284,47 @@ impl<B: Backend> EventStore for Sql<B> {
     }
 
     async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError> {
-        let tail = "state = 'held' ORDER BY event, key LIMIT $1";
-        self.effects("list effects that are held", tail, vec![i64::from(limit).into()]).await
+        let sql = format!(
+            "SELECT {EFFECT_COLUMNS} FROM (SELECT {EFFECT_COLUMNS}, key, ROW_NUMBER() OVER (PARTITION BY rule ORDER BY event, key) \
+             AS place FROM effects WHERE state = 'held') AS held WHERE place <= $1 ORDER BY event, key"
+        );
+        let statement = Statement::built(sql, vec![i64::from(limit).into()]);
+        let rows = self.backend.query("list effects that are held", statement).await?;
+        rows.into_iter().map(effect).collect()
+    }
+
+    async fn postpone_effects(
+        &self,
+        epoch: Epoch,
+        keys: &[String],
+        until: Timestamp,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let piece = |keys: &[String]| {
+            let mut select = Select::new("UPDATE effects SET due_at = ".to_owned());
+            select.value(until.0.into());
+            select.sql.push_str(", caused = ");
+            select.value(why.into());
+            select.sql.push_str(" WHERE state = 'waiting' AND ");
+            select.one_of("key", keys.iter().map(|key| key.as_str().into()));
+            select.statement()
+        };
+        let statements = keys.chunks(KEYS_AT_ONCE).map(piece).collect();
+        self.know("postpone effects", epoch, statements).await.map(drop)
+    }
+
+    async fn reopen_effects(&self, epoch: Epoch, keys: &[String], now: Timestamp) -> Result<u64, StoreError> {
+        let mut count = 0;
+        for some in keys.chunks(KEYS_AT_ONCE) {
+            let mut select =
+                Select::new("UPDATE effects SET state = 'waiting', caused = NULL, due_at = ".to_owned());
+            select.value(now.0.into());
+            select.sql.push_str(" WHERE state = 'refused' AND ");
+            select.one_of("key", some.iter().map(|key| key.as_str().into()));
+            select.sql.push_str(" RETURNING key");
+            count += self.know("open effects again", epoch, vec![select.statement()]).await?.len() as u64;
+        }
+        Ok(count)
     }
 
     async fn settle_effects(&self, epoch: Epoch, done: &[EffectsDone]) -> Result<(), StoreError> {
@@ -332,8 +404,9 @@ impl<B: Backend> EventStore for Sql<B> {
 
     async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError> {
         let sql = "UPDATE messages SET state = 'received', caused = NULL, generation = generation + $2 \
-                   WHERE id = $1 AND (state <> 'parked' OR caused LIKE '{%') RETURNING id";
-        let statement = Statement::new(sql, [id.into(), i64::from(force).into()]);
+                   WHERE id = $1 AND (state <> 'parked' OR caused LIKE $3) RETURNING id";
+        let ours = format!("{PANICKED}%");
+        let statement = Statement::new(sql, [id.into(), i64::from(force).into(), ours.into()]);
         Ok(!self.know("replay an event", epoch, vec![statement]).await?.is_empty())
     }
 

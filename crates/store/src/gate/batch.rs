@@ -1,13 +1,16 @@
 //! Rows of the gate on their way into the database.
 
-use super::{EventId, StoredBuild, StoredBuildset};
+use super::{EventId, GATE_TARGET, StoredBuild, StoredBuildset};
 use crate::codec::{Upsert, json, time};
 use crate::error::StoreError;
+use crate::outbox::{NewEntry, entry_statements};
 use crate::sql::{Statement, Value};
+use assay_engine::gate::config::ReportAction;
 use assay_engine::gate::ids::{ItemId, Uuid};
 use assay_engine::gate::io::Report;
 use assay_engine::gate::item::{Build, Item, ItemJob, ItemPhase, MergeState};
 use assay_engine::gate::rows::GateRow;
+use assay_engine::ids::Timestamp;
 use assay_engine::rows::JobRow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +71,7 @@ impl GateBatch {
         holds.max().unwrap_or(0)
     }
 
-    pub(crate) fn statements(&self) -> Result<Vec<Statement>, StoreError> {
+    pub(crate) fn statements(&self, at: Timestamp) -> Result<Vec<Statement>, StoreError> {
         let mut statements = Vec::new();
         let mut saved = Vec::new();
         for ((kind, key), row) in &self.rows {
@@ -93,7 +96,7 @@ impl GateBatch {
         let builds: Result<_, _> = self.builds.values().map(build_values).collect();
         statements.extend(BUILDS.statements(builds?));
         for report in self.reports.values() {
-            statements.push(insert_report(report)?);
+            statements.extend(report_statements(report, at)?);
         }
         for (event, (caused, body)) in &self.consumed {
             statements.push(Statement::new(
@@ -239,13 +242,38 @@ fn build_values(build: &StoredBuild) -> Result<Vec<Value>, StoreError> {
     ])
 }
 
-/// A report that is there is the same one, and may be delivered already.
-fn insert_report(report: &Report) -> Result<Statement, StoreError> {
-    Ok(Statement::new(
-        "INSERT INTO gate_reports (item, number, body, state, attempts) VALUES ($1, $2, $3, 'waiting', 0) \
-         ON CONFLICT DO NOTHING",
-        [report.id.0.0.into(), i64::from(report.id.1).into(), json("gate_reports", report)?.into()],
-    ))
+/// What tells a report from all others to its target.
+pub(crate) fn report_key((item, number): (ItemId, u32)) -> String {
+    format!("{}.{number}", item.0)
+}
+
+/// A report as something to be told, and whose it is. One that is there is the same one, and may be told already.
+fn report_statements(report: &Report, at: Timestamp) -> Result<Vec<Statement>, StoreError> {
+    let (ReportAction::Review { source, .. }
+    | ReportAction::Mail { source, .. }
+    | ReportAction::Sql { source, .. }) = &report.action;
+    let kind = match &report.action {
+        ReportAction::Review { .. } => "gate.review",
+        ReportAction::Mail { .. } => "gate.mail",
+        ReportAction::Sql { .. } => "gate.sql",
+    };
+    let (target, key) = (format!("{GATE_TARGET}{source}"), report_key(report.id));
+    let entry = NewEntry {
+        target: target.clone(),
+        key: key.clone(),
+        kind: kind.to_owned(),
+        about: format!("{} in {}", report.about, report.pipeline),
+        body: json("outbox", report)?,
+        at,
+        due: None,
+        numbered: None,
+    };
+    let mut statements = entry_statements(&[entry]);
+    statements.push(Statement::new(
+        "UPDATE outbox SET item = $1 WHERE target = $2 AND key = $3",
+        [report.id.0.0.into(), target.into(), key.into()],
+    ));
+    Ok(statements)
 }
 
 /// For jobs that are new, what build they run and where its logs are.

@@ -6,6 +6,7 @@ mod queries;
 pub(crate) use batch::{GateBatch, job_statements};
 
 use crate::error::StoreError;
+use crate::outbox::EntryState;
 use crate::types::Epoch;
 use assay_engine::gate::ids::{
     BranchName, ItemId, JobName, MergeId, Oid, PipelineName, ProjectName, SourceName, Uuid,
@@ -132,32 +133,8 @@ pub struct StoredBuildset {
     pub because: Option<ResetReason>,
 }
 
-/// How far a report is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Delivery {
-    /// To be delivered.
-    Waiting,
-    /// Its target has it.
-    Delivered,
-    /// It cannot be delivered, and trying again would not help.
-    Undeliverable,
-}
-
-impl Delivery {
-    /// The word that is stored.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Delivered => "delivered",
-            Self::Undeliverable => "undeliverable",
-        }
-    }
-
-    /// The state that `word` names.
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Waiting, Self::Delivered, Self::Undeliverable].into_iter().find(|state| state.word() == word)
-    }
-}
+/// Targets of the gate's reports in the outbox begin so; the name of their source follows.
+pub const GATE_TARGET: &str = "gate/";
 
 /// A report and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,15 +142,15 @@ pub struct StoredReport {
     /// What to tell.
     pub report: Report,
     /// How far it is.
-    pub delivery: Delivery,
-    /// How often it was tried.
+    pub state: EntryState,
+    /// How often it was tried in vain.
     pub attempts: u32,
     /// Not before.
     pub next_try: Option<Timestamp>,
-    /// What went wrong last.
-    pub last_error: Option<String>,
-    /// When it was delivered.
-    pub delivered_at: Option<Timestamp>,
+    /// What went wrong last, or what is worth knowing.
+    pub note: Option<String>,
+    /// When it was told or given up.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// A report that waits for delivery.

@@ -1,12 +1,13 @@
 //! The gate's queries in SQL that both databases understand.
 
-use super::batch::BUILD_COLUMNS;
+use super::batch::{BUILD_COLUMNS, report_key};
 use super::{
-    Delivery, EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,
-    StoredReceipt, StoredReport, Tried, WaitingReport,
+    EventId, EventState, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent, StoredReceipt,
+    StoredReport, Tried, WaitingReport,
 };
 use crate::codec::Fields;
 use crate::error::StoreError;
+use crate::outbox::{EntryState, OutboxStore as _};
 use crate::sql::{Backend, Sql, Statement, Value, still_leader};
 use crate::types::{Batch, Epoch};
 use assay_engine::gate::ids::{
@@ -22,7 +23,7 @@ use std::sync::Arc;
 const EVIDENCE: i64 = 20_000;
 
 const EVENT_COLUMNS: &str = "id, source, dedupe_key, received_at, change_number, body, state, caused";
-const REPORT_COLUMNS: &str = "body, state, attempts, next_try, last_error, delivered_at";
+const REPORT_COLUMNS: &str = "body, state, attempts, next_try, note, ended_at";
 const RECEIPT_COLUMNS: &str =
     "project, branch, commit_id, item, body, signed_at, published_at, attempts, last_error";
 
@@ -65,14 +66,14 @@ fn event(row: Vec<Value>) -> Result<StoredEvent, StoreError> {
 }
 
 fn report(row: Vec<Value>) -> Result<StoredReport, StoreError> {
-    let mut fields = Fields::new("gate_reports", row);
+    let mut fields = Fields::new("outbox", row);
     Ok(StoredReport {
         report: fields.json()?,
-        delivery: fields.word(Delivery::from_word)?,
+        state: fields.word(EntryState::from_word)?,
         attempts: fields.unsigned()?,
         next_try: fields.optional_time()?,
-        last_error: fields.optional_text()?,
-        delivered_at: fields.optional_time()?,
+        note: fields.optional_text()?,
+        ended_at: fields.optional_time()?,
     })
 }
 
@@ -245,24 +246,26 @@ impl<B: Backend> GateStore for Sql<B> {
     }
 
     async fn reports_of_item(&self, item: ItemId) -> Result<Vec<StoredReport>, StoreError> {
-        let sql = format!("SELECT {REPORT_COLUMNS} FROM gate_reports WHERE item = $1 ORDER BY number");
+        let sql = format!("SELECT {REPORT_COLUMNS} FROM outbox WHERE item = $1 ORDER BY id");
         self.list("list the reports of an item", sql, vec![item.0.into()], report).await
     }
 
     async fn undelivered(&self) -> Result<Vec<StoredReport>, StoreError> {
         let sql = format!(
-            "SELECT {REPORT_COLUMNS} FROM gate_reports WHERE state = 'waiting' ORDER BY item, number"
+            "SELECT {REPORT_COLUMNS} FROM outbox WHERE state = 'waiting' AND item IS NOT NULL ORDER BY id"
         );
         self.list("list reports to deliver", sql, vec![], report).await
     }
 
     async fn undelivered_keys(&self) -> Result<Vec<WaitingReport>, StoreError> {
-        let sql = "SELECT item, number, attempts, next_try FROM gate_reports WHERE state = 'waiting' \
-                   ORDER BY item, number";
+        let sql = "SELECT item, key, attempts, next_try FROM outbox WHERE state = 'waiting' AND item IS NOT NULL \
+                   ORDER BY id";
         self.list("list reports to deliver", sql.to_owned(), vec![], |row| {
-            let mut fields = Fields::new("gate_reports", row);
+            let mut fields = Fields::new("outbox", row);
+            let item = ItemId(fields.int()?);
+            let number = |key: &str| key.rsplit_once('.')?.1.parse().ok();
             Ok(WaitingReport {
-                id: (ItemId(fields.int()?), fields.unsigned()?),
+                id: (item, fields.word(number)?),
                 attempts: fields.unsigned()?,
                 next_try: fields.optional_time()?,
             })
@@ -270,31 +273,18 @@ impl<B: Backend> GateStore for Sql<B> {
         .await
     }
 
-    async fn report(&self, (item, number): (ItemId, u32)) -> Result<Option<StoredReport>, StoreError> {
-        let sql = format!("SELECT {REPORT_COLUMNS} FROM gate_reports WHERE item = $1 AND number = $2");
-        let values = vec![item.0.into(), i64::from(number).into()];
+    async fn report(&self, id: (ItemId, u32)) -> Result<Option<StoredReport>, StoreError> {
+        let sql = format!("SELECT {REPORT_COLUMNS} FROM outbox WHERE item = $1 AND key = $2");
+        let values = vec![id.0.0.into(), report_key(id).into()];
         Ok(self.list("read a report", sql, values, report).await?.pop())
     }
 
-    async fn report_tried(
-        &self,
-        epoch: Epoch,
-        (item, number): (ItemId, u32),
-        tried: &Tried,
-    ) -> Result<(), StoreError> {
-        let key: [Value; 2] = [item.0.into(), i64::from(number).into()];
-        let (state, next, error, done) = match tried {
-            Tried::Done { at, note } => (Delivery::Delivered, None, note.clone(), Some(at.0)),
-            Tried::Later { at, error } => (Delivery::Waiting, Some(at.0), Some(error.clone()), None),
-            Tried::Never { error } => (Delivery::Undeliverable, None, Some(error.clone()), None),
-        };
-        let [item, number] = key;
-        let statement = Statement::new(
-            "UPDATE gate_reports SET state = $3, attempts = attempts + 1, next_try = $4, last_error = $5, \
-             delivered_at = $6 WHERE item = $1 AND number = $2 AND state = 'waiting'",
-            [item, number, state.word().into(), next.into(), error.into(), done.into()],
-        );
-        self.lead("note a delivery", epoch, statement).await
+    async fn report_tried(&self, epoch: Epoch, id: (ItemId, u32), tried: &Tried) -> Result<(), StoreError> {
+        let sql = "SELECT id FROM outbox WHERE item = $1 AND key = $2";
+        let rows = self.query("find a report", sql, vec![id.0.0.into(), report_key(id).into()]).await?;
+        let Some(row) = rows.into_iter().next() else { return Ok(()) };
+        let entry = Fields::new("outbox", row).int()?;
+        self.entries_tried(epoch, &[(entry, tried.clone())]).await
     }
 
     async fn receive(

@@ -122,6 +122,8 @@ pub struct EntryFilter {
     pub target: Option<String>,
     /// Only in this state.
     pub state: Option<EntryState>,
+    /// Only of this kind, and about this.
+    pub about: Option<(String, String)>,
     /// Only before this number.
     pub before: Option<i64>,
     /// At most so many.
@@ -157,6 +159,14 @@ pub trait OutboxStore: Send + Sync {
 
     /// What a target is to be told next, in order.
     async fn next_entries(&self, target: &str, limit: u32) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// The same without what is not due at this time, and when the first of that will be.
+    async fn due_entries(
+        &self,
+        target: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<(Vec<StoredEntry>, Option<Timestamp>), StoreError>;
 
     /// Notes what came of tries.
     async fn entries_tried(&self, epoch: Epoch, tried: &[(i64, Tried)]) -> Result<(), StoreError>;

@@ -133,6 +133,28 @@ impl<B: Backend> OutboxStore for Sql<B> {
         self.outbox_entries("read what is to be told", select).await
     }
 
+    async fn due_entries(
+        &self,
+        target: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<(Vec<StoredEntry>, Option<Timestamp>), StoreError> {
+        let mut select =
+            Select::new(format!("SELECT {COLUMNS} FROM outbox WHERE state = 'waiting' AND target = "));
+        select.value(target.into());
+        select.sql.push_str(" AND COALESCE(next_try, 0) <= ");
+        select.value(now.0.into());
+        select.sql.push_str(" ORDER BY id LIMIT ");
+        select.value(i64::from(limit).into());
+        let due = self.outbox_entries("read what is to be told", select).await?;
+        let sql =
+            "SELECT MIN(next_try) FROM outbox WHERE state = 'waiting' AND target = $1 AND next_try > $2";
+        let rows = self.query("read what is to be told", sql, vec![target.into(), now.0.into()]).await?;
+        let next =
+            rows.into_iter().next().map(|row| Fields::new("outbox", row).optional_time()).transpose()?;
+        Ok((due, next.flatten()))
+    }
+
     async fn entries_tried(&self, epoch: Epoch, tried: &[(i64, Tried)]) -> Result<(), StoreError> {
         let statements = tried.iter().map(|(id, tried)| tried_statement(*id, tried)).collect();
         self.know("note what was told", epoch, statements).await.map(drop)
@@ -145,6 +167,10 @@ impl<B: Backend> OutboxStore for Sql<B> {
         }
         if let Some(state) = filter.state {
             select.compare("state = ", state.word().into());
+        }
+        if let Some((kind, about)) = &filter.about {
+            select.compare("kind = ", kind.as_str().into());
+            select.compare("about = ", about.as_str().into());
         }
         if let Some(before) = filter.before {
             select.compare("id < ", before.into());
@@ -249,8 +275,9 @@ impl<B: Backend> OutboxStore for Sql<B> {
     }
 
     async fn prune_entries(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        // What the gate has told belongs to the history of its items.
         let sql = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state IN ('delivered', 'dropped') \
-                   AND ended_at < $1 ORDER BY id LIMIT $2) RETURNING id";
+                   AND ended_at < $1 AND item IS NULL ORDER BY id LIMIT $2) RETURNING id";
         let statement = Statement::new(sql, [before.0.into(), i64::from(limit).into()]);
         Ok(self.know("remove what was told", epoch, vec![statement]).await?.len() as u32)
     }

@@ -1,6 +1,6 @@
 //! Waivers and decisions.
 
-use super::{DecisionRow, EvidenceFilter, Waiver, WaiverChoice, WaiverFilter};
+use super::{DecisionRow, EvidenceFilter, ReleaseTally, Waiver, WaiverChoice, WaiverFilter};
 use crate::codec::{Fields, one_number, time};
 use crate::error::StoreError;
 use crate::jobs::Select;
@@ -48,6 +48,11 @@ fn decision(row: Vec<Value>) -> Result<DecisionRow, StoreError> {
         body: fields.text()?,
     })
 }
+
+/// Of `d`: there is no newer decision about the same.
+const NEWEST: &str = "NOT EXISTS (SELECT 1 FROM decisions AS n WHERE n.subject_identifier = d.subject_identifier AND \
+                      n.subject_type = d.subject_type AND n.product_version = d.product_version AND \
+                      n.context = d.context AND n.id > d.id)";
 
 const DECISION_COLUMNS: &str =
     "at, subject_type, subject_identifier, product_version, context, satisfied, summary, body";
@@ -193,6 +198,44 @@ impl<B: Backend> Sql<B> {
         );
         statements.push(insert);
         Ok(!self.know("remember a decision", epoch, statements).await?.is_empty())
+    }
+
+    pub(super) async fn list_waiting(
+        &self,
+        product_version: &str,
+        context: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DecisionRow>, StoreError> {
+        let mut select = Select::new(format!(
+            "SELECT {DECISION_COLUMNS} FROM decisions AS d WHERE {NEWEST} AND satisfied = 0 AND product_version = "
+        ));
+        select.value(product_version.into());
+        if let Some(context) = context {
+            select.sql.push_str(" AND context = ");
+            select.value(context.into());
+        }
+        select.sql.push_str(" ORDER BY id DESC LIMIT ");
+        select.value(i64::from(limit).into());
+        let rows = self.backend.query("list what a release waits for", select.statement()).await?;
+        rows.into_iter().map(decision).collect()
+    }
+
+    pub(super) async fn list_releases(&self) -> Result<Vec<ReleaseTally>, StoreError> {
+        let sql = format!(
+            "SELECT product_version, COUNT(CASE WHEN satisfied = 0 THEN 1 END), COUNT(CASE WHEN satisfied <> 0 THEN 1 END), \
+             MAX(at) FROM decisions AS d WHERE {NEWEST} GROUP BY product_version ORDER BY product_version"
+        );
+        let rows = self.backend.query("list releases", Statement::built(sql, Vec::new())).await?;
+        let read = |row| {
+            let mut fields = Fields::new("decisions", row);
+            Ok(ReleaseTally {
+                product_version: fields.text()?,
+                waiting: fields.unsigned()?,
+                satisfied: fields.unsigned()?,
+                last: fields.optional_time()?,
+            })
+        };
+        rows.into_iter().map(read).collect()
     }
 
     pub(super) async fn list_decisions(

@@ -3,8 +3,8 @@
 use super::terms::{MOST_VALUES, like};
 use super::write::{group_statement, result_statements, testcase_statement};
 use super::{
-    DecisionRow, Evidence, EvidenceFilter, GroupOf, NameFilter, NewResult, ResultFilter, ResultGroup,
-    ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverFilter,
+    DecisionRow, Evidence, EvidenceFilter, GroupOf, NameFilter, NewResult, ReleaseTally, ResultFilter,
+    ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverFilter,
 };
 use crate::codec::{Fields, one_number};
 use crate::error::StoreError;
@@ -391,6 +391,19 @@ impl<B: Backend> ResultStore for Sql<B> {
         limit: u32,
     ) -> Result<Vec<DecisionRow>, StoreError> {
         self.list_decisions(subject_types, subject, limit).await
+    }
+
+    async fn waiting_decisions(
+        &self,
+        product_version: &str,
+        context: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DecisionRow>, StoreError> {
+        self.list_waiting(product_version, context, limit).await
+    }
+
+    async fn releases(&self) -> Result<Vec<ReleaseTally>, StoreError> {
+        self.list_releases().await
     }
 }
 

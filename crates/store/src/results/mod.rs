@@ -257,6 +257,19 @@ pub struct DecisionRow {
     pub body: String,
 }
 
+/// A release, and how many subjects wait for something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseTally {
+    /// Its name, as decisions have it.
+    pub product_version: String,
+    /// Subjects and purposes of which the newest decision says that they may not go on.
+    pub waiting: u64,
+    /// Those that may.
+    pub satisfied: u64,
+    /// When something was decided last.
+    pub last: Option<Timestamp>,
+}
+
 /// What is kept of results. Whoever writes must lead, as in [`crate::Store::commit`].
 #[async_trait::async_trait]
 pub trait ResultStore: Send + Sync {
@@ -341,4 +354,15 @@ pub trait ResultStore: Send + Sync {
         subject: &str,
         limit: u32,
     ) -> Result<Vec<DecisionRow>, StoreError>;
+
+    /// The newest decision of each subject and purpose for a release, if by it the subject may not go on; the newest first.
+    async fn waiting_decisions(
+        &self,
+        product_version: &str,
+        context: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DecisionRow>, StoreError>;
+
+    /// Releases about which something was decided, by name.
+    async fn releases(&self) -> Result<Vec<ReleaseTally>, StoreError>;
 }

@@ -139,6 +139,7 @@ impl Driver {
             classes: ClassSet::parse("dummy,qemu_x86_64"),
             holds: Vec::new(),
             room: None,
+            once: false,
         };
         self.input(Input::Hello { connection: ConnectionId(connection), hello }).await;
     }

@@ -5,10 +5,11 @@ use assay_engine::ids::Timestamp;
 use assay_engine::rules::{BatchKey, Item, Planned, PlannedEffect};
 use assay_store::{
     Batch, EffectState, EffectsDone, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+    PANICKED, SourceRole,
 };
 use std::collections::BTreeMap;
 
-const FEDORA: MessageSource<'static> = MessageSource { name: "fedora", bus: "fedora", backs: false };
+const FEDORA: MessageSource<'static> = MessageSource { name: "fedora", bus: "fedora", role: SourceRole::Bus };
 
 fn message(key: &str, body: &str) -> NewMessage {
     NewMessage {
@@ -18,6 +19,7 @@ fn message(key: &str, body: &str) -> NewMessage {
         body: body.to_owned(),
         sent_at: Some(START),
         parked: None,
+        news: None,
     }
 }
 
@@ -46,7 +48,7 @@ pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
     let many: Vec<_> = (0..70).map(|n| message(&format!("k{n}"), "{}")).collect();
     let cursor = [("seen".to_owned(), Some("70".to_owned()))];
     assert_eq!(events.receive_messages(epoch, &FEDORA, START, &many, &cursor).await.unwrap(), 70);
-    let backing = MessageSource { name: "datagrepper", bus: "fedora", backs: true };
+    let backing = MessageSource { name: "datagrepper", bus: "fedora", role: SourceRole::Backs };
     let again = [many[3].clone(), message("new", "{\"A\": 1}"), many[69].clone(), message("new", "{}")];
     assert_eq!(events.receive_messages(epoch, &backing, START, &again, &[]).await.unwrap(), 1);
     let other = MessageSource { bus: "other", ..FEDORA };
@@ -79,6 +81,81 @@ pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
     store.acquire_leadership().await.unwrap();
     let late = events.receive_messages(epoch, &FEDORA, START, &[message("late", "{}")], &[]).await;
     assert!(is_deposed(&late.map(drop)));
+    store.close().await;
+}
+
+pub(crate) async fn what_a_bus_has_lost_is_counted(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    let telling = |key: &str, news: &str| NewMessage { news: Some(news.to_owned()), ..message(key, "{}") };
+    let bus = MessageSource { role: SourceRole::Backed, ..FEDORA };
+    let grepper = MessageSource { name: "grepper", bus: "fedora", role: SourceRole::Backs };
+    let koji = MessageSource { name: "koji", bus: "fedora", role: SourceRole::Reconciles };
+    let give = async |source: &MessageSource<'_>, messages: &[NewMessage]| {
+        events.receive_messages(epoch, source, START, messages, &[]).await.unwrap()
+    };
+    let recovered = async || {
+        let tallies = events.source_tallies().await.unwrap();
+        tallies.into_iter().map(|tally| (tally.source, tally.recovered)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(
+        give(&bus, &[telling("uuid-1", "build 1"), telling("uuid-2", "build 1")]).await,
+        2,
+        "told twice"
+    );
+    // What the bus has told in a message of its own is no news; what it has not told is.
+    let polled = [telling("koji-1", "build 1"), telling("koji-2", "build 2"), telling("koji-3", "build 3")];
+    assert_eq!(give(&koji, &polled).await, 2);
+    assert_eq!(give(&koji, &polled).await, 0);
+    assert_eq!(give(&grepper, &[telling("uuid-1", "build 1"), telling("uuid-4", "build 1")]).await, 1);
+    assert_eq!(recovered().await["koji"], 2);
+    assert_eq!(recovered().await["grepper"], 1);
+    // The bus was only late, in one way and in the other.
+    assert_eq!(give(&bus, &[telling("uuid-3", "build 3"), message("uuid-4", "{}")]).await, 1);
+    assert_eq!(
+        recovered().await,
+        [("fedora", 0), ("grepper", 0), ("koji", 1)].map(|(name, count)| (name.to_owned(), count)).into()
+    );
+    let other = MessageSource { name: "koji", bus: "koji", role: SourceRole::Bus };
+    assert_eq!(give(&other, &[telling("koji-1", "build 1")]).await, 1, "another bus");
+    let many: Vec<_> = (0..450).map(|n| telling(&format!("m{n}"), &format!("n{n}"))).collect();
+    assert_eq!(give(&koji, &many).await, 450);
+    assert_eq!(give(&bus, &many).await, 0, "the very same messages");
+    assert_eq!(recovered().await["koji"], 1);
+    store.close().await;
+}
+
+pub(crate) async fn effects_that_wait_are_in_nobodys_way(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    events.receive_messages(epoch, &FEDORA, START, &[message("a", "{}")], &[]).await.unwrap();
+    let id = events.unmatched(1).await.unwrap()[0].id;
+    let now = |seconds: i64| START.plus_seconds(seconds);
+    let of = |rule: &str, key: String| Planned { rule: rule.to_owned(), ..planned(&key, None) };
+    let many: Vec<Planned> = (0..300).map(|number| of("many", format!("m{number:03}"))).collect();
+    let all = [many.clone(), vec![of("few", "z".to_owned())]].concat();
+    events.match_messages(epoch, now(0), &[matched(id, all)]).await.unwrap();
+    let keys: Vec<String> = many.iter().map(|one| one.key.clone()).collect();
+    events.postpone_effects(epoch, &keys, now(60), "{\"why\":\"Koji is away\"}").await.unwrap();
+    let due = |found: Vec<assay_store::StoredEffect>| -> Vec<String> {
+        found.into_iter().map(|one| one.planned.key).collect()
+    };
+    assert_eq!(due(events.due_effects(now(1), 10).await.unwrap()), ["z"]);
+    let later = events.due_effects(now(60), 400).await.unwrap();
+    assert_eq!((later.len(), later[1].caused.as_deref()), (301, Some("{\"why\":\"Koji is away\"}")));
+
+    let done = |keys: Vec<String>, state| EffectsDone { keys, state, caused: "{}".to_owned() };
+    let held = [keys.clone(), vec!["z".to_owned()]].concat();
+    events.settle_effects(epoch, &[done(held, EffectState::Held)]).await.unwrap();
+    assert_eq!(due(events.held_effects(2).await.unwrap()), ["m000", "m001", "z"]);
+
+    events.settle_effects(epoch, &[done(vec!["z".to_owned()], EffectState::Refused)]).await.unwrap();
+    let some = ["z".to_owned(), "m000".to_owned()];
+    assert_eq!(events.reopen_effects(epoch, &some, now(70)).await.unwrap(), 1);
+    let open = events.effects_by_key(&some[..1]).await.unwrap();
+    assert_eq!((open[0].state, open[0].due_at, &open[0].caused), (EffectState::Waiting, now(70), &None));
     store.close().await;
 }
 
@@ -122,6 +199,12 @@ pub(crate) async fn effects_happen_once(database: &Database) {
     assert!(events.replay(epoch, ids[0], true).await.unwrap());
     assert_eq!(events.message(ids[0]).await.unwrap().unwrap().generation, 1);
     assert!(!events.replay(epoch, 99_999, true).await.unwrap());
+    // What a rule broke over can be seen again; what cannot be read cannot.
+    for (why, again) in [(format!("{PANICKED}; report it"), true), ("not JSON".to_owned(), false)] {
+        let parked = Matched { event: ids[0], caused: why, parked: true, effects: Vec::new() };
+        events.match_messages(epoch, now(3), &[parked]).await.unwrap();
+        assert_eq!(events.replay(epoch, ids[0], false).await.unwrap(), again);
+    }
 
     // The first of a window says when it ends.
     events.match_messages(epoch, now(10), &[matched(ids[2], vec![planned("w1", Some(60))])]).await.unwrap();

@@ -17,7 +17,7 @@ use assay_engine::io::{Effect, Input};
 use assay_engine::state::State;
 use assay_engine::work::Timing;
 use assay_store::{
-    Batch, Delivery, EventId, EventState, NewEvent, Store, StoredReceipt, Tried, WaitingReport,
+    Batch, EntryFilter, EntryState, EventId, EventState, NewEvent, Store, StoredReceipt, Tried, WaitingReport,
 };
 use std::sync::Arc;
 
@@ -380,10 +380,33 @@ pub(crate) async fn reports_wait_until_they_are_delivered(database: &Database) {
     assert_eq!(keys, [WaitingReport { id: (ItemId(1), 1), attempts: 1, next_try: Some(at(30)) }]);
     assert_eq!(gate.report((ItemId(1), 1)).await.unwrap().as_ref(), Some(&open[0]));
     assert_eq!(gate.report((ItemId(9), 1)).await.unwrap(), None);
-    assert_eq!(open[0].last_error.as_deref(), Some("no answer"));
+    assert_eq!(open[0].note.as_deref(), Some("no answer"));
     let of_item = gate.reports_of_item(ItemId(1)).await.unwrap();
-    assert_eq!((of_item[1].delivery, of_item[1].delivered_at), (Delivery::Delivered, Some(at(40))));
-    assert_eq!(gate.reports_of_item(ItemId(2)).await.unwrap()[0].delivery, Delivery::Undeliverable);
+    assert_eq!((of_item[1].state, of_item[1].ended_at), (EntryState::Delivered, Some(at(40))));
+    assert_eq!(gate.reports_of_item(ItemId(2)).await.unwrap()[0].state, EntryState::Refused);
+    // They are entries of the outbox like all others: seen, told again and given up there.
+    let outbox = store.outbox();
+    let entries = outbox.entries(&EntryFilter { limit: 10, ..EntryFilter::default() }).await.unwrap();
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|one| (one.target.as_str(), one.key.as_str(), one.kind.as_str(), one.state))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("gate/db", "2.1", "gate.sql", EntryState::Refused),
+            ("gate/db", "1.2", "gate.sql", EntryState::Delivered),
+            ("gate/db", "1.1", "gate.sql", EntryState::Waiting),
+        ]
+    );
+    let tally = outbox.target_tallies().await.unwrap().pop().unwrap();
+    assert_eq!((tally.waiting, tally.delivered, tally.refused, tally.attempts), (1, 1, 1, 1));
+    let ids: Vec<i64> = entries.iter().map(|one| one.id).collect();
+    assert_eq!(outbox.retry_entries(epoch, &ids).await.unwrap().len(), 2, "what is told stays so");
+    assert_eq!(gate.undelivered().await.unwrap().len(), 2);
+    assert_eq!(outbox.drop_entries(epoch, &ids[..1], "ann", at(50)).await.unwrap(), ids[..1]);
+    assert_eq!(gate.reports_of_item(ItemId(2)).await.unwrap()[0].state, EntryState::Dropped);
+    assert_eq!(outbox.prune_entries(epoch, at(90), 10).await.unwrap(), 0, "an item's history is kept");
     store.acquire_leadership().await.unwrap();
     assert!(is_deposed(&gate.report_tried(epoch, (ItemId(1), 1), &done).await));
 }

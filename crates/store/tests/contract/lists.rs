@@ -7,7 +7,7 @@ use assay_engine::io::NewJob;
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_engine::reason::WaitReason;
-use assay_store::{Comment, CommentId, CommentTarget, JobFilter, Store};
+use assay_store::{Column, Comment, CommentId, CommentTarget, JobFilter, Store};
 
 async fn ids(store: &dyn Store, filter: JobFilter) -> Vec<i64> {
     store.jobs(&filter).await.unwrap().iter().map(|job| job.row.id.0).collect()
@@ -79,6 +79,17 @@ pub(crate) async fn one_scenario(database: &Database) {
         let scenario = Some([text("d"), None, None, None, text("a"), machine]);
         let filter = JobFilter { scenario: scenario.clone(), ..JobFilter::default() };
         assert_eq!(ids(&*driver.store, filter).await, expected, "{scenario:?}");
+    }
+    let unlike = |values: &[(Column, &str)]| JobFilter {
+        unlike: values.iter().map(|(column, value)| (*column, (*value).to_owned())).collect(),
+        ..JobFilter::default()
+    };
+    for (values, expected) in [
+        (&[(Column::Machine, "m")][..], vec![3, 1]),
+        (&[(Column::Machine, "n"), (Column::Machine, "o"), (Column::Flavor, "f")], vec![3, 2, 1]),
+        (&[(Column::Machine, "n"), (Column::Machine, "m"), (Column::Test, "a")], vec![]),
+    ] {
+        assert_eq!(ids(&*driver.store, unlike(values)).await, expected, "{values:?}");
     }
     driver.check().await;
 }

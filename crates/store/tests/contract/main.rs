@@ -39,7 +39,9 @@ macro_rules! contract {
 
 contract!(
     events::the_same_message_is_stored_once,
+    events::what_a_bus_has_lost_is_counted,
     events::effects_happen_once,
+    events::effects_that_wait_are_in_nobodys_way,
     outbox::entries_are_told_once_and_in_order,
     outbox::what_is_told_has_the_number_that_was_given,
     rows::an_empty_store,

@@ -336,4 +336,23 @@ pub(crate) async fn waivers_and_decisions(database: &Database) {
     assert_eq!(seen.iter().map(|row| row.body.as_str()).collect::<Vec<_>>(), ["bad", "good", "bad"]);
     assert_eq!(seen[1], decision("good", 5));
     assert_eq!(results.decisions(&["compose".to_owned()], "bash-1", 10).await.unwrap(), []);
+    // What a release waits for is what was decided last.
+    let of = |item: &str, context: &str, body: &str| DecisionRow {
+        subject_identifier: item.to_owned(),
+        context: context.to_owned(),
+        ..decision(body, 6)
+    };
+    for row in [of("sed-1", "push", "bad"), of("sed-1", "push", "good"), of("sed-1", "stable", "bad")] {
+        results.remember_decision(epoch, &row).await.unwrap();
+    }
+    let waiting = async |context| {
+        let found = results.waiting_decisions("fedora-40", context, 10).await.unwrap();
+        found.into_iter().map(|row| format!("{} {}", row.subject_identifier, row.context)).collect::<Vec<_>>()
+    };
+    assert_eq!(waiting(None).await, ["sed-1 stable", "bash-1 push"]);
+    assert_eq!(waiting(Some("push")).await, ["bash-1 push"]);
+    assert_eq!(results.waiting_decisions("fedora-41", None, 10).await.unwrap(), []);
+    let releases = results.releases().await.unwrap();
+    let one = releases.iter().find(|one| one.product_version == "fedora-40").unwrap();
+    assert_eq!((one.waiting, one.satisfied, one.last), (2, 1, Some(at(6))));
 }

@@ -27,6 +27,8 @@ pub(super) enum End {
     },
     /// Give up.
     Fatal(WorkerError),
+    /// The one attempt has ended, and the server has it.
+    Done,
 }
 
 /// How long the server may take to answer `hello`.
@@ -59,6 +61,7 @@ pub(super) async fn converse(hands: &mut Hands, instance: &str) -> End {
         classes: config.classes.clone(),
         holds: hands.holds(),
         disk: room_of(config).await,
+        once: config.once,
     };
     if let Err(error) = send(&mut socket, &hello).await {
         return lost(error);
@@ -187,6 +190,9 @@ impl Conversation {
         let mut networks = hands.networks.changes();
         networks.mark_changed();
         let why = loop {
+            if hands.is_used_up() {
+                return End::Done;
+            }
             tokio::select! {
                 incoming = self.socket.next() => match incoming {
                     None => break "the server closed the connection".to_owned(),

@@ -71,6 +71,8 @@ pub struct WorkerConfig {
     pub pool: Utf8PathBuf,
     /// The host's part in every attempt.
     pub host_options: Arc<HostOptions>,
+    /// End when the server has all of the first attempt.
+    pub once: bool,
     /// End by itself after so long without a server and without work.
     pub give_up: Option<Duration>,
 }
@@ -123,6 +125,8 @@ pub(crate) struct Hands {
     pub(crate) networks: Networks,
     /// Frames for machines on other workers.
     pub(crate) frames: mpsc::Receiver<networks::Outgoing>,
+    /// An attempt has begun.
+    began: bool,
     /// Attempts whose record the server has: their folders can go when the executor has let go of them.
     forgotten: BTreeSet<AttemptId>,
 }
@@ -139,6 +143,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
         config: config.clone(),
         networks,
         frames,
+        began: false,
         forgotten: BTreeSet::new(),
     };
     // Aborted with this function: a stop need not wait for a probe.
@@ -158,6 +163,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
         };
         match outcome {
             connection::End::Fatal(error) => break Err(error),
+            connection::End::Done => break Ok(()),
             connection::End::Lost { was_up, why } => {
                 if was_up {
                     (alone_since, pause, warned) = (Instant::now(), Duration::from_millis(50), None);
@@ -214,11 +220,17 @@ impl Hands {
         self.running.values().map(|running| running.held).collect()
     }
 
+    /// True if there is nothing more to do for a worker that runs one attempt.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.config.once && self.began && self.running.is_empty()
+    }
+
     /// Begins an attempt. One whose folder cannot be made ends at once, with that as its reason.
     pub(crate) fn begin(&mut self, held: Held, settings: BTreeMap<String, String>, place: Place) {
         if self.running.contains_key(&held.attempt) {
             return;
         }
+        self.began = true;
         let path = self.config.pool.join(format!("attempt-{}", held.attempt));
         let (ended_tx, ended) = watch::channel(None);
         let dir =

@@ -38,6 +38,7 @@ impl Server {
             classes: ClassSet::parse("arm,fast,shell,qemu_x86_64"),
             holds: Vec::new(),
             room: None,
+            once: false,
         };
         server.step(Input::Hello { connection: WORKER, hello });
         server

@@ -339,9 +339,7 @@ impl Field {
     fn fits(self, value: &str, world: &World, change: &Change, me: Option<&str>, now: i64) -> bool {
         let person = |username: &str| is_person(world, username, value, me);
         match self {
-            Self::Text if names_a_change(value) => {
-                is_change(change, value) || is_commit(change, value)
-            }
+            Self::Text if names_a_change(value) => is_change(change, value) || is_commit(change, value),
             Self::Text => {
                 is_commit(change, value)
                     || change.project == value

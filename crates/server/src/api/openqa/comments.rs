@@ -162,6 +162,13 @@ pub(crate) async fn comment(
     add(app, sender, target, text).await.map_err(Wrong::fault)
 }
 
+/// A text that a sender may say, before anything is done for whose sake it is said.
+pub(crate) fn sayable<'t>(sender: &Sender, text: &'t str) -> Result<&'t str, Fault> {
+    let text = allowed(text).map_err(Wrong::fault)?;
+    may_say(sender, text).map_err(Wrong::fault)?;
+    Ok(text)
+}
+
 /// What Assay's own API says.
 pub(crate) async fn say(
     app: &Arc<App>,

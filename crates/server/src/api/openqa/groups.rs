@@ -95,8 +95,13 @@ fn parent_group(parent: &ParentGroup) -> Value {
     Value::Object(shown)
 }
 
-/// What a request says about a group's properties, in place of what was said before.
-fn properties(params: &Params, before: &GroupProperties) -> Result<GroupProperties, Wrong> {
+/// What a request says about a group's properties, in place of what was said before. What neither says comes from the
+/// parent, if there is one.
+fn properties(
+    params: &Params,
+    before: &GroupProperties,
+    parent: Option<&ParentGroup>,
+) -> Result<GroupProperties, Wrong> {
     let mut said = fields(before);
     let mut invalid = Vec::new();
     for (name, value) in &mut said {
@@ -115,33 +120,32 @@ fn properties(params: &Params, before: &GroupProperties) -> Result<GroupProperti
     }
     let properties: GroupProperties =
         serde_json::from_value(Value::Object(said)).map_err(|error| Wrong::bad(error.to_string()))?;
-    ages(&properties)?;
+    ages(&properties, parent)?;
     Ok(properties)
 }
 
-/// Logs go before results, and results before jobs; 0 is for ever.
-fn ages(properties: &GroupProperties) -> Result<(), Wrong> {
-    let age = |days: Option<i64>| days.map(|days| if days == 0 { i64::MAX } else { days });
-    let pairs = [
-        ("keep_logs_in_days", properties.keep_logs_in_days, properties.keep_results_in_days),
-        ("keep_results_in_days", properties.keep_results_in_days, properties.keep_jobs_in_days),
-        (
-            "keep_important_logs_in_days",
-            properties.keep_important_logs_in_days,
-            properties.keep_important_results_in_days,
-        ),
-        (
-            "keep_important_results_in_days",
-            properties.keep_important_results_in_days,
-            properties.keep_important_jobs_in_days,
-        ),
-    ];
-    for (name, days, longer) in pairs {
-        if let (Some(days), Some(longer)) = (age(days), age(longer))
-            && days > longer
-        {
+/// Logs go before results, and results before jobs; 0 is for ever. What a group does not say itself counts as well.
+fn ages(properties: &GroupProperties, parent: Option<&ParentGroup>) -> Result<(), Wrong> {
+    let (said, inherited) = (fields(properties), parent.map(|parent| fields(&parent.properties)));
+    let days = |name: &str| {
+        let own = said.get(name).and_then(Value::as_i64);
+        let inherited = || inherited.as_ref()?.get(name)?.as_i64();
+        let usual = || DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, days)| *days);
+        own.or_else(inherited).or_else(usual).unwrap_or_default()
+    };
+    for (shorter, longer) in [
+        ("keep_logs_in_days", "keep_results_in_days"),
+        ("keep_results_in_days", "keep_jobs_in_days"),
+        ("keep_important_logs_in_days", "keep_important_results_in_days"),
+        ("keep_important_results_in_days", "keep_important_jobs_in_days"),
+    ] {
+        let (short, long) = (days(shorter), days(longer));
+        if long != 0 && (short == 0 || short > long) {
+            let for_ever = |days: i64| if days == 0 { "for ever".to_owned() } else { days.to_string() };
             return Err(Wrong::bad(format!(
-                "Erroneous parameters ({name} invalid): logs are kept no longer than results, and results no longer than jobs"
+                "Erroneous parameters ({shorter} invalid): {shorter} would be {}, {longer} is {}; logs are kept no longer than results, and results no longer than jobs",
+                for_ever(short),
+                for_ever(long),
             )));
         }
     }
@@ -189,24 +193,31 @@ fn parent_of(params: &Params, catalog: &Catalog) -> Result<Option<i64>, Wrong> {
 }
 
 async fn create(admin: Admin, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
-    let name = name_of(&params)?;
+    Ok(Json(json!({ "id": make(&app, &admin.0, &params).await? })))
+}
+
+/// Makes a group of what a request says.
+pub(crate) async fn make(app: &Arc<App>, admin: &Sender, params: &Params) -> Result<i64, Wrong> {
+    let name = name_of(params)?;
     let made = |draft: &mut Draft| -> Result<i64, Wrong> {
         let group = Group {
             id: draft.new_id(EntryKind::Group),
-            parent: parent_of(&params, &draft.catalog)?,
+            parent: parent_of(params, &draft.catalog)?,
             name: name.to_owned(),
             description: params.given("description").map(str::to_owned),
             sort_order: params.number("sort_order")?,
             template: None,
-            properties: properties(&params, &GroupProperties::default())?,
+            properties: GroupProperties::default(),
         };
-        let id = group.id;
+        let parent = group.parent.and_then(|id| draft.catalog.parents.get(&id));
+        let properties = properties(params, &group.properties, parent.map(|parent| &**parent))?;
+        let (id, group) = (group.id, Group { properties, ..group });
         draft.put(CatalogRow::Group(group));
         Ok(id)
     };
     let id = app.library.change(made).await.map_err(|error| taken(error, "job group", name))?;
-    app.audit(&admin.0.name, "jobgroup_create", json!({"id": id, "name": name}));
-    Ok(Json(json!({ "id": id })))
+    app.audit(&admin.name, "jobgroup_create", json!({"id": id, "name": name}));
+    Ok(id)
 }
 
 async fn update(
@@ -230,7 +241,8 @@ pub(crate) async fn change(app: &Arc<App>, admin: &Sender, id: i64, params: &Par
             None => before.parent,
             Some(_) => parent_of(params, &draft.catalog)?,
         };
-        let properties = properties(params, &before.properties)?;
+        let above = parent.and_then(|id| draft.catalog.parents.get(&id));
+        let properties = properties(params, &before.properties, above.map(|above| &**above))?;
         let description = match params.get("description") {
             None => before.description.clone(),
             Some(text) => Some(text.to_owned()).filter(|text| !text.is_empty()),
@@ -292,7 +304,12 @@ async fn create_parent(
     State(app): State<Arc<App>>,
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
-    let name = name_of(&params)?;
+    Ok(Json(json!({ "id": make_parent(&app, &admin.0, &params).await? })))
+}
+
+/// Makes a parent group of what a request says.
+pub(crate) async fn make_parent(app: &Arc<App>, admin: &Sender, params: &Params) -> Result<i64, Wrong> {
+    let name = name_of(params)?;
     let made = |draft: &mut Draft| -> Result<i64, Wrong> {
         let id = draft.new_id(EntryKind::ParentGroup);
         draft.put(CatalogRow::ParentGroup(ParentGroup {
@@ -300,13 +317,13 @@ async fn create_parent(
             name: name.to_owned(),
             description: params.given("description").map(str::to_owned),
             sort_order: params.number("sort_order")?,
-            properties: properties(&params, &GroupProperties::default())?,
+            properties: properties(params, &GroupProperties::default(), None)?,
         }));
         Ok(id)
     };
     let id = app.library.change(made).await.map_err(|error| taken(error, "parent group", name))?;
-    app.audit(&admin.0.name, "jobgroup_create", json!({"parent_group": id, "name": name}));
-    Ok(Json(json!({ "id": id })))
+    app.audit(&admin.name, "jobgroup_create", json!({"parent_group": id, "name": name}));
+    Ok(id)
 }
 
 async fn update_parent(
@@ -320,13 +337,19 @@ async fn update_parent(
         let before = draft.catalog.parents.get(&id).ok_or_else(no_group)?.clone();
         let name =
             if params.get("name").is_some() { name_of(&params)?.to_owned() } else { before.name.clone() };
-        draft.put(CatalogRow::ParentGroup(ParentGroup {
+        let parent = ParentGroup {
             id,
             name,
             description: params.get("description").map(str::to_owned).or_else(|| before.description.clone()),
             sort_order: params.number("sort_order")?.or(before.sort_order),
-            properties: properties(&params, &before.properties)?,
-        }));
+            properties: properties(&params, &before.properties, None)?,
+        };
+        // What its groups have from it must fit what they say themselves.
+        for group in draft.catalog.groups.values().filter(|group| group.parent == Some(id)) {
+            let fits = ages(&group.properties, Some(&parent));
+            fits.map_err(|wrong| wrong.with("job_group", group.name.as_str()))?;
+        }
+        draft.put(CatalogRow::ParentGroup(parent));
         Ok(())
     };
     let name = params.get("name").unwrap_or_default();

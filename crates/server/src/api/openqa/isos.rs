@@ -9,6 +9,7 @@ use assay_engine::io::Input;
 use assay_engine::job::StateWord;
 use assay_engine::product::{self, Plan, Refused, Request};
 use assay_engine::rows::ProductRunRow;
+use assay_engine::settings::{COVERED, is_secret_name};
 use assay_formats::openqa::scenarios;
 use assay_store::{JobFilter, RunFilter, RunMark};
 use axum::extract::{Path, State};
@@ -44,7 +45,8 @@ const RESERVED: [&str; 2] = ["async", "scheduled_product_clone_id"];
 /// Scenario definitions as text, and as the name of a file on the server, which is refused.
 const SCENARIOS: [&str; 2] = ["SCENARIO_DEFINITIONS_YAML", "SCENARIO_DEFINITIONS_YAML_FILE"];
 
-/// Takes the scenario definitions out of a post; they then stand in the place of the server's templates.
+/// Reads the scenario definitions of a post; they stand in the place of the server's templates. Their text stays with
+/// the post, so that it can be posted again, unless there are secrets in it.
 pub(crate) fn scenarios(
     pairs: &mut Vec<(String, String)>,
     name: &str,
@@ -57,15 +59,29 @@ pub(crate) fn scenarios(
              send the text with `--param-file SCENARIO_DEFINITIONS_YAML=FILE`.",
         ));
     }
-    pairs.retain(|(key, _)| !SCENARIOS.contains(&key.as_str()));
+    pairs.retain(|(key, _)| key != SCENARIOS[1]);
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let loaded = scenarios::load(name, &text);
     let errors: Vec<_> =
         loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
     match loaded.value {
-        Some(catalog) if errors.is_empty() => Ok(Some(catalog)),
+        Some(catalog) if errors.is_empty() => {
+            if has_secrets(&catalog) {
+                let texts = pairs.iter_mut().filter(|(key, _)| key == SCENARIOS[0]);
+                texts.for_each(|(_, text)| COVERED.clone_into(text));
+            }
+            Ok(Some(catalog))
+        }
         _ => Err(Wrong::bad(errors.join("\n"))),
     }
+}
+
+fn has_secrets(catalog: &product::Catalog) -> bool {
+    let own = (catalog.machines.values().map(|one| &one.settings))
+        .chain(catalog.suites.values().map(|one| &one.settings))
+        .chain(catalog.media.values().map(|one| &one.settings))
+        .chain(catalog.templates.values().flatten().map(|one| &one.settings));
+    own.flat_map(|settings| settings.keys()).any(|key| is_secret_name(key))
 }
 
 /// Slashes that clients have escaped once more than needed.
@@ -101,6 +117,13 @@ async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params)
         let run = app.store.product_run(ProductRunId(earlier)).await?;
         let run =
             run.ok_or_else(|| Wrong::not_found("Scheduled product to clone settings from does not exist."))?;
+        let given = |key: &str| params.pairs().iter().any(|(name, _)| name.to_uppercase() == key);
+        let lost = run.run.settings.iter().find(|(key, value)| *value == COVERED && !given(key));
+        if let Some((key, _)) = lost {
+            return Err(Wrong::bad(format!(
+                "Post {earlier} had a secret in {key}, which is not kept in clear; give {key} again."
+            )));
+        }
         pairs.extend(run.run.settings);
     }
     let given = params.pairs().iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));

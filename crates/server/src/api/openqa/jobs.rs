@@ -3,14 +3,18 @@
 use super::job_view::{self, Relatives};
 use super::params::Params;
 use super::{Operator, Wrong, number};
+use crate::api::jobs::{cancel_one, prioritise};
 use crate::app::App;
 use crate::auth::{Role, Sender};
+use crate::catalog::Catalog;
 use crate::told::{Form, Mark};
+use crate::web::matrix;
+use assay_engine::decision::glob_match;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
-use assay_store::{JobFilter, Scope, StoreError, StoredJob};
+use assay_store::{Column, Group, JobFilter, Scope, StoreError, StoredJob};
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -63,26 +67,37 @@ pub(crate) fn texts(params: &Params, name: &str) -> Vec<String> {
 
 /// What a request asks of jobs. All words that mean nothing are said at once.
 pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
-    let mut invalid = Vec::new();
+    let mut invalid: Vec<String> = params
+        .pairs()
+        .iter()
+        .filter_map(|(name, _)| name.strip_suffix("[]").unwrap_or(name).strip_suffix("__not"))
+        .filter(|name| !INVERTED.contains(name) && Column::ALL.iter().all(|column| column.name() != *name))
+        .map(|name| format!("{name}__not"))
+        .collect();
     let mut filter = JobFilter::default();
-    for word in params.list("state") {
-        match StateWord::from_word(word) {
-            Some(state) => filter.states.push(state),
-            None => invalid.push("state"),
-        }
-    }
-    for word in params.list("result") {
-        match (word, Outcome::from_openqa(word)) {
-            ("none", _) => filter.unfinished_too = true,
-            (_, Some(outcome)) => filter.outcomes.push(outcome),
-            (_, None) => invalid.push("result"),
-        }
-    }
     for id in params.list("ids") {
         match id.parse() {
             Ok(id) => filter.ids.push(JobId(id)),
-            Err(_) => invalid.push("ids"),
+            Err(_) => invalid.push("ids".to_owned()),
         }
+    }
+    let mut nothing = false;
+    if let Some(states) = chosen(params, "state", &StateWord::ALL, StateWord::meant_by, &mut invalid) {
+        nothing |= states.is_empty();
+        filter.states = states;
+    }
+    let results: Vec<_> = Outcome::ALL.into_iter().map(Some).chain([None]).collect();
+    let meant = |word: &str| match word {
+        "none" => vec![None],
+        word => Outcome::meant_by(word).into_iter().map(Some).collect(),
+    };
+    if let Some(results) = chosen(params, "result", &results, meant, &mut invalid) {
+        nothing |= results.is_empty();
+        filter.unfinished_too = results.contains(&None);
+        filter.outcomes = results.into_iter().flatten().collect();
+    }
+    if nothing {
+        filter.ids = vec![NO_JOB];
     }
     for (name, into) in [("groupid", true), ("not_groupid", false)] {
         for id in params.list(name) {
@@ -90,7 +105,7 @@ pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
                 Ok(0) if into => filter.groups.push(None),
                 Ok(id) if into => filter.groups.push(Some(GroupId(id))),
                 Ok(id) => filter.not_groups.push(GroupId(id)),
-                Err(_) => invalid.push(name),
+                Err(_) => invalid.push(name.to_owned()),
             }
         }
     }
@@ -98,19 +113,16 @@ pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
         None => {}
         Some("current") => filter.scope = Scope::Current,
         Some("relevant") => filter.scope = Scope::Relevant,
-        Some(_) => invalid.push("scope"),
+        Some(_) => invalid.push("scope".to_owned()),
     }
     if !invalid.is_empty() {
         invalid.dedup();
-        return Err(Wrong::parameters(&[], &invalid));
+        return Err(Wrong::parameters(&[], &invalid.iter().map(String::as_str).collect::<Vec<_>>()));
     }
-    if let Some(name) = params.given("group") {
-        let catalog = app.library.now();
-        let named = catalog.groups.values().filter(|group| group.name == name);
-        filter.groups.extend(named.map(|group| Some(GroupId(group.id))));
-        if filter.groups.is_empty() {
-            filter.groups.push(Some(GroupId(-1)));
-        }
+    named_groups(&app.library.now(), params, &mut filter);
+    for column in Column::ALL {
+        let unlike = params.list(&format!("{}__not", column.name())).into_iter();
+        filter.unlike.extend(unlike.map(|value| (column, value.to_owned())));
     }
     filter.distri = texts(params, "distri");
     filter.version = texts(params, "version");
@@ -130,6 +142,58 @@ pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
     filter.before = params.number("before")?.map(JobId);
     filter.after = params.number("after")?.map(JobId);
     Ok(filter)
+}
+
+/// Parameters that may be turned round by `__not`, beside the columns.
+const INVERTED: [&str; 3] = ["state", "result", "modules_result"];
+/// The number of no job, for a list that nothing can be in.
+const NO_JOB: JobId = JobId(-1);
+
+/// Of all values those that a parameter asks for and that its `__not` does not; `None` if neither is given. Words that
+/// mean nothing are named.
+fn chosen<T: Copy + PartialEq>(
+    params: &Params,
+    name: &str,
+    all: &[T],
+    meaning: impl Fn(&str) -> Vec<T>,
+    invalid: &mut Vec<String>,
+) -> Option<Vec<T>> {
+    let mut values = |name: &str| {
+        let words = params.list(name);
+        let meant: Vec<_> = words.iter().map(|word| meaning(word)).collect();
+        if meant.iter().any(Vec::is_empty) {
+            invalid.push(name.to_owned());
+        }
+        (!words.is_empty()).then(|| meant.concat())
+    };
+    let (wanted, unwanted) = (values(name), values(&format!("{name}__not")));
+    if wanted.is_none() && unwanted.is_none() {
+        return None;
+    }
+    let fits = |value: &T| {
+        wanted.as_ref().is_none_or(|wanted| wanted.contains(value))
+            && unwanted.as_ref().is_none_or(|unwanted| !unwanted.contains(value))
+    };
+    Some(all.iter().copied().filter(fits).collect())
+}
+
+/// The groups that are asked for or left out by their names: one, or those that patterns fit.
+fn named_groups(catalog: &Catalog, params: &Params, filter: &mut JobFilter) {
+    let fitting = |name: &str| {
+        let patterns = params.list(name);
+        let fits = |group: &&Arc<Group>| patterns.iter().any(|pattern| glob_match(pattern, &group.name));
+        catalog.groups.values().filter(fits).map(|group| GroupId(group.id)).collect::<Vec<_>>()
+    };
+    if let Some(name) = params.given("group") {
+        let named = catalog.groups.values().filter(|group| group.name == name);
+        filter.groups.extend(named.map(|group| Some(GroupId(group.id))));
+    }
+    filter.groups.extend(fitting("group_glob").into_iter().map(Some));
+    let by_name = params.given("group").is_some() || !params.list("group_glob").is_empty();
+    if by_name && filter.groups.is_empty() {
+        filter.groups.push(Some(GroupId(-1)));
+    }
+    filter.not_groups.extend(fitting("not_group_glob"));
 }
 
 async fn list(
@@ -196,7 +260,7 @@ async fn listed(
 /// What a request asks of the modules of jobs.
 pub(crate) struct Modules {
     names: Vec<String>,
-    results: Vec<String>,
+    results: Option<Vec<&'static str>>,
     /// Of the name, or of the folder and the name.
     pattern: Option<Regex>,
     /// One of these has failed.
@@ -208,29 +272,32 @@ const PATTERN: usize = 1 << 20;
 
 impl Modules {
     pub(crate) fn of(params: &Params) -> Result<Option<Self>, Wrong> {
-        let (names, results) = (texts(params, "modules"), texts(params, "modules_result"));
-        if results.iter().any(|result| !job_view::MODULE_RESULTS.contains(&result.as_str())) {
-            return Err(Wrong::parameters(&[], &["modules_result"]));
+        let names = texts(params, "modules");
+        let known =
+            |word: &str| job_view::MODULE_RESULTS.into_iter().filter(|known| *known == word).collect();
+        let mut invalid = Vec::new();
+        let results = chosen(params, "modules_result", &job_view::MODULE_RESULTS, known, &mut invalid);
+        if let Some(name) = invalid.first() {
+            return Err(Wrong::parameters(&[], &[name]));
         }
         let pattern = params.given("module_re").map(|text| {
             let pattern = RegexBuilder::new(text).size_limit(PATTERN).build();
             pattern.map_err(|_| Wrong::parameters(&[], &["module_re"]))
         });
         let (pattern, failed) = (pattern.transpose()?, texts(params, "failed_modules"));
-        let any = !names.is_empty() || !results.is_empty() || pattern.is_some() || !failed.is_empty();
+        let any = !names.is_empty() || results.is_some() || pattern.is_some() || !failed.is_empty();
         Ok(any.then_some(Self { names, results, pattern, failed }))
     }
 
     fn fits(&self, module: &Value) -> bool {
-        let is = |wanted: &[String], key: &str| {
-            wanted.is_empty() || wanted.iter().any(|one| module[key] == one.as_str())
-        };
         let matches = |pattern: &Regex| {
             let word = |key: &str| module[key].as_str().unwrap_or_default();
             let (folder, name) = (word("category"), word("name"));
             pattern.is_match(name) || pattern.is_match(&format!("{folder}/{name}"))
         };
-        is(&self.names, "name") && is(&self.results, "result") && self.pattern.as_ref().is_none_or(matches)
+        (self.names.is_empty() || self.names.iter().any(|name| module["name"] == name.as_str()))
+            && self.results.as_ref().is_none_or(|all| all.iter().any(|result| module["result"] == *result))
+            && self.pattern.as_ref().is_none_or(matches)
     }
 
     fn has_failed(&self, module: &Value) -> bool {
@@ -284,7 +351,7 @@ async fn with_modules(app: &App, filter: &JobFilter, wanted: &Modules) -> Result
     }
     let mut page: Vec<_> = ids.into_iter().skip(filter.offset as usize).take(filter.limit as usize).collect();
     if page.is_empty() {
-        page.push(JobId(-1));
+        page.push(NO_JOB);
     }
     Ok(page)
 }
@@ -427,19 +494,11 @@ async fn status(
     })))
 }
 
-/// The newest job of each scenario; without a build those of the newest build.
+/// The jobs of the matrix, the oldest first: of each scenario of a build the newest job, if it is wanted.
 async fn overview(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
-    let mut filter = JobFilter { limit: 1, ..filter(&app, &params)? };
-    let narrow = !filter.distri.is_empty() || !filter.version.is_empty() || !filter.groups.is_empty();
-    if filter.build.is_empty() && narrow {
-        filter.build.extend(app.store.summaries(&filter).await?.into_iter().filter_map(|job| job.build));
-    }
-    let filter = JobFilter { latest: true, limit: OVERVIEW, ..filter };
-    let mut jobs = app.store.summaries(&filter).await?;
-    if let Some(modules) = Modules::of(&params)? {
-        let (fit, _) = modules.among(&app, &jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await?;
-        jobs.retain(|job| fit.contains(&job.id));
-    }
+    let (limit, offset) = params.page(OVERVIEW, OVERVIEW)?;
+    let found = matrix::find(&app, &params).await?;
+    let mut jobs: Vec<_> = found.wanted().skip(offset as usize).take(limit as usize).collect();
     jobs.reverse();
     Ok(Json(jobs.iter().map(|job| json!({"id": job.id.0, "name": job.name})).collect()))
 }
@@ -500,18 +559,12 @@ async fn cancel(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?;
-    let mut cancelled = 0;
-    if !job.row.state.is_final() {
-        let by = match params.given("reason") {
-            Some(reason) => format!("{} ({reason})", operator.0.name),
-            None => operator.0.name.clone(),
-        };
-        let by = by.chars().filter(|c| !c.is_control()).take(300).collect();
-        app.engine.ask(Input::CancelJob { job: job.row.id, by }).await?;
-        app.audit(&operator.0.name, "job_cancel", json!({ "id": job.row.id.0 }));
-        cancelled = 1;
-    }
-    Ok(Json(json!({ "result": cancelled })))
+    let by = match params.given("reason") {
+        Some(reason) => format!("{} ({reason})", operator.0.name),
+        None => operator.0.name.clone(),
+    };
+    let was_open = cancel_one(&app, (job.row.id, job.row.state.word()), &operator.0, &by).await?;
+    Ok(Json(json!({ "result": u8::from(was_open) })))
 }
 
 /// Cancels all open jobs with these settings; at least one setting has to be given.
@@ -547,10 +600,8 @@ async fn prio(
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?;
     params.required(["prio"])?;
-    let priority = params.number::<i32>("prio")?;
-    app.engine.ask(Input::Edit { job: job.row.id, priority, group: None }).await?;
-    if let Some(priority) = priority.filter(|priority| *priority != job.row.priority) {
-        app.audit(&operator.0.name, "job_update", json!({"id": job.row.id.0, "priority": priority}));
+    if let Some(priority) = params.number::<i32>("prio")? {
+        prioritise(&app, &job.row, priority, &operator.0).await?;
     }
     Ok(Json(json!({ "result": 1 })))
 }

@@ -24,7 +24,7 @@ mod webhooks;
 mod workers;
 mod wrong;
 
-pub(crate) use comments::{comment, say};
+pub(crate) use comments::{comment, say, sayable};
 pub(crate) use search::Searches;
 pub(crate) use wrong::Wrong;
 

@@ -3,12 +3,11 @@
 use super::jobs::found;
 use super::params::Params;
 use super::{Operator, Wrong};
-use crate::api::restart::audited;
+use crate::api::restart::{audited, remark};
 use crate::app::App;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input};
 use assay_engine::sched::restart::{RestartOptions, RestartPlan, RestartRequest, Role, Stay};
-use assay_store::{Comment, CommentId, CommentTarget};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
@@ -57,7 +56,7 @@ fn group(app: &App, key: &str, value: &str) -> Result<Option<GroupId>, Wrong> {
 }
 
 /// What openQA's clients read of a plan that was carried out.
-fn told(plan: &RestartPlan, missing: Vec<String>) -> Value {
+fn told(plan: &RestartPlan, more: Vec<String>) -> Value {
     let pairs = plan.clones.iter().filter_map(|clone| Some((clone.job.job, clone.clone?)));
     let pairs: Vec<_> = pairs.chain(plan.exists.iter().copied()).collect();
     let result: Vec<_> = pairs.iter().map(|(old, new)| json!({ old.0.to_string(): new.0 })).collect();
@@ -67,7 +66,7 @@ fn told(plan: &RestartPlan, missing: Vec<String>) -> Value {
         plan.exists.iter().map(|(old, new)| format!("Specified job {old} has already been cloned as {new}"));
     let stays = plan.stays.iter().filter(|stay| stay.role == Role::Root || stay.why == Stay::Spared);
     let stays = stays.map(|stay| format!("Job {} was not started anew: {}", stay.job.job, stay.why));
-    let warnings: Vec<_> = again.chain(stays).chain(missing).collect();
+    let warnings: Vec<_> = again.chain(stays).chain(more).collect();
     let mut told = json!({"result": result, "test_url": urls});
     if !warnings.is_empty() {
         told["warnings"] = json!(warnings);
@@ -81,6 +80,7 @@ async fn restart(
     jobs: Vec<JobId>,
     params: &Params,
 ) -> Result<(RestartPlan, Value), Wrong> {
+    let comment = params.given("comment").map(|text| super::sayable(&operator.0, text)).transpose()?;
     let by = operator.0.name.clone();
     let request = RestartRequest { jobs: jobs.clone(), options: options(app, params)?, by, plan_only: false };
     let answer = app.engine.ask(Input::Restart(request.clone())).await;
@@ -96,22 +96,12 @@ async fn restart(
             return Err(if enforceable { wrong.with("enforceable", 1) } else { wrong });
         }
     };
-    if let Some(text) = params.given("comment") {
-        for job in jobs {
-            let now = app.clock.now();
-            let comment = Comment {
-                id: CommentId(0),
-                target: CommentTarget::Job(job),
-                author: operator.0.name.clone(),
-                text: text.replace('\0', ""),
-                created_at: now,
-                updated_at: now,
-            };
-            app.keep_comment(&comment).await?;
-        }
-    }
-    let told = told(&plan, app.missing_in_plan(&plan, &request).await?);
     audited(app, &operator.0.name, &plan);
+    let mut warnings = app.missing_in_plan(&plan, &request).await?;
+    if let Some(text) = comment {
+        warnings.extend(remark(app, &operator.0, &plan, &jobs, text).await);
+    }
+    let told = told(&plan, warnings);
     Ok((plan, told))
 }
 

@@ -152,7 +152,11 @@ pub(crate) async fn keep(
     let preview = params.flag("preview");
     let group = Group { template: Some(text.to_owned()), ..Group::clone(&before) };
     let edit = |draft: &mut Draft| -> Result<(Vec<i64>, Vec<Diagnostic>), Wrong> {
-        let ids = templates::replace(draft, &group, &wanted, &mut Counts::default()).map_err(bad)?;
+        let refused = |wrong| {
+            let found = templates::refusals(&group.name, text, &places, wrong);
+            bad(found.iter().map(ToString::to_string).collect())
+        };
+        let ids = templates::replace(draft, &group, &wanted, &mut Counts::default()).map_err(refused)?;
         draft.put(CatalogRow::Group(group.clone()));
         let found = templates::impossible(&draft.catalog, &wanted.iter().collect::<Vec<_>>());
         Ok((ids, templates::warnings(&group.name, text, &places, found)))

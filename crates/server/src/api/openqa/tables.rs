@@ -8,11 +8,11 @@ use crate::catalog::{Catalog, Draft};
 use crate::templates;
 use assay_store::{CatalogRow, EntryKind, Machine, Product, SettingsMap, TestSuite};
 use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Rows in one answer, usually and at most.
@@ -107,6 +107,20 @@ impl Table {
         }
     }
 
+    /// What templates know the row by.
+    fn names(self, catalog: &Catalog, id: i64) -> Vec<(&'static str, String)> {
+        let named = |name: &str| vec![("name", name.to_owned())];
+        let found = match self {
+            Self::Machines => catalog.machines.get(&id).map(|row| named(&row.name)),
+            Self::TestSuites => catalog.suites.get(&id).map(|row| named(&row.name)),
+            Self::Products => catalog.products.get(&id).map(|row| {
+                let values = [&row.distri, &row.version, &row.arch, &row.flavor].map(Clone::clone);
+                ["distri", "version", "arch", "flavor"].into_iter().zip(values).collect()
+            }),
+        };
+        found.unwrap_or_default()
+    }
+
     /// The templates that use the row.
     fn users(self, catalog: &Catalog, id: i64) -> Vec<Arc<assay_store::JobTemplate>> {
         let uses = |template: &&Arc<assay_store::JobTemplate>| match self {
@@ -116,6 +130,18 @@ impl Table {
         };
         catalog.templates.values().filter(uses).cloned().collect()
     }
+}
+
+/// Groups whose YAML names one of these templates are changed there alone.
+fn not_by_yaml(catalog: &Catalog, users: &[Arc<assay_store::JobTemplate>]) -> Result<(), Wrong> {
+    let groups = users.iter().filter_map(|template| catalog.groups.get(&template.group));
+    let by_yaml = groups.filter(|group| group.template.is_some()).map(|group| group.name.clone());
+    let by_yaml: BTreeSet<_> = by_yaml.collect();
+    if by_yaml.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = by_yaml.into_iter().collect();
+    Err(Wrong::bad(format!("Groups {} must be updated through the YAML template", names.join(", "))))
 }
 
 fn described(mut row: Value, description: Option<&String>, settings: Value) -> Value {
@@ -291,6 +317,10 @@ async fn update(
         if !table.contains(&draft.catalog, id) {
             return Err(Wrong::not_found("Not found"));
         }
+        // What a YAML names by its name keeps it.
+        if table.names(&draft.catalog, id).iter().any(|(name, value)| columns.get(name) != Some(value)) {
+            not_by_yaml(&draft.catalog, &table.users(&draft.catalog, id))?;
+        }
         put(table, draft, id, columns, settings);
         Ok(())
     };
@@ -312,14 +342,7 @@ async fn remove(
         }
         // Templates of tables go with it, as openqa-load-templates --clean wants; those of a YAML are changed there.
         let users = table.users(&draft.catalog, id);
-        let groups = users.iter().filter_map(|template| draft.catalog.groups.get(&template.group));
-        let by_yaml = groups.filter(|group| group.template.is_some()).map(|group| group.name.clone());
-        let by_yaml: std::collections::BTreeSet<_> = by_yaml.collect();
-        if !by_yaml.is_empty() {
-            let names: Vec<_> = by_yaml.into_iter().collect();
-            let error = format!("Groups {} must be updated through the YAML template", names.join(", "));
-            return Err(Wrong::new(StatusCode::BAD_REQUEST, error));
-        }
+        not_by_yaml(&draft.catalog, &users)?;
         for template in users {
             draft.remove(EntryKind::JobTemplate, template.id);
         }

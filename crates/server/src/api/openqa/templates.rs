@@ -6,9 +6,10 @@ use super::{Admin, Wrong, number};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::catalog::{Catalog, Draft};
+use crate::templates;
 use assay_store::{CatalogRow, EntryKind, Group, JobTemplate};
 use axum::extract::{Extension, Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -176,7 +177,11 @@ async fn create(admin: Admin, State(app): State<Arc<App>>, params: Params) -> Re
         let parts = parts(&params, draft)?;
         let id = draft.new_id(EntryKind::JobTemplate);
         let name = params.given("name").unwrap_or_default().to_owned();
-        draft.put(CatalogRow::JobTemplate(JobTemplate { id, prio, settings, name, ..parts }));
+        let row = JobTemplate { id, prio, settings, name, ..parts };
+        if let Some(other) = templates::same_scenario(&draft.catalog, &row) {
+            return Err(Wrong::new(StatusCode::CONFLICT, templates::taken(&draft.catalog, other)));
+        }
+        draft.put(CatalogRow::JobTemplate(row));
         Ok(id)
     };
     let id = app.library.change(made).await?;

@@ -1,5 +1,6 @@
 //! Groups and their builds: the dashboard, the pages of a group and of a parent group, and the same as JSON.
 
+mod admin;
 pub(super) mod builds;
 mod overview;
 mod properties;
@@ -32,6 +33,7 @@ const AT_ONCE: usize = 500;
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(page))
+        .route("/admin/groups", get(admin::page).post(admin::make))
         .route("/dashboard_build_results.json", get(told))
         .route("/group_overview/{id}", get(overview::group))
         .route("/group_overview/{id}/comments", post(overview::comment_group))

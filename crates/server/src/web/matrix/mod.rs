@@ -2,6 +2,7 @@
 
 mod table;
 
+use super::acts;
 use super::frame::{Badge, Frame, Moment, percent_encoded};
 use super::groups::builds::{self, Count};
 use crate::api::openqa::job_view::MODULE_RESULTS;
@@ -9,13 +10,15 @@ use crate::api::openqa::jobs::{Modules, filter, texts};
 use crate::api::openqa::misc::moment;
 use crate::api::openqa::params::Params;
 use crate::app::App;
+use crate::auth::Sender;
 use crate::fault::Fault;
 use askama::Template;
 use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
+use assay_store::blobs::Sha256;
 use assay_store::{CommentTarget, JobFilter, JobSummary};
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -33,13 +36,15 @@ const SCANNED: u32 = 40_000;
 /// From how many jobs on a page is fetched less often while things change.
 const MANY: usize = 1_500;
 /// Parameters that stay when another result is chosen.
-const KEPT: [&str; 23] = [
+const KEPT: [&str; 25] = [
     "distri",
     "version",
     "build",
     "groupid",
     "group",
     "not_groupid",
+    "group_glob",
+    "not_group_glob",
     "flavor",
     "arch",
     "machine",
@@ -59,12 +64,21 @@ const KEPT: [&str; 23] = [
     "t",
 ];
 
+/// Parameters of a result that is chosen.
+const CHOSEN: [&str; 4] = ["result", "state", "result__not", "state__not"];
+
+fn is_kept(name: &str) -> bool {
+    !CHOSEN.contains(&name) && KEPT.contains(&name.strip_suffix("__not").unwrap_or(name))
+}
+
 pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/tests/overview", get(page)).route("/tests/overview.json", get(told))
+    Router::new()
+        .route("/tests/overview", get(page).post(acts::many))
+        .route("/tests/overview.json", get(told))
 }
 
 /// What was asked for, and the jobs.
-struct Found {
+pub(crate) struct Found {
     filter: JobFilter,
     wanted: Wanted,
     jobs: Vec<JobSummary>,
@@ -74,8 +88,31 @@ struct Found {
     unseen: bool,
 }
 
+impl Found {
+    /// Those of the jobs that failed by themselves: what people look at.
+    pub(super) fn failures(&self) -> Vec<JobId> {
+        self.wanted().filter(|job| table::has_failed(job)).map(|job| job.id).collect()
+    }
+
+    /// Those that have not ended.
+    pub(super) fn open(&self) -> impl Iterator<Item = &JobSummary> {
+        self.wanted().filter(|job| !job.state.is_final())
+    }
+
+    /// The jobs that are wanted, the newest first.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &JobSummary> {
+        self.jobs.iter().filter(|job| self.wanted.takes(job, self.marks.get(&job.id)))
+    }
+}
+
+/// Short for these jobs: another one for others.
+pub(super) fn fingerprint(jobs: &[JobId]) -> String {
+    let ids: Vec<_> = jobs.iter().flat_map(|job| job.0.to_be_bytes()).collect();
+    Sha256::of(&ids).to_string().chars().take(16).collect()
+}
+
 /// One question for the jobs, one for what is said about them; without a build, one more for the newest build.
-async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
+pub(crate) async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
     let asked = filter(app, params).map_err(crate::api::openqa::Wrong::fault)?;
     let modules = Modules::of(params).map_err(crate::api::openqa::Wrong::fault)?;
     let mut wanted = Wanted {
@@ -97,6 +134,7 @@ async fn find(app: &App, params: &Params) -> Result<Found, Fault> {
         distri: asked.distri,
         version: asked.version,
         build: asked.build,
+        unlike: asked.unlike,
         groups: asked.groups,
         not_groups: asked.not_groups,
         ids: asked.ids,
@@ -182,6 +220,8 @@ struct MatrixPage {
     tables: Vec<Table>,
     cut: bool,
     unseen: bool,
+    /// What operators can do to the jobs that are shown.
+    acts: Option<Acts>,
     /// Only jobs that were posted until then are shown.
     until: Option<Moment>,
     /// The same without that.
@@ -189,20 +229,37 @@ struct MatrixPage {
     pace: u32,
 }
 
+/// A form for all jobs that are shown.
+struct Acts {
+    action: String,
+    failures: usize,
+    open: usize,
+    /// Which failures were looked at.
+    seen: String,
+    say: String,
+    /// They are others than those that were looked at before.
+    changed: bool,
+}
+
 /// `GET /tests/overview`
-async fn page(State(app): State<Arc<App>>, params: Params) -> Response {
-    let rendered = build(&app, &params).await;
+async fn page(State(app): State<Arc<App>>, Extension(sender): Extension<Sender>, params: Params) -> Response {
+    let rendered = build(&app, &sender, &params, false).await;
     super::page(&app, rendered)
 }
 
-async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
-    let Found { filter, wanted, jobs, marks, cut, unseen } = find(app, params).await?;
+/// `changed`: the failures are others than those that somebody wanted to do something to.
+pub(super) async fn build(
+    app: &App,
+    sender: &Sender,
+    params: &Params,
+    changed: bool,
+) -> Result<impl Template, Fault> {
+    let found = find(app, params).await?;
+    let (failures, open) = (found.failures(), found.open().count());
+    let Found { filter, wanted, jobs, marks, cut, unseen } = found;
     let matrix = Matrix::new(&jobs, &wanted, marks);
     let plain = |name: &str| name.strip_suffix("[]").unwrap_or(name).to_owned();
-    let kept = params
-        .pairs()
-        .iter()
-        .filter(|(name, value)| !value.is_empty() && KEPT.contains(&plain(name).as_str()));
+    let kept = params.pairs().iter().filter(|(name, value)| !value.is_empty() && is_kept(&plain(name)));
     let mut pairs: Vec<(String, String)> = kept.map(|(name, value)| (plain(name), value.clone())).collect();
     let query = |pairs: &[(String, String)]| {
         pairs.iter().fold(String::new(), |mut query, (name, value)| {
@@ -219,9 +276,11 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
     let by_form = ["q", "todo", "arch", "flavor", "machine", "modules", "modules_result"];
     let mut hidden: Vec<_> =
         pairs.into_iter().filter(|(name, _)| !by_form.contains(&name.as_str())).collect();
-    for name in ["result", "state"] {
-        hidden.extend(params.given(name).map(|value| (name.to_owned(), value.to_owned())));
-    }
+    let chosen: Vec<_> = CHOSEN.iter().map(|name| (*name, texts(params, name).join(","))).collect();
+    let chosen = chosen.into_iter().filter(|(_, value)| !value.is_empty());
+    let before = hidden.len();
+    hidden.extend(chosen.map(|(name, value)| (name.to_owned(), value)));
+    let restricted = hidden.len() > before;
     let catalog = app.library.now();
     let group = |id: &Option<GroupId>| {
         let group = catalog.groups.get(&id.as_ref()?.0)?;
@@ -256,7 +315,7 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         total: matrix.counts.total(),
         shown: matrix.shown,
         all: address.trim_end_matches(['&', '?']).to_owned(),
-        restricted: params.given("result").is_some() || params.given("state").is_some(),
+        restricted,
         hidden,
         q: params.given("q").unwrap_or_default().to_owned(),
         modules: texts(params, "modules").join(","),
@@ -266,6 +325,14 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
         tables: matrix.tables,
         cut,
         unseen,
+        acts: sender.is_operator().then(|| Acts {
+            action: acts::address(params),
+            failures: failures.len(),
+            open,
+            seen: fingerprint(&failures),
+            say: params.get("say").unwrap_or_default().to_owned(),
+            changed,
+        }),
         until: filter.posted_until.map(|at| Moment::new(at, app.clock.now())),
         newest,
         pace: if jobs.len() > MANY { 10_000 } else { 2_000 },
@@ -274,9 +341,9 @@ async fn build(app: &App, params: &Params) -> Result<MatrixPage, Fault> {
 
 /// `GET /tests/overview.json`: the same jobs, the newest first.
 async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Fault> {
-    let Found { filter, wanted, jobs, marks, cut, unseen } = find(&app, &params).await?;
-    let told = jobs.iter().filter(|job| wanted.takes(job, marks.get(&job.id))).map(|job| {
-        let marks = marks.get(&job.id).cloned().unwrap_or_default();
+    let found = find(&app, &params).await?;
+    let told = found.wanted().map(|job| {
+        let marks = found.marks.get(&job.id).cloned().unwrap_or_default();
         json!({
             "id": job.id.0,
             "name": job.name,
@@ -297,6 +364,6 @@ async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>
         })
     });
     Ok(Json(
-        json!({"build": filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": cut || unseen}),
+        json!({"build": found.filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": found.cut || found.unseen}),
     ))
 }

@@ -92,6 +92,11 @@ pub(super) fn newest(jobs: Vec<JobSummary>) -> Vec<JobSummary> {
     jobs.into_iter().zip(keep).filter_map(|(job, keep)| keep.then_some(job)).collect()
 }
 
+/// Whether it ended by itself, and not well.
+pub(super) fn has_failed(job: &JobSummary) -> bool {
+    job.outcome.is_some_and(|outcome| !outcome.is_ok() && !outcome.is_aborted())
+}
+
 impl Wanted {
     /// Whether the job's place in the matrix is wanted, whatever became of it.
     fn has_place(&self, job: &JobSummary) -> bool {
@@ -112,11 +117,10 @@ impl Wanted {
             Some(outcome) => self.outcomes.contains(&outcome),
             None => self.unfinished_too,
         };
-        let failed = job.outcome.is_some_and(|outcome| !outcome.is_ok() && !outcome.is_aborted());
         by_outcome
             && (self.states.is_empty() || self.states.contains(&job.state))
             && self.with_module.as_ref().is_none_or(|with| with.contains(&job.id))
-            && (!self.todo || failed && !marks.is_some_and(Marks::is_reviewed))
+            && (!self.todo || has_failed(job) && !marks.is_some_and(Marks::is_reviewed))
             && (self.comment.is_empty() || marks.is_some_and(|marks| marks.said))
     }
 

@@ -160,6 +160,7 @@ impl Gated {
             classes: ClassSet::parse("shell"),
             holds: Vec::new(),
             room: None,
+            once: false,
         };
         self.connected = true;
         self.step(Input::Hello { connection: WORKER, hello });

@@ -3,6 +3,7 @@
 
 pub(crate) mod gated;
 pub(crate) mod run;
+pub(crate) mod watched;
 
 use assay_engine::ids::Timestamp;
 use assay_fakes::ScriptedWorker;

@@ -18,7 +18,7 @@ mod workspace;
 
 use super::{Attempt, Stop, infrastructure, stopped, usage};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_proto::task::{Limits, PhaseName, Task};
+use assay_proto::task::{Limits, Phase, PhaseName, Task};
 use assay_proto::worker::{Report, WorkPhase};
 use assay_records::step::{ModuleFlags, ModuleResult, Record};
 use camino::Utf8PathBuf;
@@ -242,6 +242,20 @@ impl Job<'_> {
         if phase.steps.is_empty() {
             return Ended::Well;
         }
+        recorder.module_started(name.word());
+        let ended = self.steps(name, phase, outcome, recorder).await;
+        recorder.module_ended(module_result(&ended));
+        ended
+    }
+
+    /// Steps as part of whatever module there is.
+    async fn steps(
+        &self,
+        name: PhaseName,
+        phase: &Phase,
+        outcome: &str,
+        recorder: &mut Recorder<'_>,
+    ) -> Ended {
         let mut env: BTreeMap<String, String> = self.task.env.clone();
         let secret = |name: &String| Some((name.clone(), self.task.secrets.get(name)?.0.clone()));
         env.extend(phase.secrets.iter().filter_map(secret));
@@ -261,14 +275,16 @@ impl Job<'_> {
             pace: self.pace,
             deaf,
         };
-        recorder.module_started(name.word());
-        let ended = run.run(recorder).await;
-        recorder.module_ended(match &ended {
-            Ended::Well => ModuleResult::Passed,
-            Ended::Badly(_) | Ended::Breach(_) | Ended::Timeout(_) => ModuleResult::Failed,
-            Ended::Stopped(_) | Ended::Host(_) => ModuleResult::Cancelled,
-        });
-        ended
+        run.run(recorder).await
+    }
+}
+
+/// A phase's end as its module's.
+fn module_result(ended: &Ended) -> ModuleResult {
+    match ended {
+        Ended::Well => ModuleResult::Passed,
+        Ended::Badly(_) | Ended::Breach(_) | Ended::Timeout(_) => ModuleResult::Failed,
+        Ended::Stopped(_) | Ended::Host(_) => ModuleResult::Cancelled,
     }
 }
 

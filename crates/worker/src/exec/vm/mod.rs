@@ -56,7 +56,14 @@ async fn prepared(attempt: &Attempt) -> Result<Setup, Report> {
 }
 
 /// Where the machine's sockets and overlays live; gone with the value.
-struct MachineDir(camino::Utf8PathBuf);
+pub(super) struct MachineDir(pub(super) camino::Utf8PathBuf);
+
+impl MachineDir {
+    /// A new one, which the machine makes.
+    pub(super) fn new(run: &camino::Utf8Path) -> Self {
+        Self(run.join(uuid::Uuid::new_v4().simple().to_string()))
+    }
+}
 
 impl Drop for MachineDir {
     fn drop(&mut self) {
@@ -71,7 +78,7 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
     }
     let recorder = Recorder::new(attempt.dir.clone(), attempt.began, secrets);
     recorder.plan(setup.plan());
-    let dir = MachineDir(attempt.host.run.join(uuid::Uuid::new_v4().simple().to_string()));
+    let dir = MachineDir::new(&attempt.host.run);
     let observer = {
         let recorder = recorder.clone();
         Arc::new(move |frame: &Frame| recorder.journal_frame(frame))
@@ -111,6 +118,9 @@ async fn with_machine(attempt: &Attempt, setup: Setup) -> Report {
         recorder.log(&format!("{name}: {value}"));
     }
     recorder.environment(facts);
+    for (what, commits) in setup.sources().histories() {
+        recorder.history(what, commits);
+    }
     *attempt.tap.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(machine.frames());
     let settings = setup.settings.clone();
     let disk = |number: &u32| (Output::Disk(*number), dir.0.join(assay_vm::disk_file(*number)));

@@ -4,6 +4,7 @@ use super::secrets::{COVER, Secrets};
 use crate::attempt::AttemptDir;
 use assay_proto::driver::Call;
 use assay_proto::worker::Stream;
+use assay_records::history::PastCommit;
 use assay_records::journal::{Entry, FrameRect, Line};
 use assay_records::step::{
     AreaHit, ModulePlan, ModuleResult, NeedleHit, Picture, Record, Source, Step, StepBody, StepResult,
@@ -107,6 +108,15 @@ impl Recorder {
             *fact = self.secrets.cover(std::mem::take(fact)).into_owned();
         }
         self.line(Stream::Steps, &Record::Environment { facts });
+    }
+
+    /// Where fetched tests stand.
+    pub(super) fn history(&self, what: &str, commits: &[PastCommit]) {
+        let mut commits = commits.to_vec();
+        for commit in &mut commits {
+            commit.subject = self.secrets.cover(std::mem::take(&mut commit.subject)).into_owned();
+        }
+        self.line(Stream::Steps, &Record::History { what: what.to_owned(), commits });
     }
 
     pub(super) fn module_started(&self, module: &str) {

@@ -161,6 +161,10 @@ impl Setup {
         self.suite.modules().iter().map(plan).collect()
     }
 
+    pub(super) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// What somebody needs to know to do the same again.
     pub(super) fn facts(&self, machine: &Machine) -> Vec<(String, String)> {
         let tests = self.sources.tests_address().unwrap_or(self.casedir.as_str());

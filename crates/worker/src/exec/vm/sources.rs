@@ -6,7 +6,9 @@
 use crate::exec::shell::cache::{Cache, Mirror, lock};
 use crate::exec::shell::git::{Git, GitError};
 use crate::exec::{Attempt, infrastructure, usage};
+use assay_git::checkout::{Commit, LOG, read_log};
 use assay_proto::worker::Report;
+use assay_records::history::PastCommit;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use std::collections::BTreeMap;
@@ -15,6 +17,9 @@ use std::collections::BTreeMap;
 const SETTINGS: [&str; 2] = ["CASEDIR", "NEEDLES_DIR"];
 /// Trees of one repository that stay though no job uses them.
 const KEPT: usize = 3;
+/// How many of the newest commits are noted, and how many files of each.
+const COMMITS: &str = "--max-count=60";
+const FILES: usize = 20;
 
 /// Where the tests and needles of an attempt are, held until the attempt is over.
 #[derive(Debug, Default)]
@@ -29,6 +34,8 @@ struct Tree {
     commit: String,
     /// As the setting gave it.
     address: String,
+    /// The newest commits up to this one.
+    history: Vec<PastCommit>,
     _lease: std::fs::File,
 }
 
@@ -116,6 +123,14 @@ impl Sources {
         self.trees.get("CASEDIR").map(|tree| tree.commit.as_str())
     }
 
+    /// What came before the commits of tests and needles.
+    pub(super) fn histories(&self) -> impl Iterator<Item = (&'static str, &[PastCommit])> {
+        let named = [("tests", "CASEDIR"), ("needles", "NEEDLES_DIR")];
+        named
+            .into_iter()
+            .filter_map(|(what, setting)| Some((what, self.trees.get(setting)?.history.as_slice())))
+    }
+
     /// Where needles of their own come from, and their commit.
     pub(super) fn facts(&self) -> Vec<(String, String)> {
         let Some(tree) = self.trees.get("NEEDLES_DIR") else { return Vec::new() };
@@ -135,7 +150,10 @@ async fn tree(attempt: &Attempt, setting: &str, value: &str, address: &Address) 
     let local = mirror.url.starts_with("file:");
     let git = Git { writable: vec![trees.clone()], local, ..Git::default() };
     match make(&git, &trees, &mirror, address).await {
-        Ok((path, commit, lease)) => Ok(Tree { path, commit, address: value.to_owned(), _lease: lease }),
+        Ok((path, commit, lease)) => {
+            let history = history(&fs::read_to_string(log_of(&path)).unwrap_or_default());
+            Ok(Tree { path, commit, address: value.to_owned(), history, _lease: lease })
+        }
         Err(Failed::NoSuch(reference)) => Err(usage(format!(
             "{setting}={value}: the repository has no branch, tag or commit {reference:?}"
         ))),
@@ -203,6 +221,10 @@ async fn checkout(
     let commit = commit(git, fresh, mirror, address).await?;
     let path = trees.join(format!("{}-{commit}", mirror.key));
     let lease = lock(Utf8PathBuf::from(format!("{path}.lock")), false).await?;
+    if !log_of(&path).exists() {
+        let log = [&LOG[..], &[COMMITS, commit.as_str(), "--"]].concat();
+        fs::write(log_of(&path), git.run(fresh, &log).await?)?;
+    }
     if !path.exists() {
         git.run(fresh, &["checkout", "--quiet", "--force", "--detach", &commit]).await?;
         if fresh.join(".gitmodules").is_file() {
@@ -219,6 +241,24 @@ async fn checkout(
     fs::write(format!("{path}.lock"), b"used")?;
     sweep(trees, &mirror.key, &path);
     Ok((path, commit, lease))
+}
+
+/// Where the commits up to a tree's are noted.
+fn log_of(tree: &Utf8Path) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("{tree}.log"))
+}
+
+/// The commits that git has listed.
+fn history(text: &str) -> Vec<PastCommit> {
+    let one = |commit: Commit| PastCommit {
+        id: commit.id,
+        parents: commit.parents,
+        author: commit.author,
+        at: commit.at,
+        subject: commit.subject,
+        files: commit.files.into_iter().take(FILES).collect(),
+    };
+    read_log(text).into_iter().map(one).collect()
 }
 
 /// Removes the repository of a tree, and what names those of its submodules.
@@ -302,6 +342,7 @@ fn sweep(trees: &Utf8Path, key: &str, but: &Utf8Path) {
     for (_, path) in found.into_iter().skip(KEPT - 1) {
         let held = fs::File::open(format!("{path}.lock"));
         if held.is_ok_and(|file| file.into_parts().0.try_lock().is_ok()) {
+            let _ = fs::remove_file(log_of(&path));
             crate::attempt::remove_tree(&path);
         }
     }

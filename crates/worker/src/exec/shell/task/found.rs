@@ -161,6 +161,9 @@ impl Reader<'_> {
         artifact: Option<String>,
         mut data: BTreeMap<String, Vec<String>>,
     ) {
+        // Databases have no NUL.
+        let clean = |text: String| text.replace('\0', "\u{FFFD}");
+        let (testcase, note, artifact) = (clean(testcase), note.map(clean), artifact.map(clean));
         if !OUTCOMES.contains(&outcome) {
             return self.wrong(format!(
                 "{testcase}: there is no outcome {outcome:?}; use one of {}",

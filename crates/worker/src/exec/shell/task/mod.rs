@@ -6,6 +6,7 @@
 mod fetch;
 mod found;
 mod item;
+mod machine;
 
 use super::globs::Globs;
 use super::phase::Ended;
@@ -16,9 +17,9 @@ use super::workspace::WorkspaceError;
 use super::{ByClock, Job, Pace, finish, sandbox};
 use crate::exec::{Attempt, Stop, infrastructure, stopped, usage};
 use assay_engine::outcome::{Outcome, OutcomeClass};
-use assay_formats::task_header::{Need, TaskHeader, Wanted};
+use assay_formats::task_header::{Need, Offer, TaskHeader};
 use assay_proto::task::{Limits, Network, Phase, PhaseName, ShellStep, Task};
-use assay_proto::task_run::{DISPOSABLE, TaskRun, TaskSource};
+use assay_proto::task_run::{TaskRun, TaskSource};
 use assay_proto::worker::{Report, WorkPhase};
 use assay_records::step::{ModuleFlags, ModuleResult, StepResult};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -81,7 +82,12 @@ pub async fn run_at(attempt: &Attempt, pace: &dyn Pace) -> Report {
     let sandbox = super::Sandbox { objects: prepared.objects, ..sandbox(attempt, &task) };
     let job = Job { attempt, task: &task, dirs: &dirs, sandbox, pace };
     attempt.dir.phase(WorkPhase::Running);
-    let ended = job.phase(PhaseName::Run, "", &mut recorder).await;
+    let ended = if wanted.machine.is_some() {
+        let guest = machine::Guest { job: &job, header: &prepared.header, path: &prepared.path };
+        guest.run(&mut recorder).await
+    } else {
+        job.phase(PhaseName::Run, "", &mut recorder).await
+    };
     let report = match &ended {
         Ended::Stopped(stop @ (Stop::Superseded(_) | Stop::Fenced(_) | Stop::Shutdown)) => stopped(stop),
         Ended::Host(why) => infrastructure(why.clone()),
@@ -103,6 +109,8 @@ struct Prepared {
     header: TaskHeader,
     /// The shell job that runs it.
     task: Task,
+    /// Where the task is in the workspace.
+    path: Utf8PathBuf,
     objects: Vec<(Utf8PathBuf, String)>,
     _leases: Vec<std::fs::File>,
 }
@@ -125,47 +133,24 @@ async fn prepare(
     item::fetch(wanted, &header, dirs, limits.disk_bytes, recorder).await?;
     recorder.module_ended(ModuleResult::Passed);
     let task = shell_job(&header, &tree.path, limits);
-    Ok(Prepared { header, task, objects: tree.objects, _leases: tree.leases })
+    Ok(Prepared { header, task, path: tree.path, objects: tree.objects, _leases: tree.leases })
 }
 
 /// Whether the task may look at this item here.
 fn check(wanted: &TaskRun, header: &TaskHeader) -> Result<(), WorkspaceError> {
-    let wrong = |why: String| Err(WorkspaceError::Task(why));
-    if !header.takes.contains(&wanted.kind) {
-        return wrong(format!(
-            "the task {} takes {}, and {} is a {}",
-            header.name,
-            header.takes.join(", "),
-            wanted.item,
-            wanted.kind
-        ));
+    let offer = Offer {
+        item: &wanted.item,
+        kind: &wanted.kind,
+        baseline: wanted.baseline.is_some() || wanted.baseline_packages.is_some(),
+        repositories: !wanted.repositories.is_empty(),
+        // Whoever runs it by hand has chosen the machine.
+        machine: wanted.own_machine || matches!(wanted.source, TaskSource::Directory(_)),
+    };
+    let why = header.refuses(&offer);
+    match why.or_else(|| (!wanted.may_post(&header.testcase)).then(|| refusal(&header.testcase, wanted))) {
+        Some(why) => Err(WorkspaceError::Task(why)),
+        None => Ok(()),
     }
-    if !wanted.may_post(&header.testcase) {
-        return wrong(refusal(&header.testcase, wanted));
-    }
-    let harms = header.needs.contains(&Need::Destructive) || header.needs.contains(&Need::OwnMachine);
-    // Whoever runs it by hand has chosen the machine.
-    if harms && !wanted.disposable && matches!(wanted.source, TaskSource::Git { .. }) {
-        return wrong(format!(
-            "the task {} needs a machine that is thrown away afterwards; give the job WORKER_CLASS=shell,{DISPOSABLE} and start a \
-             worker with that class on such a machine",
-            header.name
-        ));
-    }
-    let has_baseline = wanted.baseline.is_some() || wanted.baseline_packages.is_some();
-    if header.baseline == Wanted::Required && !has_baseline {
-        return wrong(format!(
-            "the task {} compares with the build before; name it with BASELINE",
-            header.name
-        ));
-    }
-    if header.repositories && wanted.repositories.is_empty() {
-        return wrong(format!(
-            "the task {} reads repositories; name them with REPOSITORIES=NAME=ADDRESS",
-            header.name
-        ));
-    }
-    Ok(())
 }
 
 /// Why a result is not posted.

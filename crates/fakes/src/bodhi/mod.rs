@@ -1,6 +1,10 @@
-//! A Bodhi, as far as those who comment and waive need it: a session for a token, a token against forgery.
+//! A Bodhi, as far as those who read, comment and waive need it: updates and releases with filters and pages, a session
+//! for a token, a token against forgery. Forms and JSON are taken alike.
 
-use crate::web::{Web, lock};
+mod read;
+
+use crate::web::{Web, lock, pairs};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +27,9 @@ pub struct FakeBodhi {
 
 #[derive(Default)]
 struct Inner {
+    /// In the order of their making.
+    updates: Vec<Value>,
+    releases: Vec<Value>,
     comments: Vec<Value>,
     waived: Vec<Value>,
     /// Sessions that were given; the last one is good.
@@ -38,13 +45,26 @@ impl FakeBodhi {
     /// Listens on a free port of loopback.
     pub async fn start() -> anyhow::Result<Self> {
         let shared = Shared::default();
+        let (listener, url) = crate::web::listen().await?;
+        let provider = url.clone();
         let routes = Router::new()
+            .route("/updates/", get(read::updates))
+            .route("/updates/{id}", get(read::update))
+            .route("/updates/{id}/get-test-results", get(read::test_results))
+            .route("/releases/", get(read::releases))
+            .route("/releases/{name}", get(read::release))
+            .route("/builds/{nvr}", get(read::build))
+            // Its provider of tokens, which bodhi-client asks where its places are.
+            .route("/.well-known/openid-configuration", get(|| async move { read::provider(&provider) }))
             .route("/oidc/login-token", get(login))
             .route("/csrf", get(csrf))
             .route("/comments/", get(comments).post(comment))
             .route("/updates/{id}/waive-test-results", post(waive))
             .with_state(shared.clone());
-        Ok(Self { web: Web::start(routes).await?, shared })
+        let bodhi = Self { web: Web::on(listener, url, routes), shared };
+        bodhi.release("F44", "current");
+        bodhi.update(UPDATE, "F44", &["bash-5.3-1.fc44"]);
+        Ok(bodhi)
     }
 
     /// `http://127.0.0.1:PORT`
@@ -61,6 +81,37 @@ impl FakeBodhi {
     /// What was waived.
     pub fn waived(&self) -> Vec<Value> {
         lock(&self.shared).waived.clone()
+    }
+
+    /// There is a release, `F44` or `EPEL-10`; its state is `pending`, `frozen`, `current` or `archived`.
+    pub fn release(&self, name: &str, state: &str) {
+        let release = read::new_release(name, state);
+        let mut inner = lock(&self.shared);
+        inner.releases.retain(|known| known["name"] != name);
+        inner.releases.push(release);
+    }
+
+    /// There is an update of builds that is pending.
+    pub fn update(&self, alias: &str, release: &str, nvrs: &[&str]) {
+        let mut inner = lock(&self.shared);
+        let release = inner.releases.iter().find(|known| known["name"] == release).cloned();
+        let update = read::new_update(alias, release.unwrap_or_default(), nvrs);
+        inner.updates.push(update);
+    }
+
+    /// Something of an update is another.
+    pub fn change(&self, alias: &str, key: &str, value: Value) {
+        let mut inner = lock(&self.shared);
+        let found = inner.updates.iter_mut().find(|update| update["alias"] == alias);
+        if let Some(update) = found {
+            update[key] = value;
+        }
+    }
+
+    /// An update was modified at a time (seconds since 1970).
+    pub fn modified(&self, alias: &str, at: i64) {
+        let at = jiff::Timestamp::from_second(at).unwrap_or_default();
+        self.change(alias, "date_modified", json!(at.strftime("%Y-%m-%d %H:%M:%S").to_string()));
     }
 
     /// All sessions end.
@@ -96,6 +147,24 @@ async fn csrf(State(shared): State<Shared>) -> Json<Value> {
     Json(json!({"csrf_token": format!("csrf-{}", inner.csrf)}))
 }
 
+/// What was posted, as JSON or as a form.
+fn posted(headers: &HeaderMap, body: &Bytes) -> Value {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if kind.starts_with("application/json") {
+        return serde_json::from_slice(body).unwrap_or_default();
+    }
+    let mut all = serde_json::Map::new();
+    for (key, value) in pairs(&String::from_utf8_lossy(body)) {
+        match all.get_mut(&key) {
+            Some(Value::Array(values)) => values.push(value.into()),
+            // A list of one looks like a text.
+            _ if key == "tests" => drop(all.insert(key, json!([value]))),
+            _ => drop(all.insert(key, value.into())),
+        }
+    }
+    Value::Object(all)
+}
+
 /// Why a post is not taken.
 fn refused(inner: &Inner, headers: &HeaderMap, body: &Value) -> Option<Response> {
     let cookie = headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -116,15 +185,23 @@ async fn comments(
     Json(json!({"comments": comments, "page": 1, "pages": 1, "rows_per_page": 20, "total": comments.len()}))
 }
 
-async fn comment(State(shared): State<Shared>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+async fn comment(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let body = posted(&headers, &body);
     let mut inner = lock(&shared);
     if let Some(answer) = refused(&inner, &headers, &body) {
         return answer;
     }
-    if body["update"] != UPDATE {
+    let id = inner.comments.len() + 1;
+    let Some(update) = inner.updates.iter_mut().find(|update| update["alias"] == body["update"]) else {
         return wrong(StatusCode::NOT_FOUND, "update", "Invalid update specified");
+    };
+    let comment = json!({
+        "id": id, "text": body["text"], "karma": body["karma"], "update": update["alias"], "timestamp": "2026-11-21 10:00:00",
+        "user": {"name": "assay"},
+    });
+    if let Some(comments) = update["comments"].as_array_mut() {
+        comments.push(comment.clone());
     }
-    let comment = json!({"id": inner.comments.len() + 1, "text": body["text"], "karma": body["karma"], "update": UPDATE});
     inner.comments.push(comment.clone());
     if std::mem::take(&mut inner.lose) {
         return wrong(StatusCode::BAD_GATEWAY, "proxy", "the answer was lost");
@@ -136,15 +213,16 @@ async fn waive(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Json(body): Json<Value>,
+    body: Bytes,
 ) -> Response {
+    let body = posted(&headers, &body);
     let mut inner = lock(&shared);
     if let Some(answer) = refused(&inner, &headers, &body) {
         return answer;
     }
-    if id != UPDATE {
-        return wrong(StatusCode::NOT_FOUND, "id", "Invalid update id");
-    }
+    let Some(update) = inner.updates.iter().find(|update| update["alias"] == id.as_str()).cloned() else {
+        return read::no_update();
+    };
     inner.waived.push(json!({"comment": body["comment"], "tests": body["tests"]}));
-    Json(json!({"update": {"alias": UPDATE}})).into_response()
+    Json(json!({ "update": update })).into_response()
 }
