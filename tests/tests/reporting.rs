@@ -62,8 +62,14 @@ fn of<'v>(heard: &'v [Value], topic: &str) -> BTreeMap<&'v str, &'v Value> {
 #[tokio::test]
 async fn the_bus_hears_of_every_end() {
     /// Ends besides those that workers and people make below.
-    const OTHERS: [&str; 6] =
-        ["timeout_exceeded", "skipped", "obsoleted", "parallel_failed", "parallel_restarted", "user_restarted"];
+    const OTHERS: [&str; 6] = [
+        "timeout_exceeded",
+        "skipped",
+        "obsoleted",
+        "parallel_failed",
+        "parallel_restarted",
+        "user_restarted",
+    ];
     let place = Place::new();
     let broker = Broker::start(&place).await;
     let mut consumer = Consumer::start(&place, &broker.url).await;

@@ -142,7 +142,9 @@ fn check_names(
             reader.sink.unknown("unknown-name", place, message, expr.root(), known.iter().copied());
         }
     };
-    each.into_iter().for_each(|expr| check(expr, &known));
+    if let Some(expr) = each {
+        check(expr, &known);
+    }
     known.push("each");
     let of_item = item.into_iter().flat_map(|item| [&item.kind, &item.id, &item.revision]);
     of_item.flat_map(Template::exprs).for_each(|expr| check(expr, &known));
@@ -429,8 +431,7 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     let place = fields.place;
     reader.finish(fields);
     if found.len() != 1 {
-        let message =
-            "an entry of `run` has one of job, task, product, pipeline, compose, update and result";
+        let message = "an entry of `run` has one of job, task, product, pipeline, compose, update and result";
         reader.sink.error("no-action", place, message);
     }
     found.pop()

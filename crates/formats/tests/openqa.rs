@@ -323,8 +323,7 @@ fn read(text: &str) {
 fn same_group(mut templates: Vec<Template>) {
     let text = group::dump(&templates);
     let again = group::load("f", &text, None);
-    let read = again.value.unwrap_or_else(|| panic!("{text}\n{:#?}", again.diagnostics));
-    let mut read = without_places(read);
+    let mut read = again.value.unwrap_or_else(|| panic!("{text}\n{:#?}", again.diagnostics));
     for all in [&mut templates, &mut read] {
         all.sort_by_cached_key(|template| {
             (template.medium.clone(), template.test().to_owned(), template.machine.clone())
@@ -340,10 +339,11 @@ fn without_places(mut changes: Changes) -> Changes {
     changes
 }
 
-fn same_tables(mut changes: Changes) {
+fn same_tables(changes: Changes) {
     let text = tables::dump(&changes);
     let again = tables::load("f", &text, None);
-    let mut read = again.value.unwrap_or_else(|| panic!("{text}\n{:#?}", again.diagnostics));
+    let read = again.value.unwrap_or_else(|| panic!("{text}\n{:#?}", again.diagnostics));
+    let (mut changes, mut read) = (without_places(changes), without_places(read));
     for all in [&mut changes, &mut read] {
         all.templates.sort_by_cached_key(|it| format!("{it:?}"));
     }

@@ -419,16 +419,16 @@ fn load_templates(
         let group = Group { template: Some(file.text.clone()), ..group_named(draft, &file.name) };
         match replace(draft, &group, &file.templates, counts) {
             Ok(_) => draft.put(CatalogRow::Group(group)),
-            Err(found) => match placed.iter().find(|one| one.group == file.name && one.text == file.text) {
-                Some(Placed { file, text, templates, .. }) => {
+            Err(found) => {
+                let known = placed.iter().find(|one| one.group == file.name && one.text == file.text);
+                if let Some(Placed { file, text, templates, .. }) = known {
                     let places: Vec<_> = templates.iter().map(|(_, place)| *place).collect();
                     wrong.extend(refusals(file, text, &places, found).iter().map(ToString::to_string));
-                }
-                None => {
+                } else {
                     let refused = found.iter().map(|(_, why)| located(&file.at, &format!("error: {why}")));
                     wrong.extend(refused);
                 }
-            },
+            }
         }
     }
     wrong.dedup();

@@ -78,7 +78,7 @@ pub(crate) enum KojiTask {
                       assay koji-task schedule 130000001,130000002 F44 --flavors updates-server --dry-run")]
     Schedule {
         /// The tasks, with commas between them.
-        #[arg(value_delimiter = ',', num_args = 1, value_name = "TASK")]
+        #[arg(required = true, value_delimiter = ',', num_args = 1, value_name = "TASK")]
         tasks: Vec<u64>,
         /// For which release, for example F44.
         #[arg(value_name = "RELEASE")]

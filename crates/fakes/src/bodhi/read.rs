@@ -13,7 +13,7 @@ const ROWS: (usize, usize) = (20, 100);
 const STATUS: [&str; 6] = ["pending", "testing", "stable", "unpushed", "obsolete", "side_tag_active"];
 
 /// When updates are made, unless they are changed.
-const MADE: &str = "2026-11-21 10:00:00";
+const MADE: &str = "2020-01-02 10:00:00";
 
 /// A release with the names that follow from its own.
 pub(super) fn new_release(name: &str, state: &str) -> Value {

@@ -76,7 +76,7 @@ const CALLS: &[(&str, &[&str], Call)] = &[
     ("listArchives", &["buildID", "buildrootID", "componentBuildrootID", "hostID", "type"], |_, _| {
         Ok(json!([]))
     }),
-    ("getRPMHeaders", &["rpmID", "taskID", "filepath", "headers", "strict"], |_, _| Ok(json!({}))),
+    ("queryRPMSigs", &["rpm_id", "sigkey", "queryOpts"], |_, _| Ok(json!([]))),
 ];
 
 /// Answers one call.

@@ -296,7 +296,7 @@ impl App {
                 place: rule.place.clone(),
                 enabled: rule.enabled,
                 when: rule.when.to_string(),
-                runs: rule.run.iter().map(|action| action.label()).collect(),
+                runs: rule.run.iter().map(assay_engine::rules::Action::label).collect(),
                 effects: hit.map_or(0, |hit| hit.effects),
                 last: hit.and_then(|hit| hit.last).map(rfc3339),
             }

@@ -250,7 +250,9 @@ impl Executor {
             }
             Some(effect @ (PlannedEffect::Compose { .. } | PlannedEffect::Update { .. })) => {
                 let mut parts = self.app.expand(first, &effect).await?;
-                parts.iter_mut().for_each(|part| of_rule(part, &first.planned));
+                for part in &mut parts {
+                    of_rule(part, &first.planned);
+                }
                 let caused = json!({"parts": parts.iter().map(|part| part.key.clone()).collect::<Vec<_>>()})
                     .to_string();
                 let keys = group.iter().map(|effect| effect.planned.key.clone()).collect();

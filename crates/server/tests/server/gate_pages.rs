@@ -110,6 +110,9 @@ async fn the_status_document_has_every_field_of_zuul_2() {
     let (_, mut status) = gate.get("/status.json").await;
     let version = status["zuul_version"].take();
     assert!(version.as_str().is_some_and(|version| version.starts_with("Assay ")), "{version}");
+    // How many results wait is of the moment.
+    let waiting = status["result_event_queue"]["length"].take();
+    assert!(waiting.is_u64(), "{waiting}");
     let told = serde_json::to_string_pretty(&status).unwrap().replace(&gate.url(""), "http://assay.example");
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/status.json");
     if std::env::var_os("ASSAY_WRITE").is_some() {

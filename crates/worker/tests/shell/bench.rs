@@ -111,7 +111,7 @@ impl Bench {
         let mut attempt = self.attempt(&Task::default());
         attempt.settings =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.ended(shell::task::run_at(&attempt, pace)).await
+        self.ended(Box::pin(shell::task::run_at(&attempt, pace))).await
     }
 
     async fn ended(&self, run: impl Future<Output = Report>) -> Ended {

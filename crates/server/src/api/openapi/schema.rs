@@ -4,9 +4,18 @@ use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
 /// Objects that are defined in other crates, as far as a client has to know them.
-const OTHERS: [(&str, &str); 8] = [
+const OTHERS: [(&str, &str); 9] = [
     ("AssetKind", r#"{"type": "string", "enum": ["iso", "hdd", "repo", "other"]}"#),
     ("AssetName", r#"{"type": "string"}"#),
+    (
+        "Room",
+        r#"{"type": "object", "description": "What a worker's file systems can still take, in bytes.",
+            "properties": {
+                "pool": {"type": "integer", "description": "Where machines have their disks: what is free."},
+                "cache": {"type": "integer", "description": "Where assets are kept: what is free, and what is there already."},
+                "shared": {"type": "boolean", "description": "Both are one file system."}},
+            "required": ["pool", "cache", "shared"]}"#,
+    ),
     (
         "RestartOptions",
         r#"{"type": "object", "properties": {

@@ -51,7 +51,7 @@ impl From<MachineError> for Broken {
     fn from(error: MachineError) -> Self {
         match error.class() {
             Class::Usage => Self::Usage(error.to_string()),
-            _ => Self::Host(error.to_string()),
+            Class::Infrastructure => Self::Host(error.to_string()),
         }
     }
 }
@@ -106,8 +106,7 @@ impl Guest<'_, '_> {
         );
         match (self.helper("unpack", &unpack, recorder).await, &ended) {
             (Ended::Stopped(stop), _) => Ok(Ended::Stopped(stop)),
-            (Ended::Well, _) => Ok(ended),
-            (_, Ended::Timeout(_) | Ended::Breach(_) | Ended::Badly(_)) => Ok(ended),
+            (Ended::Well, _) | (_, Ended::Timeout(_) | Ended::Breach(_) | Ended::Badly(_)) => Ok(ended),
             (other, _) => {
                 Ok(Ended::Badly(format!("what the machine sent back cannot be read: {}", other.sentence())))
             }
@@ -234,9 +233,13 @@ impl Guest<'_, '_> {
         let (out, mut files) = (self.job.dirs.home.join(OUT), None);
         let carry = carry(port, self.job.dirs.home.join(IN), out, self.job.task.limits.disk_bytes);
         tokio::pin!(carry);
+        // Counted, because some programs read an archive to its end, and the port has none.
+        let size = fs_err::metadata(self.job.dirs.home.join(IN))
+            .map_err(|error| Broken::Host(error.to_string()))?
+            .len();
         let order = format!(
             "stty -echo 2>/dev/null; for p in /sys/class/virtio-ports/*; do [ \"$(cat $p/name)\" = {PORT} ] && \
-             tar -x -f /dev/${{p##*/}} -C / && sh {WORKSPACE}/{SCRIPT} /dev/${{p##*/}} {word}; done\n"
+             head -c {size} /dev/${{p##*/}} | tar -x -f - -C / && sh {WORKSPACE}/{SCRIPT} /dev/${{p##*/}} {word}; done\n"
         );
         machine.serial_write(order.as_bytes()).await?;
         let budget = Duration::from_secs(self.header.timeout_s);

@@ -84,7 +84,8 @@ pub async fn run_at(attempt: &Attempt, pace: &dyn Pace) -> Report {
     attempt.dir.phase(WorkPhase::Running);
     let ended = if wanted.machine.is_some() {
         let guest = machine::Guest { job: &job, header: &prepared.header, path: &prepared.path };
-        guest.run(&mut recorder).await
+        // A machine is a large future, and most tasks have none.
+        Box::pin(guest.run(&mut recorder)).await
     } else {
         job.phase(PhaseName::Run, "", &mut recorder).await
     };
