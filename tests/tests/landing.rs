@@ -188,6 +188,9 @@ async fn a_refusal_midway_is_named_and_can_be_reverted() {
     assert_eq!((ground.status(tools).await, ground.status(docs).await), ("MERGED".into(), "NEW".into()));
     assert_eq!(ground.successes(docs).await, 1, "the vote that stood was not given again");
     place.run(&["change", "show", &docs.to_string()]).await.expect(0).says("had landed");
+    // In no pipeline any more, it still says why.
+    let ended = place.run(&["change", "why", &docs.to_string()]).await;
+    ended.expect(0).says("is in no pipeline").says("had landed");
     // What landed is as it was tested, and has its receipt; what did not has none.
     published(&up, tools).await;
     let (code, verdict) = ground.verify("tools").await;

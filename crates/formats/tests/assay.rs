@@ -146,7 +146,6 @@ jobs:
     env: {A: "1", B: 2, C: "yes", D: ""}
     labels: [big, kvm]
     single-use: true
-    hermetic: true
     projects: [org/b, {name: org/c, dest: c, branch: stable, tree: old}]
     clonemap: {name: "org/(.*)", dest: '\1'}
     workspace-budget: 10m
@@ -154,6 +153,7 @@ jobs:
     results: [junit.xml]
     network: host
     limits: {disk: 5 GiB, log: 1 MiB, processes: 100, memory: 2 GB, artifacts: 10, artifact-bytes: 7}
+  pure: {run: make, hermetic: true, projects: org/b}
   boot: {imported: true, env: {X: y}, parameter-function: f, queue-name: q, labels: l}
 "#;
 
@@ -200,11 +200,32 @@ fn everything_is_read() {
     assert_eq!(a.pipelines["land"][1].children.len(), 2);
     assert!(config.jobs.contains_key("noop") && config.jobs["boot"].task.is_none());
     let image = &config.jobs["image"];
-    assert!(image.hermetic && image.single_use && image.env.is_empty());
+    assert!(config.jobs["pure"].hermetic && image.single_use && image.env.is_empty());
     let projects: Vec<&str> =
         image.projects.iter().map(assay_engine::gate::ids::ProjectName::as_str).collect();
     assert_eq!(projects, ["org/b", "org/c"]);
     assert_eq!(config.semaphores["lab"], 3);
+}
+
+/// What its result depends on is in its evidence, or it is not hermetic.
+#[test]
+fn a_hermetic_job_depends_on_its_trees_only() {
+    for (more, what) in [
+        ("projects: [{name: b, branch: stable}]", "`branch` or `tree: old` of a project"),
+        ("projects: [{name: b, tree: old}]", "`branch` or `tree: old` of a project"),
+        ("network: host", "`network: host`"),
+        ("secrets: [KEY]", "`secrets`"),
+        ("post: {steps: [a], secrets: [KEY]}", "`secrets`"),
+    ] {
+        let text = format!("jobs:\n  a: {{run: x, hermetic: true, {more}}}\n");
+        let found = said(&text);
+        assert!(
+            found.iter().any(|found| found.contains(&format!("is hermetic and has {what}"))),
+            "{found:?}"
+        );
+        let found = said(&text.replace("hermetic: true, ", ""));
+        assert!(!found.iter().any(|found| found.contains("hermetic")), "{found:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::client::{Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::ui::put;
 use crate::{Common, ui};
-use assay_proto::api::gate::{ChangeHistory, ItemStatus};
+use assay_proto::api::gate::{ChangeHistory, Happened, ItemStatus};
 use serde::Serialize;
 
 const API: &str = "/api/assay/v1";
@@ -47,6 +47,9 @@ struct At<'a, T: Serialize> {
 #[derive(Serialize)]
 struct Items {
     items: Vec<ItemStatus>,
+    /// Of a change in no pipeline: the last thing that each has decided about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    last: Vec<Happened>,
 }
 
 fn path(number: &str, source: Option<&str>) -> String {
@@ -65,12 +68,15 @@ impl Change {
                 let items: Vec<ItemStatus> = client.get(&format!("{path}/why"))?;
                 let code =
                     if items.iter().any(|item| !item.failing.is_empty()) { Code::Negative } else { Code::Ok };
+                let last = if items.is_empty() { last(client.get(&path)?) } else { Vec::new() };
                 if common.json {
-                    ui::print_json(&At { server: client.url(), answer: Items { items } });
+                    ui::print_json(&At { server: client.url(), answer: Items { items, last } });
                 } else if items.is_empty() {
-                    println!(
+                    let mut lines = vec![format!(
                         "change {number} is in no pipeline; `assay change show {number}` says what happened to it"
-                    );
+                    )];
+                    lines.extend(last.iter().map(|event| format!("  {}  {}", event.at, event.text)));
+                    put(&(lines.join("\n") + "\n"));
                 } else {
                     let lines: Vec<String> = items.iter().flat_map(why).collect();
                     put(&(lines.join("\n") + "\n"));
@@ -88,6 +94,18 @@ impl Change {
             }
         }
     }
+}
+
+/// The last thing that each pipeline has decided about a change: why it let it not in, or how it left.
+fn last(history: ChangeHistory) -> Vec<Happened> {
+    let mut last: Vec<Happened> = Vec::new();
+    for event in history.events.into_iter().rev() {
+        let decides = ["ignored", "ended"].contains(&event.kind.as_str());
+        if decides && last.iter().all(|later| later.pipeline != event.pipeline) {
+            last.push(event);
+        }
+    }
+    last
 }
 
 fn why(item: &ItemStatus) -> Vec<String> {

@@ -5,7 +5,7 @@ use super::hub::Hub;
 use super::model::{Event, Project, Refusal, Review, SubmitType, World};
 use super::repos::{GitFailed, RefMove, Repos, ZERO};
 use assay_proto::clock::Clock;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +18,7 @@ impl From<GitFailed> for Refusal {
 
 /// The one server behind all protocols.
 pub(crate) struct Core {
+    pub(crate) this: Weak<Self>,
     /// The state; held while events are published, so that they come in the order of what they tell.
     pub(crate) world: Mutex<World>,
     pub(crate) repos: Repos,
@@ -35,6 +36,20 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Does it to its end, also when who asked for it goes away meanwhile: no Gerrit leaves a branch moved and its change
+    /// open because a client was killed.
+    pub(crate) async fn to_its_end<T, F>(&self, act: impl FnOnce(Arc<Self>) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let Some(core) = self.this.upgrade() else { unreachable!("it is asked something") };
+        match self.tasks.spawn(act(core)).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
     /// Ends everything.
     pub(crate) fn end(&self) {
         self.cancel.cancel();

@@ -259,7 +259,8 @@ impl FakeGerrit {
             last_number: options.first_number.saturating_sub(1),
             by_commit: BTreeMap::new(),
         };
-        let core = Arc::new(Core {
+        let core = Arc::new_cyclic(|this| Core {
+            this: this.clone(),
             world: Mutex::new(world),
             repos: Repos::new(&options.dir),
             hub: hub::Hub::default(),

@@ -6,6 +6,7 @@ use super::repos::{GitFailed, RefMove, ZERO};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// A command of a push.
 pub(crate) type Command = RefMove;
@@ -130,6 +131,22 @@ impl From<GitFailed> for String {
 impl Core {
     /// Does what a push asks for. The objects are in the repository already.
     pub(crate) async fn receive(
+        &self,
+        user: &str,
+        project: &str,
+        commands: &[Command],
+        options: &[String],
+        atomic: bool,
+    ) -> Outcome {
+        let (user, project) = (user.to_owned(), project.to_owned());
+        let (commands, options) = (commands.to_vec(), options.to_vec());
+        let act = |core: Arc<Self>| async move {
+            core.receive_now(&user, &project, &commands, &options, atomic).await
+        };
+        self.to_its_end(act).await
+    }
+
+    async fn receive_now(
         &self,
         user: &str,
         project: &str,

@@ -26,6 +26,11 @@ struct Landing {
 impl Core {
     /// Lands a change.
     pub(crate) async fn submit(&self, user: &str, number: u64, patchset: u32) -> Result<Submitted, Refusal> {
+        let user = user.to_owned();
+        self.to_its_end(|core| async move { core.submit_now(&user, number, patchset).await }).await
+    }
+
+    async fn submit_now(&self, user: &str, number: u64, patchset: u32) -> Result<Submitted, Refusal> {
         let mut world = self.world.lock().await;
         let project = world.change(number)?.project.clone();
         let trouble = self.faults.take_submit(&project);

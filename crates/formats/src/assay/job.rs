@@ -23,6 +23,16 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node, known: J
     // What a task sets itself wins over what a parameter function does.
     job.env.retain(|name, _| !env.contains_key(name));
     let read = task::read(reader, &mut fields, &job, &env, &checkouts);
+    let elsewhere =
+        checkouts.iter().any(task::Checkout::is_elsewhere).then_some("`branch` or `tree: old` of a project");
+    let beside = elsewhere.or_else(|| task::depends_on(read.as_deref()?));
+    if let Some(what) = beside.filter(|_| job.hermetic) {
+        let message = format!(
+            "the job `{}` is hermetic and has {what}: its result would stand in for runs on something else; leave out one of both",
+            key.text
+        );
+        reader.sink.error("hermetic", key.place, message);
+    }
     match read {
         Some(text) if !imported => job.task = Some(text.into()),
         Some(_) => {

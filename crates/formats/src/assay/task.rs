@@ -25,6 +25,23 @@ pub(super) struct Checkout {
     json: Value,
 }
 
+impl Checkout {
+    /// True if its tree is not the one that the item's evidence names.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.json.get("branch").is_some() || self.json["tree"] == "old"
+    }
+}
+
+/// What a task, as JSON, depends on besides its trees.
+pub(super) fn depends_on(task: &str) -> Option<&'static str> {
+    let task: Value = serde_json::from_str(task).ok()?;
+    if task["network"] == "host" {
+        return Some("`network: host`");
+    }
+    let mut parts = task.as_object()?.values();
+    parts.any(|part| part["secrets"].as_array().is_some_and(|all| !all.is_empty())).then_some("`secrets`")
+}
+
 /// The task as JSON. None if no phase has a step.
 pub(super) fn read(
     reader: &mut Reader<'_, '_>,

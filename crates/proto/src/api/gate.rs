@@ -200,7 +200,7 @@ pub struct ChangeHistory {
 pub struct Happened {
     /// When.
     pub at: String,
-    /// `event`, `ignored`, `enqueued`, `buildset`, `build`, `report`, `ended` or `receipt`.
+    /// `event`, `ignored`, `unheard` (by pipelines that do not listen to it), `enqueued`, `buildset`, `build`, `report`, `ended` or `receipt`.
     pub kind: String,
     /// The item concerned.
     pub item: Option<i64>,

@@ -81,6 +81,13 @@ pub(crate) fn troubles(app: &App) -> Vec<String> {
         unpublished.map(|(project, why)| format!("receipts of {project} cannot be published: {why}")),
     );
     troubles.extend(several(&status.merging));
+    if let Some((project, why)) = status.unaudited.first_key_value() {
+        let others = match status.unaudited.len() - 1 {
+            0 => String::new(),
+            more => format!(" and of {more} more projects"),
+        };
+        troubles.push(format!("the branches of {project}{others} cannot be audited: {why}"));
+    }
     for ((project, branch), alarm) in &status.alarms {
         if let Some((commit, problem)) = alarm.commits.first() {
             let others = match alarm.count() - 1 {

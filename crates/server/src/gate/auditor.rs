@@ -47,12 +47,16 @@ impl Wishes {
     /// What has been wished since the last time.
     async fn next(&self) -> BTreeSet<ProjectName> {
         loop {
-            let some = std::mem::take(&mut *self.projects.lock().unwrap_or_else(PoisonError::into_inner));
+            let some = self.now();
             if !some.is_empty() {
                 return some;
             }
             self.news.notified().await;
         }
+    }
+
+    fn now(&self) -> BTreeSet<ProjectName> {
+        std::mem::take(&mut *self.projects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -77,15 +81,17 @@ impl Auditor {
                 _ = rounds.tick() => None,
                 some = self.wishes.next() => Some(some),
             };
-            let projects = gated(&self.app.gate().config);
+            let projects = self.projects();
             if wished.is_none() {
                 // What nobody walks any more is not vouched for here, and never will be.
                 self.app.gate.edit().alarms.retain(|(project, _), _| projects.contains(project));
             }
-            for project in projects {
-                if wished.as_ref().is_some_and(|wished| !wished.contains(&project)) {
-                    continue;
-                }
+            let wants = |project: &ProjectName| wished.as_ref().is_none_or(|wished| wished.contains(project));
+            let mut left: BTreeSet<ProjectName> =
+                projects.iter().filter(|project| wants(project)).cloned().collect();
+            let mut first = BTreeSet::new();
+            // A round over many projects takes its time: what is wished meanwhile comes next.
+            while let Some(project) = first.pop_first().or_else(|| left.pop_first()) {
                 let round = async {
                     let _alone = self.wishes.walking.lock().await;
                     self.round(&project).await
@@ -94,10 +100,34 @@ impl Auditor {
                     () = end.cancelled() => return,
                     done = round => done,
                 };
-                if let Err(Trouble(why)) = done {
-                    tracing::warn!(%project, why, "the branches cannot be audited now");
+                self.note(&project, done.err());
+                let meanwhile = self.wishes.now();
+                if !meanwhile.is_empty() {
+                    first.extend(self.projects().into_iter().filter(|project| meanwhile.contains(project)));
+                    left.retain(|project| !first.contains(project));
                 }
             }
+        }
+    }
+
+    /// What is audited by the configuration that is in force; of others nothing is said any more.
+    fn projects(&self) -> Vec<ProjectName> {
+        let projects = gated(&self.app.gate().config);
+        self.app.gate.edit().unaudited.retain(|project, _| projects.contains(project));
+        projects
+    }
+
+    /// Whether a project could be audited, for those who look after the gate.
+    fn note(&self, project: &ProjectName, trouble: Option<Trouble>) {
+        let mut status = self.app.gate.edit();
+        let Some(Trouble(why)) = trouble else {
+            if status.unaudited.remove(project).is_some() {
+                tracing::info!(%project, "the branches are audited again");
+            }
+            return;
+        };
+        if status.unaudited.insert(project.clone(), why.clone()).is_none() {
+            tracing::warn!(%project, why, "the branches cannot be audited now");
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Status {
     pub(crate) config: ConfigStatus,
     /// What keeps the receipts of projects from being published.
     pub(crate) unpublished: BTreeMap<ProjectName, String>,
+    /// What keeps branches from being audited.
+    pub(crate) unaudited: BTreeMap<ProjectName, String>,
     /// Commits without a receipt that were made after the gate's start.
     pub(crate) alarms: BTreeMap<(ProjectName, BranchName), Alarm>,
     /// Reporters log instead of sending.

@@ -613,6 +613,23 @@ async fn why_says_what_a_job_waits_for_and_a_job_that_nobody_defined_gets_no_vot
 }
 
 #[tokio::test]
+async fn a_project_that_cannot_be_audited_is_a_trouble_until_it_can() {
+    let world = World::start("submit").await;
+    let file = world.place.join("gate/gate.yaml");
+    let yaml = fs_err::read_to_string(&file).unwrap();
+    let with = yaml.replace("jobs:\n", "  gone:\n    gate: [unit]\n  gone-too:\n    gate: [unit]\njobs:\n");
+    for (yaml, wanted) in [(&with, true), (&yaml, false)] {
+        fs_err::write(&file, yaml).unwrap();
+        let (status, body) =
+            world.server().ask(reqwest::Method::POST, "/api/assay/v1/gate/reload", None).await;
+        assert_eq!(status, 200, "{body}");
+        let says = "the branches of gone and of 1 more projects cannot be audited: ";
+        let said = |answer: &Value| answer["troubles"].to_string().contains(says);
+        until(&world, "/api/assay/v1/gate", |answer| said(answer) == wanted).await;
+    }
+}
+
+#[tokio::test]
 async fn a_project_that_is_merged_in_another_way_than_it_is_tested_is_a_trouble() {
     let world = World::start("submit").await;
     let file = world.place.join("assay.toml");

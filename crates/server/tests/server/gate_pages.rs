@@ -215,7 +215,7 @@ async fn a_change_tells_its_story() {
             "job lint runs",
             "gerrit said comment-added by Bob",
             "Looks &#60;good&#62;",
-            "not in check: no trigger of the pipeline matches",
+            "check does not listen to this",
             "let into gate (queue platform): carol enqueued it",
             "unit ended: SUCCESS",
             "/logs/01/2001/2/gate/unit/",
