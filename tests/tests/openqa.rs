@@ -181,26 +181,31 @@ async fn templates_come_back_as_they_were() {
     let by_yaml =
         ["-X", "POST", "job_templates_scheduling", "name=yaml", "schema=JobTemplates-01.yaml", yaml];
     clients.api(&up, &by_yaml).await;
-    let put = |row: &'static [&'static str]| {
-        let arguments = [&["api", "--host", &up.url, "-X", "PUT"], row].concat();
-        let clients = &clients;
-        async move { clients.run("openqa-cli", &arguments).await }
+    let put = async |kind: &str, key: &str, name: &str, rest: &[&str]| {
+        let listed = clients.api(&up, &[kind]).await;
+        let rows = listed.as_object().unwrap().values().next().unwrap().as_array().unwrap();
+        let row = rows.iter().find(|row| row[key] == name).unwrap_or_else(|| panic!("{name}: {listed}"));
+        let path = format!("{kind}/{}", row["id"]);
+        clients.run("openqa-cli", &[&["api", "--host", &up.url, "-X", "PUT", &path], rest].concat()).await
     };
-    for row in [
-        &["machines/1", "name=renamed", "backend=qemu"][..],
-        &["test_suites/2", "name=renamed"],
-        &["products/1", "distri=fedora", "version=44", "arch=x86_64", "flavor=universal"],
+    for (kind, key, name, rest) in [
+        ("machines", "name", "64bit", &["name=renamed", "backend=qemu"][..]),
+        ("test_suites", "name", "update", &["name=renamed"]),
+        (
+            "products",
+            "flavor",
+            "universal",
+            &["distri=fedora", "version=44", "arch=x86_64", "flavor=universal"],
+        ),
     ] {
-        let refused = put(row).await;
+        let refused = put(kind, key, name, rest).await;
         let said = "Groups yaml must be updated through the YAML template";
-        assert!(refused.code == Some(1) && refused.stdout.contains(said), "{row:?}: {}", refused.stdout);
+        assert!(refused.code == Some(1) && refused.stdout.contains(said), "{kind}: {}", refused.stdout);
     }
-    assert_eq!(put(&["machines/1", "name=64bit", "backend=kvm"]).await.code, Some(0));
-    assert_eq!(
-        put(&["test_suites/1", "name=renamed"]).await.code,
-        Some(0),
-        "only the group of tables has it"
-    );
+    let changed = put("machines", "name", "64bit", &["name=64bit", "backend=kvm"]).await;
+    assert_eq!(changed.code, Some(0), "{}", changed.stdout);
+    let renamed = put("test_suites", "name", "install", &["name=renamed"]).await;
+    assert_eq!(renamed.code, Some(0), "only the group of tables has it: {}", renamed.stdout);
     up.stop().await;
 }
 

@@ -499,7 +499,7 @@ async fn a_package_that_is_submitted_is_linted_once_by_the_rule_and_the_task_tha
         "[tasks]\nkoji-topurl = \"{topurl}\"\n[tasks.repository.rpmlint]\nurl = \"{url}\"\npath = \"rpmlint\"\n\
          [[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"{url}\"]\n[events]\nrules = \"{rules}\"\n\
          [source.bus]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"org.fedoraproject.prod.bodhi.update.status\"\n\
-         topic-header = \"x-topic\"\n"
+         topic-header = \"x-topic\"\nid-header = \"x-github-delivery\"\n"
     );
     fs::write(&config, text).unwrap();
     let up = Up::start(&place, &["--config", config.as_str()]).await;

@@ -84,6 +84,8 @@ impl FakeComposes {
         self.put(&format!("{base}/STATUS"), &format!("{status}\n"));
         self.put(&format!("{base}/COMPOSE_ID"), id);
         self.put(&format!("{base}/logs/global/pungi.global.log"), "");
+        // What is made is put there from the beginning on.
+        self.put(&format!("{base}/compose/Everything/x86_64/os/.discinfo"), "");
         if status.starts_with("FINISHED") {
             let header = |of: &str| json!({"type": format!("productmd.{of}"), "version": "1.2"});
             let compose = json!({"id": id, "date": name.date, "type": name.kind, "respin": name.respin});

@@ -134,7 +134,7 @@ fn all_that_is_wrong_is_said_at_once() {
         "r.yaml:3:21: error: unknown key `regx` of a test; did you mean `regex`?",
         "look-around and back-references are not there",
         "unknown key `jb` of an entry of `run`; did you mean `job`?",
-        "an entry of `run` has one of job, product",
+        "an entry of `run` has one of job, task, product",
         "a rule needs the key `when`",
         "a job needs the setting TEST",
         "there is no `bdy`; did you mean `body`?",

@@ -126,7 +126,7 @@ fn moved(topic: &str, body: &Value) -> Option<(String, String)> {
     let (repository, project) = (&body["repository"], &body["project"]["path_with_namespace"]);
     let named =
         [repository, project, &repository["clone_url"], &repository["full_name"], &body["repo"]["fullname"]];
-    let name = named.into_iter().find_map(text).unwrap_or_default();
+    let name = named.into_iter().find_map(Value::as_str).unwrap_or_default();
     let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     Some((format!("{}/{branch}", name.strip_suffix(".git").unwrap_or(name)), commit))
 }

@@ -177,8 +177,10 @@ pub(super) async fn releases(State(shared): State<Shared>, Query(pairs): Pairs) 
         let values = values(&pairs, name);
         values.is_empty() || values.iter().any(|one| value.as_str() == Some(one))
     };
-    let hidden =
-        |release: &Value| values(&pairs, "exclude_archived") == ["true"] && release["state"] == "archived";
+    let hidden = |release: &Value| {
+        values(&pairs, "exclude_archived").iter().any(|text| text.eq_ignore_ascii_case("true"))
+            && release["state"] == "archived"
+    };
     let inner = lock(&shared);
     let fits = |release: &&Value| {
         wanted("name", &release["name"]) && wanted("state", &release["state"]) && !hidden(release)

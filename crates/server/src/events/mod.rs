@@ -132,7 +132,7 @@ impl EventSettings {
                 SourceKind::Webhook(hook) if hook.topic_header.is_none() => {
                     all.push(TopicPattern::new(&hook.topic));
                 }
-                SourceKind::Webhook(hook) => all.push(TopicPattern::new(format!("{}.*", hook.topic))),
+                SourceKind::Webhook(hook) => all.push(TopicPattern::new(format!("{}.#", hook.topic))),
                 SourceKind::Jobs => all.push(TopicPattern::new("assay.job.done")),
                 SourceKind::Amqp(_) | SourceKind::Poll { .. } => return None,
             }

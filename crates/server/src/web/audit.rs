@@ -13,9 +13,10 @@ use axum::routing::get;
 use std::sync::Arc;
 
 /// What is noted, in openQA's words where it has one, for the form.
-const EVENTS: [&str; 45] = [
+const EVENTS: [&str; 57] = [
     "asset_cleanup",
     "asset_delete",
+    "asset_register",
     "asset_update",
     "bug_create",
     "bug_delete",
@@ -25,7 +26,15 @@ const EVENTS: [&str; 45] = [
     "comment_update",
     "event_replay",
     "gate_acknowledge",
+    "gate_autohold",
+    "gate_autohold_delete",
+    "gate_dequeue",
     "gate_end_landing",
+    "gate_enqueue",
+    "gate_hold",
+    "gate_promote",
+    "gate_release",
+    "gate_reload",
     "iso_cancel",
     "iso_create",
     "iso_delete",
@@ -49,12 +58,15 @@ const EVENTS: [&str; 45] = [
     "notices_end",
     "outbox_drop",
     "outbox_retry",
+    "results_left_out",
+    "rules_reload",
     "schedule",
     "table_create",
     "table_delete",
     "table_update",
     "user_deleted",
     "user_login",
+    "user_logout",
     "user_update",
     "waiver_create",
     "worker_delete",
@@ -139,10 +151,19 @@ mod tests {
             let literals = rest.split('"').skip(1).step_by(2).take(3);
             let is_word =
                 |one: &&str| one.len() > 4 && one.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            literals.filter(is_word).map(str::to_owned).next()
+            // The first is who did it, where it is this program.
+            literals.filter(is_word).find(|one| *one != "assay").map(str::to_owned)
         };
         // In two parts, so that this file has none.
-        text.split(concat!(".aud", "it(")).skip(1).filter_map(|rest| word(rest.split(';').next()?)).collect()
+        let noted = text.split(concat!(".aud", "it(")).skip(1);
+        let mut words: Vec<_> = noted.filter_map(|rest| word(rest.split(';').next()?)).collect();
+        // What operators tell the gate has its word by the command.
+        if !text.contains("const EVENTS") {
+            let commands = text.split("\"gate_").skip(1).filter_map(|rest| rest.split('"').next());
+            let is_word = |one: &&str| one.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            words.extend(commands.filter(is_word).map(|word| format!("gate_{word}")));
+        }
+        words
     }
 
     fn files(dir: &Utf8Path, found: &mut Vec<String>) {

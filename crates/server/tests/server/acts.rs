@@ -171,7 +171,8 @@ async fn people_make_keys_of_their_own_and_admins_give_roles() {
     assert_eq!(status, StatusCode::CREATED, "{made}");
     let browser = client();
     let form = async |cookie: &str, path: &str, form: &[(&str, &str)]| {
-        let request = browser.post(server.url(path)).header("cookie", cookie);
+        let request =
+            browser.post(server.url(path)).header("cookie", cookie).header("origin", server.url(""));
         let answer = crate::people::with_form(request, form).send().await.unwrap();
         let set = answer.headers().get(header::SET_COOKIE).map(|value| value.to_str().unwrap().to_owned());
         (answer.status().as_u16(), set.unwrap_or_default(), answer.text().await.unwrap())

@@ -7,6 +7,7 @@ use assay_proto::clock::{Clock as _, ManualClock};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the server's clock stands: 2023-11-14T22:13:20Z.
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -329,7 +330,16 @@ async fn operators_are_heard_or_told_why_not() {
     let (status, reloaded) = post("reload", json!(null)).await;
     assert_eq!(status, StatusCode::OK, "{reloaded}");
     // What was done is noted with who sent it, whoever is said to have wanted it; what was refused is not.
-    let (_, audit) = gate.get("/api/assay/v1/audit?q=gate&limit=50").await;
+    let noted = async {
+        loop {
+            let (_, audit) = gate.get("/api/assay/v1/audit?q=gate&limit=50").await;
+            if audit["events"].as_array().is_some_and(|events| events.len() >= 6) {
+                return audit;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let audit = tokio::time::timeout(Duration::from_secs(20), noted).await.expect("it is noted");
     let noted: Vec<_> = audit["events"].as_array().unwrap().iter().rev().collect();
     let words: Vec<_> = noted.iter().map(|event| event["event"].as_str().unwrap()).collect();
     let want =

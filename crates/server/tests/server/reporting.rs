@@ -106,7 +106,7 @@ async fn a_mail_server_that_is_down_for_an_hour_gets_each_mail_once() {
         server.pass(450).await;
     }
     let lag =
-        until(&server, "team", "many tries in vain", |one| waits(one) && one["attempts"].as_i64() > Some(10))
+        until(&server, "team", "many tries in vain", |one| waits(one) && one["attempts"].as_i64() > Some(4))
             .await;
     assert_eq!((lag["lag"].as_i64() >= Some(3600), sink.mails().len()), (true, 0));
     let (_, page) = server.page("/outbox").await;
