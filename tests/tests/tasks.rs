@@ -539,7 +539,7 @@ async fn a_package_that_is_submitted_is_linted_once_by_the_rule_and_the_task_tha
     send("2").await;
     asking("the second message is matched", async || {
         let events = up.get("inbox?limit=10").await["events"].as_array().unwrap().clone();
-        (events.len() == 2 && events.iter().all(|event| event["state"] == "done")).then_some(())
+        (events.len() == 2 && events.iter().all(|event| event["state"] == "matched")).then_some(())
     })
     .await;
     let jobs = up.get("jobs?limit=10").await["jobs"].as_array().unwrap().clone();
