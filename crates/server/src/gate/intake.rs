@@ -411,6 +411,8 @@ mod tests {
         epoch: Epoch,
         up: Semaphore,
         stuck: Mutex<Option<u64>>,
+        /// As the gate's: what came first is decided first.
+        queue: tokio::sync::Mutex<()>,
         heard: Mutex<Vec<String>>,
         news: Notify,
         stopping: std::sync::atomic::AtomicBool,
@@ -462,6 +464,7 @@ mod tests {
                 Input::Event(event) => format!("{} {}", event.kind.word(), event.change.unwrap()),
                 other => format!("{other:?}"),
             };
+            let _turn = self.queue.lock().await;
             if let Some(Consumes { event, body }) = consumes {
                 let mut batch = Batch::default();
                 batch.consumed(event, "{}".to_owned(), body);
@@ -494,6 +497,7 @@ mod tests {
             epoch,
             up: Semaphore::new(0),
             stuck: Mutex::default(),
+            queue: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
             news: Notify::new(),
             stopping: std::sync::atomic::AtomicBool::new(false),
