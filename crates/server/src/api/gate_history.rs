@@ -223,9 +223,6 @@ fn event(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
     all
 }
 
-/// How the reason begins why a pipeline does not listen to an event.
-const NO_TRIGGER: &str = "no trigger of the pipeline matches";
-
 /// Why an event let nothing into a pipeline. What it let in speaks for itself.
 fn caused(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
     let caused: serde_json::Value =
@@ -234,24 +231,25 @@ fn caused(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
         return vec![in_mood(happened(event.received_at, "ignored", None, why.to_owned()), "bad")];
     }
     let Some(pipelines) = caused["pipelines"].as_array() else { return Vec::new() };
-    let said = |pipeline: &'_ serde_json::Value| {
-        Some((pipeline["pipeline"].as_str()?.to_owned(), pipeline["why"].as_str()?.to_owned()))
+    let said = |pipeline: &serde_json::Value| {
+        let listens = pipeline["ignored"]["ignored"] != "no_trigger";
+        Some((pipeline["pipeline"].as_str()?.to_owned(), pipeline["why"].as_str()?.to_owned(), listens))
     };
     // What a pipeline does not listen to is no news of a change: all of them in one line.
-    let (deaf, others): (Vec<_>, Vec<_>) =
-        pipelines.iter().filter_map(said).partition(|(_, why)| why.starts_with(NO_TRIGGER));
+    let (others, deaf): (Vec<_>, Vec<_>) =
+        pipelines.iter().filter_map(said).partition(|(_, _, listens)| *listens);
     let mut all = Vec::new();
-    for (name, why) in others {
+    for (name, why, _) in others {
         let (at, mut entry) = happened(event.received_at, "ignored", None, format!("not in {name}: {why}"));
         entry.pipeline = Some(name);
         all.push((at, entry));
     }
     if !deaf.is_empty() {
-        let names: Vec<&str> = deaf.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = deaf.iter().map(|(name, ..)| name.as_str()).collect();
         let verb = if names.len() == 1 { "does" } else { "do" };
         let text = format!("{} {verb} not listen to this", names.join(", "));
         let (at, mut entry) = happened(event.received_at, "unheard", None, text);
-        let reasons: Vec<String> = deaf.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        let reasons: Vec<String> = deaf.iter().map(|(name, why, _)| format!("{name}: {why}")).collect();
         entry.details = Some(reasons.join("\n"));
         all.push((at, entry));
     }

@@ -308,8 +308,8 @@ pub(crate) async fn prepare(place: &Utf8Path, data: &Utf8Path, scene: &Scene) ->
     let store = assay_store::open(&format!("sqlite:{}", data.join("assay.db"))).await.expect("a database");
     let epoch = store.acquire_leadership().await.expect("nobody else leads");
     let mut batch = Batch::default();
-    let caused =
-        r#"{"pipelines":[{"pipeline":"check","why":"no trigger of the pipeline matches: it is a comment"}]}"#;
+    let caused = r#"{"pipelines":[{"pipeline":"check","why":"no trigger of the pipeline matches: it is a comment",
+                     "ignored":{"ignored":"no_trigger","nearest":"it is a comment"}}]}"#;
     let body = r#"{"event":{"source":"gerrit","kind":"comment-added","by":{"name":"Bob"},"comment":"Looks <good>"}}"#;
     let event = NewEvent { dedupe_key: "1".to_owned(), change: Some(2001), body: body.to_owned() };
     let at = scene.now.plus_seconds(-3000);
