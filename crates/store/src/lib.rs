@@ -29,7 +29,7 @@ mod types;
 pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVersion, JobAsset, Upload};
 pub use error::{DatabaseError, StoreError};
 pub use events::{
-    EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
+    EndedJob, EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
     PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage,
 };
 pub use gate::{

@@ -114,6 +114,7 @@ impl Message {
 pub fn messages(fact: &Fact, dialects: &[Dialect], speaker: &Speaker, more: &More) -> Vec<Message> {
     let one = |dialect: &Dialect| match dialect {
         Dialect::OpenQa => openqa(fact, more),
+        Dialect::Ci | Dialect::ResultsDb | Dialect::Taskotron if fact.withheld().is_some() => None,
         Dialect::Ci => ci(fact, speaker),
         Dialect::ResultsDb => matches!(fact, Fact::ResultNew(_))
             .then(|| more.result.clone())
@@ -533,6 +534,7 @@ mod tests {
             item: Some("bash-5-1".into()),
             scenario: None,
             own: true,
+            withheld: None,
             url: Some("http://log".into()),
         };
         let more = More {
