@@ -1,6 +1,6 @@
 //! Messages for a broker: openQA's topics and bodies, CI-messages', ResultsDB's, WaiverDB's and Greenwave's.
 
-use super::{CommentFact, Fact, JobFact, plain_time, rfc3339};
+use super::{CommentFact, Fact, JobFact, plain_time, rfc3339, withheld};
 use crate::outcome::Outcome;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -114,7 +114,9 @@ impl Message {
 pub fn messages(fact: &Fact, dialects: &[Dialect], speaker: &Speaker, more: &More) -> Vec<Message> {
     let one = |dialect: &Dialect| match dialect {
         Dialect::OpenQa => openqa(fact, more),
-        Dialect::Ci | Dialect::ResultsDb | Dialect::Taskotron if fact.withheld().is_some() => None,
+        Dialect::ResultsDb | Dialect::Taskotron if fact.withheld().is_some() => None,
+        // Whoever heard that it is queued hears of its end, whatever that is.
+        Dialect::Ci if fact.job().is_some_and(|job| withheld(|key| job.get(key), None).is_some()) => None,
         Dialect::Ci => ci(fact, speaker),
         Dialect::ResultsDb => matches!(fact, Fact::ResultNew(_))
             .then(|| more.result.clone())
@@ -491,6 +493,9 @@ mod tests {
                 ("openqa.job.done", &json!(outcome.openqa()))
             );
             assert_eq!((&openqa.body["remaining"], &openqa.body["newbuild"]), (&json!(2), &Value::Null));
+            let mut hidden = kernel();
+            hidden.settings.insert("BUILD".into(), "Update-FEDORA-1-NOREPORT".into());
+            assert!(told(&Fact::JobDone(hidden), Dialect::Ci).is_none());
             let ci = told(&done, Dialect::Ci).unwrap();
             let result = &ci.body["test"]["result"];
             match outcome {

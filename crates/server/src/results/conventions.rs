@@ -493,6 +493,45 @@ mod tests {
     }
 
     #[test]
+    fn images_are_what_the_target_names() {
+        let of = |settings: &[(&str, &str)]| {
+            let asked = Settings::from_request(settings.iter().map(|(k, v)| (*k, (*v).to_owned())));
+            let image = Image::of(&JobSettings::from(asked))?;
+            Some(format!("{} {} {} {} {}", image.file, image.subvariant, image.kind, image.format, image.arch))
+        };
+        let flavor = ("FLAVOR", "Silverblue-dvd_ostree-iso");
+        let arch = ("ARCH", "x86_64");
+        for (settings, expected) in [
+            (&[("TEST_TARGET", "ISO"), ("ISO", "a.iso"), flavor, arch][..], Some("a.iso Silverblue dvd-ostree iso x86_64")),
+            (
+                &[("TEST_TARGET", "HDD_2"), ("HDD_2", "dir/m.raw"), ("FLAVOR", "Minimal-raw_xz-raw.xz"), arch],
+                Some("m.raw.xz Minimal raw-xz raw.xz x86_64"),
+            ),
+            (
+                &[("TEST_TARGET", "HDD_1"), ("HDD_1", "c.qcow2"), ("SUBVARIANT", "Cloud"), ("IMAGETYPE", "cloud"), arch],
+                Some("c.qcow2 Cloud cloud qcow2 x86_64"),
+            ),
+            (&[("TEST_TARGET", "ISO"), flavor, arch], None),
+            (&[("TEST_TARGET", "COMPOSE"), ("ISO", "a.iso"), flavor, arch], None),
+            (&[("TEST_TARGET", "TEST"), ("TEST", "a.iso"), flavor, arch], None),
+            (&[("ISO", "a.iso"), flavor, arch], None),
+            (&[("TEST_TARGET", "ISO"), ("ISO", "a.iso"), ("FLAVOR", "universal"), arch], None),
+        ] {
+            assert_eq!(of(settings).as_deref(), expected, "{settings:?}");
+        }
+        for (id, expected) in [
+            ("Fedora-Rawhide-20230502.n.0", Some(("Fedora", "Rawhide", "20230502", "nightly", "0"))),
+            ("Fedora-Cloud-44-20230502.2", Some(("Fedora-Cloud", "44", "20230502", "production", "2"))),
+            ("Fedora-44-20230502.t.1", Some(("Fedora", "44", "20230502", "test", "1"))),
+            ("Rawhide-20230502.n.0", None),
+            ("0091", None),
+        ] {
+            let found = Compose::read(id).map(|one| (one.short, one.version, one.date, one.kind, one.respin));
+            assert_eq!(found, expected, "{id}");
+        }
+    }
+
+    #[test]
     fn jobs_say_what_they_test() {
         for (settings, kind, item) in [
             (&[("BUILD", "Fedora-Rawhide-20230502.n.0")][..], "compose", "Fedora-Rawhide-20230502.n.0"),

@@ -216,7 +216,7 @@ impl App {
             context: row.context.clone(),
             satisfied: row.satisfied,
             summary: row.summary.clone(),
-            decision: crate::api::decision::told(decision),
+            decision: crate::api::decision::told(decision, &self.results.settings().decisions),
             before: before.map(|before| (before.satisfied, before.summary.clone())),
             at: row.at.0,
         });
