@@ -303,7 +303,8 @@ impl Irc {
         command.args(["-n", "-f", config.as_str()]);
         let process = place.start_command(command);
         for port in [port, tls_port] {
-            asking("ngIRCd answers", async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)).await;
+            asking("ngIRCd answers", async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop))
+                .await;
         }
         Self { port, tls_port, _process: process }
     }

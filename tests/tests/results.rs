@@ -266,7 +266,12 @@ async fn jobs_are_results_as_resultsdb_conventions_posts_them() {
         (&of_coreos, &[("TEST", "whole")], "fcosbuild.whole"),
         (
             &of_coreos,
-            &[("TEST", "install"), ("TEST_TARGET", "ISO"), ("ISO", "fcos.iso"), ("FLAVOR", "CoreOS-colive-iso")],
+            &[
+                ("TEST", "install"),
+                ("TEST_TARGET", "ISO"),
+                ("ISO", "fcos.iso"),
+                ("FLAVOR", "CoreOS-colive-iso"),
+            ],
             "fcosbuild.install",
         ),
     ];
@@ -299,7 +304,10 @@ async fn jobs_are_results_as_resultsdb_conventions_posts_them() {
     // As Greenwave asks for what it knows of a compose, and where the groups lead.
     let found = results(&up, &format!("productmd.compose.id={COMPOSE}&job={}", ids.join(","))).await;
     assert_eq!(found.len(), 3);
-    let groups = up.request(Method::GET, &format!("/api/v2.0/groups?description=compose.{COMPOSE},bodhi.FEDORA-2024-0a1b"));
+    let groups = up.request(
+        Method::GET,
+        &format!("/api/v2.0/groups?description=compose.{COMPOSE},bodhi.FEDORA-2024-0a1b"),
+    );
     let groups: Value = groups.send().await.unwrap().json().await.unwrap();
     let urls: Vec<&str> =
         groups["data"].as_array().unwrap().iter().map(|group| group["ref_url"].as_str().unwrap()).collect();

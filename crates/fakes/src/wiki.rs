@@ -209,7 +209,10 @@ impl Wiki {
         }
         let title = get("title").replace('_', " ");
         if self.protected.contains(&title) {
-            return wrong("protectedpage", "This page has been protected to prevent editing or other actions.");
+            return wrong(
+                "protectedpage",
+                "This page has been protected to prevent editing or other actions.",
+            );
         }
         if let Some(at) = self.meanwhile.iter().position(|(page, _)| *page == title) {
             let (_, more) = self.meanwhile.remove(at);

@@ -112,7 +112,9 @@ impl Poller for Composes {
             }
         }
         // What cannot be looked at the first time may have been finished long ago.
-        if before.is_none() && let Some(why) = trouble {
+        if before.is_none()
+            && let Some(why) = trouble
+        {
             return Err(why);
         }
         if before.is_none() || !received.messages.is_empty() {
@@ -164,7 +166,10 @@ mod tests {
         assert!(look(&mut BTreeMap::new()).await.is_err(), "at the first look it may be an old one");
         fs_err::remove_dir(status("Fedora-44-20261121.n.1")).unwrap();
         fs_err::write(status("Fedora-44-20261121.n.1"), "FINISHED").unwrap();
-        assert_eq!(look(&mut cursors).await, Ok((vec!["compose/Fedora-44-20261121.n.1/FINISHED".to_owned()], None)));
+        assert_eq!(
+            look(&mut cursors).await,
+            Ok((vec!["compose/Fedora-44-20261121.n.1/FINISHED".to_owned()], None))
+        );
         assert_eq!(look(&mut cursors).await, nothing);
         assert_eq!(
             listed("<a href=\"../\">x</a> <a href=\"Fedora-44-20261120.n.0/\">y</a>"),

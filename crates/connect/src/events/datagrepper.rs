@@ -78,8 +78,7 @@ impl Place {
 
 impl Datagrepper {
     async fn ask(&self, from: &str, page: u64, now: Timestamp) -> Result<(Value, Timestamp), String> {
-        let mut url =
-            format!("{}/v2/search?{from}&order=asc&rows_per_page={ROWS}&page={page}", self.url);
+        let mut url = format!("{}/v2/search?{from}&order=asc&rows_per_page={ROWS}&page={page}", self.url);
         for topic in &self.topics {
             url.extend(["&topic=", &encoded(topic)]);
         }
@@ -129,7 +128,11 @@ mod tests {
     const NOON: i64 = 1_795_262_400;
 
     /// Looks until there is no more, with cursors as an inbox keeps them; our clock says `ours`. The keys, by answers.
-    async fn look(source: &Datagrepper, cursors: &mut BTreeMap<String, String>, ours: i64) -> Vec<Vec<String>> {
+    async fn look(
+        source: &Datagrepper,
+        cursors: &mut BTreeMap<String, String>,
+        ours: i64,
+    ) -> Vec<Vec<String>> {
         let mut answers = Vec::new();
         loop {
             let polled = source.poll(cursors, Timestamp(ours * 1_000_000)).await.unwrap();
@@ -165,7 +168,8 @@ mod tests {
         // More in a second than answers have room for.
         carry(250, &|_| NOON - 2_000);
         let all = carry(130, &|number| NOON - 1_000 + number as i64);
-        let source = Datagrepper::new(grepper.url(), &[], Duration::from_mins(1), Duration::from_secs(100)).unwrap();
+        let source =
+            Datagrepper::new(grepper.url(), &[], Duration::from_mins(1), Duration::from_secs(100)).unwrap();
         let mut cursors = BTreeMap::new();
         // Our clock is three days ahead.
         let ahead = NOON + 3 * 86_400;
@@ -173,7 +177,11 @@ mod tests {
         assert!(answers.len() >= 6 && answers.iter().all(|keys| keys.len() <= 100), "{}", answers.len());
         let found: std::collections::BTreeSet<String> = answers.concat().into_iter().collect();
         assert_eq!(found.into_iter().collect::<Vec<_>>(), all);
-        assert_eq!(cursors, BTreeMap::from([(CURSOR.to_owned(), (NOON - 100).to_string())]), "by their clock");
+        assert_eq!(
+            cursors,
+            BTreeMap::from([(CURSOR.to_owned(), (NOON - 100).to_string())]),
+            "by their clock"
+        );
 
         // What is young is left to the bus, and found once it is not.
         let more = carry(2, &|number| NOON + 500 + 200 * number as i64);

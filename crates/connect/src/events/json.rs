@@ -118,8 +118,7 @@ fn none(url: &str) -> NoDocument {
 }
 
 fn parse(url: &str, text: &str) -> Result<Value, NoDocument> {
-    serde_json::from_str(text)
-        .map_err(|error| NoDocument::later(format!("{url} is not JSON: {error}")))
+    serde_json::from_str(text).map_err(|error| NoDocument::later(format!("{url} is not JSON: {error}")))
 }
 
 /// What a server says of a request that it refuses, as Bodhi and others do.

@@ -80,14 +80,15 @@ impl Koji {
         if !answer.status().is_success() {
             return Err(later(format!("{} answers {}", self.url, answer.status())));
         }
-        let said = xmlrpc::read_answer(&String::from_utf8_lossy(answer.body())).map_err(|error| match error {
-            NoAnswer::Fault { code, text } => {
-                // Another call may be taken; an outage is over some time.
-                let why = format!("Koji refuses: {text} ({code})");
-                if code == OFFLINE { NoDocument::later(why) } else { NoDocument::never(why) }
-            }
-            NoAnswer::Broken(why) => later(format!("{} answers no XML-RPC: {why}", self.url)),
-        })?;
+        let said =
+            xmlrpc::read_answer(&String::from_utf8_lossy(answer.body())).map_err(|error| match error {
+                NoAnswer::Fault { code, text } => {
+                    // Another call may be taken; an outage is over some time.
+                    let why = format!("Koji refuses: {text} ({code})");
+                    if code == OFFLINE { NoDocument::later(why) } else { NoDocument::never(why) }
+                }
+                NoAnswer::Broken(why) => later(format!("{} answers no XML-RPC: {why}", self.url)),
+            })?;
         Ok((said, crate::http::date(&answer)))
     }
 }

@@ -77,14 +77,23 @@ async fn an_update_is_commented_once() {
         Told::Done(Some("comment 2".to_owned())),
         "a session that ended is begun anew"
     );
-    let comment = async |bodhi: &mut Bodhi, text: &str, look: bool| match bodhi.comment(update, text, look).await {
-        Told::Done(Some(note)) => note,
-        told => format!("{told:?}"),
-    };
+    let comment =
+        async |bodhi: &mut Bodhi, text: &str, look: bool| match bodhi.comment(update, text, look).await {
+            Told::Done(Some(note)) => note,
+            told => format!("{told:?}"),
+        };
     assert_eq!(comment(&mut bodhi, "passed", true).await, "comment 3", "it was said before something else");
-    assert_eq!(comment(&mut bodhi, "failed", false).await, "comment 4", "it is not looked for the first time");
+    assert_eq!(
+        comment(&mut bodhi, "failed", false).await,
+        "comment 4",
+        "it is not looked for the first time"
+    );
     server.said(update, "alice", "works for me");
-    assert_eq!(comment(&mut bodhi, "failed", true).await, "the comment was there already", "others may say more");
+    assert_eq!(
+        comment(&mut bodhi, "failed", true).await,
+        "the comment was there already",
+        "others may say more"
+    );
     assert_eq!(server.comments(), ["passed\n", "failed", "passed", "failed", "works for me"]);
     assert_eq!(bodhi.waive(update, "known", &["update.install".to_owned()]).await, Told::Done(None));
     assert_eq!(server.waived()[0]["tests"][0], "update.install");

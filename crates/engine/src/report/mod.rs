@@ -637,9 +637,11 @@ mod tests {
             };
             assert_eq!(wants.fact(&fact), wanted, "{wants:?}");
             let not = Wants { events: wants.events, matching: BTreeMap::new(), without: wants.matching };
-            let has_all = not.without.is_empty() || not.without.iter().all(|(key, patterns)| {
-                !fact.value(key).is_some_and(|value| is_like(patterns, &value))
-            });
+            let has_all = not.without.is_empty()
+                || not
+                    .without
+                    .iter()
+                    .all(|(key, patterns)| !fact.value(key).is_some_and(|value| is_like(patterns, &value)));
             assert_eq!(not.fact(&fact), not.kind(FactKind::JobDone) && has_all, "{not:?}");
         }
         let strange = |events: &str, key: &str| {

@@ -215,7 +215,8 @@ fn usual(driver: &Driver) -> Vec<String> {
 
 fn wants(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, driver: &Driver) -> Wants {
     let events = if table.contains_key("events") { reader.texts(table, "events") } else { usual(driver) };
-    let wants = Wants { events, matching: patterns(reader, table, "match"), without: patterns(reader, table, "not") };
+    let wants =
+        Wants { events, matching: patterns(reader, table, "match"), without: patterns(reader, table, "not") };
     for key in wants.strange_keys() {
         let of = if wants.matching.contains_key(key) { "match" } else { "not" };
         let at = table.get(of).map_or(at, |value| value.span().start);

@@ -497,18 +497,35 @@ mod tests {
         let of = |settings: &[(&str, &str)]| {
             let asked = Settings::from_request(settings.iter().map(|(k, v)| (*k, (*v).to_owned())));
             let image = Image::of(&JobSettings::from(asked))?;
-            Some(format!("{} {} {} {} {}", image.file, image.subvariant, image.kind, image.format, image.arch))
+            Some(format!(
+                "{} {} {} {} {}",
+                image.file, image.subvariant, image.kind, image.format, image.arch
+            ))
         };
         let flavor = ("FLAVOR", "Silverblue-dvd_ostree-iso");
         let arch = ("ARCH", "x86_64");
         for (settings, expected) in [
-            (&[("TEST_TARGET", "ISO"), ("ISO", "a.iso"), flavor, arch][..], Some("a.iso Silverblue dvd-ostree iso x86_64")),
             (
-                &[("TEST_TARGET", "HDD_2"), ("HDD_2", "dir/m.raw"), ("FLAVOR", "Minimal-raw_xz-raw.xz"), arch],
+                &[("TEST_TARGET", "ISO"), ("ISO", "a.iso"), flavor, arch][..],
+                Some("a.iso Silverblue dvd-ostree iso x86_64"),
+            ),
+            (
+                &[
+                    ("TEST_TARGET", "HDD_2"),
+                    ("HDD_2", "dir/m.raw"),
+                    ("FLAVOR", "Minimal-raw_xz-raw.xz"),
+                    arch,
+                ],
                 Some("m.raw.xz Minimal raw-xz raw.xz x86_64"),
             ),
             (
-                &[("TEST_TARGET", "HDD_1"), ("HDD_1", "c.qcow2"), ("SUBVARIANT", "Cloud"), ("IMAGETYPE", "cloud"), arch],
+                &[
+                    ("TEST_TARGET", "HDD_1"),
+                    ("HDD_1", "c.qcow2"),
+                    ("SUBVARIANT", "Cloud"),
+                    ("IMAGETYPE", "cloud"),
+                    arch,
+                ],
                 Some("c.qcow2 Cloud cloud qcow2 x86_64"),
             ),
             (&[("TEST_TARGET", "ISO"), flavor, arch], None),

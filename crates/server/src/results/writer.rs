@@ -35,7 +35,8 @@ impl Recent {
         let window = app.results.settings().repeats;
         let since = app.clock.now().plus_seconds(-i64::try_from(window.as_secs()).unwrap_or(0));
         let filter = ResultFilter { since: Some(since), limit: MOST_BEFORE, ..ResultFilter::default() };
-        let stored = if window.is_zero() { Ok(Vec::new()) } else { app.store.results().results(&filter).await };
+        let stored =
+            if window.is_zero() { Ok(Vec::new()) } else { app.store.results().results(&filter).await };
         let stored = stored.unwrap_or_else(|error| {
             tracing::warn!(%error, "results are not known that may be posted again");
             Vec::new()
@@ -126,8 +127,7 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
     let mut answers = Vec::new();
     let mut again: HashMap<Same, ResultId> = HashMap::new();
     for Post { mut result, same, answer } in group {
-        let before =
-            same.and_then(|same| again.get(&same).copied().or_else(|| recent.before(same, &result)));
+        let before = same.and_then(|same| again.get(&same).copied().or_else(|| recent.before(same, &result)));
         if let Some(before) = before {
             answers.push((answer, Posted::Before(before)));
             continue;

@@ -308,7 +308,9 @@ async fn rooms_updates_and_wikis() {
     assert_eq!(wiki.text(earlier).matches("{{result|pass|coconut|bot=true}}").count(), 2);
     let said = || {
         let all = room.messages();
-        all.into_iter().filter_map(|one| one["body"].as_str().map(str::to_owned)).find(|line| line.starts_with(&format!("{build}: ")))
+        all.into_iter()
+            .filter_map(|one| one["body"].as_str().map(str::to_owned))
+            .find(|line| line.starts_with(&format!("{build}: ")))
     };
     until(&server, "room", "the room is told", |one| one["waiting"] == 0).await;
     let line = said().unwrap();
@@ -345,7 +347,9 @@ async fn rooms_updates_and_wikis() {
 #[tokio::test]
 async fn what_nobody_tells_any_more_says_what_to_do() {
     let toml = |name: &str| {
-        format!("[reporter.{name}]\ndriver = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\nsecret-file = \"secret\"\nevents = [\"job.create\"]\n")
+        format!(
+            "[reporter.{name}]\ndriver = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\nsecret-file = \"secret\"\nevents = [\"job.create\"]\n"
+        )
     };
     let dir = configured(&toml("before"), &[("secret", "s3cret")]);
     let server = start(&dir).await;

@@ -1,8 +1,8 @@
 //! Events in SQL that both databases understand.
 
 use super::{
-    EffectState, EndedJob, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage, group,
+    EffectState, EffectsDone, EndedJob, EventStore, Matched, MessageFilter, MessageSource, MessageState,
+    NewMessage, PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage, group,
 };
 use crate::codec::{Fields, ROWS_AT_ONCE, contains_pattern, json, pieces, time, tuples};
 use crate::error::StoreError;
@@ -410,11 +410,7 @@ impl<B: Backend> EventStore for Sql<B> {
         Ok(!self.know("replay an event", epoch, vec![statement]).await?.is_empty())
     }
 
-    async fn ended_jobs(
-        &self,
-        (commit, id): (i64, i64),
-        limit: u32,
-    ) -> Result<Vec<EndedJob>, StoreError> {
+    async fn ended_jobs(&self, (commit, id): (i64, i64), limit: u32) -> Result<Vec<EndedJob>, StoreError> {
         // A bound of its own, so that the index is used.
         let sql = "SELECT ended_in, id, finished_at FROM jobs WHERE ended_in >= $1 AND (ended_in > $1 OR id > $2) \
                    ORDER BY ended_in, id LIMIT $3";
