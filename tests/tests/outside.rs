@@ -6,6 +6,7 @@ use assay_connect::events::Incoming;
 use assay_connect::events::bodhi::Bodhi;
 use assay_connect::events::composes::Composes;
 use assay_connect::events::datagrepper::Datagrepper;
+use assay_connect::events::json::Hope;
 use assay_connect::events::koji::Koji;
 use assay_connect::events::poll::Poller;
 use assay_engine::ids::Timestamp;
@@ -136,13 +137,13 @@ async fn the_client_of_koji_and_assay_see_the_same_builds() {
     assert_eq!(before("bash-5.3-1.fc44").await.unwrap(), None);
     let refused = source.before("f99", "bash", "").await.unwrap_err();
     assert!(
-        refused.for_good && refused.why == "Koji refuses: No such tagInfo: 'f99' (1000)",
+        refused.hope == Hope::Never && refused.why == "Koji refuses: No such tagInfo: 'f99' (1000)",
         "{}",
         refused.why
     );
     let scratch = koji.task("build", TaskState::Failed, None);
     assert_eq!(source.task(scratch as u64).await.unwrap().trouble(), Some("has failed"));
-    assert!(source.task(7).await.unwrap_err().for_good);
+    assert_eq!(source.task(7).await.unwrap_err().hope, Hope::Never);
 
     // The program `koji` itself.
     fs::create_dir_all(place.join("home/.koji")).unwrap();
@@ -163,7 +164,7 @@ async fn the_client_of_koji_and_assay_see_the_same_builds() {
     koji.offline(true);
     let failed = source.poll(&BTreeMap::new(), Timestamp(NOW * 1_000_000)).await.unwrap_err();
     assert_eq!(failed, "Koji refuses: database outage (1014)");
-    assert!(!source.before("f44", "bash", "").await.unwrap_err().for_good, "an outage ends");
+    assert_eq!(source.before("f44", "bash", "").await.unwrap_err().hope, Hope::Mended, "an outage ends");
 }
 
 const BODHI: &str = r#"
