@@ -289,7 +289,8 @@ async fn fedfind_and_assay_see_the_same_compose() {
     );
 
     let source = Composes::new(&format!("{}/rawhide", server.url()), &[], "org.x").unwrap();
-    let found = bodies(&polled(&source, &[]).await);
+    assert_eq!(polled(&source, &[]).await, [], "what was finished before anybody listened is no news");
+    let found = bodies(&polled(&source, &[("seen", "")]).await);
     let ids: Vec<&Value> = found.iter().map(|body| &body["compose_id"]).collect();
     assert_eq!(ids, ["Fedora-Rawhide-20261120.n.0", "Fedora-Rawhide-20261121.n.0"]);
     assert_eq!((&found[1]["status"], &found[1]["location"]), (&seen["status"], &json!(location)));
