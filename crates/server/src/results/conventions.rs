@@ -129,10 +129,11 @@ impl Image {
         // `Subvariant-type-format`, where `_` stands for what would be `-` in one of them.
         let flavor: Vec<&str> = settings.get("FLAVOR").unwrap_or_default().split('-').collect();
         let part = |number: usize| (flavor.len() == 3).then(|| flavor[number].replace('_', "-"));
-        let extension = file.rsplit_once('.').map(|(_, extension)| extension.to_owned());
-        let format = part(2).or(extension)?;
+        let extension = |name: &str| name.rsplit_once('.').map(|(_, extension)| extension.to_owned());
+        let format = part(2).or(extension(&file))?;
         // It was unpacked when it was fetched.
-        if format.ends_with(".xz") && !file.ends_with(".xz") {
+        let is_packed = |name: &str| extension(name).as_deref() == Some("xz");
+        if is_packed(&format) && !is_packed(&file) {
             file.push_str(".xz");
         }
         Some(Self {

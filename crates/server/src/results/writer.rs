@@ -158,7 +158,9 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
         let _ = answer.send(stored.clone().map(|()| posted));
     }
     if stored.is_ok() {
-        again.into_iter().for_each(|(same, id)| recent.remember(same, id));
+        for (same, id) in again {
+            recent.remember(same, id);
+        }
         app.found(&results);
         app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
     }
