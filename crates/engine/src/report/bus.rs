@@ -114,7 +114,6 @@ impl Message {
 pub fn messages(fact: &Fact, dialects: &[Dialect], speaker: &Speaker, more: &More) -> Vec<Message> {
     let one = |dialect: &Dialect| match dialect {
         Dialect::OpenQa => openqa(fact, more),
-        Dialect::ResultsDb | Dialect::Taskotron if fact.withheld().is_some() => None,
         // Whoever heard that it is queued hears of its end, whatever that is.
         Dialect::Ci if fact.job().is_some_and(|job| withheld(|key| job.get(key), None).is_some()) => None,
         Dialect::Ci => ci(fact, speaker),
