@@ -624,7 +624,7 @@ async fn hooks_composes_and_updates() {
     fs::write(metadata.join("composeinfo.json"), info.to_string()).unwrap();
     let location = format!("file://{}", place.join("compose"));
     let broken = place.run(&["compose", "schedule", &location]).await;
-    assert_eq!(broken.code, Some(3), "{}", broken.stderr);
+    assert_eq!(broken.code, Some(4), "{}", broken.stderr);
     assert!(broken.stderr.contains("images.json"), "{}", broken.stderr);
     fs::write(metadata.join("images.json"), images.to_string()).unwrap();
 

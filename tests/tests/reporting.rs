@@ -282,23 +282,31 @@ impl Exim {
 /// An ngIRCd of the place, and somebody who listens in a channel.
 struct Irc {
     port: u16,
+    /// Encrypted.
+    tls_port: u16,
     _process: Started,
 }
 
 impl Irc {
-    async fn start(place: &Place) -> Self {
-        let port = free_port();
+    /// With the mail server's certificate.
+    async fn start(place: &Place, exim: &Exim) -> Self {
+        let (port, tls_port) = (free_port(), free_port());
         let config = place.join("ngircd.conf");
         let text = format!(
             "[Global]\nName = irc.test\nInfo = test\nPorts = {port}\nListen = 127.0.0.1\nPassword = letmein\n\
-             [Limits]\nMaxConnectionsIP = 0\n[Options]\nIdent = no\nPAM = no\nDNS = no\n"
+             [Limits]\nMaxConnectionsIP = 0\n[Options]\nIdent = no\nPAM = no\nDNS = no\n\
+             [SSL]\nCertFile = {dir}/cert.pem\nKeyFile = {dir}/key.pem\nPorts = {tls_port}\n",
+            dir = exim.dir
         );
         fs::write(&config, text).unwrap();
         let mut command = place.command("/usr/sbin/ngircd");
         command.args(["-n", "-f", config.as_str()]);
         let process = place.start_command(command);
-        asking("ngIRCd answers", async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)).await;
-        Self { port, _process: process }
+        for port in [port, tls_port] {
+            asking("ngIRCd answers", async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop))
+                .await;
+        }
+        Self { port, tls_port, _process: process }
     }
 
     /// Joins, and comes back with what is said.
@@ -327,7 +335,8 @@ impl Irc {
 #[tokio::test]
 async fn people_and_other_servers_hear_of_a_build() {
     let (place, elsewhere) = (Place::new(), Place::new());
-    let (exim, irc) = (Exim::start(&place).await, Irc::start(&place).await);
+    let exim = Exim::start(&place).await;
+    let irc = Irc::start(&place, &exim).await;
     let mut heard = irc.listener().await;
     fs::write(elsewhere.join("secret"), "s3cret\n").unwrap();
     let hook = elsewhere.join("assay.toml");
@@ -341,10 +350,12 @@ async fn people_and_other_servers_hear_of_a_build() {
     let text = format!(
         "[mail]\nserver = \"localhost\"\nport = {}\nfrom = \"Assay <assay@localhost>\"\nca-file = \"exim/ca.pem\"\n\
          [reporter.mail]\ndriver = \"mail\"\nto = [\"qa@localhost\"]\n\
-         [reporter.irc]\ndriver = \"irc\"\nserver = \"127.0.0.1\"\nport = {}\ntls = false\nchannel = \"#qa\"\npassword-file = \"irc\"\n\
+         [reporter.irc]\ndriver = \"irc\"\nserver = \"localhost\"\nport = {}\nca-file = \"exim/ca.pem\"\nchannel = \"#qa\"\npassword-file = \"irc\"\n\
+         [reporter.plain]\ndriver = \"irc\"\nserver = \"127.0.0.1\"\nport = {}\ntls = false\nchannel = \"#other\"\npassword-file = \"irc\"\n\
          [reporter.results]\ndriver = \"resultsdb\"\nurl = \"{url}/api/v2.0\"\ntoken-file = \"token\"\n\
          [reporter.hook]\ndriver = \"webhook\"\nurl = \"{url}/api/assay/v1/hooks/assay\"\nsecret-file = \"secret\"\nevents = [\"job.*\", \"build.*\"]\n",
         exim.port,
+        irc.tls_port,
         irc.port,
         url = other.url
     );
@@ -369,7 +380,7 @@ async fn people_and_other_servers_hear_of_a_build() {
     post("0001", "a", "passed").await;
     told(&up, "mail").await;
     let failed = post("0002", "a", "failed").await;
-    for target in ["mail", "irc", "results", "hook"] {
+    for target in ["mail", "irc", "plain", "results", "hook"] {
         told(&up, target).await;
     }
     asking("two mails", async || (exim.mails().len() == 2).then_some(())).await;

@@ -131,6 +131,191 @@ async fn resultsdb_clients() {
     up.stop().await;
 }
 
+/// A proxy on the way that loses answers, and the client that tries again by itself.
+const LOSING: &str = r#"
+import json, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import requests
+from resultsdb_api import ResultsDBapi, ResultsDBAuth
+url, user, password, said = sys.argv[1:5]
+lost = []
+
+class Proxy(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {key: self.headers[key] for key in ("Content-Type", "Authorization")}
+        answer = requests.post(url + self.path, data=body, headers=headers)
+        lost.append(answer.status_code)
+        # Two of three answers get lost.
+        good = len(lost) % 3 == 0
+        self.send_response(answer.status_code if good else 502)
+        self.send_header("Content-Length", str(len(answer.content) if good else 0))
+        self.end_headers()
+        self.wfile.write(answer.content if good else b"")
+    def log_message(self, *_):
+        pass
+
+proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+threading.Thread(target=proxy.serve_forever, daemon=True).start()
+api = ResultsDBapi("http://127.0.0.1:%d/api/v2.0" % proxy.server_port, request_auth=ResultsDBAuth.basic_auth(user, password))
+post = lambda note: api.create_result("PASSED", "lossy", [{"description": "no name"}, "named"], note=note, item="x", type="y")["id"]
+print(json.dumps({"ids": [post("first"), post(said), post("first")], "statuses": lost}))
+"#;
+
+/// Whoever posts a result again because the answer got lost has posted it once, also when the server was another one.
+#[tokio::test]
+async fn a_post_whose_answer_gets_lost_is_stored_once() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let (user, password) = key(&place, "ann", "operator").await;
+    let post = async |up: &Up<'_>, said: &str| {
+        let mut command = place.command(&place.python().await);
+        command.args(["-c", LOSING, &up.url, &user, &password, said]);
+        place.run_command(command).await.expect(0).json()
+    };
+    let first = post(&up, "second").await;
+    let ids: Vec<i64> = first["ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
+    assert_eq!(ids[2], ids[0]);
+    assert_eq!(first["statuses"], json!([201, 200, 200, 201, 200, 200, 200, 200, 200]));
+    up.stop().await;
+    let up = Up::start(&place, &[]).await;
+    let second = post(&up, "third").await;
+    assert_eq!((&second["ids"][0], &second["statuses"][0]), (&json!(ids[0]), &json!(200)));
+    assert_eq!(results(&up, "testcases=lossy").await.len(), 3);
+    up.stop().await;
+}
+
+/// What `resultsdb_conventions` posts for the jobs that were posted here, with the numbers of those jobs.
+const CONVENTIONS: &str = r#"
+import sys
+from resultsdb_api import ResultsDBapi, ResultsDBAuth
+from resultsdb_conventions.fedora import FedoraBodhiResult, FedoraComposeResult, FedoraImageResult
+from resultsdb_conventions.fedoracoreos import FedoraCoreOSBuildResult, FedoraCoreOSImageResult
+url, user, password, cid = sys.argv[1:5]
+jobs = ["%s/jobs/%s" % (url, job) for job in sys.argv[5:]]
+api = ResultsDBapi(url + "/api/v2.0", request_auth=ResultsDBAuth.basic_auth(user, password))
+
+class Release:
+    "What fedfind finds of the compose."
+    location = "https://kojipkgs.example.org/compose/rawhide/%s/compose" % cid
+    metadata = {"composeinfo": {"header": {"version": "1.2", "type": "productmd.composeinfo"}, "payload": {
+        "compose": {"id": cid, "date": "20230502", "type": "nightly", "respin": 0},
+        "release": {"name": "Fedora", "short": "Fedora", "version": "Rawhide", "type": "ga", "internal": False}, "variants": {}}}}
+
+def of(known, *args, **kwargs):
+    result = known.__new__(known)
+    result.__dict__["ffrel"] = Release
+    result.__init__(*args, **kwargs)
+    return result
+
+def image(name, subvariant, kind, form):
+    return {"path": "Server/x86_64/iso/" + name, "subvariant": subvariant, "type": kind, "format": form, "arch": "x86_64", "disc_number": 1}
+
+iso, raw = "Fedora-Server-dvd-x86_64-Rawhide-20230502.n.0.iso", "Fedora-Minimal-Rawhide.x86_64.raw.xz"
+posted = lambda test: {"outcome": "QUEUED", "tc_name": test, "source": "assay"}
+results = [
+    of(FedoraComposeResult, cid, **posted("compose.whole")),
+    of(FedoraImageResult, iso, cid, image(iso, "Server", "dvd", "iso"), **posted("compose.install_default")),
+    of(FedoraImageResult, raw, cid, image(raw, "Minimal", "raw-xz", "raw.xz"), **posted("compose.base_selinux")),
+    FedoraBodhiResult("FEDORA-2024-0a1b", **posted("update.base_selinux")),
+    FedoraCoreOSBuildResult("44.20260101.3.0", "stable", **posted("fcosbuild.whole")),
+    FedoraCoreOSImageResult("metal", "fcos.iso", "iso", "x86_64", "44.20260101.3.0", "stable", **posted("fcosbuild.install")),
+]
+for job, result in zip(jobs, results):
+    result.ref_url = job
+    result.extradata["firmware"] = "uefi" if job == jobs[1] else "bios"
+    result.extradata["arch"] = "x86_64"
+    result.report(api)
+"#;
+
+#[tokio::test]
+async fn jobs_are_results_as_resultsdb_conventions_posts_them() {
+    const COMPOSE: &str = "Fedora-Rawhide-20230502.n.0";
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let (user, password) = key(&place, "ann", "operator").await;
+    let location = format!("https://kojipkgs.example.org/compose/rawhide/{COMPOSE}/compose");
+    let of_compose = [("BUILD", COMPOSE), ("LOCATION", location.as_str())];
+    let of_coreos = [("BUILD", "Fedora-CoreOS-44.20260101.3.0")];
+    let jobs: [(&[(&str, &str)], &[(&str, &str)], &str); 6] = [
+        (&of_compose, &[("TEST", "whole"), ("TEST_TARGET", "COMPOSE")], "compose.whole"),
+        (
+            &of_compose,
+            &[
+                ("TEST", "install_default"),
+                ("TEST_TARGET", "ISO"),
+                ("ISO", "Fedora-Server-dvd-x86_64-Rawhide-20230502.n.0.iso"),
+                ("FLAVOR", "Server-dvd-iso"),
+                ("SUBVARIANT", "Server"),
+                ("IMAGETYPE", "dvd"),
+                ("UEFI", "1"),
+            ],
+            "compose.install_default",
+        ),
+        (
+            &of_compose,
+            &[
+                ("TEST", "base_selinux"),
+                ("TEST_TARGET", "HDD_2"),
+                ("HDD_2", "Fedora-Minimal-Rawhide.x86_64.raw"),
+                ("FLAVOR", "Minimal-raw_xz-raw.xz"),
+            ],
+            "compose.base_selinux",
+        ),
+        (&[("BUILD", "Update-FEDORA-2024-0a1b")], &[("TEST", "base_selinux")], "update.base_selinux"),
+        (&of_coreos, &[("TEST", "whole")], "fcosbuild.whole"),
+        (
+            &of_coreos,
+            &[
+                ("TEST", "install"),
+                ("TEST_TARGET", "ISO"),
+                ("ISO", "fcos.iso"),
+                ("FLAVOR", "CoreOS-colive-iso"),
+            ],
+            "fcosbuild.install",
+        ),
+    ];
+    let mut ids = Vec::new();
+    for (of, settings, _) in jobs {
+        let nobody = [("WORKER_CLASS", "nobody"), ("ARCH", "x86_64"), ("BACKEND", "dummy")];
+        ids.push(up.post(&[of, settings, &nobody].concat()).await.to_string());
+    }
+    let mut command = place.command(&place.python().await);
+    command.args(["-c", CONVENTIONS, &up.url, &user, &password, COMPOSE]).args(&ids);
+    place.run_command(command).await.expect(0);
+    for ((.., testcase), id) in jobs.iter().zip(&ids) {
+        let query = format!("testcases={testcase}");
+        // That a job is queued is stored a moment later.
+        let found = assay_tests::asking("both results", async || {
+            Some(results(&up, &query).await).filter(|found| found.len() == 2)
+        })
+        .await;
+        let is_ours = |one: &&Value| one["data"]["job"] == json!([id]);
+        let ours = found.iter().find(is_ours).unwrap();
+        let theirs = found.iter().find(|one| !is_ours(one)).unwrap();
+        for key in ["outcome", "testcase", "note", "ref_url", "groups"] {
+            let empty = |value: &Value| if value == "" { Value::Null } else { value.clone() };
+            assert_eq!(empty(&ours[key]), empty(&theirs[key]), "{testcase}: {key}");
+        }
+        for (key, value) in theirs["data"].as_object().unwrap() {
+            assert_eq!(&ours["data"][key], value, "{testcase}: {key}");
+        }
+    }
+    // As Greenwave asks for what it knows of a compose, and where the groups lead.
+    let found = results(&up, &format!("productmd.compose.id={COMPOSE}&job={}", ids.join(","))).await;
+    assert_eq!(found.len(), 3);
+    let groups = up.request(
+        Method::GET,
+        &format!("/api/v2.0/groups?description=compose.{COMPOSE},bodhi.FEDORA-2024-0a1b"),
+    );
+    let groups: Value = groups.send().await.unwrap().json().await.unwrap();
+    let urls: Vec<&str> =
+        groups["data"].as_array().unwrap().iter().map(|group| group["ref_url"].as_str().unwrap()).collect();
+    let bodhi = "https://bodhi.fedoraproject.org/updates/FEDORA-2024-0a1b";
+    assert!(urls.len() == 2 && urls.contains(&location.as_str()) && urls.contains(&bodhi), "{urls:?}");
+    up.stop().await;
+}
+
 async fn results(up: &Up<'_>, query: &str) -> Vec<Value> {
     let answer = up.request(Method::GET, &format!("/api/v2.0/results?{query}")).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK, "{query}");

@@ -3,6 +3,7 @@
 //! This is hyper with rustls and ring. The workspace's reqwest has no TLS on purpose: features are shared by all crates
 //! of a build, and with rustls but without a process-wide provider every client in every crate would panic.
 
+use assay_engine::ids::Timestamp;
 use camino::Utf8Path;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -21,6 +22,8 @@ use std::sync::Arc;
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: String,
+    /// What time it is there.
+    pub(crate) date: Option<Timestamp>,
 }
 
 /// Why there is no answer.
@@ -96,7 +99,7 @@ impl Http {
             .map_err(|error| NoAnswer { why: error.to_string(), sent: false })?;
         let answer = self.send(request).await?;
         let body = String::from_utf8_lossy(answer.body()).into_owned();
-        Ok(Answer { status: answer.status(), body })
+        Ok(Answer { status: answer.status(), body, date: date(&answer) })
     }
 
     /// Sends any request; the body of the answer comes in pieces. A redirect is an answer too. Deadlines are the
@@ -116,6 +119,13 @@ impl Http {
         let body = body.map_err(|error| NoAnswer { why: chain(error.as_ref()), sent: true })?.to_bytes();
         Ok(Response::from_parts(parts, body.into()))
     }
+}
+
+/// What time it is where an answer comes from, to a second.
+pub(crate) fn date<B>(answer: &Response<B>) -> Option<Timestamp> {
+    let text = answer.headers().get("date")?.to_str().ok()?;
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Timestamp(at.as_microsecond()))
 }
 
 /// What to trust: the certificates of the system, or those of a PEM file; they are read only if they are wanted.

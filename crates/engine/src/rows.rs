@@ -333,3 +333,14 @@ pub struct Rows {
     /// Random bits of this server; see [`crate::gate::Gate`].
     pub seed: u128,
 }
+
+impl Rows {
+    /// The latest time that they tell.
+    pub fn newest(&self) -> Option<Timestamp> {
+        let of_job = |job: &JobRow| [Some(job.created_at), job.started_at, job.finished_at()];
+        let of_attempt =
+            |one: &AttemptRow| [Some(one.assigned_at), one.started_at, one.end.as_ref().map(|end| end.at)];
+        let jobs = self.jobs.iter().chain(&self.relatives).flat_map(of_job);
+        jobs.chain(self.attempts.iter().flat_map(of_attempt)).flatten().max()
+    }
+}

@@ -1,7 +1,7 @@
 //! A datagrepper: what a bus carried, by time, topic and id, in pages; in the shapes of fedmsg (`/raw`) and of
 //! fedora-messaging (`/v2/search`).
 
-use crate::web::{Web, lock};
+use crate::web::{Wall, Web, lock};
 use assay_proto::clock::{Clock as _, SystemClock};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// In answers without `rows_per_page`, and the most.
@@ -20,7 +21,15 @@ pub struct FakeDatagrepper {
     shared: Shared,
 }
 
-type Shared = Arc<Mutex<Vec<Message>>>;
+type Shared = Arc<Inner>;
+
+#[derive(Default)]
+struct Inner {
+    messages: Mutex<Vec<Message>>,
+    wall: Wall,
+    /// It says that there is one page only.
+    counts_badly: AtomicBool,
+}
 
 struct Message {
     id: String,
@@ -59,7 +68,7 @@ impl FakeDatagrepper {
             .route("/id", get(|State(all), query| async move { by_id(&all, query, Message::enveloped) }))
             .route("/v2/id", get(|State(all), query| async move { by_id(&all, query, Message::plain) }))
             .with_state(shared.clone());
-        Ok(Self { web: Web::start(routes).await?, shared })
+        Ok(Self { web: Web::start(shared.wall.on(routes)).await?, shared })
     }
 
     /// `http://127.0.0.1:PORT`
@@ -67,9 +76,19 @@ impl FakeDatagrepper {
         self.web.url()
     }
 
+    /// From now on it says that it is this time (seconds since 1970).
+    pub fn says_it_is(&self, seconds: i64) {
+        self.shared.wall.set(seconds);
+    }
+
+    /// From now on it says that all it has fits into one page: its counts are estimates.
+    pub fn counts_badly(&self) {
+        self.shared.counts_badly.store(true, Ordering::Relaxed);
+    }
+
     /// The bus carried a message, sent at a time (seconds since 1970).
     pub fn carried(&self, id: &str, topic: &str, body: Value, sent: i64) {
-        lock(&self.shared).push(Message { id: id.to_owned(), topic: topic.to_owned(), body, sent });
+        lock(&self.shared.messages).push(Message { id: id.to_owned(), topic: topic.to_owned(), body, sent });
     }
 }
 
@@ -112,12 +131,14 @@ fn search(shared: &Shared, Query(pairs): Pairs, shown: fn(&Message) -> Value) ->
     }
     // Without a beginning, so long ago.
     if let (None, Some(delta)) = (limits[0], get("delta").and_then(|text| text.parse::<f64>().ok())) {
-        let end = limits[1].unwrap_or_else(|| SystemClock.now().0 as f64 / 1e6);
+        let end = limits[1].unwrap_or_else(|| {
+            shared.wall.told().map_or_else(|| SystemClock.now().0 as f64 / 1e6, |seconds| seconds as f64)
+        });
         limits = [Some(end - delta), Some(end)];
     }
     let topics: Vec<&str> =
         pairs.iter().filter(|(key, _)| key == "topic").map(|(_, value)| value.as_str()).collect();
-    let messages = lock(shared);
+    let messages = lock(&shared.messages);
     let mut found: Vec<&Message> = messages
         .iter()
         .filter(|message| {
@@ -131,7 +152,7 @@ fn search(shared: &Shared, Query(pairs): Pairs, shown: fn(&Message) -> Value) ->
     if get("order") != Some("asc") {
         found.reverse();
     }
-    let total = found.len();
+    let total = if shared.counts_badly.load(Ordering::Relaxed) { found.len().min(rows) } else { found.len() };
     let raw: Vec<Value> = found.into_iter().skip((page - 1) * rows).take(rows).map(shown).collect();
     let arguments =
         json!({"page": page, "rows_per_page": rows, "start": limits[0], "end": limits[1], "topics": topics});
@@ -143,7 +164,7 @@ fn by_id(shared: &Shared, Query(pairs): Pairs, shown: fn(&Message) -> Value) -> 
     let Some((_, id)) = pairs.iter().find(|(key, _)| key == "id") else {
         return wrong(StatusCode::BAD_REQUEST, "You must specify an id");
     };
-    let messages = lock(shared);
+    let messages = lock(&shared.messages);
     let found = messages.iter().find(|message| message.id == *id);
     found.map_or_else(
         || wrong(StatusCode::NOT_FOUND, "No such message"),

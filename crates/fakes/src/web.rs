@@ -1,9 +1,10 @@
 //! What the small HTTP servers of this crate share.
 
 use axum::Router;
-use axum::extract::Query;
-use axum::http::Uri;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use axum::extract::{Query, State};
+use axum::http::{HeaderValue, Uri, header};
+use axum::response::Response;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -43,6 +44,35 @@ pub(crate) fn serve(listener: TcpListener, routes: Router) -> JoinSet<()> {
     let mut task = JoinSet::new();
     task.spawn(async move { drop(axum::serve(listener, routes).await) });
     task
+}
+
+/// What time a server says it is; the machine's, unless it is told otherwise.
+#[derive(Clone, Default)]
+pub(crate) struct Wall(Arc<Mutex<Option<i64>>>);
+
+impl Wall {
+    /// From now on it says that it is this time (seconds since 1970).
+    pub(crate) fn set(&self, seconds: i64) {
+        *lock(&self.0) = Some(seconds);
+    }
+
+    /// What it says, if it was told.
+    pub(crate) fn told(&self) -> Option<i64> {
+        *lock(&self.0)
+    }
+
+    /// Answers say it.
+    pub(crate) fn on(&self, routes: Router) -> Router {
+        async fn dated(State(wall): State<Wall>, mut answer: Response) -> Response {
+            let at = wall.told().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+            let text = at.map(|at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+            if let Some(value) = text.and_then(|text| HeaderValue::from_str(&text).ok()) {
+                answer.headers_mut().insert(header::DATE, value);
+            }
+            answer
+        }
+        routes.layer(axum::middleware::map_response_with_state(self.clone(), dated))
+    }
 }
 
 /// Names and values of a form, as often as they are there: it is written as queries are.

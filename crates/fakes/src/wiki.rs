@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 /// Who may edit, and the password.
@@ -23,7 +23,7 @@ pub struct Revision {
     pub text: String,
     /// Why.
     pub summary: String,
-    /// When, in seconds since the beginning.
+    /// Its number; many are made in a second.
     stamp: u64,
 }
 
@@ -39,6 +39,8 @@ struct Wiki {
     clock: u64,
     logged_in: bool,
     tokens: u32,
+    /// Pages that only some may edit.
+    protected: BTreeSet<String>,
     /// Somebody else adds this to a page right before the next edits.
     meanwhile: Vec<(String, String)>,
 }
@@ -73,6 +75,11 @@ impl FakeWiki {
         self.revisions(title).pop().map(|revision| revision.text).unwrap_or_default()
     }
 
+    /// A page is protected.
+    pub fn protect(&self, title: &str) {
+        lock(&self.shared).protected.insert(title.to_owned());
+    }
+
     /// Somebody else adds a text to a page right before the next edit of it.
     pub fn meanwhile(&self, title: &str, text: &str) {
         lock(&self.shared).meanwhile.push((title.to_owned(), text.to_owned()));
@@ -80,6 +87,7 @@ impl FakeWiki {
 }
 
 fn iso(stamp: u64) -> String {
+    let stamp = stamp / 100;
     format!("2026-11-21T{:02}:{:02}:{:02}Z", stamp / 3600 % 24, stamp / 60 % 60, stamp % 60)
 }
 
@@ -193,7 +201,19 @@ impl Wiki {
                 "You are no longer logged in, so the action could not be completed.",
             );
         }
-        let title = self.resolve(get("title"));
+        if fields.contains_key("redirect") && fields.contains_key("text") {
+            return wrong(
+                "redirect-appendonly",
+                "You have attempted to edit using the \"redirect\"-following mode, which must be used in conjunction with section=new, prependtext, or appendtext.",
+            );
+        }
+        let title = get("title").replace('_', " ");
+        if self.protected.contains(&title) {
+            return wrong(
+                "protectedpage",
+                "This page has been protected to prevent editing or other actions.",
+            );
+        }
         if let Some(at) = self.meanwhile.iter().position(|(page, _)| *page == title) {
             let (_, more) = self.meanwhile.remove(at);
             let text = self.pages.get(&title).and_then(|all| all.last()).map(|one| one.text.clone());
@@ -205,7 +225,9 @@ impl Wiki {
                 return wrong("missingtitle", "The page you specified doesn't exist.");
             }
             Some(last)
-                if !get("basetimestamp").is_empty() && get("basetimestamp") < iso(last.stamp).as_str() =>
+                if !get("baserevid").is_empty() && get("baserevid") != last.stamp.to_string()
+                    || !get("basetimestamp").is_empty()
+                        && get("basetimestamp") < iso(last.stamp).as_str() =>
             {
                 return wrong("editconflict", "Edit conflict: $1");
             }

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::settings::Reader;
 use assay_connect::events::git::commit_of;
+use assay_connect::events::json::Hope;
 use assay_connect::events::koji::Koji;
 use assay_engine::ids::Timestamp;
 use assay_engine::io::Input;
@@ -274,7 +275,7 @@ impl App {
         let koji = Koji::new(&hub, "").map_err(Unresolved::Later)?;
         let before = koji.before(&tag, name, &item).await.map_err(|error| {
             let why = format!("The build before {item} in {tag} is not known: {}.", error.why);
-            if error.for_good { Unresolved::Wrong(why) } else { Unresolved::Later(why) }
+            if error.hope == Hope::Never { Unresolved::Wrong(why) } else { Unresolved::Later(why) }
         })?;
         // A first build has none; its task says what it makes of that.
         settings.extend(before.map(|before| (BASELINE.to_owned(), before)));

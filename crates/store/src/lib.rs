@@ -29,8 +29,8 @@ mod types;
 pub use assets::{AssetFiles, AssetId, AssetRole, AssetStore, AssetUse, AssetVersion, JobAsset, Upload};
 pub use error::{DatabaseError, StoreError};
 pub use events::{
-    EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage,
+    EffectState, EffectsDone, EndedJob, EventStore, Matched, MessageFilter, MessageSource, MessageState,
+    NewMessage, PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage,
 };
 pub use gate::{
     EventId, EventState, GATE_TARGET, GateStore, NewEvent, StoredBuild, StoredBuildset, StoredEvent,

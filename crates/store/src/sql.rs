@@ -234,6 +234,20 @@ pub(crate) fn still_leader(epoch: Epoch, batch: &Batch) -> Statement {
     )
 }
 
+/// Notes the commit in which jobs come to their ends: its number, which the guard has counted, grows.
+fn endings(batch: &Batch) -> Vec<Statement> {
+    let ended = batch.jobs.values().filter(|job| job.state.is_final());
+    let note = |ids: Vec<Vec<Value>>| {
+        let mut update = jobs::Select::new(
+            "UPDATE jobs SET ended_in = (SELECT commits FROM leader WHERE id = 1) WHERE ended_in IS NULL AND ".to_owned(),
+        );
+        update.one_of("id", ids.into_iter().flatten());
+        update.statement()
+    };
+    let ids = ended.map(|job| vec![job.id.0.into()]).collect();
+    codec::pieces(ids, &codec::ROWS_AT_ONCE).into_iter().map(note).collect()
+}
+
 #[async_trait::async_trait]
 impl<B: Backend> Store for Sql<B> {
     async fn acquire_leadership(&self) -> Result<Epoch, StoreError> {
@@ -255,6 +269,7 @@ impl<B: Backend> Store for Sql<B> {
         let mut statements = Vec::new();
         let jobs: Result<_, _> = batch.jobs.values().map(codec::job_values).collect();
         statements.extend(codec::JOBS.statements(jobs?));
+        statements.extend(endings(batch));
         let parents = batch.jobs.values().flat_map(codec::parent_values).collect();
         statements.extend(codec::PARENTS.statements(parents));
         let runs: Result<_, _> = batch.runs.values().map(codec::run_values).collect();

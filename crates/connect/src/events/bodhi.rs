@@ -40,7 +40,7 @@ impl Bodhi {
         found
             .map(|found| {
                 let why = || format!("{} does not say what {id} is of; is it a Bodhi?", self.url);
-                read_update(&found["update"]).ok_or_else(|| NoDocument { why: why(), for_good: false })
+                read_update(&found["update"]).ok_or_else(|| NoDocument::later(why()))
             })
             .transpose()
     }
@@ -124,9 +124,12 @@ pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
 #[async_trait]
 impl Poller for Bodhi {
     async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
-        let now = now.0.div_euclid(1_000_000);
+        // By the clock there: ours may be wrong, and what is asked for is written by theirs.
         let known = cursors.get(CURSOR).and_then(|text| text.parse::<i64>().ok());
-        let since = known.unwrap_or(now).min(now) - OVERLAP;
+        let any = format!("{}/releases/?rows_per_page=1", self.url);
+        let (_, there) = self.fetcher.dated(&any, now).await.map_err(|error| error.why)?;
+        let there = there.0.div_euclid(1_000_000);
+        let since = known.unwrap_or(there).min(there) - OVERLAP;
         let since = jiff::Timestamp::from_second(since).map_err(|error| error.to_string())?;
         let since = since.strftime("%Y-%m-%d %H:%M:%S").to_string();
         let mut releases = String::new();
@@ -149,9 +152,8 @@ impl Poller for Bodhi {
             }
             page += 1;
         }
-        // Of a clock that was put back the cursor goes along: more is asked for again, and nothing is left out.
-        received.cursors.push((CURSOR.to_owned(), Some(now.to_string())));
-        Ok(Polled { received, more: false })
+        received.cursors.push((CURSOR.to_owned(), Some(there.to_string())));
+        Ok(Polled { received, more: false, trouble: None })
     }
 }
 

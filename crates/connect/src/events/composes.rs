@@ -9,7 +9,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 const CURSOR: &str = "seen";
-/// Composes that are looked at in one go: the last ones by name.
+/// Composes that are looked at in one go: the last ones by date.
 const MOST: usize = 50;
 
 /// Lists the directory, on this machine or as a web server shows it.
@@ -43,7 +43,7 @@ impl Composes {
             self.releases.is_empty() || self.releases.iter().any(|one| name.starts_with(one.as_str()))
         };
         names.retain(|name| is_compose(name) && wanted(name));
-        names.sort();
+        names.sort_by_cached_key(|name| when(name));
         names.dedup();
         Ok(names.split_off(names.len().saturating_sub(MOST)))
     }
@@ -58,6 +58,14 @@ fn is_compose(name: &str) -> bool {
         && day.bytes().all(|byte| byte.is_ascii_digit())
         && parts.next().is_some()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}
+
+/// Sorts composes by date, those of a day by their number, whatever they are called.
+fn when(name: &str) -> (String, u64, String) {
+    let date = name.rsplit_once('-').map_or("", |(_, date)| date);
+    let (day, rest) = date.split_once('.').unwrap_or((date, ""));
+    let respin = rest.rsplit('.').next().and_then(|respin| respin.parse().ok()).unwrap_or(0);
+    (day.to_owned(), respin, name.to_owned())
 }
 
 /// Names in a web server's list of a directory.
@@ -75,29 +83,44 @@ fn message(url: &str, prefix: &str, id: &str, status: &str) -> Incoming {
 #[async_trait]
 impl Poller for Composes {
     async fn poll(&self, cursors: &BTreeMap<String, String>, _now: Timestamp) -> Result<Polled, String> {
-        let seen: Vec<&str> = cursors.get(CURSOR).map(|text| text.split(' ').collect()).unwrap_or_default();
+        let before = cursors.get(CURSOR);
+        let seen: Vec<&str> = before.map(|text| text.split(' ').collect()).unwrap_or_default();
         let names = self.names().await?;
-        let mut received = Received::default();
+        let (mut received, mut trouble) = (Received::default(), None);
         let mut done: Vec<&str> = Vec::new();
         for name in &names {
             if seen.contains(&name.as_str()) {
                 done.push(name);
                 continue;
             }
-            // Not finished, or being removed: looked at again.
-            let Ok(status) = self.fetcher.text(&format!("{}/{name}/STATUS", self.url)).await else {
-                continue;
+            let status = match self.fetcher.look(&format!("{}/{name}/STATUS", self.url)).await {
+                Ok(Some(status)) => status,
+                // It has only begun, or is being removed.
+                Ok(None) => continue,
+                Err(error) => {
+                    trouble = Some(error.why);
+                    continue;
+                }
             };
             let status = status.trim();
             if ["FINISHED", "FINISHED_INCOMPLETE", "DOOMED", "TERMINATED"].contains(&status) {
-                received.messages.push(message(&self.url, &self.prefix, name, status));
+                // What was finished before anybody listened is no news.
+                if before.is_some() {
+                    received.messages.push(message(&self.url, &self.prefix, name, status));
+                }
                 done.push(name);
             }
         }
-        if !received.messages.is_empty() {
+        // What cannot be looked at the first time may have been finished long ago.
+        if before.is_none()
+            && let Some(why) = trouble
+        {
+            return Err(why);
+        }
+        if before.is_none() || !received.messages.is_empty() {
             received.cursors.push((CURSOR.to_owned(), Some(done.join(" "))));
         }
-        Ok(Polled { received, more: false })
+        Ok(Polled { received, more: false, trouble })
     }
 }
 
@@ -121,16 +144,52 @@ mod tests {
         make("latest-Fedora-44", None);
         let url = format!("file://{}", dir.path().display());
         let composes = Composes::new(&url, &["Fedora-44".to_owned()], "org.x").unwrap();
-        let first = composes.poll(&BTreeMap::new(), Timestamp(0)).await.unwrap();
-        let keys: Vec<_> = first.received.messages.iter().map(|message| message.key.as_str()).collect();
-        assert_eq!(keys, ["compose/Fedora-44-20261120.n.0/FINISHED"]);
-        let cursors = BTreeMap::from([(CURSOR.to_owned(), first.received.cursors[0].1.clone().unwrap())]);
-        assert_eq!(composes.poll(&cursors, Timestamp(0)).await.unwrap(), Polled::default());
-        fs_err::write(dir.path().join("Fedora-44-20261121.n.0/STATUS"), "FINISHED_INCOMPLETE").unwrap();
-        assert_eq!(composes.poll(&cursors, Timestamp(0)).await.unwrap().received.messages.len(), 1);
+        let look = async |cursors: &mut BTreeMap<String, String>| {
+            let polled = composes.poll(cursors, Timestamp(0)).await?;
+            for (name, value) in polled.received.cursors {
+                cursors.insert(name, value.unwrap());
+            }
+            let keys = polled.received.messages.into_iter().map(|message| message.key);
+            Ok::<_, String>((keys.collect::<Vec<_>>(), polled.trouble))
+        };
+        let mut cursors = BTreeMap::new();
+        let nothing = Ok((Vec::new(), None));
+        assert_eq!(look(&mut cursors).await, nothing, "what was there before is no news");
+        assert_eq!(look(&mut cursors).await, nothing);
+        let status = |name: &str| dir.path().join(name).join("STATUS");
+        // One that cannot be read does not stop the others, and is not taken for one that is not finished.
+        fs_err::create_dir(status("Fedora-44-20261121.n.1")).unwrap();
+        fs_err::write(status("Fedora-44-20261121.n.0"), "FINISHED_INCOMPLETE").unwrap();
+        let (keys, trouble) = look(&mut cursors).await.unwrap();
+        assert_eq!(keys, ["compose/Fedora-44-20261121.n.0/FINISHED_INCOMPLETE"]);
+        assert!(trouble.is_some_and(|why| why.contains("Fedora-44-20261121.n.1/STATUS")));
+        assert!(look(&mut BTreeMap::new()).await.is_err(), "at the first look it may be an old one");
+        fs_err::remove_dir(status("Fedora-44-20261121.n.1")).unwrap();
+        fs_err::write(status("Fedora-44-20261121.n.1"), "FINISHED").unwrap();
+        assert_eq!(
+            look(&mut cursors).await,
+            Ok((vec!["compose/Fedora-44-20261121.n.1/FINISHED".to_owned()], None))
+        );
+        assert_eq!(look(&mut cursors).await, nothing);
         assert_eq!(
             listed("<a href=\"../\">x</a> <a href=\"Fedora-44-20261120.n.0/\">y</a>"),
             ["..", "Fedora-44-20261120.n.0"]
+        );
+    }
+
+    #[test]
+    fn the_last_ones_are_the_last_by_date() {
+        let mut names = [
+            "Fedora-Rawhide-20261121.n.10",
+            "Fedora-Rawhide-20261121.n.9",
+            "Fedora-44-20261122.0",
+            "Fedora-Rawhide-20261119.n.0",
+            "Fedora-Cloud-44-20261120.0",
+        ];
+        names.sort_by_cached_key(|name| when(name));
+        assert_eq!(
+            names.map(|name| name.rsplit_once('-').unwrap().1),
+            ["20261119.n.0", "20261120.0", "20261121.n.9", "20261121.n.10", "20261122.0"]
         );
     }
 }

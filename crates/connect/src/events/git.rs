@@ -99,7 +99,7 @@ impl Poller for Git {
         if first {
             received.cursors.push((FIRST.to_owned(), Some("done".to_owned())));
         }
-        Ok(Polled { received, more: false })
+        Ok(Polled { received, more: false, trouble: None })
     }
 }
 

@@ -48,7 +48,7 @@ impl Koji {
         let task = self.call("getTaskInfo", &json!({"task_id": id, "strict": true})).await?;
         // What is answered for a number that there is no task of differs between versions.
         let (Some(method), Some(state)) = (task["method"].as_str(), task["state"].as_i64()) else {
-            return Err(NoDocument { why: format!("Koji has no task {id}"), for_good: true });
+            return Err(NoDocument::never(format!("Koji has no task {id}")));
         };
         Ok(Task { method: method.to_owned(), state })
     }
@@ -60,7 +60,16 @@ impl Koji {
     }
 
     async fn call(&self, method: &str, named: &Value) -> Result<Value, NoDocument> {
-        let later = |why: String| NoDocument { why, for_good: false };
+        Ok(self.call_dated(method, named).await?.0)
+    }
+
+    /// What is answered, and what time it is there.
+    async fn call_dated(
+        &self,
+        method: &str,
+        named: &Value,
+    ) -> Result<(Value, Option<Timestamp>), NoDocument> {
+        let later = |why: String| NoDocument::later(why);
         let body = xmlrpc::call(method, &[with_names(named)]).into_bytes();
         let request = Request::post(&self.url).header("content-type", "text/xml").body(body);
         let request = request.map_err(|error| later(error.to_string()))?;
@@ -71,13 +80,16 @@ impl Koji {
         if !answer.status().is_success() {
             return Err(later(format!("{} answers {}", self.url, answer.status())));
         }
-        xmlrpc::read_answer(&String::from_utf8_lossy(answer.body())).map_err(|error| match error {
-            NoAnswer::Fault { code, text } => {
-                // Another call may be taken; an outage is over some time.
-                NoDocument { why: format!("Koji refuses: {text} ({code})"), for_good: code != OFFLINE }
-            }
-            NoAnswer::Broken(why) => later(format!("{} answers no XML-RPC: {why}", self.url)),
-        })
+        let said =
+            xmlrpc::read_answer(&String::from_utf8_lossy(answer.body())).map_err(|error| match error {
+                NoAnswer::Fault { code, text } => {
+                    // Another call may be taken; an outage is over some time.
+                    let why = format!("Koji refuses: {text} ({code})");
+                    if code == OFFLINE { NoDocument::later(why) } else { NoDocument::never(why) }
+                }
+                NoAnswer::Broken(why) => later(format!("{} answers no XML-RPC: {why}", self.url)),
+            })?;
+        Ok((said, crate::http::date(&answer)))
     }
 }
 
@@ -129,9 +141,11 @@ pub fn message(build: &Value, prefix: &str) -> Option<Incoming> {
 #[async_trait]
 impl Poller for Koji {
     async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
-        let now = now.0.div_euclid(1_000_000);
+        // By the clock there, which also says when builds were completed: ours may be wrong.
         let known = cursors.get(CURSOR).and_then(|text| text.parse::<i64>().ok());
-        let since = known.unwrap_or(now).min(now) - OVERLAP;
+        let (_, there) = self.call_dated("getAPIVersion", &json!({})).await.map_err(|error| error.why)?;
+        let there = there.unwrap_or(now).0.div_euclid(1_000_000);
+        let since = known.unwrap_or(there).min(there) - OVERLAP;
         let mut received = Received::default();
         let mut offset = 0;
         loop {
@@ -145,9 +159,8 @@ impl Poller for Koji {
             }
             offset += ROWS;
         }
-        // Of a clock that was put back the cursor goes along: more is asked for again, and nothing is left out.
-        received.cursors.push((CURSOR.to_owned(), Some(now.to_string())));
-        Ok(Polled { received, more: false })
+        received.cursors.push((CURSOR.to_owned(), Some(there.to_string())));
+        Ok(Polled { received, more: false, trouble: None })
     }
 }
 

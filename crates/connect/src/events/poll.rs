@@ -24,6 +24,8 @@ pub struct Polled {
     pub received: Received,
     /// There is more.
     pub more: bool,
+    /// What could not be looked at, beside what was; it is looked at again.
+    pub trouble: Option<String>,
 }
 
 /// A poller as a source.
@@ -47,7 +49,7 @@ impl Polling {
                 inbox.receive(&polled.received).await.map_err(|error| error.to_string())?;
             }
             if !polled.more {
-                inbox.report(Ok("looked"));
+                inbox.report(polled.trouble.as_deref().map_or(Ok("looked"), Err));
                 return Ok(());
             }
         }

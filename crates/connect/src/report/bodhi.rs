@@ -64,21 +64,22 @@ impl Bodhi {
                 continue;
             }
             if !answer.status().is_success() {
-                return Err(refused("Bodhi", &answer));
+                return Err(not_taken(&answer));
             }
             return Ok(serde_json::from_slice(answer.body()).unwrap_or_default());
         }
         Err(Told::Later("Bodhi does not accept the session; renew the token".to_owned()))
     }
 
-    /// Comments on an update, unless a comment with this text is there.
-    pub async fn comment(&mut self, update: &str, text: &str) -> Told {
+    /// Comments on an update. With `look`, not if what we said there last is the same.
+    pub async fn comment(&mut self, update: &str, text: &str, look: bool) -> Told {
         let told = async {
-            let there =
-                self.read(&format!("comments/?updates={}&rows_per_page=100", encoded(update))).await?;
-            let mut there = there["comments"].as_array().into_iter().flatten();
-            if there.any(|comment| comment["text"].as_str().map(str::trim) == Some(text.trim())) {
-                return Ok(Some("the comment was there already".to_owned()));
+            if look {
+                let uri = format!("comments/?updates={}&rows_per_page=100", encoded(update));
+                let there = self.read(&uri).await?;
+                if is_last(there["comments"].as_array().map_or(&[], Vec::as_slice), text) {
+                    return Ok(Some("the comment was there already".to_owned()));
+                }
             }
             let body = json!({"update": update, "text": text, "karma": 0});
             let answer = self.post("comments/", body).await?;
@@ -94,5 +95,24 @@ impl Bodhi {
             Ok(_) => Told::Done(None),
             Err(told) => told,
         }
+    }
+}
+
+/// True if this text is the last one that its author said: what was said again after something else is news.
+fn is_last(comments: &[Value], text: &str) -> bool {
+    let is_ours = |one: &&Value| one["text"].as_str().map(str::trim) == Some(text.trim());
+    let id = |one: &&Value| one["id"].as_i64();
+    let Some(ours) = comments.iter().filter(is_ours).max_by_key(id) else { return false };
+    let same_author = comments.iter().filter(|one| one["user"]["name"] == ours["user"]["name"]);
+    same_author.max_by_key(id).is_some_and(|newest| newest["id"] == ours["id"])
+}
+
+/// What a refused post means. That there is no such update is said in Bodhi's own words; any other 404 comes from a wrong
+/// address.
+fn not_taken(answer: &Response<Vec<u8>>) -> Told {
+    let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    match refused("Bodhi", answer) {
+        Told::Later(why) if answer.status() == 404 && body["errors"].is_array() => Told::Never(why),
+        told => told,
     }
 }

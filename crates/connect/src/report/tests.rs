@@ -66,23 +66,45 @@ async fn an_update_is_commented_once() {
     let update = assay_fakes::bodhi::UPDATE;
     let mut bodhi = Bodhi::new(http(), server.url(), Some(assay_fakes::bodhi::TOKEN.to_owned()));
     server.lose_next();
-    assert!(is_later(&bodhi.comment(update, "passed\n").await, "502"));
+    assert!(is_later(&bodhi.comment(update, "passed\n", false).await, "502"));
     assert_eq!(
-        bodhi.comment(update, "passed\n").await,
+        bodhi.comment(update, "passed\n", true).await,
         Told::Done(Some("the comment was there already".to_owned()))
     );
     server.end_sessions();
     assert_eq!(
-        bodhi.comment(update, "failed").await,
+        bodhi.comment(update, "failed", false).await,
         Told::Done(Some("comment 2".to_owned())),
         "a session that ended is begun anew"
     );
-    assert_eq!(server.comments(), ["passed\n", "failed"]);
+    let comment =
+        async |bodhi: &mut Bodhi, text: &str, look: bool| match bodhi.comment(update, text, look).await {
+            Told::Done(Some(note)) => note,
+            told => format!("{told:?}"),
+        };
+    assert_eq!(comment(&mut bodhi, "passed", true).await, "comment 3", "it was said before something else");
+    assert_eq!(
+        comment(&mut bodhi, "failed", false).await,
+        "comment 4",
+        "it is not looked for the first time"
+    );
+    server.said(update, "alice", "works for me");
+    assert_eq!(
+        comment(&mut bodhi, "failed", true).await,
+        "the comment was there already",
+        "others may say more"
+    );
+    assert_eq!(server.comments(), ["passed\n", "failed", "passed", "failed", "works for me"]);
     assert_eq!(bodhi.waive(update, "known", &["update.install".to_owned()]).await, Told::Done(None));
     assert_eq!(server.waived()[0]["tests"][0], "update.install");
-    assert!(is_later(&bodhi.comment("FEDORA-0", "x").await, "404"));
+    let is_never = |told: &Told| matches!(told, Told::Never(why) if why.contains("404"));
+    assert!(is_never(&bodhi.comment("FEDORA-0", "x", false).await));
+    assert!(is_never(&bodhi.waive("FEDORA-0", "x", &[]).await));
     let mut stranger = Bodhi::new(http(), server.url(), Some("other".to_owned()));
-    assert!(is_later(&stranger.comment(update, "x").await, "invalid token"));
+    assert!(is_later(&stranger.comment(update, "x", false).await, "invalid token"));
+    let elsewhere = format!("{}/elsewhere", server.url());
+    let mut lost = Bodhi::new(http(), &elsewhere, None);
+    assert!(is_later(&lost.comment(update, "x", false).await, "404"), "a wrong address can be mended");
 }
 
 #[tokio::test]
@@ -107,7 +129,12 @@ async fn a_page_that_somebody_else_edits_meanwhile_keeps_what_they_wrote() {
     let ours = server.revisions("Results").into_iter().filter(|one| one.user == "Coconut").count();
     assert_eq!(ours, 1, "one edit");
     assert_eq!(good.edit("Results", "why", fill).await, Told::Done(Some("it was there already".to_owned())));
-    assert!(is_later(&good.edit("Absent", "why", fill).await, "there is no page \"Absent\""));
+    let absent = good.edit("Absent", "why", fill).await;
+    assert_eq!(absent, Told::Never("there is no page \"Absent\"".to_owned()));
+    server.put("Closed", "{{result|none}}");
+    server.protect("Closed");
+    let closed = good.edit("Closed", "why", fill).await;
+    assert!(matches!(&closed, Told::Never(why) if why.contains("protected")), "{closed:?}");
     assert_eq!(
         good.edit("Results", "why", |_| Err("unclear".to_owned())).await,
         Told::Never("unclear".to_owned())

@@ -30,10 +30,12 @@ pub enum Login {
 /// A page as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
+    /// Its own title, not that of a page which leads to it.
+    pub title: String,
     /// Its text.
     pub text: String,
-    /// When it was edited last: what an edit is based on.
-    pub stamp: String,
+    /// Its last revision: what an edit is based on. Times would have seconds only.
+    pub revision: i64,
 }
 
 impl Wiki {
@@ -102,7 +104,7 @@ impl Wiki {
             .ask(&[
                 ("action", "query"),
                 ("prop", "revisions"),
-                ("rvprop", "content|timestamp"),
+                ("rvprop", "content|ids"),
                 ("rvslots", "main"),
                 ("redirects", "1"),
                 ("titles", title),
@@ -111,11 +113,15 @@ impl Wiki {
         if let Some(error) = answer["error"]["info"].as_str() {
             return Err(Told::Later(format!("the wiki says: {error}")));
         }
-        let revision = &answer["query"]["pages"][0]["revisions"][0];
+        let found = &answer["query"]["pages"][0];
+        let revision = &found["revisions"][0];
         let text = revision["slots"]["main"]["content"].as_str().or(revision["content"].as_str());
-        Ok(text
-            .zip(revision["timestamp"].as_str())
-            .map(|(text, stamp)| Page { text: text.to_owned(), stamp: stamp.to_owned() }))
+        let title = found["title"].as_str().unwrap_or(title);
+        Ok(text.zip(revision["revid"].as_i64()).map(|(text, revision)| Page {
+            title: title.to_owned(),
+            text: text.to_owned(),
+            revision,
+        }))
     }
 
     /// Edits a page once: `change` makes a new text of the one that is there, or says why nothing is to be done. When
@@ -147,7 +153,8 @@ impl Wiki {
     ) -> Result<Told, Retry> {
         self.log_in().await?;
         let Some(page) = self.page(title).await? else {
-            return Ok(Told::Later(format!("there is no page {title:?}")));
+            // Most builds have none. It may be made later: what is refused can be told again by hand.
+            return Ok(Told::Never(format!("there is no page {title:?}")));
         };
         let text = match change(&page.text) {
             Ok(Some(text)) => text,
@@ -155,13 +162,14 @@ impl Wiki {
             Err(why) => return Ok(Told::Never(why)),
         };
         let token = self.token("csrf").await?;
+        let revision = page.revision.to_string();
         let fields = [
             ("action", "edit"),
-            ("title", title),
-            ("redirect", "1"),
+            // Redirects are followed here: the wiki follows them only for texts that are added to a page.
+            ("title", &page.title),
             ("text", &text),
             ("summary", summary),
-            ("basetimestamp", &page.stamp),
+            ("baserevid", &revision),
             ("nocreate", "1"),
             ("bot", "1"),
             ("assert", if self.login.is_some() { "user" } else { "anon" }),
@@ -176,7 +184,14 @@ impl Wiki {
         match code {
             "editconflict" => Err(Retry::Conflict),
             "badtoken" | "notoken" | "assertuserfailed" => Err(Retry::Session),
-            // Protected pages and blocked names can be mended by people.
+            // It is this page that cannot be edited like that: others can.
+            "missingtitle" | "protectedpage" | "cascadeprotected" | "contenttoobig" | "invalidtitle" => {
+                Ok(Told::Never(format!("the wiki says of {title:?}: {info}")))
+            }
+            _ if ["abusefilter-", "spam", "titleblacklist-"].iter().any(|of| code.starts_with(of)) => {
+                Ok(Told::Never(format!("the wiki says of {title:?}: {info}")))
+            }
+            // Names that are blocked, and wikis that are only read, can be mended by people.
             _ => Ok(Told::Later(format!("the wiki says: {info}"))),
         }
     }

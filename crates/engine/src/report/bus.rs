@@ -1,6 +1,6 @@
 //! Messages for a broker: openQA's topics and bodies, CI-messages', ResultsDB's, WaiverDB's and Greenwave's.
 
-use super::{CommentFact, Fact, JobFact, plain_time, rfc3339};
+use super::{CommentFact, Fact, JobFact, plain_time, rfc3339, withheld};
 use crate::outcome::Outcome;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -114,6 +114,8 @@ impl Message {
 pub fn messages(fact: &Fact, dialects: &[Dialect], speaker: &Speaker, more: &More) -> Vec<Message> {
     let one = |dialect: &Dialect| match dialect {
         Dialect::OpenQa => openqa(fact, more),
+        // Whoever heard that it is queued hears of its end, whatever that is.
+        Dialect::Ci if fact.job().is_some_and(|job| withheld(|key| job.get(key), None).is_some()) => None,
         Dialect::Ci => ci(fact, speaker),
         Dialect::ResultsDb => matches!(fact, Fact::ResultNew(_))
             .then(|| more.result.clone())
@@ -490,6 +492,9 @@ mod tests {
                 ("openqa.job.done", &json!(outcome.openqa()))
             );
             assert_eq!((&openqa.body["remaining"], &openqa.body["newbuild"]), (&json!(2), &Value::Null));
+            let mut hidden = kernel();
+            hidden.settings.insert("BUILD".into(), "Update-FEDORA-1-NOREPORT".into());
+            assert!(told(&Fact::JobDone(hidden), Dialect::Ci).is_none());
             let ci = told(&done, Dialect::Ci).unwrap();
             let result = &ci.body["test"]["result"];
             match outcome {
@@ -533,6 +538,7 @@ mod tests {
             item: Some("bash-5-1".into()),
             scenario: None,
             own: true,
+            withheld: None,
             url: Some("http://log".into()),
         };
         let more = More {

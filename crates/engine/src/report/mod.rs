@@ -144,6 +144,12 @@ impl JobFact {
         [test].into_iter().chain(rest).collect::<Vec<_>>().join(" ")
     }
 
+    /// Why no system of results hears of it: people asked for it, or it was given up before it could tell anything of what
+    /// it tests. Who listens to all jobs does hear of it.
+    pub fn withheld(&self) -> Option<String> {
+        withheld(|key| self.get(key), self.outcome)
+    }
+
     /// What is the same of all runs of one test: the key of "another outcome than before".
     pub fn scenario(&self) -> String {
         let keys = ["DISTRI", "VERSION", "FLAVOR", "ARCH", "TEST", "MACHINE"];
@@ -170,6 +176,26 @@ pub struct CommentFact {
     pub updated: i64,
 }
 
+/// Why systems of results do not hear of a job with these settings, which ended like this.
+pub fn withheld<'v>(get: impl Fn(&str) -> Option<&'v str>, outcome: Option<Outcome>) -> Option<String> {
+    let build = get("BUILD").unwrap_or_default();
+    if let Some(word) = ["NOREPORT", "EXTRA"].into_iter().find(|word| build.ends_with(word)) {
+        return Some(format!("BUILD ends with {word}"));
+    }
+    if get("KOJITASK").is_some_and(|task| !task.is_empty()) {
+        return Some("it is of a task of Koji (KOJITASK)".to_owned());
+    }
+    if get("TEST_TARGET") == Some("NONE") {
+        return Some("TEST_TARGET is NONE".to_owned());
+    }
+    match outcome {
+        Some(outcome @ (Outcome::UserCancelled | Outcome::Obsoleted)) => {
+            Some(format!("it ended as {}", outcome.openqa()))
+        }
+        _ => None,
+    }
+}
+
 /// A result of a test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultFact {
@@ -187,6 +213,9 @@ pub struct ResultFact {
     pub scenario: Option<String>,
     /// It comes from a job or a module of this server.
     pub own: bool,
+    /// Why other systems of results do not hear of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
     /// Where more is to be seen.
     pub url: Option<String>,
 }
@@ -257,9 +286,19 @@ pub struct BuildFact {
     /// Who is told wants only what jobs like these say: settings and what they are like.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub only: BTreeMap<String, Vec<String>>,
+    /// Who is told does not want what jobs like these say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub without: BTreeMap<String, Vec<String>>,
     /// Who is told wants only bad news.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub errors: bool,
+}
+
+impl BuildFact {
+    /// True if some of its jobs may be left out.
+    pub fn is_part(&self) -> bool {
+        !self.only.is_empty() || !self.without.is_empty()
+    }
 }
 
 /// Something that was decided.
@@ -320,6 +359,14 @@ impl Fact {
             | Self::JobRestart(job)
             | Self::JobCancel(job) => Some(job),
             _ => None,
+        }
+    }
+
+    /// Why other systems of results do not hear of it.
+    pub fn withheld(&self) -> Option<String> {
+        match self {
+            Self::ResultNew(result) => result.withheld.clone(),
+            _ => self.job().and_then(JobFact::withheld),
         }
     }
 
@@ -435,19 +482,28 @@ pub struct Wants {
     /// Each of these values has to be like one of these, where `*` stands for anything.
     #[serde(default)]
     pub matching: BTreeMap<String, Vec<String>>,
+    /// None of these values may be like one of these.
+    #[serde(default, rename = "not", skip_serializing_if = "BTreeMap::is_empty")]
+    pub without: BTreeMap<String, Vec<String>>,
 }
 
+/// Keys and what values are like.
+type Patterns = BTreeMap<String, Vec<String>>;
+
 impl Wants {
-    /// What jobs of a build have to be like for those who want part of its report.
-    pub fn of_jobs(&self) -> BTreeMap<String, Vec<String>> {
-        let of_jobs = self.matching.iter().filter(|(key, _)| is_of_jobs(key));
-        of_jobs.map(|(key, patterns)| (key.clone(), patterns.clone())).collect()
+    /// What jobs of a build have to be like for those who want part of its report, and what they may not be like.
+    pub fn of_jobs(&self) -> (Patterns, Patterns) {
+        let of_jobs = |all: &Patterns| {
+            let of_jobs = all.iter().filter(|(key, _)| is_of_jobs(key));
+            of_jobs.map(|(key, patterns)| (key.clone(), patterns.clone())).collect()
+        };
+        (of_jobs(&self.matching), of_jobs(&self.without))
     }
 
     /// Keys that no fact of the wanted kinds has: nothing would ever be told.
     pub fn strange_keys(&self) -> impl Iterator<Item = &str> {
         let kinds: Vec<FactKind> = FactKind::ALL.into_iter().filter(|kind| self.kind(*kind)).collect();
-        let keys = self.matching.keys().map(String::as_str);
+        let keys = self.matching.keys().chain(self.without.keys()).map(String::as_str);
         keys.filter(move |key| !kinds.iter().any(|kind| kind.has(key)))
     }
 
@@ -463,6 +519,10 @@ impl Wants {
                 // Of a build it is looked at when its jobs are: who wants some of them gets that part of the report.
                 let later = matches!(fact, Fact::BuildDone(_)) && is_of_jobs(key);
                 later || fact.value(key).is_some_and(|value| is_like(patterns, &value))
+            })
+            && !self.without.iter().any(|(key, patterns)| {
+                let later = matches!(fact, Fact::BuildDone(_)) && is_of_jobs(key);
+                !later && fact.value(key).is_some_and(|value| is_like(patterns, &value))
             })
     }
 
@@ -573,12 +633,20 @@ mod tests {
             let wants = Wants {
                 events: events.iter().map(|one| (*one).to_owned()).collect(),
                 matching: matching.collect(),
+                without: BTreeMap::new(),
             };
             assert_eq!(wants.fact(&fact), wanted, "{wants:?}");
+            let not = Wants { events: wants.events, matching: BTreeMap::new(), without: wants.matching };
+            let has_all = not.without.is_empty()
+                || not
+                    .without
+                    .iter()
+                    .all(|(key, patterns)| !fact.value(key).is_some_and(|value| is_like(patterns, &value)));
+            assert_eq!(not.fact(&fact), not.kind(FactKind::JobDone) && has_all, "{not:?}");
         }
         let strange = |events: &str, key: &str| {
             let matching = BTreeMap::from([(key.to_owned(), vec!["*".to_owned()])]);
-            let wants = Wants { events: vec![events.to_owned()], matching };
+            let wants = Wants { events: vec![events.to_owned()], matching, ..Wants::default() };
             wants.strange_keys().count() == 1
         };
         assert!(
@@ -602,12 +670,37 @@ mod tests {
                 ("FLAVOR".to_owned(), list(&["Server-*", "Cloud-*"])),
             ]
             .into(),
+            without: [("ARCH".to_owned(), list(&["s390x"])), ("VERSION".to_owned(), list(&["40"]))].into(),
         };
+        let old = BuildFact { build: "Fedora-40".into(), version: "40".into(), ..BuildFact::default() };
+        assert!(!wants.fact(&Fact::BuildDone(old)));
         let build = |build: &str| {
             Fact::BuildDone(BuildFact { build: build.to_owned(), last: 7, ..BuildFact::default() })
         };
         assert!(wants.fact(&build("Fedora-Rawhide-20261121.n.0")) && !wants.fact(&build("Update-FEDORA-1")));
-        assert_eq!(wants.of_jobs(), [("FLAVOR".to_owned(), list(&["Server-*", "Cloud-*"]))].into());
+        let flavors = [("FLAVOR".to_owned(), list(&["Server-*", "Cloud-*"]))].into();
+        assert_eq!(wants.of_jobs(), (flavors, [("ARCH".to_owned(), list(&["s390x"]))].into()));
+    }
+
+    #[test]
+    fn what_no_system_of_results_hears_of() {
+        for (settings, outcome, why) in [
+            (&[("BUILD", "Fedora-Rawhide-1")][..], Outcome::Failed, None),
+            (&[("BUILD", "Kojitask-1-NOREPORT"), ("KOJITASK", "1")], Outcome::Passed, Some("NOREPORT")),
+            (&[("BUILD", "Fedora-Rawhide-1-EXTRA")], Outcome::Passed, Some("EXTRA")),
+            (&[("BUILD", "EXTRA-1")], Outcome::Passed, None),
+            (&[("KOJITASK", "1")], Outcome::Passed, Some("KOJITASK")),
+            (&[("KOJITASK", "")], Outcome::Passed, None),
+            (&[("TEST_TARGET", "NONE")], Outcome::Passed, Some("TEST_TARGET")),
+            (&[("TEST_TARGET", "ISO")], Outcome::UserCancelled, Some("user_cancelled")),
+            (&[], Outcome::Obsoleted, Some("obsoleted")),
+            (&[], Outcome::Incomplete, None),
+        ] {
+            let fact = Fact::JobDone(JobFact { outcome: Some(outcome), ..job(settings) });
+            let found = fact.withheld();
+            assert_eq!(found.is_some(), why.is_some(), "{settings:?} {outcome:?}");
+            assert!(found.unwrap_or_default().contains(why.unwrap_or_default()), "{settings:?}");
+        }
     }
 
     #[test]

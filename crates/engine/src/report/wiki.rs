@@ -97,7 +97,9 @@ pub struct Placement {
 /// The cells that a job fills; or why it cannot be said which.
 pub fn placements(cases: &Cases, job: &JobFact, passed: &Passed) -> Result<Vec<Placement>, String> {
     let test = job.get("TEST").unwrap_or(&job.name);
-    let Some(suite) = cases.suites.get(test) else { return Ok(Vec::new()) };
+    let Some(suite) = cases.suites.get(test).filter(|_| job.withheld().is_none()) else {
+        return Ok(Vec::new());
+    };
     let whole = job.outcome == Some(crate::outcome::Outcome::Passed);
     let names: Vec<&String> = match suite {
         Suite::Plain(names) if whole => names.iter().collect(),

@@ -114,6 +114,9 @@ pub struct State {
     changes: BTreeSet<Change>,
 }
 
+/// The most microseconds that a clock is thought to have been put back.
+const SETBACK: i64 = 86_400_000_000;
+
 impl State {
     /// The greatest number that a job ever had.
     pub fn last_job(&self) -> JobId {
@@ -128,10 +131,14 @@ impl State {
     /// The state that `rows` describe, after a restart: nobody is connected, and each lease is granted anew, so that
     /// workers have the time to come back. The first input must be [`Input::Tick`], which stores what the restart
     /// itself has changed.
+    ///
+    /// What is stored was stored before: a clock that was put back meanwhile does not make later things earlier. One that
+    /// is behind by more than a day was wrong before, and is believed.
     pub fn rebuild(rows: Rows, timing: Timing, now: Timestamp) -> Self {
+        let newest = rows.newest().filter(|newest| newest.micros_since(now) <= SETBACK);
         let mut state = Self {
             timing,
-            now,
+            now: newest.map_or(now, |newest| newest.max(now)),
             timers: Timers::new(now),
             jobs: Table::default(),
             ended: Table::default(),

@@ -2,13 +2,15 @@
 
 use crate::world::World;
 use assay_engine::ids::{AttemptId, ConnectionId, FencingToken, JobId, Timestamp, WorkerName};
-use assay_engine::io::{Answer, Hello, Input, Message, NewJob, Verdict};
+use assay_engine::io::{Answer, Effect, Hello, Input, Message, NewJob, Verdict};
 use assay_engine::job::{Active, End, JobState, Retry, StateWord, Stopping};
 use assay_engine::outcome::{Outcome, OutcomeClass};
 use assay_engine::reason::{AfterLoss, BadJob, EndReason, FenceReason, Loss, LostHow, Refusal, WaitReason};
 use assay_engine::relations::{Parent, ParentRef, Relation};
+use assay_engine::rows::{Row, Rows};
 use assay_engine::sched::restart::{self, JobFacts, RestartOptions, RestartRequest};
 use assay_engine::settings::{ClassSet, MAX_SETTINGS_BYTES, Provenance, Setting, Settings};
+use assay_engine::state::State;
 use assay_engine::work::{Held, Phase, Report, Timing, WorkPhase};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -155,6 +157,38 @@ fn stored_json() {
             format!(r#"{{"state":"active","attempt":1,"token":9,"phase":"running","cancelled_by":{by}}}"#);
         let active = Active { attempt: 1, token: FencingToken(9), phase: Phase::Running, stopping };
         assert_eq!(serde_json::from_str::<JobState>(&old).unwrap(), JobState::Active(active));
+    }
+}
+
+/// A clock that was put back while the server was down does not make later things earlier; one that was far ahead was wrong.
+#[test]
+fn clocks_that_were_put_back() {
+    const HOUR: i64 = 3_600_000_000;
+    let noon = Timestamp(500_000 * HOUR);
+    let post = || Input::PostJobs { jobs: vec![NewJob::new(Settings::from_request([("TEST", "t")]))] };
+    let saved = |state: &mut State, input, now| {
+        let effects = state.step(input, now).effects.into_iter();
+        let job = |effect| match effect {
+            Effect::Save(row) => match *row {
+                Row::Job(job) => Some(job),
+                _ => None,
+            },
+            _ => None,
+        };
+        effects.filter_map(job).collect::<Vec<_>>()
+    };
+    for (ahead, kept) in [(2, true), (23, true), (48, false)] {
+        let then = Timestamp(noon.0 + ahead * HOUR);
+        let mut before = State::new(Timing::default(), then);
+        saved(&mut before, Input::Tick, then);
+        let jobs = saved(&mut before, post(), then);
+        assert_eq!(jobs[0].created_at, then);
+        let rows = Rows { last_job: 1, jobs, ..Rows::default() };
+        let mut after = State::rebuild(rows, Timing::default(), noon);
+        saved(&mut after, Input::Tick, noon);
+        let new = saved(&mut after, post(), noon);
+        let new = new.iter().find(|job| job.id == JobId(2)).expect("the new job");
+        assert_eq!(new.created_at, if kept { then } else { noon }, "{ahead}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod read;
 
-use crate::web::{Web, lock, pairs};
+use crate::web::{Wall, Web, lock, pairs};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -22,6 +22,7 @@ pub const UPDATE: &str = "FEDORA-2026-0a1b2c3d4e";
 /// The server; dropping it ends it.
 pub struct FakeBodhi {
     web: Web,
+    wall: Wall,
     shared: Arc<Mutex<Inner>>,
 }
 
@@ -61,7 +62,8 @@ impl FakeBodhi {
             .route("/comments/", get(comments).post(comment))
             .route("/updates/{id}/waive-test-results", post(waive))
             .with_state(shared.clone());
-        let bodhi = Self { web: Web::on(listener, url, routes), shared };
+        let wall = Wall::default();
+        let bodhi = Self { web: Web::on(listener, url, wall.on(routes)), wall, shared };
         bodhi.release("F44", "current");
         bodhi.update(UPDATE, "F44", &["bash-5.3-1.fc44"]);
         Ok(bodhi)
@@ -70,6 +72,11 @@ impl FakeBodhi {
     /// `http://127.0.0.1:PORT`
     pub fn url(&self) -> &str {
         self.web.url()
+    }
+
+    /// From now on it says that it is this time (seconds since 1970).
+    pub fn says_it_is(&self, seconds: i64) {
+        self.wall.set(seconds);
     }
 
     /// The texts of comments.
@@ -119,9 +126,31 @@ impl FakeBodhi {
         lock(&self.shared).sessions += 1;
     }
 
+    /// Somebody else comments.
+    pub fn said(&self, alias: &str, who: &str, text: &str) {
+        lock(&self.shared).say(alias, who, json!({"text": text, "karma": 0}));
+    }
+
     /// The next post is taken, and its answer is lost.
     pub fn lose_next(&self) {
         lock(&self.shared).lose = true;
+    }
+}
+
+impl Inner {
+    /// Adds a comment to an update, if there is one.
+    fn say(&mut self, alias: &str, who: &str, said: Value) -> Option<Value> {
+        let id = self.comments.len() + 1;
+        let update = self.updates.iter_mut().find(|update| update["alias"] == alias)?;
+        let comment = json!({
+            "id": id, "text": said["text"], "karma": said["karma"], "update": alias, "timestamp": "2026-11-21 10:00:00",
+            "user": {"name": who},
+        });
+        if let Some(comments) = update["comments"].as_array_mut() {
+            comments.push(comment.clone());
+        }
+        self.comments.push(comment.clone());
+        Some(comment)
     }
 }
 
@@ -181,7 +210,8 @@ async fn comments(
 ) -> Json<Value> {
     let comments = lock(&shared).comments.clone();
     let wanted = query.get("updates").cloned().unwrap_or_default();
-    let comments: Vec<Value> = comments.into_iter().filter(|one| one["update"] == wanted).collect();
+    // The newest first.
+    let comments: Vec<Value> = comments.into_iter().rev().filter(|one| one["update"] == wanted).collect();
     Json(json!({"comments": comments, "page": 1, "pages": 1, "rows_per_page": 20, "total": comments.len()}))
 }
 
@@ -191,18 +221,10 @@ async fn comment(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) 
     if let Some(answer) = refused(&inner, &headers, &body) {
         return answer;
     }
-    let id = inner.comments.len() + 1;
-    let Some(update) = inner.updates.iter_mut().find(|update| update["alias"] == body["update"]) else {
+    let alias = body["update"].as_str().unwrap_or_default().to_owned();
+    let Some(comment) = inner.say(&alias, "assay", body) else {
         return wrong(StatusCode::NOT_FOUND, "update", "Invalid update specified");
     };
-    let comment = json!({
-        "id": id, "text": body["text"], "karma": body["karma"], "update": update["alias"], "timestamp": "2026-11-21 10:00:00",
-        "user": {"name": "assay"},
-    });
-    if let Some(comments) = update["comments"].as_array_mut() {
-        comments.push(comment.clone());
-    }
-    inner.comments.push(comment.clone());
     if std::mem::take(&mut inner.lose) {
         return wrong(StatusCode::BAD_GATEWAY, "proxy", "the answer was lost");
     }

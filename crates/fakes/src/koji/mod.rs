@@ -4,7 +4,7 @@
 mod calls;
 mod model;
 
-use crate::web::{Web, lock};
+use crate::web::{Wall, Web, lock};
 use assay_proto::xmlrpc;
 use axum::Router;
 use axum::extract::State;
@@ -23,6 +23,7 @@ const VERSION: &str = "1.36.1";
 /// The server; dropping it ends it.
 pub struct FakeKoji {
     web: Web,
+    wall: Wall,
     shared: Arc<Mutex<Hub>>,
 }
 
@@ -31,12 +32,18 @@ impl FakeKoji {
     pub async fn start() -> anyhow::Result<Self> {
         let shared = Arc::new(Mutex::new(Hub::default()));
         let routes = Router::new().route("/kojihub", post(take)).with_state(shared.clone());
-        Ok(Self { web: Web::start(routes).await?, shared })
+        let wall = Wall::default();
+        Ok(Self { web: Web::start(wall.on(routes)).await?, wall, shared })
     }
 
     /// `http://127.0.0.1:PORT/kojihub`
     pub fn hub(&self) -> String {
         format!("{}/kojihub", self.web.url())
+    }
+
+    /// From now on it says that it is this time (seconds since 1970).
+    pub fn says_it_is(&self, seconds: i64) {
+        self.wall.set(seconds);
     }
 
     /// There is a tag, which inherits from others.

@@ -4,7 +4,9 @@ use super::resultsdb::{Wrong, object, parse_time, result_value};
 use super::waivers::{self, old_subject};
 use crate::app::App;
 use crate::results::decisions::Decided;
-use assay_engine::decision::{Decision, PassingRule, Question, Requirement, Rule, Subject, TemplateRule};
+use assay_engine::decision::{
+    Decision, PassingRule, Policies, Question, Requirement, Rule, Subject, TemplateRule,
+};
 use assay_formats::policy;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -28,6 +30,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/api/v1.0/validate-gating-yaml", post(validate))
         .route("/api/v1.0/about", get(about))
         .route("/api/v1.0/version", get(|| async { Redirect::to("/api/v1.0/about") }))
+        .route("/api/v1.0/metrics", get(|| async { Redirect::temporary("/metrics") }))
         .route("/api/v1.0/config", get(config))
         .route("/api/v1.0", get(config))
         .route("/api/v1.0/", get(config))
@@ -151,17 +154,20 @@ fn numbers(map: &Map<String, Value>, key: &str) -> Result<BTreeSet<i64>, Wrong> 
 fn subjects(map: &Map<String, Value>) -> Result<Vec<Subject>, Wrong> {
     let text = |key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
     let subjects = match (text("subject_type"), text("subject_identifier"), map.get("subject")) {
-        (Some(kind), Some(item), None) => vec![Subject { kind, item }],
-        (None, None, Some(Value::Array(list))) => list
+        (Some(kind), Some(item), None | Some(Value::Null)) => vec![Subject { kind, item }],
+        // Who sends both means the list.
+        (_, _, Some(Value::Array(list))) => list
             .iter()
             .map(|one| match one {
                 Value::Object(one) => old_subject(one),
                 other => Err(Wrong::part("subject", other, "expected a list of objects")),
             })
             .collect::<Result<_, _>>()?,
-        (None, None, Some(other)) => {
+        (_, _, Some(other)) if !other.is_null() => {
             return Err(Wrong::part("subject", other, "Invalid subject, must be a list of items"));
         }
+        (Some(_), None, _) => return Err(Wrong::bad("Missing required \"subject_identifier\" parameter")),
+        (None, Some(_), _) => return Err(Wrong::bad("Missing required \"subject_type\" parameter")),
         _ => {
             return Err(Wrong::bad(
                 "Missing required subject: send subject_type and subject_identifier, or subject.",
@@ -226,7 +232,15 @@ fn question(
     Ok((question, verbose, when))
 }
 
-fn requirement(one: &Requirement) -> Value {
+/// A subject as it was written before it had a type and an identifier.
+fn item(subject: &Subject, policies: &Policies) -> Value {
+    match policies.subject_type(&subject.kind).item_key.clone() {
+        Some(key) => json!({ key: subject.item }),
+        None => json!({ "type": subject.kind, "item": subject.item }),
+    }
+}
+
+fn requirement(one: &Requirement, policies: &Policies) -> Value {
     let result = one.result.as_ref();
     let subject = &one.subject;
     let mut shape = json!({
@@ -238,7 +252,7 @@ fn requirement(one: &Requirement) -> Value {
         "system_architecture": result.and_then(|result| result.architecture.clone()),
         "system_variant": result.and_then(|result| result.variant.clone()),
         "source": result.and_then(|result| result.source.clone()),
-        "item": { "type": subject.kind, "item": subject.item },
+        "item": item(subject, policies),
         "policies": one.policies,
     });
     if let Some(result) = result {
@@ -254,20 +268,21 @@ fn requirement(one: &Requirement) -> Value {
 }
 
 /// A decision as Greenwave tells it, with the policies that it was made by.
-pub(crate) fn told(decision: &Decision) -> Value {
+pub(crate) fn told(decision: &Decision, policies: &Policies) -> Value {
+    let requirement = |one: &Requirement| requirement(one, policies);
     let (satisfied, unsatisfied): (Vec<_>, Vec<_>) =
         decision.requirements.iter().partition(|requirement| requirement.is_satisfied());
     json!({
         "policies_satisfied": decision.is_satisfied(),
         "summary": decision.summary(),
-        "satisfied_requirements": satisfied.into_iter().map(requirement).collect::<Vec<_>>(),
-        "unsatisfied_requirements": unsatisfied.into_iter().map(requirement).collect::<Vec<_>>(),
+        "satisfied_requirements": satisfied.into_iter().map(&requirement).collect::<Vec<_>>(),
+        "unsatisfied_requirements": unsatisfied.into_iter().map(&requirement).collect::<Vec<_>>(),
         "applicable_policies": decision.policies,
     })
 }
 
-fn shape(decided: &Decided, question: &Question, base: Option<&str>) -> Value {
-    let mut body = told(&decided.decision);
+fn shape(decided: &Decided, question: &Question, base: Option<&str>, policies: &Policies) -> Value {
+    let mut body = told(&decided.decision, policies);
     if question.rules.is_some()
         && let Some(body) = body.as_object_mut()
     {
@@ -291,9 +306,8 @@ async fn ask(
     let map = object(&headers, body)?;
     let (question, verbose, when) = question(&app, &map)?;
     let decided = app.decide(&question, when).await?;
-    if let Some(subject) = decided.decision.uncovered.first()
-        && question.subjects.len() == decided.decision.uncovered.len()
-    {
+    // One that nobody has thought of does not go on with the others.
+    if let Some(subject) = decided.decision.uncovered.first() {
         return Err(Wrong::not_found(format!(
             "Found no applicable policies for {} subjects at gate(s) {} in {}",
             subject.kind,
@@ -309,5 +323,6 @@ async fn ask(
         app.remember_when_leading(subject, &question.product_version, context, &decided.decision).await;
     }
     let base = verbose.then(|| format!("{}/api/v2.0", super::resultsdb::origin(&headers)));
-    Ok(Json(shape(&decided, &question, base.as_deref())))
+    let settings = app.results.settings();
+    Ok(Json(shape(&decided, &question, base.as_deref(), &settings.decisions)))
 }

@@ -3,6 +3,7 @@
 use super::resultsdb::{Poster, Wrong, moment, object, origin, parse_time, value};
 use crate::app::App;
 use crate::auth::{Role, Sender};
+use crate::results::conventions::subject_of;
 use assay_engine::decision::{Subject, glob_match};
 use assay_engine::ids::Timestamp;
 use assay_store::{ResultId, Waiver, WaiverChoice, WaiverFilter};
@@ -202,15 +203,24 @@ async fn by_subjects(
 ) -> Result<Json<Value>, Wrong> {
     let map = object(&headers, body)?;
     let mut any = Vec::new();
+    let of = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
     for one in objects(&map, "results")? {
-        let subject = one.get("subject").and_then(Value::as_object).map(old_subject).transpose()?;
-        any.push(WaiverChoice {
+        let subject = match (of(one, "subject_type"), of(one, "subject_identifier"), one.get("subject")) {
+            (Some(kind), Some(item), _) => Some(Subject { kind, item }),
+            (_, _, Some(Value::Object(subject))) => Some(old_subject(subject)?),
+            _ => None,
+        };
+        let mut choice = WaiverChoice {
             subject_types: subject.iter().flat_map(|subject| kinds(&app, &subject.kind)).collect(),
             subject_identifier: subject.map(|subject| subject.item),
-            testcase: one.get("testcase").and_then(Value::as_str).map(str::to_owned),
-            product_version: map.get("product_version").and_then(Value::as_str).map(str::to_owned),
+            testcase: of(one, "testcase"),
+            product_version: of(&map, "product_version"),
+            username: of(&map, "username"),
+            proxied_by: of(&map, "proxied_by"),
             ..WaiverChoice::default()
-        });
+        };
+        since(map.get("since").and_then(Value::as_str), &mut choice)?;
+        any.push(choice);
     }
     any_of(&app, any, flag(&map, "include_obsolete", false)?).await
 }
@@ -298,10 +308,11 @@ async fn read(app: &App, sender: &Sender, map: &Map<String, Value>) -> Result<Wa
             let first = |key: &str| values.get(key).and_then(|values| values.first()).cloned();
             testcase = testcase.or(Some(found.testcase));
             scenario = scenario.or_else(|| first("scenario"));
-            match (first("original_spec_nvr"), first("type"), first("item")) {
-                (Some(nvr), ..) => Subject { kind: "koji_build".into(), item: nvr },
-                (_, Some(kind), Some(item)) => Subject { kind, item },
-                _ => {
+            // Of an image it is what the image belongs to.
+            match (first("original_spec_nvr"), subject_of(&values)) {
+                (Some(nvr), _) => Subject { kind: "koji_build".into(), item: nvr },
+                (None, Some(subject)) => subject,
+                (None, None) => {
                     return Err(Wrong::bad(format!(
                         "Result {id} does not say what it is of: it has no item and type."
                     )));

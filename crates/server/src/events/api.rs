@@ -360,7 +360,9 @@ fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> In
 fn fault(trouble: Trouble) -> Fault {
     match trouble {
         Trouble::Refused(why) => Fault::bad(sentence(&why), "Correct that, and schedule it again."),
-        Trouble::Absent(why) => Fault::not_found(sentence(&why), "Look whether it is spelt so."),
+        Trouble::Absent(why) | Trouble::Missing(why) => {
+            Fault::not_found(sentence(&why), "Look whether it is spelt so.")
+        }
         Trouble::Later(why) => {
             Fault::new(StatusCode::BAD_GATEWAY, sentence(&why), "Try again when it answers.")
         }

@@ -26,6 +26,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// The longest pause before what needs something outside is tried again.
 const LONGEST: i64 = 300;
+const DAY: i64 = 86_400;
 
 /// What came of an input that carries out effects, for the driver to store with it.
 pub(crate) fn carried_out(keys: Vec<String>, answer: &Result<Answer, Refusal>) -> EffectsDone {
@@ -196,7 +197,8 @@ impl Executor {
                     }
                 }
                 Ok(input) => posts.push((input, keys)),
-                Err(Trouble::Refused(why) | Trouble::Absent(why)) => {
+                Err(Trouble::Missing(why)) if self.may_come(&group) => self.postpone(keys, &why).await?,
+                Err(Trouble::Refused(why) | Trouble::Absent(why) | Trouble::Missing(why)) => {
                     any = true;
                     tracing::warn!(keys = ?keys, why, "an effect of a rule is refused");
                     let caused = json!({"refused": why}).to_string();
@@ -211,6 +213,12 @@ impl Executor {
         any |= !posts.is_empty();
         self.post(posts).await?;
         Ok(any)
+    }
+
+    /// True if what is not there may still come: for a day after somebody said that it is.
+    fn may_come(&self, group: &[StoredEffect]) -> bool {
+        let since = group.iter().map(|effect| effect.at).max();
+        since.is_some_and(|since| self.app.clock.now() < since.plus_seconds(DAY))
     }
 
     /// Puts effects off in the store, so that they are not in the way of others meanwhile.
@@ -286,7 +294,13 @@ impl Executor {
         if found.testcase.trim().is_empty() {
             return Err(Trouble::Refused("the test case has no name".to_owned()));
         }
-        let result = conventions::found_elsewhere(found, item, &effect.planned.key, effect.at);
+        let result = conventions::found_elsewhere(
+            found,
+            item,
+            &effect.planned.key,
+            effect.at,
+            &self.app.results.settings().bodhi,
+        );
         let posted = self.app.results.post(result).await.map_err(|fault| Trouble::Later(fault.error))?;
         let caused = json!({"result": posted.id().0}).to_string();
         let keys = vec![effect.planned.key.clone()];
@@ -391,6 +405,8 @@ pub(crate) enum Trouble {
     Refused(String),
     /// What it is about is not there.
     Absent(String),
+    /// What it is about is not there; it may come.
+    Missing(String),
     /// Something outside does not answer.
     Later(String),
     /// The store.

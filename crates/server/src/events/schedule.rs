@@ -4,7 +4,7 @@ use super::executor::Trouble;
 use super::settings::{EventSettings, PollKind, SourceKind};
 use crate::app::App;
 use assay_connect::events::bodhi::Bodhi;
-use assay_connect::events::json::{Fetcher, NoDocument};
+use assay_connect::events::json::{Fetcher, Hope, NoDocument};
 use assay_connect::events::koji::Koji;
 use assay_engine::compose::{Candidate, CandidateKind, Choice, Compose, Release, Schedule, Update};
 use assay_engine::ids::Timestamp;
@@ -42,13 +42,17 @@ impl EventSettings {
 
 impl From<NoDocument> for Trouble {
     fn from(error: NoDocument) -> Self {
-        if error.for_good { Self::Refused(error.why) } else { Self::Later(error.why) }
+        match error.hope {
+            Hope::Never => Self::Refused(error.why),
+            Hope::Missing => Self::Missing(error.why),
+            Hope::Mended => Self::Later(error.why),
+        }
     }
 }
 
 /// What Koji refuses when it is asked for something by its name is not there.
 fn absent(error: NoDocument) -> Trouble {
-    if error.for_good { Trouble::Absent(error.why) } else { Trouble::Later(error.why) }
+    if error.hope == Hope::Never { Trouble::Absent(error.why) } else { Trouble::from(error) }
 }
 
 impl App {

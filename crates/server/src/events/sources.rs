@@ -7,9 +7,9 @@ use assay_connect::events::amqp::Amqp;
 use assay_connect::events::poll::{Polled, Poller, Polling};
 use assay_connect::events::{Incoming, MessageInbox, MessageSource, NotStored, Received};
 use assay_connect::pace::Backoff;
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::Timestamp;
 use assay_engine::rules::news;
-use assay_store::{JobFilter, MessageSource as From, NewMessage, SourceRole};
+use assay_store::{EndedJob, JobFilter, MessageSource as From, NewMessage, SourceRole};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -144,8 +144,10 @@ impl Poller for Timer {
         let since = cursors.get(CURSOR).and_then(|text| text.parse().ok()).map(Timestamp);
         let due = match since {
             None => None,
-            // The clock was put back: what was due once is not due again.
-            Some(since) if since >= now => return Ok(Polled::default()),
+            Some(since) if since == now => return Ok(Polled::default()),
+            // The clock was put back: what was due once is known by its key, and what is due next is not waited for until
+            // the clock is where it was.
+            Some(since) if since > now => None,
             Some(since) => crate::gate::timers::latest(&cron, since, now),
         };
         if let Some(at) = due {
@@ -158,10 +160,10 @@ impl Poller for Timer {
                 parked: None,
             });
         }
-        if since.is_none() || due.is_some() {
+        if since.is_none_or(|since| since > now) || due.is_some() {
             received.cursors.push((CURSOR.to_owned(), Some(now.0.to_string())));
         }
-        Ok(Polled { received, more: false })
+        Ok(Polled { received, more: false, trouble: None })
     }
 }
 
@@ -172,31 +174,44 @@ struct Jobs {
 
 #[async_trait::async_trait]
 impl Poller for Jobs {
-    async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
-        const CURSOR: &str = "ended";
+    async fn poll(&self, cursors: &BTreeMap<String, String>, _: Timestamp) -> Result<Polled, String> {
+        /// The commit of the last job that was told, and its number.
+        const CURSOR: &str = "commit";
+        /// When the last one ended, as it was noted once: clocks jump.
+        const OLD: &str = "ended";
         const TOGETHER: u32 = 256;
         let Some(app) = self.app.upgrade() else { return Ok(Polled::default()) };
+        let store = app.store.events();
         let cursor = cursors.get(CURSOR).and_then(|text| text.split_once(' '));
-        let cursor = cursor.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), id.parse::<i64>().ok()?)));
-        let save = |at: Timestamp, id: i64| vec![(CURSOR.to_owned(), Some(format!("{} {id}", at.0)))];
-        let Some(cursor) = cursor else {
-            return Ok(Polled {
-                received: Received { messages: Vec::new(), cursors: save(now, 0) },
-                more: false,
-            });
+        let cursor =
+            cursor.and_then(|(commit, id)| Some((commit.parse::<i64>().ok()?, id.parse::<i64>().ok()?)));
+        let save = |commit: i64, id: i64| {
+            let old = cursors.contains_key(OLD).then(|| (OLD.to_owned(), None));
+            [(CURSOR.to_owned(), Some(format!("{commit} {id}")))].into_iter().chain(old).collect()
         };
-        let ended =
-            app.store.events().ended_jobs(cursor, TOGETHER).await.map_err(|error| error.to_string())?;
-        let Some((at, last)) = ended.last().copied() else { return Ok(Polled::default()) };
-        let ids = ended.iter().map(|(_, id)| *id).collect();
+        let after = match cursor {
+            Some(cursor) => cursor,
+            // Some of the last ones were told; they are known by their keys.
+            None if cursors.contains_key(OLD) => (-1, 0),
+            None => {
+                let last = store.last_commit().await.map_err(|error| error.to_string())?;
+                let received = Received { messages: Vec::new(), cursors: save(last, i64::MAX) };
+                return Ok(Polled { received, ..Polled::default() });
+            }
+        };
+        let ended = store.ended_jobs(after, TOGETHER).await.map_err(|error| error.to_string())?;
+        let Some(last) = ended.last().copied() else { return Ok(Polled::default()) };
+        let ids = ended.iter().map(|one| one.job).collect();
         let filter = JobFilter { ids, limit: TOGETHER, ..JobFilter::default() };
         let jobs = app.store.jobs(&filter).await.map_err(|error| error.to_string())?;
-        let message = |(at, id): &(Timestamp, JobId)| {
-            jobs.iter().find(|job| job.row.id == *id).map(|job| job_done(&job.row, *at))
+        let message = |one: &EndedJob| {
+            jobs.iter().find(|job| job.row.id == one.job).map(|job| job_done(&job.row, one.at))
         };
-        let messages = ended.iter().filter_map(message).collect();
-        let more = ended.len() == TOGETHER as usize;
-        Ok(Polled { received: Received { messages, cursors: save(at, last.0) }, more })
+        let received = Received {
+            messages: ended.iter().filter_map(message).collect(),
+            cursors: save(last.commit, last.job.0),
+        };
+        Ok(Polled { received, more: ended.len() == TOGETHER as usize, trouble: None })
     }
 }
 

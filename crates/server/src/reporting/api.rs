@@ -1,6 +1,7 @@
 //! `outbox` and `reports` of the API.
 
 use super::build::{self, Asked};
+use super::people::PREFIX;
 use super::tellers::lag;
 use crate::app::App;
 use crate::auth::Sender;
@@ -63,6 +64,14 @@ fn entry(stored: &StoredEntry, whole: bool) -> wire::OutboxEntry {
         ended: stored.ended_at.map(rfc3339),
         body: whole.then(|| serde_json::from_str(&stored.body).unwrap_or_default()),
     }
+}
+
+/// What to do about entries of a reporter that was removed or renamed.
+fn nobody_tells(name: &str) -> String {
+    format!(
+        "nobody tells them: there is no [reporter.{name}] in assay.toml any more. If it was renamed give it its old name; \
+         else say `assay outbox drop --target {name}`"
+    )
 }
 
 fn no_entry(id: impl std::fmt::Display) -> Fault {
@@ -157,12 +166,14 @@ impl App {
             let health = health.get(name).cloned().unwrap_or_default();
             let driver = drivers.get(name).copied().unwrap_or_default();
             let oldest = tally.and_then(|tally| tally.oldest);
+            let waiting = tally.map_or(0, |tally| tally.waiting);
+            let is_gone = driver.is_empty() && !name.starts_with(PREFIX) && !name.starts_with(GATE_TARGET);
             wire::OutboxTarget {
                 target: name.clone(),
                 driver: driver.to_owned(),
-                doing: if driver.is_empty() { "not configured any more".to_owned() } else { health.doing },
-                trouble: health.trouble,
-                waiting: tally.map_or(0, |tally| tally.waiting),
+                doing: if is_gone { "not configured any more".to_owned() } else { health.doing },
+                trouble: health.trouble.or_else(|| (is_gone && waiting > 0).then(|| nobody_tells(name))),
+                waiting,
                 oldest: oldest.map(rfc3339),
                 lag: oldest.map_or(0, |oldest| lag(now, oldest)),
                 attempts: tally.map_or(0, |tally| tally.attempts),

@@ -52,6 +52,8 @@ pub(crate) struct Asked {
     pub(crate) expected: Vec<String>,
     /// Only jobs whose settings are like these.
     pub(crate) only: BTreeMap<String, Vec<String>>,
+    /// No jobs with a setting that is like one of these.
+    pub(crate) without: BTreeMap<String, Vec<String>>,
 }
 
 impl Asked {
@@ -71,10 +73,11 @@ impl Asked {
     /// True if a job is part of the report.
     fn wants(&self, job: &StoredJob) -> bool {
         let row = &job.row;
-        self.only.iter().all(|(key, patterns)| match key.as_str() {
+        let fits = |(key, patterns): (&String, &Vec<String>)| match key.as_str() {
             "group" => row.group.is_some_and(|group| is_like(patterns, &group.0.to_string())),
             key => row.settings.get(key).is_some_and(|value| is_like(patterns, value)),
-        })
+        };
+        self.only.iter().all(fits) && !self.without.iter().any(fits)
     }
 
     pub(crate) fn of(fact: &BuildFact) -> Self {
@@ -84,6 +87,7 @@ impl Asked {
             distri: some(&fact.distri),
             version: some(&fact.version),
             only: fact.only.clone(),
+            without: fact.without.clone(),
             ..Self::default()
         }
     }
@@ -132,11 +136,18 @@ impl App {
         };
         let verdicts = self.verdicts(&jobs).await?;
         let mut expected = asked.expected.clone();
-        if asked.only.is_empty() {
-            expected.extend(self.expected_media(&asked.build));
-        } else if let Some(flavors) = asked.only.get("FLAVOR") {
-            let flavor = |medium: &String| is_like(flavors, medium.split(' ').next().unwrap_or_default());
-            expected.extend(self.expected_media(&asked.build).into_iter().filter(flavor));
+        let flavors = asked.only.get("FLAVOR");
+        if asked.only.is_empty() || flavors.is_some() {
+            let is_wanted = |medium: &String| {
+                let (flavor, arch) = medium.split_once(' ').unwrap_or((medium, ""));
+                let not = |key: &str, value: &str| {
+                    asked.without.get(key).is_some_and(|patterns| is_like(patterns, value))
+                };
+                flavors.is_none_or(|flavors| is_like(flavors, flavor))
+                    && !not("FLAVOR", flavor)
+                    && !not("ARCH", arch)
+            };
+            expected.extend(self.expected_media(&asked.build).into_iter().filter(is_wanted));
         }
         let mut report = compare(&now, before.as_ref(), verdicts, &expected);
         // Another team's are not missing.

@@ -69,6 +69,7 @@ pub(crate) fn result(result: &NewResult) -> ResultFact {
         item: first("item"),
         scenario: first("scenario"),
         own: result.dedupe.as_ref().is_some_and(|word| word.starts_with("job/")),
+        withheld: first(conventions::WITHHELD),
         url: result.ref_url.clone(),
     }
 }
@@ -232,7 +233,8 @@ fn entry(
 fn part_of<'f>(fact: &'f Fact, wants: &Wants, errors: bool) -> Cow<'f, Fact> {
     match fact {
         Fact::BuildDone(build) => {
-            Cow::Owned(Fact::BuildDone(BuildFact { only: wants.of_jobs(), errors, ..build.clone() }))
+            let (only, without) = wants.of_jobs();
+            Cow::Owned(Fact::BuildDone(BuildFact { only, without, errors, ..build.clone() }))
         }
         other => Cow::Borrowed(other),
     }

@@ -185,7 +185,7 @@ async fn tell(
             Ok(words) => said.push(words),
             Err(fault)
                 if fault.status == StatusCode::NOT_FOUND
-                    && matches!(&fact, Fact::BuildDone(build) if !build.only.is_empty()) => {}
+                    && matches!(&fact, Fact::BuildDone(build) if build.is_part()) => {}
             Err(fault) if fault.status == StatusCode::NOT_FOUND => said.push(short(&fact, &url)),
             Err(fault) => return Ok(Told::Later(fault.error)),
         }

@@ -95,7 +95,7 @@ pub(crate) enum Secret {
 }
 
 const REPORTS: &[&str] = &["mode", "keep-days", "name", "team", "docs", "email", "irc", "expect", "decide"];
-const COMMON: &[&str] = &["driver", "events", "match", "only"];
+const COMMON: &[&str] = &["driver", "events", "match", "not", "only"];
 const DRIVERS: [(&str, &[&str]); 8] = [
     ("amqp", &["mandatory", "topic-prefix", "says"]),
     ("resultsdb", &["url", "user", "password-file", "token-file", "ca-file", "everything"]),
@@ -215,23 +215,14 @@ fn usual(driver: &Driver) -> Vec<String> {
 
 fn wants(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, driver: &Driver) -> Wants {
     let events = if table.contains_key("events") { reader.texts(table, "events") } else { usual(driver) };
-    let mut matching = BTreeMap::new();
-    if let Some(inner) = reader.table(table, "match") {
-        for (key, value) in inner {
-            let key = key.get_ref().as_ref();
-            let patterns = match value.get_ref().as_str() {
-                Some(text) => vec![text.to_owned()],
-                None => reader.texts(inner, key),
-            };
-            matching.insert(key.to_owned(), patterns);
-        }
-    }
-    let wants = Wants { events, matching };
+    let wants =
+        Wants { events, matching: patterns(reader, table, "match"), without: patterns(reader, table, "not") };
     for key in wants.strange_keys() {
-        let at = table.get("match").map_or(at, |value| value.span().start);
+        let of = if wants.matching.contains_key(key) { "match" } else { "not" };
+        let at = table.get(of).map_or(at, |value| value.span().start);
         let events = wants.events.join(", ");
         reader.error(
-            "match",
+            of,
             at,
             format!("no event of {events} has {key:?}: nothing would ever be told; see docs/reporting.md"),
         );
@@ -243,6 +234,22 @@ fn wants(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, driver: &Drive
         reader.error("events", at, format!("no event is like {pattern:?}; there are {}", kinds.join(", ")));
     }
     wants
+}
+
+/// `match` and `not`: keys, and what values are like.
+fn patterns(reader: &mut Reader<'_>, table: &DeTable<'_>, of: &str) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    if let Some(inner) = reader.table(table, of) {
+        for (key, value) in inner {
+            let key = key.get_ref().as_ref();
+            let patterns = match value.get_ref().as_str() {
+                Some(text) => vec![text.to_owned()],
+                None => reader.texts(inner, key),
+            };
+            found.insert(key.to_owned(), patterns);
+        }
+    }
+    found
 }
 
 fn web(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>) -> Web {

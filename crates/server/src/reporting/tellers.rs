@@ -125,7 +125,9 @@ impl Teller {
                     (Err(why), _) | (_, Err(why)) => Told::Later(why),
                 }
             }
-            Driver::Bodhi { web, token } => self.comment(app, fact, web, token.as_deref()).await,
+            Driver::Bodhi { web, token } => {
+                self.comment(app, fact, web, token.as_deref(), letter.again).await
+            }
             Driver::Amqp { .. } | Driver::Irc { .. } | Driver::Wiki { .. } => {
                 Told::Never("it is told with others".to_owned())
             }
@@ -168,7 +170,14 @@ impl Teller {
         parts.into_iter().map(told).collect()
     }
 
-    async fn comment(&mut self, app: &App, fact: &Fact, web: &Web, token: Option<&camino::Utf8Path>) -> Told {
+    async fn comment(
+        &mut self,
+        app: &App,
+        fact: &Fact,
+        web: &Web,
+        token: Option<&camino::Utf8Path>,
+        again: bool,
+    ) -> Told {
         let elsewhere = |kind: &str| {
             (kind != "bodhi_update").then(|| Told::Done(Some("it is about no update".to_owned())))
         };
@@ -217,7 +226,7 @@ impl Teller {
         let Some(bodhi) = &mut self.bodhi else { return Told::Later("no client".to_owned()) };
         let told = match waived {
             Some(testcase) => bodhi.waive(&update, &text, &[testcase]).await,
-            None => bodhi.comment(&update, &text).await,
+            None => bodhi.comment(&update, &text, again).await,
         };
         if matches!(told, Told::Later(_)) {
             // With the secrets and certificates as they are then.
@@ -324,7 +333,7 @@ fn speaker(app: &App) -> Speaker {
 
 async fn words(app: &App, fact: &Fact) -> Result<Words, Told> {
     app.words(fact, &speaker(app).url).await.map_err(|fault| {
-        let some = matches!(fact, Fact::BuildDone(build) if build.errors || !build.only.is_empty());
+        let some = matches!(fact, Fact::BuildDone(build) if build.errors || build.is_part());
         if fault.status == axum::http::StatusCode::NOT_FOUND && some {
             Told::Done(Some(fault.error))
         } else if fault.status == axum::http::StatusCode::NOT_FOUND {
@@ -459,6 +468,9 @@ async fn result(
     let Fact::ResultNew(new) = fact else {
         return Ok(Told::Done(Some("it is no result".to_owned())));
     };
+    if let Some(why) = &new.withheld {
+        return Ok(Told::Done(Some(format!("it is not reported: {why}"))));
+    }
     if !new.own && !everything {
         return Ok(Told::Done(Some("it is not of this server; say everything = true".to_owned())));
     }
@@ -473,7 +485,8 @@ async fn result(
         }
     };
     let there = ResultsDb::new(http(web).map_err(Told::Later)?, &web.url, authorization);
-    let since = crate::api::resultsdb::moment(letter.entry.at);
+    // There it has the time that it has here.
+    let since = crate::api::resultsdb::moment(Timestamp(stored.at.0.div_euclid(1_000) * 1_000));
     Ok(there
         .post(&posted(&app.with_groups(&stored).await.map_err(later)?, &stored), letter.again, &since)
         .await)
@@ -488,6 +501,7 @@ fn posted(groups: &[Value], stored: &StoredResult) -> Value {
         "note": stored.note.clone().unwrap_or_default(),
         "ref_url": stored.ref_url,
         "data": stored.values(),
+        "submit_time": stored.at.0.div_euclid(1_000),
     })
 }
 
@@ -536,6 +550,9 @@ fn cases(file: &camino::Utf8Path) -> Result<Cases, String> {
 
 async fn cells(app: &App, letter: &Letter, cases: &Cases) -> Result<Vec<Placement>, Told> {
     let Fact::JobDone(job) = fact(letter)? else { return Ok(Vec::new()) };
+    if let Some(why) = job.withheld() {
+        return Err(Told::Done(Some(format!("it is not reported: {why}"))));
+    }
     let passed = app.passed(&job, cases).await.map_err(later)?;
     placements(cases, &job, &passed).map_err(Told::Never)
 }

@@ -89,12 +89,6 @@ fn known(seen: &Evidence) -> Known {
     }
 }
 
-/// What a result with this data is of.
-fn subject_of(data: &BTreeMap<String, Vec<String>>) -> Option<Subject> {
-    let first = |key: &str| data.get(key).and_then(|values| values.first()).cloned();
-    Some(Subject { kind: first("type")?, item: first("item")? })
-}
-
 /// What was decided, and what from.
 pub(crate) struct Decided {
     pub(crate) decision: Decision,
@@ -160,7 +154,7 @@ impl App {
         if self.results.settings().decisions.policies.is_empty() {
             return;
         }
-        self.heard(results.iter().filter_map(|result| subject_of(&result.data)));
+        self.heard(results.iter().filter_map(|result| conventions::subject_of(&result.data)));
     }
 
     /// Something new is known of these.
@@ -222,7 +216,7 @@ impl App {
             context: row.context.clone(),
             satisfied: row.satisfied,
             summary: row.summary.clone(),
-            decision: crate::api::decision::told(decision),
+            decision: crate::api::decision::told(decision, &self.results.settings().decisions),
             before: before.map(|before| (before.satisfied, before.summary.clone())),
             at: row.at.0,
         });
@@ -294,7 +288,7 @@ pub(crate) async fn follow(app: Arc<App>) {
     if !app.results.settings().decisions.policies.is_empty()
         && let Ok(recent) = app.store.results().results(&filter).await
     {
-        app.heard(recent.iter().filter_map(|result| subject_of(&result.values())));
+        app.heard(recent.iter().filter_map(|result| conventions::subject_of(&result.values())));
     }
     loop {
         let next = app.results.news.subjects.lock().unwrap_or_else(PoisonError::into_inner).pop_first();

@@ -7,6 +7,7 @@
 //! only. It never comes after what the job becomes next, and after a crash it is made up for from the open jobs.
 
 use super::conventions::{cut, of_job, of_task, outcome, outcome_of_module};
+use super::settings::ResultsSettings;
 use crate::app::App;
 use crate::record::Run;
 use crate::reporting::facts::{Builds, Happened, of_job as told_of_job};
@@ -108,12 +109,12 @@ impl JobResults {
         batch: &mut Batch,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let url = app.results.settings().url.clone();
-        let mut new = self.waited(state, &url, now);
+        let places = app.results.settings();
+        let mut new = self.waited(state, &places, now);
         let mut facts = Vec::new();
         batch.jobs().filter(|job| !job.state.is_final()).for_each(|job| self.builds.add(job));
         for job in batch.jobs() {
-            self.note(app, job, &url, now, &mut new, &mut facts);
+            self.note(app, job, &places, now, &mut new, &mut facts);
         }
         self.forget_some();
         // What is known of jobs that were there before us is in the database only.
@@ -144,7 +145,7 @@ impl JobResults {
         &mut self,
         app: &App,
         job: &JobRow,
-        url: &str,
+        places: &ResultsSettings,
         now: Timestamp,
         new: &mut Vec<New>,
         at_once: &mut Vec<Fact>,
@@ -172,14 +173,14 @@ impl JobResults {
             return;
         }
         if self.queued.remove(&job.id) && stage > Stage::Queued {
-            let result = result(job, Stage::Queued, url, now);
+            let result = result(job, Stage::Queued, places, now);
             new.push(New { job: job.id, result, facts: Vec::new() });
         }
-        new.push(New { job: job.id, result: result(job, stage, url, now), facts });
+        new.push(New { job: job.id, result: result(job, stage, places, now), facts });
     }
 
     /// The results of queued jobs whose time has come.
-    fn waited(&mut self, state: &State, url: &str, now: Timestamp) -> Vec<New> {
+    fn waited(&mut self, state: &State, places: &ResultsSettings, now: Timestamp) -> Vec<New> {
         if self.due.is_none_or(|due| due > Instant::now()) {
             return Vec::new();
         }
@@ -187,7 +188,7 @@ impl JobResults {
         self.queued.retain(|job| some.last().is_none_or(|last| job > last));
         self.due = (!self.queued.is_empty()).then(|| Instant::now() + DELAY);
         let of = |id| {
-            let result = result(state.job(id)?, Stage::Queued, url, now);
+            let result = result(state.job(id)?, Stage::Queued, places, now);
             Some(New { job: id, result, facts: Vec::new() })
         };
         some.into_iter().filter_map(of).collect()
@@ -202,8 +203,8 @@ impl JobResults {
     }
 }
 
-fn result(job: &JobRow, stage: Stage, url: &str, now: Timestamp) -> NewResult {
-    let mut result = of_job(job, url);
+fn result(job: &JobRow, stage: Stage, places: &ResultsSettings, now: Timestamp) -> NewResult {
+    let mut result = of_job(job, places);
     result.dedupe = Some(format!("job/{}/{}", job.id, stage.word()));
     match stage {
         Stage::Queued => result.outcome = "QUEUED".into(),
@@ -237,9 +238,9 @@ impl App {
     ) -> Result<Vec<NewResult>, StoreError> {
         let Some(job) = self.store.job(attempt.job).await? else { return Ok(Vec::new()) };
         let job = &job.row;
-        let url = self.results.settings().url.clone();
+        let places = self.results.settings();
         let at = job.finished_at().unwrap_or_else(|| self.clock.now());
-        let whole = of_job(job, &url);
+        let whole = of_job(job, &places);
         let mut results = Vec::new();
         // The parts of a task run are no tests; its tests are what it found.
         let is_task = job.settings.get("BACKEND") == Some(BACKEND);
@@ -264,7 +265,7 @@ impl App {
                 tracing::warn!(job = %attempt.job, testcase = found.testcase, "a result outside the task's namespaces is refused");
                 continue;
             }
-            let mut result = of_task(found, &whole, run, &url);
+            let mut result = of_task(found, &whole, run, &places);
             result.at = at;
             result.dedupe = Some(format!("job/{}/{}/found/{number}", attempt.job, attempt.number));
             results.push(result);

@@ -38,9 +38,14 @@ impl Posted {
     }
 }
 
+/// What tells a post from others: a hash of its body and its sender.
+pub(crate) type Same = [u8; 32];
+
 /// A post and where its answer goes.
 pub(crate) struct Post {
     result: NewResult,
+    /// What was sent, by whom: who repeats it soon means the same result.
+    same: Option<Same>,
     answer: oneshot::Sender<Result<Posted, Arc<StoreError>>>,
 }
 
@@ -90,8 +95,13 @@ impl Results {
 
     /// Stores a result; it is on disk when this returns.
     pub(crate) async fn post(&self, result: NewResult) -> Result<Posted, Fault> {
+        self.post_once(result, None).await
+    }
+
+    /// The same where clients repeat a post whose answer they did not get.
+    pub(crate) async fn post_once(&self, result: NewResult, same: Option<Same>) -> Result<Posted, Fault> {
         let (answer, hear) = oneshot::channel();
-        self.queue.try_send(Post { result, answer }).map_err(|error| match error {
+        self.queue.try_send(Post { result, same, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Fault::later("Too many results wait to be stored.", 1),
             mpsc::error::TrySendError::Closed(_) => Fault::later("The server is stopping.", 5),
         })?;

@@ -4,6 +4,7 @@ use crate::gate::settings::Reader;
 use assay_engine::decision::Policies;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use toml::de::DeTable;
 
 /// Outcomes that ResultsDB always has.
@@ -33,6 +34,10 @@ pub(crate) struct ResultsSettings {
     pub(crate) proxies: Vec<String>,
     /// Where people reach this server, for links; empty until it is known.
     pub(crate) url: String,
+    /// Where people see updates, for links.
+    pub(crate) bodhi: String,
+    /// For so long a post that repeats another one is taken for it.
+    pub(crate) repeats: Duration,
     /// As read.
     pub(crate) decisions: Arc<Policies>,
 }
@@ -45,6 +50,8 @@ impl Default for ResultsSettings {
             may_waive: Vec::new(),
             proxies: Vec::new(),
             url: String::new(),
+            bodhi: "https://bodhi.fedoraproject.org".to_owned(),
+            repeats: REPEATS,
             decisions: Arc::default(),
         }
     }
@@ -68,7 +75,10 @@ fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
     loaded.policies.ok_or(lines)
 }
 
-const KEYS: &[&str] = &["outcomes", "policies", "may-waive", "proxies"];
+/// A client that tries a post three times, with pauses that grow from one second, has given up by then.
+const REPEATS: Duration = Duration::from_mins(1);
+
+const KEYS: &[&str] = &["outcomes", "policies", "may-waive", "proxies", "bodhi-url", "repeats"];
 
 /// Reads the section.
 pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ResultsSettings {
@@ -84,6 +94,12 @@ pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ResultsSetti
             reader.error("value", at, format!("{wrong:?} is no outcome; use capitals and _, at most 32"));
         }
         settings.additional = outcomes.into_iter().filter(|one| !PRESET.contains(&one.as_str())).collect();
+    }
+    if let Some(url) = reader.text(table, "bodhi-url") {
+        url.trim_end_matches('/').clone_into(&mut settings.bodhi);
+    }
+    if let Some(seconds) = reader.number(table, "repeats", 0, 3_600) {
+        settings.repeats = Duration::from_secs(seconds);
     }
     settings.policies = reader.path(table, "policies");
     if let Some(path) = &settings.policies {

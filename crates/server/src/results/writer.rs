@@ -1,21 +1,105 @@
 //! The one task that stores posted results.
 
-use super::{Post, Posted};
+use super::{Post, Posted, Same};
 use crate::app::App;
-use assay_store::{Epoch, NewResult, ResultId, StoreError};
-use std::collections::BTreeMap;
+use assay_store::{Epoch, NewResult, ResultFilter, ResultId, StoreError, StoredResult};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub(crate) type Incoming = mpsc::Receiver<Post>;
 
 /// Results in one transaction.
 const GROUP: usize = 256;
 
+/// Posts that are remembered, in case they are repeated.
+const MOST: usize = 300_000;
+/// Results of before the start that are looked at for the same.
+const MOST_BEFORE: u32 = 20_000;
+
+/// What was posted a short while ago.
+struct Recent {
+    since: Instant,
+    known: HashMap<Same, ResultId>,
+    /// When each of them came, the oldest first.
+    came: VecDeque<(Instant, Same)>,
+    /// What was stored shortly before the start, by what it says: who posted it is not known any more.
+    before: HashMap<Same, ResultId>,
+}
+
+impl Recent {
+    /// With what is stored: a client may repeat what it had posted to the server before this one.
+    async fn load(app: &App) -> Self {
+        let window = app.results.settings().repeats;
+        let since = app.clock.now().plus_seconds(-i64::try_from(window.as_secs()).unwrap_or(0));
+        let filter = ResultFilter { since: Some(since), limit: MOST_BEFORE, ..ResultFilter::default() };
+        let stored =
+            if window.is_zero() { Ok(Vec::new()) } else { app.store.results().results(&filter).await };
+        let stored = stored.unwrap_or_else(|error| {
+            tracing::warn!(%error, "results are not known that may be posted again");
+            Vec::new()
+        });
+        let before = stored.iter().map(|one| (of_stored(one), one.id)).collect();
+        Self { since: Instant::now(), known: HashMap::new(), came: VecDeque::new(), before }
+    }
+
+    /// The result that this post has become before.
+    fn before(&self, same: Same, new: &NewResult) -> Option<ResultId> {
+        let known = self.known.get(&same);
+        let stored = || if self.before.is_empty() { None } else { self.before.get(&of_new(new)) };
+        known.or_else(stored).copied()
+    }
+
+    fn forget_old(&mut self, window: Duration) {
+        if self.since.elapsed() > window {
+            self.before = HashMap::new();
+        }
+        while let Some((came, same)) = self.came.front()
+            && (came.elapsed() > window || self.came.len() > MOST)
+        {
+            self.known.remove(same);
+            self.came.pop_front();
+        }
+    }
+
+    fn remember(&mut self, same: Same, id: ResultId) {
+        self.known.insert(same, id);
+        self.came.push_back((Instant::now(), same));
+    }
+}
+
+/// What a result says, hashed. A group without a name gets another one each time.
+fn hash(
+    (testcase, outcome): (&str, &str),
+    texts: [Option<&str>; 2],
+    data: &BTreeMap<String, Vec<String>>,
+    groups: usize,
+) -> Same {
+    let said = serde_json::json!([testcase, outcome, texts, data, groups]).to_string();
+    let hashed = ring::digest::digest(&ring::digest::SHA256, said.as_bytes());
+    let mut same = Same::default();
+    same.copy_from_slice(hashed.as_ref());
+    same
+}
+
+fn of_new(new: &NewResult) -> Same {
+    let texts = [new.note.as_deref(), new.ref_url.as_deref()];
+    hash((&new.testcase, &new.outcome), texts, &new.data, new.groups.len())
+}
+
+fn of_stored(stored: &StoredResult) -> Same {
+    let groups: Vec<String> = serde_json::from_str(&stored.groups).unwrap_or_default();
+    let texts = [stored.note.as_deref(), stored.ref_url.as_deref()];
+    hash((&stored.testcase, &stored.outcome), texts, &stored.values(), groups.len())
+}
+
 /// Stores what comes until the server ends.
 pub(crate) async fn write(app: Arc<App>, mut incoming: Incoming) {
     let epoch = app.results.epoch();
     let mut group = Vec::with_capacity(GROUP);
+    let mut recent = Recent::load(&app).await;
     loop {
         let came = tokio::select! {
             came = incoming.recv_many(&mut group, GROUP) => came,
@@ -24,11 +108,13 @@ pub(crate) async fn write(app: Arc<App>, mut incoming: Incoming) {
         if came == 0 {
             return;
         }
-        store(&app, std::mem::take(&mut group), epoch).await;
+        store(&app, &mut recent, std::mem::take(&mut group), epoch).await;
     }
 }
 
-async fn store(app: &App, group: Vec<Post>, epoch: Epoch) {
+async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
+    let window = app.results.settings().repeats;
+    recent.forget_old(window);
     let words: Vec<String> = group.iter().filter_map(|post| post.result.dedupe.clone()).collect();
     let mut known = BTreeMap::new();
     if !words.is_empty() {
@@ -39,7 +125,13 @@ async fn store(app: &App, group: Vec<Post>, epoch: Epoch) {
     }
     let mut results: Vec<NewResult> = Vec::new();
     let mut answers = Vec::new();
-    for Post { mut result, answer } in group {
+    let mut again: HashMap<Same, ResultId> = HashMap::new();
+    for Post { mut result, same, answer } in group {
+        let before = same.and_then(|same| again.get(&same).copied().or_else(|| recent.before(same, &result)));
+        if let Some(before) = before {
+            answers.push((answer, Posted::Before(before)));
+            continue;
+        }
         if let Some(before) = result.dedupe.as_ref().and_then(|word| known.get(word)) {
             answers.push((answer, Posted::Before(*before)));
             continue;
@@ -48,6 +140,7 @@ async fn store(app: &App, group: Vec<Post>, epoch: Epoch) {
         if let Some(word) = &result.dedupe {
             known.insert(word.clone(), ResultId(result.id));
         }
+        again.extend(same.map(|same| (same, ResultId(result.id))));
         answers.push((answer, Posted::New(ResultId(result.id))));
         results.push(result);
     }
@@ -65,6 +158,9 @@ async fn store(app: &App, group: Vec<Post>, epoch: Epoch) {
         let _ = answer.send(stored.clone().map(|()| posted));
     }
     if stored.is_ok() {
+        for (same, id) in again {
+            recent.remember(same, id);
+        }
         app.found(&results);
         app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
     }

@@ -49,6 +49,7 @@ async fn looked(server: &Server) {
     assert!(tokio::time::timeout(Duration::from_secs(20), more).await.is_ok(), "nobody looks");
 }
 
+/// Our clock jumps; those of Koji and of datagrepper go on.
 #[tokio::test]
 async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
     let (koji, grepper) = (FakeKoji::start().await.unwrap(), FakeDatagrepper::start().await.unwrap());
@@ -62,38 +63,48 @@ async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
         grepper.url()
     );
     fs_err::write(&file, toml).unwrap();
-    let server = Server::start_with(|config| config.config = Some(file)).await;
-    let now = || server.clock_micros() / 1_000_000;
-    let mut count = 0;
-    let mut happens = |at: i64| {
+    let start = crate::common::BEGINNING / 1_000_000;
+    let (mut there, mut count) = (start, 0);
+    // So much later there something happens there.
+    let mut happens = |later: i64| {
         count += 1;
-        koji.build(&format!("build-{count}-1"), at, &[]);
-        grepper.carried(&format!("id-{count}"), "org.t.x", json!({"count": count}), at);
+        there += later;
+        koji.build(&format!("build-{count}-1"), there - 5, &[]);
+        grepper.carried(&format!("id-{count}"), "org.t.x", json!({"count": count}), there - 5);
+        koji.says_it_is(there);
+        grepper.says_it_is(there);
     };
-    happens(now() - 60);
+    happens(0);
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    assert_eq!(server.clock_micros() / 1_000_000, start);
+    let ours = |hours: i64| server.clock.advance(hours * HOUR * 1_000_000);
     brought(&server, &[("koji", 1), ("grepper", 1), ("hourly", 0)]).await;
+    looked(&server).await;
 
-    // Five hours forward: what happened meanwhile is found, and of five times that were due the last one counts.
-    server.clock.advance(5 * HOUR * 1_000_000);
-    happens(now() - 3 * HOUR);
-    happens(now() - 5);
+    // Five hours forward, for half an hour: what happens meanwhile is found; of five times that were due the last one counts.
+    ours(5);
+    happens(HOUR / 4);
+    brought(&server, &[("koji", 2), ("grepper", 2), ("hourly", 1)]).await;
+    looked(&server).await;
+    happens(HOUR / 4);
     brought(&server, &[("koji", 3), ("grepper", 3), ("hourly", 1)]).await;
     looked(&server).await;
 
-    // Three hours back: what happens by the new clock is found; nothing is due once more.
-    server.clock.advance(-3 * HOUR * 1_000_000);
-    happens(now() - 5);
+    // It is set right: nothing is due once more, and what is due next is.
+    ours(-5);
+    happens(HOUR / 4);
     brought(&server, &[("koji", 4), ("grepper", 4), ("hourly", 1)]).await;
-    server.clock.advance(HOUR * 1_000_000);
-    happens(now() - 5);
-    brought(&server, &[("koji", 5), ("grepper", 5), ("hourly", 1)]).await;
     looked(&server).await;
-    brought(&server, &[("koji", 5), ("grepper", 5), ("hourly", 1)]).await;
-
-    // Past the time that the clock had shown already.
-    server.clock.advance(4 * HOUR * 1_000_000);
-    happens(now() - 5);
-    brought(&server, &[("koji", 6), ("grepper", 6), ("hourly", 2)]).await;
+    ours(1);
+    happens(HOUR / 4);
+    brought(&server, &[("koji", 5), ("grepper", 5), ("hourly", 2)]).await;
     looked(&server).await;
-    brought(&server, &[("koji", 6), ("grepper", 6), ("hourly", 2)]).await;
+    // What was due when the clock was wrong is not due again; the next one is.
+    for (hours, hourly) in [(3, 3), (1, 3), (1, 4)] {
+        ours(hours);
+        happens(hours * HOUR);
+        looked(&server).await;
+        brought(&server, &[("hourly", hourly)]).await;
+    }
+    brought(&server, &[("koji", 8), ("grepper", 8), ("hourly", 4)]).await;
 }

@@ -7,6 +7,7 @@ mod api;
 mod assets;
 mod audit;
 mod common;
+mod decisions;
 mod downloads;
 mod events;
 mod faults;

@@ -268,6 +268,22 @@ async fn rooms_updates_and_wikis() {
     let dir = configured(&toml, &secrets);
     let server = start(&dir).await;
     let build = "Fedora-Rawhide-20261121.n.0";
+    // Most builds have no page: those of this one are refused, and the others are told.
+    for test in ["ta", "tc"] {
+        let id = job(&server, test, "Fedora-Rawhide-20261120.n.0").await;
+        let path = format!("/api/v1/jobs/{id}/set_done?result=passed");
+        let (status, body) = server.ask(Method::POST, &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    until(&server, "wiki", "there is no page", |one| one["refused"] == 2).await;
+    // Of what nobody asked to be reported a wiki does not hear.
+    let hidden = job(&server, "tb", &format!("{build}-EXTRA")).await;
+    let (status, body) =
+        server.ask(Method::POST, &format!("/api/v1/jobs/{hidden}/set_done?result=passed"), None).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    until(&server, "wiki", "it is not reported", |one| one["delivered"] == 1).await;
+    let note = outbox(&server, "?target=wiki").await["entries"][0]["note"].clone();
+    assert_eq!(note, "it is not reported: BUILD ends with EXTRA");
     let mut ids = Vec::new();
     for test in ["ta", "tb", "tc", "td"] {
         ids.push(job(&server, test, build).await);
@@ -277,21 +293,37 @@ async fn rooms_updates_and_wikis() {
         let (status, body) = server.ask(Method::POST, &path, None).await;
         assert_eq!(status, StatusCode::OK, "{body}");
     }
-    until(&server, "wiki", "the wiki is told", |one| one["delivered"] == 4).await;
+    until(&server, "wiki", "the wiki is told", |one| one["delivered"] == 5).await;
     let text = wiki.text(title);
     assert_eq!(text.matches("{{result|pass|coconut|bot=true}}").count(), 2, "{text}");
     assert_eq!(text.matches("{{result|none}}").count(), 1, "what failed stays empty: {text}");
     assert!(text.contains("<!-- theirs -->"), "what they wrote stays");
-    until(&server, "room", "the room is told", |one| one["delivered"] == 1).await;
-    let said = room.messages();
-    let line = said[0]["body"].as_str().unwrap();
+    // Once there is a page it can be told again.
+    let earlier = "Test Results:Fedora 45 Rawhide 20261120.n.0 Installation";
+    wiki.put(earlier, &format!("== Default ==\n{{|\n! Milestone !! Test Case !! x86_64 UEFI\n{rows}|}}\n"));
+    let (status, body) =
+        server.ask(Method::POST, "/api/assay/v1/outbox/retry", Some(json!({"target": "wiki"}))).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    until(&server, "wiki", "it is told again", |one| one["refused"] == 0 && one["waiting"] == 0).await;
+    assert_eq!(wiki.text(earlier).matches("{{result|pass|coconut|bot=true}}").count(), 2);
+    let said = || {
+        let all = room.messages();
+        all.into_iter()
+            .filter_map(|one| one["body"].as_str().map(str::to_owned))
+            .find(|line| line.starts_with(&format!("{build}: ")))
+    };
+    until(&server, "room", "the room is told", |one| one["waiting"] == 0).await;
+    let line = said().unwrap();
     assert!(line.starts_with("Fedora-Rawhide-20261121.n.0: 3/4 passed, 1 new failure http://"), "{line}");
 
     let update = assay_fakes::bodhi::UPDATE;
-    let waiver = json!({"subject_type": "bodhi_update", "subject_identifier": update, "testcase": "update.install",
-        "product_version": "fedora-45", "comment": "known"});
-    let (status, body) = server.ask(Method::POST, "/api/v1.0/waivers/", Some(waiver)).await;
-    assert_eq!(status, StatusCode::CREATED, "{body}");
+    for update in ["FEDORA-2026-misspelt", update] {
+        let waiver = json!({"subject_type": "bodhi_update", "subject_identifier": update, "testcase": "update.install",
+            "product_version": "fedora-45", "comment": "known"});
+        let (status, body) = server.ask(Method::POST, "/api/v1.0/waivers/", Some(waiver)).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+    until(&server, "bodhi", "there is no such update", |one| one["refused"] == 1).await;
     until(&server, "bodhi", "Bodhi is told", |one| one["delivered"] == 1).await;
     assert_eq!(bodhi.waived(), [json!({"comment": "known", "tests": ["update.install"]})]);
 
@@ -309,6 +341,27 @@ async fn rooms_updates_and_wikis() {
     assert!(
         status == StatusCode::NOT_FOUND && answer["error"].as_str().unwrap().contains("no jobs of the build")
     );
+}
+
+/// What a reporter had not told when it got another name says so.
+#[tokio::test]
+async fn what_nobody_tells_any_more_says_what_to_do() {
+    let toml = |name: &str| {
+        format!(
+            "[reporter.{name}]\ndriver = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\nsecret-file = \"secret\"\nevents = [\"job.create\"]\n"
+        )
+    };
+    let dir = configured(&toml("before"), &[("secret", "s3cret")]);
+    let server = start(&dir).await;
+    job(&server, "a", "B").await;
+    until(&server, "before", "it waits", |one| one["waiting"] == 1 && one["attempts"] != 0).await;
+    fs_err::write(dir.path().join("assay.toml"), toml("after")).unwrap();
+    let server = again(server, &dir).await;
+    let hint = "no [reporter.before] in assay.toml any more";
+    until(&server, "before", "what to do", |one| {
+        one["waiting"] == 1 && one["trouble"].as_str().is_some_and(|trouble| trouble.contains(hint))
+    })
+    .await;
 }
 
 /// Everything that is wrong with a configuration, at once and with its line.

@@ -77,6 +77,17 @@ impl SourceRole {
     }
 }
 
+/// A job that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedJob {
+    /// In this commit; 0 for those that ended before commits were noted.
+    pub commit: i64,
+    /// Which.
+    pub job: JobId,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Where messages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageSource<'a> {
@@ -323,12 +334,12 @@ pub trait EventStore: Send + Sync {
     /// message, or if it was put aside and not because of a rule ([`PANICKED`]).
     async fn replay(&self, epoch: Epoch, id: i64, force: bool) -> Result<bool, StoreError>;
 
-    /// Jobs that have ended after this end and number, by these; the first first.
-    async fn ended_jobs(
-        &self,
-        after: (Timestamp, i64),
-        limit: u32,
-    ) -> Result<Vec<(Timestamp, JobId)>, StoreError>;
+    /// Jobs that came to their end in this commit or later, and of this commit only those of greater numbers; the first
+    /// first. A clock that was put back does not change their order.
+    async fn ended_jobs(&self, after: (i64, i64), limit: u32) -> Result<Vec<EndedJob>, StoreError>;
+
+    /// The number of the last commit.
+    async fn last_commit(&self) -> Result<i64, StoreError>;
 
     /// Removes messages that were dealt with and are older than `before`, at most `limit`; how many were removed. What
     /// they caused stays.

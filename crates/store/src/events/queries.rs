@@ -1,8 +1,8 @@
 //! Events in SQL that both databases understand.
 
 use super::{
-    EffectState, EffectsDone, EventStore, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
-    PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage, group,
+    EffectState, EffectsDone, EndedJob, EventStore, Matched, MessageFilter, MessageSource, MessageState,
+    NewMessage, PANICKED, RuleHits, SourceRole, SourceTally, StoredEffect, StoredMessage, group,
 };
 use crate::codec::{Fields, ROWS_AT_ONCE, contains_pattern, json, pieces, time, tuples};
 use crate::error::StoreError;
@@ -410,21 +410,22 @@ impl<B: Backend> EventStore for Sql<B> {
         Ok(!self.know("replay an event", epoch, vec![statement]).await?.is_empty())
     }
 
-    async fn ended_jobs(
-        &self,
-        (at, id): (Timestamp, i64),
-        limit: u32,
-    ) -> Result<Vec<(Timestamp, JobId)>, StoreError> {
-        // A bound of its own, so that the index over ends is used.
-        let sql = "SELECT finished_at, id FROM jobs WHERE finished_at >= $1 AND (finished_at > $1 OR id > $2) \
-                   ORDER BY finished_at, id LIMIT $3";
-        let values = vec![at.0.into(), id.into(), i64::from(limit).into()];
+    async fn ended_jobs(&self, (commit, id): (i64, i64), limit: u32) -> Result<Vec<EndedJob>, StoreError> {
+        // A bound of its own, so that the index is used.
+        let sql = "SELECT ended_in, id, finished_at FROM jobs WHERE ended_in >= $1 AND (ended_in > $1 OR id > $2) \
+                   ORDER BY ended_in, id LIMIT $3";
+        let values = vec![commit.into(), id.into(), i64::from(limit).into()];
         let rows = self.query("list jobs that have ended", sql, values).await?;
         let read = |row| {
             let mut fields = Fields::new("jobs", row);
-            Ok((fields.time()?, JobId(fields.int()?)))
+            Ok(EndedJob { commit: fields.int()?, job: JobId(fields.int()?), at: fields.time()? })
         };
         rows.into_iter().map(read).collect()
+    }
+
+    async fn last_commit(&self) -> Result<i64, StoreError> {
+        let rows = self.query("count commits", "SELECT commits FROM leader WHERE id = 1", vec![]).await?;
+        crate::codec::one_number("leader", &rows)
     }
 
     async fn prune_messages(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError> {

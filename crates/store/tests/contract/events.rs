@@ -1,7 +1,11 @@
 //! Events, and what rules want of them.
 
-use crate::database::{Database, START, is_deposed};
+use crate::database::{Database, Driver, START, is_deposed, test_job};
 use assay_engine::ids::Timestamp;
+use assay_engine::job::{End, JobState};
+use assay_engine::outcome::Outcome;
+use assay_engine::reason::EndReason;
+use assay_engine::rows::Row;
 use assay_engine::rules::{BatchKey, Item, Planned, PlannedEffect};
 use assay_store::{
     Batch, EffectState, EffectsDone, Matched, MessageFilter, MessageSource, MessageState, NewMessage,
@@ -39,6 +43,39 @@ fn planned(key: &str, batch: Option<i64>) -> Planned {
 
 fn matched(event: i64, effects: Vec<Planned>) -> Matched {
     Matched { event, caused: "{}".to_owned(), parked: false, effects }
+}
+
+/// Whatever the clock says: that of the second job is two hours behind that of the first.
+pub(crate) async fn ends_are_in_the_order_of_commits(database: &Database) {
+    let mut driver = Driver::start(database).await;
+    let store = driver.store.clone();
+    let events = store.events();
+    let before = events.last_commit().await.unwrap();
+    assert_eq!(events.ended_jobs((before, i64::MAX), 9).await.unwrap(), []);
+    let jobs = driver.post(["a", "b", "c"].map(test_job).to_vec()).await;
+    let mut ends = Vec::new();
+    for (job, at) in [(jobs[2], 7_200), (jobs[0], 0), (jobs[1], 7_300)] {
+        let mut row = driver.store.job(job).await.unwrap().unwrap().row;
+        let at = START.plus_seconds(at);
+        row.state = JobState::Done(End::with(Outcome::Passed, EndReason::Reported { text: None }, at));
+        let mut batch = Batch::default();
+        batch.push(Row::Job(row.clone()));
+        driver.store.commit(driver.epoch, &batch).await.unwrap();
+        // What is said of it later does not make it end again.
+        row.priority += 1;
+        let mut batch = Batch::default();
+        batch.push(Row::Job(row));
+        driver.store.commit(driver.epoch, &batch).await.unwrap();
+        ends.push((job, at));
+    }
+    let told = events.ended_jobs((before, i64::MAX), 9).await.unwrap();
+    assert_eq!(told.iter().map(|one| (one.job, one.at)).collect::<Vec<_>>(), ends);
+    for (number, one) in told.iter().enumerate() {
+        let rest = events.ended_jobs((one.commit, one.job.0), 9).await.unwrap();
+        assert_eq!(rest, told[number + 1..]);
+    }
+    assert_eq!(events.ended_jobs((before, i64::MAX), 1).await.unwrap(), told[..1]);
+    assert!(events.last_commit().await.unwrap() > told[2].commit);
 }
 
 pub(crate) async fn the_same_message_is_stored_once(database: &Database) {

@@ -39,6 +39,7 @@ macro_rules! contract {
 
 contract!(
     events::the_same_message_is_stored_once,
+    events::ends_are_in_the_order_of_commits,
     events::what_a_bus_has_lost_is_counted,
     events::effects_happen_once,
     events::effects_that_wait_are_in_nobodys_way,

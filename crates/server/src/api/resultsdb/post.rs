@@ -3,6 +3,7 @@
 use super::shape::{self, Place};
 use super::{Poster, Wrong, field};
 use crate::app::App;
+use crate::results::Same;
 use crate::results::conventions::LONGEST_NAME;
 use assay_engine::ids::Timestamp;
 use assay_store::{GroupOf, NameFilter, NewResult, Testcase};
@@ -264,7 +265,19 @@ pub(crate) fn read(map: &Map<String, Value>, outcomes: &[&str], now: Timestamp) 
     Wrong::all(wrong).map_or(Ok(new), Err)
 }
 
-/// `POST results`: 201, or 200 if the same was posted before under the same `Idempotency-Key`.
+/// What tells this post from others: clients repeat one whose answer got lost, and have no word for that.
+fn same(sender: &str, map: &Map<String, Value>) -> Same {
+    let mut hashed = ring::digest::Context::new(&ring::digest::SHA256);
+    hashed.update(sender.as_bytes());
+    hashed.update(&[0]);
+    hashed.update(Value::Object(map.clone()).to_string().as_bytes());
+    let mut same = Same::default();
+    same.copy_from_slice(hashed.finish().as_ref());
+    same
+}
+
+/// `POST results`: 201, or 200 if the same was posted before: under the same `Idempotency-Key`, or without one by the same
+/// sender a moment ago.
 pub(super) async fn result(
     State(app): State<Arc<App>>,
     Poster(sender): Poster,
@@ -282,7 +295,8 @@ pub(super) async fn result(
             once.ok_or_else(|| Wrong::bad("Idempotency-Key should have 1 to 200 ASCII characters."))?;
         new.dedupe = Some(format!("post/{}/{once}", sender.name));
     }
-    let posted = app.results.post(new).await.map_err(Wrong::from)?;
+    let same = (new.dedupe.is_none() && !settings.repeats.is_zero()).then(|| same(&sender.name, &map));
+    let posted = app.results.post_once(new, same).await.map_err(Wrong::from)?;
     let stored = app.store.results().result(posted.id()).await?;
     let stored = stored.ok_or_else(|| Wrong::not_found("Result not found"))?;
     let status = match posted {

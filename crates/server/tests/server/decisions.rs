@@ -1,0 +1,299 @@
+//! WaiverDB's and Greenwave's APIs: what is asked, what is answered, and what is refused.
+
+use crate::common::Server;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const POLICIES: &str = "\
+--- !Policy
+id: push
+product_versions: [fedora-*]
+decision_contexts: [push, late]
+subject_type: koji_build
+rules:
+  - !PassingTestCaseRule {test_case_name: dist.rpmlint}
+  - !PassingTestCaseRule {test_case_name: dist.abi, scenario: s1}
+--- !Policy
+id: release
+product_versions: [fedora-*]
+decision_context: push
+subject_type: compose
+rules:
+  - !PassingTestCaseRule {test_case_name: compose.install}
+";
+const BUILD: &str = "bash-5.3-1.fc44";
+const COMPOSE: &str = "Fedora-44-20261121.n.0";
+const WAIVERS: &str = "/api/v1.0/waivers/";
+
+async fn start() -> (tempfile::TempDir, Server) {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("policies.yaml"), POLICIES).unwrap();
+    let toml = "[results]\npolicies = \"policies.yaml\"\n";
+    fs_err::write(dir.path().join("assay.toml"), toml).unwrap();
+    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    (dir, server)
+}
+
+async fn post(server: &Server, path: &str, body: Value) -> Value {
+    let (status, answer) = server.ask(Method::POST, path, Some(body)).await;
+    assert_eq!(status, StatusCode::CREATED, "{answer}");
+    answer
+}
+
+/// Posts a result; its number. The time goes on a second.
+async fn found(server: &Server, testcase: &str, outcome: &str, data: Value) -> i64 {
+    server.clock.advance(1_000_000);
+    let body = json!({"testcase": testcase, "outcome": outcome, "data": data});
+    post(server, "/api/v2.0/results", body).await["id"].as_i64().unwrap()
+}
+
+async fn decision(server: &Server, more: Value) -> (StatusCode, Value) {
+    let mut body = json!({"product_version": "fedora-44", "decision_context": "push"});
+    for (key, value) in more.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    server.ask(Method::POST, "/api/v1.0/decision", Some(body)).await
+}
+
+/// Types of the requirements, those that are fulfilled first.
+fn types(decision: &Value) -> Vec<String> {
+    let lists = ["satisfied_requirements", "unsatisfied_requirements"];
+    let all = lists.iter().flat_map(|list| decision[*list].as_array().unwrap());
+    all.map(|one| format!("{} {}", one["testcase"].as_str().unwrap(), one["type"].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn questions_that_cannot_be_answered() {
+    let (_dir, server) = start().await;
+    let build = json!({"subject_type": "koji_build", "subject_identifier": BUILD});
+    let with = |more: Value| {
+        let mut body = build.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (body, status, part) in [
+        (with(json!({"product_version": null})), 400, "product_version"),
+        (with(json!({"decision_context": null})), 400, "Either decision_context or rules is required"),
+        (
+            with(json!({"rules": [{"type": "PassingTestCaseRule", "test_case_name": "t"}]})),
+            400,
+            "both decision_context and rules",
+        ),
+        (json!({}), 400, "Missing required subject"),
+        (json!({"subject_type": "koji_build"}), 400, "subject_identifier"),
+        (json!({"subject_identifier": BUILD}), 400, "subject_type"),
+        (json!({"subject": "x"}), 400, "must be a list"),
+        (json!({"subject": ["x"]}), 400, "list of objects"),
+        (json!({"subject": [{"item": "x"}]}), 400, "type and item"),
+        (json!({"subject": []}), 400, "empty"),
+        (with(json!({"verbose": "yes"})), 400, "Invalid verbose flag"),
+        (with(json!({"when": "today"})), 400, "Invalid \"when\" parameter"),
+        (with(json!({"ignore_result": 1})), 400, "ignore_result"),
+        (with(json!({"ignore_waiver": ["x"]})), 400, "ignore_waiver"),
+        (
+            with(json!({"decision_context": "nowhere"})),
+            404,
+            "Found no applicable policies for koji_build subjects at gate(s) nowhere in fedora-44",
+        ),
+        // One that no policy is for does not go on with one that has some.
+        (
+            json!({"subject": [{"type": "koji_build", "item": BUILD}, {"type": "redhat-module", "item": "a-1-1"}]}),
+            404,
+            "Found no applicable policies for redhat-module subjects",
+        ),
+    ] {
+        let (found, answer) = decision(&server, body.clone()).await;
+        let said = answer["message"].as_str().unwrap_or_default();
+        assert!(found.as_u16() == status && said.contains(part), "{body}: {found} {answer}");
+    }
+    // Nothing is required of an update without a policy.
+    let update = json!({"subject": [{"type": "bodhi_update", "item": "FEDORA-1"}]});
+    let (status, answer) = decision(&server, update).await;
+    assert_eq!((status.as_u16(), &answer["summary"]), (200, &json!("No tests are required")), "{answer}");
+    for (path, key) in [
+        ("about", "/version"),
+        ("config", "/outcomes_incomplete/1"),
+        ("policies", "/policies/1/id"),
+        ("subject_types", "/subject_types/0/id"),
+        ("permissions", ""),
+    ] {
+        let (status, answer) = server.get(&format!("/api/v1.0/{path}")).await;
+        assert!(status == StatusCode::OK && answer.pointer(key).is_some(), "{path}: {answer}");
+    }
+    // What has another address here.
+    for path in ["version", "metrics"] {
+        let (status, text) = server.page(&format!("/api/v1.0/{path}")).await;
+        assert!(status.is_redirection(), "{path}: {status} {text}");
+    }
+    let (status, _) = server.get("/api/v1.0/nothing").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story from its beginning to its end")]
+async fn a_build_from_nothing_to_a_waiver() {
+    let (_dir, server) = start().await;
+    let build = json!({"subject_type": "koji_build", "subject_identifier": BUILD});
+    let with = |more: Value| {
+        let mut body = build.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let ask = async |body: Value| {
+        let (status, answer) = decision(&server, body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer
+    };
+    let first = ask(build.clone()).await;
+    assert_eq!(first["summary"], "Of 2 required tests, 2 results missing");
+    assert_eq!(first["applicable_policies"], json!(["push"]));
+    let missing = &first["unsatisfied_requirements"][1];
+    for (key, value) in [
+        ("type", json!("test-result-missing")),
+        ("testcase", json!("dist.abi")),
+        ("scenario", json!("s1")),
+        ("subject_type", json!("koji_build")),
+        ("subject_identifier", json!(BUILD)),
+        ("item", json!({"type": "koji_build", "item": BUILD})),
+        ("result_id", Value::Null),
+        ("system_architecture", Value::Null),
+    ] {
+        assert_eq!(missing[key], value, "{key}");
+    }
+    let before = crate::common::BEGINNING;
+    // By another name of the type; a test that is under way is missing, and has a number.
+    let data =
+        json!({"type": "brew-build", "item": BUILD, "scenario": "s1", "system_architecture": "x86_64"});
+    found(&server, "dist.rpmlint", "INFO", json!({"type": "koji_build", "item": BUILD})).await;
+    let running = found(&server, "dist.abi", "RUNNING", data.clone()).await;
+    let under_way = ask(build.clone()).await;
+    assert_eq!(types(&under_way), ["dist.rpmlint test-result-passed", "dist.abi test-result-missing"]);
+    assert_eq!(under_way["unsatisfied_requirements"][0]["result_id"], running);
+    let failed = found(&server, "dist.abi", "NEEDS_INSPECTION", data.clone()).await;
+    let answer = ask(build.clone()).await;
+    assert_eq!(answer["summary"], "Of 2 required tests, 1 test failed");
+    let open = &answer["unsatisfied_requirements"][0];
+    assert_eq!(
+        (&open["type"], &open["result_id"], &open["system_architecture"]),
+        (&json!("test-result-failed"), &json!(failed), &json!("x86_64"))
+    );
+    // As of then, without what is known now, and by rules of its own.
+    let then =
+        jiff::Timestamp::from_microsecond(before).unwrap().strftime("%Y-%m-%dT%H:%M:%S.000000").to_string();
+    let answer = ask(with(json!({"when": then}))).await;
+    assert_eq!(answer["summary"], "Of 2 required tests, 2 results missing");
+    let answer = ask(with(json!({"ignore_result": [failed]}))).await;
+    assert_eq!(types(&answer)[1], "dist.abi test-result-missing");
+    let rules = json!([{"type": "PassingTestCaseRule", "test_case_name": "dist.rpmlint"}]);
+    let answer = ask(with(json!({"decision_context": null, "rules": rules}))).await;
+    assert_eq!((&answer["policies_satisfied"], &answer["applicable_policies"]), (&json!(true), &Value::Null));
+    let error = found(&server, "dist.abi", "ERROR", data).await;
+    assert_eq!(types(&ask(build.clone()).await)[1], "dist.abi test-result-errored");
+
+    // Waivers: which words are needed, what they change, and how they are taken back.
+    let waiver = |more: Value| {
+        let mut body = json!({"subject_type": "brew-build", "subject_identifier": BUILD, "testcase": "dist.abi",
+            "product_version": "fedora-44", "comment": "known"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (body, part) in [
+        (waiver(json!({"comment": ""})), "comment"),
+        (waiver(json!({"product_version": null})), "product_version"),
+        (waiver(json!({"testcase": " "})), "testcase"),
+        (waiver(json!({"waived": "no"})), "waived"),
+        (json!({"testcase": "t", "comment": "c", "product_version": "p"}), "subject_type"),
+        (json!({"result_id": 99, "comment": "c", "product_version": "p"}), "no result 99"),
+        (json!([]), "1 to 1000"),
+    ] {
+        let (status, answer) = server.ask(Method::POST, WAIVERS, Some(body.clone())).await;
+        let said = answer["message"].as_str().unwrap_or_default();
+        assert!(status == StatusCode::BAD_REQUEST && said.contains(part), "{body}: {answer}");
+    }
+    let elsewhere = post(&server, WAIVERS, waiver(json!({"scenario": "s2"}))).await;
+    assert_eq!(elsewhere["subject_type"], "koji_build");
+    assert_eq!(types(&ask(build.clone()).await)[1], "dist.abi test-result-errored", "another scenario");
+    let given = post(&server, WAIVERS, json!([waiver(json!({}))])).await[0].clone();
+    assert_eq!(
+        (&given["waived"], &given["scenario"], &given["proxied_by"]),
+        (&json!(true), &Value::Null, &Value::Null)
+    );
+    let answer = ask(with(json!({"verbose": true}))).await;
+    assert_eq!(answer["summary"], "All required tests (2 total) have passed or been waived");
+    let waived = answer["satisfied_requirements"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["waiver_id"] == given["id"]);
+    assert_eq!(waived.map(|one| &one["type"]), Some(&json!("test-result-errored-waived")));
+    assert!(answer["waivers"].as_array().unwrap().contains(&given), "{answer}");
+    assert!(answer["results"].as_array().unwrap().iter().any(|one| one["id"] == error));
+    let answer = ask(with(json!({"ignore_waiver": [given["id"]]}))).await;
+    assert_eq!(answer["policies_satisfied"], false);
+    let answer = ask(with(json!({"product_version": "fedora-45"}))).await;
+    assert_eq!(answer["policies_satisfied"], false, "it is of one release");
+    let back = post(&server, WAIVERS, waiver(json!({"waived": false}))).await;
+    assert_eq!(ask(build.clone()).await["policies_satisfied"], false);
+
+    // How they are found.
+    let ids = |answer: &Value| -> Vec<i64> {
+        answer["data"].as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect()
+    };
+    let [first, second, third] = [&elsewhere, &given, &back].map(|one| one["id"].as_i64().unwrap());
+    for (query, expected) in [
+        ("", vec![third, first]),
+        ("include_obsolete=true", vec![third, second, first]),
+        ("scenario=s2", vec![first]),
+        ("subject_type=brew-build&limit=1", vec![third]),
+        ("subject_type=koji_build&limit=1&page=2", vec![first]),
+        ("testcase=none", vec![]),
+        ("since=2099-01-01T00:00:00.000000", vec![]),
+    ] {
+        let (status, answer) = server.get(&format!("{WAIVERS}?{query}")).await;
+        assert_eq!((status.as_u16(), ids(&answer)), (200, expected), "{query}: {answer}");
+    }
+    let (status, _) = server.get(&format!("{WAIVERS}99")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let one = json!({"subject_type": "koji_build", "subject_identifier": BUILD, "testcase": "dist.abi"});
+    let old = json!({"subject": {"type": "brew-build", "item": BUILD}, "testcase": "dist.abi"});
+    for (path, body, expected) in [
+        ("+filtered", json!({"filters": [one, {"testcase": "none"}]}), vec![third, first]),
+        ("+filtered", json!({"filters": []}), vec![]),
+        ("+by-subjects-and-testcases", json!({"results": [old]}), vec![third, first]),
+        ("+by-subjects-and-testcases", json!({"results": [one], "product_version": "fedora-45"}), vec![]),
+        ("+by-subjects-and-testcases", json!({"results": [one], "username": "nobody"}), vec![]),
+        (
+            "+by-subjects-and-testcases",
+            json!({"results": [one], "since": "2099-01-01T00:00:00.000000"}),
+            vec![],
+        ),
+    ] {
+        let (status, answer) =
+            server.ask(Method::POST, &format!("{WAIVERS}{path}"), Some(body.clone())).await;
+        assert_eq!((status.as_u16(), ids(&answer)), (200, expected), "{path} {body}: {answer}");
+    }
+}
+
+/// A result of an image is one of its compose: for decisions, and for who waives it by its number.
+#[tokio::test]
+async fn images_belong_to_their_compose() {
+    let (_dir, server) = start().await;
+    let data = json!({"type": "compose", "item": "Server.iso", "productmd.compose.id": COMPOSE});
+    let result = found(&server, "compose.install", "FAILED", data).await;
+    let subject = json!({"subject": [{"productmd.compose.id": COMPOSE}], "subject_type": "ignored"});
+    let (status, answer) = decision(&server, subject.clone()).await;
+    let open = &answer["unsatisfied_requirements"][0];
+    assert_eq!((status.as_u16(), &open["result_id"]), (200, &json!(result)), "{answer}");
+    assert_eq!(open["item"], json!({"productmd.compose.id": COMPOSE}));
+    let waiver = json!({"result_id": result, "product_version": "fedora-44", "comment": "known"});
+    let waiver = post(&server, WAIVERS, waiver).await;
+    assert_eq!(
+        (&waiver["subject_identifier"], &waiver["testcase"]),
+        (&json!(COMPOSE), &json!("compose.install"))
+    );
+    assert_eq!(waiver["subject"], json!({"productmd.compose.id": COMPOSE}));
+    let (_, answer) = decision(&server, subject).await;
+    assert_eq!(answer["policies_satisfied"], true, "{answer}");
+}
