@@ -162,8 +162,10 @@ fn check_names(
                 settings.values().collect()
             }
             Action::Pipeline { project, branch, .. } => vec![project, branch],
-            Action::Compose { location } => vec![location],
-            Action::Update { id, release, builds, groups } => vec![id, release, builds, groups],
+            Action::Compose { location, force } => vec![location, force],
+            Action::Update { id, release, builds, groups, critpath, automatic, force } => {
+                vec![id, release, builds, groups, critpath, automatic, force]
+            }
             Action::Result(result) => {
                 let ResultTemplate { testcase, outcome, outcomes: _, source, note, ref_url, data } =
                     &**result;
@@ -418,9 +420,9 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     }
     if let Some(node) = fields.get("compose") {
         let mut inner = reader.fields(node, "`compose`")?;
-        let location = one(reader, &mut inner, "location");
+        let (location, force) = (one(reader, &mut inner, "location"), perhaps(reader, &mut inner, "force"));
         reader.finish(inner);
-        found.push(Action::Compose { location: location? });
+        found.push(Action::Compose { location: location?, force: force? });
     }
     if let Some(node) = fields.get("update") {
         found.extend(update(reader, node));
@@ -512,6 +514,14 @@ fn one(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) 
     reader.required(fields, key).and_then(|node| template(reader, node, key))
 }
 
+/// A text that may be left out, and is empty then. None if it cannot be read.
+fn perhaps(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) -> Option<Template> {
+    match fields.get(key) {
+        Some(node) => template(reader, node, key),
+        None => Some(Template::default()),
+    }
+}
+
 fn pipeline(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     let mut fields = reader.fields(node, "`pipeline`")?;
     let name = reader.required(&mut fields, "name").and_then(|node| reader.name(node, "name"));
@@ -553,11 +563,17 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<ResultTemplate> {
 fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     let mut fields = reader.fields(node, "`update`")?;
     let (id, release) = (one(reader, &mut fields, "id"), one(reader, &mut fields, "release"));
-    let mut optional = |key: &'static str| match fields.get(key) {
-        Some(node) => template(reader, node, key),
-        None => Some(Template::default()),
-    };
-    let (builds, groups) = (optional("builds"), optional("groups"));
+    let mut other = |key: &'static str| perhaps(reader, &mut fields, key);
+    let (builds, groups, critpath) = (other("builds"), other("groups"), other("critpath"));
+    let (automatic, force) = (other("automatic"), other("force"));
     reader.finish(fields);
-    Some(Action::Update { id: id?, release: release?, builds: builds?, groups: groups? })
+    Some(Action::Update {
+        id: id?,
+        release: release?,
+        builds: builds?,
+        groups: groups?,
+        critpath: critpath?,
+        automatic: automatic?,
+        force: force?,
+    })
 }

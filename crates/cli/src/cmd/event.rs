@@ -133,18 +133,22 @@ fn show(common: &Common, event: Shown) -> Code {
         println!("rule {} matches and cannot be carried out: {}", failed.rule, failed.why);
     }
     for effect in &event.effects {
-        println!("{}", line(effect));
+        println!("{}", line(effect, event.id));
     }
     let body = event.body.unwrap_or_default();
     println!("{}", serde_json::to_string_pretty(&body).unwrap_or_default());
     Code::Ok
 }
 
-fn line(effect: &RuleEffect) -> String {
+fn line(effect: &RuleEffect, event: i64) -> String {
     let jobs: Vec<String> = effect.jobs.iter().map(ToString::to_string).collect();
     let jobs = if jobs.is_empty() { String::new() } else { format!(", jobs {}", jobs.join(" ")) };
     let result = effect.result.map(|id| format!(", result {id}")).unwrap_or_default();
     let why = effect.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let waits = if effect.state == "waiting" { format!(" until {}", effect.due) } else { String::new() };
-    format!("  rule {}: {} ({}{waits}{jobs}{result}){why}", effect.rule, effect.what, effect.state)
+    let before = match effect.event {
+        first if first == event => String::new(),
+        first => format!(", known before by event {first}"),
+    };
+    format!("  rule {}: {} ({}{before}{waits}{jobs}{result}){why}", effect.rule, effect.what, effect.state)
 }

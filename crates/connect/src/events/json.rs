@@ -39,7 +39,7 @@ impl Fetcher {
 
     /// Reads a text.
     pub async fn text(&self, url: &str) -> Result<String, NoDocument> {
-        let none = || NoDocument { why: format!("{url} answers 404 Not Found"), for_good: false };
+        let none = || NoDocument { why: format!("there is no {url}"), for_good: false };
         self.look(url).await?.ok_or_else(none)
     }
 
@@ -47,8 +47,11 @@ impl Fetcher {
     async fn look(&self, url: &str) -> Result<Option<String>, NoDocument> {
         let Some(http) = &self.http else {
             let path = url.strip_prefix("file://").unwrap_or(url);
-            let read = fs_err::read_to_string(path).map(Some);
-            return read.map_err(|error| NoDocument { why: error.to_string(), for_good: false });
+            return match fs_err::read_to_string(path) {
+                Ok(text) => Ok(Some(text)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(NoDocument { why: error.to_string(), for_good: false }),
+            };
         };
         let asked = tokio::time::timeout(PATIENCE, http.ask(Method::GET, url, None, None)).await;
         let later = |why: String| NoDocument { why: format!("{url}: {why}"), for_good: false };

@@ -143,6 +143,8 @@ pub enum Action {
     Compose {
         /// Where it is.
         location: Template,
+        /// Once more, whatever was scheduled of it, if the message says so.
+        force: Template,
     },
     /// The tests of an update are scheduled.
     Update {
@@ -154,6 +156,12 @@ pub enum Action {
         builds: Template,
         /// Groups of the critical path.
         groups: Template,
+        /// Whether it is on the critical path.
+        critpath: Template,
+        /// Whether updates of its release are made of each build by itself.
+        automatic: Template,
+        /// Once more, whatever was scheduled of it, if the message says so.
+        force: Template,
     },
     /// What the message tells is stored as a result.
     Result(Box<ResultTemplate>),

@@ -192,6 +192,9 @@ pub struct ScheduleCompose {
     /// Once more.
     #[serde(default)]
     pub force: bool,
+    /// Settings besides: `BUILD` ends with `-EXTRA` then, and nothing of it is reported.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Only say what would be posted.
     #[serde(default)]
     pub dry_run: bool,
@@ -221,6 +224,9 @@ pub struct ScheduleUpdate {
     /// Once more.
     #[serde(default)]
     pub force: bool,
+    /// Settings besides: `BUILD` ends with `-EXTRA` then, and nothing of it is reported.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Only say what would be posted.
     #[serde(default)]
     pub dry_run: bool,
@@ -246,6 +252,9 @@ pub struct ScheduleCandidate {
     /// Once more.
     #[serde(default)]
     pub force: bool,
+    /// Settings besides: `BUILD` ends with `-EXTRA` then, and nothing of it is reported.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Only say what would be posted.
     #[serde(default)]
     pub dry_run: bool,
@@ -256,6 +265,9 @@ pub struct ScheduleCandidate {
 pub struct ScheduledPost {
     /// It happens once under this key.
     pub key: String,
+    /// What, in one line.
+    #[serde(default)]
+    pub what: String,
     /// What is posted.
     pub settings: BTreeMap<String, String>,
     /// It was known before.

@@ -22,7 +22,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Events in one answer.
@@ -228,6 +228,11 @@ impl App {
         let known: BTreeSet<String> = effects.iter().map(|effect| effect.planned.key.clone()).collect();
         let own = self.store.events().effects_of(&[id]).await?;
         effects.extend(own.into_iter().filter(|effect| !known.contains(&effect.planned.key)));
+        // Parts that were known before are another event's, and what this one wanted all the same.
+        let known: BTreeSet<&str> = effects.iter().map(|effect| effect.planned.key.as_str()).collect();
+        let parts = effects.iter().flat_map(|effect| texts(&self::caused(effect.caused.as_ref()), "parts"));
+        let before: Vec<String> = parts.filter(|part| !known.contains(part.as_str())).collect();
+        effects.extend(self.store.events().effects_by_key(&before).await?);
         effects.sort_by(|a, b| a.planned.key.cmp(&b.planned.key));
         let waiting = self.outside.state().waiting.clone();
         let mut shown = event(&stored);
@@ -384,7 +389,7 @@ async fn schedule_compose(
     body: Bytes,
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleCompose = read(&body, r#"Send {"location": "https://…/compose"}."#)?;
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let (compose, planned) = app.plan_compose(&asked.location, &choice).await.map_err(fault)?;
     let misspelt = |flavor: &&String| {
         let is_it = |one: &Planned| {
@@ -407,7 +412,7 @@ async fn schedule_update(
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleUpdate =
         read(&body, r#"Send {"id": "FEDORA-…"}, or with it "release": "F44" and "builds": ["…"]."#)?;
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let said =
         Update { id: asked.id.clone(), builds: asked.builds, groups: asked.groups, ..Update::default() };
     let update = app.find_update(&asked.id, said, asked.release, &choice).await.map_err(fault)?;
@@ -427,7 +432,7 @@ async fn schedule_candidate(
         let words = CandidateKind::ALL.map(CandidateKind::word).join(", ");
         return Err(Fault::bad(format!("There is no type {:?}; there are {words}.", asked.kind), help));
     };
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let candidate = Candidate { kind, id: asked.id, revision: String::new(), release: asked.release };
     let (candidate, planned) = app.plan_candidate(candidate, &choice).await.map_err(fault)?;
     let posts = app.schedule_now(&sender.name, kind.word(), &body, planned, asked.dry_run).await?;
@@ -454,17 +459,24 @@ async fn releases(State(app): State<Arc<App>>) -> Result<Json<Vec<wire::ReleaseL
     Ok(Json(schedule.releases.iter().map(one).collect()))
 }
 
-fn settings_of(planned: &Planned) -> std::collections::BTreeMap<String, String> {
+fn settings_of(planned: &Planned) -> BTreeMap<String, String> {
     match &planned.effect {
         PlannedEffect::Product { settings } | PlannedEffect::Job { settings, .. } => settings.clone(),
-        _ => std::collections::BTreeMap::new(),
+        _ => BTreeMap::new(),
     }
 }
 
 impl App {
-    fn choice(&self, force: bool, flavors: &[String], arches: &[String]) -> Choice {
+    fn choice(
+        &self,
+        force: bool,
+        flavors: &[String],
+        arches: &[String],
+        extra: BTreeMap<String, String>,
+    ) -> Choice {
         let force = force.then(|| self.clock.now().0.to_string());
-        Choice { flavors: flavors.to_vec(), arches: arches.to_vec(), force }
+        let extra = extra.into_iter().map(|(key, value)| (key.to_uppercase(), value)).collect();
+        Choice { flavors: flavors.to_vec(), arches: arches.to_vec(), force, extra }
     }
 
     /// Stores what somebody wants posted, as an event of its own, and waits a little for what comes of it.
@@ -518,6 +530,7 @@ impl App {
             let shown = shown.map(|stored| effect(stored, waiting.get(&one.key)));
             wire::ScheduledPost {
                 key: one.key.clone(),
+                what: one.effect.summary(),
                 settings: settings_of(one),
                 known: known.contains(&one.key),
                 state: shown.as_ref().map(|effect| effect.state.clone()),

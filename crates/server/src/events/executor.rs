@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// The longest pause before what needs something outside is tried again.
 const LONGEST: i64 = 300;
+/// What is not there for so long, in seconds, will not be.
+const APPEARS_WITHIN: i64 = 3_600;
 
 /// What came of an input that carries out effects, for the driver to store with it.
 pub(crate) fn carried_out(keys: Vec<String>, answer: &Result<Answer, Refusal>) -> EffectsDone {
@@ -196,6 +198,8 @@ impl Executor {
                     }
                 }
                 Ok(input) => posts.push((input, keys)),
+                // What was just finished may not be everywhere yet.
+                Err(Trouble::Absent(why)) if self.is_young(&group) => self.postpone(keys, &why).await?,
                 Err(Trouble::Refused(why) | Trouble::Absent(why)) => {
                     any = true;
                     tracing::warn!(keys = ?keys, why, "an effect of a rule is refused");
@@ -211,6 +215,11 @@ impl Executor {
         any |= !posts.is_empty();
         self.post(posts).await?;
         Ok(any)
+    }
+
+    fn is_young(&self, group: &[StoredEffect]) -> bool {
+        let now = self.app.clock.now();
+        group.iter().all(|effect| now < effect.at.plus_seconds(APPEARS_WITHIN))
     }
 
     /// Puts effects off in the store, so that they are not in the way of others meanwhile.
@@ -262,6 +271,10 @@ impl Executor {
                 self.app.outside.planned.notify_one();
                 Err(Trouble::Expanded)
             }
+            Some(PlannedEffect::Comment { group, text }) => {
+                let comment = self.app.say_of_group(&group, &text).await?;
+                self.settle(first, json!({"comment": comment})).await
+            }
             Some(PlannedEffect::Result(found)) => self.store_result(first, &found).await,
             None => Err(Trouble::Refused("there is nothing to do".to_owned())),
         }
@@ -288,9 +301,13 @@ impl Executor {
         }
         let result = conventions::found_elsewhere(found, item, &effect.planned.key, effect.at);
         let posted = self.app.results.post(result).await.map_err(|fault| Trouble::Later(fault.error))?;
-        let caused = json!({"result": posted.id().0}).to_string();
+        self.settle(effect, json!({"result": posted.id().0})).await
+    }
+
+    /// An effect that needs nothing of the engine is done.
+    async fn settle(&self, effect: &StoredEffect, caused: serde_json::Value) -> Result<Input, Trouble> {
         let keys = vec![effect.planned.key.clone()];
-        let done = EffectsDone { keys, state: EffectState::Done, caused };
+        let done = EffectsDone { keys, state: EffectState::Done, caused: caused.to_string() };
         self.app.store.events().settle_effects(self.epoch, &[done]).await?;
         Err(Trouble::Expanded)
     }

@@ -1,6 +1,7 @@
 //! What people hear of by rules of their own: mails, each or together, and a feed.
 
-use super::words::{escaped, short};
+use super::tellers::{in_room, message_id};
+use super::words::{Words, escaped, short};
 use crate::app::App;
 use crate::auth::{Role, Sender};
 use crate::fault::Fault;
@@ -170,7 +171,11 @@ async fn tell(
 ) -> Result<Told, StoreError> {
     let note = |text: &str| Ok(Told::Done(Some(text.to_owned())));
     let Some(rule) = rule else { return note("the rule is gone: not sent") };
-    let (Some(to), true) = (&notices.mail, rule.by_mail) else { return note("in the feed") };
+    let to = notices.mail.as_ref().filter(|_| rule.by_mail);
+    let room = notices.matrix.as_ref().filter(|_| rule.by_matrix);
+    if to.is_none() && room.is_none() {
+        return note("in the feed");
+    }
     let url = app.results.settings().url.clone();
     let mut said = Vec::new();
     for entry in entries {
@@ -191,6 +196,16 @@ async fn tell(
         }
     }
     let Some(first) = said.first() else { return note("it has not changed: not sent") };
+    if app.reporting.is_staging() {
+        tracing::info!(name, subject = first.headline, "staging: not sent");
+        return note("staging: logged, not sent");
+    }
+    // A room takes the same thing once; so a mail is not sent twice because the room has to be asked again.
+    let mut told = Told::Done(None);
+    if let Some(room) = room {
+        told = in_the_room(app, room, entries, &said).await;
+    }
+    let (Some(to), Told::Done(_) | Told::Never(_)) = (to, &told) else { return Ok(told) };
     let subject = match said.len() {
         1 => first.headline.clone(),
         count => format!("{count} notices ({})", rule.name),
@@ -220,11 +235,21 @@ async fn tell(
         written: "the settings of the person",
         ..Mail::default()
     };
-    if app.reporting.is_staging() {
-        tracing::info!(name, subject = mail.subject, "staging: not sent");
-        return note("staging: logged, not sent");
-    }
-    Ok(app.reporting.post.send(&mail).await)
+    let sent = app.reporting.post.send(&mail).await;
+    Ok(if matches!((&told, &sent), (Told::Never(_), Told::Done(_))) { told } else { sent })
+}
+
+/// Says it in somebody's room: a line each.
+async fn in_the_room(app: &App, room: &str, entries: &[StoredEntry], said: &[Words]) -> Told {
+    let lines =
+        |line: fn(&Words) -> String, between: &str| said.iter().map(line).collect::<Vec<_>>().join(between);
+    let (text, html) = (lines(Words::line, "\n"), lines(Words::html_line, "<br>"));
+    let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+    let target = entries.first().map_or("", |entry| entry.target.as_str());
+    let told = in_room(app, room, &message_id(target, &keys.join(" ")), &text, &html).await;
+    told.unwrap_or_else(|| {
+        Told::Never("this server has no account of Matrix: a reporter with that driver".to_owned())
+    })
 }
 
 impl App {
@@ -262,19 +287,20 @@ impl App {
         Ok(())
     }
 
-    fn notices_of(&self, name: &str) -> NoticesOf {
+    pub(crate) fn notices_of(&self, name: &str) -> NoticesOf {
         let notices = self.reporting.people().get(name).cloned().unwrap_or_default();
         NoticesOf {
             name: name.to_owned(),
             feed: feed_address(self, name),
             mail_works: self.reporting.post.is_set(),
+            matrix_works: self.reporting.matrix().is_some(),
             notices: serde_json::to_value(notices).unwrap_or_default(),
         }
     }
 }
 
 /// People change what is theirs, and admins what is anybody's.
-fn may(sender: &Sender, name: &str) -> Result<(), Fault> {
+pub(crate) fn may(sender: &Sender, name: &str) -> Result<(), Fault> {
     if sender.role == Role::Admin {
         return Ok(());
     }
@@ -308,21 +334,36 @@ async fn keep(
     let help = "See docs/reporting.md for what it holds.";
     let notices: Notices = serde_json::from_slice(&body)
         .map_err(|error| Fault::bad(format!("The rules cannot be read: {error}."), help))?;
-    let mut wrong = notices.check();
-    if let Some(mail) = &notices.mail
-        && let Err(why) = mail.parse::<lettre::message::Mailbox>()
-    {
-        wrong.push(format!("{mail:?} is no address: {why}"));
-    }
-    if name.is_empty() || name.len() > 200 || name.contains(|c: char| c.is_control()) {
-        wrong.push(format!("{name:?} is nobody's name"));
-    }
-    if !wrong.is_empty() {
-        return Err(Fault::bad(format!("{}.", wrong.join("; ")), help));
-    }
-    app.keep_notices(&name, Some(notices)).await?;
-    app.audit(&sender.name, "notices_change", json!({ "name": name }));
+    app.change_notices(&sender, &name, notices).await?;
     Ok(Json(app.notices_of(&name)))
+}
+
+impl App {
+    /// Keeps what somebody wants to hear of, if it is what it should be.
+    pub(crate) async fn change_notices(
+        self: &Arc<Self>,
+        sender: &Sender,
+        name: &str,
+        notices: Notices,
+    ) -> Result<(), Fault> {
+        may(sender, name)?;
+        let mut wrong = notices.check();
+        if let Some(mail) = &notices.mail
+            && let Err(why) = mail.parse::<lettre::message::Mailbox>()
+        {
+            wrong.push(format!("{mail:?} is no address: {why}"));
+        }
+        if name.is_empty() || name.len() > 200 || name.contains(|c: char| c.is_control()) {
+            wrong.push(format!("{name:?} is nobody's name"));
+        }
+        if !wrong.is_empty() {
+            let help = "See docs/reporting.md for what rules hold.";
+            return Err(Fault::bad(format!("{}.", wrong.join("; ")), help));
+        }
+        self.keep_notices(name, Some(notices)).await?;
+        self.audit(&sender.name, "notices_change", json!({ "name": name }));
+        Ok(())
+    }
 }
 
 async fn forget(

@@ -30,6 +30,7 @@ fn planned(key: &str, batch: Option<i64>) -> Planned {
         item: Some(Item { kind: "koji_build".to_owned(), id: "a-1-1".to_owned(), revision: String::new() }),
         batch: batch.map(|seconds| BatchKey { by: "tag".to_owned(), window: seconds * 1_000_000 }),
         limit: None,
+        force: None,
         effect: PlannedEffect::Job {
             settings: BTreeMap::from([("TEST".into(), "t".into())]),
             priority: None,
