@@ -657,6 +657,8 @@ async fn hooks_composes_and_updates() {
     let send = |signature: String, delivery: &str| {
         let request = up.anonymous(Method::POST, "/api/assay/v1/hooks/forge").body(body.clone());
         request
+            .header("x-gitlab-token", "t0psecret")
+            .header("x-api-key", "t0psecret")
             .header("x-github-event", "push")
             .header("x-github-delivery", delivery)
             .header("x-hub-signature-256", signature)
@@ -669,6 +671,12 @@ async fn hooks_composes_and_updates() {
         assert_eq!(answer.json::<Value>().await.unwrap()["new"], new);
     }
     until("the compose's job", async || up.get("jobs").await["jobs"].as_array().unwrap().len() == 1).await;
+    let hooked = events(&up).await.into_iter().find(|event| event["key"] == "d1").unwrap();
+    let headers = up.get(&format!("inbox/{}", hooked["id"])).await["headers"].to_string();
+    assert!(headers.contains("x-github-event"), "{headers}");
+    for word in ["t0psecret", "x-gitlab-token", "x-hub-signature-256"] {
+        assert!(!headers.contains(word), "who sent it stays with them: {headers}");
+    }
     let again = schedule(&[]).await;
     let one =
         again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "Server-dvd-iso").unwrap();

@@ -25,6 +25,10 @@ pub fn load(name: &str, text: &str) -> LoadedSchedule {
     let root = yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), &mut sink);
     let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
     let schedule = root.as_ref().and_then(|root| read(&mut reader, root));
+    if schedule.is_none() && !sink.has_errors() {
+        let place = crate::diagnostic::Place { file, line: 1, column: 1 };
+        sink.error("empty", place, "the schedule is empty; it says for example which `images` are wanted");
+    }
     let schedule = schedule.filter(|_| !sink.has_errors());
     LoadedSchedule { schedule, diagnostics: sink.finish() }
 }

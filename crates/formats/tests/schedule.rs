@@ -5,9 +5,11 @@ use assay_engine::compose::{
 };
 use assay_engine::rules::{Planned, PlannedEffect};
 use assay_formats::schedule::load;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+const FEDORA: &str = include_str!("../../../examples/fedora/schedule.yaml");
 /// 2026-11-21: F43 to F45 are maintained, and F46 is not branched.
 const TODAY: i64 = 20_778;
 /// 2026-09-01: F45 is branched, and not released.
@@ -18,8 +20,7 @@ const BEFORE: i64 = 20_666;
 const EVERYWHERE: &[&str] = &["x86_64", "aarch64", "ppc64le", "s390x"];
 
 fn fedora() -> Schedule {
-    let text = include_str!("../../../examples/fedora/schedule.yaml");
-    let loaded = load("schedule.yaml", text);
+    let loaded = load("schedule.yaml", FEDORA);
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
     loaded.schedule.expect("no error")
 }
@@ -432,5 +433,42 @@ fn what_is_wrong_is_said_with_its_line() {
         "unknown key `kind` of an image that is wanted",
     ] {
         assert!(all.contains(expected), "{expected} is not in\n{all}");
+    }
+}
+
+fn json_of(depth: u32) -> BoxedStrategy<Value> {
+    let keys = "(payload|compose|id|type|label|release|short|version|variants|paths|os_tree|images|path|subvariant|format|arch|\
+                buildid|coreos-assembler.basearch|live-iso|x)";
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        "[a-zA-Z0-9./-]{0,8}".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(depth, 40, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(keys, inner, 0..6).prop_map(|map| json!(map)),
+        ]
+    })
+    .boxed()
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "(images:\n - |extra:\n - |releases:\n - )?[\\PC\n]{0,200}", cut in 0_usize..4000) {
+        for text in [text.as_str(), FEDORA.get(..cut).unwrap_or(FEDORA)] {
+            let loaded = load("s.yaml", text);
+            prop_assert!(loaded.schedule.is_some() || !loaded.diagnostics.is_empty());
+        }
+    }
+
+    #[test]
+    fn any_metadata_are_read_or_refused(info in json_of(5), images in json_of(5), day in -100_000_i64..100_000) {
+        let schedule = fedora();
+        for compose in [Compose::read(&info, &images), Compose::read_coreos(&info)].into_iter().flatten() {
+            let planned = schedule.compose(&compose, "https://x/c", &Choice::default(), day);
+            let keys: std::collections::BTreeSet<&str> = planned.iter().map(|one| one.key.as_str()).collect();
+            prop_assert!(keys.len() == planned.len() && keys.iter().all(|key| key.len() <= 401));
+        }
     }
 }

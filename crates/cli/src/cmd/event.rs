@@ -21,6 +21,9 @@ pub(crate) enum Event {
         /// Only in this state: received, matched or parked.
         #[arg(long)]
         state: Option<String>,
+        /// Only what led to something.
+        #[arg(long)]
+        led: bool,
         /// Only with this text in the topic or in the body.
         #[arg(long, value_name = "TEXT")]
         find: Option<String>,
@@ -57,11 +60,12 @@ impl Event {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
         let client = Client::new(common)?;
         match self {
-            Self::List { source, state, find, before, limit } => {
+            Self::List { source, state, led, find, before, limit } => {
                 let query = query([
                     ("limit", Some(limit.to_string())),
                     ("source", source),
                     ("state", state),
+                    ("led", led.then(|| "true".to_owned())),
                     ("q", find),
                     ("before", before.map(|id| id.to_string())),
                 ]);
@@ -74,11 +78,24 @@ impl Event {
                     let led = match (event.parked, event.effect_count) {
                         (Some(why), _) => why,
                         (None, 0) => String::new(),
+                        (None, count) if event.rules.is_empty() => count.to_string(),
                         (None, count) => format!("{count} of {}", event.rules.join(", ")),
                     };
-                    vec![event.id.to_string(), event.received, event.source, event.topic, event.state, led]
+                    let about = event.about.unwrap_or_default();
+                    vec![
+                        event.id.to_string(),
+                        event.received,
+                        event.source,
+                        event.topic,
+                        about,
+                        event.state,
+                        led,
+                    ]
                 });
-                println!("{}", ui::table(&["id", "received", "source", "topic", "state", "led to"], rows));
+                println!(
+                    "{}",
+                    ui::table(&["id", "received", "source", "topic", "about", "state", "led to"], rows)
+                );
                 Ok(Code::Ok)
             }
             Self::Show { id } => Ok(show(common, client.get(&format!("{API}/{id}"))?)),

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET inbox?source=&state=&q=&before=&limit=` | [`OutsideEvents`], the newest first |
+//! | `GET inbox?source=&state=&led=&q=&before=&limit=` | [`OutsideEvents`], the newest first |
 //! | `GET inbox/{id}` | [`OutsideEvent`] |
 //! | `POST inbox/{id}/replay` ([`Replay`], may be empty; operator) | [`OutsideEvent`] |
 //! | `GET sources` | [`EventSources`] |
@@ -58,6 +58,9 @@ pub struct OutsideEvent {
     pub received: String,
     /// When it was sent, if it says.
     pub sent: Option<String>,
+    /// What it is about, if that is known of its topic.
+    #[serde(default)]
+    pub about: Option<String>,
     /// `received`, `matched`, `parked`
     pub state: String,
     /// Why it is parked.

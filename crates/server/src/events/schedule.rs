@@ -306,7 +306,10 @@ impl App {
             return Ok(there.id.0);
         }
         let by = Sender { role: Role::Operator, name: "schedule".to_owned(), refused: None };
-        crate::api::openqa::say(self, &by, target, text).await.map_err(|fault| Trouble::Later(fault.error))
+        crate::api::openqa::say(self, &by, target, text).await.map_err(|fault| match fault.status {
+            status if status.is_client_error() => Trouble::Refused(fault.error),
+            _ => Trouble::Later(fault.error),
+        })
     }
 
     /// The parts of an effect that stands for several.

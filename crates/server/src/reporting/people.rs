@@ -187,23 +187,23 @@ async fn tell(
             continue;
         }
         match app.words(&fact, &url).await {
-            Ok(words) => said.push(words),
+            Ok(words) => said.push((entry, words)),
             Err(fault)
                 if fault.status == StatusCode::NOT_FOUND
                     && matches!(&fact, Fact::BuildDone(build) if !build.only.is_empty()) => {}
-            Err(fault) if fault.status == StatusCode::NOT_FOUND => said.push(short(&fact, &url)),
+            Err(fault) if fault.status == StatusCode::NOT_FOUND => said.push((entry, short(&fact, &url))),
             Err(fault) => return Ok(Told::Later(fault.error)),
         }
     }
-    let Some(first) = said.first() else { return note("it has not changed: not sent") };
+    let Some((_, first)) = said.first() else { return note("it has not changed: not sent") };
     if app.reporting.is_staging() {
         tracing::info!(name, subject = first.headline, "staging: not sent");
         return note("staging: logged, not sent");
     }
-    // A room takes the same thing once; so a mail is not sent twice because the room has to be asked again.
+    // A room takes the same thing once, so it comes first: no mail is sent twice because a room does not answer.
     let mut told = Told::Done(None);
     if let Some(room) = room {
-        told = in_the_room(app, room, entries, &said).await;
+        told = in_the_room(app, room, &said).await;
     }
     let (Some(to), Told::Done(_) | Told::Never(_)) = (to, &told) else { return Ok(told) };
     let subject = match said.len() {
@@ -211,7 +211,7 @@ async fn tell(
         count => format!("{count} notices ({})", rule.name),
     };
     let mut text = String::new();
-    for words in &said {
+    for (_, words) in &said {
         if said.len() > 1 {
             let _ = writeln!(text, "{}", words.headline);
         }
@@ -239,17 +239,20 @@ async fn tell(
     Ok(if matches!((&told, &sent), (Told::Never(_), Told::Done(_))) { told } else { sent })
 }
 
-/// Says it in somebody's room: a line each.
-async fn in_the_room(app: &App, room: &str, entries: &[StoredEntry], said: &[Words]) -> Told {
-    let lines =
-        |line: fn(&Words) -> String, between: &str| said.iter().map(line).collect::<Vec<_>>().join(between);
-    let (text, html) = (lines(Words::line, "\n"), lines(Words::html_line, "<br>"));
-    let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-    let target = entries.first().map_or("", |entry| entry.target.as_str());
-    let told = in_room(app, room, &message_id(target, &keys.join(" ")), &text, &html).await;
-    told.unwrap_or_else(|| {
-        Told::Never("this server has no account of Matrix: a reporter with that driver".to_owned())
-    })
+/// Says it in somebody's room, each by itself: it is there once, whatever else has come before it is tried again.
+async fn in_the_room(app: &App, room: &str, said: &[(&StoredEntry, Words)]) -> Told {
+    for (entry, words) in said {
+        let key = message_id(&entry.target, &entry.key);
+        match in_room(app, room, &key, &words.line(), &words.html_line()).await {
+            Some(Told::Done(_)) => {}
+            Some(told) => return told,
+            None => {
+                let why = "this server has no account of Matrix: a reporter with that driver";
+                return Told::Never(why.to_owned());
+            }
+        }
+    }
+    Told::Done(None)
 }
 
 impl App {

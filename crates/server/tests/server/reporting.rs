@@ -481,11 +481,15 @@ async fn people_hear_what_they_asked_for_when_they_want_it() {
     let end: String = whole[at..].chars().take_while(|c| !c.is_whitespace()).collect();
     let head = whole.split("\n\n").next().unwrap().replace("\n ", "");
     assert!(head.contains("List-Unsubscribe: <http"), "{head}");
+    assert!(head.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"), "{head}");
     assert!(server.page(&end).await.1.contains("<form method=\"post\">"));
     ended(&server, "install", "passed").await;
     waiting(&server, "person/ann", 0).await;
     assert_eq!(sink.mails().len(), 4, "looking changes nothing");
-    let answer = crate::common::client().post(server.url(&end)).send().await.unwrap();
+    // As a mail program does it, without looking at a page (RFC 8058).
+    let one_click = [("List-Unsubscribe", "One-Click")];
+    let request = crate::common::client().post(server.url(&end));
+    let answer = crate::people::with_form(request, &one_click).send().await.unwrap();
     assert!(answer.status().is_success());
     ended(&server, "install", "failed").await;
     waiting(&server, "person/ann", 0).await;

@@ -66,6 +66,8 @@ pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
     let all = list(MessageFilter { limit: 100, ..MessageFilter::default() }).await;
     assert_eq!(all.len(), 73);
     assert!(all.is_sorted_by(|a, b| a.id > b.id));
+    let led = list(MessageFilter { led: true, limit: 100, ..MessageFilter::default() }).await;
+    assert_eq!(led.len(), 0, "no rule has seen them");
     let parked = MessageFilter { state: Some(MessageState::Parked), limit: 9, ..MessageFilter::default() };
     assert_eq!(list(parked).await[0].message.parked.as_deref(), Some("no JSON"));
     let found = MessageFilter { text: Some("\"a\"".to_owned()), limit: 9, ..MessageFilter::default() };
