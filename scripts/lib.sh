@@ -33,6 +33,8 @@ machine_packages() {
   need grub-rescue-pc /usr/lib/grub-rescue/grub-rescue-cdrom.iso
   need gcc cc
   need libc6-dev /usr/include/stdio.h
+  # The allocator is built with it.
+  need make make
   need python3 python3
 }
 installer_image=/usr/lib/debian-installer/images/12/amd64/gtk/debian-installer/amd64/initrd.gz

@@ -61,22 +61,43 @@ impl<'a> Ground<'a> {
     }
 
     async fn upload(&self, project: &str, version_of: Option<u64>, footers: &[String]) -> (u64, String) {
+        self.upload_file("new", project, version_of, footers).await
+    }
+
+    async fn upload_file(
+        &self,
+        file: &str,
+        project: &str,
+        version_of: Option<u64>,
+        footers: &[String],
+    ) -> (u64, String) {
         let made = json!({
             "project": project, "user": "alice", "subject": format!("A change of {project}"), "footers": footers,
-            "files": {"new": "1\n"}, "version_of": version_of,
+            "files": {file: "1\n"}, "version_of": version_of,
         });
         let made = self.gerrit.fake("upload", made).await;
         (made["number"].as_u64().unwrap(), made["change_id"].as_str().unwrap().to_owned())
     }
 
+    /// Uploads what needs only approvals: one change, or two that need each other, with a file that nobody has.
+    async fn ready(&self, together: bool, number: usize) -> Vec<u64> {
+        let file = format!("file-{number}");
+        if !together {
+            return vec![self.upload_file(&file, "docs", None, &[]).await.0];
+        }
+        let (tools, tools_id) = self.upload_file(&file, "tools", None, &[]).await;
+        let footer = [format!("Depends-On: {tools_id}")];
+        let (docs, docs_id) = self.upload_file(&file, "docs", None, &footer).await;
+        self.upload_file(&file, "tools", Some(tools), &[format!("Depends-On: {docs_id}")]).await;
+        vec![tools, docs]
+    }
+
     /// Uploads and approves both.
     async fn cycle(&mut self) {
-        let (tools, tools_id) = self.upload("tools", None, &[]).await;
-        let (docs, docs_id) = self.upload("docs", None, &[format!("Depends-On: {tools_id}")]).await;
-        self.upload("tools", Some(tools), &[format!("Depends-On: {docs_id}")]).await;
-        (self.tools, self.docs) = (tools, docs);
-        self.gerrit.approve(tools).await;
-        self.gerrit.approve(docs).await;
+        let changes = self.ready(true, 0).await;
+        (self.tools, self.docs) = (changes[0], changes[1]);
+        self.gerrit.approve(self.tools).await;
+        self.gerrit.approve(self.docs).await;
     }
 
     async fn status(&self, change: u64) -> String {
@@ -230,7 +251,7 @@ async fn a_refusal_midway_is_named_and_can_be_reverted() {
     let (code, verdict) = ground.verify("tools").await;
     assert_eq!((code, verdict["covered"].as_array().unwrap().len()), (Some(0), 2), "{verdict}");
     let clone = ground.clone_of("tools").await;
-    assert!(!clone.join("new").exists(), "the change is reverted");
+    assert!(!clone.join("file-0").exists(), "the change is reverted");
     place.run(&["pipeline", "reverts", "gate", "integrated"]).await.expect(4);
     drop(ground);
     up.stop().await;
@@ -289,32 +310,48 @@ async fn a_timer_starts_its_pipeline_on_every_branch() {
     up.stop().await;
 }
 
-/// From the approval to the published receipt the server is killed once at each of its conversations with Gerrit: a
-/// question that is never answered, or something done whose answer is lost.
-async fn killed_at_every_conversation(way: &str, troubles: [&str; 2]) {
+/// How what lands is cut off.
+#[derive(Clone, Copy)]
+struct Cuts {
+    way: &'static str,
+    by_rest: bool,
+    /// Two repositories at once.
+    together: bool,
+    /// Only each so many conversations are cut off, unless `ASSAY_TEST_EVERY_CUT` is set.
+    each: usize,
+}
+
+/// From the approval to the published receipt the server is killed at each of its conversations with Gerrit, twice: at a
+/// question that is never answered, and at something done whose answer is lost.
+async fn killed_at_every_conversation(cuts: Cuts) {
+    let Cuts { way, by_rest, together, .. } = cuts;
     let place = Place::new();
-    let ground = Ground::new(&place, way, false).await;
+    let mut ground = Ground::new(&place, way, by_rest).await;
     let mut up = ground.up().await;
     let mut changes = Vec::new();
-    for skip in 0_usize.. {
-        assert!(skip < 60, "a landing has no end");
-        let made = json!({
-            "project": "docs", "user": "alice", "subject": "One more", "files": {format!("file-{skip}"): "1\n"},
-        });
-        let change = ground.gerrit.fake("upload", made).await["number"].as_u64().unwrap();
-        changes.push(change);
-        let trouble = json!({"point": "ssh:", "trouble": troubles[skip % 2], "skip": skip, "count": 1});
+    let each = if std::env::var_os("ASSAY_TEST_EVERY_CUT").is_some() { 1 } else { cuts.each };
+    let point = if by_rest { "http:" } else { "ssh:" };
+    let turns = (0_usize..).step_by(each).flat_map(|skip| [(skip, "never"), (skip, "answer-lost")]);
+    for (skip, trouble) in turns {
+        assert!(skip < 90, "a landing has no end");
+        let met = ground.gerrit.troubles().await;
+        let uploaded = ground.ready(together, changes.len()).await;
+        changes.extend(&uploaded);
+        let trouble = json!({"point": point, "trouble": trouble, "skip": skip, "count": 1});
         ground.gerrit.fake("answers", trouble).await;
-        ground.gerrit.approve(change).await;
+        for change in &uploaded {
+            ground.gerrit.approve(*change).await;
+        }
         let ended = asking("the trouble or the end", async || {
-            // Every turn before this one has met one.
-            if ground.gerrit.troubles().await > skip as u64 {
+            if ground.gerrit.troubles().await > met {
                 return Some(false);
             }
-            let url = format!("{}/api/assay/v1/changes/{change}", up.url);
-            let answer = http().get(url).send().await.unwrap();
-            let story: Value = answer.json().await.unwrap_or_default();
-            story["receipts"][0]["published"].is_string().then_some(true)
+            for change in &uploaded {
+                let url = format!("{}/api/assay/v1/changes/{change}", up.url);
+                let story: Value = http().get(url).send().await.unwrap().json().await.unwrap_or_default();
+                story["receipts"][0]["published"].as_str()?;
+            }
+            Some(true)
         });
         if ended.await {
             assert!(skip > 5, "only {skip} conversations: the troubles come too late");
@@ -323,28 +360,47 @@ async fn killed_at_every_conversation(way: &str, troubles: [&str; 2]) {
         assert_eq!(up.end_by(Signal::KILL).await, None);
         ground.gerrit.fake("answers/release", json!({})).await;
         up = ground.up().await;
-        ground.gerrit.until_merged(change).await;
-        published(&up, change).await;
+        for change in uploaded {
+            ground.gerrit.until_merged(change).await;
+            published(&up, change).await;
+        }
     }
     for change in changes {
         let told =
             asking("the review", async || Some(ground.successes(change).await).filter(|told| *told > 0));
         assert_eq!(told.await, 1, "{way}: change {change} is told once");
     }
-    let (code, verdict) = ground.verify("docs").await;
-    assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{way}: {verdict}");
+    for project in if together { &["docs", "tools"][..] } else { &["docs"] } {
+        let (code, verdict) = ground.verify(project).await;
+        assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{way}: {verdict}");
+    }
     drop(ground);
     up.stop().await;
 }
 
 #[tokio::test]
 async fn a_server_killed_at_any_conversation_lands_once_by_submit() {
-    killed_at_every_conversation("submit", ["never", "answer-lost"]).await;
+    killed_at_every_conversation(Cuts { way: "submit", by_rest: false, together: false, each: 1 }).await;
 }
 
 #[tokio::test]
 async fn a_server_killed_at_any_conversation_lands_once_by_push() {
-    killed_at_every_conversation("push", ["answer-lost", "never"]).await;
+    killed_at_every_conversation(Cuts { way: "push", by_rest: false, together: false, each: 1 }).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_conversation_lands_both_by_submit() {
+    killed_at_every_conversation(Cuts { way: "submit", by_rest: false, together: true, each: 4 }).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_conversation_lands_both_by_rest() {
+    killed_at_every_conversation(Cuts { way: "submit", by_rest: true, together: true, each: 4 }).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_conversation_lands_both_by_push() {
+    killed_at_every_conversation(Cuts { way: "push", by_rest: false, together: true, each: 4 }).await;
 }
 
 /// Gerrit is away: no events, no logins, no repository. What happened meanwhile is found when it is back.

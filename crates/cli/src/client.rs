@@ -2,15 +2,19 @@
 
 use crate::Common;
 use crate::exit::{CliError, Code};
-use crate::paths;
+use crate::{paths, ui};
 use assay_proto::api::assets::UPLOAD_OFFSET;
 use assay_proto::clock::{Clock as _, SystemClock};
 use camino::Utf8Path;
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
+
+/// Where Assay's own interface is.
+pub(crate) const API: &str = "/api/assay/v1";
 
 /// A connection to the server of a data directory, or of `$ASSAY_SERVER`.
 pub(crate) struct Client {
@@ -75,6 +79,17 @@ impl Client {
             .build()
             .map_err(|error| CliError::infrastructure(error.to_string()))?;
         Ok(Self { runtime, http, url, token: token.map(|token| token.trim().to_owned()) })
+    }
+
+    /// Prints an answer as JSON with the server's address, so that paths become links.
+    pub(crate) fn print<T: Serialize>(&self, answer: T) {
+        #[derive(Serialize)]
+        struct At<'a, T> {
+            server: &'a str,
+            #[serde(flatten)]
+            answer: T,
+        }
+        ui::print_json(&At { server: self.url(), answer });
     }
 
     /// The server's address, for links.

@@ -17,6 +17,11 @@ mod exit;
 mod paths;
 mod ui;
 
+/// Most of what the server does is many small texts and rows that live for one request: with glibc's allocator a third
+/// of the time of an import went into it (docs/adr/0011-allocator.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 use exit::CliError;

@@ -247,6 +247,20 @@ fn rest_change() -> Value {
 }
 
 #[test]
+fn labels_of_a_project_have_ranges() {
+    let body = json!({"id": "org%2Fa", "labels": {
+        "Verified": {"values": {"-1": "Fails", " 0": "No score", "+1": "Verified"}, "default_value": 0},
+        "Code-Review": {"values": {"-2": "", "-1": "", " 0": "", "+1": "", "+2": ""}},
+        "Odd": {"values": {}}, "Odder": 3, "Oddest": {"values": {"many": ""}},
+    }});
+    let found = parse::labels(&format!(")]}}'\n{body}")).expect("labels");
+    let expected = [("Code-Review", (-2, 2)), ("Verified", (-1, 1))];
+    assert_eq!(found, expected.map(|(name, range)| (name.to_owned(), range)).into());
+    assert_eq!(parse::labels("{}"), Ok([].into()), "old versions have none");
+    assert!(parse::labels("[]").is_err());
+}
+
+#[test]
 fn rest_tells_the_same_as_ssh() {
     let change = parse::change_info(&format!(")]}}'\n{}", rest_change())).expect("a change");
     assert_eq!((change.number, change.last_updated), (77, Some(Timestamp(1_706_702_401_500_000))));

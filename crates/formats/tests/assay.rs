@@ -455,6 +455,41 @@ fn jobs_beside_a_layout_say_what_its_jobs_do() {
     }
 }
 
+/// Zuul's people name jobs by expressions; so they can say what they do.
+#[test]
+fn expressions_beside_a_layout_define_many_jobs_at_once() {
+    let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    trigger: {gerrit: [{event: patchset-created}]}\n\
+                  jobs:\n  - {name: gate-b-pep8, voting: false}\n\
+                  projects:\n  - {name: a, check: [gate-a-pep8, gate-a-docs, noop]}\n  - {name: b, check: [gate-b-pep8, odd]}\n";
+    let layout = zuul::import(layout, "layout.yaml", &zuul::Options::default()).config.expect("a layout");
+    let over = |text: &str| load_over(Some(layout.clone()), &[("jobs.yaml", text)]);
+    let read = over(
+        "jobs:\n  ^.*-pep8$: {run: tox -e pep8, attempts: 2}\n  gate-a-docs: {run: own}\n  ^gate-.*: {run: never}\n  \
+         ^od: {run: odd, imported: maybe}\n",
+    );
+    let said: Vec<String> = read.diagnostics.iter().map(ToString::to_string).collect();
+    // A fault is said once, and an expression that has nothing left is named.
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(said[0].starts_with("jobs.yaml:4:3: warning: `^gate-.*` fits no job of the layout"), "{said:#?}");
+    assert!(said[1].starts_with("jobs.yaml:5:") && said[1].contains("error: `imported`"), "{said:#?}");
+
+    let read = over(
+        "jobs:\n  ^gate-a-docs: {run: never}\n  ^gate-: {run: tox}\n  gate-a-docs: {run: own}\n  odd: {run: x}\n",
+    );
+    let config = read.config.expect("a configuration");
+    let task = |name: &str| config.jobs[&JobName::from(name)].task.as_deref().unwrap_or_default().to_owned();
+    for (job, script) in
+        [("gate-a-pep8", "tox"), ("gate-b-pep8", "tox"), ("gate-a-docs", "own"), ("odd", "\"x\"")]
+    {
+        assert!(task(job).contains(script), "{job}: {}", task(job));
+    }
+    assert!(!config.jobs[&JobName::from("gate-b-pep8")].voting, "what is not said stays");
+    assert_eq!(config.jobs[&JobName::from("gate-b-pep8")].name.as_str(), "gate-b-pep8");
+    assert!(!config.jobs.contains_key(&JobName::from("^gate-")) && task("noop").is_empty());
+    let said = over("jobs: {'^(': {run: x}}\n").diagnostics[0].to_string();
+    assert!(said.starts_with("jobs.yaml:1:8: error: `^(` is no regular expression"), "{said}");
+}
+
 #[test]
 fn what_stands_twice_beside_a_layout_is_refused_as_in_a_whole_configuration() {
     let layout = "pipelines:\n  - name: check\n    manager: IndependentPipelineManager\n    trigger: {gerrit: [{event: patchset-created}]}\n\

@@ -214,6 +214,15 @@ impl Repository {
         }
     }
 
+    /// All that git said of a push that failed: what became of the references is not among its errors.
+    fn said(&self, done: &Done) -> String {
+        let err = tidy(&done.err, self.remote().secret());
+        match reasons(&String::from_utf8_lossy(&done.out)) {
+            reasons if reasons.is_empty() => err,
+            reasons => format!("{reasons} / {err}"),
+        }
+    }
+
     fn judge(
         &self,
         done: &Done,
@@ -227,7 +236,7 @@ impl Repository {
         if done.code == Some(0) && moves.iter().all(|(name, ..)| answer(name) == Some(&Answer::Moved)) {
             return Ok(());
         }
-        let text = tidy(&done.err, self.remote().secret());
+        let text = self.said(done);
         let refused = moves.iter().find_map(|(name, ..)| match answer(name) {
             Some(Answer::Refused(why)) => Some(format!("{name}: {why}")),
             _ => None,
@@ -273,6 +282,19 @@ impl Repository {
         }
         Err(PushRefusal::InDoubt { project, text })
     }
+}
+
+/// What was said of the references that did not move, each reason once. That of the first is often said of the others too.
+fn reasons(out: &str) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for line in out.lines().filter(|line| line.starts_with("!\t")) {
+        if let Some(reason) = line.splitn(3, '\t').nth(2)
+            && !reasons.contains(&reason)
+        {
+            reasons.push(reason);
+        }
+    }
+    reasons.join(" / ")
 }
 
 /// What the other side's hooks said.
@@ -350,6 +372,9 @@ mod tests {
         ];
         let expected: Vec<_> = expected.into_iter().map(|(name, answer)| (name.to_owned(), answer)).collect();
         assert_eq!(answers(text), expected);
+        let reasons = reasons(text);
+        assert!(reasons.starts_with("[rejected] (stale info) / [remote rejected] (pre-receive"), "{reasons}");
+        assert!(reasons.ends_with("/ [remote rejected] (transaction aborted)"), "{reasons}");
         assert_eq!(remote_lines("remote: no\nremote: \nremote: never\nerror: x\n"), "no / never");
     }
 }

@@ -445,6 +445,28 @@ fn landing() {
     assert_eq!((tip.commit, repos.tree_of(project, later).expect("a tree")), (later, tip.tree));
 }
 
+/// What is seen without a push: branches that moved, and a project that is not there; nothing moves.
+#[test]
+fn pushes_are_tried_beforehand() {
+    let world = World::new();
+    let root = world.commit("refs/heads/master", &[], &files(&[("f", "1\n")]));
+    let one = world.commit("refs/changes/1", &[root], &files(&[("f", "2\n")]));
+    let foreign = world.commit("refs/changes/2", &[root], &files(&[("f", "3\n")]));
+    world.fetch();
+    let (repos, project) = (&world.repos, &world.project);
+    let moves = [Move { branch: world.master.clone(), old: Some(root), new: one }];
+    let at = || repos.look(project, &world.master, LONG).expect("looked").map(|tip| tip.commit);
+    repos.try_push(project, &moves, LONG).expect("it would go through");
+    assert_eq!(at(), Some(root), "nothing moved");
+    git(&world.upstream, &["update-ref", "refs/heads/master", &foreign.to_string()]);
+    let refusal = repos.try_push(project, &moves, LONG).expect_err("it moved");
+    assert!(matches!(refusal, PushRefusal::StaleTip { .. }), "{refusal}");
+    git(&world.upstream, &["update-ref", "refs/heads/master", &root.to_string()]);
+    repos.add(project, Remote::new("/nowhere")).expect("moved");
+    let refusal = repos.try_push(project, &moves, LONG).expect_err("nobody there");
+    assert!(matches!(refusal, PushRefusal::Unreachable { .. }), "{refusal}");
+}
+
 #[test]
 fn pushes_that_are_refused_or_break_off() {
     let world = World::new();
@@ -466,7 +488,8 @@ fn pushes_that_are_refused_or_break_off() {
     let lock = world.upstream.join("refs/heads/master.lock");
     fs_err::write(&lock, "").expect("locked");
     let refusal = repos.push(project, &moves, LONG).expect_err("it is locked");
-    assert!(refusal.in_doubt() && refusal.to_string().contains("lock"), "{refusal:?}");
+    let text = refusal.to_string();
+    assert!(refusal.in_doubt() && text.contains("[remote rejected] (") && text.contains("lock"), "{text}");
     // And nobody can see what became of it.
     let fake = world.dir.join("git");
     script(&fake, &format!("case \"$*\" in *ls-remote*) exit 1;; esac\nexec {} \"$@\"", real_git()));

@@ -5,7 +5,7 @@
 //! the same kind; their programs do not run on this machine's Python.
 
 use super::figures::{self, Figure, Peer, Unit};
-use super::http::{address, ask};
+use super::http::{Events, address, ask, text};
 use super::proc::Tree;
 use super::product::Product;
 use super::{clock, clock::Pace};
@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const JOBS: usize = 2;
 /// Single changes whose median counts.
 const SINGLE: usize = 21;
+/// Changes of the queue whose board is looked at, and how often it is.
+const BOARD: usize = 500;
+const LOOKS: usize = 21;
 /// How deep, and within how many seconds: enqueued, reset. Zuul 2.6's seconds, then Zuul 14's where it was measured.
 const DEPTHS: &[Depth] = &[
     Depth { changes: 20, reach: 0.3, enqueue: (5.9, Some(12.7)), reset: (6.1, Some(11.0)) },
@@ -78,6 +81,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     for depth in DEPTHS {
         found.extend(deep(&product, depth)?);
     }
+    found.extend(board(&product)?);
     let notes = ["peers: reference figures of the same programs on 2 cores, not rerun here".to_owned()];
     if json {
         println!("{}", figures::json(&found, &notes)?);
@@ -149,6 +153,50 @@ fn deep(product: &Product, depth: &Depth) -> Result<[Figure; 2]> {
     Ok([
         Figure::of(names[0], Unit::Milliseconds, vec![enqueued], reach, peers(depth.enqueue)),
         Figure::of(names[1], Unit::Milliseconds, vec![reset], reach, peers(depth.reset)),
+    ])
+}
+
+/// The pages of a queue of many changes, and how soon one that is open shows that a job has ended.
+fn board(product: &Product) -> Result<[Figure; 3]> {
+    eprintln!("the board with {BOARD} changes");
+    let world = World::start(product)?;
+    let mut changes = Vec::new();
+    for turn in 0..BOARD {
+        let change = world.upload("deep", turn)?;
+        world.approve(change)?;
+        changes.push(change);
+    }
+    // A worker has 256 slots; the rest waits, as it would.
+    world.until("the queue", || Ok((world.items("gate")?.len() >= BOARD).then_some(())))?;
+    world.until_started("gate", |item| item["changes"][0]["number"] == changes[0], 1)?;
+    let looks = |path: &str| -> Result<Vec<f64>> {
+        let look = |_| {
+            let began = clock::unix_us();
+            text(&world.server, path, None)?;
+            Ok(seconds(began, clock::unix_us()))
+        };
+        (0..LOOKS).map(look).collect()
+    };
+    let (page, status) = (looks("/gate")?, looks("/status.json")?);
+
+    let mut shown = Vec::new();
+    for change in changes.iter().take(LOOKS) {
+        let page = text(&world.server, "/gate", None)?;
+        let version = page.split("data-version=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let version = version.context("the board has no version")?;
+        let mut events = Events::open(&world.server, &format!("/gate/live?version={version}"))?;
+        world.tell(&format!("b-{change}"), "passed")?;
+        // The link of the change, in the HTML in the JSON.
+        while !events.next()?.contains(&format!("/{change}\\\"")) {}
+        let seen = clock::unix_us();
+        shown.push(seconds(world.ended("gate", *change)?, seen));
+    }
+    world.end()?;
+    let of = |name, samples| Figure::of(name, Unit::Milliseconds, samples, None, Vec::new());
+    Ok([
+        of("the board of 500 changes, whole", page),
+        of("/status.json of 500 changes", status),
+        of("job of one of 500 ends → an open board is told", shown),
     ])
 }
 

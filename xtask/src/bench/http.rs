@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// What a form is sent as.
 const FORM: &str = "application/x-www-form-urlencoded";
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The peers need it: a product of 1,000 jobs keeps openQA busy for minutes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// `HOST:PORT` of `http://HOST:PORT/`.
 pub(super) fn address(url: &str) -> Result<String> {
@@ -18,6 +19,12 @@ pub(super) fn address(url: &str) -> Result<String> {
 
 /// Asks `address` for `path`; an answer that is no success is an error.
 pub(super) fn ask(address: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+    let answer = text(address, path, body)?;
+    serde_json::from_str(&answer).with_context(|| format!("{path} answered {answer:?}"))
+}
+
+/// The same of what need not be JSON.
+pub(super) fn text(address: &str, path: &str, body: Option<&Value>) -> Result<String> {
     let (method, body) = match body {
         Some(body) => ("POST", body.to_string()),
         None => ("GET", String::new()),
@@ -30,14 +37,38 @@ pub(super) fn ask(address: &str, path: &str, body: Option<&Value>) -> Result<Val
         body.len()
     )?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    let read = stream.read_to_end(&mut answer);
+    read.with_context(|| format!("{method} {path}: no answer within {} s", PATIENCE.as_secs()))?;
     let answer = String::from_utf8(answer).context("the answer is no text")?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if !status.starts_with('2') {
         bail!("{method} {path}: {status}: {}", body.trim());
     }
-    serde_json::from_str(body).with_context(|| format!("{path} answered {body:?}"))
+    Ok(body.to_owned())
+}
+
+/// A stream of events.
+pub(super) struct Events(BufReader<TcpStream>);
+
+impl Events {
+    pub(super) fn open(address: &str, path: &str) -> Result<Self> {
+        let mut stream = connect(address)?;
+        write!(stream.get_mut(), "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+        Ok(Self(stream))
+    }
+
+    /// Waits for the data of the next event.
+    pub(super) fn next(&mut self) -> Result<String> {
+        let mut line = String::new();
+        while self.0.read_line(&mut line).context("no event came")? > 0 {
+            if let Some(data) = line.strip_prefix("data:") {
+                return Ok(data.trim().to_owned());
+            }
+            line.clear();
+        }
+        bail!("the stream of events ended")
+    }
 }
 
 /// A connection that stays, as browsers and clients have one, with a token.

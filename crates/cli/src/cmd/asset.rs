@@ -1,6 +1,6 @@
 //! `assay asset …`
 
-use crate::client::{Client, encoded};
+use crate::client::{API, Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_engine::assets::{AssetKind, AssetName};
@@ -14,8 +14,6 @@ use fs_err as fs;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Seek, SeekFrom, Write};
-
-const API: &str = "/api/assay/v1";
 
 /// Bytes that are sent at once.
 const PIECE: usize = 8 * 1024 * 1024;

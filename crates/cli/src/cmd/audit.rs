@@ -1,7 +1,6 @@
 //! `assay audit …`
 
-use super::job::{API, At};
-use crate::client::{Client, encoded};
+use crate::client::{API, Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::knowledge::AuditList;
@@ -58,7 +57,7 @@ impl List {
         }
         let found: AuditList = client.get(&path)?;
         if common.json {
-            ui::print_json(&At { server: client.url(), answer: found });
+            client.print(found);
             return Ok(Code::Ok);
         }
         let rows = found.events.iter().map(|event| {

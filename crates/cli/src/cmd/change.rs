@@ -1,13 +1,11 @@
 //! `assay change …`: what happened to a change, and what it waits for.
 
-use crate::client::{Client, encoded};
+use crate::client::{API, Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::ui::put;
 use crate::{Common, ui};
-use assay_proto::api::gate::{ChangeHistory, Happened, ItemStatus};
+use assay_proto::api::gate::{BuildStatus, ChangeHistory, Happened, ItemStatus};
 use serde::Serialize;
-
-const API: &str = "/api/assay/v1";
 
 /// Changes in the gate.
 #[derive(clap::Subcommand)]
@@ -36,14 +34,6 @@ pub(crate) enum Change {
     },
 }
 
-/// An answer with the server's address, so that paths become links.
-#[derive(Serialize)]
-struct At<'a, T: Serialize> {
-    server: &'a str,
-    #[serde(flatten)]
-    answer: T,
-}
-
 #[derive(Serialize)]
 struct Items {
     items: Vec<ItemStatus>,
@@ -70,7 +60,7 @@ impl Change {
                     if items.iter().any(|item| !item.failing.is_empty()) { Code::Negative } else { Code::Ok };
                 let last = if items.is_empty() { last(client.get(&path)?) } else { Vec::new() };
                 if common.json {
-                    ui::print_json(&At { server: client.url(), answer: Items { items, last } });
+                    client.print(Items { items, last });
                 } else if items.is_empty() {
                     let mut lines = vec![format!(
                         "change {number} is in no pipeline; `assay change show {number}` says what happened to it"
@@ -86,7 +76,7 @@ impl Change {
             Self::Show { number, source } => {
                 let history: ChangeHistory = client.get(&path(&number, source.as_deref()))?;
                 if common.json {
-                    ui::print_json(&At { server: client.url(), answer: history });
+                    client.print(history);
                 } else {
                     show(&client, &history);
                 }
@@ -118,7 +108,9 @@ fn why(item: &ItemStatus) -> Vec<String> {
     lines.extend(item.why.iter().map(|said| format!("  {}", said.text)));
     lines.extend(item.remaining.map(|left| {
         let [p50, p90] = [left.p50, left.p90].map(|seconds| ui::duration((seconds * 1e6) as u64));
-        format!("  {p50} to {p90} left, by the latest successes of its jobs")
+        let begun = |job: &BuildStatus| job.started.is_some() || job.state == "skipped";
+        let waits = if item.jobs.iter().all(begun) { "" } else { "; waiting for workers comes on top" };
+        format!("  {p50} to {p90} left, by the latest successes of its jobs{waits}")
     }));
     lines
 }

@@ -1,7 +1,6 @@
 //! `assay job investigate`
 
-use super::job::{API, At};
-use crate::client::Client;
+use crate::client::{API, Client};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::knowledge::{CommitLog, Difference, Investigation, JobRef};
@@ -9,7 +8,7 @@ use assay_proto::api::knowledge::{CommitLog, Difference, Investigation, JobRef};
 pub(super) fn run(common: &Common, client: &Client, job: i64) -> Result<Code, CliError> {
     let found: Investigation = client.get(&format!("{API}/jobs/{job}/investigation"))?;
     if common.json {
-        ui::print_json(&At { server: client.url(), answer: found });
+        client.print(found);
         return Ok(Code::Ok);
     }
     println!("job {}  {}", found.job.id, ui::result_word(&found.job.result));

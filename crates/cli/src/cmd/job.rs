@@ -1,6 +1,6 @@
 //! `assay job …`
 
-use crate::client::{Client, query};
+use crate::client::{API, Client, query};
 use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_proto::api::restart::SetPriority;
@@ -14,8 +14,6 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
-
-pub(super) const API: &str = "/api/assay/v1";
 
 /// Jobs on a server.
 #[derive(clap::Subcommand)]
@@ -182,14 +180,6 @@ pub(crate) struct Wait {
     timeout: Option<u64>,
 }
 
-/// Answers of the server with its address, so that paths become links.
-#[derive(Serialize)]
-pub(super) struct At<'a, T: Serialize> {
-    pub(super) server: &'a str,
-    #[serde(flatten)]
-    pub(super) answer: T,
-}
-
 #[derive(Serialize)]
 struct Jobs {
     jobs: Vec<ApiJob>,
@@ -213,7 +203,7 @@ impl Job {
             Self::Show { job, explain } => {
                 let job: ApiJob = client.get(&format!("{API}/jobs/{job}"))?;
                 if common.json {
-                    ui::print_json(&At { server: client.url(), answer: job });
+                    client.print(job);
                 } else {
                     show(&client, &job, explain);
                 }
@@ -223,7 +213,7 @@ impl Job {
                 let job: ApiJob = client.get(&format!("{API}/jobs/{job}"))?;
                 if common.json {
                     let why = Why { job: job.id.0, state: job.state, result: job.result, reason: job.reason };
-                    ui::print_json(&At { server: client.url(), answer: why });
+                    client.print(why);
                 } else {
                     let reason = job.reason.as_deref().unwrap_or("there is nothing to say");
                     println!(
@@ -241,7 +231,7 @@ impl Job {
                 let path = format!("{API}/jobs/{job}/priority");
                 let job: ApiJob = client.post(&path, &SetPriority { priority })?;
                 if common.json {
-                    ui::print_json(&At { server: client.url(), answer: &job });
+                    client.print(&job);
                 } else {
                     println!("job {} has priority {}", job.id, job.priority);
                 }
@@ -254,7 +244,7 @@ impl Job {
                 let by = std::env::var("USER").ok().filter(|user| !user.is_empty());
                 let job: ApiJob = client.post(&format!("{API}/jobs/{job}/cancel"), &CancelJob { by })?;
                 if common.json {
-                    ui::print_json(&At { server: client.url(), answer: &job });
+                    client.print(&job);
                 } else {
                     println!("job {} is {}", job.id, job.state);
                 }
@@ -270,7 +260,7 @@ impl Post {
         let post = PostJob { settings: self.settings()?, priority: self.priority };
         let posted: PostedJobs = client.post(&format!("{API}/jobs"), &post)?;
         if common.json {
-            ui::print_json(&At { server: client.url(), answer: posted });
+            client.print(posted);
             return Ok(Code::Ok);
         }
         for job in posted.jobs {
@@ -322,7 +312,7 @@ impl List {
         ]);
         let list: JobList = client.get(&format!("{API}/jobs{query}"))?;
         if common.json {
-            ui::print_json(&At { server: client.url(), answer: list });
+            client.print(list);
         } else {
             println!("{}", verdicts(&list.jobs));
             if let Some(before) = list.next_before {
@@ -340,7 +330,7 @@ fn comment(common: &Common, client: &Client, job: i64, text: Option<String>) -> 
         None => client.get::<CommentList>(&path)?.comments,
     };
     if common.json {
-        ui::print_json(&At { server: client.url(), answer: CommentList { comments } });
+        client.print(CommentList { comments });
         return Ok(Code::Ok);
     }
     let rows = comments
@@ -411,7 +401,7 @@ impl Wait {
         let jobs: Vec<ApiJob> = ids.iter().filter_map(|id| done.remove(id)).collect();
         let code = jobs.iter().map(code).max_by_key(|code| *code as u8).unwrap_or(Code::Ok);
         if common.json {
-            ui::print_json(&At { server: client.url(), answer: Jobs { jobs } });
+            client.print(Jobs { jobs });
         } else {
             println!("{}", verdicts(&jobs));
         }

@@ -1,6 +1,6 @@
 //! `assay key …`: keys that people sign requests with, and the key that receipts are signed with.
 
-use crate::client::{Client, encoded};
+use crate::client::{API, Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::gate::ReceiptKey;
@@ -8,8 +8,6 @@ use assay_proto::api::people::{
     ChangeUser, MadeKey, NewKey, NewSetupToken, SetupToken, UserList, conf_sections,
 };
 use serde_json::Value;
-
-const API: &str = "/api/assay/v1";
 
 /// Keys of the server.
 #[derive(clap::Subcommand)]

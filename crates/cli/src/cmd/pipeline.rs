@@ -1,7 +1,7 @@
 //! `assay pipeline …`: what is in the gate's pipelines, and what operators do about it.
 
 use super::reverts;
-use crate::client::{Client, encoded};
+use crate::client::{API, Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::ui::put;
 use crate::{Common, ui};
@@ -9,9 +9,6 @@ use assay_proto::api::gate::{
     Acknowledge, Autohold, AutoholdList, BuildStatus, ConfigReload, Dequeue, Done, Enqueue, EnqueueRef,
     GateStatus, HoldQueue, ItemStatus, NewAutohold, PipelineStatus, Promote, QueueStatus, Reverts,
 };
-use serde::Serialize;
-
-const API: &str = "/api/assay/v1";
 
 /// Pipelines of the gate.
 #[derive(clap::Subcommand)]
@@ -291,19 +288,11 @@ fn user() -> String {
     std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "an operator".to_owned())
 }
 
-/// The status with the server's address, so that paths become links.
-#[derive(Serialize)]
-struct At<'a> {
-    server: &'a str,
-    #[serde(flatten)]
-    status: &'a GateStatus,
-}
-
 fn status(common: &Common, client: &Client, pipeline: Option<&str>) -> Result<Code, CliError> {
     let query = pipeline.map(|name| format!("?pipeline={}", encoded(name))).unwrap_or_default();
     let status: GateStatus = client.get(&format!("{API}/gate{query}"))?;
     if common.json {
-        ui::print_json(&At { server: client.url(), status: &status });
+        client.print(&status);
         return Ok(Code::Ok);
     }
     let mut text = String::new();

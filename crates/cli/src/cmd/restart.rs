@@ -1,9 +1,8 @@
 //! `assay job restart` and `assay job clone`
 
-use super::job::{API, At};
-use crate::client::Client;
+use crate::Common;
+use crate::client::{API, Client};
 use crate::exit::{CliError, Code};
-use crate::{Common, ui};
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::product::nearest;
 use assay_engine::sched::restart::RestartOptions;
@@ -136,7 +135,7 @@ fn ask(common: &Common, client: &Client, request: RestartJobs, plan: bool) -> Re
     let plan = if plan { "?plan=1" } else { "" };
     let answer: Answer = client.post(&format!("{API}/jobs/restart{plan}"), &request)?;
     if common.json {
-        ui::print_json(&At { server: client.url(), answer });
+        client.print(answer);
     } else {
         print(client, &answer);
     }

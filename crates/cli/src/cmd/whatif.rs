@@ -40,14 +40,15 @@ pub(crate) struct Whatif {
 /// In the place of a file: the server's own record.
 const RUNNING: &str = "-";
 
+/// So many jobs are named at most.
+const NAMED: usize = 10;
+
 #[derive(Serialize)]
 struct Compared {
     history: Recorded,
     /// Under the configuration that was in force; none if the record does not say which.
     recorded: Option<Figures>,
     whatif: Figures,
-    /// Jobs of CONFIG that were never recorded.
-    unknown_jobs: Vec<String>,
     assumptions: [&'static str; 4],
 }
 
@@ -77,7 +78,6 @@ impl Whatif {
         let compared = Compared {
             recorded,
             whatif: replay(&config, self.config.as_str()),
-            unknown_jobs: whatif::unknown_jobs(&history, &config).iter().map(ToString::to_string).collect(),
             assumptions: whatif::ASSUMPTIONS,
             history: Recorded {
                 events: history.events.len(),
@@ -179,8 +179,13 @@ fn show(compared: &Compared, config: &Utf8Path) {
         "{} drawn from what the job did elsewhere, {} drawn from all jobs.",
         sources.sampled, sources.assumed
     );
-    if !compared.unknown_jobs.is_empty() {
-        println!("Never recorded: {}.", compared.unknown_jobs.join(", "));
+    let unknown = &compared.whatif.unknown_jobs;
+    if !unknown.is_empty() {
+        let mut named: Vec<String> = unknown.iter().take(NAMED).map(ToString::to_string).collect();
+        if unknown.len() > NAMED {
+            named.push(format!("and {} more (--json names all)", unknown.len() - NAMED));
+        }
+        println!("Never recorded: {}.", named.join(", "));
     }
     println!("\nTaken for granted:");
     for assumption in compared.assumptions {

@@ -249,10 +249,13 @@ impl Rest {
         }
     }
 
-    /// How a project's changes are merged.
+    /// How a project's changes are merged, and with which votes.
     pub(super) async fn merging(&self, project: &str, deadline: Duration) -> Result<Merging, GerritError> {
         let path = format!("projects/{}/config", encoded(project));
-        self.parsed("how a project merges", path, deadline, parse::merging).await
+        let merging = self.parsed("how a project merges", path, deadline, parse::merging).await?;
+        let path = format!("projects/{}", encoded(project));
+        let labels = self.parsed("the labels of a project", path, deadline, parse::labels).await?;
+        Ok(Merging { labels, ..merging })
     }
 
     /// The files of a revision.

@@ -7,7 +7,7 @@ use assay_connect::pace::Backoff;
 use assay_connect::{Arrival, Batch, Cursor, Inbox, InboxError, News, Source, Start, Tips};
 use assay_engine::gate::io::Event;
 use assay_fakes::gerrit::{Account, FakeGerrit, Numbers, Options, SubmitType, Upload, Uploaded};
-use assay_proto::clock::SystemClock;
+use assay_proto::clock::{Clock, SystemClock};
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use russh::keys::PrivateKey;
@@ -29,6 +29,8 @@ pub(crate) const QUICK: Backoff =
 pub(crate) struct World {
     pub(crate) fake: FakeGerrit,
     pub(crate) dir: Utf8PathBuf,
+    /// The time of both sides.
+    clock: Arc<dyn Clock>,
     _keep: tempfile::TempDir,
 }
 
@@ -42,6 +44,10 @@ pub(crate) fn new_key(file: &Utf8Path, seed: u8) -> String {
 
 impl World {
     pub(crate) async fn new(numbers: Numbers) -> Self {
+        Self::at(numbers, Arc::new(SystemClock)).await
+    }
+
+    pub(crate) async fn at(numbers: Numbers, clock: Arc<dyn Clock>) -> Self {
         let keep = tempfile::tempdir().expect("a folder");
         let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).expect("UTF-8");
         let key = new_key(&dir.join("key"), 1);
@@ -50,13 +56,14 @@ impl World {
             .with(Account::new("carol").in_groups(&["core"]))
             .with(Account::new("ci").in_groups(&["ci"]).with_key(&key).with_password("secret"));
         options.numbers = numbers;
+        options.clock = clock.clone();
         let fake = FakeGerrit::start(options).await.expect("a Gerrit");
         for project in ["org/a", "org/b"] {
             fake.project(project, SubmitType::MergeIfNecessary).await.expect("a project");
         }
         fs_err::write(dir.join("known_hosts"), fake.known_host()).expect("written");
         fs_err::write(dir.join("password"), "secret\n").expect("written");
-        Self { fake, dir, _keep: keep }
+        Self { fake, dir, clock, _keep: keep }
     }
 
     pub(crate) fn ssh(&self) -> SshOptions {
@@ -78,7 +85,7 @@ impl World {
         let mut options = GerritOptions::new("gerrit", self.ssh());
         options.rest = rest.then(|| self.rest());
         change(&mut options);
-        Gerrit::new(options, Arc::new(SystemClock)).expect("a client")
+        Gerrit::new(options, self.clock.clone()).expect("a client")
     }
 
     /// A change of one file of its own.

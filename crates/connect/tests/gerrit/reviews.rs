@@ -7,7 +7,7 @@ use assay_engine::gate::change::{ChangeStatus, Subject};
 use assay_engine::gate::config::ReportAction;
 use assay_engine::gate::ids::{ChangeId, ItemId, Patchset};
 use assay_engine::gate::io::Report;
-use assay_fakes::gerrit::{Numbers, SubmitTrouble, Trouble};
+use assay_fakes::gerrit::{Numbers, SubmitTrouble, Trouble, Upload};
 use std::time::Duration;
 
 const MESSAGE: &str =
@@ -137,6 +137,40 @@ async fn submits_end_as_what_is_there() {
             matches!(&outcome, SubmitOutcome::InDoubt(why) if why.contains("within 0.5 s")),
             "{outcome:?}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_gerrit_would_refuse_is_known_beforehand() {
+    for rest in [false, true] {
+        let world = World::new(Numbers::Integers).await;
+        let gerrit = world.client(rest, |_| {});
+        let would = async |number, patchset, merge| {
+            gerrit.would_refuse(number, patchset, merge).await.expect("an answer").unwrap_or_default()
+        };
+        let base = world.fake.tip("org/a", "master").await.expect("a branch");
+        let on_base = |text: &str| {
+            let mut upload = Upload::new("org/a", "master", text, "shared", text);
+            upload.on = Some(base.clone());
+            upload
+        };
+        let first = world.fake.upload("alice", &on_base("one\n")).await.expect("an upload");
+        let second = world.fake.upload("alice", &on_base("two\n")).await.expect("an upload");
+        assert!(would(first.number, 1, true).await.contains("Code-Review"), "rest: {rest}: no votes");
+        for change in [&first, &second] {
+            world.approve(change.number).await;
+            assert_eq!(would(change.number, 1, true).await, "", "rest: {rest}");
+        }
+        let submitted = gerrit.submit(first.number, 1, &first.revision.as_str().into()).await;
+        assert!(matches!(submitted, SubmitOutcome::Submitted), "{submitted:?}");
+        assert!(!would(first.number, 1, true).await.is_empty(), "it is merged");
+        // Only REST says whether it can be merged, and only who asks for it is told.
+        assert_eq!(would(second.number, 1, true).await.contains("cannot be merged"), rest);
+        assert_eq!(would(second.number, 1, false).await, "");
+        let again = Upload { version_of: Some(second.number), ..on_base("three\n") };
+        world.fake.upload("alice", &again).await.expect("an upload");
+        assert!(would(second.number, 1, true).await.contains("patchset"), "rest: {rest}: a newer one");
+        assert!(would(999, 1, true).await.contains("does not know"), "rest: {rest}");
     }
 }
 

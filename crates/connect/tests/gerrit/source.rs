@@ -3,7 +3,10 @@
 use crate::common::{Memory, Running, World};
 use assay_connect::gerrit::Link;
 use assay_engine::gate::ids::Patchset;
+use assay_engine::ids::Timestamp;
 use assay_fakes::gerrit::{Mishap, Numbers, Trouble, Upload};
+use assay_proto::clock::ManualClock;
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_arrives_whatever_the_version() {
@@ -129,6 +132,46 @@ async fn nothing_is_lost_while_the_stream_is_down() {
         running.until_looks(2).await;
         memory.assert_once();
         assert_eq!(memory.words().len(), words + 1, "{:#?}", memory.words());
+        running.stop().await;
+    }
+}
+
+/// Gerrit is away for an hour, with events at its beginning and at its end: the look goes back as far as that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_gerrit_is_away_for_an_hour() {
+    const MINUTE: i64 = 60_000_000;
+    for rest in [false, true] {
+        let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000_000)));
+        let world = World::at(Numbers::Integers, clock.clone()).await;
+        let (gerrit, memory) = (world.client(rest, |_| {}), Memory::new());
+        let running = Running::start(&gerrit, &memory);
+        let fake = &world.fake;
+        fake.until_streams(1).await.expect("a stream");
+        running.until_looks(2).await;
+        clock.advance(10 * MINUTE);
+        let before = world.upload("org/a", "before").await.number;
+        memory.until_word(&format!("patchset-created {before},1")).await;
+
+        fake.refuse_logins(true);
+        fake.close_event_streams();
+        fake.until_streams(0).await.expect("no stream");
+        clock.advance(MINUTE);
+        let soon = world.upload("org/a", "soon").await.number;
+        clock.advance(58 * MINUTE);
+        let late = world.upload("org/b", "late").await.number;
+        fake.abandon("alice", late).await.expect("abandoned");
+        clock.advance(MINUTE);
+        fake.refuse_logins(false);
+        for word in [
+            format!("patchset-created {soon},1"),
+            format!("patchset-created {late},1"),
+            format!("change-abandoned {late},1"),
+        ] {
+            memory.until_word(&word).await;
+        }
+        fake.until_streams(1).await.expect("a stream");
+        running.look().await;
+        memory.assert_once();
         running.stop().await;
     }
 }

@@ -10,7 +10,36 @@ use super::reason::{EvictReason, HoldReason, Ignored, Refusal, ResetReason};
 use super::rows::{AutoholdRow, GateRow};
 use super::snapshot::{ChangeQueue, QueueKey};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
+
+/// As somebody would say it.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enqueue { pipeline, patchset, .. } => write!(f, "enqueue {patchset} in {pipeline}"),
+            Self::EnqueueRef { pipeline, update } => {
+                write!(f, "enqueue {} of {} in {pipeline}", update.name, update.project)
+            }
+            Self::Dequeue { pipeline, change } => write!(f, "dequeue {change} from {pipeline}"),
+            Self::EndLanding { pipeline, change } => write!(f, "end the landing of {change} in {pipeline}"),
+            Self::Promote { pipeline, changes } => {
+                let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                write!(f, "promote {} in {pipeline}", changes.join(", "))
+            }
+            Self::Autohold { project, job, change, count, reason } => {
+                write!(f, "keep the workspace of {count} failures of {job} in {project}")?;
+                if let Some(change) = change {
+                    write!(f, ", change {change}")?;
+                }
+                write!(f, ": {reason}")
+            }
+            Self::AutoholdDelete { id } => write!(f, "delete autohold {id}"),
+            Self::Release { pipeline, queue } => write!(f, "release queue {queue} of {pipeline}"),
+            Self::Hold { pipeline, queue, reason } => write!(f, "hold queue {queue} of {pipeline}: {reason}"),
+        }
+    }
+}
 
 impl Gate {
     pub(super) fn command(&mut self, command: Command, by: &str) -> Result<Answer, Refusal> {

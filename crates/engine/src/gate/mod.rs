@@ -28,7 +28,7 @@ pub mod rows;
 pub mod snapshot;
 mod walk;
 
-pub use params::log_path;
+pub use params::{build_logs, log_path};
 
 use crate::ids::Timestamp;
 use ids::{BranchName, ChangeId, ItemId, MergeId, Oid, PipelineName, ProjectName, Uuid};

@@ -2,9 +2,9 @@
 
 use super::Gate;
 use super::change::Subject;
-use super::config::JobDef;
-use super::ids::{Patchset, Uuid};
-use super::io::ToMerge;
+use super::config::{JobDef, NOOP, Places};
+use super::ids::{JobName, Patchset, Uuid};
+use super::io::{BuildResult, ToMerge};
 use super::item::{Build, Item, MergeState};
 use super::snapshot::Snapshot;
 use std::collections::BTreeMap;
@@ -93,13 +93,7 @@ impl Gate {
         if let Some(url) = pattern.and_then(|pattern| fill(pattern, fields)) {
             return url;
         }
-        match &places.logs_url {
-            Some(logs) => {
-                let path = log_path(item, job.name.as_str(), build.uuid);
-                format!("{}/{path}/", logs.trim_end_matches('/'))
-            }
-            None => job.name.to_string(),
-        }
+        places.logs(item, &job.name, build).unwrap_or_else(|| job.name.to_string())
     }
 
     fn field(&self, item: &Item, job: &JobDef, build: &Build, field: &str) -> Option<String> {
@@ -144,6 +138,21 @@ fn base_log_path(subject: &Subject) -> String {
         }
         Subject::Timer { .. } => String::new(),
     }
+}
+
+impl Places {
+    /// The address of a build's logs; none without a place for logs, and of what ends without anybody who runs it.
+    pub fn logs(&self, item: &Item, job: &JobName, build: &Build) -> Option<String> {
+        let logs = self.logs_url.as_deref()?;
+        let path = build_logs(item, job, build)?;
+        Some(format!("{}/{path}/", logs.trim_end_matches('/')))
+    }
+}
+
+/// Where a build's logs are, if it has any: nobody runs `noop`, nor a job of which nothing says what it does.
+pub fn build_logs(item: &Item, job: &JobName, build: &Build) -> Option<String> {
+    let nobody_ran = build.result.as_ref().is_some_and(BuildResult::is_not_registered);
+    (job.as_str() != NOOP && !nobody_ran).then(|| log_path(item, job.as_str(), build.uuid))
 }
 
 /// Where a build's logs are, known before it starts.

@@ -68,23 +68,6 @@ pub enum Refused {
     NoJobs,
 }
 
-/// What identifies a scenario over its builds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Scenario {
-    /// `DISTRI`
-    pub distri: String,
-    /// `VERSION`
-    pub version: String,
-    /// `FLAVOR`
-    pub flavor: String,
-    /// `ARCH`
-    pub arch: String,
-    /// `TEST`
-    pub test: String,
-    /// `MACHINE`
-    pub machine: String,
-}
-
 /// A job to make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedJob {
@@ -106,19 +89,6 @@ impl PlannedJob {
     /// For example `install@64bit`.
     pub fn label(&self) -> String {
         label(&self.test, &self.machine)
-    }
-
-    /// What it is a run of.
-    pub fn scenario(&self) -> Scenario {
-        let get = |key: &str| self.settings.get(key).unwrap_or_default().to_owned();
-        Scenario {
-            distri: get("DISTRI"),
-            version: get("VERSION"),
-            flavor: get("FLAVOR"),
-            arch: get("ARCH"),
-            test: self.test.clone(),
-            machine: self.machine.clone(),
-        }
     }
 }
 
@@ -478,16 +448,6 @@ impl Plan {
         }
         let planned = wanted.into_iter().map(|(download, jobs)| PlannedDownload { download, jobs });
         self.downloads = planned.collect();
-    }
-
-    /// Makes jobs wait longer whose scenario has failed so often in a row, as the caller knows.
-    pub fn throttle(&mut self, rules: &PriorityRules, failures: impl Fn(&Scenario) -> u32) {
-        for job in self.jobs.iter_mut().filter(|job| job.priority.from != PriorityBase::Request) {
-            if let Some(part) = rules.for_failures(failures(&job.scenario())) {
-                job.priority.parts.push(part);
-                explain(&mut job.settings, &job.priority);
-            }
-        }
     }
 
     /// The one input that makes all of it, or nothing. One that was refused makes nothing but the row that says why.

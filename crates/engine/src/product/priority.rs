@@ -121,8 +121,6 @@ pub struct PriorityRules {
     pub matches: Vec<Match>,
     /// By groups.
     pub groups: Vec<GroupMatch>,
-    /// For each failure of the scenario in a row, from the second on.
-    pub per_failure: i32,
 }
 
 /// `MAX_JOB_TIME` counts from here on only: below it is what every job may have.
@@ -135,7 +133,7 @@ impl Default for PriorityRules {
         let scales = Self::read_scales("MAX_JOB_TIME:0.007").unwrap_or_default();
         let matches = Self::read_matches("CASEDIR:15:!~^https?:,CASEDIR:15:=~^$").unwrap_or_default();
         let groups = Self::read_groups("full_name:Development:50").unwrap_or_default();
-        Self { scales, matches, groups, per_failure: 10 }
+        Self { scales, matches, groups }
     }
 }
 
@@ -152,7 +150,7 @@ pub struct BadRule {
 impl PriorityRules {
     /// Nothing is added.
     pub fn none() -> Self {
-        Self { scales: Vec::new(), matches: Vec::new(), groups: Vec::new(), per_failure: 0 }
+        Self { scales: Vec::new(), matches: Vec::new(), groups: Vec::new() }
     }
 
     /// openQA's `prio_throttling_parameters`.
@@ -215,13 +213,6 @@ impl PriorityRules {
             rule.pattern.is_found(&text).then(|| PriorityPart { amount: rule.amount, why: why() })
         });
         scaled.chain(matched).chain(grouped).filter(|part| part.amount != 0).collect()
-    }
-
-    /// What is added for so many failures of a scenario in a row.
-    pub fn for_failures(&self, failures: u32) -> Option<PriorityPart> {
-        let amount = i32::try_from(failures).unwrap_or(i32::MAX).saturating_mul(self.per_failure);
-        (failures >= 2 && amount != 0)
-            .then(|| PriorityPart { amount, why: format!("{failures} failures in a row") })
     }
 }
 

@@ -413,10 +413,6 @@ fn groups_and_priorities() {
     assert_eq!(value(&plan, 0, "_PRIORITY_EXPLANATION"), Some(told[0].as_str()));
     assert_eq!(value(&plan, 2, "_PRIORITY_EXPLANATION"), None);
 
-    let mut again = plan.clone();
-    again.throttle(&all.priorities, |scenario| if scenario.test == "c" { 3 } else { 1 });
-    assert_eq!(again.jobs[2].priority.to_string(), "30 from the template, +30 for 3 failures in a row = 60");
-    assert_eq!(again.jobs[0], plan.jobs[0]);
     let posted = post(&all, "_PRIORITY=5");
     assert!(posted.jobs.iter().all(|job| job.priority.value() == 5));
 

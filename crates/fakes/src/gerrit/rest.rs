@@ -4,7 +4,7 @@ use super::commands::{review_input, version};
 use super::core::Core;
 use super::http::{Asked, unescape};
 use super::model::query::Query;
-use super::model::{Refusal, Status, SubmitType, World};
+use super::model::{LabelRule, Refusal, Status, SubmitType, World};
 use super::repos::{Merged, RefMove, ZERO};
 use super::rest_json::Options;
 use super::submit::Submitted;
@@ -305,6 +305,14 @@ async fn mergeable(core: &Core, number: u64, patchset: u32) -> Result<Reply> {
     Ok(Reply::Json(json!({ "submit_type": kind.word(), "strategy": "recursive", "mergeable": merged })))
 }
 
+/// A label as a project tells it: its values, written ` 0` and `+1`.
+fn label_type(label: &LabelRule) -> (String, Value) {
+    let written = |value: i8| if value == 0 { " 0".to_owned() } else { format!("{value:+}") };
+    let values: Map<String, Value> =
+        (label.min..=label.max).map(|value| (written(value), json!(""))).collect();
+    (label.name.clone(), json!({ "values": values, "default_value": 0 }))
+}
+
 async fn projects(core: &Core, asked: &Asked, rest: &[&str]) -> Result<Reply> {
     let shown = |name: &str| json!({ "id": super::model::escape(name), "name": name, "state": "ACTIVE" });
     if rest.is_empty() {
@@ -334,7 +342,11 @@ async fn projects(core: &Core, asked: &Asked, rest: &[&str]) -> Result<Reply> {
         world.projects.get(&name).ok_or_else(|| Refusal::NotFound(format!("Not found: {name}")))?.head.clone()
     };
     match (asked.method.as_str(), &rest[1..]) {
-        ("GET", []) => Ok(Reply::Json(shown(&name))),
+        ("GET", []) => {
+            let mut shown = shown(&name);
+            shown["labels"] = core.world.lock().await.labels.iter().map(label_type).collect();
+            Ok(Reply::Json(shown))
+        }
         ("GET", ["config"]) => {
             let kind = core.world.lock().await.projects.get(&name).map(|one| one.submit_type.word());
             Ok(Reply::Json(json!({

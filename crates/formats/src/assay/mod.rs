@@ -20,7 +20,7 @@ use crate::hash;
 use crate::read::{Reader, one_or_more};
 use crate::yaml::{self, Dialect, Entry, Kind, Node};
 use assay_engine::gate::config::{
-    Config, JobDef, LandingWay, Manager, MergeMode, NOOP, Pipeline, Project, QueueDef,
+    Config, JobDef, JobNode, LandingWay, Manager, MergeMode, NOOP, Pipeline, Project, QueueDef,
 };
 use assay_engine::gate::ids::{JobName, PipelineName, ProjectName, SemaphoreName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -153,6 +153,7 @@ impl<'n> Sections<'n> {
         }
         let names: Vec<PipelineName> = pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
         let projects = self.projects(reader, &names, &mut jobs);
+        self.name_unused_jobs(reader, &projects);
         self.share(reader, &mut pipelines, &projects);
         let semaphores = self.semaphores(reader);
         self.name_foreign_projects(reader, &jobs, &projects);
@@ -162,6 +163,29 @@ impl<'n> Sections<'n> {
             jobs,
             semaphores,
             ..Config::default()
+        }
+    }
+
+    fn name_unused_jobs(&self, reader: &mut Reader<'_, '_>, projects: &BTreeMap<ProjectName, Arc<Project>>) {
+        for entry in self.jobs.iter().filter(|entry| is_expression(entry)) {
+            let message = format!(
+                "`{}` is an expression; expected the name of one job: only beside a layout (`layout` in assay.toml) can many \
+                 be defined at once",
+                entry.key.text
+            );
+            reader.sink.error("name", entry.key.place, message);
+        }
+        // With mistakes elsewhere, what is used is not known well enough.
+        if reader.sink.has_errors() {
+            return;
+        }
+        let used = used_jobs(projects.values());
+        for entry in &self.jobs {
+            let name = JobName::from(&*entry.key.text);
+            if !used.contains(&name) {
+                let message = format!("no project has the job `{name}`, so it is never run");
+                reader.sink.warning("unused-job", entry.key.place, message);
+            }
         }
     }
 
@@ -331,6 +355,28 @@ fn chosen_pipelines(reader: &mut Reader<'_, '_>, node: Option<&Node>, pipelines:
         }
     }
     chosen
+}
+
+/// True for an entry of `jobs` whose key is an expression, as in Zuul's layouts.
+fn is_expression(entry: &Entry) -> bool {
+    entry.key.text.starts_with('^')
+}
+
+/// The jobs that projects have.
+fn used_jobs<'p>(projects: impl Iterator<Item = &'p Arc<Project>>) -> BTreeSet<JobName> {
+    fn add(nodes: &[JobNode], names: &mut BTreeSet<JobName>) {
+        for node in nodes {
+            if !names.contains(&node.job) {
+                names.insert(node.job.clone());
+            }
+            add(&node.children, names);
+        }
+    }
+    let mut names = BTreeSet::new();
+    for nodes in projects.flat_map(|project| project.pipelines.values()) {
+        add(nodes, &mut names);
+    }
+    names
 }
 
 /// The entries, each name once.

@@ -1,13 +1,13 @@
 //! Jobs beside a Zuul layout: it says when they run, these files say what they do.
 
-use super::{Loaded, Sections, job, parse, reading_twice, unique};
+use super::{Loaded, Sections, is_expression, job, parse, reading_twice, unique, used_jobs};
 use crate::diagnostic::Sink;
 use crate::hash;
 use crate::read::Reader;
-use crate::yaml::{Dialect, Kind, Node};
-use assay_engine::gate::config::{Config, JobDef, JobNode};
+use crate::yaml::{Dialect, Entry, Kind, Node};
+use assay_engine::gate::config::{Config, JobDef, NOOP};
 use assay_engine::gate::ids::JobName;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The sections whose part a layout plays.
@@ -37,21 +37,59 @@ fn read<'t>(layout: &Config, sources: &[(&str, &'t str)], sink: &mut Sink<'t>) -
         sections.add(&mut reader, root);
     }
     let mut config = layout.clone();
-    let used = used(&config);
-    for entry in unique(&mut reader, "job", &sections.jobs) {
+    let entries = unique(&mut reader, "job", &sections.jobs);
+    let read = jobs(&mut reader, &entries, &mut config);
+    config.semaphores.extend(sections.semaphores(&mut reader));
+    sections.name_foreign_projects(&mut reader, &read, &config.projects);
+    config
+}
+
+/// Puts what the entries say into the layout's jobs; the answer is what each entry says, by its key.
+fn jobs(
+    reader: &mut Reader<'_, '_>,
+    entries: &[&Entry],
+    config: &mut Config,
+) -> BTreeMap<JobName, Arc<JobDef>> {
+    let used = used_jobs(config.projects.values());
+    let known = |config: &Config, name: &JobName| {
+        config.jobs.get(name).map_or_else(|| JobDef::new(name.as_str()), |job| (**job).clone())
+    };
+    let (many, single): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| is_expression(entry));
+    let mut read = BTreeMap::new();
+    for entry in single {
         let name = JobName::from(&*entry.key.text);
-        let known =
-            config.jobs.get(&name).map_or_else(|| JobDef::new(&*entry.key.text), |job| (**job).clone());
-        if !used.contains(&*entry.key.text) {
+        if !used.contains(&name) {
             let message = format!("no project of the layout has the job `{name}`, so it is never run");
             reader.sink.warning("unused-job", entry.key.place, message);
         }
-        let read = job::read(&mut reader, &entry.key, &entry.value, known);
-        config.jobs.insert(name, Arc::new(read));
+        let job = Arc::new(job::read(reader, &entry.key, &entry.value, known(config, &name)));
+        config.jobs.insert(name.clone(), job.clone());
+        read.insert(name, job);
     }
-    config.semaphores.extend(sections.semaphores(&mut reader));
-    sections.name_foreign_projects(&mut reader, &config.jobs, &config.projects);
-    config
+    // What is wrong with an expression's entry is said once, and not for each job that it fits.
+    let mut unheard = if reader.sink.takes_first() { Sink::of_first_values() } else { Sink::default() };
+    let mut quiet = Reader::new(&mut unheard, Dialect::Yaml12);
+    let mut left: BTreeSet<&JobName> =
+        used.iter().filter(|name| !read.contains_key(*name) && name.as_str() != NOOP).collect();
+    for entry in many {
+        let text = &*entry.key.text;
+        let Some(pattern) = reader.pattern_of(text, entry.key.place, text) else { continue };
+        let alone = job::read(reader, &entry.key, &entry.value, JobDef::new(text));
+        read.insert(text.into(), Arc::new(alone));
+        let fitting: Vec<&JobName> =
+            left.iter().copied().filter(|name| pattern.matches_start(name.as_str())).collect();
+        if fitting.is_empty() {
+            let message =
+                format!("`{text}` fits no job of the layout that is still to be defined, so it is never run");
+            reader.sink.warning("unused-job", entry.key.place, message);
+        }
+        for name in fitting {
+            left.remove(name);
+            let job = job::read(&mut quiet, &entry.key, &entry.value, known(config, name));
+            config.jobs.insert(name.clone(), Arc::new(job));
+        }
+    }
+    read
 }
 
 fn refuse_others(reader: &mut Reader<'_, '_>, root: &Node) {
@@ -63,21 +101,4 @@ fn refuse_others(reader: &mut Reader<'_, '_>, root: &Node) {
         );
         reader.sink.error("beside-layout", entry.key.place, message);
     }
-}
-
-/// The jobs that projects have.
-fn used(config: &Config) -> BTreeSet<String> {
-    fn add(nodes: &[JobNode], names: &mut BTreeSet<String>) {
-        for node in nodes {
-            if !names.contains(node.job.as_str()) {
-                names.insert(node.job.to_string());
-            }
-            add(&node.children, names);
-        }
-    }
-    let mut names = BTreeSet::new();
-    for nodes in config.projects.values().flat_map(|project| project.pipelines.values()) {
-        add(nodes, &mut names);
-    }
-    names
 }

@@ -56,6 +56,14 @@ fn gerrit(reader: &mut Reader<'_, '_>, node: &Node, source: &str) -> Option<Trig
         reader.sink.error("misplaced-ref", node.place, message);
     }
     trigger.comments = renamed(reader, &mut fields, "comment", "comment_filter");
+    for pattern in trigger.comments.iter().filter(|pattern| misses_the_head(pattern.as_str())) {
+        let message = format!(
+            "`{}` fits at the beginning of a comment only, where Gerrit since 2.9 writes `Patch Set N:`; expected (?m) at its \
+             beginning if a line of the comment is meant",
+            pattern.as_str()
+        );
+        reader.sink.note("comment-head", node.place, message);
+    }
     trigger.emails = renamed(reader, &mut fields, "email", "email_filter");
     trigger.usernames = renamed(reader, &mut fields, "username", "username_filter");
     if let Some(node) = fields.get("ignore-deletes") {
@@ -110,6 +118,15 @@ fn zuul(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Trigger> {
     requirements(reader, &mut fields, &mut trigger);
     reader.finish(fields);
     Some(trigger)
+}
+
+/// True for an expression of the beginning of a comment that does not know what Gerrit puts there.
+fn misses_the_head(pattern: &str) -> bool {
+    let (flags, rest) = match pattern.strip_prefix("(?").and_then(|rest| rest.split_once(')')) {
+        Some((flags, rest)) if flags.chars().all(|flag| flag.is_ascii_alphabetic()) => (flags, rest),
+        _ => ("", pattern),
+    };
+    rest.starts_with('^') && !flags.contains('m') && !rest.to_lowercase().contains("patch")
 }
 
 fn requirements(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, trigger: &mut Trigger) {

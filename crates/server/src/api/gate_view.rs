@@ -4,11 +4,11 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::web::frame::rfc3339;
 use assay_connect::gerrit::{Health, Link};
+use assay_engine::gate::build_logs;
 use assay_engine::gate::config::Manager;
 use assay_engine::gate::history;
 use assay_engine::gate::ids::{ItemId, JobName, ProjectName, SourceName};
 use assay_engine::gate::item::{Build, Item, ItemJob, ItemOutcome, ItemPhase, JobState};
-use assay_engine::gate::log_path;
 use assay_engine::gate::reason::FailReason;
 use assay_engine::gate::rows::AutoholdRow;
 use assay_engine::gate::snapshot::{ChangeQueue, QueueKey, Snapshot};
@@ -109,10 +109,12 @@ pub(crate) fn troubles(app: &App) -> Vec<String> {
 }
 
 /// Those projects that have the same trouble, in one sentence.
-fn several(merging: &BTreeMap<ProjectName, String>) -> Vec<String> {
+fn several(merging: &BTreeMap<ProjectName, Vec<String>>) -> Vec<String> {
     let mut by_why: BTreeMap<&str, Vec<&ProjectName>> = BTreeMap::new();
-    for (project, why) in merging {
-        by_why.entry(why).or_default().push(project);
+    for (project, all) in merging {
+        for why in all {
+            by_why.entry(why).or_default().push(project);
+        }
     }
     let sentence = |(why, projects): (&str, Vec<&ProjectName>)| match projects.as_slice() {
         [one] => format!("{one}: {why}"),
@@ -286,13 +288,11 @@ pub(crate) fn remaining(estimate: history::Estimate) -> api::Remaining {
     api::Remaining { p50: estimate.p50_us as f64 / 1e6, p90: estimate.p90_us as f64 / 1e6 }
 }
 
-/// Where a build's logs are on this server.
-pub(crate) fn log_path_of(item: &Item, job: &JobName, build: &Build) -> String {
-    let path = log_path(item, job.as_str(), build.uuid);
-    format!(
-        "/logs/{}/",
-        path.split('/').map(crate::web::frame::percent_encoded).collect::<Vec<_>>().join("/")
-    )
+/// Where a build's logs are on this server, if it has any.
+pub(crate) fn log_path_of(item: &Item, job: &JobName, build: &Build) -> Option<String> {
+    let path = build_logs(item, job, build)?;
+    let path: Vec<_> = path.split('/').map(crate::web::frame::percent_encoded).collect();
+    Some(format!("/logs/{}/", path.join("/")))
 }
 
 fn job(snapshot: &Snapshot, item: &Item, job: &ItemJob, now: Timestamp) -> api::BuildStatus {
@@ -328,7 +328,7 @@ fn job(snapshot: &Snapshot, item: &Item, job: &ItemJob, now: Timestamp) -> api::
         started: build.and_then(|build| build.started_at).map(rfc3339),
         ended: build.and_then(|build| build.ended_at).map(rfc3339),
         estimate: estimate.map(remaining),
-        log: build.map(|build| log_path_of(item, &job.job, build)),
+        log: build.and_then(|build| log_path_of(item, &job.job, build)),
         lost: job.lost.len(),
     }
 }
@@ -364,7 +364,7 @@ pub(crate) fn stored_build(item: &Item, build: &StoredBuild) -> api::BuildStatus
         started: build.started_at.map(rfc3339),
         ended: build.ended_at.map(rfc3339),
         estimate: None,
-        log: Some(log_path_of(item, &build.job, &as_build)),
+        log: log_path_of(item, &build.job, &as_build),
         lost: 0,
     }
 }

@@ -344,10 +344,23 @@ fn lander(world: &World) -> Lander {
 async fn land(world: &World, request: &LandRequest) -> LandResult {
     let lander = lander(world);
     let result = lander.land(request, None, &|_| {}).await;
-    if matches!(result, LandResult::Landed { .. }) {
+    if let LandResult::Landed { tips } = &result {
+        sign(world, request, tips).await;
         lander.tell(request, &|_| {}).await;
     }
     result
+}
+
+/// The last commit of each branch gets its receipt; it can be cut off before each and after the last.
+async fn sign(world: &World, request: &LandRequest, tips: &[Tip]) {
+    let of_branch = |landing: &Landing| key(&landing.project, &landing.branch);
+    let last: BTreeMap<_, _> = request.members.iter().map(of_branch).zip(tips).collect();
+    for tip in last.into_values() {
+        tokio::task::yield_now().await;
+        let by = world.with(|model| model.signed.insert(tip.commit.to_string(), request.item));
+        assert!(by.is_none_or(|by| by == request.item), "{} has the receipt of another item", tip.commit);
+    }
+    tokio::task::yield_now().await;
 }
 
 fn words(result: &LandResult) -> String {
@@ -727,6 +740,11 @@ async fn a_landing_cut_off_anywhere_is_finished_once() {
             assert_eq!(world.with(|model| (model.submits, model.told.len())).1, 1);
             let expected = if way == LandingWay::Push { 2 } else { 3 };
             assert_eq!(world.with(|model| model.submits), expected, "{way:?} after {polls}");
+            assert_eq!(
+                world.with(|model| model.signed.len()),
+                2,
+                "{way:?} after {polls}: one receipt for a branch"
+            );
             whole += usize::from(first.is_some());
         }
         assert!(whole > 10 && whole < 190, "{whole} were not cut: the cuts are not where they should be");

@@ -6,18 +6,21 @@ use super::ports::Trouble;
 use super::repos::Repositories;
 use crate::app::App;
 use assay_connect::gerrit::{Merging, SubmitType};
-use assay_engine::gate::config::{Config, LandingWay, Manager, MergeMode, Pipeline, Project};
+use assay_engine::gate::config::{Config, LandingWay, Manager, MergeMode, Pipeline, Project, ReportAction};
 use assay_engine::gate::ids::{ProjectName, SourceName};
 use assay_formats::assay::MERGE_MODES;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// A project into which a source merges what it is asked to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Submitted {
     source: SourceName,
     project: ProjectName,
     mode: MergeMode,
+    /// The pipelines that do it.
+    pipelines: Vec<Arc<Pipeline>>,
 }
 
 /// Asks for every project that is landed in by submit, one after the other, until each has been told. What differs is put
@@ -49,11 +52,13 @@ pub(super) async fn learn(
                 Ok(found) => {
                     let found = found.unwrap_or_default();
                     repositories.merges_content(&one.project, found.content);
-                    let why = mismatch(one.mode, found);
+                    let mut all: Vec<String> = mismatch(one.mode, &found).into_iter().collect();
+                    all.extend(one.pipelines.iter().flat_map(|pipeline| votes(pipeline, &found.labels)));
                     let mut status = app.gate.edit();
-                    match why {
-                        Some(why) => drop(status.merging.insert(one.project, why)),
-                        None => drop(status.merging.remove(&one.project)),
+                    if all.is_empty() {
+                        status.merging.remove(&one.project);
+                    } else {
+                        status.merging.insert(one.project, all);
                     }
                 }
                 Err(Trouble(why)) => {
@@ -81,15 +86,16 @@ fn submitted(config: &Config) -> Vec<Submitted> {
         |one: &&Arc<Pipeline>| one.manager == Manager::Dependent && one.landing == LandingWay::Submit;
     let pipelines: Vec<_> = config.pipelines.iter().filter(landing).collect();
     let of = |project: &Arc<Project>| {
-        let pipeline = pipelines.iter().find(|one| project.pipelines.contains_key(&one.name))?;
-        let (source, mode) = (pipeline.source.clone(), project.merge_mode);
-        Some(Submitted { source, project: project.name.clone(), mode })
+        let has = |one: &&&Arc<Pipeline>| project.pipelines.contains_key(&one.name);
+        let pipelines: Vec<_> = pipelines.iter().filter(has).map(|one| Arc::clone(one)).collect();
+        let (source, mode) = (pipelines.first()?.source.clone(), project.merge_mode);
+        Some(Submitted { source, project: project.name.clone(), mode, pipelines })
     };
     config.projects.values().filter_map(of).collect()
 }
 
 /// What is tested in another way than it is merged, with the remedy.
-fn mismatch(mode: MergeMode, merging: Merging) -> Option<String> {
+fn mismatch(mode: MergeMode, merging: &Merging) -> Option<String> {
     use MergeMode as Ours;
     use SubmitType as Theirs;
     let theirs = merging.submit_type?;
@@ -123,6 +129,33 @@ fn mismatch(mode: MergeMode, merging: Merging) -> Option<String> {
     ))
 }
 
+/// Votes of a pipeline's success that its source does not take, or that are less than a submit usually needs.
+fn votes(pipeline: &Pipeline, labels: &BTreeMap<String, (i32, i32)>) -> Vec<String> {
+    let mut found = Vec::new();
+    for action in &pipeline.reporters.success {
+        let ReportAction::Review { source, labels: votes, submit: true, .. } = action else { continue };
+        if *source != pipeline.source {
+            continue;
+        }
+        for (label, vote) in votes {
+            let Some((low, high)) = labels.get(label) else { continue };
+            let name = &pipeline.name;
+            if vote < low || vote > high {
+                found.push(format!(
+                    "{name} votes {label} {vote:+}, and {label} goes from {low:+} to {high:+} there: the vote is refused; set \
+                     success: [{{review: {{{label}: {high}}}, submit: true}}]"
+                ));
+            } else if vote < high {
+                found.push(format!(
+                    "{name} votes {label} {vote:+}, and {label} goes to {high:+} there: what passed may be refused; set \
+                     success: [{{review: {{{label}: {high}}}, submit: true}}]"
+                ));
+            }
+        }
+    }
+    found
+}
+
 fn word(mode: MergeMode) -> &'static str {
     MERGE_MODES.iter().find(|(_, known)| *known == mode).map_or("?", |(word, _)| word)
 }
@@ -135,8 +168,10 @@ mod tests {
     fn what_is_tested_in_another_way_than_it_is_merged() {
         use MergeMode as Ours;
         use SubmitType as Theirs;
-        let of =
-            |mode, submit_type, content| mismatch(mode, Merging { submit_type: Some(submit_type), content });
+        let of = |mode, submit_type, content| {
+            let merging = Merging { submit_type: Some(submit_type), content, ..Merging::default() };
+            mismatch(mode, &merging)
+        };
         for (mode, theirs, content, fits) in [
             (Ours::MergeResolve, Theirs::MergeIfNecessary, Some(true), true),
             (Ours::MergeResolve, Theirs::MergeAlways, None, true),
@@ -157,6 +192,32 @@ mod tests {
             said.contains("merge-mode merge-resolve") && said.ends_with("merge-mode: fast-forward-only"),
             "{said}"
         );
-        assert_eq!(mismatch(Ours::Merge, Merging::default()), None, "what is not known is no mismatch");
+        assert_eq!(mismatch(Ours::Merge, &Merging::default()), None, "what is not known is no mismatch");
+    }
+
+    #[test]
+    fn votes_that_are_refused_or_too_low() {
+        let said = |votes: &[(&str, i32)], submit| {
+            let votes = votes.iter().map(|(label, vote)| ((*label).to_owned(), *vote)).collect();
+            let source = SourceName::from("gerrit");
+            let action = ReportAction::Review { source, labels: votes, submit, flags: Vec::new() };
+            let yaml = "pipelines: [gate]\nprojects: {p: {gate: [noop]}}\n";
+            let config = assay_formats::assay::load(&[("gate.yaml", yaml)]).config.unwrap();
+            let mut pipeline = (*config.pipelines[0]).clone();
+            pipeline.reporters.success = vec![action];
+            super::votes(&pipeline, &BTreeMap::from([("Verified".to_owned(), (-2, 2))]))
+        };
+        for (vote, word) in [(2, ""), (1, "may be refused"), (3, "is refused"), (-3, "is refused")] {
+            let found = said(&[("Verified", vote)], true);
+            assert_eq!(found.len(), usize::from(!word.is_empty()), "{vote}: {found:?}");
+            for one in found {
+                assert!(
+                    one.contains(word) && one.ends_with("[{review: {Verified: 2}, submit: true}]"),
+                    "{one}"
+                );
+            }
+        }
+        assert!(said(&[("Verified", 1)], false).is_empty(), "nothing is submitted with it");
+        assert!(said(&[("Unknown", 1)], true).is_empty(), "what is not known is no mismatch");
     }
 }

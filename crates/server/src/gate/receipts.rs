@@ -7,7 +7,7 @@ use assay_engine::gate::change::ChangeFacts;
 use assay_engine::gate::config::LandingWay;
 use assay_engine::gate::ids::{BranchName, ItemId, Oid, ProjectName};
 use assay_engine::gate::io::{LandRequest, LandResult, Landing, Tip};
-use assay_engine::gate::item::{Build, Item, ItemChange, ItemJob, ItemPhase, JobState};
+use assay_engine::gate::item::{Build, Item, ItemChange, ItemPhase, JobState};
 use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::ids::Timestamp;
 use assay_git::Signature;
@@ -166,7 +166,7 @@ impl Receipts {
                 outcome: outcome(build),
                 voting: job.voting,
                 attempts: job.lost.len() as u32 + 1,
-                log_url: log_url(item, job, build, held),
+                log_url: held.config.places.logs(item, &job.job, build),
                 tree: id(tree)?,
                 started: build.started_at.map(time),
                 ended: build.ended_at.map(time),
@@ -382,12 +382,6 @@ fn outcome(build: &Build) -> String {
         Some(result) => result.word.to_lowercase(),
         None => "unknown".to_owned(),
     }
-}
-
-fn log_url(item: &Item, job: &ItemJob, build: &Build, held: &Snapshot) -> Option<String> {
-    let logs = held.config.places.logs_url.as_deref()?;
-    let path = assay_engine::gate::log_path(item, job.job.as_str(), build.uuid);
-    Some(format!("{}/{path}/", logs.trim_end_matches('/')))
 }
 
 fn decided_at(item: &Item) -> Option<Timestamp> {

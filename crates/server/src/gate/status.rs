@@ -17,7 +17,7 @@ pub(crate) struct Status {
     /// How each source is.
     pub(crate) sources: BTreeMap<SourceName, watch::Receiver<Health>>,
     /// What is tested in another way than it is merged.
-    pub(crate) merging: BTreeMap<ProjectName, String>,
+    pub(crate) merging: BTreeMap<ProjectName, Vec<String>>,
     /// The configuration.
     pub(crate) config: ConfigStatus,
     /// What keeps the receipts of projects from being published.

@@ -1,5 +1,6 @@
 //! The server is stopped or killed in the middle, or cannot start.
 
+use crate::common::postgres::Database;
 use crate::common::watched::{Halt, Watched};
 use crate::common::{BEGINNING, Server};
 use crate::openqa::{PRODUCT, catalog};
@@ -100,33 +101,41 @@ async fn a_worker_that_does_not_come_back_after_a_restart_is_lost() -> anyhow::R
 async fn a_post_that_is_killed_is_there_as_a_whole_or_not_at_all() -> anyhow::Result<()> {
     for (halt, count) in [(Halt::Before, 0), (Halt::After, 2)] {
         let dir = tempfile::tempdir()?;
-        let address = format!("sqlite:{}", dir.path().join("jobs.db").display());
-        let watched = Arc::new(Watched::new(assay_store::open(&address).await?));
-        let given: Arc<dyn assay_store::Store> = watched.clone();
-        let server = Server::start_with(|config| config.store = Some(given)).await;
-        let admin = Key::make(&server, "a", "admin", None).await;
-        catalog(&server, &admin).await;
-        watched.halt(halt);
-        let post = admin.ask(&server, Method::POST, "/api/v1/isos", &PRODUCT);
-        tokio::select! {
-            answer = post => panic!("nobody could know it yet, and yet: {answer:?}"),
-            () = watched.halted() => {}
+        killed_at_its_commit(halt, count, &format!("sqlite:{}", dir.path().join("jobs.db").display()))
+            .await?;
+        if let Some(database) = Database::new(&format!("killed_{count}")) {
+            killed_at_its_commit(halt, count, &database.url).await?;
         }
-        drop(watched);
-        let again = assay_store::open(&address).await?;
-        let server = server.kill_and_restart_with(|config| config.store = Some(again)).await;
-        let (_, jobs) = server.get("/api/v1/jobs").await;
-        let (_, runs) = server.get("/api/assay/v1/products").await;
-        let ids: Vec<_> = jobs["jobs"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect();
-        assert_eq!(ids.len(), count, "{halt:?}: {jobs}");
-        assert_eq!(runs["products"].as_array().map(Vec::len), Some(count / 2), "{halt:?}: {runs}");
-        if count > 0 {
-            assert_eq!(runs["products"][0]["jobs"], serde_json::json!(ids));
-        }
-        // It goes on as if nothing had been.
-        let (status, posted) = admin.ask(&server, Method::POST, "/api/v1/isos", &PRODUCT).await;
-        assert_eq!((status, posted["count"].as_i64()), (200, Some(2)), "{halt:?}: {posted}");
     }
+    Ok(())
+}
+
+async fn killed_at_its_commit(halt: Halt, count: usize, address: &str) -> anyhow::Result<()> {
+    let watched = Arc::new(Watched::new(assay_store::open(address).await?));
+    let given: Arc<dyn assay_store::Store> = watched.clone();
+    let server = Server::start_with(|config| config.store = Some(given)).await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    watched.halt(halt);
+    let post = admin.ask(&server, Method::POST, "/api/v1/isos", &PRODUCT);
+    tokio::select! {
+        answer = post => panic!("nobody could know it yet, and yet: {answer:?}"),
+        () = watched.halted() => {}
+    }
+    drop(watched);
+    let again = assay_store::open(address).await?;
+    let server = server.kill_and_restart_with(|config| config.store = Some(again)).await;
+    let (_, jobs) = server.get("/api/v1/jobs").await;
+    let (_, runs) = server.get("/api/assay/v1/products").await;
+    let ids: Vec<_> = jobs["jobs"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect();
+    assert_eq!(ids.len(), count, "{address} {halt:?}: {jobs}");
+    assert_eq!(runs["products"].as_array().map(Vec::len), Some(count / 2), "{address} {halt:?}: {runs}");
+    if count > 0 {
+        assert_eq!(runs["products"][0]["jobs"], serde_json::json!(ids));
+    }
+    // It goes on as if nothing had been.
+    let (status, posted) = admin.ask(&server, Method::POST, "/api/v1/isos", &PRODUCT).await;
+    assert_eq!((status, posted["count"].as_i64()), (200, Some(2)), "{address} {halt:?}: {posted}");
     Ok(())
 }
 

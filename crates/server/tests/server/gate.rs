@@ -434,6 +434,39 @@ async fn what_happens_while_gerrit_is_away_is_found_out() {
     world.until_vote(number, "1").await;
 }
 
+/// The open changes of a project are asked for when one of it has landed: what cannot be merged any more is told so.
+#[tokio::test]
+async fn a_landing_tells_those_that_it_is_in_the_way_of() {
+    let world = World::start("submit").await;
+    let file = world.place.join("gate/gate.yaml");
+    let yaml = fs_err::read_to_string(&file).unwrap();
+    let listens = "  - name: merge-check\n    manager: independent\n    trigger: [{event: project-change-merged}]\n    \
+                   merge-failure: [{review: {Verified: -1}}]\n    success: []\nprojects:\n";
+    let yaml =
+        yaml.replace("projects:\n", listens).replace("gate: [unit]", "gate: [unit]\n    merge-check: [noop]");
+    fs_err::write(&file, yaml).unwrap();
+    let (status, body) = world.server().ask(reqwest::Method::POST, "/api/assay/v1/gate/reload", None).await;
+    assert!(status.is_success(), "{body}");
+
+    let mut worker = world.worker().await;
+    let base = world.gerrit.tip(PROJECT, "master").await.unwrap();
+    let mut numbers = Vec::new();
+    for (subject, path) in [("One", "shared"), ("Two", "shared"), ("Three", "other")] {
+        let upload = Upload::new(PROJECT, "master", subject, path, &format!("{subject}\n"));
+        let upload = Upload { on: Some(base.clone()), ..upload };
+        let number = world.gerrit.upload("alice", &upload).await.unwrap().number;
+        pass(&mut worker).await;
+        world.until_vote(number, "1").await;
+        numbers.push(number);
+    }
+    world.approve(numbers[0]).await;
+    pass(&mut worker).await;
+    world.until_merged(numbers[0]).await;
+    world.until_vote(numbers[1], "-1").await;
+    let third = world.gerrit.change(numbers[2]).await.unwrap();
+    assert!(third.current().votes.iter().all(|vote| vote.label != "Verified" || vote.value == 1));
+}
+
 #[tokio::test]
 async fn what_is_different_is_connected_anew_and_the_rest_goes_on() {
     let world = World::start("submit").await;
@@ -652,4 +685,14 @@ async fn a_project_that_is_merged_in_another_way_than_it_is_tested_is_a_trouble(
     until(&world, "/api/assay/v1/gate", |answer| troubles(answer).contains(remedy)).await;
     reload(SubmitType::MergeIfNecessary).await;
     until(&world, "/api/assay/v1/gate", |answer| !troubles(answer).contains("merge-mode")).await;
+    // The labels of this Gerrit go to two.
+    let file = world.place.join("gate/gate.yaml");
+    let yaml = fs_err::read_to_string(&file).unwrap();
+    fs_err::write(&file, yaml.replace("{Verified: 2}, submit", "{Verified: 1}, submit")).unwrap();
+    reload(SubmitType::MergeIfNecessary).await;
+    let remedy = "demo: gate votes Verified +1, and Verified goes to +2 there: what passed may be refused";
+    until(&world, "/api/assay/v1/gate", |answer| troubles(answer).contains(remedy)).await;
+    fs_err::write(&file, yaml).unwrap();
+    reload(SubmitType::MergeIfNecessary).await;
+    until(&world, "/api/assay/v1/gate", |answer| !troubles(answer).contains("Verified")).await;
 }

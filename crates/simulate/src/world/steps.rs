@@ -145,7 +145,7 @@ impl World {
                     event.approvals.iter().map(|(label, value)| format!(" {label}{value:+}")).collect();
                 ("event", format!("{} {about}{}", event.kind.word(), votes.concat()))
             }
-            Input::Command { command, by } => ("command", format!("{by}: {command:?}")),
+            Input::Command { command, by } => ("command", format!("{by}: {command}")),
             Input::Merged { merge, result: Err(why) } => ("merge", format!("{merge}: {why}")),
             Input::Landed { item, result } => ("landed", format!("item {item}: {}", land_word(result))),
             _ => return None,

@@ -17,8 +17,8 @@ pub use event::{StreamEvent, What, event};
 pub use query::{QueryLine, Stats, query_line};
 pub use refs::advertised_refs;
 pub use rest::{
-    Merging, Related, SubmitType, branches, change_info, change_infos, files, mergeable, merging, notes,
-    related, rest_json,
+    Merging, Related, SubmitType, branches, change_info, change_infos, files, labels, mergeable, merging,
+    notes, related, rest_json,
 };
 
 use assay_engine::gate::change::Account;

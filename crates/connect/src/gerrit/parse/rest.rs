@@ -7,6 +7,7 @@ use super::{
 };
 use assay_engine::ids::Timestamp;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The line that every answer begins with, so that no browser takes it for a script.
 const PREFIX: &str = ")]}'";
@@ -128,8 +129,10 @@ pub enum SubmitType {
 }
 
 /// How changes of a project are merged, as far as Gerrit says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Merging {
+    /// Its labels, with the lowest and the highest vote.
+    pub labels: BTreeMap<String, (i32, i32)>,
     /// The submit type.
     pub submit_type: Option<SubmitType>,
     /// Whether two changes of one file are merged.
@@ -152,7 +155,23 @@ pub fn merging(body: &str) -> Result<Merging, ParseError> {
         _ => None,
     };
     let content = object.object("use_content_merge").map(|content| content.flag("value"));
-    Ok(Merging { submit_type, content })
+    Ok(Merging { submit_type, content, labels: BTreeMap::new() })
+}
+
+/// Reads which votes there are from a project: a map of labels, each with a map from values (`" 0"`, `"+1"`) to their
+/// descriptions. Old versions have none.
+pub fn labels(body: &str) -> Result<BTreeMap<String, (i32, i32)>, ParseError> {
+    let value = rest_json(body)?;
+    let object =
+        Obj::of(&value).ok_or_else(|| ParseError::Shape { expected: "an object", line: excerpt(body) })?;
+    let range = |label: &Value| {
+        let values = Obj::of(label)?.object("values")?;
+        let values = values.0.keys().filter_map(|value| value.trim().trim_start_matches('+').parse().ok());
+        let values: Vec<i32> = values.collect();
+        Some((*values.iter().min()?, *values.iter().max()?))
+    };
+    let labels = object.object("labels").map(|labels| labels.0.iter()).into_iter().flatten();
+    Ok(labels.filter_map(|(name, label)| Some((name.clone(), range(label)?))).collect())
 }
 
 fn read_change(object: Obj<'_>) -> Option<ChangeAttr> {

@@ -80,6 +80,22 @@ fn a_failure_names_what_was_skipped_and_how_the_rest_ended() {
     assert_eq!(rig.last(), expected);
 }
 
+/// Nobody runs them, so there are no logs to send people to: as Zuul, their lines have the name alone.
+#[test]
+fn jobs_that_nobody_runs_have_no_address() {
+    let mut config = told();
+    config.jobs.insert("noop".into(), Arc::new(JobDef::new("noop")));
+    tree(&mut config, "a", "slow", &["noop", "docs"]);
+    let mut rig = Rig::new(config);
+    rig.enqueue(5, "a");
+    let slow = rig.ends_after(5, "slow", 1, BuildResult::success());
+    rig.ends_after(5, "docs", 1, BuildResult::not_registered("nothing says what `docs` does".to_owned()));
+    let lines = format!(
+        "- slow {slow} : SUCCESS in 1s\n- noop noop : SUCCESS in 0s\n- docs docs : NOT_REGISTERED in 1s (non-voting)\n"
+    );
+    assert!(rig.last().contains(&lines), "{}", rig.last());
+}
+
 #[test]
 fn words_and_addresses_of_jobs_replace_the_usual_ones() {
     let mut config = told();

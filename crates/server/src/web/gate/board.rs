@@ -506,7 +506,7 @@ impl Maker<'_> {
             path: Badge::of(kind).path(),
             word,
             voting: job.voting,
-            href: build.map(|build| gate_view::log_path_of(item, &job.job, build)),
+            href: build.and_then(|build| gate_view::log_path_of(item, &job.job, build)),
             running,
             took,
             title: reason

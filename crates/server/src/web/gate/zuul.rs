@@ -1,11 +1,11 @@
 //! `/status.json`: the gate as Zuul 2 would describe it.
 
+use crate::api::gate_view;
 use assay_engine::gate::change::Subject;
 use assay_engine::gate::config::Manager;
 use assay_engine::gate::history;
 use assay_engine::gate::ids::{ChangeId, ItemId};
 use assay_engine::gate::item::{Build, Item, ItemChange, ItemJob, JobState, Runner};
-use assay_engine::gate::log_path;
 use assay_engine::gate::snapshot::{ChangeQueue, Snapshot};
 use assay_engine::ids::{Timestamp, WorkerName};
 use assay_engine::rows::WorkerRow;
@@ -203,7 +203,7 @@ fn job(snapshot: &Snapshot, item: &Item, job: &ItemJob, workers: &Workers, now: 
     let runner = build.and_then(|build| build.runner.as_ref());
     let row = runner.and_then(|runner| workers.get(&runner.worker));
     let usual = snapshot.durations.get(&job.job).and_then(|row| history::estimate(&row.latest_us));
-    let url = build.map(|build| log_url(snapshot, item, job, build));
+    let url = build.and_then(|build| log_url(snapshot, item, job, build));
     let times = build.and_then(|build| Some((build.started_at?, build.ended_at)));
     let elapsed = times.map(|(from, to)| to.unwrap_or(now).micros_since(from));
     let remaining = times.zip(elapsed).and_then(|((_, ended), elapsed)| match ended {
@@ -253,10 +253,7 @@ fn worker(runner: Option<&Runner>, row: Option<&WorkerRow>) -> zuul::Worker {
 }
 
 /// The public address of a build's logs; a path on this server if there is none.
-pub(super) fn log_url(snapshot: &Snapshot, item: &Item, job: &ItemJob, build: &Build) -> String {
-    let path = log_path(item, job.job.as_str(), build.uuid);
-    match &snapshot.config.places.logs_url {
-        Some(logs) => format!("{}/{path}/", logs.trim_end_matches('/')),
-        None => format!("/logs/{path}/"),
-    }
+fn log_url(snapshot: &Snapshot, item: &Item, job: &ItemJob, build: &Build) -> Option<String> {
+    let there = snapshot.config.places.logs(item, &job.job, build);
+    there.or_else(|| gate_view::log_path_of(item, &job.job, build))
 }

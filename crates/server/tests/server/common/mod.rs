@@ -2,6 +2,7 @@
 //! test moves.
 
 pub(crate) mod gated;
+pub(crate) mod postgres;
 pub(crate) mod run;
 pub(crate) mod watched;
 
