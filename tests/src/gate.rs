@@ -1,9 +1,10 @@
 //! A gate with its Gerrit: `assay staging gerrit`, a configuration, and what a test does to changes.
 
 use crate::binary::{Started, repository};
-use crate::http;
 use crate::place::Place;
 use crate::processes::{asking, eventually};
+use crate::server::Up;
+use crate::{PATIENCE, http};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -104,9 +105,37 @@ impl Gerrit {
     }
 
     /// Waits until a change is in its branch.
-    pub async fn until_merged(&self, number: u64) {
+    pub async fn until_merged(&self, up: &Up<'_>, number: u64) {
         let merged = async || (self.change(number).await["status"] == "MERGED").then_some(());
-        asking(&format!("change {number} is merged"), merged).await;
+        about(up, number, "to be merged", merged).await;
+    }
+}
+
+/// Waits until a landed change's receipt is in its repository.
+pub async fn published(up: &Up<'_>, change: u64) {
+    let receipt = async || story(up, change).await["receipts"][0]["published"].is_string().then_some(());
+    about(up, change, "to have a published receipt", receipt).await;
+}
+
+/// What a server has to say of a change.
+pub async fn story(up: &Up<'_>, change: u64) -> Value {
+    get(up, &format!("changes/{change}")).await
+}
+
+async fn get(up: &Up<'_>, path: &str) -> Value {
+    let answer = http().get(format!("{}/api/assay/v1/{path}", up.url)).send().await.unwrap();
+    answer.json().await.unwrap_or_default()
+}
+
+/// Waits for something about a change; if it does not come, what the server says of it is said.
+async fn about<T>(up: &Up<'_>, change: u64, what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    // Less than the patience of `asking`.
+    match tokio::time::timeout(PATIENCE * 2 / 3, asking(what, ask)).await {
+        Ok(found) => found,
+        Err(_) => {
+            let (story, gate) = (story(up, change).await, get(up, "gate").await);
+            panic!("in vain: change {change} {what}: {story:#}\n{gate:#}");
+        }
     }
 }
 

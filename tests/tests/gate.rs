@@ -77,8 +77,8 @@ async fn a_killed_server_lands_what_it_gated() {
     fs::write(place.join("go-check"), "").unwrap();
 
     let up = Up::start(&place, &options).await;
-    gerrit.until_merged(first).await;
-    gerrit.until_merged(second).await;
+    gerrit.until_merged(&up, first).await;
+    gerrit.until_merged(&up, second).await;
     another_configuration(&place, &config).await;
     drop(gerrit);
     up.stop().await;
@@ -136,7 +136,7 @@ async fn what_landed_is_verified_in_a_clone_without_the_server() {
     let up = Up::start(&place, &["--config", toml.as_str(), "--slots", "4"]).await;
     let change = gerrit.upload("One", "one", "1\n").await;
     gerrit.approve(change).await;
-    gerrit.until_merged(change).await;
+    gerrit.until_merged(&up, change).await;
     let story = asking("the receipt in its repository", async || {
         let answer = http().get(format!("{}/api/assay/v1/changes/{change}", up.url)).send().await.unwrap();
         let story: Value = answer.json().await.unwrap();

@@ -1,8 +1,8 @@
 //! Landing: what must go in together goes in together, whatever happens in between. The real binary, a Gerrit, git.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::gate::Gerrit;
-use assay_tests::{PATIENCE, Place, Signal, Up, asking, http};
+use assay_tests::gate::{Gerrit, published, story};
+use assay_tests::{Place, Signal, Up, asking, http};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -145,23 +145,6 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Waits until a landed change's receipt is in its repository.
-async fn published(up: &Up<'_>, change: u64) {
-    let get = async |path: String| -> Value {
-        let answer = http().get(format!("{}/api/assay/v1/{path}", up.url)).send().await.unwrap();
-        answer.json().await.unwrap()
-    };
-    let told = asking("a published receipt", async || {
-        let story = get(format!("changes/{change}")).await;
-        story["receipts"][0]["published"].is_string().then_some(())
-    });
-    // Less than the patience of `asking`, to say what the server says.
-    if tokio::time::timeout(PATIENCE * 2 / 3, told).await.is_err() {
-        let (story, gate) = (get(format!("changes/{change}")).await, get("gate".to_owned()).await);
-        panic!("change {change} has no published receipt: {story:#}\n{gate:#}");
-    }
-}
-
 #[tokio::test]
 async fn two_repositories_land_together_in_both_ways() {
     for (way, by_rest) in [("submit", false), ("push", false), ("submit", true)] {
@@ -170,7 +153,7 @@ async fn two_repositories_land_together_in_both_ways() {
         let up = ground.up().await;
         ground.cycle().await;
         for (change, project) in [(ground.tools, "tools"), (ground.docs, "docs")] {
-            ground.gerrit.until_merged(change).await;
+            ground.gerrit.until_merged(&up, change).await;
             published(&up, change).await;
             let (code, verdict) = ground.verify(project).await;
             assert_eq!((code, &verdict["verified"]), (Some(0), &Value::Bool(true)), "{way}: {verdict}");
@@ -246,7 +229,7 @@ async fn a_refusal_midway_is_named_and_can_be_reverted() {
     // Nothing lands while it is held; then the revert goes through the gate like any other change.
     ground.gerrit.approve(revert).await;
     place.run(&["pipeline", "release", "gate", "integrated"]).await.expect(0);
-    ground.gerrit.until_merged(revert).await;
+    ground.gerrit.until_merged(&up, revert).await;
     published(&up, revert).await;
     let (code, verdict) = ground.verify("tools").await;
     assert_eq!((code, verdict["covered"].as_array().unwrap().len()), (Some(0), 2), "{verdict}");
@@ -266,13 +249,13 @@ async fn a_server_killed_midway_completes_the_landing() {
     let second = json!({"point": "http:POST /changes/2/revisions", "trouble": "never"});
     ground.gerrit.fake("answers", second).await;
     ground.cycle().await;
-    ground.gerrit.until_merged(ground.tools).await;
+    ground.gerrit.until_merged(&up, ground.tools).await;
     assert_eq!(up.end_by(Signal::KILL).await, None);
     assert_eq!(ground.status(ground.docs).await, "NEW");
     ground.gerrit.fake("answers/release", json!({})).await;
 
     let up = ground.up().await;
-    ground.gerrit.until_merged(ground.docs).await;
+    ground.gerrit.until_merged(&up, ground.docs).await;
     for (change, project) in [(ground.tools, "tools"), (ground.docs, "docs")] {
         published(&up, change).await;
         let (code, verdict) = ground.verify(project).await;
@@ -347,21 +330,22 @@ async fn killed_at_every_conversation(cuts: Cuts) {
                 return Some(false);
             }
             for change in &uploaded {
-                let url = format!("{}/api/assay/v1/changes/{change}", up.url);
-                let story: Value = http().get(url).send().await.unwrap().json().await.unwrap_or_default();
-                story["receipts"][0]["published"].as_str()?;
+                story(&up, *change).await["receipts"][0]["published"].as_str()?;
             }
             Some(true)
         });
-        if ended.await {
+        let ended = ended.await;
+        if !ended {
+            assert_eq!(up.end_by(Signal::KILL).await, None);
+        }
+        ground.gerrit.fake("answers/release", json!({})).await;
+        if ended {
             assert!(skip > 5, "only {skip} conversations: the troubles come too late");
             break;
         }
-        assert_eq!(up.end_by(Signal::KILL).await, None);
-        ground.gerrit.fake("answers/release", json!({})).await;
         up = ground.up().await;
         for change in uploaded {
-            ground.gerrit.until_merged(change).await;
+            ground.gerrit.until_merged(&up, change).await;
             published(&up, change).await;
         }
     }
@@ -424,7 +408,7 @@ async fn nothing_is_lost_while_gerrit_is_away() {
     .await;
     ground.gerrit.fake("logins", json!({"refuse": false})).await;
     for change in [first, second] {
-        ground.gerrit.until_merged(change).await;
+        ground.gerrit.until_merged(&up, change).await;
         published(&up, change).await;
         assert_eq!(ground.successes(change).await, 1);
     }
@@ -448,7 +432,7 @@ async fn a_repository_that_cannot_be_fetched_is_waited_for() {
     .await;
     assert_eq!(ground.successes(change).await, 0);
     ground.gerrit.fake("answers/release", json!({})).await;
-    ground.gerrit.until_merged(change).await;
+    ground.gerrit.until_merged(&up, change).await;
     published(&up, change).await;
     drop(ground);
     up.stop().await;

@@ -45,6 +45,10 @@ pub(crate) struct Lander {
 /// Only when somebody else pushed the very same does it never come.
 const LATE: u32 = 36;
 
+/// So often votes are given again that are gone when the source refuses. Each report of another pipeline about the change
+/// can take one away: its start, its end, those of a second round.
+const VOTES: u32 = 8;
+
 /// One try of a request.
 #[derive(Clone, Copy)]
 struct Try<'a> {
@@ -199,7 +203,10 @@ impl Lander {
             // A later one is merged into what the earlier ones make of the branch.
             let merge = branches.insert((&landing.project, &landing.branch));
             let mut why = self.reviews.would_refuse(&landing.patchset, merge).await?;
-            if why.is_some() && self.vote_again(landing, this.request).await? {
+            for _ in 0..VOTES {
+                if why.is_none() || !self.vote_again(landing, this.request).await? {
+                    break;
+                }
                 why = self.reviews.would_refuse(&landing.patchset, merge).await?;
             }
             let Some(why) = why else { continue };
@@ -237,7 +244,7 @@ impl Lander {
     /// A report of another pipeline about the same change may have come between our vote and the submit, or between a
     /// crash and now, and taken the vote's place: a refusal counts while the votes stand. Else they are given again.
     async fn submit_one(&self, landing: &Landing, this: Try<'_>) -> Result<Where, Trouble> {
-        let mut voted_again = false;
+        let mut voted = 0;
         loop {
             match self.look(landing, true, this).await? {
                 Where::Open => {}
@@ -246,14 +253,11 @@ impl Lander {
             match self.reviews.submit(&landing.patchset, &landing.revision).await {
                 Submitted::Done => return self.look(landing, true, this).await,
                 Submitted::InDoubt(why) => return Err(Trouble(why)),
-                Submitted::Refused(why) if voted_again => {
-                    return self.look_after_refusal(landing, this, why).await;
-                }
                 Submitted::Refused(why) => {
-                    if !self.vote_again(landing, this.request).await? {
+                    if voted == VOTES || !self.vote_again(landing, this.request).await? {
                         return self.look_after_refusal(landing, this, why).await;
                     }
-                    voted_again = true;
+                    voted += 1;
                 }
             }
         }

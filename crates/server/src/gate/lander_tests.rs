@@ -23,8 +23,8 @@ struct Model {
     late: BTreeMap<u64, u32>,
     told: Vec<u32>,
     tellings: u32,
-    /// Another pipeline's vote has taken the place of ours when the next submit comes.
-    outvoted: bool,
+    /// So often another pipeline's vote takes the place of ours before the next submit comes.
+    outvoted: u32,
     submits: u32,
     /// Before the next submit somebody else pushes this tree.
     foreign: Option<String>,
@@ -207,7 +207,7 @@ impl Reviews for World {
             let merged = model.is_in(number);
             let why = match () {
                 () if merged => "change is merged",
-                () if model.outvoted => "Verified is needed",
+                () if model.outvoted > 0 => "Verified is needed",
                 () if model.not_submittable == Some(number) => "it needs Code-Review",
                 () => return None,
             };
@@ -224,7 +224,7 @@ impl Reviews for World {
             if model.refuse == Some(number) {
                 return Submitted::Refused("the rule says no".to_owned());
             }
-            if model.outvoted {
+            if model.outvoted > 0 {
                 return Submitted::Refused("Verified is needed".to_owned());
             }
             if model.is_in(number) {
@@ -251,7 +251,7 @@ impl Reviews for World {
 
     async fn stands(&self, _: &Report) -> Result<bool, Trouble> {
         self.moment().await?;
-        Ok(self.with(|model| !model.outvoted))
+        Ok(self.with(|model| model.outvoted == 0))
     }
 
     async fn tell(&self, report: &Report, look: bool) -> Told {
@@ -273,7 +273,7 @@ impl Reviews for World {
             }
             if !(told && look) {
                 model.tellings += 1;
-                model.outvoted &= model.tellings < 2;
+                model.outvoted -= u32::from(told && model.outvoted > 0);
             }
             true
         });
@@ -468,7 +468,7 @@ async fn what_its_source_would_refuse_keeps_all_members_out() {
     assert_eq!(good.with(|model| model.preflighted.clone()), [(1, true), (2, false), (3, true)]);
 
     let outvoted = new();
-    outvoted.with(|model| model.outvoted = true);
+    outvoted.with(|model| model.outvoted = 1);
     assert!(words(&land(&outvoted, &submit).await).ends_with("landed"), "the vote is given again");
 
     // One member needs no question: its submit is the answer.
@@ -509,10 +509,16 @@ async fn a_refused_submit_is_voted_on_again_only_when_the_vote_is_gone() {
     assert_eq!(words(&land(&refused, &asked).await), "refused: the rule says no");
     assert_eq!(refused.with(|model| model.tellings), 1, "the vote stands; nobody is told twice");
 
+    for times in 1..=4 {
+        let outvoted = world(&[("p/b", "0")], &[1]);
+        outvoted.with(|model| model.outvoted = times);
+        assert_eq!(words(&land(&outvoted, &asked).await), "p/b@0+1 landed");
+        assert_eq!(outvoted.with(|model| model.tellings), times + 1);
+    }
+    // Something takes them away whatever is done.
     let outvoted = world(&[("p/b", "0")], &[1]);
-    outvoted.with(|model| model.outvoted = true);
-    assert_eq!(words(&land(&outvoted, &asked).await), "p/b@0+1 landed");
-    assert_eq!(outvoted.with(|model| model.tellings), 2);
+    outvoted.with(|model| model.outvoted = 99);
+    assert_eq!(words(&land(&outvoted, &asked).await), "refused: Verified is needed");
 }
 
 #[tokio::test]
