@@ -431,7 +431,7 @@ impl Choice {
 
     fn key(&self, item: &Item, flavor: &str, arch: &str) -> String {
         let force = self.force.as_ref().map(|force| format!("#{force}")).unwrap_or_default();
-        let extra: String = self.extra.iter().map(|(key, value)| format!("+{key}={value}")).collect();
+        let extra = self.extra.iter().fold(String::new(), |text, (key, value)| text + "+" + key + "=" + value);
         let Item { kind, id, revision } = item;
         short_key(format!("schedule/{kind}/{id}/{revision}/{flavor}/{arch}{extra}{force}"))
     }
@@ -483,7 +483,7 @@ impl Schedule {
         say("CURRREL", of(Life::Current).next());
         say("PREVREL", of(Life::Current).nth(1));
         // Others that are not branched come after it.
-        say("RAWREL", of(Life::Rawhide).last());
+        say("RAWREL", of(Life::Rawhide).next_back());
         settings
     }
 

@@ -6,7 +6,7 @@ use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::{self, Dialect, Kind, Node};
 use assay_engine::rules::{
     Action, Batch, Cond, Expr, FanOut, Glob, ItemTemplate, Once, RegexTest, ResultTemplate, Rule, RuleSet,
-    Template, Test, TopicPattern,
+    Template, Test, TopicPattern, UpdateTemplate,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -163,7 +163,8 @@ fn check_names(
             }
             Action::Pipeline { project, branch, .. } => vec![project, branch],
             Action::Compose { location, force } => vec![location, force],
-            Action::Update { id, release, builds, groups, critpath, automatic, force } => {
+            Action::Update(update) => {
+                let UpdateTemplate { id, release, builds, groups, critpath, automatic, force } = &**update;
                 vec![id, release, builds, groups, critpath, automatic, force]
             }
             Action::Result(result) => {
@@ -425,7 +426,7 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
         found.push(Action::Compose { location: location?, force: force? });
     }
     if let Some(node) = fields.get("update") {
-        found.extend(update(reader, node));
+        found.extend(update(reader, node).map(|update| Action::Update(Box::new(update))));
     }
     if let Some(node) = fields.get("result") {
         found.extend(result(reader, node).map(|result| Action::Result(Box::new(result))));
@@ -560,14 +561,14 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<ResultTemplate> {
     Some(ResultTemplate { testcase: testcase?, outcome: outcome?, outcomes, source, note, ref_url, data })
 }
 
-fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
+fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<UpdateTemplate> {
     let mut fields = reader.fields(node, "`update`")?;
     let (id, release) = (one(reader, &mut fields, "id"), one(reader, &mut fields, "release"));
     let mut other = |key: &'static str| perhaps(reader, &mut fields, key);
     let (builds, groups, critpath) = (other("builds"), other("groups"), other("critpath"));
     let (automatic, force) = (other("automatic"), other("force"));
     reader.finish(fields);
-    Some(Action::Update {
+    Some(UpdateTemplate {
         id: id?,
         release: release?,
         builds: builds?,

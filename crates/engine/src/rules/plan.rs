@@ -358,10 +358,14 @@ impl Target<'_> {
             .as_ref()
             .map(|batch| Ok(BatchKey { by: batch.by.render(context)?, window: batch.window }));
         let forced = match action {
-            Action::Compose { force, .. } | Action::Update { force, .. } => {
-                self.rule.once == Once::Event || truth(&force.render(context)?).unwrap_or(false)
-            }
-            _ => false,
+            Action::Compose { force, .. } => Some(force),
+            Action::Update(update) => Some(&update.force),
+            _ => None,
+        };
+        let by_event = self.rule.once == Once::Event;
+        let forced = match forced {
+            Some(force) => by_event || truth(&force.render(context)?).unwrap_or(false),
+            None => false,
         };
         Ok(Planned {
             key: self.key(&effect, forced),
@@ -448,13 +452,13 @@ fn effect(action: &Action, context: &Context<'_>) -> Result<PlannedEffect, Rende
             branch: branch.render(context)?,
         },
         Action::Compose { location, .. } => PlannedEffect::Compose { location: location.render(context)? },
-        Action::Update { id, release, builds, groups, critpath, automatic, .. } => PlannedEffect::Update {
-            id: id.render(context)?,
-            release: release.render(context)?,
-            builds: words(builds)?,
-            groups: words(groups)?,
-            critpath: truth(&critpath.render(context)?).unwrap_or(false),
-            automatic: truth(&automatic.render(context)?),
+        Action::Update(update) => PlannedEffect::Update {
+            id: update.id.render(context)?,
+            release: update.release.render(context)?,
+            builds: words(&update.builds)?,
+            groups: words(&update.groups)?,
+            critpath: truth(&update.critpath.render(context)?).unwrap_or(false),
+            automatic: truth(&update.automatic.render(context)?),
         },
         Action::Result(result) => PlannedEffect::Result(found(result, context)?),
     })

@@ -303,7 +303,7 @@ proptest! {
 #[test]
 fn composes_and_updates_once_more() {
     let template = |text: &str| Template::parse(text).unwrap();
-    let update = |force: &str| Action::Update {
+    let update = |force: &str| UpdateTemplate {
         id: template("{body.update.alias}"),
         release: template("F44"),
         builds: template("{body.update.builds[].nvr}"),
@@ -316,7 +316,7 @@ fn composes_and_updates_once_more() {
         let mut body = json!({"update": {"alias": "F-1", "builds": [{"nvr": "a-1-1"}]}});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let message = Message::new("s", "bus", id, "org.bodhi.update.x", json!({}), body);
-        let rules = set(vec![Rule { once, run: vec![update(force)], ..rule(Cond::All(vec![]), &[]) }]);
+        let rules = set(vec![Rule { once, run: vec![Action::Update(Box::new(update(force)))], ..rule(Cond::All(vec![]), &[]) }]);
         plan(&rules, &message).effects.remove(0)
     };
     let asked = "{body.again|default:}";
