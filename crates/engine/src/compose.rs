@@ -431,7 +431,8 @@ impl Choice {
 
     fn key(&self, item: &Item, flavor: &str, arch: &str) -> String {
         let force = self.force.as_ref().map(|force| format!("#{force}")).unwrap_or_default();
-        let extra = self.extra.iter().fold(String::new(), |text, (key, value)| text + "+" + key + "=" + value);
+        let extra =
+            self.extra.iter().fold(String::new(), |text, (key, value)| text + "+" + key + "=" + value);
         let Item { kind, id, revision } = item;
         short_key(format!("schedule/{kind}/{id}/{revision}/{flavor}/{arch}{extra}{force}"))
     }

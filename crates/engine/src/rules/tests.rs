@@ -316,7 +316,11 @@ fn composes_and_updates_once_more() {
         let mut body = json!({"update": {"alias": "F-1", "builds": [{"nvr": "a-1-1"}]}});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let message = Message::new("s", "bus", id, "org.bodhi.update.x", json!({}), body);
-        let rules = set(vec![Rule { once, run: vec![Action::Update(Box::new(update(force)))], ..rule(Cond::All(vec![]), &[]) }]);
+        let rules = set(vec![Rule {
+            once,
+            run: vec![Action::Update(Box::new(update(force)))],
+            ..rule(Cond::All(vec![]), &[])
+        }]);
         plan(&rules, &message).effects.remove(0)
     };
     let asked = "{body.again|default:}";
