@@ -398,6 +398,9 @@ fn place_of(result: &StoredResult) -> (String, String) {
     (first("scenario").unwrap_or_default(), arch)
 }
 
+/// A row's scenarios, and its cells by architecture.
+type Line = (BTreeSet<String>, BTreeMap<String, Cell>);
+
 /// The newest result of each test case and scenario by architecture: what differs in its architecture alone is a row. What
 /// runs on several machines of an architecture is a row for each machine.
 fn table(
@@ -418,7 +421,7 @@ fn table(
         .map(|((testcase, rest, _), _)| (*testcase, *rest))
         .collect();
     let mut architectures = BTreeSet::new();
-    let mut newest: BTreeMap<(String, String), (BTreeSet<String>, BTreeMap<String, Cell>)> = BTreeMap::new();
+    let mut newest: BTreeMap<(String, String), Line> = BTreeMap::new();
     for (result, (scenario, arch)) in results.iter().zip(&places) {
         architectures.insert(arch.clone());
         let label = match without_arch(scenario, arch) {
