@@ -488,10 +488,10 @@ async fn the_shipped_rules_do_what_they_say() {
     let examples = repository().join("examples/rules");
     let checked = place.run(&["rule", "check", examples.as_str()]).await;
     checked.expect(0);
-    assert!(checked.stdout.ends_with("8 rules, 0 findings\n"), "{}", checked.stdout);
+    assert!(checked.stdout.ends_with("11 rules, 0 findings\n"), "{}", checked.stdout);
     let expected = fs::read_to_string(examples.join("messages/expected.json")).unwrap();
     let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(&expected).unwrap();
-    assert_eq!(expected.len(), 7);
+    assert_eq!(expected.len(), 10);
     let shown = async |message: &Value| -> Vec<Value> {
         let file = place.join("message.json");
         fs::write(&file, message.to_string()).unwrap();
@@ -512,9 +512,16 @@ async fn the_shipped_rules_do_what_they_say() {
             let name = rule["rule"].as_str().unwrap();
             // No shipped task refuses what the rules give it.
             assert!(rule["refused"].as_array().unwrap().iter().all(Value::is_null), "{rule}");
-            rule["effects"].as_array().unwrap().iter().map(move |effect| {
-                let test = effect["effect"]["settings"]["TEST"].as_str().unwrap();
-                format!("{name}: job {test}")
+            rule["effects"].as_array().unwrap().iter().map(move |planned| {
+                let again = if planned["force"].is_null() { "" } else { ", once more" };
+                let effect = &planned["effect"];
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let what = match effect["do"].as_str().unwrap() {
+                    "compose" => format!("compose {}", text(&effect["location"])),
+                    "update" => format!("update {} {}", text(&effect["id"]), text(&effect["release"])),
+                    _ => format!("job {}", text(&effect["settings"]["TEST"])),
+                };
+                format!("{name}: {what}{again}")
             })
         });
         assert_eq!(&does.collect::<Vec<_>>(), wanted, "{name}");
@@ -527,7 +534,7 @@ async fn the_shipped_rules_do_what_they_say() {
     let missed: BTreeSet<&str> = misses.iter().map(|miss| miss["rule"].as_str().unwrap()).collect();
     let matched: BTreeSet<&str> =
         expected.values().flatten().map(|does| does.split(':').next().unwrap()).collect();
-    assert_eq!((missed.len(), &missed), (8, &matched));
+    assert_eq!((missed.len(), &missed), (11, &matched));
     for miss in misses {
         let mut message = read(miss["message"].as_str().unwrap());
         for (pointer, value) in miss["set"].as_object().unwrap() {
@@ -616,7 +623,8 @@ async fn hooks_composes_and_updates() {
     fs::create_dir_all(&metadata).unwrap();
     let id = "Fedora-Rawhide-20261121.n.0";
     let compose = json!({"id": id, "date": "20261121", "type": "nightly", "respin": 0});
-    let info = json!({"payload": {"compose": compose, "release": {"name": "Fedora", "short": "Fedora", "version": "Rawhide"}}});
+    let tree = json!({"Everything": {"paths": {"os_tree": {"x86_64": "Everything/x86_64/os"}}}});
+    let info = json!({"payload": {"compose": compose, "release": {"name": "Fedora", "short": "Fedora", "version": "Rawhide"}, "variants": tree}});
     let image = |subvariant: &str, kind: &str, arch: &str| json!({"path": format!("{subvariant}/{arch}/iso/{subvariant}-{kind}-{arch}.iso"), "type": kind, "format": "iso", "arch": arch, "subvariant": subvariant});
     let images = json!({"payload": {"compose": compose, "images": {
         "Server": {"x86_64": [image("Server", "dvd", "x86_64")], "s390x": [image("Server", "dvd", "s390x")]},
@@ -625,7 +633,7 @@ async fn hooks_composes_and_updates() {
     let location = format!("file://{}", place.join("compose"));
     let broken = place.run(&["compose", "schedule", &location]).await;
     assert_eq!(broken.code, Some(4), "{}", broken.stderr);
-    assert!(broken.stderr.contains("images.json"), "{}", broken.stderr);
+    assert!(broken.stderr.contains("there is no metadata/images.json in file://"), "{}", broken.stderr);
     fs::write(metadata.join("images.json"), images.to_string()).unwrap();
 
     let schedule = async |more: &[&str]| -> Value {
@@ -649,6 +657,8 @@ async fn hooks_composes_and_updates() {
     let send = |signature: String, delivery: &str| {
         let request = up.anonymous(Method::POST, "/api/assay/v1/hooks/forge").body(body.clone());
         request
+            .header("x-gitlab-token", "t0psecret")
+            .header("x-api-key", "t0psecret")
             .header("x-github-event", "push")
             .header("x-github-delivery", delivery)
             .header("x-hub-signature-256", signature)
@@ -661,6 +671,12 @@ async fn hooks_composes_and_updates() {
         assert_eq!(answer.json::<Value>().await.unwrap()["new"], new);
     }
     until("the compose's job", async || up.get("jobs").await["jobs"].as_array().unwrap().len() == 1).await;
+    let hooked = events(&up).await.into_iter().find(|event| event["key"] == "d1").unwrap();
+    let headers = up.get(&format!("inbox/{}", hooked["id"])).await["headers"].to_string();
+    assert!(headers.contains("x-github-event"), "{headers}");
+    for word in ["t0psecret", "x-gitlab-token", "x-hub-signature-256"] {
+        assert!(!headers.contains(word), "who sent it stays with them: {headers}");
+    }
     let again = schedule(&[]).await;
     let one =
         again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "Server-dvd-iso").unwrap();
@@ -673,6 +689,48 @@ async fn hooks_composes_and_updates() {
     assert_eq!((&forced[0]["known"], &forced[0]["jobs"]), (&json!(false), &json!([2])));
 
     place.run(&["audit", "list", "--event", "schedule"]).await.says("\"posts\"");
+
+    // Settings of somebody's own make another build; a misspelt flavor is named.
+    let set = ["--set", "grubadd=inst.updates=https://x/u.img", "--flavors", "server-dvd-iso", "--dry-run"];
+    let extra = schedule(&set).await;
+    assert_eq!(
+        (&extra[0]["known"], &extra[0]["settings"]["BUILD"]),
+        (&json!(false), &json!(format!("{id}-EXTRA")))
+    );
+    assert_eq!(extra[0]["settings"]["GRUBADD"], "inst.updates=https://x/u.img");
+    let wrong = place.run(&["compose", "schedule", &location, "--flavors", "Server-dvd"]).await;
+    assert!(wrong.expect(2).stderr.contains("as the flavor \"Server-dvd\""), "{}", wrong.stderr);
+    let wrong = place.run(&["compose", "schedule", &location, "--set", "GRUBADD"]).await;
+    assert!(wrong.expect(2).stderr.contains("expected KEY=VALUE"), "{}", wrong.stderr);
+
+    // A candidate: its group's page says so, once.
+    let candidate = place.join("candidate/metadata");
+    fs::create_dir_all(&candidate).unwrap();
+    let of_candidate =
+        |text: Value| text.to_string().replace(id, "Fedora-45-20261013.0").replace("nightly", "production");
+    fs::write(candidate.join("composeinfo.json"), of_candidate(info)).unwrap();
+    fs::write(candidate.join("images.json"), of_candidate(images)).unwrap();
+    let address = format!("file://{}", place.join("candidate"));
+    for known in [false, true] {
+        let ended =
+            place.run(&["compose", "schedule", &address, "--flavors", "Server-dvd-iso", "--json"]).await;
+        let posts = ended.expect(0).json()["posts"].clone();
+        let what = "comment on fedora: tag:Fedora-45-20261013.0:important:candidate";
+        let said = posts.as_array().unwrap().iter().find(|post| post["what"] == what).unwrap();
+        assert_eq!((&said["state"], &said["known"]), (&json!("done"), &json!(known)), "{said}");
+    }
+    let comments = up.anonymous(Method::GET, "/api/v1/groups/1/comments").send().await.unwrap();
+    let comments = comments.json::<Value>().await.unwrap();
+    assert_eq!(comments.as_array().unwrap().len(), 1, "{comments}");
+    assert_eq!(comments[0]["text"], "tag:Fedora-45-20261013.0:important:candidate");
+
+    // A build of CoreOS has its own metadata.
+    let meta = json!({"buildid": "46.20261121.91.0", "coreos-assembler.basearch": "x86_64", "images": {"live-iso": {"path": "live.iso"}}});
+    fs::create_dir(place.join("coreos")).unwrap();
+    fs::write(place.join("coreos/meta.json"), meta.to_string()).unwrap();
+    let address = format!("file://{}", place.join("coreos"));
+    let ended = place.run(&["compose", "schedule", &address, "--dry-run"]).await;
+    assert!(ended.expect(0).stdout.contains("Fedora-CoreOS-46.20261121.91.0"), "{}", ended.stdout);
 
     let update = [
         "update",
@@ -690,7 +748,7 @@ async fn hooks_composes_and_updates() {
     let ended = place.run(&update).await;
     ended.expect(0);
     let posts: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(posts["posts"][0]["jobs"], json!([3]), "{posts}");
+    assert_eq!(posts["posts"][0]["jobs"], json!([4]), "{posts}");
     assert_eq!(
         (&posts["posts"][0]["settings"]["ADVISORY_NVRS_1"], &posts["posts"][0]["settings"]["VERSION"]),
         (&json!("bash-5-1"), &json!("44"))
@@ -872,5 +930,189 @@ async fn what_is_scheduled_by_its_name_alone() {
     koji.offline(true);
     let ended = place.run(&side.split(' ').collect::<Vec<_>>()).await;
     assert!(ended.expect(3).stderr.contains("database outage"), "{}", ended.stderr);
+    up.stop().await;
+}
+
+/// A large update: by two rules, by hand and by Bodhi's wish to have its tests triggered again. What was known before is
+/// shown with the event that wanted it too.
+#[tokio::test]
+async fn an_update_is_scheduled_once_unless_somebody_wants_it_again() {
+    let place = Place::new();
+    fs::write(place.join("secret"), "s3cret\n").unwrap();
+    let example = fs::read_to_string(repository().join("examples/fedora/schedule.yaml")).unwrap();
+    fs::write(place.join("schedule.yaml"), example).unwrap();
+    let shipped = fs::read_to_string(repository().join("examples/rules/fedora.yaml")).unwrap();
+    let (_, update_rule) = shipped.split_once("\n  - name: update\n").unwrap();
+    let rules = format!(
+        "rules:\n  - name: update\n{update_rule}  - name: 'another #1'\n{}",
+        update_rule.replace("status.testing.koji-build-group.build.complete", "request.testing")
+    );
+    let hook = "[source.bus]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"org.fedoraproject.prod.bodhi.update\"\n\
+        topic-header = \"x-topic\"\n";
+    let config = configure(&place, hook, &rules);
+    let up = Up::start_as(&place, "server", &["--config", &config]).await;
+    load_templates(&place).await;
+    let nvrs: Vec<String> = (0..40).map(|number| format!("gnome-package-{number:02}-50.1-1.fc44")).collect();
+    let message = |again: bool, groups: Value| {
+        let builds: Vec<Value> = nvrs.iter().map(|nvr| json!({"nvr": nvr})).collect();
+        let release = json!({"name": "F44", "version": "44", "id_prefix": "FEDORA"});
+        let update = json!({"alias": "FEDORA-2026-1", "critpath": true, "critpath_groups": groups, "builds": builds, "release": release});
+        json!({"agent": "bodhi", "re-trigger": again, "artifact": {"builds": []}, "update": update})
+            .to_string()
+    };
+    let send = async |topic: &str, delivery: &str, body: String| -> Value {
+        let request = up.anonymous(Method::POST, "/api/assay/v1/hooks/bus").header("x-topic", topic);
+        let request = request.header("x-github-delivery", delivery);
+        let answer = request
+            .header("x-hub-signature-256", signature("s3cret", &body))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        asking("the event is done with", async || {
+            let all = events(&up).await;
+            let id = all.iter().find(|event| event["key"] == delivery)?["id"].clone();
+            let shown = up.get(&format!("inbox/{id}")).await;
+            let effects = shown["effects"].as_array().unwrap();
+            let done = effects.len() > 1 && effects.iter().all(|effect| effect["state"] != "waiting");
+            done.then_some(shown)
+        })
+        .await
+    };
+    let ready = "status.testing.koji-build-group.build.complete";
+    // Of the critical path without groups: all flavors.
+    let server = |event: &Value| {
+        let effects = event["effects"].as_array().unwrap();
+        assert_eq!(effects.len(), 1 + 10, "{event}");
+        let found = effects
+            .iter()
+            .find(|effect| effect["what"] == "product fedora-44-updates-server-x86_64-Update-FEDORA-2026-1");
+        let found = found.unwrap();
+        (found["event"].clone(), found["jobs"].clone())
+    };
+    let first = send(ready, "d1", message(false, json!(null))).await;
+    assert_eq!(server(&first), (first["id"].clone(), json!([1])));
+    // The same by another rule: its event shows the same parts, and nothing is done.
+    let same = send("request.testing", "d2", message(false, json!(null))).await;
+    assert_eq!(server(&same), (first["id"].clone(), json!([1])));
+    let shown = place.run(&["event", "show", &same["id"].to_string()]).await.expect(0).stdout.clone();
+    let before = format!("(done, known before by event {}, jobs 1)", first["id"]);
+    assert!(shown.contains(&before), "{shown}");
+    // By hand.
+    let mut words =
+        vec!["update", "schedule", "FEDORA-2026-1", "F44", "--critpath", "--flavors", "server", "--json"];
+    for nvr in &nvrs {
+        words.extend(["--build", nvr]);
+    }
+    let posts = place.run(&words).await.expect(0).json()["posts"].clone();
+    assert_eq!((&posts[0]["known"], &posts[0]["jobs"]), (&json!(true), &json!([1])), "{posts}");
+    // Once more, as often as somebody wants it, and not twice for one message.
+    for (delivery, job) in [("d3", 2), ("d4", 3), ("d4", 3)] {
+        let again = send(ready, delivery, message(true, json!(null))).await;
+        assert_eq!(server(&again), (again["id"].clone(), json!([job])), "{delivery}");
+    }
+    // A replay by force of the first is another time of it.
+    place.run(&["event", "replay", &first["id"].to_string(), "--force"]).await.expect(0);
+    until("one job more", async || up.get("jobs?limit=500").await["jobs"].as_array().unwrap().len() == 4)
+        .await;
+    let wrong = place
+        .run(&["update", "schedule", "FEDORA-2026-1", "F44", "--build", "a-1-1", "--flavors", "servr"])
+        .await;
+    assert!(
+        wrong.expect(2).stderr.contains("there is no flavor \"servr\" of updates; there are container,"),
+        "{}",
+        wrong.stderr
+    );
+    let unknown =
+        place.run(&["update", "schedule", "FEDORA-2026-1", "ELN", "--build", "a-1-1", "--force"]).await;
+    assert!(unknown.expect(2).stderr.contains("there is no release \"ELN\""), "{}", unknown.stderr);
+    up.stop().await;
+}
+
+/// An update that the bus tells and one that only a look at Bodhi finds fit the rules that are shipped, in whichever order
+/// both tell it: its build is linted once.
+#[tokio::test]
+async fn an_update_is_linted_once_whether_the_bus_or_a_look_at_bodhi_tells_it() {
+    let place = Place::new();
+    fs::write(place.join("secret"), "s3cret\n").unwrap();
+    let bodhi = FakeBodhi::start().await.unwrap();
+    let checks = place.join("checks");
+    fs::create_dir(&checks).unwrap();
+    place.git(&checks, &["init", "--quiet", "--initial-branch=main"]).await;
+    place.git(&checks, &["commit", "--quiet", "--allow-empty", "-m", "tasks"]).await;
+    let shipped = fs::read_to_string(repository().join("examples/rules/fedora.yaml")).unwrap();
+    fs::copy(repository().join("examples/fedora/schedule.yaml"), place.join("schedule.yaml")).unwrap();
+    let sources = format!(
+        "[source.bus]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"org.fedoraproject.prod.bodhi.update.status\"\n\
+         topic-header = \"x-topic\"\n\
+         [source.bodhi]\ndriver = \"bodhi\"\nurl = {:?}\nbacks = \"bus\"\nevery = 1\n\
+         [tasks.repository.rpmlint]\nurl = \"file://{checks}\"\n",
+        bodhi.url()
+    );
+    let config = configure(&place, &sources, &shipped);
+    let up = Up::start_as(&place, "server", &["--config", &config]).await;
+    load_templates(&place).await;
+    let linted = async || -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for job in up.get("jobs?limit=500").await["jobs"].as_array().unwrap() {
+            if job["settings"]["TEST"]["value"] == "rpmlint" {
+                *counts.entry(job["settings"]["ITEM"]["value"].as_str().unwrap().to_owned()).or_default() +=
+                    1;
+            }
+        }
+        counts
+    };
+    let update = |alias: &str, nvr: &str| {
+        bodhi.update(alias, "F44", &[nvr]);
+        bodhi.modified(alias, SystemClock.now().0 / 1_000_000);
+    };
+    let told = async |alias: &str, nvr: &str| {
+        let mut message: Value = serde_json::from_str(
+            &fs::read_to_string(repository().join("examples/rules/messages/submitted-for-testing.json"))
+                .unwrap(),
+        )
+        .unwrap();
+        let body = &mut message["body"];
+        body["artifact"]["builds"] =
+            json!([{"type": "koji-build", "id": 2400009, "task_id": 110000009, "nvr": nvr}]);
+        body["update"]["alias"] = json!(alias);
+        body["update"]["builds"] = json!([{"nvr": nvr, "epoch": 0, "type": "rpm", "signed": true}]);
+        let body = body.to_string();
+        let request = up
+            .anonymous(Method::POST, "/api/assay/v1/hooks/bus")
+            .header("x-topic", "testing.koji-build-group.build.complete")
+            .header("x-github-delivery", alias)
+            .header("x-hub-signature-256", signature("s3cret", &body));
+        assert_eq!(request.body(body).send().await.unwrap().status(), StatusCode::ACCEPTED);
+        asking("it is matched", async || {
+            let all = events(&up).await;
+            let event =
+                all.iter().find(|event| event["key"] == alias && event["state"] == "matched")?.clone();
+            Some(event)
+        })
+        .await
+    };
+    let count = |of: &BTreeMap<String, usize>, nvr: &str| of.get(nvr).copied().unwrap_or_default();
+    // Found by looking, and told too late.
+    update("FEDORA-2026-1", "sed-4.9-3.fc44");
+    until("the update that was found is linted", async || count(&linted().await, "sed-4.9-3.fc44") == 1)
+        .await;
+    let late = told("FEDORA-2026-1", "sed-4.9-3.fc44").await;
+    assert_eq!((&late["failed"], &late["rules"]), (&json!([]), &json!(["rpmlint", "update"])), "{late}");
+    // Told, and found later.
+    told("FEDORA-2026-2", "gzip-1.13-4.fc44").await;
+    until("the update that was told is linted", async || count(&linted().await, "gzip-1.13-4.fc44") == 1)
+        .await;
+    update("FEDORA-2026-2", "gzip-1.13-4.fc44");
+    // A third one that is only found ends the looks in which the second one was found as well.
+    update("FEDORA-2026-3", "tar-1-1.fc44");
+    until("the third is linted", async || count(&linted().await, "tar-1-1.fc44") == 1).await;
+    let all = linted().await;
+    for nvr in ["sed-4.9-3.fc44", "gzip-1.13-4.fc44", "tar-1-1.fc44"] {
+        assert_eq!(count(&all, nvr), 1, "{nvr}: {all:?}");
+    }
+    let recovered = events(&up).await.iter().filter(|event| event["recovered"] == true).count();
+    assert_eq!(recovered, 1, "the first was only late: {:?}", events(&up).await);
     up.stop().await;
 }

@@ -6,7 +6,7 @@ use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::{self, Dialect, Kind, Node};
 use assay_engine::rules::{
     Action, Batch, Cond, Expr, FanOut, Glob, ItemTemplate, Once, RegexTest, ResultTemplate, Rule, RuleSet,
-    Template, Test, TopicPattern,
+    Template, Test, TopicPattern, UpdateTemplate,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -162,8 +162,11 @@ fn check_names(
                 settings.values().collect()
             }
             Action::Pipeline { project, branch, .. } => vec![project, branch],
-            Action::Compose { location } => vec![location],
-            Action::Update { id, release, builds, groups } => vec![id, release, builds, groups],
+            Action::Compose { location, force } => vec![location, force],
+            Action::Update(update) => {
+                let UpdateTemplate { id, release, builds, groups, critpath, automatic, force } = &**update;
+                vec![id, release, builds, groups, critpath, automatic, force]
+            }
             Action::Result(result) => {
                 let ResultTemplate { testcase, outcome, outcomes: _, source, note, ref_url, data } =
                     &**result;
@@ -418,12 +421,12 @@ fn action(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     }
     if let Some(node) = fields.get("compose") {
         let mut inner = reader.fields(node, "`compose`")?;
-        let location = one(reader, &mut inner, "location");
+        let (location, force) = (one(reader, &mut inner, "location"), perhaps(reader, &mut inner, "force"));
         reader.finish(inner);
-        found.push(Action::Compose { location: location? });
+        found.push(Action::Compose { location: location?, force: force? });
     }
     if let Some(node) = fields.get("update") {
-        found.extend(update(reader, node));
+        found.extend(update(reader, node).map(|update| Action::Update(Box::new(update))));
     }
     if let Some(node) = fields.get("result") {
         found.extend(result(reader, node).map(|result| Action::Result(Box::new(result))));
@@ -512,6 +515,14 @@ fn one(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) 
     reader.required(fields, key).and_then(|node| template(reader, node, key))
 }
 
+/// A text that may be left out, and is empty then. None if it cannot be read.
+fn perhaps(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, key: &'static str) -> Option<Template> {
+    match fields.get(key) {
+        Some(node) => template(reader, node, key),
+        None => Some(Template::default()),
+    }
+}
+
 fn pipeline(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
     let mut fields = reader.fields(node, "`pipeline`")?;
     let name = reader.required(&mut fields, "name").and_then(|node| reader.name(node, "name"));
@@ -550,14 +561,20 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<ResultTemplate> {
     Some(ResultTemplate { testcase: testcase?, outcome: outcome?, outcomes, source, note, ref_url, data })
 }
 
-fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Action> {
+fn update(reader: &mut Reader<'_, '_>, node: &Node) -> Option<UpdateTemplate> {
     let mut fields = reader.fields(node, "`update`")?;
     let (id, release) = (one(reader, &mut fields, "id"), one(reader, &mut fields, "release"));
-    let mut optional = |key: &'static str| match fields.get(key) {
-        Some(node) => template(reader, node, key),
-        None => Some(Template::default()),
-    };
-    let (builds, groups) = (optional("builds"), optional("groups"));
+    let mut other = |key: &'static str| perhaps(reader, &mut fields, key);
+    let (builds, groups, critpath) = (other("builds"), other("groups"), other("critpath"));
+    let (automatic, force) = (other("automatic"), other("force"));
     reader.finish(fields);
-    Some(Action::Update { id: id?, release: release?, builds: builds?, groups: groups? })
+    Some(UpdateTemplate {
+        id: id?,
+        release: release?,
+        builds: builds?,
+        groups: groups?,
+        critpath: critpath?,
+        automatic: automatic?,
+        force: force?,
+    })
 }

@@ -4,7 +4,8 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::read::{Fields, Reader};
 use crate::yaml::{self, Dialect, Node};
 use assay_engine::compose::{
-    CandidateKind, Candidates, Extra, Release, Schedule, SettingsMap, Updates, Wanted,
+    CandidateKind, Candidates, Extra, GroupComment, More, Release, Schedule, SettingsMap, Updates, Wanted,
+    When,
 };
 use std::collections::BTreeMap;
 
@@ -24,6 +25,10 @@ pub fn load(name: &str, text: &str) -> LoadedSchedule {
     let root = yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), &mut sink);
     let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
     let schedule = root.as_ref().and_then(|root| read(&mut reader, root));
+    if schedule.is_none() && !sink.has_errors() {
+        let place = crate::diagnostic::Place { file, line: 1, column: 1 };
+        sink.error("empty", place, "the schedule is empty; it says for example which `images` are wanted");
+    }
     let schedule = schedule.filter(|_| !sink.has_errors());
     LoadedSchedule { schedule, diagnostics: sink.finish() }
 }
@@ -32,6 +37,9 @@ fn read(reader: &mut Reader<'_, '_>, root: &Node) -> Option<Schedule> {
     let mut fields = reader.fields(root, "a schedule")?;
     let schedule = Schedule {
         settings: settings(reader, &mut fields, "settings"),
+        more: entries(reader, &mut fields, "settings-of", more),
+        beside: beside(reader, &mut fields),
+        comments: entries(reader, &mut fields, "comments", comment),
         releases: entries(reader, &mut fields, "releases", release),
         images: entries(reader, &mut fields, "images", wanted),
         url_settings: map(reader, &mut fields, "url-settings"),
@@ -98,10 +106,57 @@ fn wanted(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Wanted> {
         formats: texts(reader, &mut fields, "format"),
         arches: texts(reader, &mut fields, "arch"),
         flavor: fields.get("flavor").and_then(|node| reader.name(node, "flavor")).map(str::to_owned),
+        when: when(reader, &mut fields),
         settings: settings(reader, &mut fields, "settings"),
     };
     reader.finish(fields);
     Some(wanted)
+}
+
+/// Which composes are meant.
+fn when(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>) -> When {
+    fields.get("when").map(|node| composes(reader, node)).unwrap_or_default()
+}
+
+fn composes(reader: &mut Reader<'_, '_>, node: &Node) -> When {
+    let Some(mut fields) = reader.fields(node, "which composes are meant") else { return When::default() };
+    let when = When {
+        shorts: texts(reader, &mut fields, "short"),
+        versions: texts(reader, &mut fields, "version"),
+        kinds: texts(reader, &mut fields, "type"),
+        trees: texts(reader, &mut fields, "tree"),
+        not: fields.get("not").map(|node| Box::new(composes(reader, node))),
+    };
+    reader.finish(fields);
+    when
+}
+
+fn more(reader: &mut Reader<'_, '_>, node: &Node) -> Option<More> {
+    let mut fields = reader.fields(node, "an entry of `settings-of`")?;
+    let more = More { when: when(reader, &mut fields), settings: settings(reader, &mut fields, "settings") };
+    reader.finish(fields);
+    Some(more)
+}
+
+fn comment(reader: &mut Reader<'_, '_>, node: &Node) -> Option<GroupComment> {
+    let mut fields = reader.fields(node, "an entry of `comments`")?;
+    let when = when(reader, &mut fields);
+    let mut text =
+        |key| reader.required(&mut fields, key).and_then(|node| reader.name(node, key)).map(str::to_owned);
+    let (group, text) = (text("group"), text("text"));
+    reader.finish(fields);
+    Some(GroupComment { when, group: group?, text: text? })
+}
+
+/// Settings, and the image whose address each gets.
+fn beside(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>) -> BTreeMap<String, Wanted> {
+    let mut all = BTreeMap::new();
+    let Some(node) = fields.get("beside") else { return all };
+    let Some(mut inner) = reader.fields(node, "settings and images") else { return all };
+    for entry in inner.rest() {
+        all.extend(wanted(reader, &entry.value).map(|wanted| (entry.key.text.to_uppercase(), wanted)));
+    }
+    all
 }
 
 fn extra(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Extra> {
@@ -110,6 +165,8 @@ fn extra(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Extra> {
     let extra = Extra {
         flavor: flavor.unwrap_or_default().to_owned(),
         arches: texts(reader, &mut fields, "arch"),
+        trees: texts(reader, &mut fields, "tree"),
+        when: when(reader, &mut fields),
         settings: settings(reader, &mut fields, "settings"),
     };
     reader.finish(fields);
@@ -122,7 +179,9 @@ fn updates(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Updates> {
         arches: texts(reader, &mut fields, "arch"),
         groups: lists(reader, &mut fields, "groups"),
         packages: lists(reader, &mut fields, "packages"),
+        upgrades: texts(reader, &mut fields, "upgrades"),
         settings: settings(reader, &mut fields, "settings"),
+        automatic: settings(reader, &mut fields, "settings-of-automatic"),
     };
     reader.finish(fields);
     Some(updates)
@@ -163,8 +222,10 @@ fn release(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Release> {
         day
     };
     let (branched, released, end) = (date("branched"), date("released"), date("end"));
+    let automatic =
+        fields.get("automatic-updates").and_then(|node| reader.boolean(node, "automatic-updates"));
     reader.finish(fields);
-    Some(Release { name: name?, version: version?, branched, released, end })
+    Some(Release { name: name?, version: version?, branched, released, end, automatic })
 }
 
 /// Days since 1970 of `YYYY-MM-DD`.

@@ -21,6 +21,9 @@ pub(crate) enum Event {
         /// Only in this state: received, matched or parked.
         #[arg(long)]
         state: Option<String>,
+        /// Only what led to something.
+        #[arg(long)]
+        led: bool,
         /// Only with this text in the topic or in the body.
         #[arg(long, value_name = "TEXT")]
         find: Option<String>,
@@ -57,11 +60,12 @@ impl Event {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
         let client = Client::new(common)?;
         match self {
-            Self::List { source, state, find, before, limit } => {
+            Self::List { source, state, led, find, before, limit } => {
                 let query = query([
                     ("limit", Some(limit.to_string())),
                     ("source", source),
                     ("state", state),
+                    ("led", led.then(|| "true".to_owned())),
                     ("q", find),
                     ("before", before.map(|id| id.to_string())),
                 ]);
@@ -74,11 +78,24 @@ impl Event {
                     let led = match (event.parked, event.effect_count) {
                         (Some(why), _) => why,
                         (None, 0) => String::new(),
+                        (None, count) if event.rules.is_empty() => count.to_string(),
                         (None, count) => format!("{count} of {}", event.rules.join(", ")),
                     };
-                    vec![event.id.to_string(), event.received, event.source, event.topic, event.state, led]
+                    let about = event.about.unwrap_or_default();
+                    vec![
+                        event.id.to_string(),
+                        event.received,
+                        event.source,
+                        event.topic,
+                        about,
+                        event.state,
+                        led,
+                    ]
                 });
-                println!("{}", ui::table(&["id", "received", "source", "topic", "state", "led to"], rows));
+                println!(
+                    "{}",
+                    ui::table(&["id", "received", "source", "topic", "about", "state", "led to"], rows)
+                );
                 Ok(Code::Ok)
             }
             Self::Show { id } => Ok(show(common, client.get(&format!("{API}/{id}"))?)),
@@ -133,18 +150,22 @@ fn show(common: &Common, event: Shown) -> Code {
         println!("rule {} matches and cannot be carried out: {}", failed.rule, failed.why);
     }
     for effect in &event.effects {
-        println!("{}", line(effect));
+        println!("{}", line(effect, event.id));
     }
     let body = event.body.unwrap_or_default();
     println!("{}", serde_json::to_string_pretty(&body).unwrap_or_default());
     Code::Ok
 }
 
-fn line(effect: &RuleEffect) -> String {
+fn line(effect: &RuleEffect, event: i64) -> String {
     let jobs: Vec<String> = effect.jobs.iter().map(ToString::to_string).collect();
     let jobs = if jobs.is_empty() { String::new() } else { format!(", jobs {}", jobs.join(" ")) };
     let result = effect.result.map(|id| format!(", result {id}")).unwrap_or_default();
     let why = effect.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let waits = if effect.state == "waiting" { format!(" until {}", effect.due) } else { String::new() };
-    format!("  rule {}: {} ({}{waits}{jobs}{result}){why}", effect.rule, effect.what, effect.state)
+    let before = match effect.event {
+        first if first == event => String::new(),
+        first => format!(", known before by event {first}"),
+    };
+    format!("  rule {}: {} ({}{before}{waits}{jobs}{result}){why}", effect.rule, effect.what, effect.state)
 }

@@ -264,7 +264,8 @@ fn print(rule: &str, verdict: &Verdict, tasks: Option<&Tasks>) {
                 let batch = batch.unwrap_or_default();
                 let limit =
                     effect.limit.map(|limit| format!(", at most {limit} at once")).unwrap_or_default();
-                println!("    {}{batch}{limit}  [{}]", effect.effect.summary(), effect.key);
+                let again = if effect.force.is_some() { ", once more" } else { "" };
+                println!("    {}{again}{batch}{limit}  [{}]", effect.effect.summary(), effect.key);
                 if let Some(why) = refusal(effect, tasks) {
                     println!("      would be refused: {why}");
                 }

@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::events::{ReleaseLife, ScheduleCandidate, ScheduleCompose, ScheduleUpdate, Scheduled};
+use std::collections::BTreeMap;
 
 /// What is asked for.
 #[derive(clap::Args)]
@@ -17,9 +18,23 @@ pub(crate) struct Choice {
     /// Only these architectures, with commas between them.
     #[arg(short, long, value_delimiter = ',', value_name = "ARCH")]
     arches: Vec<String>,
+    /// A setting of all posts besides; may be repeated. BUILD ends with -EXTRA then, and nothing of it is reported.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
     /// Only say what would be posted.
     #[arg(long)]
     dry_run: bool,
+}
+
+/// `KEY=VALUE` of each.
+fn pairs(said: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    let one = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(CliError::usage(format!(
+            "--set {text:?}: expected KEY=VALUE, for example GRUBADD=inst.updates=URL"
+        ))),
+    };
+    said.iter().map(one).collect()
 }
 
 /// Composes: what is tested of one.
@@ -28,10 +43,12 @@ pub(crate) enum Compose {
     /// Schedule the images of a compose; what was scheduled before is not scheduled again. Exit code 1: nothing is wanted of it.
     #[command(
         after_help = "Examples:\n  assay compose schedule https://kojipkgs.fedoraproject.org/compose/rawhide/Fedora-Rawhide-20261121.n.0/compose\n  \
-                      assay compose schedule file:///srv/compose --flavors Server-dvd-iso --arches x86_64 --dry-run"
+                      assay compose schedule file:///srv/compose --flavors Server-dvd-iso --arches x86_64 --dry-run\n  \
+                      assay compose schedule file:///srv/compose --set GRUBADD=inst.updates=https://example.org/updates.img\n  \
+                      assay compose schedule https://builds.coreos.fedoraproject.org/prod/streams/rawhide/builds/46.20261121.91.0/x86_64"
     )]
     Schedule {
-        /// The directory above `metadata/`.
+        /// The directory above `metadata/`, or the one with `meta.json` of a build of CoreOS.
         #[arg(value_name = "URL")]
         location: String,
         #[command(flatten)]
@@ -151,8 +168,9 @@ fn candidate(
     release: String,
     choice: Choice,
 ) -> Result<Code, CliError> {
-    let Choice { force, flavors, arches, dry_run } = choice;
-    let asked = ScheduleCandidate { kind: kind.to_owned(), id, release, flavors, arches, force, dry_run };
+    let Choice { force, flavors, arches, settings, dry_run } = choice;
+    let (kind, settings) = (kind.to_owned(), pairs(&settings)?);
+    let asked = ScheduleCandidate { kind, id, release, flavors, arches, force, settings, dry_run };
     Ok(show(common, Client::new(common)?.post("/api/assay/v1/schedule/candidate", &asked)?))
 }
 
@@ -161,8 +179,9 @@ impl Compose {
         let client = Client::new(common)?;
         match self {
             Self::Schedule { location, choice } => {
-                let Choice { force, flavors, arches, dry_run } = choice;
-                let asked = ScheduleCompose { location, flavors, arches, force, dry_run };
+                let Choice { force, flavors, arches, settings, dry_run } = choice;
+                let settings = pairs(&settings)?;
+                let asked = ScheduleCompose { location, flavors, arches, force, settings, dry_run };
                 Ok(show(common, client.post("/api/assay/v1/schedule/compose", &asked)?))
             }
             Self::Releases => {
@@ -183,9 +202,10 @@ impl Compose {
 impl Update {
     pub(crate) fn run(self, common: &Common) -> Result<Code, CliError> {
         let Self::Schedule { id, release, builds, groups, critpath, choice } = self;
-        let Choice { force, flavors, arches, dry_run } = choice;
+        let Choice { force, flavors, arches, settings, dry_run } = choice;
+        let settings = pairs(&settings)?;
         let groups = (critpath || !groups.is_empty()).then_some(groups);
-        let asked = ScheduleUpdate { id, release, builds, groups, flavors, arches, force, dry_run };
+        let asked = ScheduleUpdate { id, release, builds, groups, flavors, arches, force, settings, dry_run };
         Ok(show(common, Client::new(common)?.post("/api/assay/v1/schedule/update", &asked)?))
     }
 }
@@ -202,8 +222,9 @@ fn show(common: &Common, scheduled: Scheduled) -> Code {
         let jobs: Vec<String> = post.jobs.iter().map(ToString::to_string).collect();
         let state = post.state.clone().unwrap_or_else(|| "would be posted".to_owned());
         let known = if post.known { "known before, " } else { "" };
+        let flavor = get("FLAVOR");
         vec![
-            get("FLAVOR"),
+            if flavor.is_empty() { post.what } else { flavor },
             get("ARCH"),
             get("BUILD"),
             format!("{known}{state}"),

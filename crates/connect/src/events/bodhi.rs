@@ -72,6 +72,7 @@ fn read_update(update: &Value) -> Option<(Update, String)> {
         release: update["release"]["name"].as_str()?.to_owned(),
         builds: builds.map(str::to_owned).collect(),
         groups: (update["critpath"] == true || !groups.is_empty()).then_some(groups),
+        automatic: update["release"]["create_automatic_updates"].as_bool(),
     };
     Some((found, update["status"].as_str().unwrap_or_default().to_owned()))
 }
@@ -94,7 +95,9 @@ fn read_releases(all: &[Value]) -> Vec<Release> {
             "pending" | "frozen" => Life::Branched,
             _ => Life::Ended,
         };
-        Some(Release::in_life(release["name"].as_str()?, &number.to_string(), life))
+        let automatic = release["create_automatic_updates"].as_bool();
+        let found = Release::in_life(release["name"].as_str()?, &number.to_string(), life);
+        Some(Release { automatic, ..found })
     };
     numbered.iter().filter_map(one).collect()
 }

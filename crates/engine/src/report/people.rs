@@ -18,7 +18,10 @@ pub struct Notices {
     /// Where mails go; without it there are none, and the feed has everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<String>,
-    /// When mails wait.
+    /// A room of Matrix where they are told, by its id or its alias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<String>,
+    /// When what is sent waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet: Option<Quiet>,
     /// Rules.
@@ -47,6 +50,9 @@ pub struct NoticeRule {
     /// By mail; else only in the feed.
     #[serde(default = "yes")]
     pub by_mail: bool,
+    /// In their room of Matrix.
+    #[serde(default)]
+    pub by_matrix: bool,
     /// False once they have said that they want no more of it.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -102,9 +108,21 @@ impl Notices {
             if rule.wants.events.is_empty() {
                 wrong.push(format!("the rule {:?} names no events", rule.name));
             }
+            if rule.by_matrix && self.matrix.is_none() {
+                wrong.push(format!("rule {:?}: by_matrix needs the room, as matrix beside mail", rule.name));
+            }
             for pattern in rule.wants.strange() {
                 wrong.push(format!("rule {:?}: no event is like {pattern:?}", rule.name));
             }
+        }
+        let is_room = |room: &str| {
+            room.starts_with(['!', '#'])
+                && room.contains(':')
+                && room.len() <= 255
+                && !room.contains(|c: char| c.is_whitespace() || c.is_control())
+        };
+        if let Some(room) = self.matrix.as_ref().filter(|room| !is_room(room)) {
+            wrong.push(format!("{room:?} is no room of Matrix; expected !ID:SERVER or #NAME:SERVER"));
         }
         if let Some(quiet) = &self.quiet
             && (quiet.from >= 1440 || quiet.to >= 1440 || quiet.ahead.abs() > 840)
@@ -183,6 +201,7 @@ mod tests {
             digest,
             own: false,
             by_mail: true,
+            by_matrix: false,
             enabled: true,
         }
     }
@@ -240,6 +259,7 @@ mod tests {
         notices.rules.push(NoticeRule { name: "A b".into(), ..rule(&["job.don"], Digest::Off) });
         notices.rules.push(rule(&[], Digest::Off));
         notices.quiet = Some(Quiet { from: 1440, to: 0, ahead: 0 });
+        notices.rules[0].by_matrix = true;
         let said = notices.check().join("\n");
         for part in [
             "\"A b\" is no rule's name",
@@ -247,8 +267,19 @@ mod tests {
             "two rules \"r\"",
             "names no events",
             "quiet:",
+            "rule \"r\": by_matrix needs the room",
         ] {
             assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+        for (room, good) in [
+            ("!abc:example.org", true),
+            ("#qa:example.org", true),
+            ("@ann:example.org", false),
+            ("#qa", false),
+            ("#q a:example.org", false),
+        ] {
+            let notices = Notices { matrix: Some(room.to_owned()), ..Notices::default() };
+            assert_eq!(notices.check().is_empty(), good, "{room}");
         }
     }
 

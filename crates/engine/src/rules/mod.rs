@@ -143,20 +143,32 @@ pub enum Action {
     Compose {
         /// Where it is.
         location: Template,
+        /// Once more, whatever was scheduled of it, if the message says so.
+        force: Template,
     },
     /// The tests of an update are scheduled.
-    Update {
-        /// Its id.
-        id: Template,
-        /// The release, for example `F40`.
-        release: Template,
-        /// Its builds, for example `{body.update.builds[].nvr}`.
-        builds: Template,
-        /// Groups of the critical path.
-        groups: Template,
-    },
+    Update(Box<UpdateTemplate>),
     /// What the message tells is stored as a result.
     Result(Box<ResultTemplate>),
+}
+
+/// How a message becomes the tests of an update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateTemplate {
+    /// Its id.
+    pub id: Template,
+    /// The release, for example `F40`.
+    pub release: Template,
+    /// Its builds, for example `{body.update.builds[].nvr}`.
+    pub builds: Template,
+    /// Groups of the critical path.
+    pub groups: Template,
+    /// Whether it is on the critical path.
+    pub critpath: Template,
+    /// Whether updates of its release are made of each build by itself.
+    pub automatic: Template,
+    /// Once more, whatever was scheduled of it, if the message says so.
+    pub force: Template,
 }
 
 /// How a message becomes a result.
@@ -187,7 +199,7 @@ impl Action {
             Self::Product { .. } => "product",
             Self::Pipeline { .. } => "pipeline",
             Self::Compose { .. } => "compose",
-            Self::Update { .. } => "update",
+            Self::Update(_) => "update",
             Self::Result(_) => "result",
         }
     }

@@ -25,8 +25,24 @@ pub struct Planned {
     pub batch: Option<BatchKey>,
     /// At most so many jobs of the rule are open at once.
     pub limit: Option<u32>,
+    /// What it is made of is done once more, whatever was done before: tells this time from others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<String>,
     /// What.
     pub effect: PlannedEffect,
+}
+
+impl Planned {
+    /// The same once more, for the `generation`th time.
+    #[must_use]
+    pub fn again(mut self, generation: u32) -> Self {
+        self.key = format!("{}#{generation}", self.key);
+        self.force = Some(match self.force {
+            Some(force) => format!("{force}#{generation}"),
+            None => generation.to_string(),
+        });
+        self
+    }
 }
 
 /// What goes together, and how long it waits.
@@ -78,6 +94,19 @@ pub enum PlannedEffect {
         builds: Vec<String>,
         /// Groups of the critical path.
         groups: Vec<String>,
+        /// It is on the critical path; without groups that means all of them.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        critpath: bool,
+        /// Updates of its release are made of each build by itself; none if the message does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        automatic: Option<bool>,
+    },
+    /// Something is said on the page of a group of jobs.
+    Comment {
+        /// Its name or its number.
+        group: String,
+        /// What is said.
+        text: String,
     },
     /// A result is stored.
     Result(FoundElsewhere),
@@ -120,6 +149,7 @@ impl PlannedEffect {
             }
             Self::Compose { location } => format!("compose {location}"),
             Self::Update { id, release, .. } => format!("update {id} {release}"),
+            Self::Comment { group, text } => format!("comment on {group}: {text}"),
             Self::Result(found) => format!("result {} {}", found.testcase, found.outcome),
         }
     }
@@ -327,12 +357,23 @@ impl Target<'_> {
             .batch
             .as_ref()
             .map(|batch| Ok(BatchKey { by: batch.by.render(context)?, window: batch.window }));
+        let forced = match action {
+            Action::Compose { force, .. } => Some(force),
+            Action::Update(update) => Some(&update.force),
+            _ => None,
+        };
+        let by_event = self.rule.once == Once::Event;
+        let forced = match forced {
+            Some(force) => by_event || truth(&force.render(context)?).unwrap_or(false),
+            None => false,
+        };
         Ok(Planned {
-            key: self.key(&effect),
+            key: self.key(&effect, forced),
             rule: self.rule.name.clone(),
             item: self.item.cloned(),
             batch: batch.transpose()?,
             limit: self.rule.limit,
+            force: forced.then(|| self.message.key().to_owned()),
             effect,
         })
     }
@@ -352,12 +393,12 @@ impl Target<'_> {
     }
 
     /// Rule, item or event, combination, and the place in the rule.
-    fn key(&self, effect: &PlannedEffect) -> String {
+    fn key(&self, effect: &PlannedEffect, forced: bool) -> String {
         let mut key = vec![self.rule.name.clone()];
         // Each message tells a result of its own: of one that is queued, of the same once it runs, and when it has ended.
-        let is_result = matches!(effect, PlannedEffect::Result(_));
+        let by_event = forced || matches!(effect, PlannedEffect::Result(_));
         match (self.item, self.rule.once) {
-            (Some(item), Once::Item) if !is_result => {
+            (Some(item), Once::Item) if !by_event => {
                 key.extend([item.kind.clone(), item.id.clone(), item.revision.clone()]);
             }
             (Some(item), _) => {
@@ -370,7 +411,9 @@ impl Target<'_> {
             PlannedEffect::Job { settings, .. } => settings.get("TEST").map_or("", String::as_str),
             PlannedEffect::Product { settings } => settings.get("FLAVOR").map_or("", String::as_str),
             PlannedEffect::Pipeline { pipeline, .. } => pipeline,
-            PlannedEffect::Compose { .. } | PlannedEffect::Update { .. } => "",
+            PlannedEffect::Compose { .. } | PlannedEffect::Update { .. } | PlannedEffect::Comment { .. } => {
+                ""
+            }
             PlannedEffect::Result(found) => &found.testcase,
         };
         key.push(format!("{}:{what}", self.number + 1));
@@ -408,15 +451,25 @@ fn effect(action: &Action, context: &Context<'_>) -> Result<PlannedEffect, Rende
             project: project.render(context)?,
             branch: branch.render(context)?,
         },
-        Action::Compose { location } => PlannedEffect::Compose { location: location.render(context)? },
-        Action::Update { id, release, builds, groups } => PlannedEffect::Update {
-            id: id.render(context)?,
-            release: release.render(context)?,
-            builds: words(builds)?,
-            groups: words(groups)?,
+        Action::Compose { location, .. } => PlannedEffect::Compose { location: location.render(context)? },
+        Action::Update(update) => PlannedEffect::Update {
+            id: update.id.render(context)?,
+            release: update.release.render(context)?,
+            builds: words(&update.builds)?,
+            groups: words(&update.groups)?,
+            critpath: truth(&update.critpath.render(context)?).unwrap_or(false),
+            automatic: truth(&update.automatic.render(context)?),
         },
         Action::Result(result) => PlannedEffect::Result(found(result, context)?),
     })
+}
+
+/// What a message says of something that is so or not; none if it says nothing.
+fn truth(text: &str) -> Option<bool> {
+    match text.trim() {
+        "" => None,
+        no => Some(!["false", "no", "0", "null"].iter().any(|word| no.eq_ignore_ascii_case(word))),
+    }
 }
 
 fn found(result: &ResultTemplate, context: &Context<'_>) -> Result<FoundElsewhere, RenderError> {

@@ -299,3 +299,63 @@ proptest! {
         prop_assert!(!met || check::check(&rules, check::Known::default()).is_empty());
     }
 }
+
+#[test]
+fn composes_and_updates_once_more() {
+    let template = |text: &str| Template::parse(text).unwrap();
+    let update = |force: &str| UpdateTemplate {
+        id: template("{body.update.alias}"),
+        release: template("F44"),
+        builds: template("{body.update.builds[].nvr}"),
+        groups: template("{body.groups|default:}"),
+        critpath: template("{body.critpath|default:}"),
+        automatic: template("{body.automatic|default:}"),
+        force: template(force),
+    };
+    let of = |id: &str, once: Once, force: &str, more: Value| {
+        let mut body = json!({"update": {"alias": "F-1", "builds": [{"nvr": "a-1-1"}]}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let message = Message::new("s", "bus", id, "org.bodhi.update.x", json!({}), body);
+        let rules = set(vec![Rule {
+            once,
+            run: vec![Action::Update(Box::new(update(force)))],
+            ..rule(Cond::All(vec![]), &[])
+        }]);
+        plan(&rules, &message).effects.remove(0)
+    };
+    let asked = "{body.again|default:}";
+    let usual = of("1", Once::Item, asked, json!({"again": false}));
+    assert_eq!((usual.key.as_str(), &usual.force), ("r/bodhi_update/F-1/a-1-1/1:", &None));
+    assert_eq!(of("2", Once::Item, asked, json!({})).key, usual.key, "one update, whichever message");
+    for (once, more) in [(Once::Item, json!({"again": true})), (Once::Event, json!({}))] {
+        let forced = of("3", once, asked, more);
+        assert_eq!(
+            (forced.key.as_str(), forced.force.as_deref()),
+            ("r/bodhi_update/F-1/bus/3/1:", Some("bus/3"))
+        );
+        let third = forced.again(2);
+        assert_eq!(
+            (third.key.as_str(), third.force.as_deref()),
+            ("r/bodhi_update/F-1/bus/3/1:#2", Some("bus/3#2"))
+        );
+    }
+    // The key of a large one ends like that of a replay, and is none.
+    let builds: Vec<Value> =
+        (0..40).map(|number| json!({"nvr": format!("package-{number}-1.0-1.fc44")})).collect();
+    let large = of("4", Once::Item, asked, json!({"update": {"alias": "F-1", "builds": builds}}));
+    assert!(large.key.len() == 401 && large.key.contains('#') && large.force.is_none(), "{}", large.key);
+    assert_eq!(large.again(1).force.as_deref(), Some("1"));
+    for (more, expected) in [
+        (json!({}), (vec![], false, None)),
+        (json!({"groups": "core kde", "critpath": true}), (vec!["core", "kde"], true, None)),
+        (json!({"groups": null, "critpath": true, "automatic": true}), (vec![], true, Some(true))),
+        (json!({"critpath": false, "automatic": false}), (vec![], false, Some(false))),
+    ] {
+        let planned = of("5", Once::Item, asked, more.clone());
+        let PlannedEffect::Update { groups, critpath, automatic, .. } = &planned.effect else {
+            panic!("an update")
+        };
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        assert_eq!((groups, *critpath, *automatic), expected, "{more}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET inbox?source=&state=&q=&before=&limit=` | [`OutsideEvents`], the newest first |
+//! | `GET inbox?source=&state=&led=&q=&before=&limit=` | [`OutsideEvents`], the newest first |
 //! | `GET inbox/{id}` | [`OutsideEvent`] |
 //! | `POST inbox/{id}/replay` ([`Replay`], may be empty; operator) | [`OutsideEvent`] |
 //! | `GET sources` | [`EventSources`] |
@@ -58,6 +58,9 @@ pub struct OutsideEvent {
     pub received: String,
     /// When it was sent, if it says.
     pub sent: Option<String>,
+    /// What it is about, if that is known of its topic.
+    #[serde(default)]
+    pub about: Option<String>,
     /// `received`, `matched`, `parked`
     pub state: String,
     /// Why it is parked.
@@ -192,6 +195,9 @@ pub struct ScheduleCompose {
     /// Once more.
     #[serde(default)]
     pub force: bool,
+    /// Settings besides: `BUILD` ends with `-EXTRA` then, and nothing of it is reported.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Only say what would be posted.
     #[serde(default)]
     pub dry_run: bool,
@@ -221,6 +227,9 @@ pub struct ScheduleUpdate {
     /// Once more.
     #[serde(default)]
     pub force: bool,
+    /// Settings besides: `BUILD` ends with `-EXTRA` then, and nothing of it is reported.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Only say what would be posted.
     #[serde(default)]
     pub dry_run: bool,
@@ -246,6 +255,9 @@ pub struct ScheduleCandidate {
     /// Once more.
     #[serde(default)]
     pub force: bool,
+    /// Settings besides: `BUILD` ends with `-EXTRA` then, and nothing of it is reported.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Only say what would be posted.
     #[serde(default)]
     pub dry_run: bool,
@@ -256,6 +268,9 @@ pub struct ScheduleCandidate {
 pub struct ScheduledPost {
     /// It happens once under this key.
     pub key: String,
+    /// What, in one line.
+    #[serde(default)]
+    pub what: String,
     /// What is posted.
     pub settings: BTreeMap<String, String>,
     /// It was known before.

@@ -113,6 +113,9 @@ pub struct NoticesOf {
     pub feed: String,
     /// There is a mail server.
     pub mail_works: bool,
+    /// There is an account of Matrix.
+    #[serde(default)]
+    pub matrix_works: bool,
     /// The rules.
     pub notices: Value,
 }

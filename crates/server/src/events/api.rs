@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::web::frame::rfc3339;
 use assay_connect::events::{Incoming, MessageInbox as _, Received, hook};
 use assay_engine::compose::{Candidate, CandidateKind, Choice, Life, Update};
-use assay_engine::rules::{Planned, PlannedEffect};
+use assay_engine::rules::{Planned, PlannedEffect, derive};
 use assay_proto::api::events as wire;
 use assay_store::{
     EffectState, EffectsDone, MessageFilter, MessageState, PANICKED, StoredEffect, StoredMessage,
@@ -22,7 +22,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Events in one answer.
@@ -55,6 +55,7 @@ pub(crate) fn hooks() -> Router<Arc<App>> {
 pub(crate) struct ListQuery {
     pub(crate) source: Option<String>,
     pub(crate) state: Option<String>,
+    pub(crate) led: Option<String>,
     pub(crate) q: Option<String>,
     pub(crate) before: Option<i64>,
     pub(crate) limit: Option<u32>,
@@ -170,6 +171,24 @@ fn jobs(caused: &Value) -> Vec<i64> {
     caused["jobs"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect()
 }
 
+/// What an event is about, in a few words.
+fn about(stored: &StoredMessage) -> Option<String> {
+    const LONGEST: usize = 256 << 10;
+    let (topic, body) = (&stored.message.topic, &stored.message.body);
+    if stored.message.parked.is_some() || body.len() > LONGEST {
+        return None;
+    }
+    let body: Value = serde_json::from_str(body).ok()?;
+    if topic == "assay.job.done" {
+        let words = [&body["test"], &body["settings"]["BUILD"], &body["result"]];
+        let words: Vec<&str> = words.into_iter().filter_map(Value::as_str).collect();
+        return (!words.is_empty()).then(|| words.join(" · "));
+    }
+    let asked = |key: &str| body[key].as_str().filter(|_| stored.source == BY_HAND).map(str::to_owned);
+    let item = derive(topic, &body).map(|item| format!("{} {}", item.kind, item.id));
+    item.or_else(|| asked("location")).or_else(|| asked("id"))
+}
+
 fn event(stored: &StoredMessage) -> wire::OutsideEvent {
     let caused = caused(stored.caused.as_ref());
     wire::OutsideEvent {
@@ -179,6 +198,7 @@ fn event(stored: &StoredMessage) -> wire::OutsideEvent {
         topic: stored.message.topic.clone(),
         received: rfc3339(stored.received_at),
         sent: stored.message.sent_at.map(rfc3339),
+        about: about(stored),
         state: stored.state.word().to_owned(),
         parked: stored.message.parked.clone(),
         recovered: stored.recovered,
@@ -211,13 +231,22 @@ impl App {
             source: some(query.source),
             text: some(query.q),
             state,
+            led: query.led.is_some_and(|word| !matches!(word.as_str(), "" | "0" | "false")),
             limit: limit + 1,
         };
         let mut stored = self.store.events().messages(&filter).await?;
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
         let next_before = stored.last().filter(|_| more).map(|event| event.id);
-        Ok(wire::OutsideEvents { events: stored.iter().map(event).collect(), next_before })
+        let mut events: Vec<wire::OutsideEvent> = stored.iter().map(event).collect();
+        // What people ask for leads to what they ask for, and not to what a rule says.
+        let by_hand: Vec<i64> = events.iter().filter(|one| one.source == BY_HAND).map(|one| one.id).collect();
+        for effect in self.store.events().effects_of(&by_hand).await? {
+            if let Some(event) = events.iter_mut().find(|one| one.id == effect.event) {
+                event.effect_count += 1;
+            }
+        }
+        Ok(wire::OutsideEvents { events, next_before })
     }
 
     /// An event with everything that it led to.
@@ -228,6 +257,11 @@ impl App {
         let known: BTreeSet<String> = effects.iter().map(|effect| effect.planned.key.clone()).collect();
         let own = self.store.events().effects_of(&[id]).await?;
         effects.extend(own.into_iter().filter(|effect| !known.contains(&effect.planned.key)));
+        // Parts that were known before are another event's, and what this one wanted all the same.
+        let known: BTreeSet<&str> = effects.iter().map(|effect| effect.planned.key.as_str()).collect();
+        let parts = effects.iter().flat_map(|effect| texts(&self::caused(effect.caused.as_ref()), "parts"));
+        let before: Vec<String> = parts.filter(|part| !known.contains(part.as_str())).collect();
+        effects.extend(self.store.events().effects_by_key(&before).await?);
         effects.sort_by(|a, b| a.planned.key.cmp(&b.planned.key));
         let waiting = self.outside.state().waiting.clone();
         let mut shown = event(&stored);
@@ -346,11 +380,15 @@ async fn receive(
 fn hook_message(settings: &HookSettings, headers: &HeaderMap, body: &[u8]) -> Incoming {
     const MAX_BODY: usize = 4 << 20;
     // What says who somebody is stays with them.
-    const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "signature", "password"];
+    const SECRET: [&str; 8] =
+        ["authorization", "x-auth", "api-key", "cookie", "token", "secret", "signature", "password"];
     let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
     let last = settings.topic_header.as_deref().and_then(text);
     let topic = last.map_or_else(|| settings.topic.clone(), |last| format!("{}.{last}", settings.topic));
-    let shown = headers.iter().filter(|(name, _)| !SECRET.iter().any(|word| name.as_str().contains(word)));
+    let is_secret = |name: &str| {
+        name.eq_ignore_ascii_case(&settings.signature_header) || SECRET.iter().any(|word| name.contains(word))
+    };
+    let shown = headers.iter().filter(|(name, _)| !is_secret(name.as_str()));
     let shown: Map<String, Value> = shown
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?))))
         .collect();
@@ -386,7 +424,7 @@ async fn schedule_compose(
     body: Bytes,
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleCompose = read(&body, r#"Send {"location": "https://…/compose"}."#)?;
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let (compose, planned) = app.plan_compose(&asked.location, &choice).await.map_err(fault)?;
     let misspelt = |flavor: &&String| {
         let is_it = |one: &Planned| {
@@ -409,7 +447,7 @@ async fn schedule_update(
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleUpdate =
         read(&body, r#"Send {"id": "FEDORA-…"}, or with it "release": "F44" and "builds": ["…"]."#)?;
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let said =
         Update { id: asked.id.clone(), builds: asked.builds, groups: asked.groups, ..Update::default() };
     let update = app.find_update(&asked.id, said, asked.release, &choice).await.map_err(fault)?;
@@ -429,7 +467,7 @@ async fn schedule_candidate(
         let words = CandidateKind::ALL.map(CandidateKind::word).join(", ");
         return Err(Fault::bad(format!("There is no type {:?}; there are {words}.", asked.kind), help));
     };
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches);
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let candidate = Candidate { kind, id: asked.id, revision: String::new(), release: asked.release };
     let (candidate, planned) = app.plan_candidate(candidate, &choice).await.map_err(fault)?;
     let posts = app.schedule_now(&sender.name, kind.word(), &body, planned, asked.dry_run).await?;
@@ -456,17 +494,24 @@ async fn releases(State(app): State<Arc<App>>) -> Result<Json<Vec<wire::ReleaseL
     Ok(Json(schedule.releases.iter().map(one).collect()))
 }
 
-fn settings_of(planned: &Planned) -> std::collections::BTreeMap<String, String> {
+fn settings_of(planned: &Planned) -> BTreeMap<String, String> {
     match &planned.effect {
         PlannedEffect::Product { settings } | PlannedEffect::Job { settings, .. } => settings.clone(),
-        _ => std::collections::BTreeMap::new(),
+        _ => BTreeMap::new(),
     }
 }
 
 impl App {
-    fn choice(&self, force: bool, flavors: &[String], arches: &[String]) -> Choice {
+    fn choice(
+        &self,
+        force: bool,
+        flavors: &[String],
+        arches: &[String],
+        extra: BTreeMap<String, String>,
+    ) -> Choice {
         let force = force.then(|| self.clock.now().0.to_string());
-        Choice { flavors: flavors.to_vec(), arches: arches.to_vec(), force }
+        let extra = extra.into_iter().map(|(key, value)| (key.to_uppercase(), value)).collect();
+        Choice { flavors: flavors.to_vec(), arches: arches.to_vec(), force, extra }
     }
 
     /// Stores what somebody wants posted, as an event of its own, and waits a little for what comes of it.
@@ -520,6 +565,7 @@ impl App {
             let shown = shown.map(|stored| effect(stored, waiting.get(&one.key)));
             wire::ScheduledPost {
                 key: one.key.clone(),
+                what: one.effect.summary(),
                 settings: settings_of(one),
                 known: known.contains(&one.key),
                 state: shown.as_ref().map(|effect| effect.state.clone()),

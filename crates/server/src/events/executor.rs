@@ -270,6 +270,10 @@ impl Executor {
                 self.app.outside.planned.notify_one();
                 Err(Trouble::Expanded)
             }
+            Some(PlannedEffect::Comment { group, text }) => {
+                let comment = self.app.say_of_group(&group, &text).await?;
+                self.settle(first, json!({"comment": comment})).await
+            }
             Some(PlannedEffect::Result(found)) => self.store_result(first, &found).await,
             None => Err(Trouble::Refused("there is nothing to do".to_owned())),
         }
@@ -302,9 +306,13 @@ impl Executor {
             &self.app.results.settings().bodhi,
         );
         let posted = self.app.results.post(result).await.map_err(|fault| Trouble::Later(fault.error))?;
-        let caused = json!({"result": posted.id().0}).to_string();
+        self.settle(effect, json!({"result": posted.id().0})).await
+    }
+
+    /// An effect that needs nothing of the engine is done.
+    async fn settle(&self, effect: &StoredEffect, caused: serde_json::Value) -> Result<Input, Trouble> {
         let keys = vec![effect.planned.key.clone()];
-        let done = EffectsDone { keys, state: EffectState::Done, caused };
+        let done = EffectsDone { keys, state: EffectState::Done, caused: caused.to_string() };
         self.app.store.events().settle_effects(self.epoch, &[done]).await?;
         Err(Trouble::Expanded)
     }

@@ -1,7 +1,7 @@
 //! Lets the rules see every message, once.
 
 use crate::app::App;
-use assay_engine::rules::{Message, Plan, RuleSet, plan};
+use assay_engine::rules::{Message, Plan, Planned, RuleSet, plan};
 use assay_store::{Epoch, Matched, PANICKED, StoredMessage};
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
@@ -69,13 +69,15 @@ fn match_one(rules: &RuleSet, stored: &StoredMessage) -> Matched {
         Err(why) => return parked(format!("the stored message cannot be read: {why}")),
     };
     let planned = std::panic::catch_unwind(AssertUnwindSafe(|| plan(rules, &message)));
-    let Ok(Plan { mut effects, matched, failed }) = planned else {
+    let Ok(Plan { effects, matched, failed }) = planned else {
         tracing::error!(event = stored.id, "a rule panicked over this event");
         return parked(format!("{PANICKED}; report it as a bug with the rules and the message"));
     };
-    for effect in effects.iter_mut().filter(|_| stored.generation > 0) {
-        effect.key = format!("{}#{}", effect.key, stored.generation);
-    }
+    let again = |effect: Planned| match stored.generation {
+        0 => effect,
+        generation => effect.again(generation),
+    };
+    let effects: Vec<Planned> = effects.into_iter().map(again).collect();
     for (rule, why) in &failed {
         tracing::warn!(event = stored.id, rule, why, "a rule matches and cannot be carried out");
     }

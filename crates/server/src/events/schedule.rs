@@ -3,13 +3,16 @@
 use super::executor::Trouble;
 use super::settings::{EventSettings, PollKind, SourceKind};
 use crate::app::App;
+use crate::auth::{Role, Sender};
 use assay_connect::events::bodhi::Bodhi;
 use assay_connect::events::json::{Fetcher, Hope, NoDocument};
 use assay_connect::events::koji::Koji;
-use assay_engine::compose::{Candidate, CandidateKind, Choice, Compose, Release, Schedule, Update};
+use assay_engine::compose::{
+    Candidate, CandidateKind, Choice, Compose, NoRelease, Release, Schedule, Update,
+};
 use assay_engine::ids::Timestamp;
 use assay_engine::rules::{Planned, PlannedEffect};
-use assay_store::StoredEffect;
+use assay_store::{CommentTarget, StoredEffect};
 
 const DAY: i64 = 86_400_000_000;
 /// What Bodhi said of its releases is believed for so long, and afterwards as long as it does not answer.
@@ -134,12 +137,16 @@ impl App {
         let schedule = self.schedule().await?;
         let fetcher = Fetcher::new(location).map_err(Trouble::Refused)?;
         let base = location.trim_end_matches('/');
-        let get = |file: &str| {
-            let url = format!("{base}/metadata/{file}");
-            let fetcher = &fetcher;
-            async move { fetcher.get(&url).await.map_err(Trouble::from) }
+        let find = async |file: &str| fetcher.find(&format!("{base}/{file}")).await.map_err(Trouble::from);
+        let none = |what: &str| Trouble::Missing(format!("there is no {what} in {base}"));
+        let compose = if let Some(info) = find("metadata/composeinfo.json").await? {
+            let images = find("metadata/images.json").await?;
+            Compose::read(&info, &images.ok_or_else(|| none("metadata/images.json"))?)
+        } else {
+            // A build of CoreOS has no such metadata, and describes itself in one file.
+            let meta = find("meta.json").await?;
+            Compose::read_coreos(&meta.ok_or_else(|| none("metadata/composeinfo.json or meta.json"))?)
         };
-        let compose = Compose::read(&get("composeinfo.json").await?, &get("images.json").await?);
         let compose = compose.map_err(|why| Trouble::Refused(format!("{base}: {why}")))?;
         let planned = schedule.compose(&compose, base, choice, self.day());
         Ok((compose, planned))
@@ -158,8 +165,16 @@ impl App {
     /// The mapping, if something of this release may be scheduled.
     async fn of_release(&self, release: &str, choice: &Choice) -> Result<Schedule, Trouble> {
         let schedule = self.schedule().await?;
-        let refused = schedule.refuses_release(release, self.day());
-        match refused.filter(|_| choice.force.is_none()) {
+        let refused = match schedule.refuses_release(release, self.day()) {
+            Some(NoRelease::Ended { .. }) if choice.force.is_some() => None,
+            refused => refused.map(|refused| refused.to_string()),
+        };
+        let misspelt = || {
+            let said = schedule.misspelt(choice)?;
+            let all: Vec<String> = schedule.updates.flavors().into_iter().collect();
+            Some(format!("there is no flavor {said:?} of updates; there are {}", all.join(", ")))
+        };
+        match refused.or_else(misspelt) {
             Some(why) => Err(Trouble::Refused(why)),
             None => Ok(schedule),
         }
@@ -185,7 +200,7 @@ impl App {
             return refuse(why);
         };
         let Some((found, status)) = bodhi.update(id).await? else {
-            return Err(Trouble::Absent(format!("Bodhi has no update {id:?}")));
+            return Err(Trouble::Missing(format!("Bodhi has no update {id:?}")));
         };
         if let Some(release) = release.filter(|release| *release != found.release) {
             return refuse(format!("{id} is of {}, not of {release}", found.release));
@@ -194,7 +209,7 @@ impl App {
             return refuse(format!("{id} is {status}; force it to be scheduled all the same"));
         }
         let builds = if said.builds.is_empty() { found.builds } else { said.builds };
-        Ok(Update { id: found.id, release: found.release, builds, groups: said.groups.or(found.groups) })
+        Ok(Update { builds, groups: said.groups.or(found.groups), ..found })
     }
 
     /// What is posted for something that is tested as an update is; it has to be there, as far as that can be asked.
@@ -275,23 +290,48 @@ impl App {
         }
     }
 
+    /// Says something on the page of a group, unless it is said there already; the comment's number.
+    pub(crate) async fn say_of_group(
+        self: &std::sync::Arc<Self>,
+        group: &str,
+        text: &str,
+    ) -> Result<i64, Trouble> {
+        let found = {
+            let catalog = self.library.now();
+            let by_number = || group.parse().ok().filter(|id| catalog.groups.contains_key(id));
+            catalog.group_named(group).map(|found| found.id).or_else(by_number)
+        };
+        let Some(id) = found else {
+            return Err(Trouble::Refused(format!("there is no group {group:?} to say it of")));
+        };
+        let target = CommentTarget::Group(id);
+        let there = self.store.knowledge().comments(target).await?;
+        if let Some(there) = there.iter().find(|comment| comment.text == text) {
+            return Ok(there.id.0);
+        }
+        let by = Sender { role: Role::Operator, name: "schedule".to_owned(), refused: None };
+        crate::api::openqa::say(self, &by, target, text).await.map_err(|fault| match fault.status {
+            status if status.is_client_error() => Trouble::Refused(fault.error),
+            _ => Trouble::Later(fault.error),
+        })
+    }
+
     /// The parts of an effect that stands for several.
     pub(crate) async fn expand(
         &self,
         stored: &StoredEffect,
         effect: &PlannedEffect,
     ) -> Result<Vec<Planned>, Trouble> {
-        // A replay by force is another time.
-        let force = stored.planned.key.rsplit_once('#').map(|(_, generation)| generation.to_owned());
-        let choice = Choice { force, ..Choice::default() };
+        let choice = Choice { force: stored.planned.force.clone(), ..Choice::default() };
         match effect {
             PlannedEffect::Compose { location } => Ok(self.plan_compose(location, &choice).await?.1),
-            PlannedEffect::Update { id, release, builds, groups } => {
+            PlannedEffect::Update { id, release, builds, groups, critpath, automatic } => {
                 let update = Update {
                     id: id.clone(),
                     release: release.clone(),
                     builds: builds.clone(),
-                    groups: (!groups.is_empty()).then(|| groups.clone()),
+                    groups: (*critpath || !groups.is_empty()).then(|| groups.clone()),
+                    automatic: *automatic,
                 };
                 self.plan_update(&update, &choice).await
             }

@@ -20,7 +20,8 @@ use crate::gate::Pauses;
 use crate::gate::mail::Post;
 use assay_engine::report::people::Notices;
 use assay_store::Epoch;
-use settings::ReportSettings;
+use camino::Utf8PathBuf;
+use settings::{Driver, ReportSettings, Web};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::Notify;
@@ -73,6 +74,14 @@ impl Hub {
 
     pub(crate) fn is_staging(&self) -> bool {
         self.settings.get().is_some_and(|settings| settings.staging)
+    }
+
+    /// The account of Matrix that speaks to people: that of the first reporter that has one.
+    pub(crate) fn matrix(&self) -> Option<(Web, Utf8PathBuf)> {
+        self.settings.get()?.reporters.values().find_map(|reporter| match &reporter.driver {
+            Driver::Matrix { web, token, .. } => Some((web.clone(), token.clone())),
+            _ => None,
+        })
     }
 
     /// What people want to hear of.

@@ -1,6 +1,7 @@
 //! What people hear of by rules of their own: mails, each or together, and a feed.
 
-use super::words::{escaped, short};
+use super::tellers::{in_room, message_id};
+use super::words::{Words, escaped, short};
 use crate::app::App;
 use crate::auth::{Role, Sender};
 use crate::fault::Fault;
@@ -170,7 +171,11 @@ async fn tell(
 ) -> Result<Told, StoreError> {
     let note = |text: &str| Ok(Told::Done(Some(text.to_owned())));
     let Some(rule) = rule else { return note("the rule is gone: not sent") };
-    let (Some(to), true) = (&notices.mail, rule.by_mail) else { return note("in the feed") };
+    let to = notices.mail.as_ref().filter(|_| rule.by_mail);
+    let room = notices.matrix.as_ref().filter(|_| rule.by_matrix);
+    if to.is_none() && room.is_none() {
+        return note("in the feed");
+    }
     let url = app.results.settings().url.clone();
     let mut said = Vec::new();
     for entry in entries {
@@ -182,21 +187,31 @@ async fn tell(
             continue;
         }
         match app.words(&fact, &url).await {
-            Ok(words) => said.push(words),
+            Ok(words) => said.push((entry, words)),
             Err(fault)
                 if fault.status == StatusCode::NOT_FOUND
                     && matches!(&fact, Fact::BuildDone(build) if build.is_part()) => {}
-            Err(fault) if fault.status == StatusCode::NOT_FOUND => said.push(short(&fact, &url)),
+            Err(fault) if fault.status == StatusCode::NOT_FOUND => said.push((entry, short(&fact, &url))),
             Err(fault) => return Ok(Told::Later(fault.error)),
         }
     }
-    let Some(first) = said.first() else { return note("it has not changed: not sent") };
+    let Some((_, first)) = said.first() else { return note("it has not changed: not sent") };
+    if app.reporting.is_staging() {
+        tracing::info!(name, subject = first.headline, "staging: not sent");
+        return note("staging: logged, not sent");
+    }
+    // A room takes the same thing once, so it comes first: no mail is sent twice because a room does not answer.
+    let mut told = Told::Done(None);
+    if let Some(room) = room {
+        told = in_the_room(app, room, &said).await;
+    }
+    let (Some(to), Told::Done(_) | Told::Never(_)) = (to, &told) else { return Ok(told) };
     let subject = match said.len() {
         1 => first.headline.clone(),
         count => format!("{count} notices ({})", rule.name),
     };
     let mut text = String::new();
-    for words in &said {
+    for (_, words) in &said {
         if said.len() > 1 {
             let _ = writeln!(text, "{}", words.headline);
         }
@@ -220,11 +235,24 @@ async fn tell(
         written: "the settings of the person",
         ..Mail::default()
     };
-    if app.reporting.is_staging() {
-        tracing::info!(name, subject = mail.subject, "staging: not sent");
-        return note("staging: logged, not sent");
+    let sent = app.reporting.post.send(&mail).await;
+    Ok(if matches!((&told, &sent), (Told::Never(_), Told::Done(_))) { told } else { sent })
+}
+
+/// Says it in somebody's room, each by itself: it is there once, whatever else has come before it is tried again.
+async fn in_the_room(app: &App, room: &str, said: &[(&StoredEntry, Words)]) -> Told {
+    for (entry, words) in said {
+        let key = message_id(&entry.target, &entry.key);
+        match in_room(app, room, &key, &words.line(), &words.html_line()).await {
+            Some(Told::Done(_)) => {}
+            Some(told) => return told,
+            None => {
+                let why = "this server has no account of Matrix: a reporter with that driver";
+                return Told::Never(why.to_owned());
+            }
+        }
     }
-    Ok(app.reporting.post.send(&mail).await)
+    Told::Done(None)
 }
 
 impl App {
@@ -262,19 +290,20 @@ impl App {
         Ok(())
     }
 
-    fn notices_of(&self, name: &str) -> NoticesOf {
+    pub(crate) fn notices_of(&self, name: &str) -> NoticesOf {
         let notices = self.reporting.people().get(name).cloned().unwrap_or_default();
         NoticesOf {
             name: name.to_owned(),
             feed: feed_address(self, name),
             mail_works: self.reporting.post.is_set(),
+            matrix_works: self.reporting.matrix().is_some(),
             notices: serde_json::to_value(notices).unwrap_or_default(),
         }
     }
 }
 
 /// People change what is theirs, and admins what is anybody's.
-fn may(sender: &Sender, name: &str) -> Result<(), Fault> {
+pub(crate) fn may(sender: &Sender, name: &str) -> Result<(), Fault> {
     if sender.role == Role::Admin {
         return Ok(());
     }
@@ -308,21 +337,36 @@ async fn keep(
     let help = "See docs/reporting.md for what it holds.";
     let notices: Notices = serde_json::from_slice(&body)
         .map_err(|error| Fault::bad(format!("The rules cannot be read: {error}."), help))?;
-    let mut wrong = notices.check();
-    if let Some(mail) = &notices.mail
-        && let Err(why) = mail.parse::<lettre::message::Mailbox>()
-    {
-        wrong.push(format!("{mail:?} is no address: {why}"));
-    }
-    if name.is_empty() || name.len() > 200 || name.contains(|c: char| c.is_control()) {
-        wrong.push(format!("{name:?} is nobody's name"));
-    }
-    if !wrong.is_empty() {
-        return Err(Fault::bad(format!("{}.", wrong.join("; ")), help));
-    }
-    app.keep_notices(&name, Some(notices)).await?;
-    app.audit(&sender.name, "notices_change", json!({ "name": name }));
+    app.change_notices(&sender, &name, notices).await?;
     Ok(Json(app.notices_of(&name)))
+}
+
+impl App {
+    /// Keeps what somebody wants to hear of, if it is what it should be.
+    pub(crate) async fn change_notices(
+        self: &Arc<Self>,
+        sender: &Sender,
+        name: &str,
+        notices: Notices,
+    ) -> Result<(), Fault> {
+        may(sender, name)?;
+        let mut wrong = notices.check();
+        if let Some(mail) = &notices.mail
+            && let Err(why) = mail.parse::<lettre::message::Mailbox>()
+        {
+            wrong.push(format!("{mail:?} is no address: {why}"));
+        }
+        if name.is_empty() || name.len() > 200 || name.contains(|c: char| c.is_control()) {
+            wrong.push(format!("{name:?} is nobody's name"));
+        }
+        if !wrong.is_empty() {
+            let help = "See docs/reporting.md for what rules hold.";
+            return Err(Fault::bad(format!("{}.", wrong.join("; ")), help));
+        }
+        self.keep_notices(name, Some(notices)).await?;
+        self.audit(&sender.name, "notices_change", json!({ "name": name }));
+        Ok(())
+    }
 }
 
 async fn forget(

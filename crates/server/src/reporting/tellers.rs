@@ -345,7 +345,16 @@ async fn words(app: &App, fact: &Fact) -> Result<Words, Told> {
 }
 
 /// The same for the same: consumers know a repetition by it.
-fn message_id(target: &str, key: &str) -> String {
+/// Says something in a room by the account of the first reporter that has one; none if there is no such reporter.
+pub(super) async fn in_room(app: &App, room: &str, key: &str, text: &str, html: &str) -> Option<Told> {
+    let (web, token) = app.reporting.matrix()?;
+    Some(match (http(&web), secret(&token)) {
+        (Ok(http), Ok(token)) => Matrix::new(http, &web.url, room, &token).say(key, text, html).await,
+        (Err(why), _) | (_, Err(why)) => Told::Later(why),
+    })
+}
+
+pub(super) fn message_id(target: &str, key: &str) -> String {
     conventions::uuid5(uuid::Uuid::NAMESPACE_URL, &format!("assay:{target}:{key}")).to_string()
 }
 

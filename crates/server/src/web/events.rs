@@ -33,6 +33,7 @@ struct EventsPage {
     q: String,
     source: String,
     states: Vec<(&'static str, bool)>,
+    led: bool,
     rows: Vec<EventRow>,
     sources: Vec<SourceRow>,
     filtered: bool,
@@ -47,8 +48,9 @@ async fn build(app: &App, query: ListQuery) -> Result<EventsPage, Fault> {
     let now = app.clock.now();
     let text = |text: &Option<String>| text.clone().unwrap_or_default().trim().to_owned();
     let (q, source, state) = (text(&query.q), text(&query.source), text(&query.state));
+    let led = text(&query.led);
     let found = app.list_events(query).await?;
-    let words = [("q", &q), ("source", &source), ("state", &state)];
+    let words = [("q", &q), ("source", &source), ("state", &state), ("led", &led)];
     let parts = words.into_iter().filter(|(_, value)| !value.is_empty());
     let parts: Vec<String> = parts.map(|(key, value)| format!("{key}={}", percent_encoded(value))).collect();
     let older = found.next_before.map(|before| {
@@ -59,6 +61,7 @@ async fn build(app: &App, query: ListQuery) -> Result<EventsPage, Fault> {
     Ok(EventsPage {
         frame: Frame::new(now),
         states: ["received", "matched", "parked"].map(|word| (word, word == state)).to_vec(),
+        led: !led.is_empty(),
         filtered: !parts.is_empty(),
         older,
         rows: found

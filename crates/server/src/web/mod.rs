@@ -20,6 +20,7 @@ mod job;
 pub(crate) mod login;
 pub(crate) mod matrix;
 mod needles;
+mod notices;
 mod oidc;
 mod outbox;
 mod people;
@@ -72,6 +73,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(assets::router())
         .merge(login::router())
         .merge(people::router())
+        .merge(notices::router())
         .merge(acts::router())
         .merge(oidc::router())
         .route("/assets/{name}", get(frame::asset))

@@ -206,9 +206,12 @@ struct Cell {
 
 struct TestRow {
     testcase: String,
+    /// What its scenarios have in common.
     scenario: String,
+    scenarios: BTreeSet<String>,
     required: bool,
-    cells: Vec<Option<Cell>>,
+    /// By architecture, all that there are.
+    cells: Vec<(String, Option<Cell>)>,
 }
 
 struct WaiverRow {
@@ -314,17 +317,17 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
     }
     let (architectures, mut tests) = table(&evidence.results, &waived, now);
     for row in &mut tests {
-        let here = (row.testcase.clone(), row.scenario.clone());
-        row.required = required.contains(&here) || required.contains(&(row.testcase.clone(), String::new()));
+        let is_required = |scenario: &str| required.contains(&(row.testcase.clone(), scenario.to_owned()));
+        row.required = is_required("") || row.scenarios.iter().any(|scenario| is_required(scenario));
     }
     for (testcase, scenario) in &required {
-        let there = tests
-            .iter()
-            .any(|row| row.testcase == *testcase && (scenario.is_empty() || row.scenario == *scenario));
+        let there = tests.iter().any(|row| {
+            row.testcase == *testcase && (scenario.is_empty() || row.scenarios.contains(scenario))
+        });
         if !there {
-            let cells = architectures.iter().map(|_| None).collect();
+            let cells = architectures.iter().map(|arch| (arch.clone(), None)).collect();
             let (testcase, scenario) = (testcase.clone(), scenario.clone());
-            tests.push(TestRow { testcase, scenario, required: true, cells });
+            tests.push(TestRow { testcase, scenario, scenarios: BTreeSet::new(), required: true, cells });
         }
     }
     let left_out = tests.len().saturating_sub(MOST);
@@ -379,23 +382,59 @@ fn counting(waivers: &[Waiver], now: Timestamp) -> BTreeSet<i64> {
     newest.filter(|waiver| counts(waiver, now)).map(|waiver| waiver.id).collect()
 }
 
-/// The newest result of each test case and scenario by architecture.
+/// What scenarios of several architectures have in common, and the machine: of `fedora.Server-dvd-iso.x86_64.64bit`,
+/// `fedora.Server-dvd-iso` and `64bit`.
+fn without_arch<'s>(scenario: &'s str, arch: &str) -> Option<(&'s str, &'s str)> {
+    let mut parts = scenario.rsplitn(3, '.');
+    let (machine, of_scenario, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    (of_scenario == arch).then_some((rest, machine))
+}
+
+/// A result's scenario and architecture.
+fn place_of(result: &StoredResult) -> (String, String) {
+    let values = result.values();
+    let first = |key: &str| values.get(key).and_then(|list| list.first()).cloned();
+    let arch = first("system_architecture").or_else(|| first("arch")).unwrap_or_default();
+    (first("scenario").unwrap_or_default(), arch)
+}
+
+/// A row's scenarios, and its cells by architecture.
+type Line = (BTreeSet<String>, BTreeMap<String, Cell>);
+
+/// The newest result of each test case and scenario by architecture: what differs in its architecture alone is a row. What
+/// runs on several machines of an architecture is a row for each machine.
 fn table(
     results: &[StoredResult],
     waived: &BTreeSet<(&str, Option<&str>)>,
     now: Timestamp,
 ) -> (Vec<String>, Vec<TestRow>) {
+    let places: Vec<(String, String)> = results.iter().map(place_of).collect();
+    let mut machines: BTreeMap<(&str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for (result, (scenario, arch)) in results.iter().zip(&places) {
+        if let Some((rest, machine)) = without_arch(scenario, arch) {
+            machines.entry((&result.testcase, rest, arch)).or_default().insert(machine);
+        }
+    }
+    let several: BTreeSet<(&str, &str)> = machines
+        .iter()
+        .filter(|(_, machines)| machines.len() > 1)
+        .map(|((testcase, rest, _), _)| (*testcase, *rest))
+        .collect();
     let mut architectures = BTreeSet::new();
-    let mut newest: BTreeMap<(String, String), BTreeMap<String, Cell>> = BTreeMap::new();
-    for result in results {
-        let values = result.values();
-        let first = |key: &str| values.get(key).and_then(|list| list.first()).cloned();
-        let scenario = first("scenario").unwrap_or_default();
-        let arch = first("system_architecture").or_else(|| first("arch")).unwrap_or_default();
+    let mut newest: BTreeMap<(String, String), Line> = BTreeMap::new();
+    for (result, (scenario, arch)) in results.iter().zip(&places) {
         architectures.insert(arch.clone());
-        let of_row = newest.entry((result.testcase.clone(), scenario.clone())).or_default();
+        let label = match without_arch(scenario, arch) {
+            Some((rest, machine)) if several.contains(&(&*result.testcase, rest)) => {
+                format!("{rest} {machine}")
+            }
+            Some((rest, _)) => rest.to_owned(),
+            None => scenario.clone(),
+        };
+        let (scenarios, cells) = newest.entry((result.testcase.clone(), label)).or_default();
+        scenarios.insert(scenario.clone());
         // The newest come first.
-        of_row.entry(arch).or_insert_with(|| Cell {
+        cells.entry(arch.clone()).or_insert_with(|| Cell {
             badge: badge(&result.outcome),
             at: Moment::new(result.at, now),
             note: result.note.clone().unwrap_or_default(),
@@ -405,12 +444,35 @@ fn table(
         });
     }
     let architectures: Vec<String> = architectures.into_iter().collect();
-    let rows = newest.into_iter().map(|((testcase, scenario), mut cells)| TestRow {
+    let rows = newest.into_iter().map(|((testcase, scenario), (scenarios, mut cells))| TestRow {
         testcase,
         scenario,
+        scenarios,
         required: false,
-        cells: architectures.iter().map(|arch| cells.remove(arch)).collect(),
+        cells: architectures.iter().map(|arch| (arch.clone(), cells.remove(arch))).collect(),
     });
     let rows = rows.collect();
     (architectures, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_arch;
+
+    #[test]
+    fn scenarios_without_their_architecture() {
+        for (scenario, arch, expected) in [
+            ("fedora.Server-dvd-iso.x86_64.64bit", "x86_64", Some(("fedora.Server-dvd-iso", "64bit"))),
+            (
+                "fedora.Minimal-raw_xz-raw.xz.aarch64.aarch64",
+                "aarch64",
+                Some(("fedora.Minimal-raw_xz-raw.xz", "aarch64")),
+            ),
+            ("fedora.Server-dvd-iso.x86_64.64bit", "aarch64", None),
+            ("fedora.x86_64", "x86_64", None),
+            ("", "", None),
+        ] {
+            assert_eq!(without_arch(scenario, arch), expected, "{scenario} {arch}");
+        }
+    }
 }

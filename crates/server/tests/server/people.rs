@@ -220,7 +220,7 @@ async fn roles() {
 }
 
 /// A browser: it follows no redirects by itself, and keeps its cookie in our hands.
-async fn browser(
+pub(crate) async fn browser(
     server: &Server,
     method: Method,
     path: &str,
@@ -258,6 +258,11 @@ async fn sign_in(server: &Server, token: &str) -> (String, String) {
     );
     let whole = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
     (whole.split(';').next().unwrap().to_owned(), whole)
+}
+
+/// The cookie of somebody who has signed in.
+pub(crate) async fn cookie_of(server: &Server, user: &str, role: &str) -> String {
+    sign_in(server, &setup_token(server, user, role).await).await.0
 }
 
 #[tokio::test]

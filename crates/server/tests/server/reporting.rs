@@ -534,11 +534,15 @@ async fn people_hear_what_they_asked_for_when_they_want_it() {
     let end: String = whole[at..].chars().take_while(|c| !c.is_whitespace()).collect();
     let head = whole.split("\n\n").next().unwrap().replace("\n ", "");
     assert!(head.contains("List-Unsubscribe: <http"), "{head}");
+    assert!(head.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"), "{head}");
     assert!(server.page(&end).await.1.contains("<form method=\"post\">"));
     ended(&server, "install", "passed").await;
     waiting(&server, "person/ann", 0).await;
     assert_eq!(sink.mails().len(), 4, "looking changes nothing");
-    let answer = crate::common::client().post(server.url(&end)).send().await.unwrap();
+    // As a mail program does it, without looking at a page (RFC 8058).
+    let one_click = [("List-Unsubscribe", "One-Click")];
+    let request = crate::common::client().post(server.url(&end));
+    let answer = crate::people::with_form(request, &one_click).send().await.unwrap();
     assert!(answer.status().is_success());
     ended(&server, "install", "failed").await;
     waiting(&server, "person/ann", 0).await;
@@ -558,4 +562,101 @@ async fn people_hear_what_they_asked_for_when_they_want_it() {
     }
     let stranger = crate::common::client().get(server.url("/api/assay/v1/notices/ann")).send().await.unwrap();
     assert!(stranger.status().is_client_error(), "{}", stranger.status());
+}
+
+/// Somebody's own rules, by the forms of their page; what they want to hear of comes to their room.
+#[tokio::test]
+async fn people_change_their_rules_on_a_page_and_hear_in_a_room() {
+    let home = Homeserver::start().await.unwrap();
+    let toml = format!(
+        "[reporter.room]\ndriver = \"matrix\"\nurl = {:?}\nroom = \"#qa:example.org\"\ntoken-file = \"token\"\nevents = [\"waiver.new\"]\n",
+        home.url()
+    );
+    let dir = configured(&toml, &[("token", assay_fakes::matrix::TOKEN)]);
+    let server = start(&dir).await;
+    let cookie = crate::people::cookie_of(&server, "ann", "viewer").await;
+    let own = server.url("").trim_end_matches('/').to_owned();
+    let send = async |path: &str, form: &[(&str, &str)]| {
+        let answer =
+            crate::people::browser(&server, Method::POST, path, Some(&cookie), Some(&own), form).await;
+        let to = answer.headers().get("location").map(|to| to.to_str().unwrap().to_owned());
+        (answer.status(), to, answer.text().await.unwrap())
+    };
+    let page = async |path: &str| {
+        let answer = crate::people::browser(&server, Method::GET, path, Some(&cookie), None, &[]).await;
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let (status, empty) = page("/notices").await;
+    assert!(status.is_success() && empty.contains("id=\"new-rule\""), "{empty}");
+    // What is wrong is said on the page, with what was filled in.
+    for (path, form, part) in [
+        ("/notices", &[("mail", "ann")][..], "is no address"),
+        ("/notices", &[("matrix", "@ann:example.org")], "is no room of Matrix"),
+        ("/notices", &[("from", "22:00")], "have a beginning and an end"),
+        ("/notices", &[("from", "22:00"), ("to", "25:00")], "is no time of the day"),
+        (
+            "/notices/rule",
+            &[("rule", "a"), ("event", "job.done"), ("matching", "TEST install")],
+            "names nothing that could be like it",
+        ),
+        ("/notices/rule", &[("rule", "a"), ("enabled", "1")], "names no events"),
+    ] {
+        let (status, _, text) = send(path, form).await;
+        assert!(status == StatusCode::BAD_REQUEST && text.contains(part), "{part}: {text}");
+    }
+    let room =
+        [("matrix", assay_fakes::matrix::ROOM.0), ("from", "22:00"), ("to", "07:00"), ("ahead", "+01:00")];
+    assert_eq!(send("/notices", &room).await.1.as_deref(), Some("/notices?saved=where"));
+    let rule = [
+        ("rule", "failures"),
+        ("event", "job.done"),
+        ("patterns", "waiver.*"),
+        ("matching", "TEST: install*\r\noutcome: failed"),
+        ("digest", "off"),
+        ("by_matrix", "1"),
+        ("enabled", "1"),
+    ];
+    assert_eq!(send("/notices/rule", &rule).await.1.as_deref(), Some("/notices?saved=failures"));
+    let (_, kept) = server.get("/api/assay/v1/notices/ann").await;
+    let expected = json!({"matrix": "!abc:example.org", "quiet": {"from": 1320, "to": 420, "ahead": 60}, "rules": [{
+        "name": "failures", "wants": {"events": ["job.done", "waiver.*"], "matching": {"TEST": ["install*"], "outcome": ["failed"]}},
+        "on_change": false, "digest": "off", "own": false, "by_mail": false, "by_matrix": true, "enabled": true,
+    }]});
+    assert_eq!((&kept["notices"], &kept["matrix_works"]), (&expected, &json!(true)));
+    let (_, shown) = page("/notices").await;
+    for part in [
+        "value=\"job.done\" checked",
+        "value=\"waiver.*\"",
+        "TEST: install*\noutcome: failed",
+        "value=\"22:00\"",
+        "value=\"+01:00\"",
+    ] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    assert!(shown.contains("There are no mails") || shown.contains("there are no mails"), "{shown}");
+    // It is told in the room, outside quiet hours.
+    assert!(send("/notices", &room[..1]).await.0.is_redirection());
+    for (test, outcome) in [("install", "passed"), ("other", "failed"), ("install", "failed")] {
+        ended(&server, test, outcome).await;
+    }
+    waiting(&server, "person/ann", 0).await;
+    let said = home.messages();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0]["body"].as_str().unwrap().contains("of B failed"), "{said:?}");
+    // Renamed, and removed.
+    let other = [("before", "failures"), ("rule", "others"), ("event", "job.done"), ("by_matrix", "1")];
+    assert!(send("/notices/rule", &other).await.0.is_redirection());
+    let (_, kept) = server.get("/api/assay/v1/notices/ann").await;
+    assert_eq!(
+        (&kept["notices"]["rules"][0]["name"], kept["notices"]["rules"].as_array().unwrap().len()),
+        (&json!("others"), 1)
+    );
+    assert_eq!(kept["notices"]["rules"][0]["enabled"], false);
+    assert!(send("/notices/rule", &[("before", "others"), ("remove", "1")]).await.0.is_redirection());
+    assert_eq!(server.get("/api/assay/v1/notices/ann").await.1["notices"]["rules"], json!([]));
+    // Nobody looks at what is another's, or comes without a name.
+    assert_eq!(page("/notices?name=bob").await.0, StatusCode::FORBIDDEN);
+    assert_eq!(send("/notices/rule", &[("name", "bob"), ("rule", "a")]).await.0, StatusCode::FORBIDDEN);
+    let stranger = crate::people::browser(&server, Method::GET, "/notices", None, None, &[]).await;
+    assert_eq!(stranger.headers()["location"], "/login?next=/notices");
 }

@@ -249,6 +249,8 @@ pub struct MessageFilter {
     pub text: Option<String>,
     /// Only in this state.
     pub state: Option<MessageState>,
+    /// Only what led to something.
+    pub led: bool,
     /// At most so many.
     pub limit: u32,
 }

@@ -389,6 +389,12 @@ impl<B: Backend> EventStore for Sql<B> {
             select.sql.push_str(" AND state = ");
             select.value(state.word().into());
         }
+        if filter.led {
+            // What was known before belongs to another event, and is named by this one.
+            select.sql.push_str(
+                " AND (caused LIKE '{\"effects\":[\"%' OR EXISTS (SELECT 1 FROM effects WHERE event = messages.id))",
+            );
+        }
         if let Some(text) = &filter.text {
             select.sql.push_str(" AND (LOWER(topic) LIKE ");
             select.value(contains_pattern(text).into());

@@ -34,6 +34,7 @@ fn planned(key: &str, batch: Option<i64>) -> Planned {
         item: Some(Item { kind: "koji_build".to_owned(), id: "a-1-1".to_owned(), revision: String::new() }),
         batch: batch.map(|seconds| BatchKey { by: "tag".to_owned(), window: seconds * 1_000_000 }),
         limit: None,
+        force: None,
         effect: PlannedEffect::Job {
             settings: BTreeMap::from([("TEST".into(), "t".into())]),
             priority: None,
@@ -102,6 +103,8 @@ pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
     let all = list(MessageFilter { limit: 100, ..MessageFilter::default() }).await;
     assert_eq!(all.len(), 73);
     assert!(all.is_sorted_by(|a, b| a.id > b.id));
+    let led = list(MessageFilter { led: true, limit: 100, ..MessageFilter::default() }).await;
+    assert_eq!(led.len(), 0, "no rule has seen them");
     let parked = MessageFilter { state: Some(MessageState::Parked), limit: 9, ..MessageFilter::default() };
     assert_eq!(list(parked).await[0].message.parked.as_deref(), Some("no JSON"));
     let found = MessageFilter { text: Some("\"a\"".to_owned()), limit: 9, ..MessageFilter::default() };
