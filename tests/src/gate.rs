@@ -130,13 +130,11 @@ async fn get(up: &Up<'_>, path: &str) -> Value {
 /// Waits for something about a change; if it does not come, what the server says of it is said.
 async fn about<T>(up: &Up<'_>, change: u64, what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     // Less than the patience of `asking`.
-    match tokio::time::timeout(PATIENCE * 2 / 3, asking(what, ask)).await {
-        Ok(found) => found,
-        Err(_) => {
-            let (story, gate) = (story(up, change).await, get(up, "gate").await);
-            panic!("in vain: change {change} {what}: {story:#}\n{gate:#}");
-        }
+    if let Ok(found) = tokio::time::timeout(PATIENCE * 2 / 3, asking(what, ask)).await {
+        return found;
     }
+    let (story, gate) = (story(up, change).await, get(up, "gate").await);
+    panic!("in vain: change {change} {what}: {story:#}\n{gate:#}");
 }
 
 async fn keygen(place: &Place) {

@@ -112,6 +112,38 @@ impl<'a> Ground<'a> {
         messages.iter().filter(says).count()
     }
 
+    /// Lands what is uploaded, and kills the server at the trouble; false if there was none.
+    async fn cut(&self, mut up: Up<'a>, uploaded: &[u64], trouble: Value) -> (Up<'a>, bool) {
+        let met = self.gerrit.troubles().await;
+        self.gerrit.fake("answers", trouble).await;
+        for change in uploaded {
+            self.gerrit.approve(*change).await;
+        }
+        let was_cut = asking("the trouble or the end", async || {
+            if self.gerrit.troubles().await > met {
+                return Some(true);
+            }
+            for change in uploaded {
+                story(&up, *change).await["receipts"][0]["published"].as_str()?;
+            }
+            Some(false)
+        });
+        let was_cut = was_cut.await;
+        if was_cut {
+            assert_eq!(up.end_by(Signal::KILL).await, None);
+        }
+        self.gerrit.fake("answers/release", json!({})).await;
+        if !was_cut {
+            return (up, false);
+        }
+        let up = self.up().await;
+        for change in uploaded {
+            self.gerrit.until_merged(&up, *change).await;
+            published(&up, *change).await;
+        }
+        (up, true)
+    }
+
     /// Clones a project and verifies its branch with nothing but the key.
     async fn verify(&self, project: &str) -> (Option<i32>, Value) {
         let key = self.place.run(&["key", "show"]).await;
@@ -300,53 +332,38 @@ struct Cuts {
     by_rest: bool,
     /// Two repositories at once.
     together: bool,
-    /// Only each so many conversations are cut off, unless `ASSAY_TEST_EVERY_CUT` is set.
+    /// Only each so many of its conversations are cut off, unless `ASSAY_TEST_EVERY_CUT` is set (docs/flake-patterns.md).
     each: usize,
+    /// What changes something there: each of these is cut off.
+    deeds: &'static str,
 }
 
 /// From the approval to the published receipt the server is killed at each of its conversations with Gerrit, twice: at a
 /// question that is never answered, and at something done whose answer is lost.
 async fn killed_at_every_conversation(cuts: Cuts) {
-    let Cuts { way, by_rest, together, .. } = cuts;
+    let Cuts { way, by_rest, together, deeds, .. } = cuts;
     let place = Place::new();
-    let mut ground = Ground::new(&place, way, by_rest).await;
+    let ground = Ground::new(&place, way, by_rest).await;
     let mut up = ground.up().await;
     let mut changes = Vec::new();
     let each = if std::env::var_os("ASSAY_TEST_EVERY_CUT").is_some() { 1 } else { cuts.each };
-    let point = if by_rest { "http:" } else { "ssh:" };
-    let turns = (0_usize..).step_by(each).flat_map(|skip| [(skip, "never"), (skip, "answer-lost")]);
-    for (skip, trouble) in turns {
-        assert!(skip < 90, "a landing has no end");
-        let met = ground.gerrit.troubles().await;
-        let uploaded = ground.ready(together, changes.len()).await;
-        changes.extend(&uploaded);
-        let trouble = json!({"point": point, "trouble": trouble, "skip": skip, "count": 1});
-        ground.gerrit.fake("answers", trouble).await;
-        for change in &uploaded {
-            ground.gerrit.approve(*change).await;
-        }
-        let ended = asking("the trouble or the end", async || {
-            if ground.gerrit.troubles().await > met {
-                return Some(false);
+    let all = if by_rest { "http:" } else { "ssh:" };
+    for (point, each) in [(all, each), (deeds, 1)] {
+        let turns = (0_usize..).step_by(each).flat_map(|skip| [(skip, "never"), (skip, "answer-lost")]);
+        for (skip, trouble) in turns {
+            assert!(skip < 90, "a landing has no end");
+            let trouble = json!({"point": point, "trouble": trouble, "skip": skip, "count": 1});
+            let uploaded = ground.ready(together, changes.len()).await;
+            changes.extend(&uploaded);
+            let (next, was_cut) = ground.cut(up, &uploaded, trouble).await;
+            up = next;
+            if !was_cut {
+                assert!(
+                    skip > 5 || point == deeds && skip > 1,
+                    "only {skip} {point}: the troubles come too late"
+                );
+                break;
             }
-            for change in &uploaded {
-                story(&up, *change).await["receipts"][0]["published"].as_str()?;
-            }
-            Some(true)
-        });
-        let ended = ended.await;
-        if !ended {
-            assert_eq!(up.end_by(Signal::KILL).await, None);
-        }
-        ground.gerrit.fake("answers/release", json!({})).await;
-        if ended {
-            assert!(skip > 5, "only {skip} conversations: the troubles come too late");
-            break;
-        }
-        up = ground.up().await;
-        for change in uploaded {
-            ground.gerrit.until_merged(&up, change).await;
-            published(&up, change).await;
         }
     }
     for change in changes {
@@ -364,27 +381,62 @@ async fn killed_at_every_conversation(cuts: Cuts) {
 
 #[tokio::test]
 async fn a_server_killed_at_any_conversation_lands_once_by_submit() {
-    killed_at_every_conversation(Cuts { way: "submit", by_rest: false, together: false, each: 1 }).await;
+    killed_at_every_conversation(Cuts {
+        way: "submit",
+        by_rest: false,
+        together: false,
+        each: 2,
+        deeds: "ssh:review",
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_server_killed_at_any_conversation_lands_once_by_push() {
-    killed_at_every_conversation(Cuts { way: "push", by_rest: false, together: false, each: 1 }).await;
+    killed_at_every_conversation(Cuts {
+        way: "push",
+        by_rest: false,
+        together: false,
+        each: 2,
+        deeds: "ssh:receive-pack",
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_server_killed_at_any_conversation_lands_both_by_submit() {
-    killed_at_every_conversation(Cuts { way: "submit", by_rest: false, together: true, each: 4 }).await;
+    killed_at_every_conversation(Cuts {
+        way: "submit",
+        by_rest: false,
+        together: true,
+        each: 5,
+        deeds: "ssh:review",
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_server_killed_at_any_conversation_lands_both_by_rest() {
-    killed_at_every_conversation(Cuts { way: "submit", by_rest: true, together: true, each: 4 }).await;
+    killed_at_every_conversation(Cuts {
+        way: "submit",
+        by_rest: true,
+        together: true,
+        each: 5,
+        deeds: "http:POST",
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_server_killed_at_any_conversation_lands_both_by_push() {
-    killed_at_every_conversation(Cuts { way: "push", by_rest: false, together: true, each: 4 }).await;
+    killed_at_every_conversation(Cuts {
+        way: "push",
+        by_rest: false,
+        together: true,
+        each: 5,
+        deeds: "ssh:receive-pack",
+    })
+    .await;
 }
 
 /// Gerrit is away: no events, no logins, no repository. What happened meanwhile is found when it is back.

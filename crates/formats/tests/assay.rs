@@ -210,6 +210,8 @@ fn everything_is_read() {
 /// What its result depends on is in its evidence, or it is not hermetic.
 #[test]
 fn a_hermetic_job_depends_on_its_trees_only() {
+    let imported = said("jobs:\n  a: {imported: true, hermetic: true}\n");
+    assert!(imported[0].contains("is hermetic and has `imported`"), "{imported:?}");
     for (more, what) in [
         ("projects: [{name: b, branch: stable}]", "`branch` or `tree: old` of a project"),
         ("projects: [{name: b, tree: old}]", "`branch` or `tree: old` of a project"),
@@ -486,8 +488,29 @@ fn expressions_beside_a_layout_define_many_jobs_at_once() {
     assert!(!config.jobs[&JobName::from("gate-b-pep8")].voting, "what is not said stays");
     assert_eq!(config.jobs[&JobName::from("gate-b-pep8")].name.as_str(), "gate-b-pep8");
     assert!(!config.jobs.contains_key(&JobName::from("^gate-")) && task("noop").is_empty());
-    let said = over("jobs: {'^(': {run: x}}\n").diagnostics[0].to_string();
-    assert!(said.starts_with("jobs.yaml:1:8: error: `^(` is no regular expression"), "{said}");
+    let said: Vec<String> = over("jobs: {'^(': {run: x, bogus: 1}, '^a [b]': {run: y}}\n")
+        .diagnostics
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(said[0].starts_with("jobs.yaml:1:8: error: `^(` is no regular expression"), "{said:#?}");
+    assert!(
+        said[1].contains("unknown key `bogus`") && said[2].contains("warning: `^a [b]` fits no job"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn what_is_never_run_is_named_and_expressions_are_for_layouts() {
+    let text =
+        "pipelines: [check]\nprojects: {a: {check: [unit]}}\njobs:\n  unit: {run: x}\n  idle: {run: x}\n";
+    let loaded = load(&[("a.yaml", text)]);
+    let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["a.yaml:5:3: warning: no project has the job `idle`, so it is never run"]);
+    assert!(loaded.config.is_some());
+    let found = said(&text.replace("idle", "^i.*"));
+    assert!(found[0].starts_with("a.yaml:5:3: error: `^i.*` is an expression"), "{found:?}");
 }
 
 #[test]

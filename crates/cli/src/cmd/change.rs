@@ -86,16 +86,34 @@ impl Change {
     }
 }
 
-/// The last thing that each pipeline has decided about a change: why it let it not in, or how it left.
+/// The last thing that each pipeline has decided about a change: why it let it not in, or how it left. Of those that
+/// have decided nothing, what was missing in an event that they listen to.
 fn last(history: ChangeHistory) -> Vec<Happened> {
     let mut last: Vec<Happened> = Vec::new();
+    let mut unheard = Vec::new();
     for event in history.events.into_iter().rev() {
-        let decides = ["ignored", "ended"].contains(&event.kind.as_str());
-        if decides && last.iter().all(|later| later.pipeline != event.pipeline) {
-            last.push(event);
+        if ["ignored", "ended"].contains(&event.kind.as_str()) {
+            if last.iter().all(|later| later.pipeline != event.pipeline) {
+                last.push(event);
+            }
+        } else if event.kind == "unheard" {
+            unheard.push(event);
+        }
+    }
+    for event in unheard {
+        for (pipeline, why) in event.details.iter().flat_map(|text| text.lines()).filter_map(missing) {
+            if last.iter().all(|later| later.pipeline.as_deref() != Some(pipeline)) {
+                let (text, pipeline) = (format!("not in {pipeline}: {why}"), Some(pipeline.to_owned()));
+                last.push(Happened { text, pipeline, details: None, ..event.clone() });
+            }
         }
     }
     last
+}
+
+/// The pipeline and what it misses, of a line about an event that it does not take; none if it takes no such events.
+fn missing(line: &str) -> Option<(&str, &str)> {
+    line.split_once(": ").filter(|(_, why)| !why.contains("matches: event "))
 }
 
 fn why(item: &ItemStatus) -> Vec<String> {

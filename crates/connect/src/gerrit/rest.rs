@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use camino::Utf8PathBuf;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -254,7 +255,10 @@ impl Rest {
         let path = format!("projects/{}/config", encoded(project));
         let merging = self.parsed("how a project merges", path, deadline, parse::merging).await?;
         let path = format!("projects/{}", encoded(project));
-        let labels = self.parsed("the labels of a project", path, deadline, parse::labels).await?;
+        let labels = match self.parsed("the labels of a project", path, deadline, parse::labels).await {
+            Err(GerritError::Refused { .. }) => BTreeMap::new(),
+            labels => labels?,
+        };
         Ok(Merging { labels, ..merging })
     }
 

@@ -120,7 +120,7 @@ impl Gerrit {
         self.shared.cache().clear();
         let asked = match result {
             Ok(asked) => asked,
-            Err(error @ GerritError::Refused { .. }) => return SubmitOutcome::Refused(error.to_string()),
+            Err(error @ GerritError::Refused { .. }) => return refused(error.to_string()),
             // A connection that could not be made says nothing about the change.
             Err(error) => Asked::Unknown(error.to_string()),
         };
@@ -129,7 +129,7 @@ impl Gerrit {
         match (asked, merged) {
             (Asked::Done, true) => SubmitOutcome::Submitted,
             (_, true) => SubmitOutcome::AlreadyMerged,
-            (Asked::Refused(why), false) => SubmitOutcome::Refused(why),
+            (Asked::Refused(why), false) => refused(why),
             (Asked::Unknown(why), false) => SubmitOutcome::InDoubt(why),
             (Asked::Done, false) => SubmitOutcome::InDoubt(match found {
                 Err(error) => error.to_string(),
@@ -192,6 +192,11 @@ impl Gerrit {
             revision: convert::oid(revision),
         }))
     }
+}
+
+/// A refusal because the change is merged is none: an index is late, and does not know yet what was done.
+fn refused(why: String) -> SubmitOutcome {
+    if why.contains("is merged") { SubmitOutcome::InDoubt(why) } else { SubmitOutcome::Refused(why) }
 }
 
 /// What Gerrit said to a submit.

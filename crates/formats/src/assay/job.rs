@@ -10,7 +10,8 @@ use assay_engine::gate::config::JobDef;
 /// said and left as it was.
 pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node, known: JobDef) -> JobDef {
     let mut job = known;
-    if key.text.is_empty() || key.text.contains(char::is_whitespace) {
+    // A job's name, or an expression for many.
+    if key.text.is_empty() || key.text.contains(char::is_whitespace) && !key.text.starts_with('^') {
         let message = format!("the job's name `{}` is empty or holds blanks; expected none", key.text);
         reader.sink.error("name", key.place, message);
     }
@@ -25,6 +26,8 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, key: &Key, node: &Node, known: J
     let read = task::read(reader, &mut fields, &job, &env, &checkouts);
     let elsewhere =
         checkouts.iter().any(task::Checkout::is_elsewhere).then_some("`branch` or `tree: old` of a project");
+    // Nobody knows here what an imported job depends on.
+    let elsewhere = elsewhere.or_else(|| imported.then_some("`imported`"));
     let beside = elsewhere.or_else(|| task::depends_on(read.as_deref()?));
     if let Some(what) = beside.filter(|_| job.hermetic) {
         let message = format!(

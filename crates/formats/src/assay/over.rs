@@ -73,9 +73,9 @@ fn jobs(
         used.iter().filter(|name| !read.contains_key(*name) && name.as_str() != NOOP).collect();
     for entry in many {
         let text = &*entry.key.text;
-        let Some(pattern) = reader.pattern_of(text, entry.key.place, text) else { continue };
         let alone = job::read(reader, &entry.key, &entry.value, JobDef::new(text));
         read.insert(text.into(), Arc::new(alone));
+        let Some(pattern) = reader.pattern_of(text, entry.key.place, text) else { continue };
         let fitting: Vec<&JobName> =
             left.iter().copied().filter(|name| pattern.matches_start(name.as_str())).collect();
         if fitting.is_empty() {

@@ -126,7 +126,10 @@ fn misses_the_head(pattern: &str) -> bool {
         Some((flags, rest)) if flags.chars().all(|flag| flag.is_ascii_alphabetic()) => (flags, rest),
         _ => ("", pattern),
     };
-    rest.starts_with('^') && !flags.contains('m') && !rest.to_lowercase().contains("patch")
+    // What begins with anything at all knows it.
+    let anything =
+        ["^.*", "^[\\s\\S]*", "^[\\S\\s]*", "^(.|\\n)*"].iter().any(|begin| rest.starts_with(begin));
+    rest.starts_with('^') && !flags.contains('m') && !anything && !rest.to_lowercase().contains("patch")
 }
 
 fn requirements(reader: &mut Reader<'_, '_>, fields: &mut Fields<'_>, trigger: &mut Trigger) {

@@ -145,8 +145,8 @@ pub(crate) async fn change(app: &App, id: &ChangeId) -> Result<api::ChangeHistor
         }
         items.push(shown);
     }
-    // The sort is stable: what has one time stays in the order of its causes.
-    happened.sort_by_key(|(at, _)| *at);
+    // The sort is stable: what has one time stays in the order of its causes, and what ended an item comes after it.
+    happened.sort_by_key(|(at, happened)| (*at, happened.kind == "ended"));
     let own = stored.iter().flat_map(|item| &item.changes).find(|own| own.merge.patchset.change == *id);
     Ok(api::ChangeHistory {
         source: id.source.to_string(),

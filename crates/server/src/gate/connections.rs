@@ -8,7 +8,7 @@ use assay_connect::gerrit::{
 };
 use assay_connect::{Delivery, Reporter as _};
 use assay_engine::gate::change::{ChangeFacts, Subject};
-use assay_engine::gate::config::ReportAction;
+use assay_engine::gate::config::{ReportAction, normal_label};
 use assay_engine::gate::ids::{ChangeId, Oid, Patchset, ProjectName, SourceName};
 use assay_engine::gate::io::Report;
 use assay_proto::clock::Clock;
@@ -180,7 +180,7 @@ impl Reviews for Connections {
         };
         let votes = self.get(source)?.own_votes(patchset.change.number, patchset.patchset).await;
         let votes = votes.map_err(|error| Trouble(error.to_string()))?;
-        Ok(labels.iter().all(|wanted| votes.contains(wanted)))
+        Ok(all_stand(labels, &votes))
     }
 
     async fn tell(&self, report: &Report, look: bool) -> Told {
@@ -205,6 +205,15 @@ impl Reviews for Connections {
             Delivery::NotNow(why) | Delivery::InDoubt(why) => Told::Later(why),
         }
     }
+}
+
+/// True if votes have what is wanted. Layouts write labels in lower case; of a zero nothing is kept.
+fn all_stand(wanted: &[(String, i32)], votes: &[(String, i32)]) -> bool {
+    let given = |label: &str| {
+        let same = |(other, _): &&(String, i32)| normal_label(other) == normal_label(label);
+        votes.iter().find(same).map_or(0, |(_, value)| *value)
+    };
+    wanted.iter().all(|(label, value)| given(label) == *value)
 }
 
 #[cfg(test)]
@@ -265,5 +274,25 @@ mod tests {
         wanted.insert("b".into(), connection(&second));
         assert!(files(&wanted).is_err(), "the password of the second is not there");
         assert!(connections.get(&"a".into()).is_ok() && connections.get(&"b".into()).is_err());
+    }
+
+    #[test]
+    fn votes_stand_whatever_the_case_of_their_labels() {
+        let votes = |list: &[(&str, i32)]| -> Vec<(String, i32)> {
+            list.iter().map(|(label, value)| ((*label).to_owned(), *value)).collect()
+        };
+        let given = votes(&[("Verified", 2), ("Code-Review", 1)]);
+        for (wanted, stand) in [
+            (&[("Verified", 2)][..], true),
+            (&[("verified", 2)], true),
+            (&[("code review", 1), ("VERIFIED", 2)], true),
+            (&[("verified", 1)], false),
+            (&[("Workflow", 0)], true),
+            (&[("Workflow", 1)], false),
+            (&[("Verified", 0)], false),
+            (&[], true),
+        ] {
+            assert_eq!(all_stand(&votes(wanted), &given), stand, "{wanted:?}");
+        }
     }
 }

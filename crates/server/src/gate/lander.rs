@@ -10,6 +10,7 @@ use assay_engine::gate::ids::{BranchName, Patchset, ProjectName};
 use assay_engine::gate::io::{InBranch, LandRequest, LandResult, Landing, Report, Tip};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The pause before another try: doubling.
@@ -41,8 +42,8 @@ pub(crate) struct Lander {
     pub(crate) pauses: Pauses,
 }
 
-/// So many tries wait for a source to say that a change is merged whose tested tree is in its branch: a quarter of an hour.
-/// Only when somebody else pushed the very same does it never come.
+/// So often a change whose tested tree is in its branch may be seen and not be called merged by its source: a quarter of
+/// an hour. Only when somebody else pushed the very same does it never come.
 const LATE: u32 = 36;
 
 /// So often votes are given again that are gone when the source refuses. Each report of another pipeline about the change
@@ -55,8 +56,8 @@ struct Try<'a> {
     request: &'a LandRequest,
     /// Why nothing may be done.
     idle: Option<&'a str>,
-    /// Tries before this one.
-    number: u32,
+    /// How often a change was seen in its branch that its source does not call merged.
+    late: &'a AtomicU32,
 }
 
 /// How far a member is.
@@ -84,10 +85,10 @@ impl Lander {
         idle: Option<&str>,
         note: &(dyn Fn(Option<&str>) + Sync),
     ) -> LandResult {
-        let mut tries = 0;
+        let (mut tries, late) = (0, AtomicU32::new(0));
         loop {
             let landed = match request.way {
-                LandingWay::Submit => self.submit(Try { request, idle, number: tries }).await,
+                LandingWay::Submit => self.submit(Try { request, idle, late: &late }).await,
                 LandingWay::Push => self.push(request, idle).await,
             };
             match landed {
@@ -299,7 +300,10 @@ impl Lander {
                 return Err(Trouble(format!("{change} was merged at this moment")));
             }
             // A source moves the branch first, and says that the change is merged when its index knows it.
-            if this.number < LATE && self.landed_here(landing, &tip, this).await?.is_some() {
+            if this.late.load(Ordering::Relaxed) < LATE
+                && self.landed_here(landing, &tip, this).await?.is_some()
+            {
+                this.late.fetch_add(1, Ordering::Relaxed);
                 return Err(Trouble(format!(
                     "{change} is in {} as it was tested, and its source does not call it merged yet; if somebody else \
                      pushed the same, abandon it",

@@ -228,7 +228,7 @@ impl Reviews for World {
                 return Submitted::Refused("Verified is needed".to_owned());
             }
             if model.is_in(number) {
-                return Submitted::Refused("change is merged".to_owned());
+                return Submitted::InDoubt("change is merged".to_owned());
             }
             model.submits += 1;
             let (name, tree) = revision.as_str().split_once('=').unwrap();
@@ -623,6 +623,33 @@ async fn what_is_in_its_branch_is_waited_for_until_it_is_called_merged() {
         let both = request(LandingWay::Submit, &["1 p/b 0 1", "2 q/b 0 2"]);
         assert_eq!(words(&land(&world, &both).await), "p/b@0+1 q/b@0+2 landed", "{lag}");
         assert_eq!(world.with(|model| model.submits), 2, "{lag}");
+    }
+}
+
+/// However long nobody answered before.
+#[tokio::test]
+async fn what_is_in_its_branch_is_waited_for_after_an_outage() {
+    for lag in 0..8 {
+        let world = world(&[("p/b", "0")], &[1]);
+        world.with(|model| {
+            (model.lag, model.fail) = (lag, 100);
+            merge_by_hand(model, 1, "p/b", "1");
+        });
+        let request = request(LandingWay::Submit, &["1 p/b 0 1"]);
+        assert_eq!(words(&land(&world, &request).await), "p/b@0+1 landed", "{lag}");
+        assert_eq!(world.with(|model| (model.submits, model.told.clone())), (0, vec![1]), "{lag}");
+    }
+}
+
+/// A change that changes nothing, such as a merge of a branch that is to be forgotten.
+#[tokio::test]
+async fn a_change_with_the_tree_of_its_base_lands_once() {
+    for lag in 0..8 {
+        let world = world(&[("p/b", "0")], &[1]);
+        world.with(|model| model.lag = lag);
+        let request = request(LandingWay::Submit, &["1 p/b 0 0"]);
+        assert_eq!(words(&land(&world, &request).await), "p/b@0+0 landed", "{lag}");
+        assert_eq!(world.with(|model| (model.submits, model.told.clone())), (1, vec![1]), "{lag}");
     }
 }
 

@@ -6,7 +6,9 @@ use super::ports::Trouble;
 use super::repos::Repositories;
 use crate::app::App;
 use assay_connect::gerrit::{Merging, SubmitType};
-use assay_engine::gate::config::{Config, LandingWay, Manager, MergeMode, Pipeline, Project, ReportAction};
+use assay_engine::gate::config::{
+    Config, LandingWay, Manager, MergeMode, Pipeline, Project, ReportAction, normal_label,
+};
 use assay_engine::gate::ids::{ProjectName, SourceName};
 use assay_formats::assay::MERGE_MODES;
 use std::collections::BTreeMap;
@@ -138,7 +140,9 @@ fn votes(pipeline: &Pipeline, labels: &BTreeMap<String, (i32, i32)>) -> Vec<Stri
             continue;
         }
         for (label, vote) in votes {
-            let Some((low, high)) = labels.get(label) else { continue };
+            // Layouts write them in lower case.
+            let same = |(name, _): &(&String, &(i32, i32))| normal_label(name) == normal_label(label);
+            let Some((label, (low, high))) = labels.iter().find(same) else { continue };
             let name = &pipeline.name;
             if vote < low || vote > high {
                 found.push(format!(
@@ -217,6 +221,7 @@ mod tests {
                 );
             }
         }
+        assert_eq!(said(&[("verified", 1)], true), said(&[("Verified", 1)], true), "layouts write it so");
         assert!(said(&[("Verified", 1)], false).is_empty(), "nothing is submitted with it");
         assert!(said(&[("Unknown", 1)], true).is_empty(), "what is not known is no mismatch");
     }

@@ -204,7 +204,12 @@ async fn change_rule(
         let rule = rule(&params)?;
         let name = rule.name.clone();
         match at {
-            Some(at) => notices.rules.splice(at..=at, [rule]).for_each(drop),
+            Some(at) => {
+                // The page has no field for what a rule leaves out.
+                let without = notices.rules[at].wants.without.clone();
+                let rule = NoticeRule { wants: Wants { without, ..rule.wants }, ..rule };
+                notices.rules.splice(at..=at, [rule]).for_each(drop);
+            }
             None => notices.rules.push(rule),
         }
         Ok((notices, name))
@@ -232,7 +237,7 @@ fn rule(params: &Params) -> Result<NoticeRule, Fault> {
     let digest = DIGESTS.iter().find(|(_, word, _)| *word == digest).map_or(Digest::Off, |(one, ..)| *one);
     Ok(NoticeRule {
         name: params.get("rule").unwrap_or_default().trim().to_owned(),
-        wants: Wants { events, matching },
+        wants: Wants { events, matching, ..Wants::default() },
         on_change: params.flag("on_change"),
         digest,
         own: params.flag("own"),
