@@ -825,7 +825,18 @@ async fn what_is_scheduled_by_its_name_alone() {
     let flavors: Vec<&str> = dry.iter().map(|post| post["settings"]["FLAVOR"].as_str().unwrap()).collect();
     assert_eq!(
         flavors,
-        ["updates-server", "updates-server-upgrade", "updates-workstation", "updates-workstation-upgrade"]
+        [
+            "updates-container",
+            "updates-everything-boot-iso",
+            "updates-kde",
+            "updates-kde-live-iso",
+            "updates-server",
+            "updates-server-upgrade",
+            "updates-silverblue-dvd_ostree-iso",
+            "updates-workstation",
+            "updates-workstation-live-iso",
+            "updates-workstation-upgrade"
+        ]
     );
     for (key, value) in [
         ("VERSION", "44"),

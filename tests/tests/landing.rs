@@ -39,9 +39,13 @@ struct Ground<'a> {
 
 impl<'a> Ground<'a> {
     async fn new(place: &'a Place, way: &str, by_rest: bool) -> Self {
+        Self::with(place, &CONFIG.replace("WAY", way), by_rest).await
+    }
+
+    async fn with(place: &'a Place, config: &str, by_rest: bool) -> Self {
         let dir = place.join("config");
         fs::create_dir(&dir).unwrap();
-        fs::write(dir.join("gate.yaml"), CONFIG.replace("WAY", way)).unwrap();
+        fs::write(dir.join("gate.yaml"), config).unwrap();
         let gerrit = Gerrit::start(place, dir.as_str()).await;
         gerrit.fake("project", json!({"name": "docs"})).await;
         let toml = place.join("assay.toml");
@@ -195,6 +199,69 @@ async fn two_repositories_land_together_in_both_ways() {
                 (told > 0).then_some(told)
             });
             assert_eq!(told.await, 1, "{way} {project}");
+        }
+        drop(ground);
+        up.stop().await;
+    }
+}
+
+/// Projects of all six submit types: two changes on each other, and one beside them where their Gerrit merges such.
+#[tokio::test]
+async fn every_submit_type_lands_what_was_tested() {
+    const KINDS: [&str; 6] = [
+        "fast-forward-only",
+        "merge-if-necessary",
+        "merge-always",
+        "rebase-if-necessary",
+        "rebase-always",
+        "cherry-pick",
+    ];
+    let (before, after) = CONFIG.split_once("projects:\n").unwrap();
+    let pipelines = before.split_once("queues:").unwrap().0.to_owned()
+        + "pipelines"
+        + before.split_once("pipelines").unwrap().1;
+    let jobs = after.split_once("jobs:\n").unwrap().1;
+    let projects: String =
+        KINDS.iter().map(|kind| format!("  {kind}: {{merge-mode: {kind}, gate: [unit]}}\n")).collect();
+    for way in ["submit", "push"] {
+        let place = Place::new();
+        let config = format!("{pipelines}projects:\n{projects}jobs:\n{jobs}").replace("WAY", way);
+        let ground = Ground::with(&place, &config, way == "submit").await;
+        for kind in KINDS {
+            let word = kind.to_uppercase().replace('-', "_");
+            ground.gerrit.fake("project", json!({"name": kind, "submit_type": word})).await;
+        }
+        let up = ground.up().await;
+        let mut changes = Vec::new();
+        for kind in KINDS {
+            let upload = async |file: &str, on: Value| {
+                let made = json!({
+                    "project": kind, "user": "alice", "subject": format!("Add {file}"), "files": {file: "1\n"}, "on": on,
+                });
+                ground.gerrit.fake("upload", made).await
+            };
+            let first = upload("first", Value::Null).await;
+            changes.push(first["number"].as_u64().unwrap());
+            changes.push(upload("second", first["revision"].clone()).await["number"].as_u64().unwrap());
+            if kind != "fast-forward-only" {
+                changes.push(upload("beside", Value::Null).await["number"].as_u64().unwrap());
+            }
+        }
+        for change in &changes {
+            ground.gerrit.approve(*change).await;
+        }
+        for change in changes {
+            ground.gerrit.until_merged(&up, change).await;
+            published(&up, change).await;
+            assert_eq!(ground.successes(change).await, 1, "{way}: {change}");
+        }
+        for kind in KINDS {
+            let (code, verdict) = ground.verify(kind).await;
+            assert_eq!(
+                (code, &verdict["verified"]),
+                (Some(0), &Value::Bool(true)),
+                "{way} {kind}: {verdict}"
+            );
         }
         drop(ground);
         up.stop().await;

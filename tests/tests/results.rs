@@ -228,6 +228,8 @@ for job, result in zip(jobs, results):
     result.report(api)
 "#;
 
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn jobs_are_results_as_resultsdb_conventions_posts_them() {
     const COMPOSE: &str = "Fedora-Rawhide-20230502.n.0";
@@ -237,7 +239,8 @@ async fn jobs_are_results_as_resultsdb_conventions_posts_them() {
     let location = format!("https://kojipkgs.example.org/compose/rawhide/{COMPOSE}/compose");
     let of_compose = [("BUILD", COMPOSE), ("LOCATION", location.as_str())];
     let of_coreos = [("BUILD", "Fedora-CoreOS-44.20260101.3.0")];
-    let jobs: [(&[(&str, &str)], &[(&str, &str)], &str); 6] = [
+    // What all jobs of the build have, what the job has, the test case.
+    let jobs: [(Pairs<'_>, Pairs<'_>, &str); 6] = [
         (&of_compose, &[("TEST", "whole"), ("TEST_TARGET", "COMPOSE")], "compose.whole"),
         (
             &of_compose,

@@ -426,10 +426,10 @@ fn what_is_wrong_is_said_with_its_line() {
     let all: Vec<String> = found.diagnostics.iter().map(ToString::to_string).collect();
     let all = all.join("\n");
     for expected in [
-        "s.yaml:2:25: error: unknown key `shor` of which composes are meant; did you mean `short`?",
+        "s.yaml:2:24: error: unknown key `shor` of which composes are meant; did you mean `short`?",
         "unknown key `x` of which composes are meant",
         "an entry of `comments` needs the key `text`",
-        "`automatic-updates` is `perhaps`",
+        "`automatic-updates`: expected true or false",
         "unknown key `kind` of an image that is wanted",
     ] {
         assert!(all.contains(expected), "{expected} is not in\n{all}");
