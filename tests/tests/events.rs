@@ -605,6 +605,40 @@ async fn load_templates(place: &Place) {
     place.run(&["template", "load", file.as_str()]).await.expect(0);
 }
 
+async fn a_candidate_and_a_build_of_coreos(place: &Place, up: &Up<'_>, info: &Value, images: &Value) {
+    // A candidate: its group's page says so, once.
+    let candidate = place.join("candidate/metadata");
+    fs::create_dir_all(&candidate).unwrap();
+    let of_candidate = |text: &Value| {
+        text.to_string()
+            .replace("Fedora-Rawhide-20261121.n.0", "Fedora-45-20261013.0")
+            .replace("nightly", "production")
+    };
+    fs::write(candidate.join("composeinfo.json"), of_candidate(info)).unwrap();
+    fs::write(candidate.join("images.json"), of_candidate(images)).unwrap();
+    let address = format!("file://{}", place.join("candidate"));
+    for known in [false, true] {
+        let ended =
+            place.run(&["compose", "schedule", &address, "--flavors", "Server-dvd-iso", "--json"]).await;
+        let posts = ended.expect(0).json()["posts"].clone();
+        let what = "comment on fedora: tag:Fedora-45-20261013.0:important:candidate";
+        let said = posts.as_array().unwrap().iter().find(|post| post["what"] == what).unwrap();
+        assert_eq!((&said["state"], &said["known"]), (&json!("done"), &json!(known)), "{said}");
+    }
+    let comments = up.anonymous(Method::GET, "/api/v1/groups/1/comments").send().await.unwrap();
+    let comments = comments.json::<Value>().await.unwrap();
+    assert_eq!(comments.as_array().unwrap().len(), 1, "{comments}");
+    assert_eq!(comments[0]["text"], "tag:Fedora-45-20261013.0:important:candidate");
+
+    // A build of CoreOS has its own metadata.
+    let meta = json!({"buildid": "46.20261121.91.0", "coreos-assembler.basearch": "x86_64", "images": {"live-iso": {"path": "live.iso"}}});
+    fs::create_dir(place.join("coreos")).unwrap();
+    fs::write(place.join("coreos/meta.json"), meta.to_string()).unwrap();
+    let address = format!("file://{}", place.join("coreos"));
+    let ended = place.run(&["compose", "schedule", &address, "--dry-run"]).await;
+    assert!(ended.expect(0).stdout.contains("Fedora-CoreOS-46.20261121.91.0"), "{}", ended.stdout);
+}
+
 #[tokio::test]
 async fn hooks_composes_and_updates() {
     let place = Place::new();
@@ -703,34 +737,7 @@ async fn hooks_composes_and_updates() {
     let wrong = place.run(&["compose", "schedule", &location, "--set", "GRUBADD"]).await;
     assert!(wrong.expect(2).stderr.contains("expected KEY=VALUE"), "{}", wrong.stderr);
 
-    // A candidate: its group's page says so, once.
-    let candidate = place.join("candidate/metadata");
-    fs::create_dir_all(&candidate).unwrap();
-    let of_candidate =
-        |text: Value| text.to_string().replace(id, "Fedora-45-20261013.0").replace("nightly", "production");
-    fs::write(candidate.join("composeinfo.json"), of_candidate(info)).unwrap();
-    fs::write(candidate.join("images.json"), of_candidate(images)).unwrap();
-    let address = format!("file://{}", place.join("candidate"));
-    for known in [false, true] {
-        let ended =
-            place.run(&["compose", "schedule", &address, "--flavors", "Server-dvd-iso", "--json"]).await;
-        let posts = ended.expect(0).json()["posts"].clone();
-        let what = "comment on fedora: tag:Fedora-45-20261013.0:important:candidate";
-        let said = posts.as_array().unwrap().iter().find(|post| post["what"] == what).unwrap();
-        assert_eq!((&said["state"], &said["known"]), (&json!("done"), &json!(known)), "{said}");
-    }
-    let comments = up.anonymous(Method::GET, "/api/v1/groups/1/comments").send().await.unwrap();
-    let comments = comments.json::<Value>().await.unwrap();
-    assert_eq!(comments.as_array().unwrap().len(), 1, "{comments}");
-    assert_eq!(comments[0]["text"], "tag:Fedora-45-20261013.0:important:candidate");
-
-    // A build of CoreOS has its own metadata.
-    let meta = json!({"buildid": "46.20261121.91.0", "coreos-assembler.basearch": "x86_64", "images": {"live-iso": {"path": "live.iso"}}});
-    fs::create_dir(place.join("coreos")).unwrap();
-    fs::write(place.join("coreos/meta.json"), meta.to_string()).unwrap();
-    let address = format!("file://{}", place.join("coreos"));
-    let ended = place.run(&["compose", "schedule", &address, "--dry-run"]).await;
-    assert!(ended.expect(0).stdout.contains("Fedora-CoreOS-46.20261121.91.0"), "{}", ended.stdout);
+    a_candidate_and_a_build_of_coreos(&place, &up, &info, &images).await;
 
     let update = [
         "update",
@@ -877,7 +884,11 @@ async fn what_is_scheduled_by_its_name_alone() {
         (&settings["BUILD"], &settings["KOJITASK"]),
         (&json!(format!("Kojitask-{id}-NOREPORT")), &json!(id))
     );
-    assert_eq!((&settings["ADVISORY"], &settings["UPDATE_OR_TAG_REPO"]), (&Value::Null, &Value::Null));
+    // The first job of a task downloads its packages and serves them to the others, as with updates.
+    assert_eq!(
+        (&settings["ADVISORY"], &settings["UPDATE_OR_TAG_REPO"]),
+        (&Value::Null, &json!("nfs://172.16.2.110:/mnt/update_repo"))
+    );
     let side = "koji-tag schedule f44-build-side-1 F44 --flavors updates-server";
     let tag = posts(side).await;
     let settings = &tag[0]["settings"];
@@ -1086,7 +1097,7 @@ async fn an_update_is_linted_once_whether_the_bus_or_a_look_at_bodhi_tells_it() 
         .unwrap();
         let body = &mut message["body"];
         body["artifact"]["builds"] =
-            json!([{"type": "koji-build", "id": 2400009, "task_id": 110000009, "nvr": nvr}]);
+            json!([{"type": "koji-build", "id": 2_400_009, "task_id": 110_000_009, "nvr": nvr}]);
         body["update"]["alias"] = json!(alias);
         body["update"]["builds"] = json!([{"nvr": nvr, "epoch": 0, "type": "rpm", "signed": true}]);
         let body = body.to_string();

@@ -221,8 +221,9 @@ async fn every_submit_type_lands_what_was_tested() {
         + "pipelines"
         + before.split_once("pipelines").unwrap().1;
     let jobs = after.split_once("jobs:\n").unwrap().1;
-    let projects: String =
+    let projects: Vec<String> =
         KINDS.iter().map(|kind| format!("  {kind}: {{merge-mode: {kind}, gate: [unit]}}\n")).collect();
+    let projects = projects.concat();
     for way in ["submit", "push"] {
         let place = Place::new();
         let config = format!("{pipelines}projects:\n{projects}jobs:\n{jobs}").replace("WAY", way);
@@ -253,7 +254,10 @@ async fn every_submit_type_lands_what_was_tested() {
         for change in changes {
             ground.gerrit.until_merged(&up, change).await;
             published(&up, change).await;
-            assert_eq!(ground.successes(change).await, 1, "{way}: {change}");
+            // What a push has made anew is another patchset there, and takes no vote on the one that was tested.
+            if way == "submit" {
+                assert_eq!(ground.successes(change).await, 1, "{change}");
+            }
         }
         for kind in KINDS {
             let (code, verdict) = ground.verify(kind).await;
