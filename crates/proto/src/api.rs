@@ -21,7 +21,7 @@
 //! | `GET events?job=ID` | server-sent events, each an [`Event`] |
 //! | `GET gate?pipeline=NAME` | [`gate::GateStatus`] |
 //! | `GET changes/{source}/{number}`, `GET changes/{number}` | [`gate::ChangeHistory`] |
-//! | `GET changes/…/why` | a list of [`gate::ItemStatus`]: the items that have not ended |
+//! | `GET changes/…/why` | [`gate::ChangeWhy`] |
 //! | `POST gate/enqueue` ([`gate::Enqueue`]), `enqueue-ref` ([`gate::EnqueueRef`]), `dequeue` ([`gate::Dequeue`]), `promote` ([`gate::Promote`]), `hold`, `release` ([`gate::HoldQueue`]), `end-landing` ([`gate::Dequeue`]), `acknowledge` ([`gate::Acknowledge`]); admin, of the first four also operators | [`gate::Done`] |
 //! | `POST gate/reload` (admin) | [`gate::ConfigReload`] |
 //! | `GET gate/autoholds`, `POST gate/autoholds` ([`gate::NewAutohold`]; admin), `DELETE gate/autoholds/{id}` (admin) | [`gate::AutoholdList`], [`gate::Autohold`], [`gate::Done`] |

@@ -4,8 +4,7 @@ use crate::client::{API, Client, encoded};
 use crate::exit::{CliError, Code};
 use crate::ui::put;
 use crate::{Common, ui};
-use assay_proto::api::gate::{BuildStatus, ChangeHistory, Happened, ItemStatus};
-use serde::Serialize;
+use assay_proto::api::gate::{ChangeHistory, ChangeWhy, ItemStatus};
 
 /// Changes in the gate.
 #[derive(clap::Subcommand)]
@@ -34,14 +33,6 @@ pub(crate) enum Change {
     },
 }
 
-#[derive(Serialize)]
-struct Items {
-    items: Vec<ItemStatus>,
-    /// Of a change in no pipeline: the last thing that each has decided about it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    last: Vec<Happened>,
-}
-
 fn path(number: &str, source: Option<&str>) -> String {
     match source {
         Some(source) => format!("{API}/changes/{}/{}", encoded(source), encoded(number)),
@@ -55,12 +46,12 @@ impl Change {
         match self {
             Self::Why { number, source } => {
                 let path = path(&number, source.as_deref());
-                let items: Vec<ItemStatus> = client.get(&format!("{path}/why"))?;
+                let answer: ChangeWhy = client.get(&format!("{path}/why"))?;
+                let ChangeWhy { items, last } = &answer;
                 let code =
                     if items.iter().any(|item| !item.failing.is_empty()) { Code::Negative } else { Code::Ok };
-                let last = if items.is_empty() { last(client.get(&path)?) } else { Vec::new() };
                 if common.json {
-                    client.print(Items { items, last });
+                    client.print(answer);
                 } else if items.is_empty() {
                     let mut lines = vec![format!(
                         "change {number} is in no pipeline; `assay change show {number}` says what happened to it"
@@ -86,36 +77,6 @@ impl Change {
     }
 }
 
-/// The last thing that each pipeline has decided about a change: why it let it not in, or how it left. Of those that
-/// have decided nothing, what was missing in an event that they listen to.
-fn last(history: ChangeHistory) -> Vec<Happened> {
-    let mut last: Vec<Happened> = Vec::new();
-    let mut unheard = Vec::new();
-    for event in history.events.into_iter().rev() {
-        if ["ignored", "ended"].contains(&event.kind.as_str()) {
-            if last.iter().all(|later| later.pipeline != event.pipeline) {
-                last.push(event);
-            }
-        } else if event.kind == "unheard" {
-            unheard.push(event);
-        }
-    }
-    for event in unheard {
-        for (pipeline, why) in event.details.iter().flat_map(|text| text.lines()).filter_map(missing) {
-            if last.iter().all(|later| later.pipeline.as_deref() != Some(pipeline)) {
-                let (text, pipeline) = (format!("not in {pipeline}: {why}"), Some(pipeline.to_owned()));
-                last.push(Happened { text, pipeline, details: None, ..event.clone() });
-            }
-        }
-    }
-    last
-}
-
-/// The pipeline and what it misses, of a line about an event that it does not take; none if it takes no such events.
-fn missing(line: &str) -> Option<(&str, &str)> {
-    line.split_once(": ").filter(|(_, why)| !why.contains("matches: event "))
-}
-
 fn why(item: &ItemStatus) -> Vec<String> {
     let (pipeline, queue) = (&item.pipeline, &item.queue);
     let mut lines = vec![format!("{} in {pipeline} (queue {queue}), since {}", item.subject, item.enqueued)];
@@ -126,8 +87,7 @@ fn why(item: &ItemStatus) -> Vec<String> {
     lines.extend(item.why.iter().map(|said| format!("  {}", said.text)));
     lines.extend(item.remaining.map(|left| {
         let [p50, p90] = [left.p50, left.p90].map(|seconds| ui::duration((seconds * 1e6) as u64));
-        let begun = |job: &BuildStatus| job.started.is_some() || job.state == "skipped";
-        let waits = if item.jobs.iter().all(begun) { "" } else { "; waiting for workers comes on top" };
+        let waits = if left.without_waiting { "; what waits before it begins comes on top" } else { "" };
         format!("  {p50} to {p90} left, by the latest successes of its jobs{waits}")
     }));
     lines

@@ -207,14 +207,20 @@ impl Gate {
             Some(patchset) => Some(self.held.changes.get(&patchset.change).cloned()?),
             None => None,
         };
-        let mut nearest = None;
+        // The first that listens to such events, or else the first.
+        let mut missed = None;
         for trigger in &pipeline.triggers {
             match filter::trigger_matches(trigger, event, facts.as_deref(), self.now) {
                 Ok(()) => return self.let_in(pipeline, event),
-                Err(why) => nearest = nearest.or(Some(why)),
+                Err(nearest) => {
+                    let listens = filter::listens(trigger, event).is_ok();
+                    if missed.as_ref().is_none_or(|(_, before)| listens && !before) {
+                        missed = Some((nearest, listens));
+                    }
+                }
             }
         }
-        nearest.map(|nearest| Err(Ignored::NoTrigger { nearest }))
+        missed.map(|(nearest, listens)| Err(Ignored::NoTrigger { nearest, listens }))
     }
 
     fn let_in(&mut self, pipeline: &Arc<Pipeline>, event: &Event) -> Option<Result<ItemId, Ignored>> {

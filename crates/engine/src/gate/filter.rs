@@ -7,25 +7,28 @@ use super::pattern::Pattern;
 use crate::ids::Timestamp;
 use std::collections::BTreeSet;
 
-/// Whether the entry of a trigger matches; what kept it from matching, if not.
-pub(super) fn trigger_matches(
-    trigger: &Trigger,
-    event: &Event,
-    facts: Option<&ChangeFacts>,
-    now: Timestamp,
-) -> Result<(), String> {
-    let any = |patterns: &[Pattern], what: &str, text: Option<&str>, anywhere: bool| {
-        let fits = |pattern: &Pattern| {
-            text.is_some_and(
-                |text| if anywhere { pattern.is_found(text) } else { pattern.matches_start(text) },
-            )
-        };
-        if patterns.is_empty() || patterns.iter().any(fits) {
-            return Ok(());
-        }
-        let wanted: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
-        Err(format!("{what} {:?} does not match {}", text.unwrap_or_default(), wanted.join(" or ")))
+/// Letters of a text of others, such as a comment, that a reason quotes.
+const QUOTED: usize = 80;
+
+/// Whether one of the patterns, if there are any, fits a text.
+fn any(patterns: &[Pattern], what: &str, text: Option<&str>, anywhere: bool) -> Result<(), String> {
+    let fits = |pattern: &Pattern| {
+        text.is_some_and(|text| if anywhere { pattern.is_found(text) } else { pattern.matches_start(text) })
     };
+    if patterns.is_empty() || patterns.iter().any(fits) {
+        return Ok(());
+    }
+    let wanted: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+    let text = text.unwrap_or_default();
+    let quoted = match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
+    };
+    Err(format!("{what} {quoted} does not match {}", wanted.join(" or ")))
+}
+
+/// Whether a trigger is for events of this source and kind; which it is for, if not.
+pub(super) fn listens(trigger: &Trigger, event: &Event) -> Result<(), String> {
     if trigger.source != event.source {
         return Err(format!(
             "the trigger listens to {}, the event came from {}",
@@ -33,12 +36,21 @@ pub(super) fn trigger_matches(
         ));
     }
     any(&trigger.events, "event", Some(event.kind.word()), false)?;
-    if let Some(wanted) = &trigger.time {
-        let due = event.timer.as_ref().map(|(_, time)| time.as_str());
-        if due != Some(wanted) {
-            return Err(format!("the trigger is for the time {wanted}"));
-        }
+    let due = event.timer.as_ref().map(|(_, time)| time.as_str());
+    match &trigger.time {
+        Some(wanted) if due != Some(wanted.as_str()) => Err(format!("the trigger is for the time {wanted}")),
+        _ => Ok(()),
     }
+}
+
+/// Whether the entry of a trigger matches; what kept it from matching, if not.
+pub(super) fn trigger_matches(
+    trigger: &Trigger,
+    event: &Event,
+    facts: Option<&ChangeFacts>,
+    now: Timestamp,
+) -> Result<(), String> {
+    listens(trigger, event)?;
     let branch = facts.map(|facts| facts.branch.as_str());
     any(&trigger.branches, "branch", branch, false)?;
     if !trigger.refs.is_empty() || event.ref_update.is_some() {

@@ -17,6 +17,9 @@ pub enum Ignored {
     NoTrigger {
         /// The first thing that did not fit.
         nearest: String,
+        /// That trigger listens to events of this kind.
+        #[serde(default)]
+        listens: bool,
     },
     /// The change was refused.
     #[error("{0}")]

@@ -303,13 +303,14 @@ impl Snapshot {
     /// How long an item will still take: its longest job, and not less than what it stands on. None until there is
     /// history for every job that has not ended.
     pub fn estimate(&self, id: ItemId, now: Timestamp) -> Option<Estimate> {
-        let mut total = Estimate { p50_us: 0, p90_us: 0 };
+        let mut total = Estimate { p50_us: 0, p90_us: 0, begun: true };
         let mut next = self.items.get(&id);
         while let Some(item) = next {
             for job in item.buildset.jobs.iter().filter(|job| !job.state.is_final()) {
                 let left = self.job_estimate(job, now)?;
                 total.p50_us = total.p50_us.max(left.p50_us);
                 total.p90_us = total.p90_us.max(left.p90_us);
+                total.begun &= left.begun;
             }
             if item.buildset.jobs.is_empty() {
                 return None;
@@ -324,7 +325,8 @@ impl Snapshot {
         let whole = history::estimate(&self.durations.get(&job.job)?.latest_us)?;
         let started = job.state.build().and_then(|build| build.started_at);
         let done = started.map_or(0, |at| now.micros_since(at));
-        Some(Estimate { p50_us: (whole.p50_us - done).max(0), p90_us: (whole.p90_us - done).max(0) })
+        let left = |us: i64| (us - done).max(0);
+        Some(Estimate { p50_us: left(whole.p50_us), p90_us: left(whole.p90_us), begun: started.is_some() })
     }
 }
 

@@ -120,6 +120,8 @@ pub struct Remaining {
     pub p50: f64,
     /// Nine of ten of them took no longer.
     pub p90: f64,
+    /// Not all that it counts has begun: how long that will wait is not in it.
+    pub without_waiting: bool,
 }
 
 /// A change of an item.
@@ -195,12 +197,24 @@ pub struct ChangeHistory {
     pub receipts: Vec<ReceiptStatus>,
 }
 
+/// What a change waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangeWhy {
+    /// The items that have not ended.
+    pub items: Vec<ItemStatus>,
+    /// Of a change in no pipeline: the last thing that each has decided about it, or what an event that it is for has
+    /// lacked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last: Vec<Happened>,
+}
+
 /// Something that happened to a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happened {
     /// When.
     pub at: String,
-    /// `event`, `ignored`, `unheard` (by pipelines that do not listen to it), `enqueued`, `buildset`, `build`, `report`, `ended` or `receipt`.
+    /// `event`, `ignored`, `missed` (it lacks something for a pipeline that is for such events), `unheard` (by pipelines that do
+    /// not listen to it), `enqueued`, `buildset`, `build`, `report`, `ended` or `receipt`.
     pub kind: String,
     /// The item concerned.
     pub item: Option<i64>,

@@ -540,7 +540,7 @@ async fn change_of(
 async fn change_why(
     State(app): State<Arc<App>>,
     Path(number): Path<String>,
-) -> Result<Json<Vec<api::ItemStatus>>, Fault> {
+) -> Result<Json<api::ChangeWhy>, Fault> {
     let change = gate_history::find(&app, None, &number).await?;
     gate_history::why(&app, &change).await.map(Json)
 }
@@ -549,7 +549,7 @@ async fn change_why(
 async fn change_why_of(
     State(app): State<Arc<App>>,
     Path((source, number)): Path<(String, String)>,
-) -> Result<Json<Vec<api::ItemStatus>>, Fault> {
+) -> Result<Json<api::ChangeWhy>, Fault> {
     let change = gate_history::find(&app, Some(&source), &number).await?;
     gate_history::why(&app, &change).await.map(Json)
 }

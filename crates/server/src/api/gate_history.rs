@@ -104,13 +104,23 @@ async fn scheduled(app: &App, item: &Item, job: &JobName) -> Result<Option<Strin
     Ok(app.store.job(id).await?.as_ref().and_then(reason_of))
 }
 
-/// The same; a change that nothing is known of is refused.
-pub(crate) async fn why(app: &App, change: &ChangeId) -> Result<Vec<api::ItemStatus>, Fault> {
-    let items = now(app, change).await?;
-    if items.is_empty() && !is_known(app, &app.gate(), &change.source, change.number).await? {
-        return Err(unknown(change.number));
+/// What a change waits for, or what has been decided about it; a change that nothing is known of is refused.
+pub(crate) async fn why(app: &App, id: &ChangeId) -> Result<api::ChangeWhy, Fault> {
+    let items = now(app, id).await?;
+    if !items.is_empty() {
+        return Ok(api::ChangeWhy { items, last: Vec::new() });
     }
-    Ok(items)
+    let mut last: Vec<api::Happened> = Vec::new();
+    let events = change(app, id).await?.events;
+    // What was decided comes before what an event has lacked, however late that was.
+    for kinds in [&["ignored", "ended"][..], &["missed"]] {
+        for event in events.iter().rev().filter(|event| kinds.contains(&event.kind.as_str())) {
+            if last.iter().all(|later| later.pipeline != event.pipeline) {
+                last.push(event.clone());
+            }
+        }
+    }
+    Ok(api::ChangeWhy { items, last })
 }
 
 /// Everything about a change.
@@ -125,7 +135,8 @@ pub(crate) async fn change(app: &App, id: &ChangeId) -> Result<api::ChangeHistor
         return Err(unknown(id.number));
     }
     let mut happened: Vec<(Timestamp, api::Happened)> = Vec::new();
-    happened.extend(received.iter().flat_map(event));
+    // They come newest first, and those that were received together have one time.
+    happened.extend(received.iter().rev().flat_map(event));
     let (mut items, mut receipts) = (Vec::new(), Vec::new());
     for one in &stored {
         let buildsets = store.buildsets(one.id).await?;
@@ -223,33 +234,55 @@ fn event(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
     all
 }
 
+/// A pipeline that an event let nothing into.
+struct Unmoved {
+    pipeline: String,
+    why: String,
+    /// None of its triggers matches; true if one is for such events.
+    no_trigger: Option<bool>,
+}
+
+fn unmoved(caused: &serde_json::Value) -> Vec<Unmoved> {
+    let read = |entry: &serde_json::Value| {
+        let ignored = &entry["ignored"];
+        let listens = ignored["listens"].as_bool().unwrap_or(false);
+        Some(Unmoved {
+            pipeline: entry["pipeline"].as_str()?.to_owned(),
+            why: entry["why"].as_str()?.to_owned(),
+            no_trigger: (ignored["ignored"] == "no_trigger").then_some(listens),
+        })
+    };
+    caused["pipelines"].as_array().into_iter().flatten().filter_map(read).collect()
+}
+
+fn caused_by(event: &StoredEvent) -> serde_json::Value {
+    event.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn not_in(event: &StoredEvent, one: Unmoved) -> (Timestamp, api::Happened) {
+    // What an event lacks is no decision about the change: another comment says nothing of the last one.
+    let kind = if one.no_trigger.is_some() { "missed" } else { "ignored" };
+    let text = format!("not in {}: {}", one.pipeline, one.why);
+    let (at, entry) = happened(event.received_at, kind, None, text);
+    (at, api::Happened { pipeline: Some(one.pipeline), ..entry })
+}
+
 /// Why an event let nothing into a pipeline. What it let in speaks for itself.
 fn caused(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
-    let caused: serde_json::Value =
-        event.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let caused = caused_by(event);
     if let Some(why) = caused["refused"].as_str() {
         return vec![in_mood(happened(event.received_at, "ignored", None, why.to_owned()), "bad")];
     }
-    let Some(pipelines) = caused["pipelines"].as_array() else { return Vec::new() };
-    let said = |pipeline: &serde_json::Value| {
-        let listens = pipeline["ignored"]["ignored"] != "no_trigger";
-        Some((pipeline["pipeline"].as_str()?.to_owned(), pipeline["why"].as_str()?.to_owned(), listens))
-    };
-    // What a pipeline does not listen to is no news of a change: all of them in one line.
-    let (others, deaf): (Vec<_>, Vec<_>) =
-        pipelines.iter().filter_map(said).partition(|(_, _, listens)| *listens);
-    let mut all = Vec::new();
-    for (name, why, _) in others {
-        let (at, mut entry) = happened(event.received_at, "ignored", None, format!("not in {name}: {why}"));
-        entry.pipeline = Some(name);
-        all.push((at, entry));
-    }
+    // What no trigger of a pipeline is for is no news of a change: all of them in one line.
+    let (deaf, others): (Vec<_>, Vec<_>) =
+        unmoved(&caused).into_iter().partition(|one| one.no_trigger == Some(false));
+    let mut all: Vec<_> = others.into_iter().map(|one| not_in(event, one)).collect();
     if !deaf.is_empty() {
-        let names: Vec<&str> = deaf.iter().map(|(name, ..)| name.as_str()).collect();
+        let names: Vec<&str> = deaf.iter().map(|one| one.pipeline.as_str()).collect();
         let verb = if names.len() == 1 { "does" } else { "do" };
         let text = format!("{} {verb} not listen to this", names.join(", "));
         let (at, mut entry) = happened(event.received_at, "unheard", None, text);
-        let reasons: Vec<String> = deaf.iter().map(|(name, why, _)| format!("{name}: {why}")).collect();
+        let reasons: Vec<String> = deaf.iter().map(|one| format!("{}: {}", one.pipeline, one.why)).collect();
         entry.details = Some(reasons.join("\n"));
         all.push((at, entry));
     }

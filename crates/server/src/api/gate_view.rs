@@ -284,8 +284,10 @@ fn change(change: &assay_engine::gate::item::ItemChange) -> api::ItemChange {
     }
 }
 
-pub(crate) fn remaining(estimate: history::Estimate) -> api::Remaining {
-    api::Remaining { p50: estimate.p50_us as f64 / 1e6, p90: estimate.p90_us as f64 / 1e6 }
+fn remaining(estimate: history::Estimate) -> api::Remaining {
+    let seconds = |us: i64| us as f64 / 1e6;
+    let (p50, p90) = (seconds(estimate.p50_us), seconds(estimate.p90_us));
+    api::Remaining { p50, p90, without_waiting: !estimate.begun }
 }
 
 /// Where a build's logs are on this server, if it has any.

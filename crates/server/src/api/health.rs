@@ -49,6 +49,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fau
             uncovered as u64,
         ),
         (
+            "assay_gate_unaudited_projects",
+            "Gated projects whose branches could not be audited the last time.",
+            gate.unaudited.len() as u64,
+        ),
+        (
             "assay_cluster_frames_lost",
             "Frames between machines of clusters that a worker did not read in time.",
             app.hub.frames_lost(),

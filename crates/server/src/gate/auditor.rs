@@ -14,6 +14,8 @@ use assay_records::receipt::{
     Audit, CommitFacts, ObjectId, ReceiptProblem, Signer, TrustFile, Uncovered, audit,
 };
 use assay_store::{Epoch, StoreError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_mins(10);
 /// The longest that a fetch may take.
 const DEADLINE: Duration = Duration::from_mins(2);
+/// Projects that are looked at at the same time: a remote that hangs keeps the others waiting only if this many do.
+const AT_ONCE: usize = 4;
 /// Commits of one alarm that are named; the others are counted.
 const NAMED: usize = 100;
 /// In the store's cursors.
@@ -34,8 +38,9 @@ const SOURCE: &str = "auditor";
 pub(crate) struct Wishes {
     projects: Mutex<BTreeSet<ProjectName>>,
     news: Notify,
-    /// One walk at a time, and none while an alarm is ended.
-    walking: tokio::sync::Mutex<()>,
+    /// How often alarms of a project were ended by hand. Held while that, or what a walk has found, is stored: a walk that
+    /// began before is out of date.
+    acknowledged: tokio::sync::Mutex<BTreeMap<ProjectName, u64>>,
 }
 
 impl Wishes {
@@ -47,16 +52,33 @@ impl Wishes {
     /// What has been wished since the last time.
     async fn next(&self) -> BTreeSet<ProjectName> {
         loop {
-            let some = self.now();
+            let some = std::mem::take(&mut *self.projects.lock().unwrap_or_else(PoisonError::into_inner));
             if !some.is_empty() {
                 return some;
             }
             self.news.notified().await;
         }
     }
+}
 
-    fn now(&self) -> BTreeSet<ProjectName> {
-        std::mem::take(&mut *self.projects.lock().unwrap_or_else(PoisonError::into_inner))
+/// What is to be walked, and what is being walked.
+#[derive(Default)]
+struct Due {
+    /// Comes before the round, which takes its time with many projects.
+    wished: BTreeSet<ProjectName>,
+    round: BTreeSet<ProjectName>,
+    walking: BTreeSet<ProjectName>,
+}
+
+impl Due {
+    /// The next one. One that is being walked is walked again only when that is over.
+    fn begin(&mut self) -> Option<ProjectName> {
+        let free = |project: &&ProjectName| !self.walking.contains(*project);
+        let project = self.wished.iter().find(free).or_else(|| self.round.iter().find(free))?.clone();
+        self.wished.remove(&project);
+        self.round.remove(&project);
+        self.walking.insert(project.clone());
+        Some(project)
     }
 }
 
@@ -75,36 +97,29 @@ impl Auditor {
     pub(crate) async fn run(self, end: CancellationToken) {
         let mut rounds = tokio::time::interval(EVERY);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut due = Due::default();
+        let mut walks = FuturesUnordered::new();
         loop {
-            let wished = tokio::select! {
-                () = end.cancelled() => return,
-                _ = rounds.tick() => None,
-                some = self.wishes.next() => Some(some),
-            };
-            let projects = self.projects();
-            if wished.is_none() {
-                // What nobody walks any more is not vouched for here, and never will be.
-                self.app.gate.edit().alarms.retain(|(project, _), _| projects.contains(project));
+            while walks.len() < AT_ONCE
+                && let Some(project) = due.begin()
+            {
+                let this = &self;
+                walks.push(async move { (this.round(&project).await, project) });
             }
-            let wants = |project: &ProjectName| wished.as_ref().is_none_or(|wished| wished.contains(project));
-            let mut left: BTreeSet<ProjectName> =
-                projects.iter().filter(|project| wants(project)).cloned().collect();
-            let mut first = BTreeSet::new();
-            // A round over many projects takes its time: what is wished meanwhile comes next.
-            while let Some(project) = first.pop_first().or_else(|| left.pop_first()) {
-                let round = async {
-                    let _alone = self.wishes.walking.lock().await;
-                    self.round(&project).await
-                };
-                let done = tokio::select! {
-                    () = end.cancelled() => return,
-                    done = round => done,
-                };
-                self.note(&project, done.err());
-                let meanwhile = self.wishes.now();
-                if !meanwhile.is_empty() {
-                    first.extend(self.projects().into_iter().filter(|project| meanwhile.contains(project)));
-                    left.retain(|project| !first.contains(project));
+            tokio::select! {
+                () = end.cancelled() => return,
+                _ = rounds.tick() => {
+                    let projects = self.projects();
+                    // What nobody walks any more is not vouched for here, and never will be.
+                    self.app.gate.edit().alarms.retain(|(project, _), _| projects.contains(project));
+                    due.round.extend(projects);
+                }
+                wished = self.wishes.next() => {
+                    due.wished.extend(self.projects().into_iter().filter(|project| wished.contains(project)));
+                }
+                Some((done, project)) = walks.next() => {
+                    due.walking.remove(&project);
+                    self.note(&project, done.err());
                 }
             }
         }
@@ -136,6 +151,7 @@ impl Auditor {
         let store = self.app.store.clone();
         let trouble = |error: assay_store::StoreError| Trouble(error.to_string());
         let source = SourceName::from(SOURCE);
+        let ended_by_hand = self.wishes.acknowledged.lock().await.get(project).copied();
         let starts = store.gate().cursors(&source).await.map_err(trouble)?;
         // Looked at before the branches are: what begins to land now is there for the next round.
         let busy = being_landed(&self.app.gate());
@@ -151,6 +167,12 @@ impl Auditor {
         let walk = move || auditor.walk(&name, &starts, &unpublished);
         let walked =
             tokio::task::spawn_blocking(walk).await.map_err(|error| Trouble(error.to_string()))??;
+        let acknowledged = self.wishes.acknowledged.lock().await;
+        if acknowledged.get(project).copied() != ended_by_hand {
+            // From where it is to be walked now is not where this walk ended.
+            self.wishes.wish([project.clone()]);
+            return Ok(());
+        }
         // A branch that is gone is vouched for by nobody.
         let walks = |branch: &BranchName| walked.iter().any(|(other, ..)| other == branch);
         self.app.gate.edit().alarms.retain(|(other, branch), _| other != project || walks(branch));
@@ -284,13 +306,14 @@ pub(crate) async fn acknowledge(
     project: &ProjectName,
     branch: &BranchName,
 ) -> Result<Option<Alarm>, StoreError> {
-    let _alone = wishes.walking.lock().await;
+    let mut acknowledged = wishes.acknowledged.lock().await;
     let key = (project.clone(), branch.clone());
     let Some(alarm) = app.gate.status().alarms.remove(&key) else { return Ok(None) };
     let moved = [(cursor(project, branch), Some(alarm.tip.to_string()))];
     let source = SourceName::from(SOURCE);
     app.store.gate().receive(epoch, &source, app.clock.now(), &[], &moved).await?;
     app.gate.edit().alarms.remove(&key);
+    *acknowledged.entry(project.clone()).or_default() += 1;
     Ok(Some(alarm))
 }
 
@@ -309,4 +332,24 @@ fn gated(config: &Config) -> Vec<ProjectName> {
     };
     let projects = config.projects.values().filter(|project| project.pipelines.keys().any(lands));
     projects.map(|project| project.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wished_is_walked_first_and_again_when_it_is_being_walked() {
+        let named =
+            |names: &[&str]| names.iter().map(|name| ProjectName::from(*name)).collect::<BTreeSet<_>>();
+        let mut due = Due { wished: named(&["m"]), round: named(&["a", "m", "z"]), ..Due::default() };
+        assert_eq!(due.begin(), Some("m".into()), "wished, and not again for the round");
+        due.wished = named(&["m"]);
+        assert_eq!(due.begin(), Some("a".into()), "m is being walked");
+        assert_eq!(due.begin(), Some("z".into()));
+        assert_eq!(due.begin(), None, "m waits for its walk to end");
+        due.walking.remove(&ProjectName::from("m"));
+        assert_eq!(due.begin(), Some("m".into()));
+        assert_eq!(due.begin(), None);
+    }
 }

@@ -115,7 +115,7 @@ impl Lander {
         for report in reviews_of(request) {
             let mut tries = 0;
             loop {
-                match self.reviews.tell(report, true).await {
+                match self.tell_of_landed(report).await {
                     Told::Done(_) => break,
                     Told::Never(why) => {
                         tracing::warn!(item = %request.item, about = %report.about, why, "a report of a landing cannot be told");
@@ -131,6 +131,18 @@ impl Lander {
             }
         }
         note(None);
+    }
+
+    /// Tells a report of what is in its branch. What was tested may not be the newest patchset any more: a push that made
+    /// it anew has put that on top. Then it takes no votes, and is told without them.
+    async fn tell_of_landed(&self, report: &Report) -> Told {
+        let told = self.reviews.tell(report, true).await;
+        let (Told::Never(why), Some(words)) = (&told, without_votes(report)) else { return told };
+        tracing::warn!(about = %report.about, why, "the votes of a landing are refused; it is told without them");
+        match self.reviews.tell(&words, true).await {
+            Told::Never(also) => Told::Never(format!("{why}; without votes: {also}")),
+            told => told,
+        }
     }
 
     async fn submit(&self, this: Try<'_>) -> Result<LandResult, Trouble> {
@@ -159,11 +171,16 @@ impl Lander {
         }
         // The votes that the submits need come first; with nothing left to submit, they are still owed.
         for report in reviews_of(request) {
-            match self.reviews.tell(report, true).await {
+            let landing = open.iter().find(|landing| subject(landing) == report.about);
+            let told = match landing {
+                Some(_) => self.reviews.tell(report, true).await,
+                None => self.tell_of_landed(report).await,
+            };
+            match told {
                 Told::Done(_) => {}
                 Told::Later(why) => return Err(Trouble(why)),
                 Told::Never(why) => {
-                    let Some(landing) = open.iter().find(|landing| subject(landing) == report.about) else {
+                    let Some(landing) = landing else {
                         // What is in its branch stays there, whether its source takes votes on it or not.
                         tracing::warn!(item = %request.item, about = %report.about, why, "a report of a landing cannot be told");
                         continue;
@@ -527,6 +544,18 @@ fn subject(landing: &Landing) -> Subject {
 
 fn reviews_of(request: &LandRequest) -> impl Iterator<Item = &Report> {
     request.reports.iter().filter(|report| matches!(report.action, ReportAction::Review { .. }))
+}
+
+/// The same report without its votes; none if it has none.
+fn without_votes(report: &Report) -> Option<Report> {
+    let ReportAction::Review { source, labels, submit, flags } = &report.action else { return None };
+    let action = ReportAction::Review {
+        source: source.clone(),
+        labels: Vec::new(),
+        submit: *submit,
+        flags: flags.clone(),
+    };
+    (!labels.is_empty()).then(|| Report { action, ..report.clone() })
 }
 
 fn by_project(members: &[Landing]) -> Vec<Vec<&Landing>> {

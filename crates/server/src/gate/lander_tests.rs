@@ -264,7 +264,8 @@ impl Reviews for World {
                 .changes
                 .iter()
                 .any(|(number, (status, _))| about(number) && *status == ChangeStatus::Merged);
-            if model.deaf_when_merged && merged {
+            let votes = matches!(&report.action, ReportAction::Review { labels, .. } if !labels.is_empty());
+            if model.deaf_when_merged && merged && votes {
                 return false;
             }
             let told = model.told.contains(&report.id.1);
@@ -308,8 +309,8 @@ fn patchset(number: u64) -> Patchset {
 fn request(way: LandingWay, members: &[&str]) -> LandRequest {
     let item = ItemId(1);
     let members: Vec<_> = members.iter().map(|text| member(text)).collect();
-    let action =
-        ReportAction::Review { source: "gerrit".into(), labels: Vec::new(), submit: true, flags: Vec::new() };
+    let (source, labels) = ("gerrit".into(), vec![("Verified".to_owned(), 2)]);
+    let action = ReportAction::Review { source, labels, submit: true, flags: Vec::new() };
     let report = Report {
         id: (item, 1),
         about: Subject::Change(members[0].patchset.clone()),
@@ -723,7 +724,7 @@ async fn what_an_author_merged_has_a_predecessor() {
 }
 
 #[tokio::test]
-async fn a_vote_that_comes_too_late_does_not_keep_the_rest_from_landing() {
+async fn a_vote_that_comes_too_late_does_not_keep_the_rest_from_landing_and_is_told_in_words() {
     let members = ["1 p/b 0 1", "2 q/b 0 2"];
     let world = world(&[("p/b", "0"), ("q/b", "0")], &[1, 2]);
     world.with(|model| {
@@ -732,7 +733,12 @@ async fn a_vote_that_comes_too_late_does_not_keep_the_rest_from_landing() {
     });
     let result = land(&world, &request(LandingWay::Submit, &members)).await;
     assert_eq!(words(&result), "p/b@0+1 q/b@0+2 landed");
-    assert_eq!(world.with(|model| (model.told.len(), model.submits)), (0, 1));
+    assert_eq!(world.with(|model| (model.told.len(), model.submits)), (1, 1));
+
+    let pushed = self::world(&[("p/b", "0")], &[1]);
+    pushed.with(|model| model.deaf_when_merged = true);
+    let result = land(&pushed, &request(LandingWay::Push, &["1 p/b 0 1"])).await;
+    assert_eq!((words(&result).as_str(), pushed.with(|model| model.tellings)), ("p/b@0+1 landed", 1));
 }
 
 /// Polls a future so many times, then drops it.

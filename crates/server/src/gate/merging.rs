@@ -144,17 +144,17 @@ fn votes(pipeline: &Pipeline, labels: &BTreeMap<String, (i32, i32)>) -> Vec<Stri
             let same = |(name, _): &(&String, &(i32, i32))| normal_label(name) == normal_label(label);
             let Some((label, (low, high))) = labels.iter().find(same) else { continue };
             let name = &pipeline.name;
-            if vote < low || vote > high {
-                found.push(format!(
-                    "{name} votes {label} {vote:+}, and {label} goes from {low:+} to {high:+} there: the vote is refused; set \
-                     success: [{{review: {{{label}: {high}}}, submit: true}}]"
-                ));
+            let consequence = if vote < low || vote > high {
+                "the vote is refused"
             } else if vote < high {
-                found.push(format!(
-                    "{name} votes {label} {vote:+}, and {label} goes to {high:+} there: what passed may be refused; set \
-                     success: [{{review: {{{label}: {high}}}, submit: true}}]"
-                ));
-            }
+                "what passed may be refused"
+            } else {
+                continue;
+            };
+            found.push(format!(
+                "{name} votes {label} {vote:+}, and {label} goes from {low:+} to {high:+} there: {consequence}; set \
+                 success: [{{review: {{{label}: {high}}}, submit: true}}]"
+            ));
         }
     }
     found

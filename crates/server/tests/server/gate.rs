@@ -401,6 +401,26 @@ async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_no
     };
     tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
     assert_eq!(uncovered(&world).await, 2, "that its start is gone, and the new commit");
+    // It is ended at once while a walk waits for the remote, and what that walk finds is of no use any more.
+    let met = world.gerrit.troubles();
+    world.gerrit.trouble("ssh:upload-pack", Trouble::Slow, None);
+    let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
+    assert_eq!(status, 200, "{body}");
+    world.gerrit.until_troubles(met + 1).await.unwrap();
+    acknowledge(200).await;
+    assert_eq!(uncovered(&world).await, 0);
+    world.gerrit.release_answers();
+    let last = world.gerrit.commit(PROJECT, &other, &[("last", Some("x\n"))], "Last\n").await.unwrap();
+    world.gerrit.force_push(PROJECT, "master", &last).await.unwrap();
+    let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
+    assert_eq!(status, 200, "{body}");
+    let alarm = async {
+        while uncovered(&world).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
+    assert_eq!(uncovered(&world).await, 1, "only what came after it was ended");
     acknowledge(200).await;
 
     fs_err::write(world.place.join("gate/gate.yaml"), "pipelines: [check, gat]\nprojekts: {}\n").unwrap();
@@ -624,12 +644,15 @@ async fn why_says_what_a_job_waits_for_and_a_job_that_nobody_defined_gets_no_vot
     reload("run: make check\n    labels: [lab]").await;
     let number = world.upload("Waits", "waits").await;
     let path = format!("/api/assay/v1/changes/{number}/why");
-    let text = |answer: &Value| answer[0]["why"][0]["text"].as_str().unwrap_or_default().to_owned();
+    let text = |answer: &Value| answer["items"][0]["why"][0]["text"].as_str().unwrap_or_default().to_owned();
     until(&world, &path, |answer| text(answer).contains(": no worker is online")).await;
     let _worker = world.worker().await;
     let answer = until(&world, &path, |answer| text(answer).contains("offers class lab")).await;
     assert!(text(&answer).starts_with("job unit waits for a worker"), "{answer}");
-    assert!(answer[0]["why"][0]["reason"]["scheduler"].as_str().unwrap().contains("lab"), "{answer}");
+    assert!(
+        answer["items"][0]["why"][0]["reason"]["scheduler"].as_str().unwrap().contains("lab"),
+        "{answer}"
+    );
 
     let said = reload("imported: true").await;
     assert!(said.contains("nothing says what to do for 1 job (unit)"), "{said}");
@@ -659,6 +682,9 @@ async fn a_project_that_cannot_be_audited_is_a_trouble_until_it_can() {
         let says = "the branches of gone and of 1 more projects cannot be audited: ";
         let said = |answer: &Value| answer["troubles"].to_string().contains(says);
         until(&world, "/api/assay/v1/gate", |answer| said(answer) == wanted).await;
+        let (_, metrics) = world.server().page("/metrics").await;
+        let line = format!("assay_gate_unaudited_projects {}\n", if wanted { 2 } else { 0 });
+        assert!(metrics.contains(&line), "{metrics}");
     }
 }
 
@@ -690,7 +716,8 @@ async fn a_project_that_is_merged_in_another_way_than_it_is_tested_is_a_trouble(
     let yaml = fs_err::read_to_string(&file).unwrap();
     fs_err::write(&file, yaml.replace("{Verified: 2}, submit", "{Verified: 1}, submit")).unwrap();
     reload(SubmitType::MergeIfNecessary).await;
-    let remedy = "demo: gate votes Verified +1, and Verified goes to +2 there: what passed may be refused";
+    let remedy =
+        "demo: gate votes Verified +1, and Verified goes from -2 to +2 there: what passed may be refused";
     until(&world, "/api/assay/v1/gate", |answer| troubles(answer).contains(remedy)).await;
     fs_err::write(&file, yaml).unwrap();
     reload(SubmitType::MergeIfNecessary).await;

@@ -235,8 +235,17 @@ async fn a_change_tells_its_story() {
     has(&landed, &["landed as "]);
     let (status, why) = gate.get("/api/assay/v1/changes/2003/why").await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(why[0]["failing"][0]["text"], "unit failed");
-    assert_eq!(why[0]["failing"][0]["reason"]["fails"], "job_failed");
+    let item = &why["items"][0];
+    assert_eq!(item["failing"][0]["text"], "unit failed");
+    assert_eq!(item["failing"][0]["reason"]["fails"], "job_failed");
+    // Of one in no pipeline: what the last event lacked for those that are for such events.
+    let (_, why) = gate.get("/api/assay/v1/changes/gerrit/9/why").await;
+    assert_eq!(why["items"], json!([]));
+    let last: Vec<_> = why["last"].as_array().unwrap().iter().map(|one| &one["text"]).collect();
+    let missed = "not in check: no trigger of the pipeline matches: the event carries no vote Approved +1";
+    assert_eq!(last, [missed]);
+    let (_, page) = gate.page("/change/gerrit/9").await;
+    has(&page, &[missed, "post does not listen to this"]);
     for path in [
         "/api/assay/v1/changes/77",
         "/api/assay/v1/changes/gerrit/77/why",

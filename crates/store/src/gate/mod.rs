@@ -322,7 +322,7 @@ pub trait GateStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<StoredBuild>, StoreError>;
 
-    /// Events about a change.
+    /// Events about a change, the newest first.
     async fn events_of_change(
         &self,
         source: &SourceName,

@@ -2,10 +2,11 @@
 
 use super::{Rig, UNIT, config, edit_job, edit_pipeline, gate, id, tree};
 use assay_engine::gate::change::{ChangeFacts, RefUpdate};
-use assay_engine::gate::config::{Config, EventKind, JobDef, Manager, Places, ReportAction};
+use assay_engine::gate::config::{Config, EventKind, JobDef, Manager, Places, ReportAction, Trigger};
 use assay_engine::gate::ids::Patchset;
-use assay_engine::gate::io::{BuildResult, Command, Event, Input, MergeFailure};
-use assay_engine::gate::reason::Wait;
+use assay_engine::gate::io::{Answer, BuildResult, Command, Event, Input, MergeFailure};
+use assay_engine::gate::pattern::Pattern;
+use assay_engine::gate::reason::{Ignored, Wait};
 use assay_engine::ids::Timestamp;
 use assay_engine::outcome::OutcomeClass;
 use std::collections::{BTreeMap, BTreeSet};
@@ -365,4 +366,49 @@ fn every_wait_says_since_when_and_what_would_release_it() {
     let (ahead, since) = first(&rig, 2);
     assert!(ahead.starts_with("everything is tested; it leaves after item 1"), "{ahead}");
     assert_eq!(since, Timestamp(rig.now));
+}
+
+/// The trigger that is for such events says what is missing, not the first one; a comment is not quoted whole.
+#[test]
+fn what_an_event_lacks_is_said_of_the_trigger_that_is_for_it() {
+    let mut config = told();
+    edit_pipeline(&mut config, |pipeline| {
+        let of = |event: &str| Trigger {
+            events: vec![Pattern::new(event).expect("a pattern")],
+            ..Trigger::of("gerrit".into())
+        };
+        let asked =
+            Trigger { comments: vec![Pattern::new("^recheck").expect("a pattern")], ..of("comment-added") };
+        pipeline.triggers = vec![of("patchset-created"), asked];
+    });
+    let mut rig = Rig::new(config);
+    let facts = rig.facts(1, "a");
+    let mut said = |kind: EventKind, comment: &str| {
+        let mut event = Event::new("gerrit".into(), kind);
+        event.change = Some(facts.patchset());
+        event.facts = vec![facts.clone()];
+        event.comment = Some(comment.to_owned());
+        let Answer::Event(pipelines) = rig.step(Input::Event(Box::new(event))).expect("taken") else {
+            panic!("another answer")
+        };
+        pipelines.into_iter().next().expect("check").1.expect_err("it is ignored")
+    };
+    let long = "é".repeat(200);
+    for (kind, comment, nearest, listens) in [
+        (EventKind::CommentAdded, "nice", "comment \"nice\" does not match ^recheck".to_owned(), true),
+        (
+            EventKind::CommentAdded,
+            long.as_str(),
+            format!("comment \"{}\"… does not match ^recheck", "é".repeat(80)),
+            true,
+        ),
+        (
+            EventKind::ChangeMerged,
+            "",
+            "event \"change-merged\" does not match patchset-created".to_owned(),
+            false,
+        ),
+    ] {
+        assert_eq!(said(kind, comment), Ignored::NoTrigger { nearest, listens });
+    }
 }

@@ -29,7 +29,8 @@ struct NowView {
     badge: Badge,
     place: String,
     since: Moment,
-    remaining: Option<(String, String)>,
+    /// Half and nine of ten of the latest successes took no longer; whether something of it has yet to begin.
+    remaining: Option<(String, String, bool)>,
 }
 
 /// Something that happened.
@@ -98,7 +99,9 @@ async fn build(app: &App, id: &ChangeId) -> Result<ChangePage, Fault> {
                 badge: Badge::of(now_word(item)),
                 place: place.unwrap_or_default(),
                 since: Moment::new(time(&item.enqueued), now_at),
-                remaining: item.remaining.map(|left| (seconds(left.p50), seconds(left.p90))),
+                remaining: item
+                    .remaining
+                    .map(|left| (seconds(left.p50), seconds(left.p90), left.without_waiting)),
                 item: item.clone(),
             }
         })

@@ -311,10 +311,22 @@ pub(crate) async fn prepare(place: &Utf8Path, data: &Utf8Path, scene: &Scene) ->
     let caused = r#"{"pipelines":[{"pipeline":"check","why":"no trigger of the pipeline matches: it is a comment",
                      "ignored":{"ignored":"no_trigger","nearest":"it is a comment"}}]}"#;
     let body = r#"{"event":{"source":"gerrit","kind":"comment-added","by":{"name":"Bob"},"comment":"Looks <good>"}}"#;
-    let event = NewEvent { dedupe_key: "1".to_owned(), change: Some(2001), body: body.to_owned() };
+    let missed = r#"{"pipelines":[
+        {"pipeline":"check","why":"no trigger of the pipeline matches: the event carries no vote Approved +1",
+         "ignored":{"ignored":"no_trigger","nearest":"the event carries no vote Approved +1","listens":true}},
+        {"pipeline":"post","why":"no trigger of the pipeline matches: it is no ref",
+         "ignored":{"ignored":"no_trigger","nearest":"it is no ref","listens":false}}]}"#;
+    let event = |key: &str, change| NewEvent {
+        dedupe_key: key.to_owned(),
+        change: Some(change),
+        body: body.to_owned(),
+    };
     let at = scene.now.plus_seconds(-3000);
-    let events = store.gate().receive(epoch, &"gerrit".into(), at, &[event], &[]).await.expect("stored");
+    let all = [event("1", 2001), event("2", 9), event("3", 9)];
+    let events = store.gate().receive(epoch, &"gerrit".into(), at, &all, &[]).await.expect("stored");
     batch.consumed(events[0].id, caused.to_owned(), None);
+    batch.consumed(events[1].id, missed.replace("Approved +1", "Code-Review +2"), None);
+    batch.consumed(events[2].id, missed.to_owned(), None);
     gated.rows.into_iter().for_each(|row| batch.push(row));
     store.commit(epoch, &batch).await.expect("the rows are stored");
     store.close().await;
