@@ -2,6 +2,7 @@
 
 use assay_tests::{Place, Up};
 use fs_err as fs;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Whether a command may be given once more, to see its JSON.
@@ -142,7 +143,7 @@ fn tables() -> Value {
     let template = |suite: &str| json!({"group_name": "demo", "machine": {"name": "64bit"}, "product": product, "test_suite": {"name": suite}});
     let after = json!([{"key": "START_AFTER_TEST", "value": "install"}]);
     json!({
-        "Machines": [{"name": "64bit", "backend": "dummy", "settings": []}],
+        "Machines": [{"name": "64bit", "backend": "dummy", "settings": [{"key": "QEMURAM", "value": "1024"}]}],
         "TestSuites": [{"name": "install", "settings": []}, {"name": "update", "settings": after}],
         "Products": [{"name": "", "distri": "demo", "version": "*", "flavor": "dvd", "arch": "x86_64", "settings": []}],
         "JobTemplates": [template("install"), template("update")],
@@ -182,7 +183,7 @@ async fn templates_and_products() {
         format!("product plan {product}"),
         format!("product plan {product} TEST=instal"),
         format!("product plan {}", product.replace("demo", "dmo")),
-        format!("product post {product} TEST=install"),
+        format!("product post {product} TEST=install QEMURAM=2048"),
         format!("product post {product} TEST=instal"),
     ];
     let beside = "--scenarios scenarios.yaml DISTRI=demo VERSION=1 FLAVOR=repo ARCH=x86_64";
@@ -236,6 +237,7 @@ async fn templates_and_products() {
             (&unknown, 1, "refused: ", Yes),
             (&post, 0, "product 1: 1 job\n", No),
             (&nothing, 1, "product 2: 0 jobs", No),
+            ("job show 1 --explain", 0, "over \"1024\" from machine 64bit", Yes),
             ("product list --build 7", 0, "demo-1-dvd-x86_64", Yes),
             ("product show 1", 0, "left out: update@64bit: ", Yes),
             ("product show 1", 0, "  TEST=install\n", Yes),
@@ -247,6 +249,8 @@ async fn templates_and_products() {
         ],
     )
     .await;
+    let page = up.anonymous(Method::GET, "/tests/1").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("in place of <s>1024</s> from machine 64bit"), "{page}");
     // A refused plan and an empty one have no table.
     for line in [&unknown, &slip] {
         let said = place.run(&line.split(' ').collect::<Vec<_>>()).await;

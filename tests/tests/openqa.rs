@@ -1,7 +1,7 @@
 //! openQA's own clients on an Assay server: Debian's `openqa-client`, and `openqa_client` from PyPI.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, Place, Started, Up, eventually, repository};
+use assay_tests::{Ended, Place, Started, Up, eventually, http, repository};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use reqwest::Method;
@@ -359,6 +359,22 @@ async fn jobs_of_openqa_itself_are_cloned() {
     for job in jobs {
         assert_eq!(up.wait(job["id"].as_i64().unwrap()).await.result, "passed");
     }
+    // And back to where they came from.
+    let update = named("update")["id"].to_string();
+    let mut arguments = vec!["--skip-download", "--from", &up.url, "--host", &original.url];
+    arguments.extend(["--apikey", ORIGINAL_KEY, "--apisecret", ORIGINAL_KEY, &update, "_GROUP=0"]);
+    let said = clients.must("openqa-clone-job", &arguments).await;
+    assert_eq!(said.lines().filter(|line| line.starts_with("Created job")).count(), 2, "{said}");
+    let list: Value =
+        http().get(format!("{}/api/v1/jobs", original.url)).send().await.unwrap().json().await.unwrap();
+    let jobs = list["jobs"].as_array().unwrap();
+    let newest = |test: &str| {
+        let own = jobs.iter().filter(|job| job["test"] == test);
+        own.max_by_key(|job| job["id"].as_i64()).unwrap()
+    };
+    assert_eq!(jobs.len(), 4);
+    assert_eq!(newest("update")["parents"]["Chained"], json!([newest("install")["id"]]));
+    assert_eq!(newest("install")["settings"]["NOTE"], "é y~z+%2B");
     up.stop().await;
     original.stop().await;
 }

@@ -76,7 +76,7 @@ impl Stopping {
     pub fn by(&self) -> String {
         match &self.reason {
             EndReason::Cancelled { by } => by.clone(),
-            reason => reason.to_string(),
+            reason => format!("the server ({reason})"),
         }
     }
 

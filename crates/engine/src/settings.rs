@@ -285,8 +285,10 @@ pub fn retries(settings: &Settings) -> u32 {
 /// The setting by which a running test shows whose test it is; see `X-API-JobToken`.
 pub const JOB_TOKEN: &str = "JOBTOKEN";
 
-/// Settings with these names are never logged nor shown; only the worker gets their values. openQA's rule.
+/// Settings with these names are never logged nor shown; only the worker gets their values. openQA's rule. A `+` before a
+/// name only says that it counts more.
 pub fn is_secret_name(name: &str) -> bool {
+    let name = name.trim_start_matches('+');
     name.starts_with("_SECRET_") || name.contains("PASSWORD") || name == JOB_TOKEN
 }
 

@@ -120,15 +120,6 @@ pub fn labels(text: &str) -> Vec<&str> {
     found
 }
 
-/// What a tag calls its build: `BUILD` and `important: why` of `tag:BUILD:important:why`. The build may have its version
-/// before it, which only those can tell apart who know what builds there are: both may have a dash.
-pub fn tag_label(text: &str) -> Option<(&str, String)> {
-    let (build, said) = words(text).find_map(|word| word.strip_prefix("tag:")?.split_once(':'))?;
-    let (kind, why) = said.split_once(':').unwrap_or((said, ""));
-    let label = if why.is_empty() { kind.to_owned() } else { format!("{kind}: {why}") };
-    Some((build, label)).filter(|_| !build.is_empty() && !kind.is_empty())
-}
-
 /// True if what is said here is to go over to the next failure: a bug is named, or it says so.
 pub fn goes_over(text: &str) -> bool {
     words(text).any(|word| word == "flag:carryover") || !bugrefs(text).is_empty()
@@ -149,9 +140,7 @@ pub fn forced(text: &str) -> Option<(Outcome, Option<&str>)> {
 /// What a comment on a group says of a build: `tag:[VERSION-]BUILD:TYPE[:what]`, or `-TYPE` to take the tag away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagWord<'t> {
-    /// Of which version; none means any.
-    pub version: Option<&'t str>,
-    /// Which build.
+    /// Which build: `BUILD` or `VERSION-BUILD`. Both may have dashes, so only [`BuildTag::is_of`] tells.
     pub build: &'t str,
     /// Such as `important` or `published`.
     pub kind: &'t str,
@@ -173,14 +162,7 @@ pub fn tag(text: &str) -> Option<TagWord<'_>> {
             Some(kind) => (true, kind),
             None => (false, kind),
         };
-        if build.is_empty() || kind.is_empty() {
-            return None;
-        }
-        let (version, build) = match build.split_once('-') {
-            Some((version, build)) if !version.is_empty() && !build.is_empty() => (Some(version), build),
-            _ => (None, build),
-        };
-        Some(TagWord { version, build, kind, what, removed })
+        (!build.is_empty() && !kind.is_empty()).then_some(TagWord { build, kind, what, removed })
     })
 }
 
@@ -188,9 +170,7 @@ pub fn tag(text: &str) -> Option<TagWord<'_>> {
 pub fn tags<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<TagWord<'t>> {
     let mut hold: Vec<TagWord<'t>> = Vec::new();
     for word in texts.into_iter().filter_map(tag) {
-        hold.retain(|known| {
-            (known.version, known.build, known.kind) != (word.version, word.build, word.kind)
-        });
+        hold.retain(|known| (known.build, known.kind) != (word.build, word.kind));
         if !word.removed {
             hold.push(word);
         }
@@ -200,26 +180,12 @@ pub fn tags<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<TagWord<'t>> {
 
 /// The builds of a group that are tagged, whatever the kind.
 pub fn tagged<'t>(group: GroupId, texts: impl IntoIterator<Item = &'t str>) -> BTreeSet<BuildTag> {
-    let owned = |tag: TagWord<'_>| BuildTag {
-        group,
-        version: tag.version.map(str::to_owned),
-        build: tag.build.to_owned(),
-    };
-    tags(texts).into_iter().map(owned).collect()
+    tags(texts).into_iter().map(|tag| BuildTag { group, build: tag.build.to_owned() }).collect()
 }
 
-/// True if a build's things stay longer: its tag on the group is `important`, or the job's own comments say
-/// `label:linked…`.
-pub fn is_important<'t>(
-    (version, build): (&str, &str),
-    group: impl IntoIterator<Item = &'t str>,
-    job: impl IntoIterator<Item = &'t str>,
-) -> bool {
-    let about = |tag: &TagWord<'_>| {
-        tag.kind == "important" && tag.build == build && tag.version.is_none_or(|tagged| tagged == version)
-    };
-    tags(group).iter().any(about)
-        || job.into_iter().any(|text| labels(text).iter().any(|label| label.starts_with("linked")))
+/// True if something outside speaks of a job: a comment on it says `label:linked…`. Its things stay longer.
+pub fn is_linked<'t>(texts: impl IntoIterator<Item = &'t str>) -> bool {
+    texts.into_iter().any(|text| labels(text).iter().any(|label| label.starts_with("linked")))
 }
 
 #[cfg(test)]
@@ -265,30 +231,25 @@ mod tests {
     fn the_last_word_about_a_build_counts() {
         let comments =
             ["tag:0042:important:why", "hello", "x tag:43-7:published", "tag:0042:-important", "tag::x"];
-        let held: Vec<_> = tags(comments).into_iter().map(|tag| (tag.version, tag.build, tag.kind)).collect();
-        assert_eq!(held, [(Some("43"), "7", "published")]);
-        assert_eq!(tagged(GroupId(1), comments).len(), 1);
-        let important = |group: &[&'static str], job: &[&'static str]| {
-            is_important(("43", "7"), group.iter().copied(), job.iter().copied())
-        };
-        for (group, job, want) in [
-            (&["tag:7:important"][..], &[][..], true),
-            (&["tag:43-7:important:rc1"], &[], true),
-            (&["tag:44-7:important"], &[], false),
-            (&["tag:7:published"], &[], false),
-            (&["tag:7:important", "tag:7:-important"], &[], false),
-            (&[], &["label:linked from a bug"], true),
-        ] {
-            assert_eq!(important(group, job), want, "{group:?} {job:?}");
-        }
+        let held: Vec<_> = tags(comments).into_iter().map(|tag| (tag.build, tag.kind, tag.what)).collect();
+        assert_eq!(held, [("43-7", "published", None)]);
+        let tagged = tagged(GroupId(1), comments);
+        let of = |version: &str, build: &str| tagged.iter().any(|tag| tag.is_of(version, build));
+        assert_eq!(
+            (of("43", "7"), of("44", "7"), of("", "43-7"), of("43", "0042")),
+            (true, false, true, false)
+        );
+        let said = tag("x tag:Fedora-45-1.0:published:GM").unwrap();
+        assert_eq!((said.build, said.kind, said.what), ("Fedora-45-1.0", "published", Some("GM")));
+        assert_eq!((tag("tag:1:"), tag("tag::x"), tag("tag:1")), (None, None, None));
     }
 
     #[test]
-    fn what_a_tag_calls_its_build() {
-        assert_eq!(tag_label("x tag:a-1:published:GM"), Some(("a-1", "published: GM".to_owned())));
-        assert_eq!(tag_label("tag:1:important"), Some(("1", "important".to_owned())));
-        assert_eq!((tag_label("tag:1:"), tag_label("tag::x"), tag_label("tag:1")), (None, None, None));
+    fn labels_are_words() {
         assert_eq!(labels("label:a (label:b) label: label:a"), ["a", "b"]);
+        for (text, want) in [("label:linked from a bug", true), ("label:todo", false), ("linked", false)] {
+            assert_eq!(is_linked([text]), want, "{text}");
+        }
     }
 
     proptest::proptest! {

@@ -35,10 +35,16 @@ impl OpenJob {
 pub struct BuildTag {
     /// On which group's.
     pub group: GroupId,
-    /// Of which version; none means any.
-    pub version: Option<String>,
-    /// Which build.
+    /// Which build: `BUILD` or `VERSION-BUILD`.
     pub build: String,
+}
+
+impl BuildTag {
+    /// True if this build of this version is meant.
+    pub fn is_of(&self, version: &str, build: &str) -> bool {
+        let of_version = || self.build.strip_prefix(version)?.strip_prefix('-');
+        self.build == build || of_version() == Some(build)
+    }
 }
 
 /// Why a job stays.
@@ -84,13 +90,8 @@ pub fn spared(job: &OpenJob, tags: &BTreeSet<BuildTag>) -> Option<Spared> {
         return Some(Spared::Commented);
     }
     let group = job.group?;
-    let build = job.get("BUILD").to_owned();
-    let mut tag = BuildTag { group, version: None, build };
-    if tags.contains(&tag) {
-        return Some(Spared::Tagged);
-    }
-    tag.version = Some(job.get("VERSION").to_owned());
-    tags.contains(&tag).then_some(Spared::Tagged)
+    let (version, build) = (job.get("VERSION"), job.get("BUILD"));
+    tags.iter().any(|tag| tag.group == group && tag.is_of(version, build)).then_some(Spared::Tagged)
 }
 
 /// What happens to each of the open jobs that are meant; the others are not in the answer.

@@ -454,8 +454,11 @@ fn what_a_request_says() {
         assert!(error.contains(expected), "{error}");
     }
     assert!(read(&format!("{all} TEST=a _OBSOLETE=1 _FORCE_OBSOLETE=1")).is_ok());
-    let covered = read(&format!("{all} _SECRET_X=1 MY_PASSWORD=2")).expect("a request").covered();
-    assert_eq!((covered["_SECRET_X"].as_str(), covered["MY_PASSWORD"].as_str()), ("***", "***"));
+    let covered =
+        read(&format!("{all} _SECRET_X=1 MY_PASSWORD=2 +_SECRET_Y=3")).expect("a request").covered();
+    for key in ["_SECRET_X", "MY_PASSWORD", "+_SECRET_Y"] {
+        assert_eq!(covered[key], "***", "{key}");
+    }
 }
 
 #[test]
@@ -477,8 +480,8 @@ fn old_builds_end_or_step_back() {
     ];
     jobs[0].settings.insert("ARCH".into(), "arm".into());
     let tags = BTreeSet::from([
-        BuildTag { group: GroupId(1), version: Some("1".into()), build: "4".into() },
-        BuildTag { group: GroupId(1), version: None, build: "7".into() },
+        BuildTag { group: GroupId(1), build: "1-4".into() },
+        BuildTag { group: GroupId(1), build: "7".into() },
     ]);
     for (posted, expected) in [
         ("", vec![]),

@@ -57,7 +57,6 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(products::router())
         .merge(templates::router())
         .merge(restart::router())
-        .merge(comments::router())
         .merge(openapi::router())
         .merge(workers::router())
         .merge(releases::router())
@@ -66,6 +65,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))
+        .merge(comments::router().layer(DefaultBodyLimit::max(MAX_BODY)))
 }
 
 async fn unknown() -> Fault {

@@ -15,6 +15,7 @@ use assay_engine::assets::retention::{self, Ages, Days, JobFact, Part, Verdict};
 use assay_engine::ids::{AttemptId, GroupId, JobId};
 use assay_engine::io::Input;
 use assay_engine::job::StateWord;
+use assay_engine::knowledge::words;
 use assay_proto::api::assets::{CleanupReport, CleanupVerdict};
 use assay_proto::worker::Stream;
 use assay_store::blobs::Sha256;
@@ -108,7 +109,12 @@ impl App {
             return Ok(()); // its streams are being closed
         }
         let sizes = sizes(&attempts);
-        let fact = rules.fact(job, sizes.keys().copied().collect());
+        let mut fact = rules.fact(job, sizes.keys().copied().collect());
+        if fact.important.is_none() {
+            let comments = self.store.knowledge().comments(CommentTarget::Job(job.id)).await?;
+            let linked = words::is_linked(comments.iter().map(|comment| comment.text.as_str()));
+            fact.important = linked.then(|| "linked from elsewhere".to_owned());
+        }
         let verdicts = retention::jobs(&[fact], self.clock.now());
         let gone: BTreeSet<Part> =
             verdicts.iter().filter(|verdict| !verdict.keep).map(|verdict| verdict.what.1).collect();

@@ -463,6 +463,7 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
                 ("name", "m"),
                 ("backend", "dummy"),
                 ("settings[_SECRET_A]", "sesame-1"),
+                ("settings[+_SECRET_C]", "sesame-4"),
                 ("settings[OPEN]", "seen"),
             ][..],
         ),
@@ -491,6 +492,9 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
             "/api/v1/job_templates",
             "/api/v1/job_templates_scheduling",
             "/api/v1/job_templates_scheduling/yaml",
+            "/api/v1/job_groups",
+            "/api/v1/job_groups/2",
+            "/api/v1/job_groups/2/build_results",
             "/api/assay/v1/templates",
             "/admin/machines",
             "/admin/test_suites",
@@ -501,6 +505,16 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
             assert!(!anonymous.contains("sesame-"), "{path} tells everybody: {anonymous}");
             let (_, seen) = viewer.ask(&server, GET, path, &[]).await;
             assert!(!seen.to_string().contains("sesame-"), "{path} tells viewers: {seen}");
+        }
+        for path in [
+            "/api/v1/jobs?job_setting=_SECRET_A%3Dsesame-1",
+            "/api/v1/jobs/overview?job_setting=_SECRET_A%3Dsesame-1",
+            "/tests/overview?job_setting=_SECRET_A%3Dsesame-1",
+            "/api/v1/job_settings/jobs?key=_SECRET_A&value=sesame-1",
+            "/api/v1/job_settings/jobs?key=ROOT_PASSWORD&list_value=sesame-2",
+        ] {
+            let status = client().get(server.url(path)).send().await.unwrap().status();
+            assert_eq!(status, 400, "{path}: who may ask for a secret can guess it");
         }
         let (_, seen) = viewer.ask(&server, GET, "/api/v1/job_templates_scheduling/yaml", &[]).await;
         assert!(seen.to_string().contains("PLAIN") && seen.to_string().contains("***"), "{seen}");

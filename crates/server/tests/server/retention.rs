@@ -110,6 +110,16 @@ async fn old_jobs_go_in_parts() -> anyhow::Result<()> {
         ids.push(world.run(&pictures, text.as_bytes()).await?);
     }
     let [plain, important, parent] = ids[..] else { panic!("{ids:?}") };
+    // Somebody outside speaks of it, until the comment is taken back.
+    let path = format!("/api/v1/jobs/{plain}/comments");
+    let said = json!({"text": "label:linked a bug says so"});
+    let (_, comment) = world.server.ask(Method::POST, &path, Some(said)).await;
+    assert_eq!(
+        world.clean(true, plain).await[0],
+        "+logs it goes in 40 days, important (linked from elsewhere)"
+    );
+    let (status, answer) = world.server.ask(Method::DELETE, &format!("{path}/{}", comment["id"]), None).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
     world
         .post(json!({"TEST": "child", "WORKER_CLASS": "none", "_START_AFTER_JOBS": parent.to_string()}))
         .await;

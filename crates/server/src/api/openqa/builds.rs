@@ -87,10 +87,7 @@ async fn build_results(
     }
     let comments = app.store.knowledge().comments(CommentTarget::Group(id)).await?;
     let tags = words::tagged(GroupId(id), comments.iter().map(|said| said.text.as_str()));
-    let is_tagged = |(version, build): &Name| {
-        tags.iter()
-            .any(|tag| tag.build == *build && tag.version.as_ref().is_none_or(|tagged| tagged == version))
-    };
+    let is_tagged = |(version, build): &Name| tags.iter().any(|tag| tag.is_of(version, build));
     if params.flag("only_tagged") {
         builds.retain(|(name, _)| is_tagged(name));
     }

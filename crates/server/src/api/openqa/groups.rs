@@ -1,10 +1,13 @@
 //! Job groups and parent groups.
 
 use super::params::Params;
+use super::scheduling::yaml_of;
 use super::{Admin, Wrong, number};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::catalog::{Catalog, Draft};
+use crate::templates::names_secrets;
+use assay_engine::settings::is_secret_name;
 use assay_store::{CatalogRow, EntryKind, Group, GroupProperties, ParentGroup};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -65,8 +68,19 @@ pub(crate) fn group(catalog: &Catalog, group: &Group) -> Value {
     shown.insert("parent_id".to_owned(), json!(group.parent));
     shown.insert("description".to_owned(), json!(group.description));
     shown.insert("sort_order".to_owned(), json!(group.sort_order));
-    shown.insert("template".to_owned(), json!(group.template));
+    // Everybody may read it.
+    let template = group.template.as_deref();
+    let template = template.map(|text| {
+        if has_secrets(catalog, group, text) { yaml_of(catalog, group, false) } else { text.to_owned() }
+    });
+    shown.insert("template".to_owned(), json!(template));
     Value::Object(shown)
+}
+
+/// True if a group's YAML may hold a secret, however it is written there.
+fn has_secrets(catalog: &Catalog, group: &Group, text: &str) -> bool {
+    let mut own = catalog.templates.values().filter(|template| template.group == group.id);
+    names_secrets(text) || own.any(|template| template.settings.keys().any(|key| is_secret_name(key)))
 }
 
 /// How many days a group keeps its jobs; `None` is for ever.

@@ -14,6 +14,7 @@ use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
+use assay_engine::settings::is_secret_name;
 use assay_store::{Column, Group, JobFilter, Scope, StoreError, StoredJob};
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
@@ -136,6 +137,7 @@ pub(crate) fn filter(app: &App, params: &Params) -> Result<JobFilter, Wrong> {
     }
     for pair in params.all("job_setting") {
         let (key, value) = pair.split_once('=').ok_or_else(|| Wrong::parameters(&[], &["job_setting"]))?;
+        not_secret(key)?;
         filter.settings.push((key.to_owned(), value.to_owned()));
     }
     filter.latest = params.flag("latest");
@@ -526,9 +528,16 @@ async fn of_group(
     Ok(Json(json!({ "ids": ids })))
 }
 
+/// A secret that can be asked for can be guessed.
+fn not_secret(key: &str) -> Result<(), Wrong> {
+    let why = || format!("Jobs are not looked for by {key}: it is a secret.");
+    if is_secret_name(key) { Err(Wrong::new(StatusCode::BAD_REQUEST, why())) } else { Ok(()) }
+}
+
 /// Jobs with a setting of that value, or with that value in its comma list.
 async fn by_setting(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     let [key] = params.required(["key"])?;
+    not_secret(key)?;
     if let Some(value) = params.get("value") {
         let settings = vec![(key.to_owned(), value.to_owned())];
         let filter = JobFilter { settings, limit: WINDOW, ..JobFilter::default() };

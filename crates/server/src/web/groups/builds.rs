@@ -5,6 +5,7 @@ use assay_engine::ids::{GroupId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
 use assay_engine::outcome::Outcome;
+use assay_engine::product::BuildTag;
 use assay_store::{BuildTally, Comment, CommentTarget, GroupBuild};
 use serde::Serialize;
 use std::cmp::Ordering;
@@ -272,35 +273,37 @@ impl Sort {
     }
 }
 
-/// A tag: the group, the build with or without its version, and what it is called.
-type Tag = (GroupId, String, String);
+/// A tag, and what its build is called.
+type Tag = (BuildTag, String);
 
 /// What comments on groups call their builds.
 #[derive(Debug, Default)]
 pub(crate) struct Tags(Vec<Tag>);
 
 impl Tags {
-    /// `tag:BUILD:-KIND` takes away what a comment before it said.
     pub(crate) fn of(comments: &[Comment]) -> Self {
-        let mut tags: Vec<Tag> = Vec::new();
+        let mut by_group: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
         for comment in comments {
-            let CommentTarget::Group(group) = comment.target else { continue };
-            let Some((build, label)) = words::tag_label(&comment.text) else { continue };
-            match label.strip_prefix('-') {
-                Some(kind) => tags.retain(|(of, tagged, label)| {
-                    let its = label.split(": ").next().unwrap_or_default();
-                    (of.0, tagged.as_str(), its) != (group, build, kind)
-                }),
-                None => tags.push((GroupId(group), build.to_owned(), label)),
+            if let CommentTarget::Group(group) = comment.target {
+                by_group.entry(group).or_default().push(&comment.text);
             }
         }
-        Self(tags)
+        let label = |tag: &words::TagWord<'_>| match tag.what {
+            Some(what) => format!("{}: {what}", tag.kind),
+            None => tag.kind.to_owned(),
+        };
+        let of_group = |(group, texts): (i64, Vec<&str>)| -> Vec<Tag> {
+            let group = GroupId(group);
+            let one =
+                |tag: &words::TagWord<'_>| (BuildTag { group, build: tag.build.to_owned() }, label(tag));
+            words::tags(texts).iter().map(one).collect()
+        };
+        Self(by_group.into_iter().flat_map(of_group).collect())
     }
 
     pub(crate) fn on(&self, group: GroupId, (version, build): &Name) -> Vec<String> {
-        let full = format!("{version}-{build}");
-        let fits = |(of, tagged, _): &&Tag| *of == group && (tagged == build || *tagged == full);
-        let mut labels: Vec<_> = self.0.iter().filter(fits).map(|(.., label)| label.clone()).collect();
+        let fits = |(tag, _): &&Tag| tag.group == group && tag.is_of(version, build);
+        let mut labels: Vec<_> = self.0.iter().filter(fits).map(|(_, label)| label.clone()).collect();
         labels.dedup();
         labels
     }

@@ -38,7 +38,10 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
         "Files",
         &[
             ("size_limit_gb", "at most, gigabytes"),
-            ("exclusively_kept_asset_size", "of those that no other group uses, gigabytes"),
+            (
+                "exclusively_kept_asset_size",
+                "of those that no other group uses, gigabytes (openQA's; kept, without effect)",
+            ),
         ],
     ),
     (
@@ -48,7 +51,7 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
             ("build_version_sort", "builds by version: 1; by newest job: 0; by oldest: 2"),
             ("carry_over_bugrefs", "comments with bugs go over to the next failure: 1, or 0"),
             ("ignore_on_dashboard", "not on the dashboard: 1, or 0"),
-            ("always_show_version", "builds with their version: 1, or 0"),
+            ("always_show_version", "builds with their version: 1, or 0 (openQA's; kept, without effect)"),
         ],
     ),
 ];
