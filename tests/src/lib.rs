@@ -10,6 +10,7 @@
 
 mod binary;
 mod broker;
+pub mod events;
 pub mod gate;
 mod place;
 mod processes;

@@ -19,7 +19,8 @@ cargo xtask check-deps            refuse forbidden edges between crates
 cargo xtask bench run [OPTIONS]   measure what docs/performance.md claims
 cargo xtask bench gate [OPTIONS]  from an event to running jobs; --json, --check, --assay PROGRAM
 cargo xtask bench import [OPTIONS] a Zuul layout; --json, --check, --runs N (11), --assay PROGRAM
-cargo xtask bench results [OPTIONS] results posted and asked for, decisions; --json, --check, --count N, --assay PROGRAM
+cargo xtask bench results [OPTIONS] results posted and asked for, decisions; --json, --check, --count N, --stored N,
+                                    --assay PROGRAM
 cargo xtask bench product [OPTIONS] products, jobs and thousands of them; --json, --check, --only A,B, --memory, --assay PROGRAM
 cargo xtask bench events [OPTIONS]  AMQP to jobs by 500 rules, and the proof with kills; --json, --check, --undisturbed N, --events N,
                           --kills N, --broker-kills N

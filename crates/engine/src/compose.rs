@@ -511,7 +511,7 @@ impl Schedule {
     }
 
     /// The settings of all posts of a compose.
-    fn compose_settings(&self, compose: &Compose, location: &str, choice: &Choice, day: i64) -> SettingsMap {
+    fn compose_settings(&self, compose: &Compose, location: &str, day: i64) -> SettingsMap {
         let mut base = self.settings.clone();
         base.extend(self.release_settings(day));
         base.extend(self.upgrade_settings(&compose.version, day));
@@ -523,7 +523,6 @@ impl Schedule {
         for more in self.more.iter().filter(|more| more.when.fits(compose)) {
             base.extend(more.settings.clone());
         }
-        choice.add_extra(&mut base);
         base
     }
 
@@ -542,14 +541,14 @@ impl Schedule {
         let item = &compose.item;
         let location = location.trim_end_matches('/');
         let mut planned: BTreeMap<String, Planned> = BTreeMap::new();
-        let base = self.compose_settings(compose, location, choice, day);
+        let base = self.compose_settings(compose, location, day);
         let mut add = |flavor: &str, arch: &str, more: SettingsMap| {
             let key = choice.key(item, flavor, arch);
             let mut settings = base.clone();
             settings.insert("FLAVOR".to_owned(), flavor.to_owned());
             settings.insert("ARCH".to_owned(), arch.to_owned());
             settings.extend(more);
-            settings.extend(choice.extra.clone());
+            choice.add_extra(&mut settings);
             planned.entry(key.clone()).or_insert_with(|| product(key, item, settings));
         };
         let mut arches = BTreeSet::new();
@@ -685,7 +684,6 @@ impl Schedule {
         // The end says that it is not to be reported anywhere.
         base.insert("BUILD".to_owned(), format!("{build}-NOREPORT"));
         base.insert("ADVISORY_OR_TASK".to_owned(), id.replace(' ', "_"));
-        choice.add_extra(&mut base);
         let mut all = if how.flavors.is_empty() {
             self.updates.flavors()
         } else {
@@ -703,7 +701,7 @@ impl Schedule {
                 settings.extend(how.settings.iter().map(|(key, text)| (key.clone(), filled(text))));
                 settings.insert("FLAVOR".to_owned(), flavor.clone());
                 settings.insert("ARCH".to_owned(), arch.clone());
-                settings.extend(choice.extra.clone());
+                choice.add_extra(&mut settings);
                 planned.push(product(choice.key(&item, &flavor, arch), &item, settings));
             }
         }
@@ -736,7 +734,6 @@ impl Schedule {
         for (number, chunk) in builds.chunks(BUILDS_TOGETHER).enumerate() {
             base.insert(format!("ADVISORY_NVRS_{}", number + 1), chunk.join(" "));
         }
-        choice.add_extra(&mut base);
         // Whoever names flavors wants these, whatever the update is made of.
         let mut flavors = if choice.flavors.is_empty() {
             self.update_flavors(update, &builds)
@@ -751,6 +748,7 @@ impl Schedule {
                 let mut settings = base.clone();
                 settings.insert("FLAVOR".to_owned(), flavor.clone());
                 settings.insert("ARCH".to_owned(), arch.clone());
+                choice.add_extra(&mut settings);
                 planned.push(product(choice.key(&item, &flavor, arch), &item, settings));
             }
         }

@@ -116,14 +116,8 @@ impl Teller {
                     Ok(words) => words,
                     Err(told) => return told,
                 };
-                match (http(web), secret(token)) {
-                    (Ok(http), Ok(token)) => {
-                        let matrix = Matrix::new(http, &web.url, room, &token);
-                        let key = message_id(&letter.entry.target, &letter.entry.key);
-                        matrix.say(&key, &words.line(), &words.html_line()).await
-                    }
-                    (Err(why), _) | (_, Err(why)) => Told::Later(why),
-                }
+                let key = message_id(&letter.entry.target, &letter.entry.key);
+                say_in(web, token, room, &key, &words.line(), &words.html_line()).await
             }
             Driver::Bodhi { web, token } => {
                 self.comment(app, fact, web, token.as_deref(), letter.again).await
@@ -344,16 +338,20 @@ async fn words(app: &App, fact: &Fact) -> Result<Words, Told> {
     })
 }
 
-/// The same for the same: consumers know a repetition by it.
 /// Says something in a room by the account of the first reporter that has one; none if there is no such reporter.
 pub(super) async fn in_room(app: &App, room: &str, key: &str, text: &str, html: &str) -> Option<Told> {
     let (web, token) = app.reporting.matrix()?;
-    Some(match (http(&web), secret(&token)) {
-        (Ok(http), Ok(token)) => Matrix::new(http, &web.url, room, &token).say(key, text, html).await,
-        (Err(why), _) | (_, Err(why)) => Told::Later(why),
-    })
+    Some(say_in(&web, &token, room, key, text, html).await)
 }
 
+async fn say_in(web: &Web, token: &camino::Utf8Path, room: &str, key: &str, text: &str, html: &str) -> Told {
+    match (http(web), secret(token)) {
+        (Ok(http), Ok(token)) => Matrix::new(http, &web.url, room, &token).say(key, text, html).await,
+        (Err(why), _) | (_, Err(why)) => Told::Later(why),
+    }
+}
+
+/// The same for the same: consumers know a repetition by it.
 pub(super) fn message_id(target: &str, key: &str) -> String {
     conventions::uuid5(uuid::Uuid::NAMESPACE_URL, &format!("assay:{target}:{key}")).to_string()
 }

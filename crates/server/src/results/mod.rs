@@ -14,7 +14,7 @@ pub(crate) use settings::ResultsSettings;
 pub(crate) use writer::{Incoming, write};
 
 use crate::fault::Fault;
-use assay_store::{Epoch, NewResult, ResultId, StoreError};
+use assay_store::{Epoch, NewResult, ResultId, StoreError, StoredResult};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
@@ -23,17 +23,18 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 4096;
 
 /// What came of a post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Posted {
-    New(ResultId),
+    New(Box<StoredResult>),
     /// The same was posted before.
     Before(ResultId),
 }
 
 impl Posted {
-    pub(crate) fn id(self) -> ResultId {
+    pub(crate) fn id(&self) -> ResultId {
         match self {
-            Self::New(id) | Self::Before(id) => id,
+            Self::New(stored) => stored.id,
+            Self::Before(id) => *id,
         }
     }
 }
@@ -41,13 +42,21 @@ impl Posted {
 /// What tells a post from others: a hash of its body and its sender.
 pub(crate) type Same = [u8; 32];
 
+pub(crate) fn hashed(said: &[u8]) -> Same {
+    let mut same = Same::default();
+    same.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, said).as_ref());
+    same
+}
+
 /// A post and where its answer goes.
 pub(crate) struct Post {
     result: NewResult,
     /// What was sent, by whom: who repeats it soon means the same result.
     same: Option<Same>,
-    answer: oneshot::Sender<Result<Posted, Arc<StoreError>>>,
+    answer: Answer,
 }
+
+type Answer = oneshot::Sender<Result<Posted, Arc<StoreError>>>;
 
 /// The way to the results.
 pub(crate) struct Results {

@@ -1,6 +1,6 @@
 //! The one task that stores posted results.
 
-use super::{Post, Posted, Same};
+use super::{Answer, Post, Posted, Same, hashed};
 use crate::app::App;
 use assay_store::{Epoch, NewResult, ResultFilter, ResultId, StoreError, StoredResult};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -77,11 +77,7 @@ fn hash(
     data: &BTreeMap<String, Vec<String>>,
     groups: usize,
 ) -> Same {
-    let said = serde_json::json!([testcase, outcome, texts, data, groups]).to_string();
-    let hashed = ring::digest::digest(&ring::digest::SHA256, said.as_bytes());
-    let mut same = Same::default();
-    same.copy_from_slice(hashed.as_ref());
-    same
+    hashed(serde_json::json!([testcase, outcome, texts, data, groups]).to_string().as_bytes())
 }
 
 fn of_new(new: &NewResult) -> Same {
@@ -120,7 +116,10 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
     if !words.is_empty() {
         match app.store.results().deduped(&words).await {
             Ok(found) => known = found,
-            Err(error) => return refuse(group, error),
+            Err(error) => {
+                tracing::error!(%error, "results cannot be looked for");
+                return refuse(group.into_iter().map(|post| post.answer), error);
+            }
         }
     }
     let mut results: Vec<NewResult> = Vec::new();
@@ -129,11 +128,11 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
     for Post { mut result, same, answer } in group {
         let before = same.and_then(|same| again.get(&same).copied().or_else(|| recent.before(same, &result)));
         if let Some(before) = before {
-            answers.push((answer, Posted::Before(before)));
+            answers.push((answer, before, false));
             continue;
         }
         if let Some(before) = result.dedupe.as_ref().and_then(|word| known.get(word)) {
-            answers.push((answer, Posted::Before(*before)));
+            answers.push((answer, *before, false));
             continue;
         }
         result.id = app.results.number();
@@ -141,35 +140,40 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
             known.insert(word.clone(), ResultId(result.id));
         }
         again.extend(same.map(|same| (same, ResultId(result.id))));
-        answers.push((answer, Posted::New(ResultId(result.id))));
+        answers.push((answer, ResultId(result.id), true));
         results.push(result);
     }
     let told = app.reporting.of_results(&results, app.clock.now());
     let stored = if results.is_empty() {
-        Ok(())
+        Ok(Vec::new())
     } else {
         app.store.results().add_told_results(epoch, &results, &told).await
     };
-    let stored = stored.map_err(Arc::new);
-    if let Err(error) = &stored {
-        tracing::error!(%error, results = results.len(), "results cannot be stored");
-    }
-    for (answer, posted) in answers {
-        let _ = answer.send(stored.clone().map(|()| posted));
-    }
-    if stored.is_ok() {
-        for (same, id) in again {
-            recent.remember(same, id);
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::error!(%error, results = results.len(), "results cannot be stored");
+            return refuse(answers.into_iter().map(|(answer, ..)| answer), error);
         }
-        app.found(&results);
-        app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
+    };
+    let mut stored: HashMap<ResultId, StoredResult> = stored.into_iter().map(|one| (one.id, one)).collect();
+    for (answer, id, is_new) in answers {
+        let new = if is_new { stored.remove(&id) } else { None };
+        if is_new && new.is_none() {
+            tracing::error!(result = id.0, "what was stored is not there");
+        }
+        let _ = answer.send(Ok(new.map_or(Posted::Before(id), |stored| Posted::New(Box::new(stored)))));
     }
+    for (same, id) in again {
+        recent.remember(same, id);
+    }
+    app.found(&results);
+    app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
 }
 
-fn refuse(group: Vec<Post>, error: StoreError) {
-    tracing::error!(%error, "results cannot be looked for");
+fn refuse(answers: impl Iterator<Item = Answer>, error: StoreError) {
     let error = Arc::new(error);
-    for post in group {
-        let _ = post.answer.send(Err(error.clone()));
+    for answer in answers {
+        let _ = answer.send(Err(error.clone()));
     }
 }

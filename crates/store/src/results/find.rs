@@ -13,7 +13,7 @@ use crate::outbox::{NewEntry, entry_statements};
 use crate::sql::{Backend, Sql, Statement, Value};
 use crate::types::Epoch;
 use assay_engine::ids::Timestamp;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 pub(super) const COLUMNS: &str =
@@ -198,17 +198,34 @@ impl<B: Backend> ResultStore for Sql<B> {
         one_number("results", &rows)
     }
 
+    async fn add_results(&self, epoch: Epoch, results: &[NewResult]) -> Result<(), StoreError> {
+        let (statements, learned) = result_statements(&self.known, results)?;
+        self.know("store results", epoch, statements).await?;
+        self.known.learn(learned);
+        Ok(())
+    }
+
     async fn add_told_results(
         &self,
         epoch: Epoch,
         results: &[NewResult],
         told: &[NewEntry],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<StoredResult>, StoreError> {
         let (mut statements, learned) = result_statements(&self.known, results)?;
         statements.extend(entry_statements(told));
-        self.know("store results", epoch, statements).await?;
+        // Read in the same turn: another one would cost as much as the rest.
+        let ids: BTreeSet<i64> = results.iter().map(|result| result.id).collect();
+        let (first, last) = (ids.first().copied().unwrap_or(0), ids.last().copied().unwrap_or(0));
+        let sql = format!(
+            "SELECT {COLUMNS} FROM results AS r JOIN testcases AS t ON t.name = r.testcase \
+             WHERE r.id BETWEEN $1 AND $2"
+        );
+        statements.push(Statement::built(sql, vec![first.into(), last.into()]));
+        let rows = self.know("store results", epoch, statements).await?;
         self.known.learn(learned);
-        Ok(())
+        let stored = rows.into_iter().map(result).collect::<Result<Vec<_>, _>>()?;
+        // Numbers between them may be others'.
+        Ok(stored.into_iter().filter(|one| ids.contains(&one.id.0)).collect())
     }
 
     async fn deduped(&self, words: &[String]) -> Result<BTreeMap<String, ResultId>, StoreError> {

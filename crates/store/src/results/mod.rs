@@ -278,17 +278,16 @@ pub trait ResultStore: Send + Sync {
 
     /// Stores results: all of them, or nothing. When this returns `Ok`, they are on disk.
     /// [`StoreError::Duplicate`] if one was stored before.
-    async fn add_results(&self, epoch: Epoch, results: &[NewResult]) -> Result<(), StoreError> {
-        self.add_told_results(epoch, results, &[]).await
-    }
+    async fn add_results(&self, epoch: Epoch, results: &[NewResult]) -> Result<(), StoreError>;
 
-    /// The same with what is to be told of them.
+    /// The same with what is to be told of them; the results as they are stored. Their numbers should be near each other:
+    /// what is between them is read, too.
     async fn add_told_results(
         &self,
         epoch: Epoch,
         results: &[NewResult],
         told: &[NewEntry],
-    ) -> Result<(), StoreError>;
+    ) -> Result<Vec<StoredResult>, StoreError>;
 
     /// The numbers of results that were stored under these words.
     async fn deduped(&self, words: &[String]) -> Result<BTreeMap<String, ResultId>, StoreError>;

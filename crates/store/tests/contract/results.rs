@@ -49,7 +49,14 @@ pub(crate) async fn results_are_found_by_what_they_say(database: &Database) {
     all[4].note = Some("a note".to_owned());
     all[4].dedupe = Some("job/1/done".to_owned());
     all[0].testcase_ref_url = Some("http://x/1".to_owned());
-    results.add_results(epoch, &all).await.unwrap();
+    // Others have stored what is between them.
+    results.add_results(epoch, &all[1..2]).await.unwrap();
+    let mine = [&all[..1], &all[2..]].concat();
+    let stored = results.add_told_results(epoch, &mine, &[]).await.unwrap();
+    assert_eq!(stored.iter().map(|one| one.id.0).collect::<Vec<_>>(), [1, 3, 4, 5]);
+    for one in stored {
+        assert_eq!(results.result(one.id).await.unwrap().as_ref(), Some(&one), "as it is read later");
+    }
     let again = NewResult { id: 6, ..all[4].clone() };
     assert!(matches!(results.add_results(epoch, &[again]).await, Err(StoreError::Duplicate { .. })));
     let words = ["job/1/done".to_owned(), "job/2/done".to_owned()];

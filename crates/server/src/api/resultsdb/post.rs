@@ -3,8 +3,8 @@
 use super::shape::{self, Place};
 use super::{Poster, Wrong, field};
 use crate::app::App;
-use crate::results::Same;
 use crate::results::conventions::LONGEST_NAME;
+use crate::results::{Posted, Same, hashed};
 use assay_engine::ids::Timestamp;
 use assay_store::{GroupOf, NameFilter, NewResult, Testcase};
 use axum::body::Bytes;
@@ -267,13 +267,10 @@ pub(crate) fn read(map: &Map<String, Value>, outcomes: &[&str], now: Timestamp) 
 
 /// What tells this post from others: clients repeat one whose answer got lost, and have no word for that.
 fn same(sender: &str, map: &Map<String, Value>) -> Same {
-    let mut hashed = ring::digest::Context::new(&ring::digest::SHA256);
-    hashed.update(sender.as_bytes());
-    hashed.update(&[0]);
-    hashed.update(Value::Object(map.clone()).to_string().as_bytes());
-    let mut same = Same::default();
-    same.copy_from_slice(hashed.finish().as_ref());
-    same
+    let mut said = format!("{sender}\0").into_bytes();
+    // An object of texts and numbers cannot fail to be written.
+    let _ = serde_json::to_writer(&mut said, map);
+    hashed(&said)
 }
 
 /// `POST results`: 201, or 200 if the same was posted before: under the same `Idempotency-Key`, or without one by the same
@@ -297,11 +294,12 @@ pub(super) async fn result(
     }
     let same = (new.dedupe.is_none() && !settings.repeats.is_zero()).then(|| same(&sender.name, &map));
     let posted = app.results.post_once(new, same).await.map_err(Wrong::from)?;
-    let stored = app.store.results().result(posted.id()).await?;
-    let stored = stored.ok_or_else(|| Wrong::not_found("Result not found"))?;
-    let status = match posted {
-        crate::results::Posted::New(_) => StatusCode::CREATED,
-        crate::results::Posted::Before(_) => StatusCode::OK,
+    let (status, stored) = match posted {
+        Posted::New(stored) => (StatusCode::CREATED, *stored),
+        Posted::Before(id) => {
+            let stored = app.store.results().result(id).await?;
+            (StatusCode::OK, stored.ok_or_else(|| Wrong::not_found("Result not found"))?)
+        }
     };
     Ok(shape::json(status, shape::result(&stored, &place.base)))
 }
