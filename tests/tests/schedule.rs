@@ -44,6 +44,19 @@ async fn a_candidate_and_a_build_of_coreos(place: &Place, up: &Up<'_>, info: &Va
     assert!(ended.expect(0).stdout.contains("Fedora-CoreOS-46.20261121.91.0"), "{}", ended.stdout);
 }
 
+/// What cannot be chosen, in words.
+async fn wrong_choices(place: &Place, location: &str) {
+    let wrong = place.run(&["compose", "schedule", location, "--flavors", "Server-dvd"]).await;
+    assert!(wrong.expect(2).stderr.contains("as the flavor \"Server-dvd\""), "{}", wrong.stderr);
+    for key in ["arch", "FLAVOR"] {
+        let set = format!("{key}=x");
+        let wrong = place.run(&["compose", "schedule", location, "--set", &set]).await;
+        assert!(wrong.expect(2).stderr.contains("is what the posts differ in"), "{}", wrong.stderr);
+    }
+    let wrong = place.run(&["compose", "schedule", location, "--set", "GRUBADD"]).await;
+    assert!(wrong.expect(2).stderr.contains("expected KEY=VALUE"), "{}", wrong.stderr);
+}
+
 #[tokio::test]
 async fn hooks_composes_and_updates() {
     let place = Place::new();
@@ -137,17 +150,9 @@ async fn hooks_composes_and_updates() {
         (&json!(false), &json!(format!("{id}-EXTRA")))
     );
     assert_eq!(extra[0]["settings"]["GRUBADD"], "inst.updates=https://x/u.img");
-    let wrong = place.run(&["compose", "schedule", &location, "--flavors", "Server-dvd"]).await;
-    assert!(wrong.expect(2).stderr.contains("as the flavor \"Server-dvd\""), "{}", wrong.stderr);
-    for key in ["arch", "FLAVOR"] {
-        let set = format!("{key}=x");
-        let wrong = place.run(&["compose", "schedule", &location, "--set", &set]).await;
-        assert!(wrong.expect(2).stderr.contains("is what the posts differ in"), "{}", wrong.stderr);
-    }
     let own = schedule(&["--set", "BUILD=mine", "--dry-run"]).await;
     assert_eq!(own[0]["settings"]["BUILD"], "mine-EXTRA");
-    let wrong = place.run(&["compose", "schedule", &location, "--set", "GRUBADD"]).await;
-    assert!(wrong.expect(2).stderr.contains("expected KEY=VALUE"), "{}", wrong.stderr);
+    wrong_choices(&place, &location).await;
 
     a_candidate_and_a_build_of_coreos(&place, &up, &info, &images).await;
 
