@@ -37,7 +37,7 @@ pub(crate) async fn results_are_found_by_what_they_say(database: &Database) {
     let results = store.results();
     assert_eq!(results.last_result().await.unwrap(), 0);
     let odd = "100%_[a]*?'\\\u{10FFFF}ü";
-    let mut all = vec![
+    let mut all = [
         result(1, "compose.install", "PASSED", &[("item", &["A"]), ("type", &["compose"])]),
         result(2, "compose.install", "FAILED", &[("item", &["A", "B"]), ("type", &["compose"])]),
         result(3, "update.a/b", "PASSED", &[("item", &["B", "A"]), ("type", &["bodhi_update"])]),
