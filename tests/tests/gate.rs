@@ -177,3 +177,93 @@ async fn what_landed_is_verified_in_a_clone_without_the_server() {
     assert_eq!(verdict["uncovered"][0]["commit"], foreign.as_str());
     assert_eq!(verify("no-such-branch").await.0, Some(4));
 }
+
+/// The changes of a pipeline's first queue, in order.
+async fn queued(place: &Place, pipeline: &str) -> Vec<u64> {
+    let status = place.run(&["pipeline", "status", pipeline, "--json"]).await.expect(0).json();
+    let queues = status["pipelines"][0]["queues"].as_array().unwrap();
+    let items = queues.iter().flat_map(|queue| queue["items"].as_array().unwrap());
+    items.filter_map(|item| item["changes"][0]["number"].as_u64()).collect()
+}
+
+/// Waits until the changes of a pipeline are these, in this order.
+async fn until_queued(place: &Place, pipeline: &str, wanted: &[u64]) {
+    let there = async || (queued(place, pipeline).await == wanted).then_some(());
+    asking(&format!("{wanted:?} in {pipeline}"), there).await;
+}
+
+/// What operators do by hand, command by command.
+#[tokio::test]
+async fn operators_let_in_take_out_and_put_first() {
+    let place = Place::new();
+    let config = dummies(&place);
+    let file = place.join("config/gate.yaml");
+    let yaml = fs::read_to_string(&file).unwrap();
+    let yaml = yaml.replace("  - check\n", "  - check\n  - post\n");
+    fs::write(&file, yaml.replace("    gate: [unit]\n", "    gate: [unit]\n    post: [unit]\n")).unwrap();
+    let gerrit = Gerrit::start(&place, &config).await;
+    let toml = place.join("assay.toml");
+    let up = Up::start(&place, &["--config", toml.as_str(), "--slots", "6"]).await;
+    let run = async |words: &str| place.run(&words.split(' ').collect::<Vec<_>>()).await;
+    let first = gerrit.upload("One", "one", "1\n").await;
+    until_queued(&place, "check", &[first]).await;
+    let second = gerrit.upload("Two", "two", "2\n").await;
+    until_queued(&place, "check", &[first, second]).await;
+
+    // Out and in again, with and without the patchset.
+    run(&format!("pipeline dequeue check {first}")).await.expect(0);
+    until_queued(&place, "check", &[second]).await;
+    run(&format!("pipeline enqueue check {first}")).await.expect(0);
+    until_queued(&place, "check", &[second, first]).await;
+    let taken = run(&format!("pipeline dequeue check {second},1 --json")).await.expect(0).json();
+    assert!(taken["done"].is_string(), "{taken}");
+    let put =
+        run(&format!("pipeline enqueue check {second},1 --source gerrit --json")).await.expect(0).json();
+    assert!(put["done"].is_string(), "{put}");
+    until_queued(&place, "check", &[first, second]).await;
+    for wrong in ["enqueue check 999", "enqueue chek 1", "dequeue check 999", "promote gate 999"] {
+        let ended = run(&format!("pipeline {wrong}")).await;
+        assert!(ended.code != Some(0) && ended.stderr.starts_with("assay: "), "{wrong}: {}", ended.stderr);
+    }
+
+    gerrit.approve(first).await;
+    until_queued(&place, "gate", &[first]).await;
+    gerrit.approve(second).await;
+    until_queued(&place, "gate", &[first, second]).await;
+    run(&format!("pipeline promote gate {second}")).await.expect(0);
+    until_queued(&place, "gate", &[second, first]).await;
+    run(&format!("pipeline dequeue gate {second} --force")).await.expect(0);
+    until_queued(&place, "gate", &[first]).await;
+    run(&format!("pipeline enqueue gate {second}")).await.expect(0);
+    until_queued(&place, "gate", &[first, second]).await;
+
+    let line = git(&place, &["ls-remote", &format!("{}/tools", gerrit.url), "refs/heads/master"]).await;
+    let tip = line.split_whitespace().next().unwrap();
+    run(&format!("pipeline enqueue-ref post tools master --newrev {tip}")).await.expect(0);
+    let status = run("pipeline status post --json").await.expect(0).json();
+    let item = &status["pipelines"][0]["queues"][0]["items"][0];
+    assert_eq!((&item["project"], &item["branch"]), (&"tools".into(), &"master".into()), "{status}");
+
+    let add = ["pipeline", "autohold", "add", "tools", "unit", "--count", "2", "--reason", "a look"];
+    place.run(&add).await.expect(0).says("the next 2 failures of tools unit");
+    let held = run("pipeline autohold list --json").await.expect(0).json();
+    let id = &held["autoholds"][0]["id"];
+    run("pipeline autohold list").await.expect(0).says("a look");
+    run(&format!("pipeline autohold delete {id}")).await.expect(0);
+    assert_eq!(
+        run("pipeline autohold list --json").await.expect(0).json()["autoholds"],
+        Value::Array(Vec::new())
+    );
+    run("pipeline hold gate --reason freeze").await.expect(0);
+    run("pipeline status gate").await.expect(0).says("HELD since ").says("freeze");
+    run("pipeline release gate").await.expect(0);
+    run("pipeline reload").await.expect(0).says("the configuration is in force: ");
+
+    for go in ["go-gate", "go-check", "go-post"] {
+        fs::write(place.join(go), "").unwrap();
+    }
+    gerrit.until_merged(&up, second).await;
+    gerrit.until_merged(&up, first).await;
+    drop(gerrit);
+    up.stop().await;
+}

@@ -1,4 +1,4 @@
-//! `assay import zuul` and `assay config check` as programs: what goes where, and the exit codes.
+//! `assay import zuul`, `assay config check` and `assay gate play` as programs: what goes where, and the exit codes.
 
 use camino::Utf8PathBuf;
 use std::process::{Command, Output};
@@ -66,4 +66,29 @@ fn what_is_wrong_is_exit_code_2() {
     let first = &all["findings"][0];
     assert!(first["file"] == WRONG && first["line"] == 1 && first["excerpt"] == "includes:", "{first:#}");
     assert_eq!(assay(&["config", "check", "/nowhere.yaml"]).status.code(), Some(4));
+}
+
+#[test]
+fn a_scenario_that_is_not_as_expected_says_in_what() {
+    const SCENARIO: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/scenarios/gate/rejected-vote.yaml");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = Utf8PathBuf::from_path_buf(dir.path().join("wrong.yaml")).expect("UTF-8");
+    let right = fs_err::read_to_string(SCENARIO).expect("the scenario");
+    assert_eq!(assay(&["gate", "play", SCENARIO]).status.code(), Some(0));
+    for (wrong, said) in [
+        ("merged: [1, 2]", "merged: expected [1, 2], found [1, 2, 3]"),
+        ("reports: {2: 77}", "reports on 2: expected 77, found 2"),
+        ("said: {1: no such words}", "said on 1: expected \"no such words\", found "),
+        ("refused: {1: nonsense}", "refused 1: expected \"nonsense\", found "),
+        ("outcome: {2: nonsense}", "outcome of 2: expected \"nonsense\", found "),
+        ("queue: {gate: [1]}", "expected [1], found []"),
+    ] {
+        let scenario = right.replace("expect: {merged: [1, 2, 3]}", &format!("expect: {{{wrong}}}"));
+        assert_ne!(scenario, right);
+        fs_err::write(&file, scenario).expect("written");
+        let seen = assay(&["gate", "play", file.as_str()]);
+        assert_eq!(seen.status.code(), Some(1), "{wrong}: {}", text(&seen.stdout));
+        assert!(text(&seen.stdout).contains(said), "{wrong}: {}", text(&seen.stdout));
+    }
 }

@@ -91,6 +91,7 @@ pub(crate) fn eviction_is_so(world: &World, checks: &Checks, item: &Item, reason
         | EvictReason::Abandoned
         | EvictReason::MergedElsewhere
         | EvictReason::NeedLost { .. }
+        | EvictReason::RequirementLost { .. }
         | EvictReason::Unconfigured { .. }
         | EvictReason::TreeMismatch { .. } => true,
     }

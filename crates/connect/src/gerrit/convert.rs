@@ -5,7 +5,7 @@ use crate::inbox::MadePatchset;
 use assay_engine::gate::change::{
     Account, Approval, ChangeFacts, ChangeStatus, LabelStatus, RefUpdate, SubmitLabel, SubmitRecord,
 };
-use assay_engine::gate::config::EventKind;
+use assay_engine::gate::config::{EventKind, normal_label};
 use assay_engine::gate::ids::{BranchName, ChangeId, Oid, Patchset, SourceName};
 use assay_engine::gate::io::Event;
 use assay_engine::ids::Timestamp;
@@ -234,8 +234,9 @@ fn submit_record(record: &SubmitRecordAttr) -> SubmitRecord {
     }
 }
 
-/// Why the rules would not let a patchset be merged. Every record has to agree: a plug-in's rule has one of its own.
-pub(super) fn not_submittable(change: &ChangeAttr, patchset: u32) -> Option<String> {
+/// Why the rules would not let a patchset be merged. Every record has to agree: a plug-in's rule has one of its own. Labels
+/// that are `granted` may be missing or vetoed.
+pub(super) fn not_submittable(change: &ChangeAttr, patchset: u32, granted: &[String]) -> Option<String> {
     let number = change.number;
     let status = status(change);
     if !status.is_open() {
@@ -254,9 +255,16 @@ pub(super) fn not_submittable(change: &ChangeAttr, patchset: u32) -> Option<Stri
             SubmitRecord::Ok => {}
             SubmitRecord::Error { why } => missing.push(why),
             SubmitRecord::NotReady { labels } => {
-                let open =
-                    labels.iter().filter(|one| !matches!(one.status, LabelStatus::Ok | LabelStatus::May));
-                let open: Vec<&str> = open.map(|one| one.label.as_str()).collect();
+                let given = |label: &str| granted.iter().any(|own| normal_label(own) == normal_label(label));
+                let is_open = |one: &&SubmitLabel| match one.status {
+                    LabelStatus::Ok | LabelStatus::May => false,
+                    LabelStatus::Need | LabelStatus::Reject => !given(&one.label),
+                    LabelStatus::Impossible => true,
+                };
+                let open: Vec<&str> = labels.iter().filter(is_open).map(|one| one.label.as_str()).collect();
+                if open.is_empty() && !labels.is_empty() {
+                    continue;
+                }
                 let what = if open.is_empty() { "something".to_owned() } else { open.join(", ") };
                 missing.push(format!("it needs {what}"));
             }

@@ -139,18 +139,20 @@ impl Gerrit {
     }
 
     /// Why Gerrit would not merge a patchset if it were asked now; `None` if nothing is known that speaks against it. With
-    /// `merge` it is also asked whether it can be merged into its branch as that is, which old versions do not say.
+    /// `merge` it is also asked whether it can be merged into its branch as that is, which old versions do not say. Labels
+    /// that are `granted` are about to be given.
     pub async fn would_refuse(
         &self,
         number: u64,
         patchset: u32,
         merge: bool,
+        granted: &[String],
     ) -> Result<Option<String>, GerritError> {
         let rows = self.shared.rows(&format!("change:{number}"), Detail::Facts).await?;
         let Some(row) = rows.iter().find(|row| row.number == number) else {
             return Ok(Some(format!("Gerrit does not know change {number} any more")));
         };
-        if let Some(why) = convert::not_submittable(row, patchset) {
+        if let Some(why) = convert::not_submittable(row, patchset, granted) {
             return Ok(Some(why));
         }
         let revision = row.current_patchset.as_ref().and_then(|now| now.revision.as_deref());

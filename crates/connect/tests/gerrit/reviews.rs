@@ -146,7 +146,7 @@ async fn what_gerrit_would_refuse_is_known_beforehand() {
         let world = World::new(Numbers::Integers).await;
         let gerrit = world.client(rest, |_| {});
         let would = async |number, patchset, merge| {
-            gerrit.would_refuse(number, patchset, merge).await.expect("an answer").unwrap_or_default()
+            gerrit.would_refuse(number, patchset, merge, &[]).await.expect("an answer").unwrap_or_default()
         };
         let base = world.fake.tip("org/a", "master").await.expect("a branch");
         let on_base = |text: &str| {
@@ -157,6 +157,17 @@ async fn what_gerrit_would_refuse_is_known_beforehand() {
         let first = world.fake.upload("alice", &on_base("one\n")).await.expect("an upload");
         let second = world.fake.upload("alice", &on_base("two\n")).await.expect("an upload");
         assert!(would(first.number, 1, true).await.contains("Code-Review"), "rest: {rest}: no votes");
+        let with = async |granted: &[&str]| {
+            let granted: Vec<String> = granted.iter().map(|label| (*label).to_owned()).collect();
+            gerrit
+                .would_refuse(first.number, 1, false, &granted)
+                .await
+                .expect("an answer")
+                .unwrap_or_default()
+        };
+        let own = with(&["verified"]).await;
+        assert!(own.contains("Code-Review") && !own.contains("Verified"), "rest: {rest}: {own}");
+        assert_eq!(with(&["verified", "code review", "Approved", "Workflow"]).await, "", "rest: {rest}");
         for change in [&first, &second] {
             world.approve(change.number).await;
             assert_eq!(would(change.number, 1, true).await, "", "rest: {rest}");

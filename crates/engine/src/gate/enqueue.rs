@@ -94,7 +94,7 @@ impl Gate {
         }
         let mut last = None;
         for group in &fitting {
-            last = Some(self.add_group(pipeline, &queue, group, because));
+            last = Some(self.add_group(pipeline, &queue, group, because, strict));
         }
         let own = self.held.by_change.get(&(pipeline.name.clone(), facts.id.clone())).copied();
         let own = own.or(last).ok_or_else(|| EnqueueRefusal::Unknown { change: facts.id.clone() })?;
@@ -179,6 +179,7 @@ impl Gate {
         queue: &QueueName,
         group: &[Arc<ChangeFacts>],
         because: &str,
+        strict: bool,
     ) -> ItemId {
         let mut needs: Vec<Patchset> = Vec::new();
         for facts in group {
@@ -192,7 +193,11 @@ impl Gate {
             Manager::Dependent => self.held.queues.get(&key).and_then(|queue| queue.items.last().copied()),
             _ => None,
         };
-        self.insert(pipeline, queue.clone(), subject, changes, Vec::new(), needs, ahead, because)
+        let id = self.insert(pipeline, queue.clone(), subject, changes, Vec::new(), needs, ahead, because);
+        if let Some(item) = self.held.items.get_mut(&id) {
+            Arc::make_mut(item).strict = strict;
+        }
+        id
     }
 
     /// Into a queue of its own, with what it needs merged below it.
@@ -326,6 +331,7 @@ impl Gate {
             below,
             needs,
             met: Vec::new(),
+            strict: false,
             ahead,
             enqueued_at: self.now,
             because: because.to_owned(),
@@ -515,6 +521,7 @@ impl Gate {
             below: Vec::new(),
             needs: Vec::new(),
             met: Vec::new(),
+            strict: false,
             ahead: None,
             enqueued_at: self.now,
             because: because.to_owned(),

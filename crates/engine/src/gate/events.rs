@@ -81,8 +81,18 @@ impl Gate {
             self.evict(id, EvictReason::Superseded { by: facts.current_patchset });
         } else if let Err(what) = filter::can_merge(pipeline, facts) {
             self.evict(id, EvictReason::NotSubmittable { what });
+        } else if let Err(what) = self.still_wanted(id, pipeline, facts) {
+            self.evict(id, EvictReason::RequirementLost { what });
         } else if let Some(what) = self.needs_changed(id) {
             self.evict(id, EvictReason::NeedsChanged { what });
+        }
+    }
+
+    /// Whether the votes of a change are still as its pipeline wants them, if they were looked at when it came.
+    fn still_wanted(&self, id: ItemId, pipeline: &Pipeline, facts: &ChangeFacts) -> Result<(), String> {
+        match self.held.items.get(&id) {
+            Some(item) if item.strict => filter::votes_still_hold(pipeline, facts, self.now),
+            _ => Ok(()),
         }
     }
 

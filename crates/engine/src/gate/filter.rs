@@ -157,6 +157,24 @@ pub(super) fn requirements_hold(
     approvals_hold(&wanted.approvals, &pipeline.reject, facts, now)
 }
 
+/// Whether the votes of a change that is being gated still are as the pipeline wants them. What the pipeline votes itself
+/// (its start may take the vote away that let the change in), and how old a vote is, does not count any more.
+pub(super) fn votes_still_hold(
+    pipeline: &Pipeline,
+    facts: &ChangeFacts,
+    now: Timestamp,
+) -> Result<(), String> {
+    let reporters = &pipeline.reporters;
+    let ours = labels_of([&reporters.start, &reporters.success, &reporters.failure]);
+    let counts = |filter: &&ApprovalFilter| {
+        let aged = filter.older_than_us.is_some() || filter.newer_than_us.is_some();
+        !aged && !filter.labels.iter().any(|(label, _)| ours.contains(&normal_label(label)))
+    };
+    let those =
+        |all: &[ApprovalFilter]| -> Vec<ApprovalFilter> { all.iter().filter(counts).cloned().collect() };
+    approvals_hold(&those(&pipeline.require.approvals), &those(&pipeline.reject), facts, now)
+}
+
 /// Whether the source would merge a change once `pipeline` has voted; what is missing, if not.
 pub(super) fn can_merge(pipeline: &Pipeline, facts: &ChangeFacts) -> Result<(), String> {
     if facts.wip {
@@ -192,8 +210,13 @@ pub(super) fn can_merge(pipeline: &Pipeline, facts: &ChangeFacts) -> Result<(), 
 
 /// The labels that the pipeline gives itself when an item passes: they may be missing before.
 fn own_labels(pipeline: &Pipeline) -> BTreeSet<String> {
+    labels_of([&pipeline.reporters.success])
+}
+
+/// The labels that reports give.
+fn labels_of<'r>(reports: impl IntoIterator<Item = &'r Vec<ReportAction>>) -> BTreeSet<String> {
     let mut labels = BTreeSet::new();
-    for action in &pipeline.reporters.success {
+    for action in reports.into_iter().flatten() {
         if let ReportAction::Review { labels: own, .. } = action {
             labels.extend(own.iter().map(|(label, _)| normal_label(label)));
         }

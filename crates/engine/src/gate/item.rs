@@ -35,6 +35,10 @@ pub struct Item {
     /// What it needed and is in its branch since: its source may go on calling that open for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub met: Vec<Patchset>,
+    /// It was let in because it fulfils what its pipeline requires, and stays only as long as it does. Not so what a
+    /// person let in by hand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
     /// The item that it is tested on.
     pub ahead: Option<ItemId>,
     /// When it was let in.

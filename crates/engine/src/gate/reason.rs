@@ -287,6 +287,12 @@ pub enum EvictReason {
         /// What is missing.
         what: String,
     },
+    /// A vote that the pipeline requires is gone, or one that it rejects is there.
+    #[error("it is not as the pipeline wants it any more: {what}")]
+    RequirementLost {
+        /// Which.
+        what: String,
+    },
     /// What it needs did not merge.
     #[error("it needs {needed}, which is not in the queue any more and did not merge")]
     NeedLost {

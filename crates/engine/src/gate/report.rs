@@ -221,6 +221,7 @@ fn is_told(pipeline: &Pipeline, reason: &EvictReason) -> bool {
         // Elsewhere the new patchset is tested by itself; here nothing comes of it before it is approved.
         EvictReason::Superseded { .. } => pipeline.manager == Manager::Dependent,
         EvictReason::NotSubmittable { .. }
+        | EvictReason::RequirementLost { .. }
         | EvictReason::NeedsChanged { .. }
         | EvictReason::NeedLost { .. }
         | EvictReason::TreeMismatch { .. }

@@ -32,12 +32,14 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fau
     let busy: usize = workers.iter().map(|worker| worker.jobs.len()).sum();
     let gate = app.gate.status();
     let uncovered: usize = gate.uncovered();
+    let held = app.gate().queues.values().filter(|queue| queue.hold.is_some()).count();
     let gauges = [
         ("assay_workers_online", "Workers that are connected.", online.len() as u64),
         ("assay_workers_known", "Workers that have ever connected.", workers.len() as u64),
         ("assay_slots", "Slots of connected workers.", u64::from(slots)),
         ("assay_slots_busy", "Slots that run an attempt.", busy as u64),
         ("assay_gate_items", "Items in the gate's pipelines.", app.gate().items.len() as u64),
+        ("assay_gate_held_queues", "Queues of the gate that are held.", held as u64),
         (
             "assay_gate_landings_kept",
             "Landings that something keeps from going on.",

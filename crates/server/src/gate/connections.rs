@@ -154,9 +154,14 @@ impl Reviews for Connections {
         Ok(found.map(|found| Standing { status: found.status, patchset: found.patchset }))
     }
 
-    async fn would_refuse(&self, patchset: &Patchset, merge: bool) -> Result<Option<String>, Trouble> {
+    async fn would_refuse(
+        &self,
+        patchset: &Patchset,
+        merge: bool,
+        granted: &[String],
+    ) -> Result<Option<String>, Trouble> {
         let gerrit = self.get(&patchset.change.source)?;
-        let found = gerrit.would_refuse(patchset.change.number, patchset.patchset, merge).await;
+        let found = gerrit.would_refuse(patchset.change.number, patchset.patchset, merge, granted).await;
         found.map_err(|error| Trouble(error.to_string()))
     }
 

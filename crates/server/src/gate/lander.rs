@@ -220,12 +220,12 @@ impl Lander {
         for landing in open {
             // A later one is merged into what the earlier ones make of the branch.
             let merge = branches.insert((&landing.project, &landing.branch));
-            let mut why = self.reviews.would_refuse(&landing.patchset, merge).await?;
+            let mut why = self.reviews.would_refuse(&landing.patchset, merge, &[]).await?;
             for _ in 0..VOTES {
                 if why.is_none() || !self.vote_again(landing, this.request).await? {
                     break;
                 }
-                why = self.reviews.would_refuse(&landing.patchset, merge).await?;
+                why = self.reviews.would_refuse(&landing.patchset, merge, &[]).await?;
             }
             let Some(why) = why else { continue };
             // A submit of the server before may have come through by now; then there is no way back.
@@ -375,6 +375,9 @@ impl Lander {
             let first = open.first().and_then(|group| group.first()).copied();
             return Ok(progress.ends_here(request, first, why));
         }
+        if let Some((landing, why)) = self.vetoed(&open, request).await? {
+            return Ok(progress.ends_here(request, Some(landing), &why));
+        }
         if progress.landed.is_empty() && open.len() > 1 {
             for group in &open {
                 let Some(first) = group.first() else { continue };
@@ -403,6 +406,29 @@ impl Lander {
             }
         }
         Ok(progress.done(request))
+    }
+
+    /// Asks whether the source of a change that is to be pushed would merge it, once it has the votes that go with the push:
+    /// nobody else looks whether one was withdrawn, or a veto given, since it was let in.
+    async fn vetoed<'a>(
+        &self,
+        open: &[&Vec<&'a Landing>],
+        request: &LandRequest,
+    ) -> Result<Option<(&'a Landing, String)>, Trouble> {
+        let granted: Vec<String> = reviews_of(request).flat_map(labels_of).collect();
+        for group in open {
+            for landing in *group {
+                let Some(why) = self.reviews.would_refuse(&landing.patchset, false, &granted).await? else {
+                    continue;
+                };
+                // A push of the server before may have come through by now; then there is no way back.
+                return match self.look_at_group(group).await? {
+                    Group::Open => Ok(Some((*landing, why))),
+                    _ => Err(Trouble(format!("{} changed at this moment", landing.patchset))),
+                };
+            }
+        }
+        Ok(None)
     }
 
     /// How far the members of one project are: they move together or not at all.
@@ -544,6 +570,13 @@ fn subject(landing: &Landing) -> Subject {
 
 fn reviews_of(request: &LandRequest) -> impl Iterator<Item = &Report> {
     request.reports.iter().filter(|report| matches!(report.action, ReportAction::Review { .. }))
+}
+
+fn labels_of(report: &Report) -> Vec<String> {
+    match &report.action {
+        ReportAction::Review { labels, .. } => labels.iter().map(|(label, _)| label.clone()).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The same report without its votes; none if it has none.

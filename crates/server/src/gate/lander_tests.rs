@@ -199,7 +199,12 @@ impl Reviews for World {
         Ok(found.map(|(status, patchset)| Standing { status, patchset }))
     }
 
-    async fn would_refuse(&self, patchset: &Patchset, merge: bool) -> Result<Option<String>, Trouble> {
+    async fn would_refuse(
+        &self,
+        patchset: &Patchset,
+        merge: bool,
+        granted: &[String],
+    ) -> Result<Option<String>, Trouble> {
         self.moment().await?;
         let number = patchset.change.number;
         Ok(self.with(|model| {
@@ -207,7 +212,7 @@ impl Reviews for World {
             let merged = model.is_in(number);
             let why = match () {
                 () if merged => "change is merged",
-                () if model.outvoted > 0 => "Verified is needed",
+                () if model.outvoted > 0 && granted.is_empty() => "Verified is needed",
                 () if model.not_submittable == Some(number) => "it needs Code-Review",
                 () => return None,
             };
@@ -476,6 +481,19 @@ async fn what_its_source_would_refuse_keeps_all_members_out() {
     let one = new();
     assert!(words(&land(&one, &request(LandingWay::Submit, &members[..1])).await).ends_with("landed"));
     assert!(one.with(|model| model.preflighted.is_empty()));
+
+    // Who pushes has nobody else to look at votes: also of a single member, also where the rest is in already.
+    for members in [&members[..], &members[..1]] {
+        let vetoed = new();
+        vetoed.with(|model| (model.not_submittable, model.outvoted) = (Some(1), 1));
+        let push = request(LandingWay::Push, members);
+        assert_eq!(words(&land(&vetoed, &push).await), "refused: it needs Code-Review");
+        assert_eq!(vetoed.with(|model| model.submits), 0);
+    }
+    let own = new();
+    own.with(|model| model.outvoted = 1);
+    let pushed = land(&own, &request(LandingWay::Push, &members)).await;
+    assert!(words(&pushed).ends_with("landed"), "its own vote comes with the push");
 
     let closed = new();
     closed.with(|model| model.closed = Some("q".to_owned()));

@@ -131,8 +131,13 @@ pub(crate) trait Reviews: Send + Sync {
     async fn standing(&self, change: &ChangeId) -> Result<Option<Standing>, Trouble>;
 
     /// What speaks against a submit of this patchset, if its source knows of anything. With `merge`, also whether it can
-    /// be merged into its branch as that is now.
-    async fn would_refuse(&self, patchset: &Patchset, merge: bool) -> Result<Option<String>, Trouble>;
+    /// be merged into its branch as that is now. Labels that are `granted` are about to be given.
+    async fn would_refuse(
+        &self,
+        patchset: &Patchset,
+        merge: bool,
+        granted: &[String],
+    ) -> Result<Option<String>, Trouble>;
 
     /// Asks for this very revision to be merged.
     async fn submit(&self, patchset: &Patchset, revision: &Oid) -> Submitted;

@@ -348,6 +348,14 @@ async fn a_push_at_the_last_moment_is_an_alarm_and_gets_no_receipt() {
     let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
     let receipt = store.gate().receipt(&PROJECT.into(), &"master".into(), &tip.as_str().into()).await;
     assert_eq!(receipt.unwrap(), None);
+    let alarm = async {
+        while uncovered(&world).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor says so, too");
+    let (_, metrics) = world.server().page("/metrics").await;
+    assert!(metrics.contains("assay_gate_held_queues 1\n"), "{metrics}");
 }
 
 #[tokio::test]

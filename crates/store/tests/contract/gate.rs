@@ -73,6 +73,7 @@ fn item(id: i64, number: u64, jobs: Vec<ItemJob>) -> Item {
         below: Vec::new(),
         needs: Vec::new(),
         met: Vec::new(),
+        strict: false,
         ahead: None,
         enqueued_at: at(0),
         because: "a vote".to_owned(),
