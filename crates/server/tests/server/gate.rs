@@ -348,12 +348,7 @@ async fn a_push_at_the_last_moment_is_an_alarm_and_gets_no_receipt() {
     let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
     let receipt = store.gate().receipt(&PROJECT.into(), &"master".into(), &tip.as_str().into()).await;
     assert_eq!(receipt.unwrap(), None);
-    let alarm = async {
-        while uncovered(&world).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor says so, too");
+    until_uncovered(&world).await;
     let (_, metrics) = world.server().page("/metrics").await;
     assert!(metrics.contains("assay_gate_held_queues 1\n"), "{metrics}");
 }
@@ -381,12 +376,7 @@ async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_no
     let reload = "/api/assay/v1/gate/reload";
     let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
     assert_eq!(status, 200, "{body}");
-    let alarm = async {
-        while uncovered(&world).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
+    until_uncovered(&world).await;
     assert_eq!(uncovered(&world).await, 1);
     // A branch that is set back is walked to where it left the way, and no further.
     let other = world.gerrit.commit(PROJECT, &tip, &[("other", Some("x\n"))], "Other\n").await.unwrap();
@@ -402,12 +392,7 @@ async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_no
     world.gerrit.force_push(PROJECT, "master", &other).await.unwrap();
     let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
     assert_eq!(status, 200, "{body}");
-    let alarm = async {
-        while uncovered(&world).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
+    until_uncovered(&world).await;
     assert_eq!(uncovered(&world).await, 2, "that its start is gone, and the new commit");
     // It is ended at once while a walk waits for the remote, and what that walk finds is of no use any more.
     let met = world.gerrit.troubles();
@@ -422,12 +407,7 @@ async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_no
     world.gerrit.force_push(PROJECT, "master", &last).await.unwrap();
     let (status, body) = world.server().ask(reqwest::Method::POST, reload, None).await;
     assert_eq!(status, 200, "{body}");
-    let alarm = async {
-        while uncovered(&world).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), alarm).await.expect("the auditor finds it");
+    until_uncovered(&world).await;
     assert_eq!(uncovered(&world).await, 1, "only what came after it was ended");
     acknowledge(200).await;
 
@@ -439,6 +419,16 @@ async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_no
     let other = world.upload("Goes on", "other").await;
     pass(&mut worker).await;
     world.until_vote(other, "1").await;
+}
+
+/// Waits until the auditor has found a commit that no receipt covers.
+async fn until_uncovered(world: &World) {
+    let found = async {
+        while uncovered(world).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("the auditor finds it");
 }
 
 /// Commits that no receipt covers, as the metrics say.
