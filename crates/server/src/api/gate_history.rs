@@ -255,10 +255,6 @@ fn unmoved(caused: &serde_json::Value) -> Vec<Unmoved> {
     caused["pipelines"].as_array().into_iter().flatten().filter_map(read).collect()
 }
 
-fn caused_by(event: &StoredEvent) -> serde_json::Value {
-    event.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
 fn not_in(event: &StoredEvent, one: Unmoved) -> (Timestamp, api::Happened) {
     // What an event lacks is no decision about the change: another comment says nothing of the last one.
     let kind = if one.no_trigger.is_some() { "missed" } else { "ignored" };
@@ -269,7 +265,8 @@ fn not_in(event: &StoredEvent, one: Unmoved) -> (Timestamp, api::Happened) {
 
 /// Why an event let nothing into a pipeline. What it let in speaks for itself.
 fn caused(event: &StoredEvent) -> Vec<(Timestamp, api::Happened)> {
-    let caused = caused_by(event);
+    let caused: serde_json::Value =
+        event.caused.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     if let Some(why) = caused["refused"].as_str() {
         return vec![in_mood(happened(event.received_at, "ignored", None, why.to_owned()), "bad")];
     }
