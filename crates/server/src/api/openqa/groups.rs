@@ -49,8 +49,8 @@ fn fields(properties: &GroupProperties) -> Map<String, Value> {
     }
 }
 
-/// A group with what it, its parent or the defaults say.
-pub(crate) fn group(catalog: &Catalog, group: &Group) -> Value {
+/// What a group, its parent or the defaults say.
+fn said_of(catalog: &Catalog, group: &Group) -> Map<String, Value> {
     let parent = group.parent.and_then(|id| catalog.parents.get(&id));
     let inherited = parent.map(|parent| fields(&parent.properties)).unwrap_or_default();
     let mut shown = fields(&group.properties);
@@ -63,12 +63,17 @@ pub(crate) fn group(catalog: &Catalog, group: &Group) -> Value {
             *value = DEFAULTS.iter().find(|(known, _)| known == name).map(|(_, value)| *value).into();
         }
     }
+    shown
+}
+
+/// A group as everybody may read it.
+pub(crate) fn group(catalog: &Catalog, group: &Group) -> Value {
+    let mut shown = said_of(catalog, group);
     shown.insert("id".to_owned(), json!(group.id));
     shown.insert("name".to_owned(), json!(group.name));
     shown.insert("parent_id".to_owned(), json!(group.parent));
     shown.insert("description".to_owned(), json!(group.description));
     shown.insert("sort_order".to_owned(), json!(group.sort_order));
-    // Everybody may read it.
     let template = group.template.as_deref();
     let template = template.map(|text| {
         if has_secrets(catalog, group, text) { yaml_of(catalog, group, false) } else { text.to_owned() }
@@ -86,7 +91,7 @@ fn has_secrets(catalog: &Catalog, group: &Group, text: &str) -> bool {
 /// How many days a group keeps its jobs; `None` is for ever.
 pub(super) fn keeps_jobs(app: &App, id: i64) -> Option<i64> {
     let catalog = app.library.now();
-    let days = group(&catalog, catalog.groups.get(&id)?)["keep_jobs_in_days"].as_i64()?;
+    let days = said_of(&catalog, catalog.groups.get(&id)?).get("keep_jobs_in_days")?.as_i64()?;
     (days > 0).then_some(days)
 }
 
