@@ -2,11 +2,12 @@
 
 use crate::content::Content;
 use crate::outcome::ChangeRef;
+use crate::required::{self, Required};
 use crate::rows::{Database, difference};
 use crate::world::{BuildRecord, BuildState, StateRecord, World, revisions};
 use assay_engine::gate::Gate;
 use assay_engine::gate::change::ChangeStatus;
-use assay_engine::gate::config::{Manager, NOOP};
+use assay_engine::gate::config::{Config, Manager, NOOP};
 use assay_engine::gate::ids::{ItemId, JobName, PipelineName, SemaphoreName, Uuid};
 use assay_engine::gate::io::{LandRequest, LandResult, Landing};
 use assay_engine::gate::item::{Item, ItemJob, ItemOutcome, ItemPhase, JobState, MergeState};
@@ -15,6 +16,7 @@ use assay_engine::gate::snapshot::Snapshot;
 use assay_engine::outcome::OutcomeClass;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -53,6 +55,8 @@ pub struct Checks {
     pub order: BTreeMap<PipelineName, Vec<ItemId>>,
     /// Items whose landing was refused by the review system.
     pub refused: BTreeSet<ItemId>,
+    /// The configuration under which each item was judged last.
+    pub(crate) judged: BTreeMap<ItemId, Arc<Config>>,
 }
 
 impl Checks {
@@ -94,6 +98,7 @@ impl Checks {
             self.require(item.buildset.because.is_some(), "I8", || {
                 format!("item {} starts anew for no reason", item.id)
             });
+            self.goes_behind_the_landed(&world.database, item);
         }
         let was_landing = matches!(before.phase, ItemPhase::Landing { .. });
         match &item.phase {
@@ -103,6 +108,39 @@ impl Checks {
             }
             _ => {}
         }
+    }
+
+    /// Others may have landed past an item that failed; if it is tested anew, because a new configuration does not ask
+    /// for what it failed, then that is on what they landed.
+    fn goes_behind_the_landed(&mut self, database: &Database, item: &Item) {
+        let Some(order) = self.order.get_mut(&item.pipeline) else { return };
+        let landed = |id: &ItemId| {
+            database.ended.get(id).is_some_and(|other| {
+                other.queue == item.queue
+                    && matches!(&other.phase, ItemPhase::Ended(end)
+                        if matches!(end.outcome, ItemOutcome::Landed { .. }))
+            })
+        };
+        let (own, last) = (order.iter().position(|id| *id == item.id), order.iter().rposition(landed));
+        if let (Some(own), Some(last)) = (own, last)
+            && own < last
+        {
+            order[own..=last].rotate_left(1);
+        }
+    }
+
+    /// Nobody lands past somebody who does not fail.
+    fn overtakes_nobody(&mut self, world: &World, item: &Item) {
+        let snapshot = world.gate.held();
+        let ahead = self.order.get(&item.pipeline).into_iter().flatten();
+        let passed = ahead
+            .take_while(|id| **id != item.id)
+            .filter_map(|id| snapshot.items.get(id))
+            .find(|other| other.is_live() && other.queue == item.queue && snapshot.failing(other).is_empty());
+        let passed = passed.map(|other| other.id);
+        self.require(passed.is_none(), "I4", || {
+            format!("item {} lands past item {passed:?}, which does not fail", item.id)
+        });
     }
 
     fn is_new(&mut self, world: &World, item: &Item) {
@@ -135,6 +173,8 @@ impl Checks {
 
     /// Decided to land: everything is tested, on that very tree, and what it needs is in or comes with it.
     fn is_landing(&mut self, world: &World, item: &Item, request: &LandRequest) {
+        self.judged.insert(item.id, world.config());
+        self.overtakes_nobody(world, item);
         let Some(state) = world.states.get(&item.buildset.identity) else {
             self.found(Violation::new("I1", format!("item {} lands a state that was never made", item.id)));
             return;
@@ -178,28 +218,39 @@ impl Checks {
         }
     }
 
+    /// Every voting job that the configuration asks for has passed, in a build that was run.
     fn all_passed(&mut self, world: &World, item: &Item, state: &StateRecord) {
-        self.require(!item.buildset.jobs.is_empty(), "I6", || {
-            format!("item {} passes without a job", item.id)
-        });
-        for job in item.buildset.jobs.iter().filter(|job| job.voting) {
-            self.require(job.state.is_success(), "I2", || {
-                format!("item {} passes, and {} is {:?}", item.id, job.job, job.state)
-            });
-            if job.job.as_str() == NOOP {
-                continue;
-            }
-            let Some(build) = job.state.build() else { continue };
-            let Some(record) = world.builds.get(&build.uuid) else {
-                self.found(Violation::new("I5", format!("build {} was never run", build.uuid)));
+        let required = required::jobs(&world.config(), item);
+        self.require(!required.is_empty(), "I6", || format!("item {} passes without a job", item.id));
+        for wanted in required.iter().filter(|wanted| wanted.job.voting) {
+            let name = &wanted.job.name;
+            let Some(job) = item.buildset.jobs.iter().find(|job| job.job == *name) else {
+                self.found(Violation::new("I2", format!("item {} passes without {name}", item.id)));
                 continue;
             };
-            let passed = matches!(&record.phase, BuildState::Ended(result) if result.is_success());
-            self.require(passed && record.job == job.job, "I5", || {
-                format!("item {} takes {record:?} for a success of {}", item.id, job.job)
+            self.require(job.state.is_success(), "I2", || {
+                format!("item {} passes, and {name} is {:?}", item.id, job.state)
             });
-            self.same_tree(world, item, job, record, state);
+            if name.as_str() != NOOP {
+                self.was_run(world, item, job, wanted, state);
+            }
         }
+    }
+
+    fn was_run(&mut self, world: &World, item: &Item, job: &ItemJob, wanted: &Required, state: &StateRecord) {
+        let Some(build) = job.state.build() else { return };
+        let Some(record) = world.builds.get(&build.uuid) else {
+            self.found(Violation::new("I5", format!("build {} was never run", build.uuid)));
+            return;
+        };
+        let passed = matches!(&record.phase, BuildState::Ended(result) if result.is_success());
+        self.require(passed && record.job.name == job.job, "I5", || {
+            format!("item {} takes {record:?} for a success of {}", item.id, job.job)
+        });
+        self.require(!required::is_other_work(&record.job, &wanted.job), "I5", || {
+            format!("item {} takes {record:?} for {:?}", item.id, wanted.job)
+        });
+        self.same_tree(world, item, job, record, state);
     }
 
     /// A result counts only for the tree that it was given on.
@@ -224,6 +275,9 @@ impl Checks {
     }
 
     fn has_ended(&mut self, world: &World, item: &Item, outcome: &ItemOutcome, failures: &[FailReason]) {
+        if matches!(outcome, ItemOutcome::Passed | ItemOutcome::Failed) {
+            self.judged.insert(item.id, world.config());
+        }
         match outcome {
             ItemOutcome::Landed { .. } => self.has_landed(world, item),
             ItemOutcome::Passed => {
@@ -276,9 +330,11 @@ impl Checks {
         });
         // Only a gate may not put anybody out for what the infrastructure did.
         let gated = is_dependent(world, &item.pipeline);
+        let required = required::jobs(&world.config(), item);
         for reason in failures {
             let FailReason::JobFailed { jobs } = reason else { continue };
-            let culprit = jobs.iter().any(|name| {
+            let voting = |name: &JobName| required.iter().any(|it| it.job.voting && it.job.name == *name);
+            let culprit = jobs.iter().filter(|name| voting(name)).any(|name| {
                 let job = item.buildset.jobs.iter().find(|job| job.job == *name);
                 let build = job.and_then(|job| job.state.build());
                 let record = build.and_then(|build| world.builds.get(&build.uuid));
@@ -300,11 +356,11 @@ impl Checks {
         self.require(!world.builds.contains_key(&record.uuid), "I10", || {
             format!("build {} is started twice", record.uuid)
         });
-        let key = (record.item, record.job.clone());
+        let key = (record.item, record.job.name.clone());
         let other = self.live.insert(key, record.uuid);
         let running = other.and_then(|other| world.builds.get(&other)).is_some_and(BuildRecord::is_live);
-        self.require(!running, "I10", || format!("{} of item {} runs twice", record.job, record.item));
-        self.semaphores_in_use |= !record.semaphores.is_empty();
+        self.require(!running, "I10", || format!("{} of item {} runs twice", record.job.name, record.item));
+        self.semaphores_in_use |= !record.job.semaphores.is_empty();
         let Some(state) = record.state.and_then(|state| world.states.get(&state)) else { return };
         let content = state.speculation.content();
         // What landed since the state was made is no news to the job.
@@ -323,7 +379,7 @@ impl Checks {
         self.require(content.covers(&told) && (!dependent || told.covers(&made)), "I5", || {
             format!(
                 "{} of item {} says it tests {}, and its tree holds {made:?}",
-                record.job,
+                record.job.name,
                 record.item,
                 crate::world::list(&record.changes)
             )
@@ -366,7 +422,7 @@ impl Checks {
         let live =
             self.live.values().filter_map(|uuid| world.builds.get(uuid)).filter(|build| build.is_live());
         for build in live {
-            for semaphore in &build.semaphores {
+            for semaphore in &build.job.semaphores {
                 *held.entry(semaphore).or_default() += 1;
             }
         }
@@ -526,3 +582,6 @@ impl Checks {
 fn is_dependent(world: &World, pipeline: &PipelineName) -> bool {
     world.config().pipeline(pipeline).is_some_and(|pipeline| pipeline.manager == Manager::Dependent)
 }
+
+#[cfg(test)]
+mod lies;

@@ -74,29 +74,30 @@ impl Misses<'_> {
                     BuildState::Held => "held",
                     BuildState::Queued | BuildState::Running => "running",
                 };
-                format!("{} {} {word}", build.job, list(&build.changes)).replace("  ", " ")
+                format!("{} {} {word}", build.job.name, list(&build.changes)).replace("  ", " ")
             });
             self.bags("builds", builds, found.collect());
         }
         if let Some(running) = &expect.running {
             let live = all().filter(|build| build.is_live());
-            let found =
-                live.map(|build| format!("{} {}", build.job, list(&build.changes)).trim_end().to_owned());
+            let found = live
+                .map(|build| format!("{} {}", build.job.name, list(&build.changes)).trim_end().to_owned());
             self.bags("running", running, found.collect());
         }
         if let Some(kept) = &expect.kept {
             let failed = |build: &&crate::world::BuildRecord| matches!(&build.phase, BuildState::Ended(result) if !result.is_success());
             let held = all().filter(failed).filter(|build| build.hold.is_some());
-            let found =
-                held.map(|build| format!("{} {}", build.job, list(&build.changes)).trim_end().to_owned());
+            let found = held
+                .map(|build| format!("{} {}", build.job.name, list(&build.changes)).trim_end().to_owned());
             self.bags("kept", kept, found.collect());
         }
         if let Some(count) = expect.build_count {
             self.equal("build-count", &count, &world.build_order.len());
         }
         for (job, count) in &expect.ended {
-            let ended = all()
-                .filter(|build| build.job.as_str() == job && matches!(build.phase, BuildState::Ended(_)));
+            let ended = all().filter(|build| {
+                build.job.name.as_str() == job && matches!(build.phase, BuildState::Ended(_))
+            });
             self.equal(&format!("ended {job}"), count, &ended.count());
         }
     }

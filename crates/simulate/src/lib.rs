@@ -18,6 +18,7 @@ pub mod play;
 pub mod player;
 mod read;
 mod refusal;
+mod required;
 pub mod rows;
 pub mod scenario;
 pub mod simulate;

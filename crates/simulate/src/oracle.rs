@@ -4,6 +4,7 @@
 use crate::check::Violation;
 use crate::content::Content;
 use crate::outcome::Run;
+use crate::required::{self, Required};
 use crate::world::{StateRecord, World, revisions, workspace};
 use assay_engine::gate::change::ChangeStatus;
 use assay_engine::gate::config::{Manager, NOOP};
@@ -135,23 +136,22 @@ impl Serial<'_> {
         content.iter().map(name).collect()
     }
 
-    /// The voting jobs that fail on this state.
+    /// The voting jobs that the configuration asked for when the item was judged, and that fail on this state.
     fn failing(&mut self, item: &Item, state: &StateRecord) -> Vec<String> {
-        let config = self.world.config();
+        let config = self.world.checks.judged.get(&item.id).cloned().unwrap_or_else(|| self.world.config());
         let of = item.changes.last().map(|change| change.merge.patchset.change.number);
         let mut fails: Vec<bool> = Vec::new();
         let mut names = Vec::new();
-        for job in &item.buildset.jobs {
-            let only = config.jobs.get(&job.job).and_then(|job| workspace(job, item));
-            let tree = state.visible(&self.world.git, only.as_ref());
-            let run = Run { job: job.job.as_str(), of, tree: &tree, lost: 0 };
+        for Required { job, parent } in required::jobs(&config, item) {
+            let tree = state.visible(&self.world.git, workspace(&job, item).as_ref());
+            let run = Run { job: job.name.as_str(), of, tree: &tree, lost: 0 };
             let gerrit = &self.world.gerrit;
-            let itself = job.job.as_str() != NOOP
+            let itself = job.name.as_str() != NOOP
                 && !self.world.outcomes.verdict(run, |change| revisions(gerrit, change));
-            let above = job.parent.is_some_and(|parent| fails.get(parent).copied().unwrap_or(false));
+            let above = parent.is_some_and(|parent| fails[parent]);
             fails.push(itself || above);
             if job.voting && (itself || above) {
-                names.push(job.job.to_string());
+                names.push(job.name.to_string());
             }
         }
         names

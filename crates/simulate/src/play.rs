@@ -131,7 +131,7 @@ pub fn play(scenario: &Scenario, file: &dyn Fn(&str) -> Result<String, String>) 
     }
     let since = |at: assay_engine::ids::Timestamp| at.micros_since(world.start);
     let builds = world.build_order.iter().map(|uuid| &world.builds[uuid]).map(|build| PlayedBuild {
-        job: build.job.to_string(),
+        job: build.job.name.to_string(),
         pipeline: build.pipeline.to_string(),
         changes: build.changes.iter().map(ToString::to_string).collect(),
         result: match &build.phase {

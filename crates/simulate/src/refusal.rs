@@ -3,6 +3,7 @@
 
 use crate::check::Checks;
 use crate::gerrit::Change;
+use crate::required;
 use crate::world::World;
 use assay_engine::gate::change::{LabelStatus, SubmitRecord};
 use assay_engine::gate::config::{JobNode, Manager, Pipeline, ReportAction, Requirements, normal_label};
@@ -155,10 +156,7 @@ fn has_filters(world: &World, pipeline: &PipelineName, project: &ProjectName) ->
         .flatten()
         .collect();
     while let Some(node) = open.pop() {
-        let filters = |job: &std::sync::Arc<assay_engine::gate::config::JobDef>| {
-            !job.branches.is_empty() || !job.files.is_empty() || !job.skip_if.is_empty()
-        };
-        if config.jobs.get(&node.job).is_some_and(filters) {
+        if config.jobs.get(&node.job).is_some_and(|job| required::has_filters(job)) {
             return true;
         }
         open.extend(&node.children);

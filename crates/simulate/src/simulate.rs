@@ -15,9 +15,10 @@ use assay_engine::gate::config::{
     Config, JobDef, JobNode, LandingWay, Manager, MergeMode, Messages, Pipeline, Precedence, Project,
     QueueDef, ReportAction, Reporters, Requirements, Trigger, WindowConfig,
 };
-use assay_engine::gate::ids::ProjectName;
+use assay_engine::gate::ids::{JobName, ProjectName};
 use assay_engine::gate::pattern::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// How much happens.
@@ -45,6 +46,8 @@ pub struct Outcome {
 const MINUTE: i64 = 60_000_000;
 const HOUR: i64 = 60 * MINUTE;
 const JOBS: usize = 4;
+/// The job that a new configuration brings.
+const ONE_MORE: &str = "job-more";
 
 /// A seed's scenario.
 pub fn plan(seed: u64, size: Size) -> Scenario {
@@ -174,15 +177,7 @@ impl Planner {
                 }
             }
             if !with.is_empty() {
-                let rule = Rule {
-                    job,
-                    of: None,
-                    with,
-                    without: Vec::new(),
-                    times: None,
-                    result: "FAILURE".to_owned(),
-                };
-                self.scenario.outcomes.push(rule);
+                self.scenario.outcomes.push(breaks(job, with));
             }
         }
     }
@@ -218,7 +213,7 @@ impl Planner {
                     self.at.push((at + 5 * MINUTE, Step::Unreachable(Vec::new())));
                     Step::Unreachable(vec![project])
                 }
-                10 => self.reconfigure(),
+                10 => self.reconfigure(changes),
                 _ => Step::Approve(OneOrMore::One(change)),
             };
             self.at.push((at, step));
@@ -229,15 +224,30 @@ impl Planner {
         }
     }
 
-    /// One job less for everybody.
-    fn reconfigure(&mut self) -> Step {
+    /// One job less or one more for everybody, or a job that does something else from now on.
+    fn reconfigure(&mut self, changes: u64) -> Step {
         let Some(Source::Compiled(config)) = &self.scenario.config else { return Step::Unhold };
         let mut config = config.as_ref().clone();
-        config.hash.push('+');
-        let last = format!("job{}", JOBS - 1);
-        for project in config.projects.values_mut() {
-            for nodes in Arc::make_mut(project).pipelines.values_mut() {
-                nodes.retain(|node| node.job.as_str() != last);
+        let kind = self.dice.below(3);
+        let _ = write!(config.hash, "+{kind}");
+        match kind {
+            0 => {
+                let last = format!("job{}", JOBS - 1);
+                every_tree(&mut config, |nodes| nodes.retain(|node| node.job.as_str() != last));
+            }
+            1 => {
+                let one_more = JobNode { job: ONE_MORE.into(), children: Vec::new() };
+                config.jobs.insert(one_more.job.clone(), Arc::new(JobDef::new(ONE_MORE)));
+                every_tree(&mut config, |nodes| nodes.push(one_more.clone()));
+                let broken_by = ChangeRef { number: 1 + self.dice.below(changes), patchset: None };
+                self.scenario.outcomes.push(breaks(ONE_MORE.to_owned(), vec![broken_by]));
+            }
+            _ => {
+                let number = self.dice.below(JOBS as u64);
+                let name = JobName::from(format!("job{number}").as_str());
+                if let Some(job) = config.jobs.get_mut(&name) {
+                    Arc::make_mut(job).env.insert("EDITION".to_owned(), "2".to_owned());
+                }
             }
         }
         Step::Reconfigure(Source::Compiled(Arc::new(config)))
@@ -252,7 +262,11 @@ impl Planner {
             if swarm {
                 job.voting = number == 0 || !self.dice.happens(150);
                 job.hold_following = self.dice.happens(60);
-                job.hermetic = self.dice.happens(100);
+                job.hermetic = self.dice.happens(150);
+                if job.hermetic && self.dice.happens(500) {
+                    job.projects
+                        .extend(self.dice.pick(projects).map(|name| ProjectName::from(name.as_str())));
+                }
                 if self.dice.happens(60) {
                     job.semaphores.insert("one".into());
                 }
@@ -312,6 +326,17 @@ impl Planner {
         }
         nodes
     }
+}
+
+fn every_tree(config: &mut Config, mut change: impl FnMut(&mut Vec<JobNode>)) {
+    for project in config.projects.values_mut() {
+        Arc::make_mut(project).pipelines.values_mut().for_each(&mut change);
+    }
+}
+
+/// A job fails wherever all of these changes are.
+fn breaks(job: String, with: Vec<ChangeRef>) -> Rule {
+    Rule { job, of: None, with, without: Vec::new(), times: None, result: "FAILURE".to_owned() }
 }
 
 /// A pipeline that votes Verified.
@@ -378,18 +403,22 @@ pub fn compiled(source: &Source) -> Result<Arc<Config>, String> {
     }
 }
 
-/// A smaller scenario that breaks the same invariant: steps, rules and changes are left out as long as it does.
+/// A smaller scenario that breaks the same invariant.
 pub fn minimise(scenario: &Scenario, invariant: &str, resolve: &Resolve<'_>) -> Scenario {
-    let breaks = |candidate: &Scenario| {
+    smallest(scenario, &|candidate| {
         run(candidate, 1, resolve)
             .is_ok_and(|outcome| outcome.violations.first().is_some_and(|first| first.invariant == invariant))
-    };
+    })
+}
+
+/// Steps, rules and changes are left out as long as it breaks.
+fn smallest(scenario: &Scenario, breaks: &impl Fn(&Scenario) -> bool) -> Scenario {
     let mut best = scenario.clone();
     loop {
         let before = (best.steps.len(), best.outcomes.len(), best.changes.len());
         shrink(
             &mut best,
-            &breaks,
+            breaks,
             |scenario| scenario.steps.len(),
             |scenario, at, count| {
                 let end = (at + count).min(scenario.steps.len());
@@ -398,7 +427,7 @@ pub fn minimise(scenario: &Scenario, invariant: &str, resolve: &Resolve<'_>) -> 
         );
         shrink(
             &mut best,
-            &breaks,
+            breaks,
             |scenario| scenario.outcomes.len(),
             |scenario, at, count| {
                 let end = (at + count).min(scenario.outcomes.len());
@@ -407,7 +436,7 @@ pub fn minimise(scenario: &Scenario, invariant: &str, resolve: &Resolve<'_>) -> 
         );
         shrink(
             &mut best,
-            &breaks,
+            breaks,
             |scenario| scenario.changes.len(),
             |scenario, at, count| {
                 let gone: BTreeSet<u64> = scenario.changes.keys().skip(at).take(count).copied().collect();
@@ -491,6 +520,27 @@ mod tests {
         }
         // A gate that lets nothing in breaks nothing.
         assert!(merged * 100 >= planned * LEAST_PER_CENT, "{merged} of {planned} changes merged");
+    }
+
+    /// Of a day with a hundred changes there is left what a failure needs: here, that two changes meet and both merge.
+    #[test]
+    fn a_failure_is_made_small() {
+        let mut scenario = plan(3, Size::Day);
+        scenario.outcomes.clear();
+        let merges = |scenario: &Scenario| {
+            let mut player = Player::new(scenario, &compiled).ok()?;
+            player.play(scenario).ok()?;
+            Some(player.world.merged)
+        };
+        let all = merges(&scenario).expect("a plan can be played");
+        let (first, last) = (all[0], *all.last().expect("some merged"));
+        let small = smallest(&scenario, &|candidate| {
+            merges(candidate).is_some_and(|merged| merged.contains(&first) && merged.contains(&last))
+        });
+        let left: Vec<u64> = small.changes.keys().copied().collect();
+        assert!(left.contains(&first) && left.contains(&last) && left.len() < 6, "{left:?}");
+        assert!(small.steps.len() < 8, "{:?}", small.steps);
+        assert_eq!(small.chances, Chances::default());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::check::Violation;
 use crate::outcome::{Run, glob};
 use assay_engine::gate::ids::{JobName, Uuid};
 use assay_engine::gate::io::{BuildRequest, BuildResult, Input};
+use std::sync::Arc;
 
 fn fits(hold: &HoldRule, job: &JobName, of: Option<u64>) -> bool {
     glob(&hold.job, job.as_str()) && (hold.of.is_none() || hold.of == of)
@@ -20,13 +21,12 @@ impl World {
         let record = BuildRecord {
             uuid: request.uuid,
             item: request.item,
-            job: request.job.name.clone(),
+            job: Arc::clone(&request.job),
             pipeline: request.pipeline.clone(),
             precedence: request.precedence,
             changes: request.changes.clone(),
             state,
             hermetic: self.database.items.get(&request.item).and_then(|item| workspace(&request.job, item)),
-            semaphores: request.job.semaphores.clone(),
             asked_at: self.now,
             started_at: None,
             ended_at: None,
@@ -36,7 +36,7 @@ impl World {
         let mut checks = std::mem::take(&mut self.checks);
         checks.build_starts(self, &record);
         self.checks = checks;
-        self.note("build", |_| format!("{} for {} asked for", record.job, list(&record.changes)));
+        self.note("build", |_| format!("{} for {} asked for", record.job.name, list(&record.changes)));
         self.build_order.push(request.uuid);
         self.builds.insert(request.uuid, record);
         self.order += 1;
@@ -60,7 +60,7 @@ impl World {
         }
         build.phase = BuildState::Running;
         build.started_at = Some(self.now);
-        let job = build.job.clone();
+        let job = build.job.name.clone();
         let of = build.changes.last().map(|patchset| patchset.change.number);
         let held = self.holds.iter().any(|hold| fits(hold, &job, of));
         self.feed(Input::BuildStarted { build: uuid, at: self.now, by: None });
@@ -86,7 +86,7 @@ impl World {
             build.phase = BuildState::Ended(result.clone());
             build.ended_at = Some(self.now);
         }
-        self.note("build", |_| format!("{} for {} {}", build.job, list(&build.changes), result.word));
+        self.note("build", |_| format!("{} for {} {}", build.job.name, list(&build.changes), result.word));
         let input = Input::BuildEnded { build: uuid, result };
         self.maybe_twice(0, &input);
         self.feed(input);
@@ -98,7 +98,7 @@ impl World {
         let state = build.state.and_then(|state| self.states.get(&state)).cloned();
         let tree = state.map(|state| state.visible(&self.git, build.hermetic.as_ref())).unwrap_or_default();
         let lost = self.build_order.iter().filter_map(|uuid| self.builds.get(uuid)).filter(|other| {
-            other.job == build.job
+            other.job.name == build.job.name
                 && other.item == build.item
                 && other.state == build.state
                 && matches!(&other.phase, BuildState::Ended(result)
@@ -106,7 +106,7 @@ impl World {
         });
         let lost = if self.outcomes.chances.lost == 0 { 0 } else { lost.count() as u32 };
         let of = build.changes.last().map(|patchset| patchset.change.number);
-        let run = Run { job: build.job.as_str(), of, tree: &tree, lost };
+        let run = Run { job: build.job.name.as_str(), of, tree: &tree, lost };
         let gerrit = &self.gerrit;
         self.outcomes.decide(run, |change| revisions(gerrit, change))
     }
@@ -123,7 +123,7 @@ impl World {
         let was_queued = self.queued.iter().find(|(_, _, other)| *other == uuid).copied();
         build.phase = BuildState::Cancelled;
         build.ended_at = Some(self.now);
-        let text = format!("{} for {} cancelled", build.job, list(&build.changes));
+        let text = format!("{} for {} cancelled", build.job.name, list(&build.changes));
         self.note("build", |_| text);
         match was_queued {
             Some(entry) => {
@@ -146,7 +146,7 @@ impl World {
             .filter(|uuid| {
                 let build = &self.builds[uuid];
                 let of = build.changes.last().map(|patchset| patchset.change.number);
-                build.phase == BuildState::Held && fits(rule, &build.job, of)
+                build.phase == BuildState::Held && fits(rule, &build.job.name, of)
             })
             .take(at_most.unwrap_or(usize::MAX))
             .copied()

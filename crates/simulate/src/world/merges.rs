@@ -5,7 +5,6 @@ use super::agenda::Delivery;
 use super::records::StateRecord;
 use crate::chance::happens;
 use crate::check::Violation;
-use crate::content::Content;
 use crate::git::Speculation;
 use assay_engine::gate::ids::MergeId;
 use assay_engine::gate::io::{Input, Merge, MergeFailure, MergeRequest};
@@ -34,8 +33,8 @@ impl World {
     pub(super) fn make_merge(&mut self, request: &MergeRequest) {
         let below = match request.ahead {
             None => {
-                let mut elsewhere = Content::default();
-                self.git.branches.iter().for_each(|branch| elsewhere.extend(&branch.content));
+                let branches = self.git.branches.iter();
+                let elsewhere = Rc::new(branches.map(|branch| branch.content.clone()).collect());
                 Rc::new(StateRecord { speculation: Speculation::default(), elsewhere })
             }
             Some(ahead) => match self.merger.get(&ahead) {
@@ -53,7 +52,7 @@ impl World {
             Err(MergeFailure::Infrastructure { project: change.project.clone(), why })
         } else {
             self.git.speculate(&below.speculation, &request.changes).map(|(speculation, merged)| {
-                let state = Rc::new(StateRecord { speculation, elsewhere: below.elsewhere.clone() });
+                let state = Rc::new(StateRecord { speculation, elsewhere: Rc::clone(&below.elsewhere) });
                 self.merger.insert(request.merge, Rc::clone(&state));
                 self.states.insert(request.identity, state);
                 merged

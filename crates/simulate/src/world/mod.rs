@@ -443,7 +443,8 @@ impl World {
 
 /// The projects that the result of a hermetic job depends on.
 pub(crate) fn workspace(job: &JobDef, item: &Item) -> Option<BTreeSet<ProjectName>> {
-    job.hermetic.then(|| job.projects.iter().chain([&item.project]).cloned().collect())
+    let own = item.changes.iter().map(|change| &change.merge.project).chain([&item.project]);
+    job.hermetic.then(|| job.projects.iter().chain(own).cloned().collect())
 }
 
 /// The revisions of a change.

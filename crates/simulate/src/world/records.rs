@@ -1,13 +1,15 @@
 //! What a world remembers of builds, states and what happened.
 
 use crate::content::Content;
-use crate::git::{Git, Speculation};
-use assay_engine::gate::config::Precedence;
-use assay_engine::gate::ids::{ItemId, JobName, Patchset, PipelineName, ProjectName, Uuid};
+use crate::git::{BranchIx, Git, Speculation};
+use assay_engine::gate::config::{JobDef, Precedence};
+use assay_engine::gate::ids::{ItemId, Patchset, PipelineName, ProjectName, Uuid};
 use assay_engine::gate::io::BuildResult;
 use assay_engine::ids::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// How far a build is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +33,8 @@ pub struct BuildRecord {
     pub uuid: Uuid,
     /// For which item.
     pub item: ItemId,
-    /// The job.
-    pub job: JobName,
+    /// The job as it was then.
+    pub job: Arc<JobDef>,
     /// The pipeline.
     pub pipeline: PipelineName,
     /// Who goes first.
@@ -43,8 +45,6 @@ pub struct BuildRecord {
     pub state: Option<Uuid>,
     /// The projects whose trees its result depends on; none if it may depend on anything.
     pub hermetic: Option<BTreeSet<ProjectName>>,
-    /// What it holds while it runs.
-    pub semaphores: BTreeSet<assay_engine::gate::ids::SemaphoreName>,
     /// Asked for.
     pub asked_at: Timestamp,
     /// Begun.
@@ -69,23 +69,23 @@ impl BuildRecord {
 pub struct StateRecord {
     /// What it is.
     pub speculation: Speculation,
-    /// All branches when the first of its chain was merged.
-    pub elsewhere: Content,
+    /// All branches, by their numbers, when the first of its chain was merged.
+    pub elsewhere: Rc<Vec<Content>>,
 }
 
 impl StateRecord {
     /// Everything that a job in it can see: all of it, or only these projects.
     pub fn visible(&self, git: &Git, only: Option<&BTreeSet<ProjectName>>) -> Content {
-        let Some(only) = only else {
-            let mut all = self.elsewhere.clone();
-            all.extend(&self.speculation.content());
-            return all;
-        };
+        let sees = |branch: BranchIx| only.is_none_or(|only| only.contains(&git.branches[branch].project));
+        let spots = &self.speculation.spots;
+        let moved = |branch: BranchIx| spots.iter().any(|spot| spot.branch == branch);
         let mut all = Content::default();
-        let spots = self.speculation.spots.iter();
-        spots
-            .filter(|spot| only.contains(&git.branches[spot.branch].project))
-            .for_each(|spot| all.extend(&spot.content));
+        for (branch, content) in self.elsewhere.iter().enumerate() {
+            if sees(branch) && !moved(branch) {
+                all.extend(content);
+            }
+        }
+        spots.iter().filter(|spot| sees(spot.branch)).for_each(|spot| all.extend(&spot.content));
         all
     }
 }

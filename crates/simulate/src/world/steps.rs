@@ -80,7 +80,7 @@ impl World {
     }
 
     /// Answers and facts that come again change nothing.
-    pub(super) fn feed_again(&mut self, input: Input) {
+    pub(crate) fn feed_again(&mut self, input: Input) {
         let is_facts = matches!(input, Input::Facts(_));
         let mut twin = self.gate.clone();
         let step = twin.step(input, self.now);
