@@ -424,6 +424,15 @@ pub struct Choice {
 const OF_UPDATES: &str = "updates-";
 
 impl Choice {
+    /// Why its settings cannot be had.
+    pub fn refused(&self) -> Option<String> {
+        let differ = [("FLAVOR", "flavors"), ("ARCH", "arches")];
+        let (key, instead) = differ.into_iter().find(|(key, _)| self.extra.contains_key(*key))?;
+        Some(format!(
+            "{key} is what the posts differ in, and cannot be set; choose among them with {instead} (--{instead})"
+        ))
+    }
+
     fn wants(&self, flavor: &str, arch: &str) -> bool {
         (self.flavors.is_empty() || self.flavors.iter().any(|one| is_flavor(one, flavor)))
             && (self.arches.is_empty() || self.arches.iter().any(|one| one == arch))

@@ -5,10 +5,11 @@ use crate::inbox::MadePatchset;
 use assay_engine::gate::change::{
     Account, Approval, ChangeFacts, ChangeStatus, LabelStatus, RefUpdate, SubmitLabel, SubmitRecord,
 };
-use assay_engine::gate::config::{EventKind, normal_label};
+use assay_engine::gate::config::EventKind;
 use assay_engine::gate::ids::{BranchName, ChangeId, Oid, Patchset, SourceName};
 use assay_engine::gate::io::Event;
 use assay_engine::ids::Timestamp;
+use std::collections::BTreeSet;
 
 /// What a line of the event stream means for the gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,7 +237,11 @@ fn submit_record(record: &SubmitRecordAttr) -> SubmitRecord {
 
 /// Why the rules would not let a patchset be merged. Every record has to agree: a plug-in's rule has one of its own. Labels
 /// that are `granted` may be missing or vetoed.
-pub(super) fn not_submittable(change: &ChangeAttr, patchset: u32, granted: &[String]) -> Option<String> {
+pub(super) fn not_submittable(
+    change: &ChangeAttr,
+    patchset: u32,
+    granted: &BTreeSet<String>,
+) -> Option<String> {
     let number = change.number;
     let status = status(change);
     if !status.is_open() {
@@ -249,28 +254,9 @@ pub(super) fn not_submittable(change: &ChangeAttr, patchset: u32, granted: &[Str
     if let Some(newest) = newest.filter(|newest| *newest != patchset) {
         return Some(format!("{number},{patchset} is not the newest patchset; {newest} is"));
     }
-    let mut missing = Vec::new();
-    for record in change.submit_records.iter().map(submit_record) {
-        match record {
-            SubmitRecord::Ok => {}
-            SubmitRecord::Error { why } => missing.push(why),
-            SubmitRecord::NotReady { labels } => {
-                let given = |label: &str| granted.iter().any(|own| normal_label(own) == normal_label(label));
-                let is_open = |one: &&SubmitLabel| match one.status {
-                    LabelStatus::Ok | LabelStatus::May => false,
-                    LabelStatus::Need | LabelStatus::Reject => !given(&one.label),
-                    LabelStatus::Impossible => true,
-                };
-                let open: Vec<&str> = labels.iter().filter(is_open).map(|one| one.label.as_str()).collect();
-                if open.is_empty() && !labels.is_empty() {
-                    continue;
-                }
-                let what = if open.is_empty() { "something".to_owned() } else { open.join(", ") };
-                missing.push(format!("it needs {what}"));
-            }
-        }
-    }
-    (!missing.is_empty()).then(|| format!("change {number} cannot be submitted: {}", missing.join("; ")))
+    let records = change.submit_records.iter().map(submit_record);
+    let missing: Vec<String> = records.flat_map(|record| record.missing(granted)).collect();
+    (!missing.is_empty()).then(|| format!("change {number} cannot be submitted: {}", missing.join(", ")))
 }
 
 /// A word that we do not know lets nothing pass.

@@ -10,6 +10,7 @@ use assay_engine::gate::change::ChangeStatus;
 use assay_engine::gate::ids::Oid;
 use hyper::StatusCode;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -146,7 +147,7 @@ impl Gerrit {
         number: u64,
         patchset: u32,
         merge: bool,
-        granted: &[String],
+        granted: &BTreeSet<String>,
     ) -> Result<Option<String>, GerritError> {
         let rows = self.shared.rows(&format!("change:{number}"), Detail::Facts).await?;
         let Some(row) = rows.iter().find(|row| row.number == number) else {

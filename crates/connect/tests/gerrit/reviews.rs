@@ -4,10 +4,11 @@ use crate::common::World;
 use assay_connect::gerrit::{GerritError, Review, ReviewError, SubmitOutcome};
 use assay_connect::{Delivery, Reporter};
 use assay_engine::gate::change::{ChangeStatus, Subject};
-use assay_engine::gate::config::ReportAction;
+use assay_engine::gate::config::{ReportAction, normal_label};
 use assay_engine::gate::ids::{ChangeId, ItemId, Patchset};
 use assay_engine::gate::io::Report;
 use assay_fakes::gerrit::{Numbers, SubmitTrouble, Trouble, Upload};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const MESSAGE: &str =
@@ -146,7 +147,11 @@ async fn what_gerrit_would_refuse_is_known_beforehand() {
         let world = World::new(Numbers::Integers).await;
         let gerrit = world.client(rest, |_| {});
         let would = async |number, patchset, merge| {
-            gerrit.would_refuse(number, patchset, merge, &[]).await.expect("an answer").unwrap_or_default()
+            gerrit
+                .would_refuse(number, patchset, merge, &BTreeSet::new())
+                .await
+                .expect("an answer")
+                .unwrap_or_default()
         };
         let base = world.fake.tip("org/a", "master").await.expect("a branch");
         let on_base = |text: &str| {
@@ -158,7 +163,7 @@ async fn what_gerrit_would_refuse_is_known_beforehand() {
         let second = world.fake.upload("alice", &on_base("two\n")).await.expect("an upload");
         assert!(would(first.number, 1, true).await.contains("Code-Review"), "rest: {rest}: no votes");
         let with = async |granted: &[&str]| {
-            let granted: Vec<String> = granted.iter().map(|label| (*label).to_owned()).collect();
+            let granted: BTreeSet<String> = granted.iter().map(|label| normal_label(label)).collect();
             gerrit
                 .would_refuse(first.number, 1, false, &granted)
                 .await

@@ -1,8 +1,10 @@
 //! What is known of changes: facts from their source, never decisions.
 
+use super::config::normal_label;
 use super::ids::{BranchName, ChangeId, Oid, Patchset, ProjectName};
 use crate::ids::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What a pipeline has under test.
@@ -131,6 +133,33 @@ pub enum SubmitRecord {
         /// What the source said.
         why: String,
     },
+}
+
+impl SubmitRecord {
+    /// What keeps a change from being merged by this rule, in words; nothing if it may be. Labels that are `granted`
+    /// (as [`normal_label`](super::config::normal_label) writes them) are about to be given.
+    pub fn missing(&self, granted: &BTreeSet<String>) -> Vec<String> {
+        let labels = match self {
+            Self::Ok => return Vec::new(),
+            Self::Error { why } => return vec![why.clone()],
+            Self::NotReady { labels } if labels.is_empty() => {
+                return vec!["something is needed, and the rule does not say what".to_owned()];
+            }
+            Self::NotReady { labels } => labels,
+        };
+        let missing = labels.iter().filter_map(|label| {
+            let own = granted.contains(&normal_label(&label.label));
+            let name = &label.label;
+            match label.status {
+                LabelStatus::Ok | LabelStatus::May => None,
+                LabelStatus::Need | LabelStatus::Reject if own => None,
+                LabelStatus::Need => Some(format!("label {name} is needed")),
+                LabelStatus::Reject => Some(format!("label {name} is vetoed")),
+                LabelStatus::Impossible => Some(format!("nobody may give label {name}")),
+            }
+        });
+        missing.collect()
+    }
 }
 
 /// One label of a submit rule.

@@ -370,6 +370,31 @@ pub enum ReportAction {
     },
 }
 
+impl ReportAction {
+    /// The labels that it votes on, as [`normal_label`] writes them.
+    pub fn labels(&self) -> impl Iterator<Item = String> {
+        let labels = match self {
+            Self::Review { labels, .. } => labels.as_slice(),
+            Self::Mail { .. } | Self::Sql { .. } => &[],
+        };
+        labels.iter().map(|(label, _)| normal_label(label))
+    }
+
+    /// The same words to the same people; nothing is voted, and nothing is to be merged.
+    #[must_use]
+    pub fn without_votes(&self) -> Self {
+        match self {
+            Self::Review { source, flags, .. } => Self::Review {
+                source: source.clone(),
+                labels: Vec::new(),
+                submit: false,
+                flags: flags.clone(),
+            },
+            other => other.clone(),
+        }
+    }
+}
+
 /// The words of a pipeline's reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {

@@ -193,11 +193,7 @@ impl Gate {
             Manager::Dependent => self.held.queues.get(&key).and_then(|queue| queue.items.last().copied()),
             _ => None,
         };
-        let id = self.insert(pipeline, queue.clone(), subject, changes, Vec::new(), needs, ahead, because);
-        if let Some(item) = self.held.items.get_mut(&id) {
-            Arc::make_mut(item).strict = strict;
-        }
-        id
+        self.insert(pipeline, queue.clone(), subject, changes, Vec::new(), needs, ahead, because, strict)
     }
 
     /// Into a queue of its own, with what it needs merged below it.
@@ -214,7 +210,7 @@ impl Gate {
             _ => own_queue(self.last_item + 1),
         };
         let changes = vec![self.item_change(facts)];
-        Ok(self.insert(pipeline, queue, subject, changes, below, Vec::new(), None, because))
+        Ok(self.insert(pipeline, queue, subject, changes, below, Vec::new(), None, because, false))
     }
 
     /// What is merged below a change only for its sake.
@@ -293,7 +289,7 @@ impl Gate {
             Manager::Independent => own_queue(self.last_item + 1),
             Manager::Dependent | Manager::Serial => self.queue_name(pipeline, &project),
         };
-        Ok(self.insert(pipeline, queue, subject, Vec::new(), Vec::new(), Vec::new(), None, because))
+        Ok(self.insert(pipeline, queue, subject, Vec::new(), Vec::new(), Vec::new(), None, because, false))
     }
 
     #[expect(
@@ -310,6 +306,7 @@ impl Gate {
         needs: Vec<Patchset>,
         ahead: Option<ItemId>,
         because: &str,
+        strict: bool,
     ) -> ItemId {
         self.last_item += 1;
         let id = ItemId(self.last_item);
@@ -331,7 +328,7 @@ impl Gate {
             below,
             needs,
             met: Vec::new(),
-            strict: false,
+            strict,
             ahead,
             enqueued_at: self.now,
             because: because.to_owned(),
@@ -476,31 +473,53 @@ impl Gate {
         }
     }
 
-    /// Tells the author of a change why it is not let in where the trigger says that it should be, unless that is
-    /// plain to see at the source.
+    /// Tells the author of a change why it is not let in where the trigger says that it should be. What is plain to see
+    /// at the source, or may soon be otherwise, is told once of a patchset, and only if somebody has `asked` for it.
     pub(super) fn tell_refusal(
         &mut self,
         pipeline: &Arc<Pipeline>,
         patchset: &Patchset,
-        outcome: Result<ItemId, Ignored>,
+        reason: &EnqueueRefusal,
         because: &str,
-    ) -> Result<ItemId, Ignored> {
-        let Err(Ignored::Refused(reason)) = &outcome else { return outcome };
-        let plain = matches!(
-            reason,
+        asked: bool,
+    ) {
+        match reason {
+            EnqueueRefusal::Requirement { .. } | EnqueueRefusal::NotSubmittable { .. } => {
+                if asked {
+                    self.admonish(pipeline, patchset, reason, because);
+                }
+            }
+            // Another pipeline may have jobs for it: that is looked at when all have been asked.
             EnqueueRefusal::NoJobsConfigured { .. }
-                | EnqueueRefusal::Requirement { .. }
-                | EnqueueRefusal::NotSubmittable { .. }
-                | EnqueueRefusal::Closed { .. }
-                | EnqueueRefusal::NotCurrent { .. }
-                | EnqueueRefusal::Unknown { .. }
-        );
-        let silent =
-            pipeline.manager != Manager::Dependent && matches!(reason, EnqueueRefusal::NoJobsApply { .. });
-        let Some(facts) = self.held.changes.get(&patchset.change).filter(|_| !plain && !silent).cloned()
-        else {
-            return outcome;
-        };
+            | EnqueueRefusal::Closed { .. }
+            | EnqueueRefusal::NotCurrent { .. }
+            | EnqueueRefusal::Unknown { .. } => {}
+            EnqueueRefusal::NoJobsApply { .. } if pipeline.manager != Manager::Dependent => {}
+            _ => self.tell(pipeline, patchset, reason, because),
+        }
+    }
+
+    /// Tells the author what is missing, once of each patchset.
+    pub(super) fn admonish(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        patchset: &Patchset,
+        reason: &EnqueueRefusal,
+        because: &str,
+    ) {
+        if self.admonished.add(patchset.clone()) {
+            self.tell(pipeline, patchset, reason, because);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        patchset: &Patchset,
+        reason: &EnqueueRefusal,
+        because: &str,
+    ) {
+        let Some(facts) = self.held.changes.get(&patchset.change).cloned() else { return };
         self.last_item += 1;
         let id = ItemId(self.last_item);
         let own = self.item_change(&facts);
@@ -533,7 +552,6 @@ impl Gate {
         self.scratch.rows.push(GateRow::Item(Arc::new(item)));
         self.scratch.rows.push(GateRow::Report(Box::new(report.clone())));
         self.effect(Effect::Report(Box::new(report)));
-        outcome
     }
 }
 

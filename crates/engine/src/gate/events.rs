@@ -2,13 +2,13 @@
 
 use super::Gate;
 use super::change::{ChangeFacts, RefUpdate, Subject};
-use super::config::{EventKind, Manager, Pipeline};
+use super::config::{EventKind, Manager, Pipeline, Trigger};
 use super::enqueue::refusal_head;
 use super::filter;
 use super::ids::{ChangeId, ItemId, Oid, Patchset, PipelineName, ProjectName};
 use super::io::Event;
 use super::item::{Item, ItemPhase, MergeState};
-use super::reason::{EvictReason, Ignored, ResetReason};
+use super::reason::{EnqueueRefusal, EvictReason, Ignored, ResetReason};
 use super::snapshot::QueueKey;
 use std::sync::Arc;
 
@@ -21,12 +21,40 @@ impl Gate {
         self.note(event);
         let pipelines = self.held.config.pipelines.clone();
         let mut outcomes = Vec::new();
+        // The gate of which a person asked for what it has no jobs for; another one may have some.
+        let mut jobless = None;
         for pipeline in &pipelines {
-            if let Some(outcome) = self.trigger(pipeline, event) {
-                outcomes.push((pipeline.name.clone(), outcome));
+            let Some(outcome) = self.trigger(pipeline, event) else { continue };
+            if let Err(Ignored::Refused(reason @ EnqueueRefusal::NoJobsConfigured { .. })) = &outcome {
+                jobless = jobless.or_else(|| Some((pipeline, reason.clone())));
             }
+            outcomes.push((pipeline.name.clone(), outcome));
+        }
+        let none_takes_it = |(_, outcome): &Outcome| {
+            matches!(
+                outcome,
+                Err(Ignored::NoTrigger { .. } | Ignored::Refused(EnqueueRefusal::NoJobsConfigured { .. }))
+            )
+        };
+        if let (Some((pipeline, reason)), Some(patchset)) = (jobless, &event.change)
+            && outcomes.iter().all(none_takes_it)
+            && pipeline.triggers.iter().any(|trigger| self.is_asked_by_vote(pipeline, trigger, event))
+        {
+            self.admonish(pipeline, patchset, &reason, &because_of(event));
         }
         outcomes
+    }
+
+    /// True if somebody has voted that a change be landed: not a program to which a trigger is limited, and not an answer
+    /// to what is told here.
+    fn is_asked_by_vote(&self, pipeline: &Pipeline, trigger: &Trigger, event: &Event) -> bool {
+        let facts = event.change.as_ref().and_then(|patchset| self.held.changes.get(&patchset.change));
+        pipeline.manager == Manager::Dependent
+            && !trigger.approvals.is_empty()
+            && trigger.usernames.is_empty()
+            && trigger.emails.is_empty()
+            && !answers_us(pipeline, event)
+            && filter::trigger_matches(trigger, event, facts.map(AsRef::as_ref), self.now).is_ok()
     }
 
     /// Takes what a source says, unless something newer is known, and does what follows from it.
@@ -221,7 +249,7 @@ impl Gate {
         let mut missed = None;
         for trigger in &pipeline.triggers {
             match filter::trigger_matches(trigger, event, facts.as_deref(), self.now) {
-                Ok(()) => return self.let_in(pipeline, event),
+                Ok(()) => return self.let_in(pipeline, trigger, event),
                 Err(nearest) => {
                     let listens = filter::listens(trigger, event).is_ok();
                     if missed.as_ref().is_none_or(|(_, before)| listens && !before) {
@@ -233,22 +261,25 @@ impl Gate {
         missed.map(|(nearest, listens)| Err(Ignored::NoTrigger { nearest, listens }))
     }
 
-    fn let_in(&mut self, pipeline: &Arc<Pipeline>, event: &Event) -> Option<Result<ItemId, Ignored>> {
-        let because = match &event.by.username {
-            Some(by) => format!("{} by {by}", event.kind.word()),
-            None => event.kind.word().to_owned(),
-        };
+    fn let_in(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        trigger: &Trigger,
+        event: &Event,
+    ) -> Option<Result<ItemId, Ignored>> {
+        let because = because_of(event);
         let subject = match (&event.change, &event.ref_update, &event.timer) {
             (Some(patchset), ..) => {
                 let outcome = self.add_change(pipeline, patchset, &because, true);
-                // A refusal is a comment, and so an event itself: it must not be answered by another one.
-                let own = refusal_head(&pipeline.name);
-                let answers_us = event.comment.as_deref().is_some_and(|comment| comment.contains(&own));
-                // And nobody has asked for what is offered after every landing.
-                if answers_us || event.kind == EventKind::ProjectChangeMerged {
-                    return Some(outcome);
+                // Nobody has asked for what is offered after every landing.
+                if !answers_us(pipeline, event)
+                    && event.kind != EventKind::ProjectChangeMerged
+                    && let Err(Ignored::Refused(reason)) = &outcome
+                {
+                    let asked = self.is_asked_by_vote(pipeline, trigger, event);
+                    self.tell_refusal(pipeline, patchset, reason, &because, asked);
                 }
-                return Some(self.tell_refusal(pipeline, patchset, outcome, &because));
+                return Some(outcome);
             }
             (None, Some(update), _) => Subject::Ref(update.clone()),
             (None, None, Some((project, _))) => Subject::Timer { project: project.clone(), at: self.now },
@@ -256,4 +287,18 @@ impl Gate {
         };
         Some(self.add_subject(pipeline, subject, &because))
     }
+}
+
+/// Who or what lets something in.
+fn because_of(event: &Event) -> String {
+    match &event.by.username {
+        Some(by) => format!("{} by {by}", event.kind.word()),
+        None => event.kind.word().to_owned(),
+    }
+}
+
+/// A refusal is a comment, and so an event itself: it must not be answered by another one.
+fn answers_us(pipeline: &Pipeline, event: &Event) -> bool {
+    let own = refusal_head(&pipeline.name);
+    event.comment.as_deref().is_some_and(|comment| comment.contains(&own))
 }

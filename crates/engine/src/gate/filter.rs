@@ -1,6 +1,6 @@
 //! Whether an event lets a change into a pipeline: triggers, requirements, rejections, and the source's submit rules.
 
-use super::change::{Approval, ChangeFacts, LabelStatus, SubmitRecord};
+use super::change::{Approval, ChangeFacts, SubmitRecord};
 use super::config::{ApprovalFilter, Pipeline, ReportAction, Trigger, normal_label};
 use super::io::Event;
 use super::pattern::Pattern;
@@ -184,27 +184,7 @@ pub(super) fn can_merge(pipeline: &Pipeline, facts: &ChangeFacts) -> Result<(), 
         return Ok(());
     }
     let ours = own_labels(pipeline);
-    let mut missing = Vec::new();
-    for record in &facts.submit_records {
-        match record {
-            SubmitRecord::Ok => {}
-            SubmitRecord::Error { why } => return Err(why.clone()),
-            SubmitRecord::NotReady { labels } => {
-                for label in labels {
-                    let own = ours.contains(&normal_label(&label.label));
-                    match label.status {
-                        LabelStatus::Ok | LabelStatus::May => {}
-                        LabelStatus::Need | LabelStatus::Reject if own => {}
-                        LabelStatus::Need => missing.push(format!("label {} is needed", label.label)),
-                        LabelStatus::Reject => missing.push(format!("label {} is vetoed", label.label)),
-                        LabelStatus::Impossible => {
-                            missing.push(format!("nobody may give label {}", label.label));
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let missing: Vec<String> = facts.submit_records.iter().flat_map(|record| record.missing(&ours)).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
 }
 
@@ -215,18 +195,12 @@ fn own_labels(pipeline: &Pipeline) -> BTreeSet<String> {
 
 /// The labels that reports give.
 fn labels_of<'r>(reports: impl IntoIterator<Item = &'r Vec<ReportAction>>) -> BTreeSet<String> {
-    let mut labels = BTreeSet::new();
-    for action in reports.into_iter().flatten() {
-        if let ReportAction::Review { labels: own, .. } = action {
-            labels.extend(own.iter().map(|(label, _)| normal_label(label)));
-        }
-    }
-    labels
+    reports.into_iter().flatten().flat_map(ReportAction::labels).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::{Account, ChangeStatus, RefUpdate, SubmitLabel};
+    use super::super::change::{Account, ChangeStatus, LabelStatus, RefUpdate, SubmitLabel};
     use super::super::config::{EventKind, Requirements};
     use super::super::ids::{ChangeId, Patchset};
     use super::*;

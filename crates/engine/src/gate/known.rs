@@ -70,14 +70,14 @@ fn drop_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<ChangeId>>, key: &K, id: &Ch
     }
 }
 
-/// The latest patchsets that the gate landed: their source may still call them open.
+/// The latest patchsets of which something is remembered.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Landed {
+pub(super) struct Latest {
     set: BTreeSet<Patchset>,
     order: VecDeque<Patchset>,
 }
 
-impl Landed {
+impl Latest {
     const KEPT: usize = 1_000;
 
     /// True if it is new.

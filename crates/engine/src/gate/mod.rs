@@ -62,9 +62,11 @@ pub struct Gate {
     /// Indexes over the changes that are held.
     known: known::Known,
     /// The latest landings: facts about them may be late.
-    landed: known::Landed,
+    landed: known::Latest,
     /// The latest merged changes whose projects' open changes have been asked for.
-    offered: known::Landed,
+    offered: known::Latest,
+    /// The latest patchsets whose authors have been told what is still missing.
+    admonished: known::Latest,
     /// States that the merger has, or is about to have.
     merger_has: BTreeSet<MergeId>,
     /// True until the first input after a rebuild.

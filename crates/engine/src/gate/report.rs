@@ -92,12 +92,14 @@ impl Gate {
             Kind::Failure | Kind::DidNotLand(_) | Kind::Evicted(EvictReason::NeedLost { .. }) => {
                 reporters.failure.clone()
             }
-            Kind::Infrastructure | Kind::Undefined => reporters.failure.iter().map(without_votes).collect(),
+            Kind::Infrastructure | Kind::Undefined => {
+                reporters.failure.iter().map(ReportAction::without_votes).collect()
+            }
             Kind::MergeFailure => {
                 reporters.merge_failure.clone().unwrap_or_else(|| reporters.failure.clone())
             }
             Kind::Evicted(reason) if is_told(pipeline, reason) => {
-                reporters.failure.iter().map(without_votes).collect()
+                reporters.failure.iter().map(ReportAction::without_votes).collect()
             }
             Kind::Evicted(_) => Vec::new(),
         }
@@ -237,18 +239,6 @@ fn is_told(pipeline: &Pipeline, reason: &EvictReason) -> bool {
 /// What is left to tell when the landing has delivered the reviews.
 fn without_reviews(actions: &[ReportAction]) -> Vec<ReportAction> {
     actions.iter().filter(|action| !matches!(action, ReportAction::Review { .. })).cloned().collect()
-}
-
-fn without_votes(action: &ReportAction) -> ReportAction {
-    match action {
-        ReportAction::Review { source, flags, .. } => ReportAction::Review {
-            source: source.clone(),
-            labels: Vec::new(),
-            submit: false,
-            flags: flags.clone(),
-        },
-        other => other.clone(),
-    }
 }
 
 /// ` in 1h 02m 03s`, ` in 3m 20s`, ` in 7s`.

@@ -184,8 +184,8 @@ pub fn tagged<'t>(group: GroupId, texts: impl IntoIterator<Item = &'t str>) -> B
 }
 
 /// True if something outside speaks of a job: a comment on it says `label:linked…`. Its things stay longer.
-pub fn is_linked<'t>(texts: impl IntoIterator<Item = &'t str>) -> bool {
-    texts.into_iter().any(|text| labels(text).iter().any(|label| label.starts_with("linked")))
+pub fn is_linked(text: &str) -> bool {
+    labels(text).iter().any(|label| label.starts_with("linked"))
 }
 
 #[cfg(test)]

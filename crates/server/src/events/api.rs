@@ -424,7 +424,7 @@ async fn schedule_compose(
     body: Bytes,
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleCompose = read(&body, r#"Send {"location": "https://…/compose"}."#)?;
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings)?;
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let (compose, planned) = app.plan_compose(&asked.location, &choice).await.map_err(fault)?;
     let misspelt = |flavor: &&String| {
         let is_it = |one: &Planned| {
@@ -447,7 +447,7 @@ async fn schedule_update(
 ) -> Result<Json<wire::Scheduled>, Fault> {
     let asked: wire::ScheduleUpdate =
         read(&body, r#"Send {"id": "FEDORA-…"}, or with it "release": "F44" and "builds": ["…"]."#)?;
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings)?;
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let said =
         Update { id: asked.id.clone(), builds: asked.builds, groups: asked.groups, ..Update::default() };
     let update = app.find_update(&asked.id, said, asked.release, &choice).await.map_err(fault)?;
@@ -467,7 +467,7 @@ async fn schedule_candidate(
         let words = CandidateKind::ALL.map(CandidateKind::word).join(", ");
         return Err(Fault::bad(format!("There is no type {:?}; there are {words}.", asked.kind), help));
     };
-    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings)?;
+    let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let candidate = Candidate { kind, id: asked.id, revision: String::new(), release: asked.release };
     let (candidate, planned) = app.plan_candidate(candidate, &choice).await.map_err(fault)?;
     let posts = app.schedule_now(&sender.name, kind.word(), &body, planned, asked.dry_run).await?;
@@ -508,20 +508,10 @@ impl App {
         flavors: &[String],
         arches: &[String],
         extra: BTreeMap<String, String>,
-    ) -> Result<Choice, Fault> {
+    ) -> Choice {
         let force = force.then(|| self.clock.now().0.to_string());
-        let extra: BTreeMap<_, _> =
-            extra.into_iter().map(|(key, value)| (key.to_uppercase(), value)).collect();
-        for (key, instead) in [("FLAVOR", "flavors"), ("ARCH", "arches")] {
-            if extra.contains_key(key) {
-                let help = format!("Choose among them with {instead} (--{instead}).");
-                return Err(Fault::bad(
-                    format!("{key} is what the posts differ in; it cannot be set."),
-                    help,
-                ));
-            }
-        }
-        Ok(Choice { flavors: flavors.to_vec(), arches: arches.to_vec(), force, extra })
+        let extra = extra.into_iter().map(|(key, value)| (key.to_uppercase(), value)).collect();
+        Choice { flavors: flavors.to_vec(), arches: arches.to_vec(), force, extra }
     }
 
     /// Stores what somebody wants posted, as an event of its own, and waits a little for what comes of it.

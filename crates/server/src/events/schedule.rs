@@ -135,6 +135,9 @@ impl App {
         choice: &Choice,
     ) -> Result<(Compose, Vec<Planned>), Trouble> {
         let schedule = self.schedule().await?;
+        if let Some(why) = choice.refused() {
+            return Err(Trouble::Refused(why));
+        }
         let fetcher = Fetcher::new(location).map_err(Trouble::Refused)?;
         let base = location.trim_end_matches('/');
         let find = async |file: &str| fetcher.find(&format!("{base}/{file}")).await.map_err(Trouble::from);
@@ -174,7 +177,7 @@ impl App {
             let all: Vec<String> = schedule.updates.flavors().into_iter().collect();
             Some(format!("there is no flavor {said:?} of updates; there are {}", all.join(", ")))
         };
-        match refused.or_else(misspelt) {
+        match refused.or_else(|| choice.refused()).or_else(misspelt) {
             Some(why) => Err(Trouble::Refused(why)),
             None => Ok(schedule),
         }

@@ -13,7 +13,7 @@ use assay_engine::gate::ids::{ChangeId, Oid, Patchset, ProjectName, SourceName};
 use assay_engine::gate::io::Report;
 use assay_proto::clock::Clock;
 use camino::{Utf8Path, Utf8PathBuf};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// All sources. Clones are the same sources, also after one of them was replaced.
@@ -158,7 +158,7 @@ impl Reviews for Connections {
         &self,
         patchset: &Patchset,
         merge: bool,
-        granted: &[String],
+        granted: &BTreeSet<String>,
     ) -> Result<Option<String>, Trouble> {
         let gerrit = self.get(&patchset.change.source)?;
         let found = gerrit.would_refuse(patchset.change.number, patchset.patchset, merge, granted).await;

@@ -137,7 +137,11 @@ impl Lander {
     /// it anew has put that on top. Then it takes no votes, and is told without them.
     async fn tell_of_landed(&self, report: &Report) -> Told {
         let told = self.reviews.tell(report, true).await;
-        let (Told::Never(why), Some(words)) = (&told, without_votes(report)) else { return told };
+        let Told::Never(why) = &told else { return told };
+        if report.action.labels().next().is_none() {
+            return told;
+        }
+        let words = Report { action: report.action.without_votes(), ..report.clone() };
         tracing::warn!(about = %report.about, why, "the votes of a landing are refused; it is told without them");
         match self.reviews.tell(&words, true).await {
             Told::Never(also) => Told::Never(format!("{why}; without votes: {also}")),
@@ -220,12 +224,12 @@ impl Lander {
         for landing in open {
             // A later one is merged into what the earlier ones make of the branch.
             let merge = branches.insert((&landing.project, &landing.branch));
-            let mut why = self.reviews.would_refuse(&landing.patchset, merge, &[]).await?;
+            let mut why = self.reviews.would_refuse(&landing.patchset, merge, &BTreeSet::new()).await?;
             for _ in 0..VOTES {
                 if why.is_none() || !self.vote_again(landing, this.request).await? {
                     break;
                 }
-                why = self.reviews.would_refuse(&landing.patchset, merge, &[]).await?;
+                why = self.reviews.would_refuse(&landing.patchset, merge, &BTreeSet::new()).await?;
             }
             let Some(why) = why else { continue };
             // A submit of the server before may have come through by now; then there is no way back.
@@ -415,7 +419,8 @@ impl Lander {
         open: &[&Vec<&'a Landing>],
         request: &LandRequest,
     ) -> Result<Option<(&'a Landing, String)>, Trouble> {
-        let granted: Vec<String> = reviews_of(request).flat_map(labels_of).collect();
+        let granted: BTreeSet<String> =
+            reviews_of(request).flat_map(|report| report.action.labels()).collect();
         for group in open {
             for landing in *group {
                 let Some(why) = self.reviews.would_refuse(&landing.patchset, false, &granted).await? else {
@@ -570,25 +575,6 @@ fn subject(landing: &Landing) -> Subject {
 
 fn reviews_of(request: &LandRequest) -> impl Iterator<Item = &Report> {
     request.reports.iter().filter(|report| matches!(report.action, ReportAction::Review { .. }))
-}
-
-fn labels_of(report: &Report) -> Vec<String> {
-    match &report.action {
-        ReportAction::Review { labels, .. } => labels.iter().map(|(label, _)| label.clone()).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The same report without its votes; none if it has none.
-fn without_votes(report: &Report) -> Option<Report> {
-    let ReportAction::Review { source, labels, submit, flags } = &report.action else { return None };
-    let action = ReportAction::Review {
-        source: source.clone(),
-        labels: Vec::new(),
-        submit: *submit,
-        flags: flags.clone(),
-    };
-    (!labels.is_empty()).then(|| Report { action, ..report.clone() })
 }
 
 fn by_project(members: &[Landing]) -> Vec<Vec<&Landing>> {

@@ -7,7 +7,7 @@ use assay_engine::gate::change::{ChangeStatus, Subject};
 use assay_engine::gate::config::{LandingWay, ReportAction};
 use assay_engine::gate::ids::{BranchName, ChangeId, ItemId, MergeId, Oid, Patchset, ProjectName};
 use assay_engine::gate::io::{LandRequest, LandResult, Landing, Report, Tip};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -203,7 +203,7 @@ impl Reviews for World {
         &self,
         patchset: &Patchset,
         merge: bool,
-        granted: &[String],
+        granted: &BTreeSet<String>,
     ) -> Result<Option<String>, Trouble> {
         self.moment().await?;
         let number = patchset.change.number;

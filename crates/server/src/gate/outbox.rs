@@ -245,7 +245,12 @@ mod tests {
         async fn standing(&self, _: &ChangeId) -> Result<Option<Standing>, Trouble> {
             Err(Trouble("not asked".to_owned()))
         }
-        async fn would_refuse(&self, _: &Patchset, _: bool, _: &[String]) -> Result<Option<String>, Trouble> {
+        async fn would_refuse(
+            &self,
+            _: &Patchset,
+            _: bool,
+            _: &BTreeSet<String>,
+        ) -> Result<Option<String>, Trouble> {
             Err(Trouble("not asked".to_owned()))
         }
         async fn submit(&self, _: &Patchset, _: &Oid) -> Submitted {

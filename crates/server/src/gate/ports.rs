@@ -4,6 +4,7 @@ use assay_engine::gate::change::{ChangeFacts, ChangeStatus};
 use assay_engine::gate::ids::{BranchName, ChangeId, ItemId, Oid, Patchset, ProjectName, SourceName};
 use assay_engine::gate::io::{Answer, Input, Landing, Report, Tip};
 use assay_store::EventId;
+use std::collections::BTreeSet;
 
 /// Why an input could not be given to the gate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +137,7 @@ pub(crate) trait Reviews: Send + Sync {
         &self,
         patchset: &Patchset,
         merge: bool,
-        granted: &[String],
+        granted: &BTreeSet<String>,
     ) -> Result<Option<String>, Trouble>;
 
     /// Asks for this very revision to be merged.

@@ -20,7 +20,7 @@ use assay_proto::api::assets::{CleanupReport, CleanupVerdict};
 use assay_proto::worker::Stream;
 use assay_store::blobs::Sha256;
 use assay_store::{
-    CommentTarget, GroupProperties, JobFilter, JobSummary, StoreError, StoredAttempt, Streams,
+    Comment, CommentTarget, GroupProperties, JobFilter, JobSummary, StoreError, StoredAttempt, Streams,
 };
 use lists::{FILES, SCREENS};
 use removed::REMOVED;
@@ -68,8 +68,10 @@ impl App {
             let filter = JobFilter { states, before, limit: PAGE, ..JobFilter::default() };
             let page = self.store.summaries(&filter).await?;
             before = page.last().map(|job| job.id);
+            let linked = self.linked(&page).await?;
             for job in &page {
-                self.judge(job, &rules, &mut report, &mut doomed).await?;
+                let (report, doomed) = (&mut report, &mut doomed);
+                self.judge(job, linked.contains(&job.id), &rules, report, doomed).await?;
             }
             if page.len() < PAGE as usize {
                 break;
@@ -96,10 +98,23 @@ impl App {
         Ok(Rules { catalog: self.library.now(), tags, parents })
     }
 
+    /// Those of the jobs that somebody links to from elsewhere, as their comments say.
+    async fn linked(&self, page: &[JobSummary]) -> Result<BTreeSet<JobId>, StoreError> {
+        let ids: Vec<JobId> = page.iter().map(|job| job.id).collect();
+        let comments = self.store.knowledge().comments_of_jobs(&ids).await?;
+        let linked = comments.iter().filter(|comment| words::is_linked(&comment.text));
+        let job = |comment: &Comment| match comment.target {
+            CommentTarget::Job(job) => Some(job),
+            _ => None,
+        };
+        Ok(linked.filter_map(job).collect())
+    }
+
     /// Says what becomes of one job, and does it.
     async fn judge(
         &self,
         job: &JobSummary,
+        linked: bool,
         rules: &Rules,
         report: &mut CleanupReport,
         doomed: &mut Doomed,
@@ -111,8 +126,6 @@ impl App {
         let sizes = sizes(&attempts);
         let mut fact = rules.fact(job, sizes.keys().copied().collect());
         if fact.important.is_none() {
-            let comments = self.store.knowledge().comments(CommentTarget::Job(job.id)).await?;
-            let linked = words::is_linked(comments.iter().map(|comment| comment.text.as_str()));
             fact.important = linked.then(|| "linked from elsewhere".to_owned());
         }
         let verdicts = retention::jobs(&[fact], self.clock.now());
