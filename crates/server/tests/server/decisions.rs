@@ -297,3 +297,51 @@ async fn images_belong_to_their_compose() {
     let (_, answer) = decision(&server, subject).await;
     assert_eq!(answer["policies_satisfied"], true, "{answer}");
 }
+
+#[tokio::test]
+async fn pages_say_what_releases_wait_for() {
+    let (_dir, server) = start().await;
+    let page = async |path: &str, status: StatusCode, parts: &[&str]| {
+        let (found, page) = server.page(path).await;
+        assert_eq!(found, status, "{path}: {page}");
+        assert!(!page.contains("<script>"), "{path}: {page}");
+        for part in parts {
+            assert!(page.contains(part), "{path} lacks {part:?}:\n{page}");
+        }
+    };
+    let (fine, missing) = (StatusCode::OK, StatusCode::NOT_FOUND);
+    page("/releases", fine, &["Nothing is decided yet"]).await;
+    page("/release?version=fedora-44", missing, &["Nothing was decided about the release"]).await;
+    // The name of a release is whatever somebody asks about.
+    for version in ["fedora-44", "fedora-<script>"] {
+        let question =
+            json!({"product_version": version, "subject_type": "koji_build", "subject_identifier": BUILD});
+        let (status, answer) = decision(&server, question).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    let (one, none) = ("<td class=\"num\"><strong>1</strong></td>", "<td class=\"num\">0</td>");
+    page(
+        "/releases",
+        fine,
+        &[
+            "<a href=\"/release?version=fedora-44\">fedora-44</a>",
+            "<a href=\"/release?version=fedora-%3Cscript%3E\">fedora-&#60;script&#62;</a>",
+            one,
+            none,
+        ],
+    )
+    .await;
+    let waits = ["What fedora-44 waits for", BUILD, "koji_build · push", "dist.rpmlint", "dist.abi"];
+    page("/release?version=fedora-44", fine, &waits).await;
+    page("/release?version=fedora-44&context=late", fine, &["<h2>Nothing</h2>"]).await;
+    page("/release?version=fedora-%3Cscript%3E", fine, &["What fedora-&#60;script&#62; waits for"]).await;
+    page("/release?version=fedora-45", missing, &["Nothing was decided about the release"]).await;
+
+    found(&server, "dist.rpmlint", "PASSED", json!({"type": "koji_build", "item": BUILD})).await;
+    let data = json!({"type": "koji_build", "item": BUILD, "scenario": "s1"});
+    found(&server, "dist.abi", "PASSED", data).await;
+    let question = json!({"subject_type": "koji_build", "subject_identifier": BUILD});
+    let (_, answer) = decision(&server, question).await;
+    assert_eq!(answer["policies_satisfied"], true, "{answer}");
+    page("/release?version=fedora-44", fine, &["All that was decided about may go on."]).await;
+}

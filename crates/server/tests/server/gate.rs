@@ -2,6 +2,7 @@
 //! killed or breaks between a patchset and its receipt.
 
 use crate::common::Server;
+use crate::common::events::{SECTIONS, write_rules};
 use assay_engine::outcome::Outcome;
 use assay_fakes::ScriptedWorker;
 use assay_fakes::gerrit::{Account, FakeGerrit, Options, SubmitTrouble, SubmitType, Trouble, Upload};
@@ -720,4 +721,67 @@ async fn a_project_that_is_merged_in_another_way_than_it_is_tested_is_a_trouble(
     fs_err::write(&file, yaml).unwrap();
     reload(SubmitType::MergeIfNecessary).await;
     until(&world, "/api/assay/v1/gate", |answer| !troubles(answer).contains("Verified")).await;
+}
+
+const RULES: &str = r"
+rules:
+  - name: composed
+    when: {topic: org.t.compose}
+    item: {type: compose, id: '{body.id}'}
+    run: {pipeline: {name: nightly, project: '{body.project}', branch: '{body.branch}'}}
+  - name: mistaken
+    when: {topic: org.t.mistake}
+    run: {pipeline: {name: nowhere, project: demo, branch: master}}
+";
+
+/// What happens outside enqueues a branch as it is then: once for each item, by whichever event it is heard of, and in
+/// the end also where the branch was not there yet.
+#[tokio::test]
+async fn an_event_enqueues_a_branch_by_a_rule() {
+    let mut world = World::start("submit").await;
+    let (file, toml) = (world.place.join("gate/gate.yaml"), world.place.join("assay.toml"));
+    let yaml = fs_err::read_to_string(&file).unwrap();
+    // Nothing else enqueues anything there.
+    let nightly = "  - check\n  - {name: nightly, manager: independent, trigger: {time: '0 0 1 1 *'}}\n";
+    let yaml = yaml.replace("  - check\n", nightly);
+    fs_err::write(&file, yaml.replace("gate: [unit]\n", "gate: [unit]\n    nightly: [unit]\n")).unwrap();
+    write_rules(&world.place, RULES);
+    let gated = fs_err::read_to_string(&toml).unwrap();
+    fs_err::write(&toml, format!("{gated}{SECTIONS}")).unwrap();
+    world.kill_and_restart().await;
+    let server = world.server();
+    // One reading at a time: after this one the reading of the start is over, too.
+    let (status, body) = server.ask(reqwest::Method::POST, "/api/assay/v1/gate/reload", None).await;
+    assert_eq!(status, 200, "{body}");
+    let composed = async |key: &str, id: &str, branch: &str| {
+        let body = serde_json::json!({"id": id, "project": PROJECT, "branch": branch});
+        server.hooked("compose", key, &body.to_string()).await;
+    };
+    let mut worker = world.worker().await;
+    let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
+    composed("one", "Fedora-44-1", "master").await;
+    let build = pass(&mut worker).await;
+    let settings = ["ZUUL_PIPELINE", "ZUUL_PROJECT", "ZUUL_REFNAME", "ZUUL_NEWREV"];
+    assert_eq!(settings.map(|name| build.settings[name].as_str()), ["nightly", PROJECT, "master", tip.as_str()]);
+    let effect = server.until_effect("one", "done").await;
+    assert_eq!(effect["what"], "pipeline nightly: demo master");
+    // The same compose once more is no other item.
+    composed("one again", "Fedora-44-1", "master").await;
+    assert_eq!(server.until_effect("one again", "done").await, effect);
+
+    // A branch that is not there is waited for, and is enqueued as it is when it has come.
+    composed("two", "Fedora-44-2", "later").await;
+    let waits = |event: &Value| event["effects"][0]["why"] == "demo has no branch later";
+    let event = server.until_event("two", "waiting for its branch", waits).await;
+    assert_eq!(event["effects"][0]["state"], "waiting");
+    world.gerrit.force_push(PROJECT, "later", &tip).await.unwrap();
+    let build = pass(&mut worker).await;
+    assert_eq!(settings.map(|name| build.settings[name].as_str()), ["nightly", PROJECT, "later", tip.as_str()]);
+    server.until_effect("two", "done").await;
+
+    server.hooked("mistake", "three", "{}").await;
+    let effect = server.until_effect("three", "refused").await;
+    assert!(effect["why"].as_str().unwrap().contains("nowhere"), "{effect}");
+    let (_, all) = server.get("/api/assay/v1/jobs?limit=500").await;
+    assert_eq!(all["jobs"].as_array().unwrap().len(), 2, "each once: {all}");
 }

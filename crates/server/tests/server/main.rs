@@ -23,6 +23,7 @@ mod people;
 mod reporting;
 mod restart;
 mod retention;
+mod rules;
 mod safety;
 mod thread;
 mod workers;

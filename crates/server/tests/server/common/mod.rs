@@ -1,6 +1,7 @@
 //! A real server for tests: in a runtime of its own, on a free port, on a directory of its own, with a clock that the
 //! test moves.
 
+pub(crate) mod events;
 pub(crate) mod gated;
 pub(crate) mod postgres;
 pub(crate) mod run;
