@@ -12,6 +12,7 @@ mod binary;
 mod broker;
 pub mod events;
 pub mod gate;
+pub mod looks;
 mod place;
 mod processes;
 mod record;

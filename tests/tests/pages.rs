@@ -5,6 +5,7 @@
 mod gated;
 
 use assay_proto::clock::{Clock as _, SystemClock};
+use assay_tests::looks::{fits, light_and_dark, no_complaints};
 use assay_tests::webdriver::{Browser, keys};
 use assay_tests::{Place, Suite, Up};
 use fs_err as fs;
@@ -13,57 +14,6 @@ use serde_json::json;
 
 /// Says "Hi" on the serial line: mov dx,0x3f8; mov al,'H'; out dx,al; mov al,'i'; out dx,al; mov al,10; out dx,al; cli; hlt
 const SAYS_HI: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'H', 0xee, 0xb0, b'i', 0xee, 0xb0, b'\n', 0xee, 0xfa, 0xf4];
-
-/// What stands in the head of a page or beside an input and is cut off, although the page does not scroll.
-const HIDDEN: &str = "[...document.querySelectorAll('.bar a, #steps > .panel p')].filter(e => { const r = e.getBoundingClientRect(), \
-                      p = e.parentElement; return r.left < 0 || r.right > innerWidth + 1 || p.scrollWidth > p.clientWidth + 1 || \
-                      p.scrollHeight > p.clientHeight + 1; }).map(e => e.textContent)";
-
-/// The page fits its window: nothing has to be scrolled sideways.
-async fn fits(browser: &Browser, name: &str) {
-    for (width, height) in [(360, 740), (1400, 900)] {
-        browser.resize(width, height).await;
-        let found = browser.eval("document.scrollingElement.scrollWidth").await;
-        assert_eq!(found, width, "{name} at {width} pixels is wider than its window");
-        let hidden = browser.eval(HIDDEN).await;
-        assert_eq!(hidden, json!([]), "{name} at {width} pixels: what of the head cannot be seen");
-        browser.screenshot(&format!("{name}-{width}")).await;
-    }
-}
-
-/// The page in both schemes: the background differs, and the text can be read on it.
-async fn light_and_dark(browser: &Browser, name: &str) {
-    let mut backgrounds = Vec::new();
-    for scheme in ["light", "dark"] {
-        browser.prefer(scheme).await;
-        let colours = browser.eval("[document.body, document.querySelector('h1')].map(e => getComputedStyle(e)).map((s, i) => i ? s.color : s.backgroundColor)").await;
-        let luminance = |index: usize| luminance(colours[index].as_str().unwrap());
-        let (lighter, darker) = (luminance(0).max(luminance(1)), luminance(0).min(luminance(1)));
-        assert!((lighter + 0.05) / (darker + 0.05) > 7.0, "{scheme}: contrast of {colours}");
-        backgrounds.push(luminance(0));
-        browser.screenshot(&format!("{name}-{scheme}")).await;
-    }
-    assert!(backgrounds[0] > 0.8 && backgrounds[1] < 0.1, "{backgrounds:?}");
-    browser.prefer("light").await;
-}
-
-/// Relative luminance of `rgb(r, g, b)`, by WCAG 2.
-fn luminance(colour: &str) -> f64 {
-    let part = colour.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches(')');
-    let linear = |value: &str| {
-        let value = value.trim().parse::<f64>().unwrap() / 255.0;
-        if value <= 0.03928 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
-    };
-    let channels: Vec<f64> = part.split(',').take(3).map(linear).collect();
-    0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-}
-
-async fn no_complaints(browser: &Browser) {
-    let mut complaints = browser.complaints().await;
-    // A job that ends while its page is on the way has no live picture any more.
-    complaints.retain(|said| !(said.contains("/live.png-stream") && said.contains("410 (Gone)")));
-    assert_eq!(complaints, [""; 0]);
-}
 
 #[tokio::test]
 async fn the_list_shows_what_runs_waits_and_ended_and_changes_by_itself() {
