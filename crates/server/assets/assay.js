@@ -341,12 +341,41 @@
     });
     count();
   }
+  // ---- properties of a group: checked as one types
+  function properties() {
+    const form = $("form#properties[data-check]");
+    if (!form) return;
+    const verdict = $("#verdict"), inputs = $$("input", form);
+    let timer, asked = 0;
+    function say(refused, fields) {
+      verdict.hidden = !refused;
+      verdict.textContent = refused ?? "";
+      $("#save").disabled = Boolean(refused);
+      for (const input of inputs) {
+        if (fields.includes(input.name)) input.setAttribute("aria-invalid", "true"); else input.removeAttribute("aria-invalid");
+      }
+    }
+    async function check() {
+      const mine = ++asked;
+      // What is no number at all the browser keeps to itself.
+      const bad = inputs.find((input) => input.validity.badInput);
+      if (bad) { say(bad.validationMessage, [bad.name]); return; }
+      const body = new URLSearchParams(new FormData(form));
+      const answer = await fetch(form.dataset.check, { method: "POST", body }).catch(() => null);
+      if (mine !== asked) return;
+      // What cannot be checked is checked when it is saved.
+      const said = answer?.ok ? await answer.json() : { refused: null, fields: [] };
+      say(said.refused, said.fields);
+    }
+    form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, 250); });
+  }
   document.addEventListener("DOMContentLoaded", () => {
     document.body.append(viewer);
     skew = Number(document.body.dataset.now) / 1000 - Date.now() / 1000;
     for (const select of $$(".filters select, .filters input[type=checkbox]")) select.addEventListener("change", () => select.form.requestSubmit());
     for (const box of $$("form[data-plan] input")) box.addEventListener("change", () => box.form.requestSubmit($(".plan", box.form)));
     editor();
+    properties();
     prepare();
     tick();
     setInterval(tick, 1000);

@@ -332,6 +332,53 @@ async fn properties_of_a_group_are_seen_changed_and_refused() {
 }
 
 #[tokio::test]
+async fn properties_of_a_group_are_checked_before_they_are_saved() {
+    let server = Server::start().await;
+    for name in ["nightly", "weekly"] {
+        let (status, body) = server.ask(Method::POST, "/api/v1/job_groups", Some(json!({"name": name}))).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    let path = "/group_overview/1/properties/check";
+    for (form, refused, fields) in [
+        ("name=nightly&keep_logs_in_days=5&keep_jobs_in_days=", "", vec![]),
+        ("name=hourly", "", vec![]),
+        (
+            "name=nightly&keep_logs_in_days=50&keep_results_in_days=9",
+            "keep_logs_in_days would be 50, keep_results_in_days is 9",
+            vec!["keep_logs_in_days"],
+        ),
+        (
+            "name=nightly&keep_logs_in_days=many&default_priority=x",
+            "keep_logs_in_days invalid",
+            vec!["keep_logs_in_days", "default_priority"],
+        ),
+        ("name=+", "name invalid", vec!["name"]),
+        ("name=", "name missing", vec!["name"]),
+        ("name=weekly", "There is a job group \"weekly\" already.", vec!["name"]),
+    ] {
+        let (status, _, body) = send(&server, path, form).await;
+        assert_eq!(status, StatusCode::OK, "{form}: {body}");
+        let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let said = told["refused"].as_str().unwrap_or_default();
+        assert!(said.contains(refused) && said.is_empty() == refused.is_empty(), "{form}: {told}");
+        assert_eq!(told["fields"], json!(fields), "{form}: {told}");
+        // Saving says the same.
+        if !refused.is_empty() {
+            let (status, _, page) = send(&server, "/group_overview/1/properties", form).await;
+            assert!(status.is_client_error(), "{form}: {page}");
+        }
+    }
+    let (_, group) = server.get("/api/v1/job_groups/1").await;
+    assert_eq!((&group[0]["name"], &group[0]["keep_logs_in_days"]), (&json!("nightly"), &json!(30)));
+    let (status, _, _) = send(&server, &path.replace('1', "9"), "name=x").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let answer = crate::common::client().post(server.url(path)).body("name=x").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    let (_, page) = server.page("/group_overview/1/properties").await;
+    assert!(!page.contains("data-check"), "those who may not change it have nothing to check: {page}");
+}
+
+#[tokio::test]
 async fn the_next_and_the_previous_job_of_a_scenario_are_the_nearest() {
     let server = Server::start().await;
     let job = |machine: Option<&str>| {

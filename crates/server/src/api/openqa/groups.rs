@@ -180,11 +180,13 @@ fn name_of(params: &Params) -> Result<&str, Wrong> {
     Ok(name)
 }
 
-/// openQA's clients look at `already_exists`.
+/// The store's refusal of a second name, as a client understands it.
 fn taken(error: Wrong, what: &str, name: &str) -> Wrong {
-    if error.status() != StatusCode::CONFLICT {
-        return error;
-    }
+    if error.status() == StatusCode::CONFLICT { no_second(what, name) } else { error }
+}
+
+/// openQA's clients look at `already_exists`.
+fn no_second(what: &str, name: &str) -> Wrong {
     Wrong::new(StatusCode::CONFLICT, format!("There is a {what} {name:?} already."))
         .with("already_exists", true)
 }
@@ -252,37 +254,43 @@ async fn update(
 
 /// Changes what a request says of a group; the rest stays.
 pub(crate) async fn change(app: &Arc<App>, admin: &Sender, id: i64, params: &Params) -> Result<(), Wrong> {
-    let changed = |draft: &mut Draft| -> Result<(), Wrong> {
-        let before = draft.catalog.groups.get(&id).ok_or_else(no_group)?.clone();
-        let name =
-            if params.get("name").is_some() { name_of(params)?.to_owned() } else { before.name.clone() };
-        let parent = match params.get("parent_id") {
-            None => before.parent,
-            Some(_) => parent_of(params, &draft.catalog)?,
-        };
-        let above = parent.and_then(|id| draft.catalog.parents.get(&id));
-        let properties = properties(params, &before.properties, above.map(|above| &**above))?;
-        let description = match params.get("description") {
-            None => before.description.clone(),
-            Some(text) => Some(text.to_owned()).filter(|text| !text.is_empty()),
-        };
-        let sort_order = params.number("sort_order")?.or(before.sort_order);
-        let template = before.template.clone();
-        draft.put(CatalogRow::Group(Group {
-            id,
-            parent,
-            name,
-            description,
-            sort_order,
-            template,
-            properties,
-        }));
+    let put = |draft: &mut Draft| -> Result<(), Wrong> {
+        let group = changed(&draft.catalog, id, params)?;
+        draft.put(CatalogRow::Group(group));
         Ok(())
     };
     let name = params.get("name").unwrap_or_default();
-    app.library.change(changed).await.map_err(|error| taken(error, "job group", name))?;
+    app.library.change(put).await.map_err(|error| taken(error, "job group", name))?;
     app.audit(&admin.name, "jobgroup_update", json!({ "id": id }));
     Ok(())
+}
+
+/// Why the same would be refused, if it would. Nothing is changed.
+pub(crate) fn check(catalog: &Catalog, id: i64, params: &Params) -> Result<(), Wrong> {
+    let group = changed(catalog, id, params)?;
+    let alike = |other: &&Arc<Group>| (other.parent, &other.name) == (group.parent, &group.name);
+    match catalog.groups.values().filter(alike).find(|other| other.id != id) {
+        Some(_) => Err(no_second("job group", &group.name)),
+        None => Ok(()),
+    }
+}
+
+/// A group as a request wants it.
+fn changed(catalog: &Catalog, id: i64, params: &Params) -> Result<Group, Wrong> {
+    let before = catalog.groups.get(&id).ok_or_else(no_group)?;
+    let name = if params.get("name").is_some() { name_of(params)?.to_owned() } else { before.name.clone() };
+    let parent = match params.get("parent_id") {
+        None => before.parent,
+        Some(_) => parent_of(params, catalog)?,
+    };
+    let above = parent.and_then(|id| catalog.parents.get(&id));
+    let properties = properties(params, &before.properties, above.map(|above| &**above))?;
+    let description = match params.get("description") {
+        None => before.description.clone(),
+        Some(text) => Some(text.to_owned()).filter(|text| !text.is_empty()),
+    };
+    let sort_order = params.number("sort_order")?.or(before.sort_order);
+    Ok(Group { id, parent, name, description, sort_order, template: before.template.clone(), properties })
 }
 
 async fn remove(

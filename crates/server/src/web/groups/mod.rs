@@ -38,6 +38,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/group_overview/{id}", get(overview::group))
         .route("/group_overview/{id}/comments", post(overview::comment_group))
         .route("/group_overview/{id}/properties", get(properties::page).post(properties::save))
+        .route("/group_overview/{id}/properties/check", post(properties::check))
         .route("/parent_group_overview/{id}", get(overview::parent))
         .route("/parent_group_overview/{id}/comments", post(overview::comment_parent))
 }

@@ -9,8 +9,11 @@ use crate::fault::Fault;
 use crate::web::frame::Frame;
 use askama::Template;
 use assay_store::{Group, GroupProperties};
+use axum::Json;
 use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -150,6 +153,39 @@ async fn keep(app: &Arc<App>, sender: &Sender, id: &str, params: &Params) -> Res
     let id = found(&app.library.now(), id)?.id;
     openqa::groups::change(app, sender, id, params).await.map_err(openqa::Wrong::fault)?;
     Ok(id)
+}
+
+/// What saving would come to.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// Why it would be refused.
+    refused: Option<String>,
+    /// The fields that this is about.
+    fields: Vec<&'static str>,
+}
+
+/// `POST /group_overview/{id}/properties/check`: why what is typed would be refused. Changes nothing.
+pub(super) async fn check(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<impl Serialize>, Fault> {
+    sender.must_be_known()?;
+    let catalog = app.library.now();
+    let id = found(&catalog, &id)?.id;
+    let wrong = openqa::groups::check(&catalog, id, &params.with_plain_lines()).err();
+    let is_taken = wrong.as_ref().is_some_and(|wrong| wrong.status() == StatusCode::CONFLICT);
+    let refused = wrong.map(|wrong| wrong.fault().error);
+    let names = SECTIONS.iter().flat_map(|(_, names)| names.iter()).map(|(name, _)| *name).chain(["name"]);
+    // openQA's words for whichever of them is meant.
+    let is_meant = |name: &&str| {
+        let words = [format!("{name} invalid"), format!("{name} missing")];
+        is_taken && *name == "name"
+            || refused.as_ref().is_some_and(|said| words.iter().any(|words| said.contains(words.as_str())))
+    };
+    let fields = names.filter(is_meant).collect();
+    Ok(Json(Checked { refused, fields }))
 }
 
 #[cfg(test)]
