@@ -262,7 +262,8 @@ async fn workers_results_and_builds_change_while_one_looks() {
     assert!(browser.text("#waiting").await.contains("first"));
     mark(&browser).await;
     let worker = place.start(&["worker", "--name", "rack:1", "--pool", "pool"]);
-    let at_work = |job: i64| format!("document.querySelector('[id=\"worker-rack:1\"] a[href=\"/jobs/{job}\"]')");
+    let at_work =
+        |job: i64| format!("document.querySelector('[id=\"worker-rack:1\"] a[href=\"/jobs/{job}\"]')");
     browser.until(&at_work(first)).await;
     browser.until(&text_of("#workers-head", "1 of")).await;
     browser.until(&text_of("#waiting", "No job waits")).await;

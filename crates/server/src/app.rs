@@ -18,6 +18,7 @@ use assay_store::spool::Spool;
 use assay_store::{Store, StoreError};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,8 @@ pub(crate) struct App {
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// How many of them there were.
+    pub(crate) published: AtomicU64,
     pub(crate) clock: Arc<dyn Clock>,
     /// Cancelled when the server is to end.
     pub(crate) shutdown: CancellationToken,
@@ -84,7 +87,14 @@ pub(crate) struct App {
 impl App {
     /// Tells pages and waiters.
     pub(crate) fn publish(&self, event: Event) {
+        // Counted first: who begins to listen in between is told of it twice, and not never.
+        self.published.fetch_add(1, Ordering::SeqCst);
         let _ = self.events.send(event);
+    }
+
+    /// Where a page hears of what changes from now on, also of what changes before it listens.
+    pub(crate) fn changes(&self) -> String {
+        format!("/api/assay/v1/events?since={}", self.published.load(Ordering::SeqCst))
     }
 
     /// What the gate held after the latest step that is stored.

@@ -315,6 +315,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         reporting: reporting::Hub::new(epoch),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
+        published: std::sync::atomic::AtomicU64::default(),
         clock: config.clock.clone(),
         shutdown: stop.clone(),
         tasks,

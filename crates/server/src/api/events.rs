@@ -9,6 +9,7 @@ use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -16,6 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 pub(super) struct EventQuery {
     /// Only what concerns this job.
     job: Option<i64>,
+    /// So many events there were when the listener looked last.
+    since: Option<u64>,
 }
 
 pub(super) async fn listen(
@@ -24,7 +27,12 @@ pub(super) async fn listen(
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     let job = query.job.map(JobId);
     let events = app.events.subscribe();
-    let stream = stream::unfold((app, events), move |(app, mut events)| async move {
+    // What came before the listening began: the reader looks at everything.
+    let missed = query.since.is_some_and(|since| since != app.published.load(Ordering::SeqCst));
+    let stream = stream::unfold((app, events, missed), move |(app, mut events, missed)| async move {
+        if missed {
+            return Some((Ok(sent(&Event::Missed)), (app, events, false)));
+        }
         loop {
             let event = tokio::select! {
                 event = events.recv() => match event {
@@ -35,13 +43,16 @@ pub(super) async fn listen(
                 () = app.shutdown.cancelled() => return None,
             };
             if concerns(&event, job) {
-                // An event that cannot be written would be one that was never made; the reader looks at everything.
-                let sent = sse::Event::default().json_data(&event).unwrap_or_default();
-                return Some((Ok(sent), (app, events)));
+                return Some((Ok(sent(&event)), (app, events, false)));
             }
         }
     });
     Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}
+
+fn sent(event: &Event) -> sse::Event {
+    // One that cannot be written would be one that was never made; the reader looks at everything.
+    sse::Event::default().json_data(event).unwrap_or_default()
 }
 
 fn concerns(event: &Event, job: Option<JobId>) -> bool {

@@ -187,6 +187,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),
+        published: std::sync::atomic::AtomicU64::default(),
         clock: Arc::new(SystemClock),
         shutdown: CancellationToken::new(),
         tasks,

@@ -198,7 +198,7 @@ async fn build(app: &App, filter: Filter) -> Result<IndexPage, Fault> {
         let error = format!("{:?} is not a list of jobs.", filter.state);
         return Err(Fault::bad(error, "Use state=running, state=scheduled or state=finished."));
     }
-    let now = app.clock.now();
+    let (now, changes) = (app.clock.now(), app.changes());
     let by_state = app.store.counts().await?;
     let count =
         |group: &str| states_of(group).iter().filter_map(|state| by_state.get(state)).sum::<u64>() as usize;
@@ -248,7 +248,7 @@ async fn build(app: &App, filter: Filter) -> Result<IndexPage, Fault> {
     let gate = gate_summary(app);
     let mut frame = Frame::new(now);
     frame.home = true;
-    frame.events = Some("/api/assay/v1/events".into());
+    frame.events = Some(changes);
     Ok(IndexPage {
         frame,
         gate,

@@ -218,7 +218,7 @@ async fn build(
     asked: &history::Asked,
 ) -> Result<JobPage, Fault> {
     let id = api::job_id(id)?;
-    let now = app.clock.now();
+    let (now, changes) = (app.clock.now(), app.changes());
     let job = app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
     let attempts = app.store.attempts(id).await?;
     let attempt = chosen(&attempts, query)?;
@@ -230,7 +230,7 @@ async fn build(
     };
     let mut frame = Frame::new(now);
     if !job.row.state.is_final() {
-        frame.events = Some(format!("/api/assay/v1/events?job={id}"));
+        frame.events = Some(format!("{changes}&job={id}"));
     }
     let logs = log_root(app, &job).await?;
     let mut tails = Vec::new();

@@ -81,7 +81,7 @@ async fn page(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn build(app: &App) -> Result<WorkersPage, Fault> {
-    let now = app.clock.now();
+    let (now, changes) = (app.clock.now(), app.changes());
     let present = app.present_workers().await?;
     let filter = JobFilter { states: vec![StateWord::Scheduled], limit: WAITING, ..JobFilter::default() };
     let waiting = app.store.jobs(&filter).await?;
@@ -118,7 +118,7 @@ async fn build(app: &App) -> Result<WorkersPage, Fault> {
         workers.push(view(app, worker, could, now).await?);
     }
     let mut frame = Frame::new(now);
-    frame.events = Some("/api/assay/v1/events".into());
+    frame.events = Some(changes);
     let online = |worker: &&WorkerView| worker.why.is_none();
     let waiting_in_all = app.store.counts().await?.get(&StateWord::Scheduled).copied().unwrap_or(0);
     Ok(WorkersPage {

@@ -762,7 +762,10 @@ async fn an_event_enqueues_a_branch_by_a_rule() {
     composed("one", "Fedora-44-1", "master").await;
     let build = pass(&mut worker).await;
     let settings = ["ZUUL_PIPELINE", "ZUUL_PROJECT", "ZUUL_REFNAME", "ZUUL_NEWREV"];
-    assert_eq!(settings.map(|name| build.settings[name].as_str()), ["nightly", PROJECT, "master", tip.as_str()]);
+    assert_eq!(
+        settings.map(|name| build.settings[name].as_str()),
+        ["nightly", PROJECT, "master", tip.as_str()]
+    );
     let effect = server.until_effect("one", "done").await;
     assert_eq!(effect["what"], "pipeline nightly: demo master");
     // The same compose once more is no other item.
@@ -776,7 +779,10 @@ async fn an_event_enqueues_a_branch_by_a_rule() {
     assert_eq!(event["effects"][0]["state"], "waiting");
     world.gerrit.force_push(PROJECT, "later", &tip).await.unwrap();
     let build = pass(&mut worker).await;
-    assert_eq!(settings.map(|name| build.settings[name].as_str()), ["nightly", PROJECT, "later", tip.as_str()]);
+    assert_eq!(
+        settings.map(|name| build.settings[name].as_str()),
+        ["nightly", PROJECT, "later", tip.as_str()]
+    );
     server.until_effect("two", "done").await;
 
     server.hooked("mistake", "three", "{}").await;

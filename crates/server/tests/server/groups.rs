@@ -335,7 +335,8 @@ async fn properties_of_a_group_are_seen_changed_and_refused() {
 async fn properties_of_a_group_are_checked_before_they_are_saved() {
     let server = Server::start().await;
     for name in ["nightly", "weekly"] {
-        let (status, body) = server.ask(Method::POST, "/api/v1/job_groups", Some(json!({"name": name}))).await;
+        let (status, body) =
+            server.ask(Method::POST, "/api/v1/job_groups", Some(json!({"name": name}))).await;
         assert_eq!(status, StatusCode::OK, "{body}");
     }
     let path = "/group_overview/1/properties/check";

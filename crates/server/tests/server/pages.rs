@@ -254,3 +254,20 @@ async fn lists_hear_of_changes() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// What changes after a page was made and before it listens is not lost: it hears that it has missed something.
+#[tokio::test]
+async fn a_page_hears_of_what_changed_before_it_listened() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let first = server.post_dummy().await;
+    for path in ["/tests", "/workers", "/tests/overview", &format!("/jobs/{first}")] {
+        let (_, page) = server.page(path).await;
+        let listens = page.split("data-events=\"").nth(1).expect("it changes").split('"').next().unwrap();
+        let listens = listens.replace("&#38;", "&");
+        server.post_dummy().await;
+        let mut events = client().get(server.url(&listens)).send().await?;
+        let heard = events.chunk().await?.expect("the stream goes on");
+        assert!(heard.starts_with(b"data: {\"type\":\"missed\"}"), "{path}: {heard:?}");
+    }
+    Ok(())
+}

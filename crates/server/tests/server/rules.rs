@@ -125,7 +125,10 @@ async fn pages_say_what_events_led_to_and_what_rules_did() {
     );
     has(&page(&server, "/events/3").await, &["matches, and cannot be carried out", "no body.missing"]);
     has(&page(&server, "/events/4").await, &["<h2>Parked</h2>", "&#60;script&#62;alert(2)"]);
-    has(&page(&server, "/events/5").await, &["<h1>org.t.&#60;script&#62;quiet</h1>", "says of every rule why"]);
+    has(
+        &page(&server, "/events/5").await,
+        &["<h1>org.t.&#60;script&#62;quiet</h1>", "says of every rule why"],
+    );
     for (path, said) in
         [("/events/99", "There is no event 99."), ("/events/%3Cscript%3E", "event &#60;script&#62;.")]
     {

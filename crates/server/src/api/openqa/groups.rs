@@ -269,10 +269,8 @@ pub(crate) async fn change(app: &Arc<App>, admin: &Sender, id: i64, params: &Par
 pub(crate) fn check(catalog: &Catalog, id: i64, params: &Params) -> Result<(), Wrong> {
     let group = changed(catalog, id, params)?;
     let alike = |other: &&Arc<Group>| (other.parent, &other.name) == (group.parent, &group.name);
-    match catalog.groups.values().filter(alike).find(|other| other.id != id) {
-        Some(_) => Err(no_second("job group", &group.name)),
-        None => Ok(()),
-    }
+    let is_taken = catalog.groups.values().filter(alike).any(|other| other.id != id);
+    if is_taken { Err(no_second("job group", &group.name)) } else { Ok(()) }
 }
 
 /// A group as a request wants it.

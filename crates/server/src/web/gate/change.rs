@@ -84,6 +84,7 @@ fn time(text: &str) -> Timestamp {
 }
 
 async fn build(app: &App, id: &ChangeId) -> Result<ChangePage, Fault> {
+    let changes = app.changes();
     let change = gate_history::change(app, id).await?;
     let now_at = app.clock.now();
     let snapshot = app.gate();
@@ -129,7 +130,7 @@ async fn build(app: &App, id: &ChangeId) -> Result<ChangePage, Fault> {
         change.receipts.iter().map(|receipt| (receipt.clone(), Moment::new(time(&receipt.signed), now_at)));
     let mut frame = Frame::new(now_at);
     frame.gate = true;
-    frame.events = Some("/api/assay/v1/events".to_owned());
+    frame.events = Some(changes);
     Ok(ChangePage {
         frame,
         now,

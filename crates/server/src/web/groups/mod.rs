@@ -239,7 +239,7 @@ async fn page(
 }
 
 async fn dashboard(app: &App, wanted: Wanted) -> Result<Dashboard, Fault> {
-    let catalog = app.library.now();
+    let (catalog, changes) = (app.library.now(), app.changes());
     let groups = shown(&catalog, &wanted);
     let loaded = load(app, &catalog, &groups, &wanted, SHORT).await?;
     let sections = sections(&catalog, &groups, &loaded, app.clock.now());
@@ -249,7 +249,7 @@ async fn dashboard(app: &App, wanted: Wanted) -> Result<Dashboard, Fault> {
     let bare = bare.map(|group| (group.name.clone(), group.id)).collect();
     let mut frame = Frame::new(app.clock.now());
     frame.builds = true;
-    frame.events = Some("/api/assay/v1/events".into());
+    frame.events = Some(changes);
     let limits = [1, SHORT, 10, 50].map(|limit| (limit, limit == wanted.limit(SHORT)));
     Ok(Dashboard { frame, sections, bare, limits: limits.into(), wanted })
 }

@@ -77,10 +77,11 @@ fn limits(wanted: &Wanted) -> Vec<(usize, bool)> {
     [LONG, 20, 50, 100, 400].map(|limit| (limit, limit == wanted.limit(LONG))).into()
 }
 
+/// To be made before what the page shows is read: it hears of what changes from then on.
 fn frame(app: &App) -> Frame {
     let mut frame = Frame::new(app.clock.now());
     frame.builds = true;
-    frame.events = Some("/api/assay/v1/events".into());
+    frame.events = Some(app.changes());
     frame
 }
 
@@ -110,6 +111,7 @@ async fn group_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>,
 async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Result<GroupPage, Fault> {
     let catalog = app.library.now();
     let group = found(&catalog, id)?;
+    let frame = frame(app);
     let mut loaded = load(app, &catalog, &[group], wanted, LONG).await?;
     let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
@@ -122,7 +124,7 @@ async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Re
     let (target, base) = (CommentTarget::Group(group.id), format!("/group_overview/{}", group.id));
     let own = [GroupId(group.id)];
     Ok(GroupPage {
-        frame: frame(app),
+        frame,
         name: group.name.clone(),
         parent: parent.map(|parent| (parent.name.clone(), parent.id)),
         description: remarks::html(group.description.as_deref().unwrap_or_default()),
@@ -198,6 +200,7 @@ async fn parent_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>
 async fn parent_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Result<ParentPage, Fault> {
     let catalog = app.library.now();
     let parent = found_parent(&catalog, id)?;
+    let frame = frame(app);
     let (groups, loaded) = of_parent(app, &catalog, parent, wanted).await?;
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
     let row = |(name, build, ids): (Name, Build, Vec<GroupId>)| {
@@ -212,7 +215,7 @@ async fn parent_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> R
     let target = CommentTarget::ParentGroup(parent.id);
     let action = format!("/parent_group_overview/{}/comments", parent.id);
     Ok(ParentPage {
-        frame: frame(app),
+        frame,
         name: parent.name.clone(),
         description: remarks::html(parent.description.as_deref().unwrap_or_default()),
         groups: groups.iter().map(|group| (group.name.clone(), group.id)).collect(),

@@ -254,6 +254,7 @@ pub(super) async fn build(
     params: &Params,
     changed: bool,
 ) -> Result<impl Template, Fault> {
+    let changes = app.changes();
     let found = find(app, params).await?;
     let (failures, open) = (found.failures(), found.open().count());
     let Found { filter, wanted, jobs, marks, cut, unseen } = found;
@@ -296,7 +297,7 @@ pub(super) async fn build(
     };
     let mut frame = Frame::new(app.clock.now());
     frame.builds = true;
-    frame.events = Some("/api/assay/v1/events".into());
+    frame.events = Some(changes);
     let selects = vec![
         ("flavor", "any flavor", choices(matrix.choices.flavors, &wanted.flavor)),
         ("arch", "any architecture", choices(matrix.choices.archs, &wanted.arch)),

@@ -38,12 +38,7 @@ impl Server {
     }
 
     /// Waits until the event is as wanted, with all that it led to.
-    pub(crate) async fn until_event(
-        &self,
-        key: &str,
-        what: &str,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Value {
+    pub(crate) async fn until_event(&self, key: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut latest = Value::Null;
         let asking = async {
             loop {
