@@ -248,7 +248,7 @@ mod tests {
     fn labels_are_words() {
         assert_eq!(labels("label:a (label:b) label: label:a"), ["a", "b"]);
         for (text, want) in [("label:linked from a bug", true), ("label:todo", false), ("linked", false)] {
-            assert_eq!(is_linked([text]), want, "{text}");
+            assert_eq!(is_linked(text), want, "{text}");
         }
     }
 

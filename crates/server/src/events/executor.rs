@@ -3,6 +3,7 @@
 use super::InForce;
 use crate::app::App;
 use crate::results::conventions;
+use assay_engine::gate;
 use assay_engine::gate::io::{Command, Input as GateInput};
 use assay_engine::ids::JobId;
 use assay_engine::io::{Answer, Input, NewJob};
@@ -37,6 +38,10 @@ pub(crate) fn carried_out(keys: Vec<String>, answer: &Result<Answer, Refusal>) -
             (EffectState::Done, json!({"product": run.0, "jobs": ids(jobs)}))
         }
         Ok(_) => (EffectState::Done, json!({})),
+        // Somebody else was quicker: what the rule wants is so.
+        Err(Refusal::Gate(gate::reason::Refusal::AlreadyThere { item })) => {
+            (EffectState::Done, json!({"item": item.0}))
+        }
         Err(refusal) => (EffectState::Refused, json!({"refused": refusal.to_string()})),
     };
     EffectsDone { keys, state, caused: caused.to_string() }
