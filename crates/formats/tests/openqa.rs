@@ -181,6 +181,14 @@ fn scenario_definitions_are_planned() {
     assert_eq!(plan.jobs[3].parents.len(), 1);
     assert!(plan.notes.iter().any(|note| note.starts_with("FROM: the job template's value counts")));
 
+    let (_, placed) = scenarios::load_placed("s", SCENARIOS).value.expect("definitions");
+    let lines = SCENARIOS.lines().collect::<Vec<_>>();
+    assert_eq!(placed.len(), plan.jobs.len());
+    for (template, place) in placed {
+        let line = lines[place.line as usize - 1].trim_start();
+        assert!(line.starts_with(template.test()), "{} is not at {line:?}", template.test());
+    }
+
     for (text, expected) in [
         ("products: {}", "s:1:1: error: a file of scenarios needs the key `job_templates`"),
         (

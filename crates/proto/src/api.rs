@@ -16,7 +16,13 @@
 //! | `GET workers` | [`WorkerList`] |
 //! | `POST workers/{name}/drain` ([`DrainWorker`]; operator) | [`WorkerList`] with this one |
 //! | `DELETE workers/{name}` (operator) | the name; only one that is not connected and has nothing |
-//! | `GET jobs/{id}/comments`, `POST jobs/{id}/comments` ([`NewComment`]; operator) | [`CommentList`]; `201` [`Comment`] |
+//! | `GET X/{id}/comments`, `POST X/{id}/comments` ([`NewComment`]; whoever is known), `X` being `jobs`, `groups` or `parent-groups` | [`CommentList`]; `201` [`Comment`] |
+//! | `GET X/{id}/comments/{comment}`, `PUT` ([`NewComment`]; its author), `DELETE` (admin) | [`Comment`]; [`Deleted`] |
+//! | `POST jobs/{id}/result` ([`SetResult`]; operator) | [`Job`] |
+//! | `DELETE jobs/{id}` (operator) | [`Deleted`]; only one that has ended |
+//! | `GET jobs/{id}/history`, `GET overview` | [`overview`] |
+//! | `groups…`, `parent-groups…` | [`groups`] |
+//! | `bugs…` | [`bugs`] |
 //! | `GET openapi.json` | this, for programs |
 //! | `GET events?job=ID` | server-sent events, each an [`Event`] |
 //! | `GET gate?pipeline=NAME` | [`gate::GateStatus`] |
@@ -35,6 +41,7 @@
 //! | `POST products` ([`products::PostProduct`]; operator) | `201` [`products::ProductPosted`]; all or nothing |
 //! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
 //! | `GET products?build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
+//! | `POST products/{id}/cancel` (operator), `PUT products/{id}/note` ([`products::ProductNote`]; operator) | [`products::ProductCancelled`]; [`products::ProductRun`] |
 //! | `assets…` | [`assets`] |
 //! | `releases…` | [`releases`] |
 //! | `inbox…`, `sources`, `rules…`, `schedule…`, `hooks/{name}` | [`events`] |
@@ -43,10 +50,13 @@
 //! [`Stream::file_name`](crate::worker::Stream::file_name).
 
 pub mod assets;
+pub mod bugs;
 pub mod events;
 pub mod gate;
+pub mod groups;
 pub mod knowledge;
 pub mod outbox;
+pub mod overview;
 pub mod people;
 pub mod products;
 pub mod releases;
@@ -59,13 +69,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The text of these modules: what the server's description of this API is made of.
-pub const SOURCES: [&str; 11] = [
+pub const SOURCES: [&str; 14] = [
     include_str!("api.rs"),
     include_str!("api/assets.rs"),
+    include_str!("api/bugs.rs"),
     include_str!("api/events.rs"),
     include_str!("api/gate.rs"),
+    include_str!("api/groups.rs"),
     include_str!("api/knowledge.rs"),
     include_str!("api/outbox.rs"),
+    include_str!("api/overview.rs"),
     include_str!("api/people.rs"),
     include_str!("api/products.rs"),
     include_str!("api/releases.rs"),
@@ -107,6 +120,24 @@ pub struct CancelJob {
     /// Who cancels it, for the reason on the page; `an administrator` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+/// The result that somebody gives a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetResult {
+    /// openQA's word, for example `softfailed`.
+    pub result: String,
+    /// Why, for the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What is not there any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The number that it had.
+    pub id: i64,
 }
 
 /// A job.
@@ -281,7 +312,7 @@ pub struct Comment {
     pub updated: String,
 }
 
-/// Answer to `GET jobs/{id}/comments`.
+/// What was said about a job or a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommentList {
     /// The first first.

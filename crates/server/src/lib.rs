@@ -31,6 +31,7 @@ mod driver;
 mod events;
 mod fault;
 mod gate;
+mod groups;
 mod hub;
 mod knowledge;
 mod live;

@@ -8,7 +8,7 @@ use assay_engine::io::{Answer, Input, Obsolete};
 use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
 use assay_engine::product::{self, MediumKey, OpenJob, Plan, Request};
-use assay_store::{CommentTarget, JobFilter, JobSummary, SettingsMap};
+use assay_store::{CommentTarget, JobFilter, JobSummary, SettingsMap, StoreError};
 use axum::http::StatusCode;
 use std::collections::BTreeSet;
 
@@ -202,7 +202,7 @@ impl App {
     }
 
     /// Whether a group has jobs.
-    pub(crate) async fn group_has_jobs(&self, group: i64) -> Result<bool, Fault> {
+    pub(crate) async fn group_has_jobs(&self, group: i64) -> Result<bool, StoreError> {
         let filter = JobFilter { groups: vec![Some(GroupId(group))], limit: 1, ..JobFilter::default() };
         Ok(!self.store.summaries(&filter).await?.is_empty())
     }

@@ -106,7 +106,11 @@ fn absent(catalog: &Catalog, template: &Template) -> String {
 /// What posts of their products would not make of these templates, or not as it is meant: circles, parents that there
 /// are not. Each with its place among the templates.
 pub(crate) fn impossible(catalog: &Catalog, templates: &[&Template]) -> Vec<(usize, String)> {
-    let planned = for_planning(catalog);
+    unplanned(&for_planning(catalog), templates)
+}
+
+/// The same of a catalog that is planned from as it is.
+pub(crate) fn unplanned(planned: &product::Catalog, templates: &[&Template]) -> Vec<(usize, String)> {
     let media: BTreeSet<_> = templates.iter().map(|template| &template.medium).collect();
     let mut found = Vec::new();
     for medium in media {
@@ -117,7 +121,7 @@ pub(crate) fn impossible(catalog: &Catalog, templates: &[&Template]) -> Vec<(usi
             ("ARCH", &medium.arch),
         ];
         let Ok(request) = product::Request::parse(posted) else { continue };
-        for failed in product::plan(&planned, &request).failed {
+        for failed in product::plan(planned, &request).failed {
             let is_meant = |template: &&Template| {
                 let label = product::label(template.test(), template.machine.as_deref().unwrap_or_default());
                 template.medium == *medium && label == failed.job

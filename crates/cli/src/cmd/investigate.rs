@@ -5,8 +5,19 @@ use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::knowledge::{CommitLog, Difference, Investigation, JobRef};
 
-pub(super) fn run(common: &Common, client: &Client, job: i64) -> Result<Code, CliError> {
-    let found: Investigation = client.get(&format!("{API}/jobs/{job}/investigation"))?;
+/// What is compared with the last good job.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Against {
+    /// The job itself.
+    This,
+    /// The first job of the scenario that did not pass since.
+    FirstBad,
+}
+
+pub(super) fn run(common: &Common, client: &Client, job: i64, against: Against) -> Result<Code, CliError> {
+    let query = if against == Against::FirstBad { "?against=first_bad" } else { "" };
+    let found: Investigation = client.get(&format!("{API}/jobs/{job}/investigation{query}"))?;
     if common.json {
         client.print(found);
         return Ok(Code::Ok);
@@ -30,7 +41,7 @@ pub(super) fn run(common: &Common, client: &Client, job: i64) -> Result<Code, Cl
         ("ENVIRONMENT", &found.environment),
     ] {
         if !list.is_empty() {
-            println!("\n{}", differences(title, list));
+            println!("\n{}", differences(title, list, against));
         }
     }
     for (title, log) in [("tests", &found.tests_log), ("needles", &found.needles_log)] {
@@ -45,10 +56,11 @@ fn named(job: Option<&JobRef>) -> String {
     format!("{}{build} ({})", job.id, job.result)
 }
 
-fn differences(title: &str, list: &[Difference]) -> comfy_table::Table {
+fn differences(title: &str, list: &[Difference], against: Against) -> comfy_table::Table {
+    let after = if against == Against::FirstBad { "FIRST BAD" } else { "THIS JOB" };
     let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "–".to_owned());
     let rows = list.iter().map(|one| vec![one.name.clone(), word(&one.before), word(&one.after)]);
-    ui::table(&[title, "LAST GOOD", "THIS JOB"], rows)
+    ui::table(&[title, "LAST GOOD", after], rows)
 }
 
 fn print_log(title: &str, log: &CommitLog) {

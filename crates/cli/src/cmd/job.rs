@@ -47,11 +47,15 @@ pub(crate) enum Job {
     },
     /// Say what changed since the job's scenario last passed.
     #[command(
-        after_help = "Examples:\n  assay job investigate 12\n  assay job investigate 12 --json | jq .suspects"
+        after_help = "Examples:\n  assay job investigate 12\n  assay job investigate 12 --against first_bad\n  \
+                      assay job investigate 12 --json | jq .suspects"
     )]
     Investigate {
         /// Its number.
         job: i64,
+        /// What the last good job is compared with: this job, or the first bad one, without what came after it.
+        #[arg(long, value_enum, default_value_t = super::investigate::Against::This)]
+        against: super::investigate::Against,
     },
     /// Start jobs anew: clones of them and of what the policy adds.
     #[command(
@@ -224,7 +228,7 @@ impl Job {
                 }
                 Ok(Code::Ok)
             }
-            Self::Investigate { job } => super::investigate::run(common, &client, job),
+            Self::Investigate { job, against } => super::investigate::run(common, &client, job, against),
             Self::Restart(restart) => restart.run(common, &client),
             Self::Clone(clone) => clone.run(common, &client),
             Self::Prio { job, priority } => {

@@ -12,21 +12,28 @@ pub const SCHEMA: &str = "JobScenarios-01.yaml";
 
 /// Reads definitions as a catalog of their own, without the server's settings, groups and priority rules.
 pub fn load(name: &str, text: &str) -> Loaded<Catalog> {
+    let Loaded { value, diagnostics } = load_placed(name, text);
+    Loaded { value: value.map(|(catalog, _)| catalog), diagnostics }
+}
+
+/// The same, with all its templates and the place of each.
+pub fn load_placed(name: &str, text: &str) -> Loaded<(Catalog, Vec<(Template, Place)>)> {
     let mut sink = Sink::default();
     let file = sink.add_file(name, text);
     let root = yaml::parse(text, file, yaml::Rules::plain(Dialect::Yaml12), &mut sink);
     let mut catalog = Catalog { origin: Origin::Scenarios, ..Catalog::default() };
+    let mut placed = Vec::new();
     if let Some(root) = &root {
-        read(&mut Reader::new(&mut sink, Dialect::Yaml12), root, &mut catalog);
+        placed = read(&mut Reader::new(&mut sink, Dialect::Yaml12), root, &mut catalog);
     } else if !sink.has_errors() {
         let place = Place { file, line: 0, column: 0 };
         sink.error("empty", place, "there is nothing in it; expected `products` and `job_templates`");
     }
-    Loaded::new(catalog, sink)
+    Loaded::new((catalog, placed), sink)
 }
 
-fn read(reader: &mut Reader<'_, '_>, root: &Node, catalog: &mut Catalog) {
-    let Some(mut fields) = reader.fields(root, "a file of scenarios") else { return };
+fn read(reader: &mut Reader<'_, '_>, root: &Node, catalog: &mut Catalog) -> Vec<(Template, Place)> {
+    let Some(mut fields) = reader.fields(root, "a file of scenarios") else { return Vec::new() };
     let products = fields.get("products");
     let machines = fields.get("machines");
     let templates = reader.required(&mut fields, "job_templates");
@@ -46,11 +53,14 @@ fn read(reader: &mut Reader<'_, '_>, root: &Node, catalog: &mut Catalog) {
         media.insert(&entry.key.text, medium.key.clone());
         catalog.add_medium(medium);
     }
+    let mut placed = Vec::new();
     for entry in templates.map_or(&[][..], |node| entries(reader, node, "job_templates")) {
         for template in template(reader, entry, &media, catalog) {
-            catalog.add_template(template);
+            catalog.add_template(template.clone());
+            placed.push((template, entry.key.place));
         }
     }
+    placed
 }
 
 fn machine(reader: &mut Reader<'_, '_>, entry: &Entry) -> Option<Machine> {

@@ -2,7 +2,7 @@
 //!
 //! | request | body → answer | role |
 //! |---|---|---|
-//! | `GET jobs/ID/investigation` | → [`Investigation`] | |
+//! | `GET jobs/ID/investigation?against=` | → [`Investigation`] | |
 //! | `GET audit?user=&event=&q=&before=&limit=` | → [`AuditList`] | operator |
 //! | `POST jobs/ID/needles/preview` | [`NeedleDraft`] → [`NeedlePreview`] | operator |
 //! | `POST jobs/ID/needles` | [`NeedleDraft`] → [`SavedNeedle`] | operator |
@@ -30,7 +30,7 @@ pub struct Difference {
     pub name: String,
     /// In the last good job; `None` if it was not there.
     pub before: Option<String>,
-    /// In this one; `None` if it is not there any more.
+    /// In the job that is compared with it; `None` if it is not there any more.
     pub after: Option<String>,
 }
 
@@ -68,6 +68,8 @@ pub struct Investigation {
     pub last_good: Option<JobRef>,
     /// The oldest job after that which did not.
     pub first_bad: Option<JobRef>,
+    /// What the last good job is compared with: the job itself, or the first bad one if that was asked for.
+    pub compared: JobRef,
     /// What may be the cause, the likeliest first.
     pub suspects: Vec<String>,
     /// Settings that differ; values of secrets are covered.

@@ -61,6 +61,27 @@ pub struct ProductRun {
     pub failed: Vec<Remark>,
     /// What was not asked for.
     pub left_out: Vec<Remark>,
+    /// What somebody has written beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Who has cancelled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_by: Option<String>,
+}
+
+/// Something for people beside a post.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProductNote {
+    /// The text; empty takes it away.
+    pub note: String,
+}
+
+/// What cancelling a post came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductCancelled {
+    /// How many of its jobs had not ended.
+    pub cancelled: usize,
 }
 
 /// Answer to `GET products`.

@@ -12,7 +12,7 @@ use assay_engine::outcome::Outcome;
 use assay_engine::product;
 use assay_engine::rows::JobRow;
 use assay_engine::settings::Settings;
-use assay_proto::api::{CancelJob, Event, Job, JobList, PostJob, PostedJob, PostedJobs};
+use assay_proto::api::{CancelJob, Deleted, Event, Job, JobList, PostJob, PostedJob, PostedJobs, SetResult};
 use assay_store::{JobFilter, StoredJob};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -293,6 +293,64 @@ pub(crate) async fn prioritise(
         app.audit(&sender.name, "job_update", json!({"id": job.id.0, "priority": priority}));
     }
     Ok(())
+}
+
+/// Ends a job with this result, whatever its worker does, in a person's name; a job that has ended gets another.
+pub(crate) async fn conclude(
+    app: &Arc<App>,
+    job: JobId,
+    (outcome, reason): (Outcome, &str),
+    sender: &Sender,
+) -> Result<(), Fault> {
+    let (by, reason) = (sender.name.clone(), reason.to_owned());
+    app.engine.ask(Input::SetDone { job, outcome, by, reason }).await?;
+    app.audit(&sender.name, "job_done", json!({"id": job.0, "result": outcome.openqa()}));
+    Ok(())
+}
+
+/// Removes a job that has ended, in a person's name.
+pub(crate) async fn delete_one(app: &Arc<App>, job: JobId, sender: &Sender) -> Result<(), Fault> {
+    match app.engine.ask(Input::DeleteJob { job }).await? {
+        Answer::Done => {}
+        other => return Err(unexpected(&other)),
+    }
+    app.audit(&sender.name, "job_delete", json!({ "id": job.0 }));
+    Ok(())
+}
+
+/// `POST jobs/{id}/result`
+pub(super) async fn set_result(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Job>, Fault> {
+    let id = job_id(&id)?;
+    let request: SetResult = serde_json::from_slice(&body).map_err(|error| {
+        let help = r#"Send {"result": "softfailed", "reason": "seen by eye"}."#;
+        Fault::bad(format!("The request cannot be read: {error}."), help)
+    })?;
+    let outcome = Outcome::from_openqa(&request.result).ok_or_else(|| {
+        let known: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect();
+        Fault::bad(
+            format!("{:?} is not a result.", request.result),
+            format!("Use one of {}.", known.join(", ")),
+        )
+    })?;
+    let job = stored(&app, id).await?;
+    conclude(&app, job.row.id, (outcome, request.reason.as_deref().unwrap_or_default()), &sender).await?;
+    Ok(Json(app.present(&stored(&app, id).await?).await?))
+}
+
+/// `DELETE jobs/{id}`
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+) -> Result<Json<Deleted>, Fault> {
+    let job = stored(&app, job_id(&id)?).await?.row.id;
+    delete_one(&app, job, &sender).await?;
+    Ok(Json(Deleted { id: job.0 }))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::job_id;
 use crate::app::App;
 use crate::auth::Operator;
 use crate::fault::Fault;
+use crate::knowledge::investigate::Against;
 use crate::web::frame::rfc3339;
 use assay_proto::api::knowledge::{
     AuditEvent, AuditList, Investigation, NeedleDraft, NeedlePreview, SavedNeedle,
@@ -29,11 +30,32 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/needles", post(save))
 }
 
+/// What is compared with the last good job.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct AgainstQuery {
+    #[serde(default)]
+    against: String,
+}
+
+impl AgainstQuery {
+    fn read(&self) -> Result<Against, Fault> {
+        match self.against.as_str() {
+            "" | "this" => Ok(Against::This),
+            "first_bad" => Ok(Against::FirstBad),
+            other => {
+                let error = format!("{other:?} is nothing that is compared with the last good job.");
+                Err(Fault::bad(error, "Use against=this or against=first_bad."))
+            }
+        }
+    }
+}
+
 async fn investigation(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    Query(query): Query<AgainstQuery>,
 ) -> Result<Json<Investigation>, Fault> {
-    Ok(Json(app.investigation(job_id(&id)?).await?))
+    Ok(Json(app.investigation(job_id(&id)?, query.read()?).await?))
 }
 
 /// Which events; empty words do not restrict, so that a form can be sent as it is.

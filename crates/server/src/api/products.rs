@@ -9,12 +9,14 @@ use assay_engine::ids::ProductRunId;
 use assay_engine::product::{Catalog, Plan, Refused, Request};
 use assay_engine::rows::{ProductRunRow, RunProblem};
 use assay_proto::api::PostedJob;
-use assay_proto::api::products::{PostProduct, ProductPosted, ProductRun, ProductRuns, Remark};
-use assay_store::RunFilter;
+use assay_proto::api::products::{
+    PostProduct, ProductCancelled, ProductNote, ProductPosted, ProductRun, ProductRuns, Remark,
+};
+use assay_store::{RunFilter, RunMark};
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
@@ -28,6 +30,8 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/products", get(list).post(create))
         .route("/products/plan", post(plan))
         .route("/products/{id}", get(show))
+        .route("/products/{id}/cancel", post(cancel))
+        .route("/products/{id}/note", put(note))
 }
 
 fn read(body: &[u8]) -> Result<(Request, Option<Catalog>), Fault> {
@@ -125,7 +129,7 @@ fn failure(problem: &RunProblem) -> Remark {
     Remark { made: Some(problem.made.is_some()), ..remark(problem) }
 }
 
-fn shown(row: &ProductRunRow) -> ProductRun {
+fn shown(row: &ProductRunRow, mark: Option<&RunMark>) -> ProductRun {
     ProductRun {
         id: row.id.0,
         posted: rfc3339(row.created_at),
@@ -135,6 +139,8 @@ fn shown(row: &ProductRunRow) -> ProductRun {
         obsoleted: row.obsoleted.iter().map(|job| job.0).collect(),
         failed: row.run.failed.iter().map(failure).collect(),
         left_out: row.run.left_out.iter().map(remark).collect(),
+        note: mark.and_then(|mark| mark.note.clone()),
+        cancelled_by: mark.and_then(|mark| mark.cancelled_by.clone()),
     }
 }
 
@@ -156,13 +162,57 @@ async fn list(
         ..RunFilter::default()
     };
     let runs = app.store.product_runs(&filter).await?;
-    Ok(Json(ProductRuns { products: runs.iter().map(shown).collect() }))
+    let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
+    let marks = app.store.knowledge().run_marks(&ids).await?;
+    Ok(Json(ProductRuns { products: runs.iter().map(|run| shown(run, marks.get(&run.id))).collect() }))
 }
 
-async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ProductRun>, Fault> {
+/// The post of an address.
+async fn found(app: &App, id: &str) -> Result<ProductRunRow, Fault> {
     let absent =
         || Fault::not_found(format!("There is no post of a product {id:?}."), "See `assay product list`.");
     let number = id.parse().map_err(|_| absent())?;
-    let run = app.store.product_run(ProductRunId(number)).await?.ok_or_else(absent)?;
-    Ok(Json(shown(&run)))
+    app.store.product_run(ProductRunId(number)).await?.ok_or_else(absent)
+}
+
+async fn told(app: &App, run: &ProductRunRow) -> Result<Json<ProductRun>, Fault> {
+    let marks = app.store.knowledge().run_marks(&[run.id]).await?;
+    Ok(Json(shown(run, marks.get(&run.id))))
+}
+
+async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ProductRun>, Fault> {
+    told(&app, &found(&app, &id).await?).await
+}
+
+/// Cancels the jobs of a post that have not ended.
+async fn cancel(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+) -> Result<Json<ProductCancelled>, Fault> {
+    let run = found(&app, &id).await?;
+    let cancelled = isos::cancel_run(&app, &run, &sender.name).await;
+    let cancelled = cancelled.map_err(|wrong| wrong.told("See the server's log."))?;
+    app.audit(&sender.name, "iso_cancel", json!({ "scheduled_product_id": run.id.0 }));
+    Ok(Json(ProductCancelled { cancelled }))
+}
+
+/// Writes something for people beside a post.
+async fn note(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<ProductRun>, Fault> {
+    let said: ProductNote = serde_json::from_slice(&body).map_err(|error| {
+        let help = r#"Send {"note": "the mirror was broken"}; an empty text takes the note away."#;
+        Fault::bad(format!("The request cannot be read: {error}."), help)
+    })?;
+    if !isos::is_note(&said.note) {
+        let help = format!("Send at most {} bytes without a NUL.", isos::LONGEST_NOTE);
+        return Err(Fault::bad("The note cannot be kept.", help));
+    }
+    let run = found(&app, &id).await?;
+    isos::note_run(&app, run.id, &said.note, &sender.name).await?;
+    told(&app, &run).await
 }

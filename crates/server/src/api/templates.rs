@@ -85,9 +85,9 @@ impl Read {
 
 /// What is wrong with scenario definitions, and what posts of their products would not make; nothing is kept.
 fn read_scenarios(file: &TemplateFile, check: bool) -> Result<Vec<String>, Vec<String>> {
-    let loaded = scenarios::load(&file.name, &file.text);
+    let loaded = scenarios::load_placed(&file.name, &file.text);
     let mut said: Vec<_> = loaded.diagnostics.iter().map(ToString::to_string).collect();
-    let Some(definitions) = loaded.value else { return Err(said) };
+    let Some((definitions, placed)) = loaded.value else { return Err(said) };
     if !check {
         said.push(format!(
             "{}: error: these are scenario definitions, which no server keeps; post them: `assay product post --scenarios FILE …`",
@@ -95,6 +95,9 @@ fn read_scenarios(file: &TemplateFile, check: bool) -> Result<Vec<String>, Vec<S
         ));
         return Err(said);
     }
+    let (own, places): (Vec<_>, Vec<_>) = placed.iter().map(|(template, place)| (template, *place)).unzip();
+    let found = templates::unplanned(&definitions, &own);
+    said.extend(templates::warnings(&file.name, &file.text, &places, found).iter().map(ToString::to_string));
     for (medium, templates) in &definitions.templates {
         let posted = [
             ("DISTRI", &medium.distri),
@@ -103,11 +106,7 @@ fn read_scenarios(file: &TemplateFile, check: bool) -> Result<Vec<String>, Vec<S
             ("ARCH", &medium.arch),
         ];
         let Ok(request) = product::Request::parse(posted) else { continue };
-        let plan = product::plan(&definitions, &request);
-        for failed in &plan.failed {
-            said.push(format!("{}: warning: {}: {}", file.name, failed.job, failed.problems.join("; ")));
-        }
-        let (made, all) = (plan.jobs.len(), templates.len());
+        let (made, all) = (product::plan(&definitions, &request).jobs.len(), templates.len());
         said.push(format!("{}: note: {medium}: {made} jobs of {all} scenarios", file.name));
     }
     Ok(said)

@@ -23,6 +23,15 @@ const TESTS: [&str; 4] = ["tests", "tests commit", "needles", "needles commit"];
 /// What differs between any two attempts and tells nothing.
 const NOISE: [&str; 2] = ["command line", "console"];
 
+/// What the last good job is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// The job that is asked about.
+    This,
+    /// The first of the scenario that did not pass since: what is later is left out.
+    FirstBad,
+}
+
 /// What is compared of a job.
 struct Evidence {
     settings: BTreeMap<String, String>,
@@ -71,25 +80,31 @@ impl App {
         Ok(Evidence { settings: plain(&job.row.settings), tests, assets, environment })
     }
 
-    async fn job_ref(&self, id: JobId) -> Result<Option<JobRef>, StoreError> {
-        Ok(self.store.job(id).await?.map(|job| reference(&job)))
-    }
-
     /// What changed since the job's scenario last passed.
-    pub(crate) async fn investigation(&self, id: JobId) -> Result<Investigation, Fault> {
+    pub(crate) async fn investigation(&self, id: JobId, against: Against) -> Result<Investigation, Fault> {
         let job = self.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
         let earlier = self.earlier(&job.row, DEPTH).await?;
         let known = earlier.iter().filter_map(|job| Some((job.id, job.outcome?)));
         // A job that has not ended is compared as if it had failed: its page is looked at because something is odd.
         let outcome = job.row.state.end().map_or(Outcome::Failed, |end| end.outcome);
         let found = bounds((id, outcome), known);
+        let first_bad = match found.first_bad {
+            Some(first) => self.store.job(first).await?,
+            None => None,
+        };
+        let compared = match (against, &first_bad) {
+            (Against::FirstBad, Some(first)) => first,
+            (Against::FirstBad, None) => {
+                let error = format!("Nothing of the scenario of job {id} has failed since it last passed.");
+                return Err(Fault::not_found(error, "Ask without against=first_bad, or about a failure."));
+            }
+            (Against::This, _) => &job,
+        };
         let mut told = Investigation {
             job: reference(&job),
             last_good: None,
-            first_bad: match found.first_bad {
-                Some(first) => self.job_ref(first).await?,
-                None => None,
-            },
+            first_bad: first_bad.as_ref().map(reference),
+            compared: reference(compared),
             suspects: Vec::new(),
             settings: Vec::new(),
             tests: Vec::new(),
@@ -101,7 +116,7 @@ impl App {
         let Some(good) = found.last_good else { return Ok(told) };
         let Some(good) = self.store.job(good).await? else { return Ok(told) };
         told.last_good = Some(reference(&good));
-        self.compare(&mut told, &good, &job).await?;
+        self.compare(&mut told, &good, compared).await?;
         Ok(told)
     }
 

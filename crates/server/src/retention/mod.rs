@@ -10,7 +10,7 @@ pub(crate) use removed::Removal;
 
 use crate::app::App;
 use crate::catalog::Catalog;
-use crate::web::Tags;
+use crate::web::{Tags, is_important};
 use assay_engine::assets::retention::{self, Ages, Days, JobFact, Part, Verdict};
 use assay_engine::ids::{AttemptId, GroupId, JobId};
 use assay_engine::io::Input;
@@ -301,9 +301,8 @@ impl Rules {
     /// `tag:BUILD:important:why` on the group's page, or on that of its build.
     fn important(&self, group: GroupId, job: &JobSummary) -> Option<String> {
         let name = (job.version.clone().unwrap_or_default(), job.build.clone()?);
-        let tags = self.tags.on(group, &name).into_iter();
-        let mut important = tags.filter(|tag| tag == "important" || tag.starts_with("important: "));
-        let tag = important.next()?;
+        let tags = self.tags.on(group, &name);
+        let tag = tags.into_iter().find(|tag| is_important(tag))?;
         Some(tag.strip_prefix("important: ").map_or_else(|| "build tagged".to_owned(), str::to_owned))
     }
 

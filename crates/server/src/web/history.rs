@@ -1,12 +1,13 @@
 //! The jobs of a scenario around one of them.
 
-use super::frame::{Badge, Moment, percent_encoded};
+use super::frame::{Badge, Moment, percent_encoded, rfc3339};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::knowledge::scenario_of;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
+use assay_proto::api::overview::{ScenarioHistory, ScenarioJob};
 use assay_store::{JobFilter, JobSummary};
 use serde::Deserialize;
 
@@ -17,7 +18,7 @@ const MOST: u32 = 1_000;
 
 /// What of the scenario an address asks for.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     previous_limit: Option<u32>,
     next_limit: Option<u32>,
     /// Only other jobs with these results: openQA's words, with commas.
@@ -75,6 +76,71 @@ pub(super) struct History {
     pub(super) restricted: bool,
 }
 
+/// The jobs of a scenario around one of them, the newest first, as they are stored.
+pub(crate) struct Around {
+    newer: Vec<JobSummary>,
+    own: Vec<JobSummary>,
+    older: Vec<JobSummary>,
+    /// The newest of all, if it is not among them.
+    newest: Option<JobId>,
+    more_newer: bool,
+    more_older: bool,
+    most_newer: u32,
+    most_older: u32,
+    restricted: bool,
+}
+
+/// Those around a job that says what it tests; else there are none.
+pub(crate) async fn around(app: &App, job: &JobRow, asked: &Asked) -> Result<Option<Around>, Fault> {
+    let (most_older, most_newer, outcomes) = asked.read()?;
+    if job.settings.get("TEST").is_none() {
+        return Ok(None);
+    }
+    let restricted = !outcomes.is_empty();
+    let like = JobFilter { scenario: Some(scenario_of(job)), outcomes, ..JobFilter::default() };
+    // One more than is shown tells whether there are more.
+    let newer = JobFilter { after: Some(job.id), limit: most_newer + 1, oldest_first: true, ..like.clone() };
+    let older = JobFilter { before: Some(job.id), limit: most_older + 1, ..like.clone() };
+    let own = JobFilter { ids: vec![job.id], limit: 1, ..JobFilter::default() };
+    let mut newer = app.store.summaries(&newer).await?;
+    let mut older = app.store.summaries(&older).await?;
+    let more_older = older.len() > most_older as usize;
+    older.truncate(most_older as usize);
+    let more_newer = newer.len() > most_newer as usize;
+    let newest = if more_newer {
+        newer.pop();
+        app.store.summaries(&JobFilter { limit: 1, ..like }).await?.first().map(|job| job.id)
+    } else {
+        None
+    };
+    newer.reverse();
+    let own = app.store.summaries(&own).await?;
+    Ok(Some(Around { newer, own, older, newest, more_newer, more_older, most_newer, most_older, restricted }))
+}
+
+impl Around {
+    /// For programs.
+    pub(crate) fn told(&self) -> ScenarioHistory {
+        let one = |job: &JobSummary| ScenarioJob {
+            id: job.id.0,
+            build: job.build.clone(),
+            state: job.state.word().to_owned(),
+            result: job.outcome.map_or("none", Outcome::openqa).to_owned(),
+            reason: job.reason.clone(),
+            created: rfc3339(job.created_at),
+        };
+        let jobs: Vec<_> = self.newer.iter().chain(&self.own).chain(&self.older).map(one).collect();
+        ScenarioHistory {
+            next: self.newer.last().map(|job| job.id.0),
+            previous: self.older.first().map(|job| job.id.0),
+            newest: self.newest.map(|job| job.0).or_else(|| jobs.first().map(|job| job.id)),
+            more_newer: self.more_newer,
+            more_older: self.more_older,
+            jobs,
+        }
+    }
+}
+
 fn row(job: &JobSummary, now: Timestamp) -> Row {
     Row {
         id: job.id,
@@ -93,38 +159,17 @@ fn row(job: &JobSummary, now: Timestamp) -> Row {
 impl History {
     /// Of a job that says what it tests; else there is none.
     pub(super) async fn of(app: &App, job: &JobRow, asked: &Asked) -> Result<Option<Self>, Fault> {
-        let (most_older, most_newer, outcomes) = asked.read()?;
+        let Some(around) = around(app, job, asked).await? else { return Ok(None) };
         let now = app.clock.now();
-        if job.settings.get("TEST").is_none() {
-            return Ok(None);
-        }
-        let restricted = !outcomes.is_empty();
-        let like = JobFilter { scenario: Some(scenario_of(job)), outcomes, ..JobFilter::default() };
-        // One more than is shown tells whether there are more.
-        let newer =
-            JobFilter { after: Some(job.id), limit: most_newer + 1, oldest_first: true, ..like.clone() };
-        let older = JobFilter { before: Some(job.id), limit: most_older + 1, ..like.clone() };
-        let own = JobFilter { ids: vec![job.id], limit: 1, ..JobFilter::default() };
-        let mut shown = app.store.summaries(&newer).await?;
-        let mut older = app.store.summaries(&older).await?;
-        let more_older = older.len() > most_older as usize && most_older < MOST;
-        older.truncate(most_older as usize);
-        let more_newer = shown.len() > most_newer as usize && most_newer < MOST;
-        let newest = if shown.len() > most_newer as usize {
-            shown.pop();
-            app.store.summaries(&JobFilter { limit: 1, ..like }).await?.first().map(|job| job.id)
-        } else {
-            None
-        };
-        shown.reverse();
-        let mut rows: Vec<Row> = shown.iter().map(|job| row(job, now)).collect();
-        for job in app.store.summaries(&own).await? {
-            rows.push(Row { current: true, ..row(&job, now) });
-        }
+        let Around { newer, own, older, newest, most_newer, most_older, restricted, .. } = around;
+        let mut rows: Vec<Row> = newer.iter().map(|job| row(job, now)).collect();
+        rows.extend(own.iter().map(|job| Row { current: true, ..row(job, now) }));
         rows.extend(older.iter().map(|job| row(job, now)));
+        let (more_older, more_newer) =
+            (around.more_older && most_older < MOST, around.more_newer && most_newer < MOST);
         Ok(Some(Self {
             rows,
-            newer: shown.last().map(|job| job.id),
+            newer: newer.last().map(|job| job.id),
             older: older.first().map(|job| job.id),
             newest,
             more_older: more_older

@@ -4,7 +4,7 @@ use super::frame::{Badge, Frame};
 use crate::api;
 use crate::app::App;
 use crate::fault::Fault;
-use crate::knowledge::investigate::as_openqa;
+use crate::knowledge::investigate::{Against, as_openqa};
 use askama::Template;
 use assay_proto::api::knowledge::{CommitLog, Difference, Investigation, JobRef};
 use axum::extract::{Path, State};
@@ -56,10 +56,10 @@ async fn page(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
 }
 
 async fn build(app: &App, id: &str) -> Result<InvestigationPage, Fault> {
-    let found = app.investigation(api::job_id(id)?).await?;
+    let found = app.investigation(api::job_id(id)?, Against::This).await?;
     Ok(InvestigationPage { frame: Frame::new(app.clock.now()), found })
 }
 
 async fn ajax(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
-    Ok(Json(as_openqa(&app.investigation(api::job_id(&id)?).await?)))
+    Ok(Json(as_openqa(&app.investigation(api::job_id(&id)?, Against::This).await?)))
 }

@@ -13,7 +13,7 @@ mod events;
 pub(crate) mod frame;
 mod gate;
 mod groups;
-mod history;
+pub(crate) mod history;
 mod index;
 mod investigate;
 mod job;
@@ -44,7 +44,8 @@ use axum::routing::{get, post};
 use frame::Frame;
 use std::sync::Arc;
 
-pub(crate) use groups::builds::Tags;
+pub(crate) use groups::builds::{Tags, is_important};
+pub(crate) use groups::{Wanted as BuildsWanted, builds_of_group, builds_of_parent};
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()

@@ -232,6 +232,65 @@ async fn groups_tell_their_builds_and_what_is_said() {
     assert_eq!(answer.headers()["location"], "/tests?state=finished");
 }
 
+#[tokio::test]
+async fn builds_and_the_matrix_are_told_to_programs() {
+    let (server, store, _dir) = with_jobs(10).await;
+    let tag = json!({"build": "1-7", "kind": "important", "what": "GM"});
+    let (status, tags) = server.ask(Method::POST, "/api/assay/v1/groups/1/tags", Some(tag.clone())).await;
+    assert_eq!((status, &tags), (StatusCode::CREATED, &json!({ "tags": [tag] })));
+    for path in ["/api/assay/v1/groups/1/builds", "/api/assay/v1/parent-groups/1/builds?only_tagged=1"] {
+        let (status, told) = server.get(path).await;
+        assert_eq!((status, told["builds"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)), "{told}");
+        let build = &told["builds"][0];
+        assert_eq!((&build["build"], &build["version"]), (&json!("7"), &json!("1")), "{path}");
+        assert_eq!(
+            (&build["counts"]["passed"], &build["counts"]["failed"], &build["total"]),
+            (&json!(900), &json!(100), &json!(1_000)),
+            "{path}: {told}"
+        );
+        assert_eq!((&build["tags"], &build["important"]), (&json!(["important: GM"]), &json!(true)));
+        assert_eq!((&build["reviewed"], &told["more"]), (&json!(false), &json!(false)));
+        let (page, _) = page(&server, &store, build["url"].as_str().unwrap()).await;
+        has(&page, &["all <b>1000</b>"]);
+    }
+    let (_, told) = server.get("/api/assay/v1/groups/1/builds?skip=1").await;
+    assert_eq!(told, json!({"builds": [], "more": false}));
+    let (_, told) = server.get("/api/assay/v1/groups/2/builds?only_tagged=1").await;
+    assert_eq!(told["builds"], json!([]), "that tag is of another group");
+
+    // The same jobs as on the page, for the same parameters.
+    for (query, want) in [
+        ("build=7", 1_000),
+        ("build=7&result=failed&arch=arch3", 10),
+        ("build=7&q=E007&flavor__not=flavor1", 90),
+        ("groupid=2", 1),
+        ("build=8", 0),
+    ] {
+        let (status, told) = server.get(&format!("/api/assay/v1/overview?{query}")).await;
+        assert_eq!((status, told["jobs"].as_array().map(Vec::len)), (StatusCode::OK, Some(want)), "{query}");
+        assert_eq!(server.get(&format!("/tests/overview.json?{query}")).await.1, told, "{query}");
+    }
+    let (_, told) = server.get("/api/assay/v1/overview?build=7&result=failed").await;
+    let (counts, job) = (&told["counts"], &told["jobs"][0]);
+    assert_eq!((&counts["passed"], &counts["failed"]), (&json!(900), &json!(100)), "whatever is chosen");
+    assert_eq!(
+        (&job["result"], &job["test"], &job["group_id"]),
+        (&json!("failed"), &json!("suite007"), &json!(1))
+    );
+    for (path, want) in [
+        ("overview?result=splendid", StatusCode::BAD_REQUEST),
+        ("overview?t=yesterday", StatusCode::BAD_REQUEST),
+        ("groups/9/builds", StatusCode::NOT_FOUND),
+        ("groups/x/builds", StatusCode::NOT_FOUND),
+        ("parent-groups/9/builds", StatusCode::NOT_FOUND),
+        ("groups/9/tags", StatusCode::NOT_FOUND),
+    ] {
+        let (status, told) = server.get(&format!("/api/assay/v1/{path}")).await;
+        assert_eq!(status, want, "{path}: {told}");
+        assert!(!told["help"].as_str().unwrap().is_empty(), "{path}: {told}");
+    }
+}
+
 /// Sends a form of a page as admin.
 async fn send(server: &Server, path: &str, form: &str) -> (StatusCode, String, String) {
     let request = crate::common::client()

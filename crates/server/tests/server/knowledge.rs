@@ -178,6 +178,24 @@ async fn an_investigation_tells_what_changed() {
     assert_eq!(found["tests_log"]["commits"][0]["subject"], "wait longer");
     assert_eq!(found["needles_log"]["commits"][0]["files"], json!(["needles/grub.json"]));
     assert_eq!(found["suspects"][0], "the tests or their needles changed");
+    // The first bad job beside the last good one, without what came after it.
+    assert_eq!(found["compared"]["id"], json!(bad));
+    let settings = [case, iso, ("BUILD", "3"), ("QEMURAM", "999")];
+    let later = ran(&server, &mut worker, &settings, Some("boot"), &bad_facts, &shot).await;
+    let own = format!("/api/assay/v1/jobs/{later}/investigation");
+    for (query, compared, memory) in
+        [("", later, "999"), ("?against=this", later, "999"), ("?against=first_bad", first, "512")]
+    {
+        let (status, told) = server.get(&format!("{own}{query}")).await;
+        assert_eq!((status, &told["compared"]["id"]), (StatusCode::OK, &json!(compared)), "{query}: {told}");
+        assert_eq!((&told["job"]["id"], &told["last_good"]["id"]), (&json!(later), &json!(good)), "{query}");
+        let settings = told["settings"].as_array().unwrap();
+        let ram = settings.iter().find(|one| one["name"] == "QEMURAM").unwrap();
+        assert_eq!(ram["after"], memory, "{query}: {told}");
+    }
+    assert_eq!(server.get(&format!("{own}?against=odd")).await.0, StatusCode::BAD_REQUEST);
+    let passed = format!("/api/assay/v1/jobs/{good}/investigation?against=first_bad");
+    assert_eq!(server.get(&passed).await.0, StatusCode::NOT_FOUND, "nothing is bad before it");
     let (_, openqa) = server.get(&format!("/tests/{bad}/investigation_ajax")).await;
     assert_eq!(openqa["last_good"]["text"], good.to_string());
     assert!(

@@ -18,6 +18,7 @@ mod knowledge;
 mod limits;
 mod openqa;
 mod openqa_more;
+mod own;
 mod pages;
 mod people;
 mod reporting;

@@ -556,6 +556,14 @@ async fn what_is_said_of_templates_names_file_and_line() {
     let without = fif.replace(", \"settings\": {}}}}", "}}}").replace("\"y\"", "\"yy\"");
     let within = r#"{"JobGroups": [
  {"group_name": "h", "template": "defaults: {a: {machine: m, priority: 1}}\nproducts: {p: {distri: d, flavor: f, version: '1'}}\nscenarios: {a: {p: [{dd: {testsuite: cc, settings: {START_AFTER_TEST: nowhere}}}]}}"}]}"#;
+    let scenarios = "products: {p: {distri: d, version: '1', flavor: f, arch: a}}
+machines: {m: {backend: dummy}}
+job_templates:
+  aa: {product: p, machine: m, settings: {START_AFTER_TEST: bb}}
+  bb: {product: p, machine: m, settings: {START_AFTER_TEST: aa}}
+  cc: {product: p, machine: m, settings: {START_AFTER_TEST: nowhere}}
+  dd: {product: p, machine: m}
+";
     let server = Server::start().await;
     let check = async |name: &str, text: &str, check: bool| {
         let body = json!({"files": [{"name": name, "text": text}], "check": check});
@@ -589,6 +597,45 @@ async fn what_is_said_of_templates_names_file_and_line() {
     assert_eq!(status, 200, "{said}");
     let start = "in.json:2:34: warning: in the YAML of the group h: dd@m";
     assert!(lines(&said).iter().any(|line| line.starts_with(start)), "{said}");
+    let (status, said) = check("s.yaml", scenarios, true).await;
+    assert_eq!(status, 200, "{said}");
+    for start in ["s.yaml:4:3: warning: aa@m", "s.yaml:5:3: warning: bb@m", "s.yaml:6:3: warning: cc@m"] {
+        assert!(lines(&said).iter().any(|line| line.starts_with(start)), "{start}: {said}");
+    }
+    assert!(!lines(&said).iter().any(|line| line.contains("dd@m")), "{said}");
+    assert!(lines(&said).iter().any(|line| line.ends_with("2 jobs of 4 scenarios")), "{said}");
+}
+
+#[tokio::test]
+async fn who_follows_a_job_is_told_of_its_newest_clone() {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let first = server.post(json!({"TEST": "x", "WORKER_CLASS": "none"})).await;
+    let mut last = first;
+    for _ in 0..2 {
+        let path = format!("/api/v1/jobs/{last}/cancel");
+        assert_eq!(operator.ask(&server, POST, &path, &[]).await.0, 200);
+        let (status, made) = operator.ask(&server, POST, &format!("/api/v1/jobs/{last}/restart"), &[]).await;
+        assert_eq!(status, 200, "{made}");
+        last = made["result"][0][last.to_string()].as_i64().unwrap();
+    }
+    // A copy that the old job knows nothing of is not where it leads.
+    let copy = json!({"jobs": [first], "options": {"copy_only": true, "force": true}});
+    let (status, made) = server.ask(POST, "/api/assay/v1/jobs/restart", Some(copy)).await;
+    assert_eq!((status.as_u16(), made["clones"].as_array().map(Vec::len)), (200, Some(1)), "{made}");
+    for (query, want) in [("", first), ("?follow=0", first), ("?follow=1", last)] {
+        for (path, within) in
+            [("jobs/ID", true), ("jobs/ID/details", true), ("experimental/jobs/ID/status", false)]
+        {
+            let path = path.replace("ID", &first.to_string());
+            let (status, told) = server.get(&format!("/api/v1/{path}{query}")).await;
+            let job = if within { &told["job"] } else { &told };
+            assert_eq!((status.as_u16(), &job["id"]), (200, &json!(want)), "{path}{query}: {told}");
+        }
+    }
+    let (_, told) = server.get(&format!("/api/v1/jobs/{last}?follow=1")).await;
+    assert_eq!((&told["job"]["id"], &told["job"]["state"]), (&json!(last), &json!("scheduled")), "{told}");
+    assert_eq!(server.get("/api/v1/jobs/99?follow=1").await.0.as_u16(), 404);
 }
 
 #[tokio::test]

@@ -114,9 +114,11 @@ impl Endpoint {
             let value = match name {
                 "id" | "comment" | "number" | "item" | "group" => "1",
                 "state" => "running",
+                "kind" if self.path.contains("/tags/") => "important",
                 "kind" => "iso",
                 "name" if self.path.contains("/assets/") => "f43.iso",
                 "file" => "autoinst-log.txt",
+                "build" => "43-20261121.n.0",
                 other => other,
             };
             path = path.replace(&format!("{{{name}}}"), value);

@@ -62,8 +62,10 @@ fn content(body: &Body) -> Value {
 }
 
 fn parameter(endpoint: &Endpoint, name: &str) -> Value {
-    let integer = endpoint.path.contains("/jobs/{id}") || endpoint.path.contains("/groups/{id}");
-    let kind = if integer && name == "id" { "integer" } else { "string" };
+    let numbered =
+        ["/jobs/{id}", "groups/{id}", "/bugs/{id}"].iter().any(|part| endpoint.path.contains(part));
+    let integer = numbered && name == "id" || name == "comment";
+    let kind = if integer { "integer" } else { "string" };
     json!({"name": name, "in": "path", "required": true, "schema": {"type": kind}})
 }
 

@@ -4,7 +4,7 @@ use super::params::Params;
 use super::{Operator, Wrong, number};
 use crate::app::App;
 use assay_engine::knowledge::words;
-use assay_store::{Bug, BugFacts, BugFilter, BugId};
+use assay_store::{Bug, BugFacts, BugFilter, BugId, StoreError};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::routing::get;
@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Bugs in one answer, usually and at most.
-const ROWS: (u32, u32) = (1_000, 10_000);
+pub(crate) const ROWS: (u32, u32) = (1_000, 10_000);
 /// How old, in seconds, what is known has to be before it is worth asking again.
 const STALE: i64 = 3_600;
 /// The longest text about a bug, bytes.
-const LONGEST: usize = 4_096;
+pub(crate) const LONGEST: usize = 4_096;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -48,9 +48,12 @@ fn shown(bug: &Bug) -> Value {
     })
 }
 
-/// Numbers and names of bugs.
-async fn list(State(app): State<Arc<App>>, params: Params) -> Result<(HeaderMap, Json<Value>), Wrong> {
-    let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
+/// The bugs that a request asks for, and whether there are more than this page of them.
+pub(crate) async fn listed(
+    app: &App,
+    params: &Params,
+    (limit, offset): (u32, u32),
+) -> Result<(Vec<Bug>, bool), Wrong> {
     let now = app.clock.now();
     let stale = params.number::<i64>("delta")?.unwrap_or(STALE);
     let filter = BugFilter {
@@ -63,6 +66,13 @@ async fn list(State(app): State<Arc<App>>, params: Params) -> Result<(HeaderMap,
     let mut bugs = app.store.knowledge().bugs(&filter).await?;
     let more = bugs.len() > limit as usize;
     bugs.truncate(limit as usize);
+    Ok((bugs, more))
+}
+
+/// Numbers and names of bugs.
+async fn list(State(app): State<Arc<App>>, params: Params) -> Result<(HeaderMap, Json<Value>), Wrong> {
+    let (limit, offset) = params.page(ROWS.0, ROWS.1)?;
+    let (bugs, more) = listed(&app, &params, (limit, offset)).await?;
     let names: Map<_, _> = bugs.into_iter().map(|bug| (bug.id.0.to_string(), json!(bug.bugid))).collect();
     Ok((params.links("/api/v1/bugs", (limit, offset), more), Json(json!({ "bugs": names }))))
 }
@@ -76,11 +86,55 @@ async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Jso
     Ok(Json(shown(&found(&app, &id).await?)))
 }
 
+/// Whether a text may be said about a bug.
+pub(crate) fn is_text(text: &str) -> bool {
+    text.len() <= LONGEST && !text.contains('\0')
+}
+
+/// A bug of which nothing is known but its name; `None` if a text is not the name of one.
+pub(crate) fn new(app: &App, name: &str) -> Option<Bug> {
+    let [bugid]: [String; 1] = words::bugrefs(name).try_into().ok()?;
+    let now = app.clock.now();
+    Some(Bug {
+        id: BugId(0),
+        bugid,
+        facts: BugFacts::default(),
+        existing: true,
+        refreshed: false,
+        created_at: now,
+        updated_at: now,
+    })
+}
+
+/// Notes a bug in an operator's name.
+pub(crate) async fn note(app: &Arc<App>, by: &str, bug: &Bug) -> Result<BugId, StoreError> {
+    let id = app.store.knowledge().add_bug(app.library.epoch(), bug).await?;
+    app.audit(by, "bug_create", json!({"id": id.0, "bugid": bug.bugid}));
+    Ok(id)
+}
+
+/// Keeps what is known of a bug now, in an operator's name.
+pub(crate) async fn keep(app: &Arc<App>, by: &str, bug: Bug) -> Result<(), StoreError> {
+    let bug = Bug { updated_at: app.clock.now(), ..bug };
+    app.store.knowledge().change_bug(app.library.epoch(), &bug).await?;
+    app.audit(by, "bug_update", json!({ "id": bug.id.0 }));
+    Ok(())
+}
+
+/// Forgets a bug in an operator's name; false if there is none.
+pub(crate) async fn forget(app: &Arc<App>, by: &str, id: BugId) -> Result<bool, StoreError> {
+    let removed = app.store.knowledge().remove_bug(app.library.epoch(), id).await?;
+    if removed {
+        app.audit(by, "bug_delete", json!({ "id": id.0 }));
+    }
+    Ok(removed)
+}
+
 /// What a request says about a bug, over what was known.
 fn read(params: &Params, mut bug: Bug) -> Result<Bug, Wrong> {
     let text = |name: &'static str, before: Option<String>| match params.get(name) {
         None => Ok(before),
-        Some(text) if text.len() > LONGEST || text.contains('\0') => Err(Wrong::parameters(&[], &[name])),
+        Some(text) if !is_text(text) => Err(Wrong::parameters(&[], &[name])),
         Some(text) => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
     };
     let flag = |name: &'static str, before: Option<bool>| match params.get(name).map(str::trim) {
@@ -111,22 +165,8 @@ async fn create(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let [name] = params.required(["bugid"])?;
-    let name = match words::bugrefs(name).as_slice() {
-        [bug] => bug.clone(),
-        _ => return Err(Wrong::parameters(&[], &["bugid"])),
-    };
-    let now = app.clock.now();
-    let bug = Bug {
-        id: BugId(0),
-        bugid: name.clone(),
-        facts: BugFacts::default(),
-        existing: true,
-        refreshed: false,
-        created_at: now,
-        updated_at: now,
-    };
-    let id = app.store.knowledge().add_bug(app.library.epoch(), &read(&params, bug)?).await?;
-    app.audit(&operator.0.name, "bug_create", json!({"id": id.0, "bugid": name}));
+    let bug = new(&app, name).ok_or_else(|| Wrong::parameters(&[], &["bugid"]))?;
+    let id = note(&app, &operator.0.name, &read(&params, bug)?).await?;
     Ok(Json(json!({ "id": id.0 })))
 }
 
@@ -137,10 +177,9 @@ async fn update(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let before = found(&app, &id).await?;
-    let bug = Bug { updated_at: app.clock.now(), ..read(&params, before)? };
-    app.store.knowledge().change_bug(app.library.epoch(), &bug).await?;
-    app.audit(&operator.0.name, "bug_update", json!({ "id": bug.id.0 }));
-    Ok(Json(json!({ "id": bug.id.0 })))
+    let id = before.id;
+    keep(&app, &operator.0.name, read(&params, before)?).await?;
+    Ok(Json(json!({ "id": id.0 })))
 }
 
 async fn remove(
@@ -149,9 +188,8 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let id = BugId(number(&id).map_err(|_| no_bug())?);
-    if !app.store.knowledge().remove_bug(app.library.epoch(), id).await? {
+    if !forget(&app, &operator.0.name, id).await? {
         return Err(no_bug());
     }
-    app.audit(&operator.0.name, "bug_delete", json!({ "id": id.0 }));
     Ok(Json(json!({ "result": 1 })))
 }

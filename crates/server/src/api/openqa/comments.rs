@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 /// The longest comment, bytes.
 const MAX_TEXT: usize = 64 * 1024;
+/// What may be said, for those who tried something else by Assay's own API.
+pub(crate) const SAY: &str =
+    "Send {\"text\": …}: not empty, at most 64 KiB, and label:force_result:… only as an operator.";
 
 /// What is commented.
 #[derive(Debug, Clone, Copy)]
@@ -176,8 +179,8 @@ pub(crate) async fn say(
     target: CommentTarget,
     text: &str,
 ) -> Result<i64, Fault> {
-    let text = allowed(text).map_err(Wrong::fault)?;
-    add(app, sender, target, text).await.map_err(Wrong::fault)
+    let said = async { add(app, sender, target, allowed(text)?).await };
+    said.await.map_err(|wrong: Wrong| wrong.told(SAY))
 }
 
 async fn create(
@@ -200,13 +203,24 @@ async fn update(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let before = found(&app, kind, (&id, &comment)).await?;
-    let text = text_of(&params)?;
-    if before.author != person.0.name {
+    rewrite(&app, &person.0, &before, text_of(&params)?).await?;
+    Ok(Json(json!({ "id": before.id.0 })))
+}
+
+/// Puts another text in the place of what somebody has said, who alone may do that.
+pub(crate) async fn rewrite(
+    app: &Arc<App>,
+    sender: &Sender,
+    before: &Comment,
+    text: &str,
+) -> Result<(), Wrong> {
+    let text = allowed(text)?;
+    if before.author != sender.name {
         return Err(Wrong::new(StatusCode::FORBIDDEN, "Forbidden (must be author)"));
     }
-    may_say(&person.0, text)?;
+    may_say(sender, text)?;
     if let (CommentTarget::Job(job), Some(forced)) = (before.target, words::forced(text)) {
-        app.force(job, forced, &person.0.name).await?;
+        app.force(job, forced, &sender.name).await?;
     }
     let (epoch, now) = (app.library.epoch(), app.clock.now());
     let said = Comment { text: text.to_owned(), updated_at: now, ..before.clone() };
@@ -214,8 +228,8 @@ async fn update(
     app.store.knowledge().edit_comment(epoch, before.id, text, now, &told).await?;
     app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
     app.store.knowledge().bugs_named(epoch, &words::bugrefs(text), now).await?;
-    app.audit(&person.0.name, "comment_update", json!({ "id": before.id.0 }));
-    Ok(Json(json!({ "id": before.id.0 })))
+    app.audit(&sender.name, "comment_update", json!({ "id": before.id.0 }));
+    Ok(())
 }
 
 async fn remove(
@@ -225,10 +239,19 @@ async fn remove(
     Path((id, comment)): Path<(String, String)>,
 ) -> Result<Json<Value>, Wrong> {
     let before = found(&app, kind, (&id, &comment)).await?;
-    removable(&before)?;
-    app.take_back(std::slice::from_ref(&before)).await?;
-    app.audit(&admin.0.name, "comment_delete", json!({ "id": before.id.0 }));
-    Ok(Json(json!({ "id": before.id.0 })))
+    let id = before.id.0;
+    unsay(&app, &admin.0, &[before]).await?;
+    Ok(Json(json!({ "id": id })))
+}
+
+/// Removes comments in an admin's name: all or none.
+pub(crate) async fn unsay(app: &Arc<App>, admin: &Sender, comments: &[Comment]) -> Result<(), Wrong> {
+    comments.iter().try_for_each(removable)?;
+    app.take_back(comments).await?;
+    for comment in comments {
+        app.audit(&admin.name, "comment_delete", json!({ "id": comment.id.0 }));
+    }
+    Ok(())
 }
 
 /// What gave a result stays: it says why the result is what it is.
@@ -272,16 +295,11 @@ async fn remove_many(
     for id in params.list("id") {
         let absent = || Wrong::not_found(format!("Comment {id} does not exist"));
         let id = CommentId(id.parse().map_err(|_| absent())?);
-        let comment = app.store.knowledge().comment(id).await?.ok_or_else(absent)?;
-        removable(&comment)?;
-        ids.push(comment);
+        ids.push(app.store.knowledge().comment(id).await?.ok_or_else(absent)?);
     }
     if ids.is_empty() {
         return Err(Wrong::parameters(&["id"], &[]));
     }
-    app.take_back(&ids).await?;
-    for comment in &ids {
-        app.audit(&admin.0.name, "comment_delete", json!({ "id": comment.id.0 }));
-    }
+    unsay(&app, &admin.0, &ids).await?;
     Ok(Json(json!({ "deleted": ids.len() })))
 }

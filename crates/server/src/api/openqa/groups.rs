@@ -5,31 +5,16 @@ use super::scheduling::yaml_of;
 use super::{Admin, Wrong, number};
 use crate::app::App;
 use crate::auth::Sender;
-use crate::catalog::{Catalog, Draft};
+use crate::catalog::Catalog;
+use crate::groups::{self, Refused};
 use crate::templates::names_secrets;
 use assay_engine::settings::is_secret_name;
-use assay_store::{CatalogRow, EntryKind, Group, GroupProperties, ParentGroup};
+use assay_store::{Group, GroupProperties, ParentGroup};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-
-/// What a group says that nobody says anything about.
-const DEFAULTS: [(&str, i64); 11] = [
-    ("size_limit_gb", 100),
-    ("keep_logs_in_days", 30),
-    ("keep_important_logs_in_days", 120),
-    ("keep_results_in_days", 365),
-    ("keep_important_results_in_days", 0),
-    ("keep_jobs_in_days", 730),
-    ("keep_important_jobs_in_days", 0),
-    ("default_priority", 50),
-    ("build_version_sort", 1),
-    ("carry_over_bugrefs", 1),
-    ("ignore_on_dashboard", 0),
-];
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -42,33 +27,9 @@ pub(super) fn router() -> Router<Arc<App>> {
         )
 }
 
-fn fields(properties: &GroupProperties) -> Map<String, Value> {
-    match serde_json::to_value(properties) {
-        Ok(Value::Object(fields)) => fields,
-        _ => Map::new(),
-    }
-}
-
-/// What a group, its parent or the defaults say.
-fn said_of(catalog: &Catalog, group: &Group) -> Map<String, Value> {
-    let parent = group.parent.and_then(|id| catalog.parents.get(&id));
-    let inherited = parent.map(|parent| fields(&parent.properties)).unwrap_or_default();
-    let mut shown = fields(&group.properties);
-    for (name, value) in &mut shown {
-        // The size of assets is not inherited.
-        if value.is_null() && name != "size_limit_gb" {
-            *value = inherited.get(name).cloned().unwrap_or_default();
-        }
-        if value.is_null() {
-            *value = DEFAULTS.iter().find(|(known, _)| known == name).map(|(_, value)| *value).into();
-        }
-    }
-    shown
-}
-
 /// A group as everybody may read it.
 pub(crate) fn group(catalog: &Catalog, group: &Group) -> Value {
-    let mut shown = said_of(catalog, group);
+    let mut shown = groups::effective(&group.properties, groups::inherited(catalog, group));
     shown.insert("id".to_owned(), json!(group.id));
     shown.insert("name".to_owned(), json!(group.name));
     shown.insert("parent_id".to_owned(), json!(group.parent));
@@ -88,22 +49,11 @@ fn has_secrets(catalog: &Catalog, group: &Group, text: &str) -> bool {
     names_secrets(text) || own.any(|template| template.settings.keys().any(|key| is_secret_name(key)))
 }
 
-/// How many days a group keeps its jobs; `None` is for ever.
-pub(super) fn keeps_jobs(app: &App, id: i64) -> Option<i64> {
-    let catalog = app.library.now();
-    let days = said_of(&catalog, catalog.groups.get(&id)?).get("keep_jobs_in_days")?.as_i64()?;
-    (days > 0).then_some(days)
-}
-
 fn parent_group(parent: &ParentGroup) -> Value {
     let mut shown = Map::new();
-    for (name, value) in fields(&parent.properties) {
+    for (name, value) in groups::effective(&parent.properties, None) {
         let inheritable =
             name.starts_with("keep_") || matches!(name.as_str(), "default_priority" | "carry_over_bugrefs");
-        let value = match (value, DEFAULTS.iter().find(|(known, _)| *known == name)) {
-            (Value::Null, Some((_, default))) => json!(default),
-            (value, _) => value,
-        };
         let name = if inheritable && name != "default_priority" { format!("default_{name}") } else { name };
         shown.insert(name, value);
     }
@@ -114,22 +64,69 @@ fn parent_group(parent: &ParentGroup) -> Value {
     Value::Object(shown)
 }
 
-/// What a request says about a group's properties, in place of what was said before. What neither says comes from the
-/// parent, if there is one.
-fn properties(
-    params: &Params,
-    before: &GroupProperties,
-    parent: Option<&ParentGroup>,
-) -> Result<GroupProperties, Wrong> {
-    let mut said = fields(before);
-    let mut invalid = Vec::new();
-    for (name, value) in &mut said {
+/// What a request says about a group; what it does not say stays.
+struct Said<'p> {
+    name: Option<&'p str>,
+    /// Another parent, or none any more.
+    moves: bool,
+    parent: Option<i64>,
+    description: Option<&'p str>,
+    sort_order: Option<i64>,
+    properties: Map<String, Value>,
+}
+
+impl<'p> Said<'p> {
+    fn read(params: &'p Params) -> Result<Self, Wrong> {
+        let name = params.get("name").is_some().then(|| params.required(["name"])).transpose()?;
+        Ok(Self {
+            name: name.map(|[name]| name),
+            moves: params.get("parent_id").is_some(),
+            parent: params.number("parent_id")?,
+            description: params.get("description"),
+            sort_order: params.number("sort_order")?,
+            properties: properties(params)?,
+        })
+    }
+
+    fn of_group(self, before: &Group) -> Result<Group, Refused> {
+        Ok(Group {
+            parent: if self.moves { self.parent } else { before.parent },
+            name: self.name.unwrap_or(&before.name).to_owned(),
+            description: self.describe(before.description.as_ref()),
+            sort_order: self.sort_order.or(before.sort_order),
+            properties: laid_over(&before.properties, self.properties)?,
+            ..before.clone()
+        })
+    }
+
+    fn of_parent(self, before: &ParentGroup) -> Result<ParentGroup, Refused> {
+        Ok(ParentGroup {
+            id: before.id,
+            name: self.name.unwrap_or(&before.name).to_owned(),
+            description: self.describe(before.description.as_ref()),
+            sort_order: self.sort_order.or(before.sort_order),
+            properties: laid_over(&before.properties, self.properties)?,
+        })
+    }
+
+    fn describe(&self, before: Option<&String>) -> Option<String> {
+        match self.description {
+            None => before.cloned(),
+            Some(text) => Some(text.to_owned()).filter(|text| !text.is_empty()),
+        }
+    }
+}
+
+/// Those properties that a request names; null for one that is to be inherited again.
+fn properties(params: &Params) -> Result<Map<String, Value>, Wrong> {
+    let (mut said, mut invalid) = (Map::new(), Vec::new());
+    for name in groups::fields(&GroupProperties::default()).keys() {
         let given = params.get(name).or_else(|| params.get(&format!("default_{name}")));
         match given.map(str::trim) {
             None => {}
-            Some("") => *value = Value::Null,
+            Some("") => drop(said.insert(name.clone(), Value::Null)),
             Some(text) => match text.parse::<i64>() {
-                Ok(number) => *value = json!(number),
+                Ok(number) => drop(said.insert(name.clone(), json!(number))),
                 Err(_) => invalid.push(name.clone()),
             },
         }
@@ -137,58 +134,13 @@ fn properties(
     if !invalid.is_empty() {
         return Err(Wrong::parameters(&[], &invalid.iter().map(String::as_str).collect::<Vec<_>>()));
     }
-    let properties: GroupProperties =
-        serde_json::from_value(Value::Object(said)).map_err(|error| Wrong::bad(error.to_string()))?;
-    ages(&properties, parent)?;
-    Ok(properties)
+    Ok(said)
 }
 
-/// Logs go before results, and results before jobs; 0 is for ever. What a group does not say itself counts as well.
-fn ages(properties: &GroupProperties, parent: Option<&ParentGroup>) -> Result<(), Wrong> {
-    let (said, inherited) = (fields(properties), parent.map(|parent| fields(&parent.properties)));
-    let days = |name: &str| {
-        let own = said.get(name).and_then(Value::as_i64);
-        let inherited = || inherited.as_ref()?.get(name)?.as_i64();
-        let usual = || DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, days)| *days);
-        own.or_else(inherited).or_else(usual).unwrap_or_default()
-    };
-    for (shorter, longer) in [
-        ("keep_logs_in_days", "keep_results_in_days"),
-        ("keep_results_in_days", "keep_jobs_in_days"),
-        ("keep_important_logs_in_days", "keep_important_results_in_days"),
-        ("keep_important_results_in_days", "keep_important_jobs_in_days"),
-    ] {
-        let (short, long) = (days(shorter), days(longer));
-        if long != 0 && (short == 0 || short > long) {
-            let for_ever = |days: i64| if days == 0 { "for ever".to_owned() } else { days.to_string() };
-            return Err(Wrong::bad(format!(
-                "Erroneous parameters ({shorter} invalid): {shorter} would be {}, {longer} is {}; logs are kept no longer than results, and results no longer than jobs",
-                for_ever(short),
-                for_ever(long),
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn name_of(params: &Params) -> Result<&str, Wrong> {
-    let [name] = params.required(["name"])?;
-    let name = name.trim();
-    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-        return Err(Wrong::parameters(&[], &["name"]));
-    }
-    Ok(name)
-}
-
-/// The store's refusal of a second name, as a client understands it.
-fn taken(error: Wrong, what: &str, name: &str) -> Wrong {
-    if error.status() == StatusCode::CONFLICT { no_second(what, name) } else { error }
-}
-
-/// openQA's clients look at `already_exists`.
-fn no_second(what: &str, name: &str) -> Wrong {
-    Wrong::new(StatusCode::CONFLICT, format!("There is a {what} {name:?} already."))
-        .with("already_exists", true)
+fn laid_over(before: &GroupProperties, said: Map<String, Value>) -> Result<GroupProperties, Refused> {
+    let mut all = groups::fields(before);
+    all.extend(said);
+    serde_json::from_value(Value::Object(all)).map_err(|error| Refused::Unreadable(error.to_string()))
 }
 
 async fn list(State(app): State<Arc<App>>) -> Json<Value> {
@@ -206,39 +158,14 @@ pub(super) fn no_group() -> Wrong {
     Wrong::not_found("Group does not exist")
 }
 
-fn parent_of(params: &Params, catalog: &Catalog) -> Result<Option<i64>, Wrong> {
-    match params.number::<i64>("parent_id")? {
-        Some(parent) if !catalog.parents.contains_key(&parent) => Err(Wrong::parameters(&[], &["parent_id"])),
-        parent => Ok(parent),
-    }
-}
-
 async fn create(admin: Admin, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     Ok(Json(json!({ "id": make(&app, &admin.0, &params).await? })))
 }
 
 /// Makes a group of what a request says.
 pub(crate) async fn make(app: &Arc<App>, admin: &Sender, params: &Params) -> Result<i64, Wrong> {
-    let name = name_of(params)?;
-    let made = |draft: &mut Draft| -> Result<i64, Wrong> {
-        let group = Group {
-            id: draft.new_id(EntryKind::Group),
-            parent: parent_of(params, &draft.catalog)?,
-            name: name.to_owned(),
-            description: params.given("description").map(str::to_owned),
-            sort_order: params.number("sort_order")?,
-            template: None,
-            properties: GroupProperties::default(),
-        };
-        let parent = group.parent.and_then(|id| draft.catalog.parents.get(&id));
-        let properties = properties(params, &group.properties, parent.map(|parent| &**parent))?;
-        let (id, group) = (group.id, Group { properties, ..group });
-        draft.put(CatalogRow::Group(group));
-        Ok(id)
-    };
-    let id = app.library.change(made).await.map_err(|error| taken(error, "job group", name))?;
-    app.audit(&admin.name, "jobgroup_create", json!({"id": id, "name": name}));
-    Ok(id)
+    params.required(["name"])?;
+    Ok(groups::make(app, admin, Said::read(params)?.of_group(&Group::default())?).await?)
 }
 
 async fn update(
@@ -254,41 +181,14 @@ async fn update(
 
 /// Changes what a request says of a group; the rest stays.
 pub(crate) async fn change(app: &Arc<App>, admin: &Sender, id: i64, params: &Params) -> Result<(), Wrong> {
-    let put = |draft: &mut Draft| -> Result<(), Wrong> {
-        let group = changed(&draft.catalog, id, params)?;
-        draft.put(CatalogRow::Group(group));
-        Ok(())
-    };
-    let name = params.get("name").unwrap_or_default();
-    app.library.change(put).await.map_err(|error| taken(error, "job group", name))?;
-    app.audit(&admin.name, "jobgroup_update", json!({ "id": id }));
-    Ok(())
+    let said = Said::read(params)?;
+    Ok(groups::change(app, admin, id, |before| said.of_group(before)).await?)
 }
 
 /// Why the same would be refused, if it would. Nothing is changed.
 pub(crate) fn check(catalog: &Catalog, id: i64, params: &Params) -> Result<(), Wrong> {
-    let group = changed(catalog, id, params)?;
-    let alike = |other: &&Arc<Group>| (other.parent, &other.name) == (group.parent, &group.name);
-    let is_taken = catalog.groups.values().filter(alike).any(|other| other.id != id);
-    if is_taken { Err(no_second("job group", &group.name)) } else { Ok(()) }
-}
-
-/// A group as a request wants it.
-fn changed(catalog: &Catalog, id: i64, params: &Params) -> Result<Group, Wrong> {
-    let before = catalog.groups.get(&id).ok_or_else(no_group)?;
-    let name = if params.get("name").is_some() { name_of(params)?.to_owned() } else { before.name.clone() };
-    let parent = match params.get("parent_id") {
-        None => before.parent,
-        Some(_) => parent_of(params, catalog)?,
-    };
-    let above = parent.and_then(|id| catalog.parents.get(&id));
-    let properties = properties(params, &before.properties, above.map(|above| &**above))?;
-    let description = match params.get("description") {
-        None => before.description.clone(),
-        Some(text) => Some(text.to_owned()).filter(|text| !text.is_empty()),
-    };
-    let sort_order = params.number("sort_order")?.or(before.sort_order);
-    Ok(Group { id, parent, name, description, sort_order, template: before.template.clone(), properties })
+    let said = Said::read(params)?;
+    Ok(groups::check(catalog, id, |before| said.of_group(before))?)
 }
 
 async fn remove(
@@ -297,20 +197,7 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
-    if app.group_has_jobs(id).await? {
-        return Err(Wrong::new(StatusCode::CONFLICT, format!("Job group {id} is not empty")));
-    }
-    let removed = |draft: &mut Draft| -> Result<(), Wrong> {
-        draft.catalog.groups.get(&id).ok_or_else(no_group)?;
-        let templates = draft.catalog.templates.values().filter(|template| template.group == id);
-        for template in templates.map(|template| template.id).collect::<Vec<_>>() {
-            draft.remove(EntryKind::JobTemplate, template);
-        }
-        draft.remove(EntryKind::Group, id);
-        Ok(())
-    };
-    app.library.change(removed).await?;
-    app.audit(&admin.0.name, "jobgroup_delete", json!({ "id": id }));
+    groups::remove(&app, &admin.0, id).await?;
     Ok(Json(json!({ "id": id })))
 }
 
@@ -334,21 +221,8 @@ async fn create_parent(
 
 /// Makes a parent group of what a request says.
 pub(crate) async fn make_parent(app: &Arc<App>, admin: &Sender, params: &Params) -> Result<i64, Wrong> {
-    let name = name_of(params)?;
-    let made = |draft: &mut Draft| -> Result<i64, Wrong> {
-        let id = draft.new_id(EntryKind::ParentGroup);
-        draft.put(CatalogRow::ParentGroup(ParentGroup {
-            id,
-            name: name.to_owned(),
-            description: params.given("description").map(str::to_owned),
-            sort_order: params.number("sort_order")?,
-            properties: properties(params, &GroupProperties::default(), None)?,
-        }));
-        Ok(id)
-    };
-    let id = app.library.change(made).await.map_err(|error| taken(error, "parent group", name))?;
-    app.audit(&admin.name, "jobgroup_create", json!({"parent_group": id, "name": name}));
-    Ok(id)
+    params.required(["name"])?;
+    Ok(groups::make_parent(app, admin, Said::read(params)?.of_parent(&ParentGroup::default())?).await?)
 }
 
 async fn update_parent(
@@ -358,28 +232,8 @@ async fn update_parent(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
-    let changed = |draft: &mut Draft| -> Result<(), Wrong> {
-        let before = draft.catalog.parents.get(&id).ok_or_else(no_group)?.clone();
-        let name =
-            if params.get("name").is_some() { name_of(&params)?.to_owned() } else { before.name.clone() };
-        let parent = ParentGroup {
-            id,
-            name,
-            description: params.get("description").map(str::to_owned).or_else(|| before.description.clone()),
-            sort_order: params.number("sort_order")?.or(before.sort_order),
-            properties: properties(&params, &before.properties, None)?,
-        };
-        // What its groups have from it must fit what they say themselves.
-        for group in draft.catalog.groups.values().filter(|group| group.parent == Some(id)) {
-            let fits = ages(&group.properties, Some(&parent));
-            fits.map_err(|wrong| wrong.with("job_group", group.name.as_str()))?;
-        }
-        draft.put(CatalogRow::ParentGroup(parent));
-        Ok(())
-    };
-    let name = params.get("name").unwrap_or_default();
-    app.library.change(changed).await.map_err(|error| taken(error, "parent group", name))?;
-    app.audit(&admin.0.name, "jobgroup_update", json!({ "parent_group": id }));
+    let said = Said::read(&params)?;
+    groups::change_parent(&app, &admin.0, id, |before| said.of_parent(before)).await?;
     Ok(Json(json!({ "id": id })))
 }
 
@@ -389,15 +243,6 @@ async fn remove_parent(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
-    let removed = |draft: &mut Draft| -> Result<(), Wrong> {
-        draft.catalog.parents.get(&id).ok_or_else(no_group)?;
-        if draft.catalog.groups.values().any(|group| group.parent == Some(id)) {
-            return Err(Wrong::new(StatusCode::CONFLICT, format!("Parent group {id} is not empty")));
-        }
-        draft.remove(EntryKind::ParentGroup, id);
-        Ok(())
-    };
-    app.library.change(removed).await?;
-    app.audit(&admin.0.name, "jobgroup_delete", json!({ "parent_group": id }));
+    groups::remove_parent(&app, &admin.0, id).await?;
     Ok(Json(json!({ "id": id })))
 }

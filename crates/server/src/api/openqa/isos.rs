@@ -11,7 +11,7 @@ use assay_engine::product::{self, Plan, Refused, Request};
 use assay_engine::rows::ProductRunRow;
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_formats::openqa::scenarios;
-use assay_store::{JobFilter, RunFilter, RunMark};
+use assay_store::{JobFilter, RunFilter, RunMark, StoreError};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// Jobs of one ISO that are cancelled or removed at once.
 const MOST: u32 = 10_000;
 /// The longest note, bytes.
-const LONGEST_NOTE: usize = 16 * 1024;
+pub(crate) const LONGEST_NOTE: usize = 16 * 1024;
 /// Posts of one product that are looked through for the newest that was not refused.
 const RECENT: u32 = 50;
 /// How many clones are followed from a job to the one that counts.
@@ -282,7 +282,7 @@ async fn cancel_all(app: &App, filter: &JobFilter, by: &str) -> Result<usize, Wr
 }
 
 /// Cancels what a post has made, and says so beside it; how many jobs that were.
-pub(super) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Result<usize, Wrong> {
+pub(crate) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Result<usize, Wrong> {
     let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
     let filter = JobFilter { run: Some(run.id), states, limit: MOST, ..JobFilter::default() };
     let cancelled = cancel_all(app, &filter, by).await?;
@@ -317,16 +317,32 @@ async fn cancel(
 async fn note(operator: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     let filter = RunFilter { limit: 1, ..of_product(&params)? };
     let text = params.get("note").ok_or_else(|| Wrong::parameters(&["note"], &[]))?;
-    if text.len() > LONGEST_NOTE || text.contains('\0') {
+    if !is_note(text) {
         return Err(Wrong::parameters(&[], &["note"]));
     }
-    let run = app.store.product_runs(&filter).await?.pop().ok_or_else(no_run)?;
+    let run = app.store.product_runs(&filter).await?.pop().ok_or_else(no_run)?.id;
+    let mark = note_run(&app, run, text, &operator.0.name).await?;
+    Ok(Json(json!({"scheduled_product_id": run.0, "note": mark.note})))
+}
+
+/// Whether a text may be written beside a post.
+pub(crate) fn is_note(text: &str) -> bool {
+    text.len() <= LONGEST_NOTE && !text.contains('\0')
+}
+
+/// Writes a text beside a post in an operator's name; an empty one takes away what is there.
+pub(crate) async fn note_run(
+    app: &Arc<App>,
+    run: ProductRunId,
+    text: &str,
+    by: &str,
+) -> Result<RunMark, StoreError> {
     let knowledge = app.store.knowledge();
-    let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
+    let mut mark = knowledge.run_marks(&[run]).await?.remove(&run).unwrap_or_default();
     mark.note = Some(text.to_owned()).filter(|text| !text.is_empty());
-    knowledge.mark_run(app.library.epoch(), run.id, &mark).await?;
-    app.audit(&operator.0.name, "iso_note", json!({ "scheduled_product_id": run.id.0 }));
-    Ok(Json(json!({"scheduled_product_id": run.id.0, "note": mark.note})))
+    knowledge.mark_run(app.library.epoch(), run, &mark).await?;
+    app.audit(by, "iso_note", json!({ "scheduled_product_id": run.0 }));
+    Ok(mark)
 }
 
 fn no_run() -> Wrong {

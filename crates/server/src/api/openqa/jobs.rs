@@ -3,7 +3,7 @@
 use super::job_view::{self, Relatives};
 use super::params::Params;
 use super::{Operator, Wrong, number};
-use crate::api::jobs::{cancel_one, prioritise};
+use crate::api::jobs::{cancel_one, conclude, delete_one, prioritise};
 use crate::app::App;
 use crate::auth::{Role, Sender};
 use crate::catalog::Catalog;
@@ -11,7 +11,7 @@ use crate::told::{Form, Mark};
 use crate::web::matrix;
 use assay_engine::decision::glob_match;
 use assay_engine::ids::{GroupId, JobId};
-use assay_engine::io::{Answer, Input};
+use assay_engine::io::Input;
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_engine::settings::is_secret_name;
@@ -518,7 +518,7 @@ async fn of_group(
     let filter = JobFilter { groups: vec![Some(GroupId(id))], limit: u32::MAX, ..JobFilter::default() };
     let jobs = app.store.summaries(&filter).await?;
     let expired = params.flag("expired");
-    let days = if expired { super::groups::keeps_jobs(&app, id) } else { None };
+    let days = if expired { crate::groups::keeps_jobs(&app, id) } else { None };
     let oldest = days.map(|days| app.clock.now().plus_seconds(-days * 86_400));
     let is_meant = |job: &&assay_store::JobSummary| {
         !expired || (job.state.is_final() && oldest.is_some_and(|oldest| job.created_at < oldest))
@@ -679,10 +679,8 @@ async fn set_done(
             return Err(Wrong::bad(error));
         }
     }
-    let reason = params.given("reason").unwrap_or_default().to_owned();
-    let by = operator.0.name.clone();
-    app.engine.ask(Input::SetDone { job: job.row.id, outcome, by, reason: reason.clone() }).await?;
-    app.audit(&operator.0.name, "job_done", json!({"id": job.row.id.0, "result": word}));
+    let reason = params.given("reason").unwrap_or_default();
+    conclude(&app, job.row.id, (outcome, reason), &operator.0).await?;
     Ok(Json(json!({"result": word, "reason": reason})))
 }
 
@@ -692,13 +690,6 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?;
-    match app.engine.ask(Input::DeleteJob { job: job.row.id }).await? {
-        Answer::Done => {}
-        other => {
-            tracing::error!(answer = ?other, "the engine gave an answer to another question");
-            return Err(Wrong::new(StatusCode::INTERNAL_SERVER_ERROR, "The engine gave a strange answer."));
-        }
-    }
-    app.audit(&operator.0.name, "job_delete", json!({ "id": job.row.id.0 }));
+    delete_one(&app, job.row.id, &operator.0).await?;
     Ok(Json(json!({ "result": 1 })))
 }

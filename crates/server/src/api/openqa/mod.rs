@@ -3,7 +3,7 @@
 //! One file per family of addresses. What is different on purpose is in `docs/coming-from-openqa.md`.
 
 mod assets;
-mod bugs;
+pub(crate) mod bugs;
 mod builds;
 mod cluster;
 mod comments;
@@ -24,7 +24,7 @@ mod webhooks;
 mod workers;
 mod wrong;
 
-pub(crate) use comments::{comment, say, sayable};
+pub(crate) use comments::{SAY, comment, rewrite, say, sayable, unsay};
 pub(crate) use search::Searches;
 pub(crate) use wrong::Wrong;
 

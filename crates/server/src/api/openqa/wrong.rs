@@ -35,18 +35,19 @@ impl Wrong {
         Self::bad(format!("Erroneous parameters ({})", all.join(", ")))
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// The same for people.
     pub(crate) fn fault(self) -> Fault {
+        self.told("Go back, and correct what was sent.")
+    }
+
+    /// The same for clients of Assay's own API.
+    pub(crate) fn told(self, help: &str) -> Fault {
         let error = match self.body.get("error") {
             Some(Value::String(error)) => error.clone(),
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        Fault::new(self.status, error, "Go back, and correct what was sent.")
+        Fault::new(self.status, error, help)
     }
 
     /// The same with more in the answer.

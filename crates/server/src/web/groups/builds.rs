@@ -6,6 +6,7 @@ use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
 use assay_engine::outcome::Outcome;
 use assay_engine::product::BuildTag;
+use assay_proto::api::groups::{BuildCounts, GroupBuild as ToldBuild};
 use assay_store::{BuildTally, Comment, CommentTarget, GroupBuild};
 use serde::Serialize;
 use std::cmp::Ordering;
@@ -79,6 +80,12 @@ impl Counts {
         self.by_kind[5] + self.by_kind[6]
     }
 
+    /// For programs.
+    pub(crate) fn told(&self) -> BuildCounts {
+        let [passed, softfailed, failed, incomplete, cancelled, running, scheduled] = self.by_kind;
+        BuildCounts { passed, softfailed, failed, incomplete, cancelled, running, scheduled }
+    }
+
     /// By openQA's words.
     fn words(&self) -> BTreeMap<&'static str, u64> {
         KINDS.iter().zip(self.by_kind).map(|((word, ..), jobs)| (*word, jobs)).collect()
@@ -144,6 +151,11 @@ fn review(counts: &Counts) -> Review {
         (bad, remarked) if remarked >= bad => Review::Reviewed,
         (bad, remarked) => Review::Partly(remarked, bad),
     }
+}
+
+/// Nobody has to look at it any more.
+fn is_reviewed(counts: &Counts) -> bool {
+    matches!(review(counts), Review::Reviewed | Review::AllPassed)
 }
 
 /// A build as it is shown.
@@ -309,6 +321,11 @@ impl Tags {
     }
 }
 
+/// Whether a build with this tag is kept longer.
+pub(crate) fn is_important(tag: &str) -> bool {
+    tag == "important" || tag.starts_with("important: ")
+}
+
 /// How builds are told to people and programs.
 pub(super) struct Teller<'a> {
     pub(super) now: Timestamp,
@@ -361,9 +378,26 @@ impl Teller<'_> {
             distris: build.distris.clone(),
             date: crate::web::frame::rfc3339(build.newest_at),
             counts: build.counts.words(),
-            reviewed: matches!(review(&build.counts), Review::Reviewed | Review::AllPassed),
+            reviewed: is_reviewed(&build.counts),
             total: build.counts.total(),
             tags: self.tags(groups, name),
+        }
+    }
+
+    /// The same for Assay's own API.
+    pub(super) fn row(&self, groups: &[GroupId], name: &Name, build: &Build) -> ToldBuild {
+        let tags = self.tags(groups, name);
+        ToldBuild {
+            version: name.0.clone(),
+            build: name.1.clone(),
+            distris: build.distris.iter().cloned().collect(),
+            newest: crate::web::frame::rfc3339(build.newest_at),
+            counts: build.counts.told(),
+            total: build.counts.total(),
+            reviewed: is_reviewed(&build.counts),
+            important: tags.iter().any(|tag| is_important(tag)),
+            tags,
+            url: Self::address(groups, name, &build.distris).trim_end_matches('&').to_owned(),
         }
     }
 }

@@ -5,6 +5,8 @@ pub(super) mod builds;
 mod overview;
 mod properties;
 
+pub(crate) use overview::{builds_of_group, builds_of_parent};
+
 use super::frame::Frame;
 use super::index;
 use crate::app::App;
@@ -45,7 +47,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 
 /// What a page of builds is asked for.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// This text is in the name of the group or of its parent.
     #[serde(default)]
     group: String,

@@ -12,6 +12,7 @@ use crate::web::comments::{self, Comments};
 use crate::web::frame::Frame;
 use askama::Template;
 use assay_engine::ids::GroupId;
+use assay_proto::api::groups::GroupBuilds;
 use assay_store::{CommentTarget, Group, ParentGroup};
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
@@ -106,6 +107,36 @@ async fn group_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>,
     let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
     Ok(Json(group_told(group, &chosen, &teller)))
+}
+
+/// The builds of a group for Assay's own API.
+pub(crate) async fn builds_of_group(
+    app: &App,
+    catalog: &Catalog,
+    group: &Arc<Group>,
+    wanted: &Wanted,
+) -> Result<GroupBuilds, Fault> {
+    let mut loaded = load(app, catalog, &[group], wanted, LONG).await?;
+    let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
+    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let builds = chosen.builds.iter().map(|(name, build)| teller.row(&[GroupId(group.id)], name, build));
+    Ok(GroupBuilds { builds: builds.collect(), more: chosen.more })
+}
+
+/// The same of all groups of a parent together.
+pub(crate) async fn builds_of_parent(
+    app: &App,
+    catalog: &Catalog,
+    parent: &ParentGroup,
+    wanted: &Wanted,
+) -> Result<GroupBuilds, Fault> {
+    let (_, loaded) = of_parent(app, catalog, parent, wanted).await?;
+    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let rows = together(&loaded);
+    let limit = wanted.limit(LONG);
+    let more = rows.len() > limit || loaded.groups.values().any(|chosen| chosen.more);
+    let builds = rows.iter().take(limit).map(|(name, build, groups)| teller.row(groups, name, build));
+    Ok(GroupBuilds { builds: builds.collect(), more })
 }
 
 async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Result<GroupPage, Fault> {

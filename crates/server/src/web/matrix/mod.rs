@@ -16,13 +16,13 @@ use askama::Template;
 use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
+use assay_proto::api::overview::{Overview, OverviewJob};
 use assay_store::blobs::Sha256;
 use assay_store::{CommentTarget, JobFilter, JobSummary};
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -97,6 +97,37 @@ impl Found {
     /// Those that have not ended.
     pub(super) fn open(&self) -> impl Iterator<Item = &JobSummary> {
         self.wanted().filter(|job| !job.state.is_final())
+    }
+
+    /// What the page shows, for programs.
+    pub(crate) fn told(&self) -> Overview {
+        let told = |job: &JobSummary| {
+            let marks = self.marks.get(&job.id).cloned().unwrap_or_default();
+            OverviewJob {
+                id: job.id.0,
+                name: job.name.clone(),
+                distri: job.distri.clone(),
+                version: job.version.clone(),
+                build: job.build.clone(),
+                flavor: job.flavor.clone(),
+                arch: job.arch.clone(),
+                test: job.test.clone(),
+                machine: job.machine.clone(),
+                group_id: job.group.map(|group| group.0),
+                state: job.state.word().to_owned(),
+                result: job.outcome.map_or("none", Outcome::openqa).to_owned(),
+                reason: job.reason.clone(),
+                bugs: marks.bugs.into_iter().collect(),
+                labels: marks.labels,
+                comments: marks.comments,
+            }
+        };
+        Overview {
+            build: self.filter.build.clone(),
+            counts: table::counted(&self.jobs, &self.wanted, &self.marks).told(),
+            jobs: self.wanted().map(told).collect(),
+            limit_exceeded: self.cut || self.unseen,
+        }
     }
 
     /// The jobs that are wanted, the newest first.
@@ -341,30 +372,6 @@ pub(super) async fn build(
 }
 
 /// `GET /tests/overview.json`: the same jobs, the newest first.
-async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Fault> {
-    let found = find(&app, &params).await?;
-    let told = found.wanted().map(|job| {
-        let marks = found.marks.get(&job.id).cloned().unwrap_or_default();
-        json!({
-            "id": job.id.0,
-            "name": job.name,
-            "distri": job.distri,
-            "version": job.version,
-            "build": job.build,
-            "flavor": job.flavor,
-            "arch": job.arch,
-            "test": job.test,
-            "machine": job.machine,
-            "group_id": job.group.map(|group| group.0),
-            "state": job.state.word(),
-            "result": job.outcome.map_or("none", Outcome::openqa),
-            "reason": job.reason,
-            "bugs": marks.bugs.into_iter().collect::<HashMap<_, _>>(),
-            "labels": marks.labels,
-            "comments": marks.comments,
-        })
-    });
-    Ok(Json(
-        json!({"build": found.filter.build, "jobs": told.collect::<Vec<_>>(), "limit_exceeded": found.cut || found.unseen}),
-    ))
+async fn told(State(app): State<Arc<App>>, params: Params) -> Result<Json<Overview>, Fault> {
+    Ok(Json(find(&app, &params).await?.told()))
 }

@@ -269,19 +269,23 @@ fn table(title: String, jobs: &[&JobSummary], marks: &mut HashMap<JobId, Marks>)
     }
 }
 
+/// What all jobs are that have a place, whatever became of them.
+pub(super) fn counted(jobs: &[JobSummary], wanted: &Wanted, marks: &HashMap<JobId, Marks>) -> Counts {
+    let mut counts = Counts::default();
+    for job in jobs.iter().filter(|job| wanted.has_place(job)) {
+        counts.add(kind_of(job.state, job.outcome), 1, u64::from(marks.contains_key(&job.id)));
+    }
+    counts
+}
+
 impl Matrix {
     /// Puts jobs, which come the newest first and one of each scenario, into tables.
     pub(super) fn new(jobs: &[JobSummary], wanted: &Wanted, mut marks: HashMap<JobId, Marks>) -> Self {
-        let mut matrix = Self::default();
+        let mut matrix = Self { counts: counted(jobs, wanted, &marks), ..Self::default() };
         let mut tables: BTreeMap<(&str, &str), Vec<&JobSummary>> = BTreeMap::new();
         for job in jobs {
             matrix.choices.add(job);
-            if !wanted.has_place(job) {
-                continue;
-            }
-            let remarked = marks.contains_key(&job.id);
-            matrix.counts.add(kind_of(job.state, job.outcome), 1, u64::from(remarked));
-            if wanted.fits(job, marks.get(&job.id)) {
+            if wanted.takes(job, marks.get(&job.id)) {
                 matrix.shown += 1;
                 tables.entry((text(job.distri.as_ref()), text(job.version.as_ref()))).or_default().push(job);
             }
