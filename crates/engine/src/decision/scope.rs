@@ -152,8 +152,9 @@ fn releases(kind: &SubjectType, item: &str) -> Vec<String> {
     let (Some(last), Some(version), Some(short)) = (parts.next(), parts.next(), parts.next()) else {
         return Vec::new();
     };
-    // The date of a compose.
-    if last.len() < 8 || !last.bytes().take(8).all(|byte| byte.is_ascii_digit()) {
+    // A compose's name ends with its date, and more after a dot.
+    let is_date = |date: &str| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
+    if !last.split_once('.').is_some_and(|(date, _)| is_date(date)) {
         return Vec::new();
     }
     // Bodhi knows a release, whatever is composed of it.

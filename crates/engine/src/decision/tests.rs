@@ -307,6 +307,7 @@ fn subjects_belong_to_releases() {
         ("compose", "nightly", &[], "fedora-40 release,fedora-rawhide release"),
         ("compose", "nightly", &["Rawhide"], "fedora-rawhide release"),
         ("bodhi_update", "FEDORA-2024-1", &[], ""),
+        ("bodhi_update", "FEDORA-41-20240401", &[], ""),
         ("bodhi_update", "FEDORA-2024-1", &["40"], "fedora-40 stable,fedora-40 testing"),
         ("bodhi_update", "FEDORA-2024-1", &["39"], ""),
         ("koji_build", "bash-5-1.fc40", &[], "fedora-40 push"),
