@@ -126,6 +126,8 @@ pub(crate) struct Library {
     noted: Mutex<Vec<AuditEvent>>,
     /// Held by whoever stores them.
     noting: tokio::sync::Mutex<()>,
+    /// For whoever decides by templates.
+    pub(crate) changed: tokio::sync::Notify,
 }
 
 impl Library {
@@ -137,8 +139,8 @@ impl Library {
         }
         let now = RwLock::new(Arc::new(catalog));
         let changing = tokio::sync::Mutex::new(last);
-        let (noted, noting) = Default::default();
-        Ok(Self { store, epoch, now, changing, noted, noting })
+        let (noted, noting, changed) = Default::default();
+        Ok(Self { store, epoch, now, changing, noted, noting, changed })
     }
 
     /// As it is now.
@@ -169,6 +171,7 @@ impl Library {
         // Which may have been read anew meanwhile.
         draft.catalog.global = now.global.clone();
         *now = Arc::new(draft.catalog);
+        self.changed.notify_one();
         Ok(made)
     }
 

@@ -417,7 +417,8 @@ impl Driver {
                     for entry in self.app.reporting.of_results(&results, self.now()) {
                         group.batch.tell(entry);
                     }
-                    for result in results {
+                    for mut result in results {
+                        self.app.note_subjects(&mut result);
                         group.batch.push_result(result);
                     }
                     group.touched.job(attempt.job);
@@ -445,7 +446,7 @@ impl Driver {
                 return Err(Trouble::from(error));
             }
             self.backoff = Backoff::default();
-            self.app.found(group.batch.results());
+            self.app.results.found(group.batch.results());
             self.app.reporting.stored(group.batch.targets());
         }
         if group.gate {

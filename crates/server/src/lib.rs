@@ -158,6 +158,7 @@ impl ServerHandle {
         let _ = self.engine.ask(Input::Tick).await;
         if let Some(app) = self.app.upgrade() {
             app.reporting.wake();
+            app.results.wake();
         }
     }
 }
@@ -342,7 +343,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     app.tasks.spawn(assets::watch(app.clone()));
     app.tasks.spawn(retention::watch(app.clone()));
     app.tasks.spawn(results::write(app.clone(), posted));
-    app.tasks.spawn(results::decisions::follow(app.clone()));
+    app.tasks.spawn(results::anew::follow(app.clone(), pauses));
     for attempt in unclosed {
         app.close_streams(attempt);
     }

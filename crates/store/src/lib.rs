@@ -47,8 +47,8 @@ pub use outbox::{
 };
 pub use results::{
     Condition, DecisionRow, Evidence, EvidenceFilter, Field, GroupOf, NameFilter, NewResult, ReleaseTally,
-    ResultFilter, ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverChoice,
-    WaiverFilter,
+    ResultFilter, ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Undecided, Waiver,
+    WaiverChoice, WaiverFilter,
 };
 pub use types::{
     Batch, BuildTally, Column, Epoch, GroupBuild, JobFilter, JobSummary, RunFilter, ScenarioKey, Scope,

@@ -613,4 +613,27 @@ pub(crate) const VERSIONS: &[Version] = &[
             "CREATE INDEX jobs_by_ending ON jobs (ended_in, id) WHERE ended_in IS NOT NULL",
         ],
     },
+    Version {
+        number: 17,
+        statements: &[
+            // What is to be decided about, from when on; see `results::undecided`. Waivers from before expire, too.
+            "CREATE TABLE undecided (
+            due_at BIGINT NOT NULL,
+            subject_type {BYTES} NOT NULL,
+            subject_identifier {BYTES} NOT NULL,
+            round BIGINT NOT NULL,
+            PRIMARY KEY (due_at, subject_type, subject_identifier)
+        ){CLUSTERED}",
+            "INSERT INTO undecided (due_at, subject_type, subject_identifier, round) \
+             SELECT DISTINCT expires_at, subject_type, subject_identifier, 1 FROM waivers WHERE expires_at IS NOT NULL",
+            // For each purpose a hash of the policies and templates by which was decided.
+            "CREATE TABLE decision_bases (
+            context {BYTES} PRIMARY KEY,
+            basis TEXT NOT NULL
+        )",
+            // The newest decision about something, as it is told.
+            "ALTER TABLE decisions ADD COLUMN told TEXT",
+            "CREATE INDEX decisions_by_time ON decisions (at)",
+        ],
+    },
 ];

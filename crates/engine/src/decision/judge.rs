@@ -158,9 +158,7 @@ fn required(
     for (policy, rule) in rules {
         match rule {
             Rule::Passing(rule) => {
-                let valid = rule.valid_since.is_none_or(|since| at >= since)
-                    && rule.valid_until.is_none_or(|until| at < until);
-                if valid {
+                if rule.is_valid(at) {
                     let (testcase, scenario) = (rule.testcase.clone(), rule.scenario.clone());
                     add(policy, PassingRule { testcase, scenario, ..PassingRule::default() });
                 }

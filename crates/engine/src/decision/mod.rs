@@ -5,6 +5,7 @@
 
 mod glob;
 mod judge;
+mod scope;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +34,7 @@ impl Default for Policies {
 impl Policies {
     /// The kind of that name or alias; of an unknown name, a kind without peculiarities.
     pub fn subject_type(&self, name: &str) -> SubjectType {
-        let called = |kind: &&SubjectType| kind.id == name || kind.aliases.iter().any(|alias| alias == name);
-        self.subject_types.iter().find(called).cloned().unwrap_or_else(|| SubjectType::named(name))
+        self.subject_types.iter().find(|kind| kind.is_called(name)).cloned().unwrap_or_else(|| SubjectType::named(name))
     }
 
     /// The policies that apply.
@@ -72,7 +72,13 @@ impl Policy {
         product_version: &str,
         contexts: &[String],
     ) -> bool {
-        let any = |patterns: &[String], text: &str| patterns.iter().any(|pattern| glob_match(pattern, text));
+        contexts.iter().any(|context| self.contexts.contains(context))
+            && any(&self.product_versions, product_version)
+            && self.is_about(kind, subject)
+    }
+
+    /// True if it is about such a subject, for whatever release and purpose.
+    fn is_about(&self, kind: &SubjectType, subject: &Subject) -> bool {
         let package = kind.is_nvr.then(|| split_nvr(&subject.item)).flatten().map(|(name, ..)| name);
         let listed = match package {
             Some(package) => {
@@ -82,11 +88,12 @@ impl Policy {
             None => self.packages.is_empty(),
         };
         let names = std::iter::once(&kind.id).chain(&kind.aliases);
-        listed
-            && contexts.iter().any(|context| self.contexts.contains(context))
-            && any(&self.product_versions, product_version)
-            && names.into_iter().any(|name| any(&self.subject_types, name))
+        listed && names.into_iter().any(|name| any(&self.subject_types, name))
     }
+}
+
+fn any(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| glob_match(pattern, text))
 }
 
 /// What has to pass.
@@ -109,6 +116,13 @@ pub struct PassingRule {
     pub valid_since: Option<Timestamp>,
     /// Not from this moment on.
     pub valid_until: Option<Timestamp>,
+}
+
+impl PassingRule {
+    /// True if it counts at this moment.
+    pub fn is_valid(&self, at: Timestamp) -> bool {
+        self.valid_since.is_none_or(|since| at >= since) && self.valid_until.is_none_or(|until| at < until)
+    }
 }
 
 /// Job templates that a rule is about; `None` does not restrict. All but the group are patterns.
@@ -215,6 +229,11 @@ impl SubjectType {
             Self { is_nvr: true, ..Self::named("redhat-container-image") },
             Self { is_nvr: true, ..Self::named("redhat-module") },
         ]
+    }
+
+    /// True if it or an alias of it has that name.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
 
     /// All names of it.

@@ -250,3 +250,110 @@ fn rules_from_templates_require_what_would_run() {
         ]
     );
 }
+
+/// What concerns whom, by policies for builds of any Fedora and for composes of two.
+fn scoped() -> Policies {
+    let compose = Policy {
+        product_versions: vec!["fedora-40".into(), "fedora-rawhide".into()],
+        contexts: vec!["release".into()],
+        subject_types: vec!["compose".into()],
+        ..policy("composes", vec![])
+    };
+    let update = Policy {
+        product_versions: vec!["fedora-4?".into()],
+        contexts: vec!["testing".into(), "stable".into()],
+        subject_types: vec!["bodhi_update".into()],
+        ..policy("updates", vec![])
+    };
+    let bash = Policy { packages: vec!["bash".into()], ..policy("builds", vec![]) };
+    Policies { policies: vec![compose, update, bash], ..Policies::default() }
+}
+
+#[test]
+fn results_are_evidence_of_subjects() {
+    let policies = scoped();
+    for (data, wanted) in [
+        (&[("type", "koji_build"), ("item", "bash-5-1.fc40")][..], "koji_build bash-5-1.fc40"),
+        (&[("type", "brew-build"), ("item", "bash-5-1.fc40")], "koji_build bash-5-1.fc40"),
+        (&[("original_spec_nvr", "bash-5-1.fc40")], "koji_build bash-5-1.fc40"),
+        (&[("type", "koji_build"), ("item", "sed-5-1.fc40")], ""),
+        (
+            &[("type", "compose"), ("item", "x.iso"), ("productmd.compose.id", "F-1")],
+            "compose F-1,compose x.iso",
+        ),
+        (&[("type", "bodhi_update"), ("item", "FEDORA-1")], "bodhi_update FEDORA-1"),
+        (&[("type", "nobody's"), ("item", "x")], ""),
+        (&[("item", "x")], ""),
+    ] {
+        let data = data.iter().map(|(key, value)| ((*key).to_owned(), vec![(*value).to_owned()])).collect();
+        let found: Vec<_> =
+            policies.subjects_of(&data).iter().map(|one| format!("{} {}", one.kind, one.item)).collect();
+        assert_eq!(found.join(","), wanted, "{data:?}");
+    }
+    assert!(
+        Policies::default().subjects_of(&[("type".to_owned(), vec!["compose".to_owned()])].into()).is_empty()
+    );
+}
+
+#[test]
+fn subjects_belong_to_releases() {
+    let policies = scoped();
+    for (kind, item, versions, wanted) in [
+        ("compose", "Fedora-40-20240401.0", &[][..], "fedora-40 release"),
+        ("compose", "Fedora-Rawhide-20240401.n.0", &[], "fedora-rawhide release"),
+        ("compose", "Fedora-Cloud-40-20240401.0", &[], "fedora-40 release"),
+        // Of what tells no release: each that a policy names.
+        ("compose", "Other-7-20240401.0", &[], "fedora-40 release,fedora-rawhide release"),
+        ("compose", "nightly", &[], "fedora-40 release,fedora-rawhide release"),
+        ("compose", "nightly", &["Rawhide"], "fedora-rawhide release"),
+        ("bodhi_update", "FEDORA-2024-1", &[], ""),
+        ("bodhi_update", "FEDORA-41-20240401", &[], ""),
+        ("bodhi_update", "FEDORA-2024-1", &["40"], "fedora-40 stable,fedora-40 testing"),
+        ("bodhi_update", "FEDORA-2024-1", &["39"], ""),
+        ("koji_build", "bash-5-1.fc40", &[], "fedora-40 push"),
+        ("brew-build", "bash-5-1.fc40.1", &[], "fedora-40 push"),
+        ("koji_build", "bash-5-1.eln140", &[], "fedora-eln push"),
+        ("koji_build", "bash-5-1.el9_4", &[], ""),
+        ("koji_build", "sed-5-1.fc40", &[], ""),
+    ] {
+        let subject = Subject { kind: kind.into(), item: item.into() };
+        let versions = versions.iter().map(|version| (*version).to_owned()).collect();
+        let found: Vec<_> = policies
+            .purposes(&subject, &versions)
+            .iter()
+            .map(|(release, context)| format!("{release} {context}"))
+            .collect();
+        assert_eq!(found.join(","), wanted, "{kind} {item} {versions:?}");
+    }
+}
+
+#[test]
+fn decisions_change_with_what_they_are_made_by() {
+    let timed = Rule::Passing(PassingRule {
+        testcase: "t".into(),
+        valid_since: Some(Timestamp(10)),
+        valid_until: Some(Timestamp(20)),
+        ..PassingRule::default()
+    });
+    let made = Rule::Templates(TemplateRule { group: Some("g".into()), ..TemplateRule::default() });
+    let late = Policy { contexts: vec!["late".into()], ..policy("b", vec![made]) };
+    let policies = Policies { policies: vec![policy("a", vec![timed]), late], ..Policies::default() };
+    let template = |group: &str| Template { group: group.into(), ..Template::default() };
+    let changed = |(templates, at): (&[Template], i64), (others, later): (&[Template], i64)| {
+        let (one, other) =
+            (policies.bases(templates, Timestamp(at)), policies.bases(others, Timestamp(later)));
+        one.into_iter()
+            .filter(|(context, basis)| other[context] != *basis)
+            .map(|(context, _)| context)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(changed((&[], 1), (&[], 9)), [] as [&str; 0]);
+    assert_eq!(changed((&[], 9), (&[], 10)), ["push"]);
+    assert_eq!(changed((&[], 10), (&[], 20)), ["push"]);
+    assert_eq!(changed((&[], 1), (&[template("g")], 1)), ["late"]);
+    assert_eq!(changed((&[], 1), (&[template("another")], 1)), [] as [&str; 0]);
+    for (after, next) in [(0, Some(10)), (10, Some(20)), (20, None)] {
+        assert_eq!(policies.next_change(Timestamp(after)), next.map(Timestamp));
+    }
+    assert!(policies.look_at_templates() && !scoped().look_at_templates());
+}

@@ -364,7 +364,10 @@ fn waiverdb(fact: &Fact) -> Option<Message> {
             "id": waiver.id,
             "subject_type": waiver.subject_type,
             "subject_identifier": waiver.subject_identifier,
-            "subject": {"type": waiver.subject_type, "item": waiver.subject_identifier},
+            "subject": match waiver.subject_type.as_str() {
+                "compose" => json!({"productmd.compose.id": waiver.subject_identifier}),
+                kind => json!({"type": kind, "item": waiver.subject_identifier}),
+            },
             "testcase": waiver.testcase,
             "scenario": waiver.scenario,
             "username": waiver.username,
@@ -380,7 +383,16 @@ fn waiverdb(fact: &Fact) -> Option<Message> {
 fn greenwave(fact: &Fact) -> Option<Message> {
     let Fact::DecisionUpdate(one) = fact else { return None };
     let mut body = one.decision.clone();
-    let subject = json!({"type": one.subject_type, "item": one.subject_identifier});
+    let subject = match &one.subject {
+        Value::Null => json!({"type": one.subject_type, "item": one.subject_identifier}),
+        subject => subject.clone(),
+    };
+    let previous = match (&one.previous, &one.before) {
+        (Value::Null, Some((satisfied, summary))) => {
+            json!({"policies_satisfied": satisfied, "summary": summary})
+        }
+        (previous, _) => previous.clone(),
+    };
     for (key, value) in [
         ("policies_satisfied", json!(one.satisfied)),
         ("summary", json!(one.summary)),
@@ -389,13 +401,7 @@ fn greenwave(fact: &Fact) -> Option<Message> {
         ("subject", json!([subject])),
         ("decision_context", json!(one.context)),
         ("product_version", json!(one.product_version)),
-        (
-            "previous",
-            one.before.as_ref().map_or(
-                Value::Null,
-                |(satisfied, summary)| json!({"policies_satisfied": satisfied, "summary": summary}),
-            ),
-        ),
+        ("previous", previous),
     ] {
         body[key] = value;
     }
@@ -449,6 +455,69 @@ mod tests {
 
     fn told(fact: &Fact, dialect: Dialect) -> Option<Message> {
         messages(fact, &[dialect], &speaker(), &More::default()).pop()
+    }
+
+    #[test]
+    fn a_decision_as_greenwave_tells_it() {
+        let requirement = |what: &str| {
+            json!({"type": what, "testcase": "compose.install", "subject_type": "compose",
+                "subject_identifier": "Fedora-40-1", "item": {"productmd.compose.id": "Fedora-40-1"}, "result_id": 7})
+        };
+        let decision = |satisfied: bool, summary: &str, lists: [Vec<Value>; 2]| {
+            let [good, bad] = lists;
+            json!({"policies_satisfied": satisfied, "summary": summary, "applicable_policies": ["release"],
+                "satisfied_requirements": good, "unsatisfied_requirements": bad})
+        };
+        let before = decision(
+            false,
+            "Of 1 required test, 1 test failed",
+            [vec![], vec![requirement("test-result-failed")]],
+        );
+        let summary = "All required tests (1 total) have passed or been waived";
+        let now = decision(true, summary, [vec![requirement("test-result-failed-waived")], vec![]]);
+        let fact = super::super::DecisionFact {
+            subject_type: "compose".into(),
+            subject_identifier: "Fedora-40-1".into(),
+            product_version: "fedora-40".into(),
+            context: "release".into(),
+            satisfied: true,
+            summary: summary.into(),
+            decision: now.clone(),
+            before: Some((false, "Of 1 required test, 1 test failed".into())),
+            previous: before.clone(),
+            subject: json!({"productmd.compose.id": "Fedora-40-1"}),
+            after: 3,
+            at: 0,
+        };
+        let Message { topic, body } = told(&Fact::DecisionUpdate(fact.clone()), Dialect::Greenwave).unwrap();
+        assert_eq!(topic, "greenwave.decision.update");
+        let mut wanted = now;
+        for (key, value) in [
+            ("subject_type", json!("compose")),
+            ("subject_identifier", json!("Fedora-40-1")),
+            ("subject", json!([{"productmd.compose.id": "Fedora-40-1"}])),
+            ("decision_context", json!("release")),
+            ("product_version", json!("fedora-40")),
+            ("previous", before),
+        ] {
+            wanted[key] = value;
+        }
+        assert_eq!(body, wanted);
+        // What an older server has left in the outbox.
+        let mut old = serde_json::to_value(Fact::DecisionUpdate(fact.clone())).unwrap();
+        let map = old.as_object_mut().unwrap();
+        for key in ["previous", "subject", "after"] {
+            map.remove(key).unwrap();
+        }
+        let old: Fact = serde_json::from_value(old).unwrap();
+        let body = told(&old, Dialect::Greenwave).unwrap().body;
+        assert_eq!(body["subject"], json!([{"type": "compose", "item": "Fedora-40-1"}]));
+        let summary = "Of 1 required test, 1 test failed";
+        assert_eq!(body["previous"], json!({"policies_satisfied": false, "summary": summary}));
+        // Nothing was decided before.
+        let first = super::super::DecisionFact { before: None, previous: Value::Null, after: 0, ..fact };
+        let body = told(&Fact::DecisionUpdate(first), Dialect::Greenwave).unwrap().body;
+        assert!(body["previous"].is_null() && body.get("previous").is_some(), "{body}");
     }
 
     #[test]

@@ -266,6 +266,15 @@ pub struct DecisionFact {
     pub decision: Value,
     /// What was decided before: may it go on, and one sentence.
     pub before: Option<(bool, String)>,
+    /// The same as Greenwave's API told it; null if nothing was decided, or an older server decided it.
+    #[serde(default)]
+    pub previous: Value,
+    /// What was tested, as it was written before it had a type and an identifier; null if an older server decided.
+    #[serde(default)]
+    pub subject: Value,
+    /// The number of the decision before; 0 if there was none.
+    #[serde(default)]
+    pub after: i64,
     /// When.
     pub at: i64,
 }
@@ -380,13 +389,14 @@ impl Fact {
             }
             Self::ResultNew(result) => format!("{word}/{}", result.id),
             Self::WaiverNew(waiver) => format!("{word}/{}", waiver.id),
+            // Of decisions about the same no two follow the same one; clocks may stand still.
             Self::DecisionUpdate(decision) => format!(
                 "{word}/{}/{}/{}/{}/{}",
                 decision.subject_type,
                 decision.subject_identifier,
                 decision.product_version,
                 decision.context,
-                decision.at
+                decision.after
             ),
             Self::BuildDone(build) => format!("{word}/{}", build.last),
             _ => format!("{word}/{}", self.job().map_or(0, |job| job.id)),

@@ -233,7 +233,7 @@ fn question(
 }
 
 /// A subject as it was written before it had a type and an identifier.
-fn item(subject: &Subject, policies: &Policies) -> Value {
+pub(crate) fn item(subject: &Subject, policies: &Policies) -> Value {
     match policies.subject_type(&subject.kind).item_key.clone() {
         Some(key) => json!({ key: subject.item }),
         None => json!({ "type": subject.kind, "item": subject.item }),
@@ -316,11 +316,10 @@ async fn ask(
         )));
     }
     // What was asked now is the answer that counts from now on; questions about the past or with exceptions are not.
-    if let ([subject], [context], None) = (&question.subjects[..], &question.contexts[..], when)
-        && question.ignored_results.is_empty()
-        && question.ignored_waivers.is_empty()
-    {
-        app.remember_when_leading(subject, &question.product_version, context, &decided.decision).await;
+    let plain = when.is_none() && question.ignored_results.is_empty() && question.ignored_waivers.is_empty();
+    if plain && let Err(error) = app.remember(&question, &decided).await {
+        // The history lacks an entry; the answer is right all the same.
+        tracing::warn!(%error, "a decision cannot be remembered");
     }
     let base = verbose.then(|| format!("{}/api/v2.0", super::resultsdb::origin(&headers)));
     let settings = app.results.settings();

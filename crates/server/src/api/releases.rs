@@ -78,7 +78,7 @@ impl App {
         {
             return Err(Fault::not_found(
                 format!("Nothing was decided about the release {version:?}."),
-                "See /releases for those that there are; something is decided when it is asked for, or when a policy names the release outright.",
+                "See /releases for those that there are; something is decided when it is asked for, or when results come of what a policy for the release is about.",
             ));
         }
         let more = rows.len() > limit as usize;

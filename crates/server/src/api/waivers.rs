@@ -394,10 +394,7 @@ async fn create(
         waiver.id = id;
         app.audit(&sender.name, "waiver_create", shape(waiver));
     }
-    app.heard(waivers.iter().map(|waiver| Subject {
-        kind: waiver.subject_type.clone(),
-        item: waiver.subject_identifier.clone(),
-    }));
+    app.results.wake();
     let shapes: Vec<Value> = waivers.iter().map(shape).collect();
     let body = if many { Value::Array(shapes) } else { shapes.into_iter().next().unwrap_or_default() };
     Ok((StatusCode::CREATED, Json(body)).into_response())

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::results::conventions;
 use crate::web::frame::percent_encoded;
-use assay_engine::decision::{Question, Subject};
+use assay_engine::decision::Subject;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::knowledge::words::bugrefs;
 use assay_engine::report::build::{
@@ -287,15 +287,11 @@ impl App {
             if self.results.settings().decisions.applicable(&subject, &version, &contexts).is_empty() {
                 continue;
             }
-            let question = Question {
-                product_version: version.clone(),
-                contexts,
-                subjects: vec![subject.clone()],
-                at: self.clock.now(),
-                ..Question::default()
-            };
-            let decided = self.decide(&question, None).await?;
-            self.remember_when_leading(&subject, &version, &decide.context, &decided.decision).await;
+            let purposes = [(version.clone(), decide.context.clone())].into();
+            if let Err(error) = self.decide_anew(&subject, Some(&purposes)).await {
+                // The report has what was decided last.
+                tracing::warn!(item = subject.item, %error, "a decision cannot be remembered");
+            }
         }
         Ok(())
     }

@@ -154,7 +154,8 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use assay_engine::report::CommentFact;
+    use assay_engine::report::{CommentFact, DecisionFact};
+    use serde_json::Value;
 
     #[test]
     fn lines_are_one_line_and_safe() {
@@ -173,5 +174,32 @@ mod tests {
             words.html_line(),
             "<a href=\"http://x/jobs/7#comments\">&lt;script&gt; commented on job 7</a>"
         );
+    }
+
+    #[test]
+    fn decisions_say_what_they_were_before() {
+        let decision = |satisfied, before: Option<(bool, &str)>| {
+            Fact::DecisionUpdate(DecisionFact {
+                subject_type: "compose".into(),
+                subject_identifier: "F 40".into(),
+                product_version: "fedora-40".into(),
+                context: "push".into(),
+                satisfied,
+                summary: "Of 1 required test, 1 test failed".into(),
+                decision: Value::Null,
+                before: before.map(|(satisfied, summary)| (satisfied, summary.into())),
+                previous: Value::Null,
+                subject: Value::Null,
+                after: 0,
+                at: 0,
+            })
+        };
+        let words = short(&decision(false, Some((true, "No tests are required"))), "http://x");
+        let address = "http://x/item?type=compose&item=F%2040";
+        assert_eq!(words.line(), format!("F 40 may not go on (push for fedora-40) {address}"));
+        assert_eq!(words.text, "Of 1 required test, 1 test failed\nBefore: No tests are required\n");
+        let words = short(&decision(true, None), "http://x");
+        assert_eq!(words.headline, "F 40 may go on (push for fedora-40)");
+        assert_eq!(words.text, "Of 1 required test, 1 test failed\n");
     }
 }

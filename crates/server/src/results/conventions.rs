@@ -22,8 +22,8 @@ const FCOSBUILD: &str = "fcosbuild";
 const COREOS: &str = "Fedora-CoreOS-";
 /// The key of a result that says why other systems do not hear of it.
 pub(crate) const WITHHELD: &str = "not_reported";
-/// Who says so.
-const SOURCE: Option<&str> = Some("assay");
+/// Who says what a job's result says.
+pub(crate) const SOURCE: Option<&str> = Some("assay");
 
 pub(crate) fn uuid5(namespace: uuid::Uuid, name: &str) -> uuid::Uuid {
     let mut hashed = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);

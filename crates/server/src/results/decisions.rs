@@ -1,8 +1,8 @@
-//! Decisions about what results are of: asked for, and made again whenever something new is known.
+//! Decisions about what results are of: asked for, and made again whenever [`super::anew`] says so.
 
-use super::conventions;
+use super::conventions::{self, LONGEST_NAME};
 use crate::app::App;
-use assay_engine::decision::{Decision, Found, Known, Question, Subject, Template, Waived, decide};
+use assay_engine::decision::{Decision, Found, Known, Policies, Question, Subject, Template, Waived, decide};
 use assay_engine::ids::Timestamp;
 use assay_engine::report::{DecisionFact, Fact, FactKind};
 use assay_store::{
@@ -10,20 +10,13 @@ use assay_store::{
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use std::sync::Arc;
 
-/// Subjects of which something new is known.
-#[derive(Debug, Default)]
-pub(crate) struct News {
-    subjects: Mutex<BTreeSet<Subject>>,
-    come: Notify,
-}
+/// So often a decision that was overtaken is made again. Only a leader that does not know yet that it is none could do it.
+const TRIES: u32 = 3;
 
-/// Earlier decisions that are looked at to know what is asked of a subject.
-const ASKED: u32 = 50;
-/// Results whose subjects are decided about again at the start: what came just before the end may not have been.
-const AT_START: u32 = 500;
+/// Releases and purposes.
+pub(crate) type Purposes = BTreeSet<(String, String)>;
 
 /// The templates of the catalog, as a rule about them sees them.
 pub(crate) fn templates(catalog: &crate::catalog::Catalog) -> Vec<Template> {
@@ -93,6 +86,7 @@ fn known(seen: &Evidence) -> Known {
 pub(crate) struct Decided {
     pub(crate) decision: Decision,
     pub(crate) evidence: Vec<Evidence>,
+    templates: Vec<Template>,
 }
 
 /// The requirements without what changes although nothing changes: the numbers of results.
@@ -109,25 +103,90 @@ fn remembered(decision: &Decision) -> String {
     Value::from(decision.requirements.iter().map(one).collect::<Vec<_>>()).to_string()
 }
 
+/// The one question whose answer is remembered.
+fn question_about(subject: &Subject, product_version: &str, context: &str, at: Timestamp) -> Question {
+    Question {
+        product_version: product_version.to_owned(),
+        contexts: vec![context.to_owned()],
+        subjects: vec![subject.clone()],
+        at,
+        ..Question::default()
+    }
+}
+
+/// The newest decision about a subject, whose kind is named as it is remembered.
+fn newest_about<'a>(
+    newest: &'a [DecisionRow],
+    subject: &Subject,
+    product_version: &str,
+    context: &str,
+) -> Option<&'a DecisionRow> {
+    newest.iter().find(|row| {
+        row.subject_type == subject.kind
+            && row.subject_identifier == subject.item
+            && row.product_version == product_version
+            && row.context == context
+    })
+}
+
+/// A subject by its kind's own name: whoever calls it by an alias means the same.
+fn own_name(policies: &Policies, subject: &Subject) -> Subject {
+    Subject { kind: policies.subject_type(&subject.kind).id, item: subject.item.clone() }
+}
+
+/// For which releases and purposes a subject is decided about: those that somebody has asked for, and those that policies
+/// have something to say of.
+pub(crate) fn purposes(
+    policies: &Policies,
+    subject: &Subject,
+    newest: &[DecisionRow],
+    evidence: &Evidence,
+) -> Purposes {
+    let kind = policies.subject_type(&subject.kind);
+    let asked = newest
+        .iter()
+        .filter(|row| row.subject_identifier == subject.item && kind.is_called(&row.subject_type));
+    // Only jobs say by it what the item was tested as; with others it may be the version of anything.
+    let of_job = |result: &StoredResult| {
+        let mut values = result.values();
+        let source = values.get("source").and_then(|values| values.first());
+        if source.map(String::as_str) == conventions::SOURCE { values.remove("version") } else { None }
+    };
+    let versions: BTreeSet<String> = evidence.results.iter().filter_map(of_job).flatten().collect();
+    let mut purposes = policies.purposes(subject, &versions);
+    purposes.extend(asked.map(|row| (row.product_version.clone(), row.context.clone())));
+    purposes
+}
+
 impl App {
-    /// What is known of a subject at one moment; with `until`, as it was then.
-    pub(crate) async fn evidence_of(
+    /// What is known of a subject at one moment.
+    pub(crate) async fn evidence_of(&self, subject: &Subject) -> Result<Evidence, StoreError> {
+        let mut evidence = self.evidence_of_all(std::slice::from_ref(subject), None).await?;
+        Ok(evidence.pop().unwrap_or_default())
+    }
+
+    /// What is known of subjects, of all at the same moment; with `until`, as it was then.
+    async fn evidence_of_all(
         &self,
-        subject: &Subject,
+        subjects: &[Subject],
         until: Option<Timestamp>,
-    ) -> Result<Evidence, StoreError> {
-        let kind = self.results.settings().decisions.subject_type(&subject.kind);
-        let query = |query: BTreeMap<String, Vec<String>>| {
-            query.into_iter().map(|(key, values)| Condition::data(&key, values)).collect::<Vec<_>>()
+    ) -> Result<Vec<Evidence>, StoreError> {
+        let settings = self.results.settings();
+        let filter = |subject: &Subject| {
+            let kind = settings.decisions.subject_type(&subject.kind);
+            let query = |query: BTreeMap<String, Vec<String>>| {
+                query.into_iter().map(|(key, values)| Condition::data(&key, values)).collect::<Vec<_>>()
+            };
+            EvidenceFilter {
+                any: kind.queries(&subject.item).into_iter().map(query).collect(),
+                testcases: Vec::new(),
+                subject_types: kind.names(),
+                subject_identifier: subject.item.clone(),
+                until,
+            }
         };
-        let filter = EvidenceFilter {
-            any: kind.queries(&subject.item).into_iter().map(query).collect(),
-            testcases: Vec::new(),
-            subject_types: kind.names(),
-            subject_identifier: subject.item.clone(),
-            until,
-        };
-        self.store.results().evidence(&filter).await
+        let filters: Vec<EvidenceFilter> = subjects.iter().map(filter).collect();
+        self.store.results().evidence(&filters).await
     }
 
     /// Decides. With `as_of`, as it would have been decided then.
@@ -136,79 +195,131 @@ impl App {
         question: &Question,
         as_of: Option<Timestamp>,
     ) -> Result<Decided, StoreError> {
-        let mut evidence = Vec::new();
-        for subject in &question.subjects {
-            evidence.push(self.evidence_of(subject, as_of).await?);
-        }
+        let evidence = self.evidence_of_all(&question.subjects, as_of).await?;
         let known: Vec<Known> = evidence.iter().map(known).collect();
-        let decision = self.decide_from(question, &known, &templates(&self.library.now()));
-        Ok(Decided { decision, evidence })
+        let templates = templates(&self.library.now());
+        let decision = decide(&self.results.settings().decisions, question, &known, &templates);
+        Ok(Decided { decision, evidence, templates })
     }
 
-    fn decide_from(&self, question: &Question, known: &[Known], templates: &[Template]) -> Decision {
-        decide(&self.results.settings().decisions, question, known, templates)
-    }
-
-    /// These results have been stored.
-    pub(crate) fn found(&self, results: &[NewResult]) {
-        if self.results.settings().decisions.policies.is_empty() {
-            return;
+    /// Remembers what was decided for each subject and purpose of a question about now, without exceptions: that is the
+    /// answer that counts from now on.
+    pub(crate) async fn remember(&self, question: &Question, decided: &Decided) -> Result<(), StoreError> {
+        if question.contexts.is_empty() {
+            return Ok(()); // By rules of its own: that is nobody else's answer.
         }
-        self.heard(results.iter().filter_map(|result| conventions::subject_of(&result.data)));
-    }
-
-    /// Something new is known of these.
-    pub(crate) fn heard(&self, subjects: impl Iterator<Item = Subject>) {
-        let news = &self.results.news;
-        let mut waiting = news.subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = waiting.len();
-        waiting.extend(subjects);
-        if waiting.len() > before {
-            news.come.notify_one();
+        let settings = self.results.settings();
+        let policies = &settings.decisions;
+        let items: BTreeSet<String> = question.subjects.iter().map(|subject| subject.item.clone()).collect();
+        let newest = self.store.results().newest_decisions(&items.into_iter().collect::<Vec<_>>()).await?;
+        for (subject, evidence) in question.subjects.iter().zip(&decided.evidence) {
+            let subject = own_name(policies, subject);
+            let known = [known(evidence)];
+            let is_other = |context: &&String| {
+                let one = question_about(&subject, &question.product_version, context, question.at);
+                let decision = decide(policies, &one, &known, &decided.templates);
+                let before = newest_about(&newest, &subject, &question.product_version, context);
+                // Of what no policy says anything nothing was decided.
+                !decision.policies.is_empty()
+                    && before.is_none_or(|before| before.body != remembered(&decision))
+            };
+            let others = question.contexts.iter().filter(is_other);
+            let others: Purposes =
+                others.map(|context| (question.product_version.clone(), context.clone())).collect();
+            // From what is known by then: what was seen here may be older than what was remembered meanwhile.
+            if !others.is_empty() {
+                self.decide_anew(&subject, Some(&others)).await?;
+            }
         }
+        Ok(())
     }
 
-    /// Remembers a decision about one subject if it is another one than before.
-    pub(crate) async fn remember(
+    /// Decides about a subject from what is known now, for these purposes or for all there are, and remembers each
+    /// decision that is another one than before.
+    pub(crate) async fn decide_anew(
         &self,
         subject: &Subject,
-        product_version: &str,
-        context: &str,
-        decision: &Decision,
-    ) -> Result<bool, StoreError> {
-        let row = DecisionRow {
-            at: self.clock.now(),
-            subject_type: subject.kind.clone(),
-            subject_identifier: subject.item.clone(),
-            product_version: product_version.to_owned(),
-            context: context.to_owned(),
-            satisfied: decision.is_satisfied(),
-            summary: decision.summary(),
-            body: remembered(decision),
-        };
-        let told = self.told_of_decision(&row, decision).await?;
-        let new = self.store.results().remember_told_decision(self.results.epoch(), &row, &told).await?;
-        self.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
-        Ok(new)
+        purposes: Option<&Purposes>,
+    ) -> Result<(), StoreError> {
+        // One after another: what is remembered last has been decided from what was known last.
+        let _alone = self.results.news.deciding().await;
+        let settings = self.results.settings();
+        let subject = own_name(&settings.decisions, subject);
+        for _ in 0..TRIES {
+            if self.decide_once(&settings.decisions, &subject, purposes).await? {
+                return Ok(());
+            }
+        }
+        tracing::error!(
+            item = subject.item,
+            "others decide about it at the same time; what they decided stays"
+        );
+        Ok(())
     }
 
-    /// What is told of a decision if it is another one than before.
-    async fn told_of_decision(
+    /// False if another decision was remembered meanwhile.
+    async fn decide_once(
+        &self,
+        policies: &Policies,
+        subject: &Subject,
+        asked: Option<&Purposes>,
+    ) -> Result<bool, StoreError> {
+        // First, so that nothing is known of them that is not in the evidence.
+        let newest = self.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
+        let evidence = self.evidence_of(subject).await?;
+        let all = asked.is_none().then(|| purposes(policies, subject, &newest, &evidence));
+        let Some(purposes) = asked.or(all.as_ref()).filter(|purposes| !purposes.is_empty()) else {
+            return Ok(true);
+        };
+        let known = [known(&evidence)];
+        let templates = templates(&self.library.now());
+        for (product_version, context) in purposes {
+            let question = question_about(subject, product_version, context, self.clock.now());
+            let decision = decide(policies, &question, &known, &templates);
+            let before = newest_about(&newest, subject, product_version, context);
+            let body = remembered(&decision);
+            // Where no policy says anything any more, what was decided stays.
+            if decision.policies.is_empty() || before.is_some_and(|before| before.body == body) {
+                continue;
+            }
+            let whole = crate::api::decision::told(&decision, policies);
+            let row = DecisionRow {
+                id: 0,
+                at: question.at,
+                subject_type: subject.kind.clone(),
+                subject_identifier: subject.item.clone(),
+                product_version: product_version.clone(),
+                context: context.clone(),
+                satisfied: decision.is_satisfied(),
+                summary: decision.summary(),
+                body,
+                told: Some(whole.to_string()),
+            };
+            let told = self.told_of_decision(&row, whole, before, policies);
+            let before = before.map_or(0, |before| before.id);
+            let epoch = self.results.epoch();
+            if !self.store.results().remember_decision(epoch, &row, before, &told).await? {
+                return Ok(false);
+            }
+            tracing::info!(item = subject.item, context, summary = row.summary, "decided anew");
+            self.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
+        }
+        Ok(true)
+    }
+
+    /// What is told of a decision that is another one than before.
+    fn told_of_decision(
         &self,
         row: &DecisionRow,
-        decision: &Decision,
-    ) -> Result<Vec<NewEntry>, StoreError> {
+        decision: Value,
+        before: Option<&DecisionRow>,
+        policies: &Policies,
+    ) -> Vec<NewEntry> {
         if !self.reporting.wants(FactKind::DecisionUpdate) {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let kinds = std::slice::from_ref(&row.subject_type);
-        let earlier = self.store.results().decisions(kinds, &row.subject_identifier, ASKED).await?;
-        let same =
-            |one: &&DecisionRow| one.product_version == row.product_version && one.context == row.context;
-        let before = earlier.iter().find(same);
-        if before.is_some_and(|before| before.body == row.body) {
-            return Ok(Vec::new());
-        }
+        let subject = Subject { kind: row.subject_type.clone(), item: row.subject_identifier.clone() };
+        let previous = before.and_then(|before| before.told.as_deref());
         let fact = Fact::DecisionUpdate(DecisionFact {
             subject_type: row.subject_type.clone(),
             subject_identifier: row.subject_identifier.clone(),
@@ -216,90 +327,40 @@ impl App {
             context: row.context.clone(),
             satisfied: row.satisfied,
             summary: row.summary.clone(),
-            decision: crate::api::decision::told(decision, &self.results.settings().decisions),
+            decision,
             before: before.map(|before| (before.satisfied, before.summary.clone())),
+            previous: previous.and_then(|told| serde_json::from_str(told).ok()).unwrap_or_default(),
+            subject: crate::api::decision::item(&subject, policies),
+            after: before.map_or(0, |before| before.id),
             at: row.at.0,
         });
-        Ok(self.reporting.entries(&[fact], row.at))
+        self.reporting.entries(&[fact], row.at)
     }
 
-    /// The same where a failure only means that the history lacks an entry.
-    pub(crate) async fn remember_when_leading(
-        &self,
-        subject: &Subject,
-        product_version: &str,
-        context: &str,
-        decision: &Decision,
-    ) {
-        if let Err(error) = self.remember(subject, product_version, context, decision).await {
-            tracing::warn!(item = subject.item, %error, "a decision cannot be remembered");
-        }
-    }
-
-    /// For which releases and purposes this subject is decided about: those that were asked for, and those that policies
-    /// name outright.
-    pub(crate) async fn purposes(&self, subject: &Subject) -> Result<BTreeSet<(String, String)>, StoreError> {
+    /// Notes in a result that is about to be stored what is to be decided about because of it.
+    pub(crate) fn note_subjects(&self, result: &mut NewResult) {
         let settings = self.results.settings();
-        let kind = settings.decisions.subject_type(&subject.kind);
-        let asked = self.store.results().decisions(&kind.names(), &subject.item, ASKED).await?;
-        let mut purposes: BTreeSet<_> =
-            asked.into_iter().map(|row| (row.product_version, row.context)).collect();
-        for policy in &settings.decisions.policies {
-            let plain = |version: &&String| !version.contains(['*', '?', '[']);
-            for version in policy.product_versions.iter().filter(plain) {
-                for context in &policy.contexts {
-                    let contexts = std::slice::from_ref(context);
-                    if !settings.decisions.applicable(subject, version, contexts).is_empty() {
-                        purposes.insert((version.clone(), context.clone()));
-                    }
-                }
-            }
-        }
-        Ok(purposes)
-    }
-
-    async fn decide_again(&self, subject: &Subject) -> Result<(), StoreError> {
-        let purposes = self.purposes(subject).await?;
-        if purposes.is_empty() {
-            return Ok(());
-        }
-        let known = [known(&self.evidence_of(subject, None).await?)];
-        let templates = templates(&self.library.now());
-        for (product_version, context) in purposes {
-            let question = Question {
-                product_version: product_version.clone(),
-                contexts: vec![context.clone()],
-                subjects: vec![subject.clone()],
-                at: self.clock.now(),
-                ..Question::default()
-            };
-            let decision = self.decide_from(&question, &known, &templates);
-            if self.remember(subject, &product_version, &context, &decision).await? {
-                tracing::info!(item = subject.item, context, summary = decision.summary(), "decided anew");
-            }
-        }
-        Ok(())
+        result.subjects = subjects_of(&settings.decisions, &result.data).into_iter().collect();
     }
 }
 
-/// Decides again whenever something new is known, until the server ends.
-pub(crate) async fn follow(app: Arc<App>) {
-    let filter = assay_store::ResultFilter { limit: AT_START, ..assay_store::ResultFilter::default() };
-    if !app.results.settings().decisions.policies.is_empty()
-        && let Ok(recent) = app.store.results().results(&filter).await
-    {
-        app.heard(recent.iter().filter_map(|result| conventions::subject_of(&result.values())));
+/// What is to be decided about because of a result with this data.
+pub(super) fn subjects_of(policies: &Policies, data: &BTreeMap<String, Vec<String>>) -> BTreeSet<Subject> {
+    let mut subjects = policies.subjects_of(data);
+    if policies.policies.is_empty() {
+        return subjects;
     }
-    loop {
-        let next = app.results.news.subjects.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-        let Some(subject) = next else {
-            tokio::select! {
-                () = app.results.news.come.notified() => continue,
-                () = app.shutdown.cancelled() => return,
-            }
-        };
-        if let Err(error) = app.decide_again(&subject).await {
-            tracing::warn!(item = subject.item, %error, "it cannot be decided anew; it will be when it is asked for");
+    // A result of an image is one of what the image is part of, and nobody decides about the image.
+    if let Some(whole) = conventions::subject_of(data) {
+        let whole = own_name(policies, &whole);
+        let item = data.get("item").and_then(|values| values.first());
+        subjects.retain(|one| one.kind != whole.kind || one.item == whole.item || Some(&one.item) != item);
+        if policies.concerns(&whole) {
+            subjects.insert(whole);
         }
     }
+    // What databases cannot have as a key.
+    subjects.retain(|one| one.item.len().max(one.kind.len()) <= LONGEST_NAME);
+    subjects.retain(|one| !one.item.contains('\0') && !one.kind.contains('\0'));
+    subjects
 }

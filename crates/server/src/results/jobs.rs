@@ -130,6 +130,7 @@ impl JobResults {
         let mut entries = app.reporting.entries(&facts, now);
         for New { mut result, facts, .. } in new {
             result.id = app.results.number();
+            app.note_subjects(&mut result);
             entries.extend(app.reporting.entries(&facts, now));
             entries.extend(app.reporting.of_results(std::slice::from_ref(&result), now));
             batch.push_result(result);

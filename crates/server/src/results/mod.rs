@@ -3,6 +3,7 @@
 //! Posted results go through one task that stores what has come in while it was storing: many clients share a commit.
 //! Results of jobs are stored by the driver, in the transaction that makes the job what the result says.
 
+pub(crate) mod anew;
 pub(crate) mod conventions;
 pub(crate) mod decisions;
 mod jobs;
@@ -65,7 +66,7 @@ pub(crate) struct Results {
     last: AtomicI64,
     settings: RwLock<Arc<ResultsSettings>>,
     epoch: Epoch,
-    news: decisions::News,
+    news: anew::News,
 }
 
 impl Results {
@@ -78,7 +79,7 @@ impl Results {
                 last: AtomicI64::new(last),
                 settings: RwLock::default(),
                 epoch,
-                news: decisions::News::default(),
+                news: anew::News::default(),
             },
             incoming,
         )
@@ -96,6 +97,7 @@ impl Results {
     pub(crate) fn configure(&self, settings: ResultsSettings, url: &str) {
         let settings = ResultsSettings { url: url.trim_end_matches('/').to_owned(), ..settings };
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.wake();
     }
 
     pub(crate) fn settings(&self) -> Arc<ResultsSettings> {

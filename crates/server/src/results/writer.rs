@@ -136,6 +136,7 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
             continue;
         }
         result.id = app.results.number();
+        app.note_subjects(&mut result);
         if let Some(word) = &result.dedupe {
             known.insert(word.clone(), ResultId(result.id));
         }
@@ -167,7 +168,7 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
     for (same, id) in again {
         recent.remember(same, id);
     }
-    app.found(&results);
+    app.results.found(&results);
     app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
 }
 

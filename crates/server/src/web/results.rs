@@ -4,6 +4,7 @@ use super::frame::{Badge, Frame, Moment, percent_encoded};
 use crate::api::waivers::counts;
 use crate::app::App;
 use crate::fault::Fault;
+use crate::results::decisions;
 use askama::Template;
 use assay_engine::decision::{Question, Subject};
 use assay_engine::ids::Timestamp;
@@ -261,9 +262,11 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             "Use /item?type=compose&item=NAME, or search in /results.",
         ));
     }
-    let evidence = app.evidence_of(&subject, None).await?;
-    let purposes = app.purposes(&subject).await?;
-    let kinds = app.results.settings().decisions.subject_type(&subject.kind).names();
+    let evidence = app.evidence_of(&subject).await?;
+    let newest = app.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
+    let settings = app.results.settings();
+    let purposes = decisions::purposes(&settings.decisions, &subject, &newest, &evidence);
+    let kinds = settings.decisions.subject_type(&subject.kind).names();
     let history = app.store.results().decisions(&kinds, &subject.item, HISTORY).await?;
     if evidence.results.is_empty() && evidence.waivers.is_empty() && purposes.is_empty() {
         let error = format!("Nothing is known of {} {}.", subject.kind, subject.item);

@@ -1,8 +1,15 @@
 //! WaiverDB's and Greenwave's APIs: what is asked, what is answered, and what is refused.
 
-use crate::common::Server;
+use crate::common::{BEGINNING, Server};
+use assay_engine::decision::Subject;
+use assay_engine::ids::Timestamp;
+use assay_proto::clock::ManualClock;
+use assay_store::{NewResult, Waiver};
+use camino::{Utf8Path, Utf8PathBuf};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
 const POLICIES: &str = "\
 --- !Policy
@@ -25,14 +32,65 @@ const BUILD: &str = "bash-5.3-1.fc44";
 const COMPOSE: &str = "Fedora-44-20261121.n.0";
 const WAIVERS: &str = "/api/v1.0/waivers/";
 
-async fn start() -> (tempfile::TempDir, Server) {
+/// Somebody who hears of decisions, and of nothing else.
+const HEARER: &str = "[reports]\nmode = \"staging\"\n[reporter.hook]\ndriver = \"webhook\"\n\
+    url = \"http://127.0.0.1:9/\"\nsecret-file = \"secret\"\nevents = [\"decision.update\"]\n";
+
+/// A directory with policies; the file that the server reads.
+fn configured(policies: &str) -> (tempfile::TempDir, Utf8PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    fs_err::write(dir.path().join("policies.yaml"), POLICIES).unwrap();
-    let toml = "[results]\npolicies = \"policies.yaml\"\n";
-    fs_err::write(dir.path().join("assay.toml"), toml).unwrap();
-    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let write = |name: &str, text: &str| fs_err::write(dir.path().join(name), text).unwrap();
+    write("policies.yaml", policies);
+    write("secret", "x");
+    write("assay.toml", &format!("[results]\npolicies = \"policies.yaml\"\n{HEARER}"));
+    let file = Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    (dir, file)
+}
+
+async fn start() -> (tempfile::TempDir, Server) {
+    let (dir, file) = configured(POLICIES);
     let server = Server::start_with(|config| config.config = Some(file)).await;
     (dir, server)
+}
+
+/// What was told of decisions, the oldest first: `about: summary`.
+async fn told(server: &Server) -> Vec<String> {
+    let (status, all) = server.get("/api/assay/v1/outbox?target=hook&limit=1000").await;
+    assert_eq!(status, StatusCode::OK, "{all}");
+    let mut told = Vec::new();
+    for entry in all["entries"].as_array().unwrap().iter().rev() {
+        let (status, whole) = server.get(&format!("/api/assay/v1/outbox/{}", entry["id"])).await;
+        assert_eq!(status, StatusCode::OK, "{whole}");
+        let (about, summary) = (&whole["about"], &whole["body"]["summary"]);
+        told.push(format!("{}: {}", about.as_str().unwrap(), summary.as_str().unwrap()));
+    }
+    told
+}
+
+/// Waits until so much was told; nothing of the clock passes.
+async fn until_told(server: &Server, count: usize) -> Vec<String> {
+    let found = async {
+        loop {
+            let told = told(server).await;
+            if told.len() >= count {
+                return told;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
+    let Ok(found) = found else { panic!("never {count}: {:#?}", told(server).await) };
+    found
+}
+
+/// What a release waits for: `item context`.
+async fn waits(server: &Server, release: &str) -> Vec<String> {
+    let (status, all) = server.get(&format!("/api/assay/v1/releases/{release}")).await;
+    assert_eq!(status, StatusCode::OK, "{all}");
+    let one = |one: &Value| format!("{} {}", one["item"].as_str().unwrap(), one["context"].as_str().unwrap());
+    let mut all: Vec<_> = all["items"].as_array().unwrap().iter().map(one).collect();
+    all.sort();
+    all
 }
 
 async fn post(server: &Server, path: &str, body: Value) -> Value {
@@ -344,4 +402,167 @@ async fn pages_say_what_releases_wait_for() {
     let (_, answer) = decision(&server, question).await;
     assert_eq!(answer["policies_satisfied"], true, "{answer}");
     page("/release?version=fedora-44", fine, &["All that was decided about may go on."]).await;
+}
+
+/// Bodhi asks for several purposes of several subjects at once: what is decided of each is remembered, told, and decided
+/// again.
+#[tokio::test]
+async fn what_bodhi_asks_is_remembered() {
+    let (_dir, server) = start().await;
+    let other = "sed-4.9-1.fc44";
+    let ask = json!({"decision_context": ["push", "late"], "subject": [
+        {"type": "brew-build", "item": BUILD}, {"original_spec_nvr": other},
+        {"type": "bodhi_update", "item": "FEDORA-2026-0a1b2c3d4e"},
+    ]});
+    for _ in 0..2 {
+        let (status, answer) = decision(&server, ask.clone()).await;
+        assert_eq!((status.as_u16(), &answer["policies_satisfied"]), (200, &json!(false)), "{answer}");
+    }
+    let missing = "Of 2 required tests, 2 results missing";
+    let all = |summary: &str| {
+        [(BUILD, "push"), (BUILD, "late"), (other, "push"), (other, "late")]
+            .map(|(item, context)| format!("{item} for {context}: {summary}"))
+    };
+    let mut told = until_told(&server, 4).await;
+    let mut wanted = all(missing);
+    told.sort();
+    wanted.sort();
+    assert_eq!(told, wanted, "each once, and nothing of the update, of which no policy speaks");
+    assert_eq!(
+        waits(&server, "fedora-44").await,
+        [format!("{BUILD} late"), format!("{BUILD} push"), format!("{other} late"), format!("{other} push")]
+    );
+    // By its other name, and only of one of them.
+    found(&server, "dist.rpmlint", "PASSED", json!({"original_spec_nvr": BUILD})).await;
+    let told = until_told(&server, 6).await;
+    let mut news = told[4..].to_vec();
+    news.sort();
+    let now = "Of 2 required tests, 1 result missing";
+    assert_eq!(news, [format!("{BUILD} for late: {now}"), format!("{BUILD} for push: {now}")]);
+    let (_, all) = server.get("/api/assay/v1/outbox?target=hook&limit=1").await;
+    let (_, last) = server.get(&format!("/api/assay/v1/outbox/{}", all["entries"][0]["id"])).await;
+    let fact = &last["body"];
+    assert_eq!(fact["subject"], json!({"type": "koji_build", "item": BUILD}), "{fact:#}");
+    assert_eq!(fact["previous"]["summary"], missing);
+    assert_eq!(fact["previous"]["applicable_policies"], json!(["push"]));
+    assert_eq!(
+        types(&fact["previous"]),
+        ["dist.rpmlint test-result-missing", "dist.abi test-result-missing"]
+    );
+    assert_eq!(types(&fact["decision"]), ["dist.rpmlint test-result-passed", "dist.abi test-result-missing"]);
+}
+
+/// Stores what a server would have stored that was killed before it decided.
+async fn stored_and_killed(dir: &Utf8Path) {
+    let store = assay_store::open(&format!("sqlite:{}", dir.join("assay.db"))).await.unwrap();
+    let epoch = store.acquire_leadership().await.unwrap();
+    let last = store.results().last_result().await.unwrap();
+    let data = [("type", "koji_build"), ("item", BUILD)];
+    let result = NewResult {
+        id: last + 1,
+        testcase: "dist.rpmlint".into(),
+        at: Timestamp(BEGINNING),
+        outcome: "PASSED".into(),
+        data: data.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).into(),
+        subjects: vec![Subject { kind: "koji_build".into(), item: BUILD.into() }],
+        ..NewResult::default()
+    };
+    store.results().add_results(epoch, &[result]).await.unwrap();
+    let waiver = Waiver {
+        at: Timestamp(BEGINNING),
+        subject_type: "compose".into(),
+        subject_identifier: COMPOSE.into(),
+        testcase: "compose.install".into(),
+        username: "ann".into(),
+        product_version: "fedora-44".into(),
+        waived: true,
+        comment: "known".into(),
+        ..Waiver::default()
+    };
+    store.results().add_waivers(epoch, &[waiver]).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_server_did_not_decide_is_decided_once() {
+    let (_keep, file) = configured(POLICIES);
+    let keep = tempfile::tempdir().unwrap();
+    let dir = Utf8PathBuf::from_path_buf(keep.path().join("data")).unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(BEGINNING)));
+    let run =
+        async || Server::on(&dir, clock.clone(), |config| config.config = Some(file.clone())).await.unwrap();
+    let server = run().await;
+    let compose = json!({"subject_type": "compose", "subject_identifier": COMPOSE});
+    let (status, answer) = decision(&server, compose).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let first = until_told(&server, 1).await;
+    assert_eq!(first, [format!("{COMPOSE} for push: Of 1 required test, 1 result missing")]);
+    server.stop().await.unwrap();
+    stored_and_killed(&dir).await;
+
+    let server = run().await;
+    let mut news = until_told(&server, 4).await[1..].to_vec();
+    news.sort();
+    let (waived, missing) =
+        ("All required tests (1 total) have passed or been waived", "Of 2 required tests, 1 result missing");
+    let wanted = [
+        format!("{COMPOSE} for push: {waived}"),
+        format!("{BUILD} for late: {missing}"),
+        format!("{BUILD} for push: {missing}"),
+    ];
+    assert_eq!(news, wanted);
+    assert_eq!(waits(&server, "fedora-44").await, [format!("{BUILD} late"), format!("{BUILD} push")]);
+    server.stop().await.unwrap();
+
+    // Whoever comes next decides about what is new, and says nothing again.
+    let server = run().await;
+    found(&server, "dist.rpmlint", "FAILED", json!({"type": "koji_build", "item": "sed-4.9-1.fc44"})).await;
+    let told = until_told(&server, 6).await;
+    assert!(told.len() == 6 && told[4..].iter().all(|one| one.starts_with("sed-4.9-1.fc44 ")), "{told:#?}");
+    server.stop().await.unwrap();
+}
+
+/// A waiver expires, a rule begins to be valid, and policies are read anew: nobody has to ask.
+#[tokio::test]
+async fn decisions_change_when_nothing_new_is_found() {
+    let timed = format!(
+        "{POLICIES}--- !Policy\nid: timed\nproduct_versions: [fedora-44]\ndecision_context: push\n\
+         subject_type: redhat-module\nrules:\n  \
+         - !PassingTestCaseRule {{test_case_name: late, valid_since: 2026-11-22, valid_until: 2026-11-23}}\n"
+    );
+    let (dir, file) = configured(&timed);
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    let hours = async |hours: i64| {
+        server.clock.advance(hours * 3_600_000_000);
+        server.handle.tick().await;
+    };
+    found(&server, "compose.install", "FAILED", json!({"type": "compose", "item": COMPOSE})).await;
+    until_told(&server, 1).await;
+    // The clock began at midnight.
+    let waiver = json!({"subject_type": "compose", "subject_identifier": COMPOSE, "testcase": "compose.install",
+        "product_version": "fedora-44", "comment": "known", "expires": "2026-11-21T06:00:00"});
+    post(&server, WAIVERS, waiver).await;
+    let module = json!({"subject_type": "redhat-module", "subject_identifier": "a-1-1"});
+    until_told(&server, 2).await;
+    let (status, answer) = decision(&server, module).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    until_told(&server, 3).await;
+    assert_eq!(waits(&server, "fedora-44").await, [] as [&str; 0]);
+    hours(7).await;
+    let told = until_told(&server, 4).await;
+    assert_eq!(told[3], format!("{COMPOSE} for push: Of 1 required test, 1 test failed"));
+    assert_eq!(waits(&server, "fedora-44").await, [format!("{COMPOSE} push")]);
+    hours(18).await;
+    let told = until_told(&server, 5).await;
+    assert_eq!(told[4], "a-1-1 for push: Of 1 required test, 1 result missing");
+    hours(24).await;
+    let told = until_told(&server, 6).await;
+    assert_eq!(told[5], "a-1-1 for push: No tests are required");
+
+    let less = timed.replace("compose.install}", "compose.boot}");
+    fs_err::write(dir.path().join("policies.yaml"), less).unwrap();
+    let (status, answer) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let told = until_told(&server, 7).await;
+    assert_eq!(told[6], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"));
 }

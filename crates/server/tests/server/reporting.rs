@@ -344,6 +344,54 @@ async fn rooms_updates_and_wikis() {
 }
 
 /// What a reporter had not told when it got another name says so.
+/// Bodhi hears of the decisions about its updates, and of no others.
+#[tokio::test]
+async fn an_update_has_its_decisions_as_comments() {
+    let bodhi = FakeBodhi::start().await.unwrap();
+    let policies = "--- !Policy\nid: updates\nproduct_versions: [fedora-*]\ndecision_context: stable\n\
+        subject_types: [bodhi_update, compose]\nrules:\n  - !PassingTestCaseRule {test_case_name: update.install}\n";
+    let toml = format!(
+        "[results]\npolicies = \"policies.yaml\"\n\
+         [reporter.bodhi]\ndriver = \"bodhi\"\nurl = \"{}\"\ntoken-file = \"bodhi\"\n",
+        bodhi.url()
+    );
+    let files = [("policies.yaml", policies), ("bodhi", assay_fakes::bodhi::TOKEN)];
+    let dir = configured(&toml, &files);
+    let server = start(&dir).await;
+    let update = assay_fakes::bodhi::UPDATE;
+    let ask = json!({"product_version": "fedora-45", "decision_context": ["stable"], "subject": [
+        {"type": "bodhi_update", "item": update}, {"productmd.compose.id": "Fedora-45-20261121.n.0"},
+    ]});
+    let (status, body) = server.ask(Method::POST, "/api/v1.0/decision", Some(ask)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    until(&server, "bodhi", "Bodhi is told", |one| one["delivered"] == 2).await;
+    let (status, body) = server
+        .ask(
+            Method::POST,
+            "/api/v2.0/results",
+            Some(json!({"testcase": "update.install", "outcome": "PASSED",
+                "data": {"type": "bodhi_update", "item": update}})),
+        )
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    until(&server, "bodhi", "Bodhi is told again", |one| one["delivered"] == 3).await;
+    let comments = bodhi.comments();
+    let [first, second] = &comments[..] else { panic!("{comments:#?}") };
+    let missing = "Of 1 required test, 1 result missing";
+    assert!(
+        first.starts_with(&format!("{update} may not go on (stable for fedora-45) http://"))
+            && first.ends_with(&format!("\n\n{missing}")),
+        "{first}"
+    );
+    assert!(
+        second.starts_with(&format!("{update} may go on (stable for fedora-45) http://"))
+            && second.ends_with(&format!("have passed or been waived\nBefore: {missing}")),
+        "{second}"
+    );
+    let notes = outbox(&server, "?target=bodhi").await["entries"].clone();
+    assert!(notes.as_array().unwrap().iter().any(|one| one["note"] == "it is about no update"), "{notes:#}");
+}
+
 #[tokio::test]
 async fn what_nobody_tells_any_more_says_what_to_do() {
     let toml = |name: &str| {

@@ -1,5 +1,6 @@
 //! Waivers and decisions.
 
+use super::undecided::{AT_ONCE, due_statements};
 use super::{DecisionRow, EvidenceFilter, ReleaseTally, Waiver, WaiverChoice, WaiverFilter};
 use crate::codec::{Fields, one_number, time};
 use crate::error::StoreError;
@@ -35,9 +36,10 @@ pub(super) fn waiver(row: Vec<Value>) -> Result<Waiver, StoreError> {
     })
 }
 
-fn decision(row: Vec<Value>) -> Result<DecisionRow, StoreError> {
+pub(super) fn decision(row: Vec<Value>) -> Result<DecisionRow, StoreError> {
     let mut fields = Fields::new("decisions", row);
     Ok(DecisionRow {
+        id: fields.int()?,
         at: fields.time()?,
         subject_type: fields.text()?,
         subject_identifier: fields.text()?,
@@ -46,6 +48,7 @@ fn decision(row: Vec<Value>) -> Result<DecisionRow, StoreError> {
         satisfied: fields.int()? != 0,
         summary: fields.text()?,
         body: fields.text()?,
+        told: fields.optional_text()?,
     })
 }
 
@@ -54,8 +57,8 @@ const NEWEST: &str = "NOT EXISTS (SELECT 1 FROM decisions AS n WHERE n.subject_i
                       n.subject_type = d.subject_type AND n.product_version = d.product_version AND \
                       n.context = d.context AND n.id > d.id)";
 
-const DECISION_COLUMNS: &str =
-    "at, subject_type, subject_identifier, product_version, context, satisfied, summary, body";
+pub(super) const DECISION_COLUMNS: &str =
+    "id, at, subject_type, subject_identifier, product_version, context, satisfied, summary, body, told";
 
 fn equal(select: &mut Select, column: &str, compare: &str, value: Option<Value>) {
     if let Some(value) = value {
@@ -131,6 +134,11 @@ impl<B: Backend> Sql<B> {
                 ],
             ));
         }
+        // It is decided about now, and again from the moment on from which a waiver does not count.
+        statements.extend(due_statements(waivers.iter().flat_map(|waiver| {
+            let due = std::iter::once(AT_ONCE).chain(waiver.expires_at);
+            due.map(|at| (at, waiver.subject_type.as_str(), waiver.subject_identifier.as_str()))
+        })));
         statements.extend(entry_statements(told));
         statements.push(Statement::new("SELECT last FROM numbers WHERE name = 'waivers'", []));
         let last = one_number("numbers", &self.know("store waivers", epoch, statements).await?)?;
@@ -163,19 +171,22 @@ impl<B: Backend> Sql<B> {
         &self,
         epoch: Epoch,
         row: &DecisionRow,
+        before: i64,
         told: &[NewEntry],
     ) -> Result<bool, StoreError> {
         // What is told comes first: afterwards the decision before is this one.
-        let same: [Value; 5] = [
+        let newest: [Value; 5] = [
             row.subject_type.as_str().into(),
             row.subject_identifier.as_str().into(),
             row.product_version.as_str().into(),
             row.context.as_str().into(),
-            row.body.as_str().into(),
+            before.into(),
         ];
-        let is_new = "COALESCE((SELECT body FROM decisions WHERE subject_type = $12 AND subject_identifier = $13 AND \
-                      product_version = $14 AND context = $15 ORDER BY id DESC LIMIT 1), '') <> $16";
-        let mut statements = entry_statements_if(told, Some((is_new, &same)));
+        let is_newest = "COALESCE((SELECT MAX(id) FROM decisions WHERE subject_type = $12 AND subject_identifier = $13 AND \
+                         product_version = $14 AND context = $15), 0) = $16";
+        let mut statements = entry_statements_if(told, Some((is_newest, &newest)));
+        // As a whole only the newest is of use. Whatever is newer than `before` has done this already.
+        statements.push(Statement::new("UPDATE decisions SET told = NULL WHERE id = $1", [before.into()]));
         let values = [
             time(Some(row.at)),
             row.subject_type.as_str().into(),
@@ -185,15 +196,17 @@ impl<B: Backend> Sql<B> {
             i64::from(row.satisfied).into(),
             row.summary.as_str().into(),
             row.body.as_str().into(),
+            row.told.clone().into(),
+            before.into(),
         ];
         // Typed, because PostgreSQL does not look from a SELECT's list to the columns that it goes into.
         let insert = Statement::new(
             "INSERT INTO decisions (id, at, subject_type, subject_identifier, product_version, context, satisfied, \
-             summary, body) SELECT (SELECT COALESCE(MAX(id), 0) + 1 FROM decisions), CAST($1 AS BIGINT), \
+             summary, body, told) SELECT (SELECT COALESCE(MAX(id), 0) + 1 FROM decisions), CAST($1 AS BIGINT), \
              CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS BIGINT), \
-             CAST($7 AS TEXT), CAST($8 AS TEXT) WHERE COALESCE((SELECT body FROM decisions WHERE \
-             subject_type = $2 AND subject_identifier = $3 AND product_version = $4 AND context = $5 \
-             ORDER BY id DESC LIMIT 1), '') <> $8 RETURNING id",
+             CAST($7 AS TEXT), CAST($8 AS TEXT), CAST($9 AS TEXT) WHERE COALESCE((SELECT MAX(id) FROM decisions WHERE \
+             subject_type = $2 AND subject_identifier = $3 AND product_version = $4 AND context = $5), 0) = $10 \
+             RETURNING id",
             values,
         );
         statements.push(insert);

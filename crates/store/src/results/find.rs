@@ -4,7 +4,7 @@ use super::terms::{MOST_VALUES, like};
 use super::write::{group_statement, result_statements, testcase_statement};
 use super::{
     DecisionRow, Evidence, EvidenceFilter, GroupOf, NameFilter, NewResult, ReleaseTally, ResultFilter,
-    ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Waiver, WaiverFilter,
+    ResultGroup, ResultId, ResultStore, StoredResult, Testcase, Undecided, Waiver, WaiverFilter,
 };
 use crate::codec::{Fields, one_number};
 use crate::error::StoreError;
@@ -12,6 +12,7 @@ use crate::jobs::Select;
 use crate::outbox::{NewEntry, entry_statements};
 use crate::sql::{Backend, Sql, Statement, Value};
 use crate::types::Epoch;
+use assay_engine::decision::Subject;
 use assay_engine::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -362,43 +363,88 @@ impl<B: Backend> ResultStore for Sql<B> {
         self.list_waivers(filter).await
     }
 
-    async fn evidence(&self, filter: &EvidenceFilter) -> Result<Evidence, StoreError> {
-        let mut questions = Vec::new();
-        for conditions in &filter.any {
-            let results = ResultFilter {
-                conditions: conditions.clone(),
-                until: filter.until,
-                ..ResultFilter::default()
-            };
-            questions.extend(self.sought(&results).await?);
+    async fn evidence(&self, filters: &[EvidenceFilter]) -> Result<Vec<Evidence>, StoreError> {
+        let (mut statements, mut counts) = (Vec::new(), Vec::new());
+        for filter in filters {
+            let before = statements.len();
+            for conditions in &filter.any {
+                let results = ResultFilter {
+                    conditions: conditions.clone(),
+                    until: filter.until,
+                    ..ResultFilter::default()
+                };
+                let sought = self.sought(&results).await?;
+                statements.extend(sought.map(|sought| sought.of_testcases(&filter.testcases)));
+            }
+            counts.push(statements.len() - before);
+            statements.push(super::decide::waivers_of(filter));
         }
-        let statements = questions
-            .iter()
-            .map(|sought| sought.of_testcases(&filter.testcases))
-            .chain([super::decide::waivers_of(filter)])
-            .collect();
-        let mut answers = self.backend.snapshot("look at the evidence", statements).await?;
-        let waivers = answers.pop().unwrap_or_default();
-        let mut results: Vec<StoredResult> =
-            answers.into_iter().flatten().map(result).collect::<Result<_, _>>()?;
-        results.sort_by_key(|result| std::cmp::Reverse((result.at, result.id)));
-        results.dedup_by_key(|result| result.id);
-        // A term is a hash: what a decision is made from is compared with the value itself.
-        results.retain(|result| {
-            let values = result.values();
-            filter.any.iter().any(|all| all.iter().all(|condition| fits(condition, result, &values)))
-        });
-        let waivers = waivers.into_iter().map(super::decide::waiver).collect::<Result<_, _>>()?;
-        Ok(Evidence { results, waivers })
+        let mut answers = self.backend.snapshot("look at the evidence", statements).await?.into_iter();
+        let mut all = Vec::new();
+        for (filter, count) in filters.iter().zip(counts) {
+            let results = answers.by_ref().take(count).flatten().map(result);
+            let mut results: Vec<StoredResult> = results.collect::<Result<_, _>>()?;
+            results.sort_by_key(|result| std::cmp::Reverse((result.at, result.id)));
+            results.dedup_by_key(|result| result.id);
+            // A term is a hash: what a decision is made from is compared with the value itself.
+            results.retain(|result| {
+                let values = result.values();
+                filter.any.iter().any(|all| all.iter().all(|condition| fits(condition, result, &values)))
+            });
+            let waivers = answers.next().unwrap_or_default().into_iter().map(super::decide::waiver);
+            all.push(Evidence { results, waivers: waivers.collect::<Result<_, _>>()? });
+        }
+        Ok(all)
     }
 
-    async fn remember_told_decision(
+    async fn remember_decision(
         &self,
         epoch: Epoch,
         decision: &DecisionRow,
+        before: i64,
         told: &[NewEntry],
     ) -> Result<bool, StoreError> {
-        self.store_decision(epoch, decision, told).await
+        self.store_decision(epoch, decision, before, told).await
+    }
+
+    async fn newest_decisions(&self, items: &[String]) -> Result<Vec<DecisionRow>, StoreError> {
+        self.list_newest(items).await
+    }
+
+    async fn undecided(&self, now: Timestamp, limit: u32) -> Result<Vec<Undecided>, StoreError> {
+        self.list_undecided(now, limit).await
+    }
+
+    async fn next_undecided(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.first_undecided(after).await
+    }
+
+    async fn decide_again(&self, epoch: Epoch, subjects: &[Subject]) -> Result<(), StoreError> {
+        self.store_undecided(epoch, subjects).await
+    }
+
+    async fn was_decided(&self, epoch: Epoch, done: &[Undecided]) -> Result<(), StoreError> {
+        self.remove_undecided(epoch, done).await
+    }
+
+    async fn decided_subjects(
+        &self,
+        contexts: &[String],
+        since: Timestamp,
+    ) -> Result<Vec<Subject>, StoreError> {
+        self.list_decided(contexts, since).await
+    }
+
+    async fn decision_bases(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.list_bases().await
+    }
+
+    async fn put_decision_bases(
+        &self,
+        epoch: Epoch,
+        bases: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        self.store_bases(epoch, bases).await
     }
 
     async fn decisions(

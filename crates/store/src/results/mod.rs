@@ -8,6 +8,7 @@
 mod decide;
 mod find;
 mod terms;
+mod undecided;
 mod write;
 
 pub use terms::{Condition, Field};
@@ -16,6 +17,7 @@ pub(crate) use write::{Known, result_statements};
 use crate::error::StoreError;
 use crate::outbox::NewEntry;
 use crate::types::Epoch;
+use assay_engine::decision::Subject;
 use assay_engine::ids::Timestamp;
 use std::collections::BTreeMap;
 
@@ -57,6 +59,8 @@ pub struct NewResult {
     pub data: BTreeMap<String, Vec<String>>,
     /// What tells that it has been stored already; no two results have the same.
     pub dedupe: Option<String>,
+    /// What is to be decided about because of it; noted with it.
+    pub subjects: Vec<Subject>,
 }
 
 /// A stored result.
@@ -239,6 +243,8 @@ pub struct EvidenceFilter {
 /// A decision as it is remembered: only when it is another one than before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DecisionRow {
+    /// Its number: greater for later ones; 0 before it is stored.
+    pub id: i64,
     /// When it was made.
     pub at: Timestamp,
     /// The kind of what was tested.
@@ -253,8 +259,21 @@ pub struct DecisionRow {
     pub satisfied: bool,
     /// One sentence.
     pub summary: String,
-    /// Every requirement, as JSON.
+    /// Every requirement, as JSON: what tells it from another decision.
     pub body: String,
+    /// The whole as it is told, as JSON; kept until the next one about the same.
+    pub told: Option<String>,
+}
+
+/// A subject that is to be decided about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Undecided {
+    /// What is to be decided about.
+    pub subject: Subject,
+    /// From when on.
+    pub due: Timestamp,
+    /// Grows whenever something new is known.
+    pub round: i64,
 }
 
 /// A release, and how many subjects wait for something.
@@ -330,21 +349,51 @@ pub trait ResultStore: Send + Sync {
     /// Waivers, the newest first.
     async fn waivers(&self, filter: &WaiverFilter) -> Result<Vec<Waiver>, StoreError>;
 
-    /// What is known of a subject, at one moment.
-    async fn evidence(&self, filter: &EvidenceFilter) -> Result<Evidence, StoreError>;
+    /// What is known of subjects, all at one moment and in their order.
+    async fn evidence(&self, filters: &[EvidenceFilter]) -> Result<Vec<Evidence>, StoreError>;
 
-    /// Remembers a decision unless the one before about the same was the same; true if it is a new one.
-    async fn remember_decision(&self, epoch: Epoch, decision: &DecisionRow) -> Result<bool, StoreError> {
-        self.remember_told_decision(epoch, decision, &[]).await
-    }
-
-    /// The same with what is to be told of it, if it is a new one.
-    async fn remember_told_decision(
+    /// Remembers a decision and what is to be told of it, if the newest one about the same still is `before` (0: there is
+    /// none): what is told compares with that one. True if it is remembered.
+    async fn remember_decision(
         &self,
         epoch: Epoch,
         decision: &DecisionRow,
+        before: i64,
         told: &[NewEntry],
     ) -> Result<bool, StoreError>;
+
+    /// The newest decision about each purpose of items with these names, of whatever kind.
+    async fn newest_decisions(&self, items: &[String]) -> Result<Vec<DecisionRow>, StoreError>;
+
+    /// What is to be decided about by now: of results and waivers, since they were stored; of waivers that expire, since
+    /// then; and what [`ResultStore::decide_again`] names.
+    async fn undecided(&self, now: Timestamp, limit: u32) -> Result<Vec<Undecided>, StoreError>;
+
+    /// When something is to be decided about that is not yet at this moment.
+    async fn next_undecided(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Has subjects decided about.
+    async fn decide_again(&self, epoch: Epoch, subjects: &[Subject]) -> Result<(), StoreError>;
+
+    /// They have been decided about, as far as nothing has come since these were read.
+    async fn was_decided(&self, epoch: Epoch, done: &[Undecided]) -> Result<(), StoreError>;
+
+    /// Subjects about which something was decided since then for one of these purposes.
+    async fn decided_subjects(
+        &self,
+        contexts: &[String],
+        since: Timestamp,
+    ) -> Result<Vec<Subject>, StoreError>;
+
+    /// By what was decided, for each purpose, as [`ResultStore::put_decision_bases`] was told.
+    async fn decision_bases(&self) -> Result<BTreeMap<String, String>, StoreError>;
+
+    /// By what is decided from now on; in place of all that was.
+    async fn put_decision_bases(
+        &self,
+        epoch: Epoch,
+        bases: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError>;
 
     /// What was decided about a subject, the newest first.
     async fn decisions(

@@ -1,6 +1,7 @@
 //! Storing results.
 
 use super::terms::{Field, word};
+use super::undecided::new_statements;
 use super::{NewResult, Testcase};
 use crate::codec::{json, pieces, time, tuples};
 use crate::error::StoreError;
@@ -64,7 +65,7 @@ impl Known {
 }
 
 /// `INSERT INTO head VALUES … tail`.
-fn inserts(head: &str, rows: Vec<Vec<Value>>, tail: &str) -> Vec<Statement> {
+pub(super) fn inserts(head: &str, rows: Vec<Vec<Value>>, tail: &str) -> Vec<Statement> {
     let insert = |rows: Vec<Vec<Value>>| {
         let sql = format!("INSERT INTO {head} VALUES {}{tail}", tuples(&rows));
         Statement::built(sql, rows.into_iter().flatten().collect())
@@ -196,5 +197,6 @@ pub(crate) fn result_statements(
     let columns = "results (id, testcase, at, outcome, note, ref_url, group_uuids, data, dedupe)";
     statements.extend(inserts(columns, result_rows, ""));
     statements.extend(inserts("result_terms (term, at, result)", term_rows, ""));
+    statements.extend(new_statements(results.iter().flat_map(|result| &result.subjects)));
     Ok((statements, learned))
 }

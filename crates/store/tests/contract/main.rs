@@ -83,8 +83,10 @@ contract!(
     assets::jobs_keep_the_versions_they_began_with,
     assets::what_a_job_needs_is_not_removed,
     results::results_are_found_by_what_they_say,
+    results::what_is_new_is_to_be_decided_about,
     results::the_latest_of_each_kind,
     results::groups_and_test_cases,
     results::results_come_with_a_step_or_not_at_all,
-    results::waivers_and_decisions,
+    results::waivers_and_evidence,
+    results::decisions_follow_each_other,
 );

@@ -108,14 +108,11 @@ pub(crate) async fn what_is_told_has_the_number_that_was_given(database: &Databa
         body: body.into(),
         ..DecisionRow::default()
     };
-    for (body, key, new) in [("[1]", "a", true), ("[1]", "b", false), ("[2]", "c", true)] {
-        let results = store.results();
+    let results = store.results();
+    for (body, before, key, new) in [("[1]", 0, "a", true), ("[2]", 0, "b", false), ("[3]", 1, "c", true)] {
         let told = [entry("decisions", key)];
-        assert_eq!(
-            results.remember_told_decision(epoch, &decision(body), &told).await.unwrap(),
-            new,
-            "{body}"
-        );
+        let stored = results.remember_decision(epoch, &decision(body), before, &told).await.unwrap();
+        assert_eq!(stored, new, "{body}");
     }
     assert_eq!(keys(store.outbox(), "decisions").await, ["a", "c"]);
 }

@@ -1,11 +1,13 @@
 //! Results, waivers, decisions.
 
 use crate::database::{Database, Driver, START, is_deposed};
+use assay_engine::decision::Subject;
 use assay_engine::ids::Timestamp;
 use assay_store::{
-    Condition, DecisionRow, EvidenceFilter, Field, GroupOf, NameFilter, NewResult, ResultFilter, ResultId,
-    StoreError, Testcase, Waiver, WaiverChoice, WaiverFilter,
+    Batch, Condition, DecisionRow, Evidence, EvidenceFilter, Field, GroupOf, NameFilter, NewResult,
+    ResultFilter, ResultId, StoreError, Testcase, Waiver, WaiverChoice, WaiverFilter,
 };
+use std::collections::BTreeMap;
 
 fn at(seconds: i64) -> Timestamp {
     START.plus_seconds(seconds)
@@ -255,7 +257,7 @@ pub(crate) async fn results_come_with_a_step_or_not_at_all(database: &Database) 
     );
 }
 
-pub(crate) async fn waivers_and_decisions(database: &Database) {
+pub(crate) async fn waivers_and_evidence(database: &Database) {
     let store = database.open().await;
     let epoch = store.acquire_leadership().await.unwrap();
     let results = store.results();
@@ -321,10 +323,23 @@ pub(crate) async fn waivers_and_decisions(database: &Database) {
         subject_identifier: "bash-1".to_owned(),
         until: Some(at(3)),
     };
-    let found = results.evidence(&evidence).await.unwrap();
+    let other = EvidenceFilter {
+        subject_types: vec!["koji_build".to_owned()],
+        subject_identifier: "sed-1".to_owned(),
+        ..EvidenceFilter::default()
+    };
+    // Of several, each its own, in order.
+    let mut found = results.evidence(&[other.clone(), evidence, other]).await.unwrap();
+    assert_eq!((found.len(), &found[0], &found[2]), (3, &Evidence::default(), &Evidence::default()));
+    let found = found.swap_remove(1);
     assert_eq!(found.results.iter().map(|result| result.id.0).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(found.waivers.iter().map(|waiver| waiver.id).collect::<Vec<_>>(), [3, 2, 1]);
+}
 
+pub(crate) async fn decisions_follow_each_other(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let results = store.results();
     let decision = |body: &str, seconds| DecisionRow {
         at: at(seconds),
         subject_type: "koji_build".to_owned(),
@@ -334,14 +349,19 @@ pub(crate) async fn waivers_and_decisions(database: &Database) {
         satisfied: body == "good",
         summary: body.to_owned(),
         body: body.to_owned(),
+        told: Some(format!("all of {body}")),
+        ..DecisionRow::default()
     };
-    for (body, new) in [("bad", true), ("bad", false), ("good", true), ("bad", true)] {
-        assert_eq!(results.remember_decision(epoch, &decision(body, 5)).await.unwrap(), new, "{body}");
+    // Only what was compared with the newest is remembered.
+    for (body, before, new) in [("bad", 0, true), ("good", 0, false), ("good", 1, true), ("bad", 2, true)] {
+        let stored = results.remember_decision(epoch, &decision(body, 5), before, &[]).await.unwrap();
+        assert_eq!(stored, new, "{body} after {before}");
     }
     let kinds = ["koji_build".to_owned()];
     let seen = results.decisions(&kinds, "bash-1", 10).await.unwrap();
     assert_eq!(seen.iter().map(|row| row.body.as_str()).collect::<Vec<_>>(), ["bad", "good", "bad"]);
-    assert_eq!(seen[1], decision("good", 5));
+    assert_eq!(seen[1], DecisionRow { id: 2, told: None, ..decision("good", 5) });
+    assert_eq!(seen[0].told.as_deref(), Some("all of bad"), "the newest is there as a whole");
     assert_eq!(results.decisions(&["compose".to_owned()], "bash-1", 10).await.unwrap(), []);
     // What a release waits for is what was decided last.
     let of = |item: &str, context: &str, body: &str| DecisionRow {
@@ -349,9 +369,24 @@ pub(crate) async fn waivers_and_decisions(database: &Database) {
         context: context.to_owned(),
         ..decision(body, 6)
     };
-    for row in [of("sed-1", "push", "bad"), of("sed-1", "push", "good"), of("sed-1", "stable", "bad")] {
-        results.remember_decision(epoch, &row).await.unwrap();
+    let rows = [
+        (of("sed-1", "push", "bad"), 0),
+        (of("sed-1", "push", "good"), 4),
+        (of("sed-1", "stable", "bad"), 0),
+    ];
+    for (row, before) in rows {
+        assert!(results.remember_decision(epoch, &row, before, &[]).await.unwrap());
     }
+    let newest = results.newest_decisions(&["sed-1".to_owned(), "bash-1".to_owned()]).await.unwrap();
+    assert_eq!(newest.iter().map(|row| row.id).collect::<Vec<_>>(), [6, 5, 3]);
+    assert_eq!(results.newest_decisions(&[]).await.unwrap(), []);
+    let decided = async |context: &str, since| {
+        let found = results.decided_subjects(&[context.to_owned()], at(since)).await.unwrap();
+        found.into_iter().map(|subject| subject.item).collect::<Vec<_>>()
+    };
+    assert_eq!(decided("push", 0).await, ["bash-1", "sed-1"]);
+    assert_eq!(decided("push", 6).await, ["sed-1"]);
+    assert_eq!(decided("never", 0).await, [] as [&str; 0]);
     let waiting = async |context| {
         let found = results.waiting_decisions("fedora-40", context, 10).await.unwrap();
         found.into_iter().map(|row| format!("{} {}", row.subject_identifier, row.context)).collect::<Vec<_>>()
@@ -362,4 +397,66 @@ pub(crate) async fn waivers_and_decisions(database: &Database) {
     let releases = results.releases().await.unwrap();
     let one = releases.iter().find(|one| one.product_version == "fedora-40").unwrap();
     assert_eq!((one.waiting, one.satisfied, one.last), (2, 1, Some(at(6))));
+}
+
+pub(crate) async fn what_is_new_is_to_be_decided_about(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let subject = |item: &str| Subject { kind: "koji_build".to_owned(), item: item.to_owned() };
+    let about = |id, items: &[&str]| NewResult {
+        subjects: items.iter().map(|item| subject(item)).collect(),
+        ..result(id, "t", "PASSED", &[])
+    };
+    let results = store.results();
+    results.add_results(epoch, &[about(1, &["a", "b"]), about(2, &["a"]), about(3, &[])]).await.unwrap();
+    let mut batch = Batch::default();
+    batch.push_result(about(4, &["b"]));
+    store.commit(epoch, &batch).await.unwrap();
+    let waiver = Waiver {
+        subject_type: "koji_build".to_owned(),
+        subject_identifier: "c".to_owned(),
+        expires_at: Some(at(9)),
+        ..Waiver::default()
+    };
+    results.add_waivers(epoch, &[waiver.clone(), waiver]).await.unwrap();
+    // It is there for whoever comes next.
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let results = store.results();
+    let read = async |seconds| {
+        let found = results.undecided(at(seconds), 10).await.unwrap();
+        found.into_iter().map(|one| (one.subject.item, one.round)).collect::<Vec<_>>()
+    };
+    let of = |list: &[(&str, i64)]| -> Vec<(String, i64)> {
+        list.iter().map(|(item, round)| ((*item).to_owned(), *round)).collect()
+    };
+    assert_eq!(read(0).await, of(&[("a", 1), ("b", 2), ("c", 1)]));
+    assert_eq!(results.undecided(at(0), 1).await.unwrap().len(), 1);
+    let seen = results.undecided(at(0), 10).await.unwrap();
+    // What came while it was decided is not forgotten.
+    results.add_results(epoch, &[about(5, &["b"])]).await.unwrap();
+    results.was_decided(epoch, &seen).await.unwrap();
+    assert_eq!(read(0).await, of(&[("b", 3)]));
+    // A waiver that expires.
+    assert_eq!(results.next_undecided(at(0)).await.unwrap(), Some(at(9)));
+    assert_eq!(results.next_undecided(at(9)).await.unwrap(), None);
+    assert_eq!(read(9).await, of(&[("b", 3), ("c", 1)]));
+    results.was_decided(epoch, &results.undecided(at(9), 10).await.unwrap()).await.unwrap();
+    assert_eq!(read(9).await, []);
+    results.decide_again(epoch, &[subject("d"), subject("d")]).await.unwrap();
+    results.decide_again(epoch, &[subject("d")]).await.unwrap();
+    assert_eq!(read(0).await, of(&[("d", 2)]));
+    // By what was decided.
+    let bases = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(context, basis)| ((*context).to_owned(), (*basis).to_owned())).collect()
+    };
+    assert_eq!(results.decision_bases().await.unwrap(), BTreeMap::new());
+    for all in [bases(&[("push", "1"), ("late", "2")]), bases(&[("push", "3")])] {
+        results.put_decision_bases(epoch, &all).await.unwrap();
+        assert_eq!(results.decision_bases().await.unwrap(), all);
+    }
+    let other = store.acquire_leadership().await.unwrap();
+    assert!(is_deposed(&results.decide_again(epoch, &[subject("e")]).await));
+    assert!(is_deposed(&results.was_decided(epoch, &seen).await));
+    assert!(results.decide_again(other, &[]).await.is_ok());
 }

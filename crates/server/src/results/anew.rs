@@ -1,0 +1,197 @@
+//! Deciding again: whenever something new is known of a subject, a waiver expires, a rule begins or ends to be valid, or
+//! policies or templates are other ones.
+//!
+//! What is to be decided about is stored with what makes it so, and stays until it has been decided: whoever leads next
+//! goes on with it.
+
+use super::decisions::{subjects_of, templates};
+use super::hashed;
+use crate::app::App;
+use crate::catalog::Catalog;
+use crate::gate::Pauses;
+use assay_engine::decision::{Policies, Subject};
+use assay_engine::ids::Timestamp;
+use assay_store::{NewResult, ResultFilter, StoreError, Undecided};
+use base64::Engine as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard, Notify};
+
+/// What wakes the task that decides again.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    come: Notify,
+    deciding: Mutex<()>,
+}
+
+impl News {
+    /// Waits until nobody else decides what is to be remembered.
+    pub(super) async fn deciding(&self) -> MutexGuard<'_, ()> {
+        self.deciding.lock().await
+    }
+}
+
+impl super::Results {
+    /// Something is to be decided about, or the clock was moved.
+    pub(crate) fn wake(&self) {
+        self.news.come.notify_one();
+    }
+
+    /// These results have been stored.
+    pub(crate) fn found(&self, results: &[NewResult]) {
+        if results.iter().any(|result| !result.subjects.is_empty()) {
+            self.wake();
+        }
+    }
+}
+
+/// Subjects that are read at once.
+const TOGETHER: u32 = 1_000;
+/// Subjects after which is noted that they have been decided about.
+const NOTED: usize = 100;
+/// The longest sleep: clocks may be set.
+const LOOK: Duration = Duration::from_secs(30);
+/// When policies change, what was decided about in so many days is decided about again.
+const DAYS: i64 = 30;
+/// Then what so many results are about is, too: a new policy may be the first that wants something of it.
+const RESULTS: u32 = 5_000;
+
+/// By what was decided when it was looked at last.
+struct Basis {
+    policies: Arc<Policies>,
+    catalog: Arc<Catalog>,
+    /// When rules begin or end to be valid.
+    next: Option<Timestamp>,
+}
+
+/// Decides again until the server ends.
+pub(crate) async fn follow(app: Arc<App>, pauses: Pauses) {
+    let mut basis = None;
+    let mut failures = 0;
+    loop {
+        let looked = tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            looked = look(&app, &mut basis) => looked,
+        };
+        let pause = match looked {
+            Ok(next) => {
+                failures = 0;
+                let until = |at: Timestamp| at.micros_since(app.clock.now()).unsigned_abs();
+                let wait = next.map_or(LOOK, |at| Duration::from_micros(until(at)));
+                wait.clamp(Duration::from_millis(1), LOOK)
+            }
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(%error, "not everything could be decided anew; it is tried again");
+                pauses.after(failures)
+            }
+        };
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = app.results.news.come.notified() => {}
+            () = app.library.changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Decides about what is due; when to look again.
+async fn look(app: &App, basis: &mut Option<Basis>) -> Result<Option<Timestamp>, StoreError> {
+    let change = look_at_policies(app, basis).await?;
+    loop {
+        let due = app.store.results().undecided(app.clock.now(), TOGETHER).await?;
+        let more = due.len() == TOGETHER as usize;
+        decide_about(app, due).await?;
+        if !more {
+            break;
+        }
+    }
+    let due = app.store.results().next_undecided(app.clock.now()).await?;
+    Ok(due.into_iter().chain(change).min())
+}
+
+/// Decides about these. What fails does not stop the others, and stays to be decided about.
+async fn decide_about(app: &App, due: Vec<Undecided>) -> Result<(), StoreError> {
+    let mut subjects: BTreeMap<Subject, Vec<Undecided>> = BTreeMap::new();
+    for one in due {
+        subjects.entry(one.subject.clone()).or_default().push(one);
+    }
+    let mut failed = None;
+    let mut done = Vec::new();
+    for (subject, these) in subjects {
+        match app.decide_anew(&subject, None).await {
+            Ok(()) => done.extend(these),
+            Err(StoreError::Deposed) => return Err(StoreError::Deposed),
+            Err(error) => {
+                tracing::warn!(item = subject.item, %error, "it cannot be decided anew yet");
+                failed = Some(error);
+            }
+        }
+        if done.len() >= NOTED {
+            app.store.results().was_decided(app.results.epoch(), &std::mem::take(&mut done)).await?;
+        }
+    }
+    if !done.is_empty() {
+        app.store.results().was_decided(app.results.epoch(), &done).await?;
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Has everything decided about that other policies, templates or valid rules may decide otherwise; when the next rule
+/// begins or ends to be valid.
+async fn look_at_policies(app: &App, basis: &mut Option<Basis>) -> Result<Option<Timestamp>, StoreError> {
+    let (policies, catalog) = (app.results.settings().decisions.clone(), app.library.now());
+    let now = app.clock.now();
+    if let Some(basis) = basis
+        && Arc::ptr_eq(&basis.policies, &policies)
+        && (Arc::ptr_eq(&basis.catalog, &catalog) || !policies.look_at_templates())
+        && basis.next.is_none_or(|next| now < next)
+    {
+        return Ok(basis.next);
+    }
+    let made = if policies.look_at_templates() { templates(&catalog) } else { Vec::new() };
+    let brief = |(context, text): (String, String)| {
+        (context, base64::engine::general_purpose::STANDARD.encode(hashed(text.as_bytes())))
+    };
+    let bases: BTreeMap<String, String> = policies.bases(&made, now).into_iter().map(brief).collect();
+    let before = app.store.results().decision_bases().await?;
+    if bases != before {
+        let is_other = |(context, basis): &(&String, &String)| before.get(*context) != Some(*basis);
+        let others: Vec<String> = bases.iter().filter(is_other).map(|(context, _)| context.clone()).collect();
+        if !others.is_empty() {
+            let subjects = concerned(app, &policies, &others, now).await?;
+            tracing::info!(
+                contexts = others.join(", "),
+                subjects = subjects.len(),
+                "policies are other ones"
+            );
+            for some in subjects.chunks(TOGETHER as usize) {
+                app.store.results().decide_again(app.results.epoch(), some).await?;
+            }
+        }
+        // Last: whoever ends before begins anew.
+        app.store.results().put_decision_bases(app.results.epoch(), &bases).await?;
+    }
+    let next = policies.next_change(now);
+    *basis = Some(Basis { policies, catalog, next });
+    Ok(next)
+}
+
+/// What may be decided otherwise for these purposes: what was decided about not long ago, and what the newest results are
+/// about.
+async fn concerned(
+    app: &App,
+    policies: &Policies,
+    contexts: &[String],
+    now: Timestamp,
+) -> Result<Vec<Subject>, StoreError> {
+    let since = now.plus_seconds(-DAYS * 24 * 3600);
+    let decided = app.store.results().decided_subjects(contexts, since).await?;
+    let mut subjects: BTreeSet<Subject> = decided.into_iter().collect();
+    let newest = ResultFilter { limit: RESULTS, ..ResultFilter::default() };
+    for result in app.store.results().results(&newest).await? {
+        subjects.extend(subjects_of(policies, &result.values()));
+    }
+    Ok(subjects.into_iter().collect())
+}
