@@ -92,9 +92,12 @@ pub fn derive(topic: &str, body: &Value) -> Option<Item> {
 /// What a message tells, in the same words whichever system tells it: a bus that carries it, or somebody who looks for
 /// himself. None if that is not known of its topic.
 pub fn news(topic: &str, body: &str) -> Option<String> {
-    const KNOWN: [&str; 6] = [
+    const KNOWN: [&str; 9] = [
         "buildsys.build.state.change",
+        "buildsys.tag",
+        "buildsys.untag",
         "koji-build-group.build.complete",
+        "bodhi.update.request.stable",
         "pungi.compose.status.change",
         "git.branch.moved",
         ".git.receive",
@@ -106,6 +109,13 @@ pub fn news(topic: &str, body: &str) -> Option<String> {
     let state = match kind.as_str() {
         "koji_build" => text(&body["new"]),
         "compose" => text(&body["status"]),
+        // A tag is told of for each build that comes or goes.
+        "koji_tag" => {
+            let done = topic.rsplit('.').next().unwrap_or_default();
+            Some(format!("{done} {}", text(&body["build_id"])?))
+        }
+        // That it is to be tested is something else than that it is to go out.
+        "bodhi_update" if topic.ends_with(".stable") => Some("stable".to_owned()),
         _ => None,
     };
     Some(super::short_key([kind, id, revision, state.unwrap_or_default()].join(" ")))
@@ -180,8 +190,23 @@ mod tests {
         }
         let compose = json!({"compose_id": "F-1", "status": "DOOMED", "location": "x"}).to_string();
         assert_eq!(news("o.pungi.compose.status.change", &compose).as_deref(), Some("compose F-1  DOOMED"));
+        let update = json!({"update": {"alias": "F-1", "builds": [{"nvr": "b-1-1"}, {"nvr": "a-1-1"}]}, "agent": "alice"});
+        for (topic, told) in [
+            (
+                "o.bodhi.update.status.testing.koji-build-group.build.complete",
+                Some("bodhi_update F-1 a-1-1 b-1-1 "),
+            ),
+            ("o.bodhi.update.request.stable", Some("bodhi_update F-1 a-1-1 b-1-1 stable")),
+            ("o.bodhi.update.comment", None),
+        ] {
+            assert_eq!(news(topic, &update.to_string()).as_deref(), told, "{topic}");
+        }
+        let tagged = json!({"tag": "f44", "build_id": 7, "name": "bash", "user": "bodhi"}).to_string();
+        assert_eq!(news("o.buildsys.tag", &tagged).as_deref(), Some("koji_tag f44  tag 7"));
+        assert_eq!(news("o.buildsys.untag", &tagged).as_deref(), Some("koji_tag f44  untag 7"));
         for (topic, body) in [
             ("forge.push", r#"{"ref": "refs/tags/v1", "after": "abc"}"#),
+            ("o.buildsys.tag", r#"{"tag": "f44", "name": "bash"}"#),
             ("git.branch.moved", "{"),
             ("git.branch.moved", "[]"),
             ("org.t.other", "{}"),
