@@ -4,6 +4,7 @@ use super::resultsdb::{Wrong, object, parse_time, result_value};
 use super::waivers::{self, old_subject};
 use crate::app::App;
 use crate::results::decisions::Decided;
+use crate::results::known;
 use assay_engine::decision::{
     Decision, PassingRule, Policies, Question, Requirement, Rule, Subject, TemplateRule,
 };
@@ -27,6 +28,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/api/v1.0/decision", post(ask))
         .route("/api/v1.0/policies", get(policies))
         .route("/api/v1.0/subject_types", get(subject_types))
+        .route("/api/v1.0/testcases", get(testcases))
         .route("/api/v1.0/validate-gating-yaml", post(validate))
         .route("/api/v1.0/about", get(about))
         .route("/api/v1.0/version", get(|| async { Redirect::to("/api/v1.0/about") }))
@@ -102,23 +104,15 @@ async fn subject_types(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "subject_types": shapes.collect::<Vec<_>>() }))
 }
 
-/// The tests that somebody knows: results there are, and jobs that would be made.
-async fn known_tests(app: &App) -> Result<policy::KnownTests, Wrong> {
-    let filter = assay_store::NameFilter { limit: 100_000, ..assay_store::NameFilter::default() };
-    let mut testcases: BTreeSet<String> =
-        app.store.results().testcases(&filter).await?.into_iter().map(|testcase| testcase.name).collect();
-    for template in crate::results::decisions::templates(&app.library.now()) {
-        for space in ["compose", "update", "build", "fcosbuild"] {
-            testcases.insert(format!("{space}.{}", template.testcase));
-        }
-    }
-    Ok(policy::KnownTests { testcases })
+/// The test cases that a policy may name.
+async fn testcases(State(app): State<Arc<App>>) -> Result<Json<Value>, Wrong> {
+    Ok(Json(json!({ "testcases": known::tests(&app).await?.testcases })))
 }
 
 /// The body is a file of policies: 200 if it is right, 400 with everything that is wrong.
 async fn validate(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Wrong> {
     let text = String::from_utf8(body.to_vec()).map_err(|_| Wrong::bad("The file is not UTF-8."))?;
-    let known = known_tests(&app).await?;
+    let known = known::tests(&app).await?;
     let loaded = policy::load(&[("policy", &text)], Some(&known));
     let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     match loaded.policies {

@@ -6,6 +6,7 @@
 pub(crate) mod conventions;
 pub(crate) mod decisions;
 mod jobs;
+pub(crate) mod known;
 pub(crate) mod settings;
 mod writer;
 

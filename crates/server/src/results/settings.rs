@@ -2,6 +2,7 @@
 
 use crate::gate::settings::Reader;
 use assay_engine::decision::Policies;
+use assay_formats::policy::{KnownTests, LoadedPolicies};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,13 +65,19 @@ impl ResultsSettings {
     }
 }
 
-/// The policies of a file, or of all `.yaml` files of a directory; or everything that is wrong.
-fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
-    let unreadable = |error: std::io::Error| vec![format!("the policies cannot be read: {error}")];
-    let sources = crate::events::yaml_texts(path).map_err(unreadable)?;
+/// What a file, or all `.yaml` files of a directory, say of policies; with `known`, also which tests nobody knows.
+pub(super) fn load(path: &Utf8Path, known: Option<&KnownTests>) -> std::io::Result<LoadedPolicies> {
+    let sources = crate::events::yaml_texts(path)?;
     let texts: Vec<(&str, &str)> =
         sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let loaded = assay_formats::policy::load(&texts, None);
+    Ok(assay_formats::policy::load(&texts, known))
+}
+
+/// The policies of a file, or of all `.yaml` files of a directory; or everything that is wrong. Which tests there are is not
+/// known where settings are read: [`super::known`] says the rest when they are in force.
+fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
+    let unreadable = |error: std::io::Error| vec![format!("the policies cannot be read: {error}")];
+    let loaded = load(path, None).map_err(unreadable)?;
     let lines = loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
     loaded.policies.ok_or(lines)
 }

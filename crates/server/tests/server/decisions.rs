@@ -1,6 +1,6 @@
 //! WaiverDB's and Greenwave's APIs: what is asked, what is answered, and what is refused.
 
-use crate::common::Server;
+use crate::common::{Server, client};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -296,4 +296,71 @@ async fn images_belong_to_their_compose() {
     assert_eq!(waiver["subject"], json!({"productmd.compose.id": COMPOSE}));
     let (_, answer) = decision(&server, subject).await;
     assert_eq!(answer["policies_satisfied"], true, "{answer}");
+}
+
+const POLICY: &str = "\
+--- !Policy
+id: a
+product_versions: [fedora-*]
+decision_context: push
+subject_type: koji_build
+rules:
+  - !PassingTestCaseRule {test_case_name: dist.rpmlint}
+";
+
+/// A file of policies is looked at before it is put in force.
+#[tokio::test]
+async fn files_of_policies_are_validated() {
+    let (_dir, server) = start().await;
+    let validate = async |text: &[u8]| {
+        let request = client().post(server.url("/api/v1.0/validate-gating-yaml"));
+        let request = request.bearer_auth(&server.handle.admin_token).body(text.to_vec());
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    found(&server, "dist.rpmlint", "PASSED", json!({"type": "koji_build", "item": BUILD})).await;
+    assert_eq!(validate(POLICY.as_bytes()).await, (200, json!({"message": "All OK"})));
+    let (status, answer) = validate(POLICY.replace("rpmlint", "rpmlnt").as_bytes()).await;
+    let warning = answer["warnings"][0].as_str().unwrap_or_default();
+    assert_eq!((status, &answer["message"]), (200, &json!("All OK")), "{answer}");
+    for part in ["policy:7:", "nobody knows the test case `dist.rpmlnt`", "did you mean `dist.rpmlint`?"] {
+        assert!(warning.contains(part), "{part}: {answer}");
+    }
+    for (text, part) in [
+        (POLICY.replace("test_case_name", "test_case_nam").into_bytes(), "unknown key `test_case_nam`"),
+        (POLICY.replace("id: a", "id: [").into_bytes(), "policy:"),
+        (Vec::new(), "No policies defined"),
+        (b"id: \xff".to_vec(), "not UTF-8"),
+    ] {
+        let (status, answer) = validate(&text).await;
+        let said = answer["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && said.contains(part), "{part}: {status} {answer}");
+    }
+    let (status, answer) = server.get("/api/v1.0/testcases").await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({"testcases": ["dist.rpmlint"]})));
+}
+
+/// Policies that are put in force say which tests nobody knows, with their places.
+#[tokio::test]
+async fn policies_in_force_that_nothing_can_fulfil_are_warned_of() {
+    let (dir, server) = start().await;
+    let reload = async || {
+        let (status, answer) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let findings = answer["findings"].as_array().unwrap().clone();
+        let findings = findings.into_iter().map(|one| one.as_str().unwrap().to_owned());
+        findings.filter(|one| one.contains("nobody knows")).collect::<Vec<String>>()
+    };
+    assert_eq!(reload().await, [""; 0], "a new server knows no test");
+    for testcase in ["dist.rpmlint", "dist.abi", "compose.install"] {
+        found(&server, testcase, "PASSED", json!({"type": "koji_build", "item": BUILD})).await;
+    }
+    assert_eq!(reload().await, [""; 0]);
+    let text = POLICIES.replace("dist.abi", "dist.abicheck").replace("compose.install", "compose.instal");
+    fs_err::write(dir.path().join("policies.yaml"), text).unwrap();
+    let said = reload().await;
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("policies.yaml:8:") && said[0].contains("`dist.abicheck`"), "{said:?}");
+    assert!(said[1].contains("did you mean `compose.install`?"), "{said:?}");
 }
