@@ -27,7 +27,35 @@ impl Item {
             }
         }
     }
+
+    /// Has settings say what a message tells of a build beside its name: the task of Koji's that made it, who ordered it,
+    /// and that it is a scratch build. Those who hear of its tests are told that again (CI messages).
+    pub(crate) fn say_build_in(&self, body: &Value, settings: &mut BTreeMap<String, String>) {
+        if self.kind != "koji_build" {
+            return;
+        }
+        let artifact = &body["artifact"];
+        let group = artifact["builds"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let named = |one: &&Value| text(&one["nvr"]).or_else(|| nvr(one)).as_deref() == Some(&self.id);
+        let Some(told) = [body, artifact].into_iter().chain(group).find(named) else { return };
+        // In CI messages, which name an issuer, a build's number is that of its task; elsewhere it is the build's own.
+        let task = if told["issuer"].is_null() { &told["task_id"] } else { &told["id"] };
+        let issuer = text(&told["issuer"]).or_else(|| text(&told["owner"]));
+        let scratch = (told["scratch"] == true).then(|| "1".to_owned());
+        for (key, value) in [(BUILD_TASK, text(task)), (BUILD_ISSUER, issuer), (BUILD_SCRATCH, scratch)] {
+            if let Some(value) = value {
+                settings.entry(key.to_owned()).or_insert(value);
+            }
+        }
+    }
 }
+
+/// The setting with the number of the task that made the build under test.
+pub(crate) const BUILD_TASK: &str = "ITEM_TASK_ID";
+/// The setting with the name of who ordered it.
+pub(crate) const BUILD_ISSUER: &str = "ITEM_ISSUER";
+/// The setting that is `1` for a scratch build.
+pub(crate) const BUILD_SCRATCH: &str = "ITEM_SCRATCH";
 
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,16 +75,17 @@ fn joined<'v>(values: impl Iterator<Item = &'v Value>) -> String {
     all.join(" ")
 }
 
+fn nvr(build: &Value) -> Option<String> {
+    let part = |key: &str| text(&build[key]);
+    Some(format!("{}-{}-{}", part("name")?, part("version")?, part("release")?))
+}
+
 /// The item of a message, if its topic is one of those that are known.
 pub fn derive(topic: &str, body: &Value) -> Option<Item> {
     let tail = |tail: &str| topic.ends_with(tail);
     let item = |kind: &str, id: String, revision: String| Some(Item { kind: kind.to_owned(), id, revision });
-    let nvr = || {
-        let part = |key: &str| text(&body[key]);
-        Some(format!("{}-{}-{}", part("name")?, part("version")?, part("release")?))
-    };
     if tail("buildsys.build.state.change") {
-        return item("koji_build", nvr()?, text(&body["build_id"]).unwrap_or_default());
+        return item("koji_build", nvr(body)?, text(&body["build_id"]).unwrap_or_default());
     }
     if tail("buildsys.tag") || tail("buildsys.untag") {
         return item("koji_tag", text(&body["tag"])?, String::new());
@@ -157,6 +186,25 @@ fn of_artifact(body: &Value) -> Option<Item> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_build_is_told_of_in_several_shapes() {
+        let item = Item { kind: "koji_build".into(), id: "bash-5-1".into(), revision: String::new() };
+        let said = |body: Value| {
+            let mut settings = BTreeMap::new();
+            item.say_build_in(&body, &mut settings);
+            settings.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let built = json!({"name": "bash", "version": "5", "release": "1", "build_id": 7, "task_id": 70, "owner": "alice"});
+        assert_eq!(said(built), "ITEM_ISSUER=alice ITEM_TASK_ID=70");
+        let other = json!({"nvr": "sed-4-1", "task_id": 60});
+        let group = json!({"artifact": {"builds": [other, {"nvr": "bash-5-1", "id": 7, "task_id": 70}]}});
+        assert_eq!(said(group), "ITEM_TASK_ID=70");
+        let ci = json!({"artifact": {"nvr": "bash-5-1", "id": 70, "issuer": "bob", "scratch": true}});
+        assert_eq!(said(ci), "ITEM_ISSUER=bob ITEM_SCRATCH=1 ITEM_TASK_ID=70");
+        assert_eq!(said(json!({"nvr": "sed-4-1", "task_id": 60})), "");
+        assert_eq!(said(json!("bash-5-1")), "");
+    }
 
     #[test]
     fn two_who_tell_the_same_say_the_same() {
