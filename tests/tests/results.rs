@@ -464,7 +464,7 @@ async fn waivers_and_decisions() {
         (
             json!({"product_version": "x", "rules": [{"type": "RemoteRule"}], "subject_type": "compose", "subject_identifier": "a"}),
             400,
-            "does not fetch",
+            "[results.remote-rules]",
         ),
     ] {
         let (found, answer) = post("/api/v1.0/decision", by_ann, &body).await;

@@ -50,6 +50,14 @@ impl Koji {
         Ok(nvrs(&said).find(|nvr| *nvr != other).map(str::to_owned))
     }
 
+    /// A build as the hub describes it; `None` if it knows none of this name.
+    pub async fn build(&self, nvr: &str) -> Result<Option<Build>, NoDocument> {
+        let build = self.call("getBuild", &json!({"buildInfo": nvr})).await?;
+        let created = build["creation_ts"].as_f64().map(|seconds| Timestamp((seconds * 1e6) as i64));
+        let source = build["source"].as_str().map(str::to_owned);
+        Ok((!build.is_null()).then_some(Build { source, created }))
+    }
+
     /// A task, and whether it is a build that has ended well.
     pub async fn task(&self, id: u64) -> Result<Task, NoDocument> {
         let task = self.call("getTaskInfo", &json!({"task_id": id, "strict": true})).await?;
@@ -98,6 +106,15 @@ impl Koji {
             })?;
         Ok((said, crate::http::date(&answer)))
     }
+}
+
+/// A build of Koji's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// The commit that it was made of, as an address: `git+https://src.fedoraproject.org/rpms/bash.git#1a2b3c`.
+    pub source: Option<String>,
+    /// When it was begun.
+    pub created: Option<Timestamp>,
 }
 
 /// A task of Koji's.

@@ -5,11 +5,13 @@
 
 mod glob;
 mod judge;
+mod remote;
 #[cfg(test)]
 mod tests;
 
 pub use glob::glob_match;
-pub use judge::{Decision, Question, Requirement, Verdict, decide};
+pub use judge::{Decision, GatingFile, Question, Requirement, Verdict, decide};
+pub use remote::{Needs, Origin, RemoteFile, RemoteRule, address, needs, needs_origin, wrong_template};
 
 use crate::ids::Timestamp;
 use crate::rules::split_nvr;
@@ -96,6 +98,8 @@ pub enum Rule {
     Passing(PassingRule),
     /// Every test that these job templates make: no rule can require a job that never runs.
     Templates(TemplateRule),
+    /// What the package itself says.
+    Remote(RemoteRule),
 }
 
 /// A test case that has to pass.
@@ -293,4 +297,9 @@ pub struct Known {
     pub results: Vec<Found>,
     /// Waivers of the subject.
     pub waivers: Vec<Waived>,
+    /// When it was built, if somebody knows: rules that begin or end to count some day look at that, else at the question's
+    /// time.
+    pub built_at: Option<Timestamp>,
+    /// What came of looking for files of rules, by the sources of the rules that stand for them.
+    pub remote: BTreeMap<Vec<String>, RemoteFile>,
 }

@@ -4,9 +4,9 @@ use super::resultsdb::{Wrong, object, parse_time, result_value};
 use super::waivers::{self, old_subject};
 use crate::app::App;
 use crate::results::decisions::Decided;
-use crate::results::known;
+use crate::results::{known, remote};
 use assay_engine::decision::{
-    Decision, PassingRule, Policies, Question, Requirement, Rule, Subject, TemplateRule,
+    Decision, PassingRule, Policies, Question, RemoteRule, Requirement, Rule, Subject, TemplateRule,
 };
 use assay_formats::policy;
 use axum::body::Bytes;
@@ -65,6 +65,9 @@ fn rule_shape(rule: &Rule) -> Value {
             "valid_since": valid_since.map(super::resultsdb::moment),
             "valid_until": valid_until.map(super::resultsdb::moment),
         }),
+        Rule::Remote(RemoteRule { sources, required }) => json!({
+            "rule": "RemoteRule", "sources": sources, "required": required,
+        }),
         Rule::Templates(TemplateRule { group, distri, version, flavor, arch, test }) => json!({
             "rule": "JobTemplates", "group": group, "distri": distri, "version": version, "flavor": flavor,
             "arch": arch, "test": test,
@@ -113,7 +116,12 @@ async fn testcases(State(app): State<Arc<App>>) -> Result<Json<Value>, Wrong> {
 async fn validate(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Wrong> {
     let text = String::from_utf8(body.to_vec()).map_err(|_| Wrong::bad("The file is not UTF-8."))?;
     let known = known::tests(&app).await?;
-    let loaded = policy::load(&[("policy", &text)], Some(&known));
+    // As packages bring them, or as this server has them.
+    let own = policy::load_remote("policy", &text, Some(&known));
+    let loaded = match policy::load(&[("policy", &text)], Some(&known)) {
+        loaded if own.policies.is_none() && loaded.policies.is_some() => loaded,
+        _ => own,
+    };
     let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     match loaded.policies {
         None => Err(Wrong::bad(found.join("\n"))),
@@ -194,7 +202,9 @@ fn question(
         Some(rules) => {
             let (read, found) = policy::load_rules("rules", &rules.to_string());
             let lines = || found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-            Some(read.ok_or_else(|| Wrong::bad(lines()))?)
+            let rules = read.ok_or_else(|| Wrong::bad(lines()))?;
+            remote::may_be_asked(&app.results.settings().remote, &rules).map_err(Wrong::bad)?;
+            Some(rules)
         }
     };
     match (contexts.is_empty(), rules.is_some()) {
@@ -254,6 +264,11 @@ fn requirement(one: &Requirement, policies: &Policies) -> Value {
         if one.verdict == assay_engine::decision::Verdict::Errored {
             shape["error_reason"] = result.error_reason.clone().into();
         }
+    }
+    if let Some(file) = &one.file {
+        let (key, value) = remote::told(one.verdict, file);
+        shape[key] = value;
+        shape["sources"] = json!(file.sources);
     }
     if let Some(waiver) = one.waiver {
         shape["waiver_id"] = waiver.into();

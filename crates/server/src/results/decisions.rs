@@ -86,6 +86,7 @@ fn known(seen: &Evidence) -> Known {
     Known {
         results: seen.results.iter().map(found).collect(),
         waivers: seen.waivers.iter().map(waived).collect(),
+        ..Known::default()
     }
 }
 
@@ -141,6 +142,7 @@ impl App {
             evidence.push(self.evidence_of(subject, as_of).await?);
         }
         let known: Vec<Known> = evidence.iter().map(known).collect();
+        let known = self.with_elsewhere(question, &known).await;
         let decision = self.decide_from(question, &known, &templates(&self.library.now()));
         Ok(Decided { decision, evidence })
     }
@@ -273,6 +275,7 @@ impl App {
                 at: self.clock.now(),
                 ..Question::default()
             };
+            let known = self.with_elsewhere(&question, &known).await;
             let decision = self.decide_from(&question, &known, &templates);
             if self.remember(subject, &product_version, &context, &decision).await? {
                 tracing::info!(item = subject.item, context, summary = decision.summary(), "decided anew");

@@ -7,6 +7,7 @@ pub(crate) mod conventions;
 pub(crate) mod decisions;
 mod jobs;
 pub(crate) mod known;
+pub(crate) mod remote;
 pub(crate) mod settings;
 mod writer;
 
@@ -67,6 +68,7 @@ pub(crate) struct Results {
     settings: RwLock<Arc<ResultsSettings>>,
     epoch: Epoch,
     news: decisions::News,
+    elsewhere: remote::Elsewhere,
 }
 
 impl Results {
@@ -80,6 +82,7 @@ impl Results {
                 settings: RwLock::default(),
                 epoch,
                 news: decisions::News::default(),
+                elsewhere: remote::Elsewhere::default(),
             },
             incoming,
         )
