@@ -142,6 +142,10 @@ async fn the_client_of_koji_and_assay_see_the_same_builds() {
     let before = async |other: &str| source.before("f44-updates", "bash", other).await;
     assert_eq!(before("bash-5.4-1.fc44").await.unwrap().as_deref(), Some("bash-5.3-1.fc44"));
     assert_eq!(before("bash-5.3-1.fc44").await.unwrap(), None);
+    let built = source.build("bash-5.3-1.fc44").await.unwrap().unwrap();
+    assert_eq!(built.created, Some(Timestamp((NOW - 300) * 1_000_000)));
+    assert_eq!(built.source, seen["build"]["source"].as_str().map(str::to_owned));
+    assert_eq!(source.build("nothing-1-1").await.unwrap(), None);
     // What was done to tags, as its history has it; one that is not there holds nobody up.
     assert_eq!(seen["history"][2], json!(["gone", "f44-updates", gone, false]), "{}", seen["history"]);
     assert_eq!(seen["later"], json!({"tag_listing": []}));

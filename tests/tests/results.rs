@@ -497,7 +497,7 @@ async fn subunit_by_hand() {
     place.run_command(command).await.expect(0);
     let import = async |more: &[&str]| {
         let item = ["--item", "a-1-1", "--type", "koji_build", "--prefix", "unit", "--json"];
-        place.run(&[&["result", "import"], more, &item].concat()).await
+        place.run(&[&["result", "import"][..], more, &item[..]].concat()).await
     };
     let counts =
         |said: &Value| ["new", "known", "skipped", "not_passed"].map(|key| said[key].as_i64().unwrap());

@@ -176,7 +176,7 @@ impl App {
         let source = build.map(|build| build.and_then(|build| build.source));
         let origin = source.map(|source| source.and_then(|source| Origin::of(&source)));
         let mut files = BTreeMap::new();
-        for sources in &needs.files {
+        for sources in needs.files.iter().copied() {
             let configured = kind
                 .names()
                 .iter()
@@ -233,16 +233,15 @@ impl App {
 
     async fn koji_build(&self, nvr: &str) -> Result<Build, String> {
         let (kept, now) = (&self.results.elsewhere.builds, self.clock.now());
-        let answer = match kept.get(nvr, now) {
-            Some(answer) => answer,
-            None => {
-                let hub = self.koji_hub().ok_or("nobody says where Koji is; set koji-hub in [tasks]")?;
-                let answer = Koji::new(&hub, "")?.build(nvr).await.map_err(|error| error.why);
-                // What it does not know yet it may know soon.
-                let stays = if matches!(answer, Ok(None)) { TROUBLE_STAYS } else { BUILD_STAYS };
-                kept.put(nvr, now, stays, answer.clone());
-                answer
-            }
+        let answer = if let Some(answer) = kept.get(nvr, now) {
+            answer
+        } else {
+            let hub = self.koji_hub().ok_or("nobody says where Koji is; set koji-hub in [tasks]")?;
+            let answer = Koji::new(&hub, "")?.build(nvr).await.map_err(|error| error.why);
+            // What it does not know yet it may know soon.
+            let stays = if matches!(answer, Ok(None)) { TROUBLE_STAYS } else { BUILD_STAYS };
+            kept.put(nvr, now, stays, answer.clone());
+            answer
         };
         answer?.ok_or_else(|| format!("Koji has no build {nvr}"))
     }

@@ -19,11 +19,11 @@ const LONGEST: u64 = 255;
 
 /// The build that a package is of, as `name-version-release`; `None` if the file does not say that.
 pub(super) fn build_of(path: &Utf8Path) -> Option<String> {
-    let source = match path.file_name()?.strip_suffix(".src.rpm") {
+    if let Some(name) = path.file_name()?.strip_suffix(".src.rpm") {
         // It is the source package.
-        Some(name) => return Some(name.to_owned()),
-        None => source_of(fs::File::open(path).ok()?)?,
-    };
+        return Some(name.to_owned());
+    }
+    let source = source_of(fs::File::open(path).ok()?)?;
     let name = source.strip_suffix(".src.rpm").or_else(|| source.strip_suffix(".nosrc.rpm"))?;
     Some(name.to_owned())
 }
