@@ -48,7 +48,7 @@ class World:
             solvable = repo.add_rpm(package["path"])
             if solvable is None:
                 sys.exit(f"{package['path']} cannot be read: {self.pool.errstr}")
-            self.new[solvable.id] = package["build"]
+            self.new[solvable.id] = package["build"] or given["item"]
         self.pool.addfileprovides()
         self.pool.createwhatprovides()
         best = {}
@@ -58,7 +58,8 @@ class World:
             rivals = [other for other in held if solvable.arch == other.arch or "noarch" in (solvable.arch, other.arch)]
             if all(self.is_better(solvable, other) for other in rivals):
                 best[solvable.name] = [other for other in held if other not in rivals] + [solvable]
-        self.there = {solvable.id for solvables in best.values() for solvable in solvables} - self.replaced()
+        self.obsoleted = self.replaced()
+        self.there = {solvable.id for solvables in best.values() for solvable in solvables} - set(self.obsoleted)
         self.pool.set_disabled_list([solvable.id for solvable in self.pool.solvables if solvable.id not in self.there])
 
     def is_better(self, one, other):
@@ -67,12 +68,12 @@ class World:
         return new == (True, False) or (new[0] == new[1] and one.evrcmp(other) > 0)
 
     def replaced(self):
-        """Packages that a new one obsoletes; that goes by their names, not by what they provide."""
-        gone = set()
-        for id in self.new:
+        """Packages that a new one obsoletes, and its build; that goes by their names, not by what they provide."""
+        gone = {}
+        for id, build in self.new.items():
             for what in self.pool.id2solvable(id).lookup_deparray(solv.SOLVABLE_OBSOLETES):
                 name = str(what).split()[0]
-                gone |= {other.id for other in self.pool.whatprovides(what) if other.name == name and other.id not in self.new}
+                gone.update((other.id, build) for other in self.pool.whatprovides(what) if other.name == name and other.id not in self.new)
         return gone
 
     def broken(self):
@@ -106,7 +107,7 @@ def main():
         if id in after.there:
             faults[build] += dict.fromkeys(after.problems(solvable))
     was_broken = before.broken()
-    replaced = {}
+    replaced = {after.pool.id2solvable(id).name: build for id, build in after.obsoleted.items()}
     for id, build in after.new.items():
         replaced[after.pool.id2solvable(id).name] = build
     for key, solvable in sorted(after.broken().items()):
@@ -117,7 +118,7 @@ def main():
         had = {replaced[other.name] for other in before.pool.whatprovides(before.pool.Dep(need)) if other.name in replaced}
         for build in had or set(after.new.values()):
             faults[build].append(f"nothing provides {need} needed by {solvable} any more")
-    builds = sorted({package["build"] for package in packages})
+    builds = sorted(set(after.new.values()))
     log = "depcheck.txt"
     lines = [f"{len(before.there)} packages before, {len(after.there)} after; {len(was_broken)} needs were not met before"]
     lines += [f"{name}.{arch}: {need} (before)" for name, arch, need in sorted(was_broken)]
@@ -128,7 +129,8 @@ def main():
     for build in builds:
         found = faults[build]
         note = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-        results.append({"testcase": given["testcase"], "item": build, "type": "koji_build", "arch": given["arch"],
+        kind = given["type"] if build == given["item"] else "koji_build"
+        results.append({"testcase": given["testcase"], "item": build, "type": kind, "arch": given["arch"],
                         "outcome": "FAILED" if found else "PASSED", "note": note or "everything that is needed is there", "artifact": log})
     pathlib.Path(given["results"], "depcheck.yaml").write_text(json.dumps({"results": results}))
 

@@ -41,6 +41,11 @@ impl<'a> Broker<'a> {
         script(self.place, &["start", &self.dir]).await.expect(0);
     }
 
+    /// Runs rabbitmqctl on it.
+    pub async fn ctl(&self, arguments: &[&str]) {
+        script(self.place, &[&["ctl", &self.dir], arguments].concat()).await.expect(0);
+    }
+
     /// It ends, with its data.
     pub async fn stop(self) {
         script(self.place, &["stop", &self.dir]).await.expect(0);

@@ -636,3 +636,78 @@ async fn an_update_is_linted_once_whether_the_bus_or_a_look_at_bodhi_tells_it() 
     assert_eq!(recovered, 1, "the first was only late: {:?}", up.events().await);
     up.stop().await;
 }
+
+/// What was submitted for stable, and what came into a tag or left it, is dealt with once: whether the bus tells it, or a
+/// look at Bodhi and at the history of Koji's tags finds it.
+#[tokio::test]
+async fn what_was_submitted_or_tagged_is_dealt_with_once_whoever_tells_it() {
+    let place = Place::new();
+    fs::write(place.join("secret"), "s3cret\n").unwrap();
+    let (koji, bodhi) = (FakeKoji::start().await.unwrap(), FakeBodhi::start().await.unwrap());
+    koji.tag("f44-updates", &[]);
+    let sources = format!(
+        "[source.bus]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"org.fedoraproject.prod\"\n\
+         topic-header = \"x-topic\"\n\
+         [source.bodhi]\ndriver = \"bodhi\"\nurl = {:?}\nbacks = \"bus\"\nevery = 1\n\
+         [source.koji]\ndriver = \"koji\"\nurl = {:?}\nbacks = \"bus\"\nevery = 1\ntags = [\"f44-updates\"]\n",
+        bodhi.url(),
+        koji.hub()
+    );
+    let rules = "
+rules:
+  - name: stable
+    when: {topic: org.fedoraproject.prod.bodhi.update.request.stable}
+    run: {job: {TEST: stable, NVR: 'stable {item.id}', WORKER_CLASS: nobody}}
+  - name: tagged
+    once: event
+    when: {topic: org.fedoraproject.prod.buildsys.tag}
+    run: {job: {TEST: tagged, NVR: 'tag {body.name}', WORKER_CLASS: nobody}}
+  - name: untagged
+    once: event
+    when: {topic: org.fedoraproject.prod.buildsys.untag}
+    run: {job: {TEST: tagged, NVR: 'untag {body.name}', WORKER_CLASS: nobody}}
+";
+    let config = configure(&place, &sources, rules);
+    let up = Up::start_as(&place, "server", &["--config", &config]).await;
+    let submit = |alias: &str, nvr: &str| {
+        bodhi.update(alias, "F44", &[nvr]);
+        bodhi.change(alias, "request", json!("stable"));
+    };
+    // The bus tells two things before they can be found.
+    let told = koji.build("told-1-1", 0, &[]);
+    let update =
+        json!({"agent": "alice", "update": {"alias": "FEDORA-2026-1", "builds": [{"nvr": "told-1-1"}]}});
+    up.hooked("bodhi.update.request.stable", "1", update.to_string()).await;
+    let tagged =
+        json!({"tag": "f44-updates", "build_id": told, "name": "told", "version": "1", "release": "1"});
+    up.hooked("buildsys.tag", "2", tagged.to_string()).await;
+    until("both are dealt with", async || jobs(&up).await.len() == 2).await;
+    submit("FEDORA-2026-1", "told-1-1");
+    koji.put("f44-updates", "told-1-1");
+    // The bus loses others; of one it tells late.
+    submit("FEDORA-2026-2", "lost-1-1");
+    koji.build("lost-1-1", 0, &[]);
+    koji.put("f44-updates", "lost-1-1");
+    koji.take("f44-updates", "lost-1-1");
+    until("what was lost is found", async || jobs(&up).await.len() == 5).await;
+    let late = json!({"agent": "bob", "update": {"alias": "FEDORA-2026-2", "builds": [{"nvr": "lost-1-1"}]}});
+    up.hooked("bodhi.update.request.stable", "3", late.to_string()).await;
+    // What is found last ends the looks that could have found something twice.
+    submit("FEDORA-2026-3", "last-1-1");
+    koji.build("last-1-1", 0, &[]);
+    koji.put("f44-updates", "last-1-1");
+    until("the last is found", async || jobs(&up).await.len() == 7).await;
+    let jobs = jobs(&up).await;
+    let wanted = [
+        "stable FEDORA-2026-1",
+        "stable FEDORA-2026-2",
+        "stable FEDORA-2026-3",
+        "tag last",
+        "tag lost",
+        "tag told",
+        "untag lost",
+    ];
+    assert_eq!(jobs.keys().map(String::as_str).collect::<Vec<_>>(), wanted);
+    assert!(jobs.values().all(|ids| ids.len() == 1), "{jobs:?}");
+    up.stop().await;
+}

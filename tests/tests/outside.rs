@@ -91,6 +91,9 @@ print(json.dumps({
     "tagged": [[one["nvr"] for one in call.result] for call in calls],
     "inherited": [one["nvr"] for one in session.listTagged("f44-updates", inherit=True)],
     "builds": [one["nvr"] for one in builds],
+    "history": [[line["name"], line["tag.name"], line["build_id"], bool(line["active"])]
+        for line in session.queryHistory(tables=["tag_listing"], tag="f44-updates", after=int(sys.argv[2]))["tag_listing"]],
+    "later": session.queryHistory(tables=["tag_listing"], tag="f44-updates", afterEvent=session.getLastEvent()["id"]),
 }))
 "#;
 
@@ -110,6 +113,10 @@ async fn the_client_of_koji_and_assay_see_the_same_builds() {
         koji.build(nvr, completed, &["src", "x86_64", "noarch"]);
         koji.put(tag, nvr);
     }
+    // One was there for a while.
+    let gone = koji.build("gone-1-1.fc44", NOW - 100_000, &["noarch"]);
+    koji.put("f44-updates", "gone-1-1.fc44");
+    koji.take("f44-updates", "gone-1-1.fc44");
     let hub = koji.hub();
     let seen = python(&place, KOJI, &[&hub, &(NOW - 600).to_string()]).await;
     assert_eq!(seen["arches"], json!(["src", "x86_64", "noarch"]));
@@ -135,6 +142,32 @@ async fn the_client_of_koji_and_assay_see_the_same_builds() {
     let before = async |other: &str| source.before("f44-updates", "bash", other).await;
     assert_eq!(before("bash-5.4-1.fc44").await.unwrap().as_deref(), Some("bash-5.3-1.fc44"));
     assert_eq!(before("bash-5.3-1.fc44").await.unwrap(), None);
+    let built = source.build("bash-5.3-1.fc44").await.unwrap().unwrap();
+    assert_eq!(built.created, Some(Timestamp((NOW - 300) * 1_000_000)));
+    assert_eq!(built.source, seen["build"]["source"].as_str().map(str::to_owned));
+    assert_eq!(source.build("nothing-1-1").await.unwrap(), None);
+    // What was done to tags, as its history has it; one that is not there holds nobody up.
+    assert_eq!(seen["history"][2], json!(["gone", "f44-updates", gone, false]), "{}", seen["history"]);
+    assert_eq!(seen["later"], json!({"tag_listing": []}));
+    let tags = ["f99".to_owned(), "f44-updates".to_owned()];
+    let looked = Koji::new(&hub, "org.x").unwrap().with_tags(&tags);
+    let found = looked.poll(&BTreeMap::new(), Timestamp(0)).await.unwrap();
+    let done: Vec<(&str, &str)> = found
+        .received
+        .messages
+        .iter()
+        .filter_map(|one| Some((one.topic.strip_prefix("org.x.buildsys.")?, one.body.as_str())))
+        .filter(|(topic, _)| *topic != "build.state.change")
+        .collect();
+    let done: Vec<(&str, Value)> = done
+        .iter()
+        .map(|(topic, body)| (*topic, serde_json::from_str::<Value>(body).unwrap()["name"].clone()))
+        .collect();
+    let wanted = [("tag", "bash"), ("tag", "c++"), ("tag", "gone"), ("untag", "gone")];
+    assert_eq!(done, wanted.map(|(topic, name)| (topic, json!(name))));
+    assert_eq!(found.trouble.as_deref(), Some("tag f99: Koji refuses: No such tagInfo: 'f99' (1000)"));
+    let cursors: Vec<&str> = found.received.cursors.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(cursors, ["completed", "tag/f44-updates"], "the other is looked at from the beginning");
     let refused = source.before("f99", "bash", "").await.unwrap_err();
     assert!(
         refused.hope == Hope::Never && refused.why == "Koji refuses: No such tagInfo: 'f99' (1000)",
@@ -217,6 +250,7 @@ async fn the_client_of_bodhi_and_assay_see_the_same_updates() {
         ("FEDORA-2026-bbbbbbbbbb", "F44", &["vim-9-1.fc44"]),
         ("FEDORA-2026-cccccccccc", "F45", &["sed-4.9-1.fc45"]),
         ("FEDORA-2026-dddddddddd", "F44", &["done-1-1.fc44"]),
+        ("FEDORA-2026-eeeeeeeeee", "F45", &["soon-1-1.fc45"]),
     ] {
         bodhi.update(alias, release, nvrs);
     }
@@ -231,6 +265,17 @@ async fn the_client_of_bodhi_and_assay_see_the_same_updates() {
     assert_eq!(seen["package"], json!(["FEDORA-2026-cccccccccc", "FEDORA-2026-aaaaaaaaaa"]));
     assert_eq!(bodhi.comments(), ["it works"]);
     assert_eq!(bodhi.waived(), [json!({"comment": "known", "tests": ["update.a", "update.b"]})]);
+
+    // What is submitted for stable is found whenever it was modified.
+    let submitted = polled(&Bodhi::new(bodhi.url(), &["F45".to_owned()], "org.x").unwrap(), &[]).await;
+    assert_eq!(submitted.len(), 1, "{submitted:?}");
+    bodhi.change("FEDORA-2026-eeeeeeeeee", "request", json!("stable"));
+    let submitted = polled(&Bodhi::new(bodhi.url(), &["F45".to_owned()], "org.x").unwrap(), &[]).await;
+    let told: Vec<&str> = submitted.iter().map(|one| one.topic.as_str()).collect();
+    let testing = "org.x.bodhi.update.status.testing.koji-build-group.build.complete";
+    assert_eq!(told, [testing, "org.x.bodhi.update.request.stable"]);
+    assert_eq!(bodies(&submitted)[1]["update"]["alias"], "FEDORA-2026-eeeeeeeeee");
+    bodhi.change("FEDORA-2026-eeeeeeeeee", "request", json!("testing"));
 
     let aliases = async |releases: &[&str]| {
         let releases: Vec<String> = releases.iter().map(|name| (*name).to_owned()).collect();

@@ -235,6 +235,75 @@ async fn what_a_broker_gives_back_is_told_again() {
     assert_eq!(up.end_by(Signal::TERM).await, Some(0));
 }
 
+/// `fill` binds a queue that takes one message and no more, and fills it; `get` takes what is in it.
+const FULL_QUEUE: &str = "
+import json, pika, sys
+connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
+channel = connection.channel()
+if sys.argv[2] == 'fill':
+    channel.queue_declare('full', durable=True, arguments={'x-max-length': 1, 'x-overflow': 'reject-publish'})
+    channel.queue_bind('full', 'amq.topic', 'org.t.#')
+    channel.confirm_delivery()
+    channel.basic_publish('', 'full', b'{}')
+else:
+    method, properties, body = channel.basic_get('full', auto_ack=True)
+    print(json.dumps(method and [method.routing_key, properties.message_id, json.loads(body)]))
+connection.close()
+";
+
+/// A broker that forbids it, and one whose queue is full: both are said, nothing is given up, and once it may be told it is
+/// told, under the id that it had from the beginning.
+#[tokio::test]
+async fn a_broker_that_refuses_is_asked_again() {
+    let place = Place::new();
+    let broker = Broker::start(&place).await;
+    let python = place.python().await;
+    let queue = async |what: &str| {
+        let mut command = place.command(&python);
+        command.args(["-c", FULL_QUEUE, &broker.url, what]);
+        place.run_command(command).await.expect(0).stdout.trim().to_owned()
+    };
+    queue("fill").await;
+    let config = place.join("assay.toml");
+    let reporter = format!(
+        "[reporter.bus]\ndriver = \"amqp\"\nurl = {:?}\ntopic-prefix = \"org.t\"\nsays = [\"openqa\"]\n",
+        broker.url
+    );
+    fs::write(&config, reporter).unwrap();
+    let may_write = async |what: &str| broker.ctl(&["set_permissions", "guest", ".*", what, ".*"]).await;
+    may_write("^$").await;
+    let up = Up::start_as(&place, "server", &["--config", config.as_str()]).await;
+    let job = up.post(&[("BACKEND", "dummy"), ("WORKER_CLASS", "nobody")]).await;
+    let waits = async |part: &str| {
+        asking(part, async || {
+            let bus = up.get("outbox").await["targets"][0].clone();
+            let said = bus["trouble"].as_str().is_some_and(|why| why.contains(part));
+            (said && bus["waiting"] == 1 && bus["delivered"] == 0 && bus["refused"] == 0).then_some(())
+        })
+        .await;
+    };
+    waits("ACCESS_REFUSED").await;
+    may_write(".*").await;
+    place.run(&["outbox", "retry", "--target", "bus"]).await.expect(0);
+    waits("the broker refuses it (nack)").await;
+    let id = up.get("outbox").await["entries"][0]["id"].clone();
+    let listed = place.run(&["outbox", "list"]).await.expect(0).stdout.clone();
+    assert!(listed.contains("nack") && listed.contains("job.create"), "{listed}");
+
+    // What filled the queue is taken away, and there is room for one.
+    assert_eq!(queue("get").await, r#"["full", null, {}]"#);
+    place.run(&["outbox", "retry", "--target", "bus"]).await.expect(0);
+    told(&up, "bus").await;
+    let entry = up.get(&format!("outbox/{id}")).await;
+    assert_eq!(entry["state"], "delivered", "{entry}");
+    let got: Value = serde_json::from_str(&queue("get").await).unwrap();
+    assert_eq!((&got[0], &got[2]["id"]), (&json!("org.t.openqa.job.create"), &json!(job)));
+    assert!(got[1].as_str().is_some_and(|id| !id.is_empty()), "{got}");
+    assert_eq!(queue("get").await, "null", "once");
+    broker.stop().await;
+    up.stop().await;
+}
+
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

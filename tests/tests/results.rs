@@ -464,13 +464,75 @@ async fn waivers_and_decisions() {
         (
             json!({"product_version": "x", "rules": [{"type": "RemoteRule"}], "subject_type": "compose", "subject_identifier": "a"}),
             400,
-            "does not fetch",
+            "[results.remote-rules]",
         ),
     ] {
         let (found, answer) = post("/api/v1.0/decision", by_ann, &body).await;
         assert_eq!(found, status, "{answer}");
         assert!(answer["message"].as_str().unwrap().contains(part), "{part}: {answer}");
     }
+    up.stop().await;
+}
+
+/// Writes a stream of subunit's second version into a file: of each test an id and what became of it.
+const SUBUNIT: &str = "
+import struct, sys, zlib
+def packet(status, test):
+    content = struct.pack('>BHBB', 0xb3, 0x2800 | status, 9 + len(test), len(test)) + test.encode()
+    return content + struct.pack('>I', zlib.crc32(content))
+BEGAN, PASSED, SKIPPED, FAILED = 2, 3, 5, 6
+said = [(BEGAN, 'sub.one'), (BEGAN, 'sub.two'), (PASSED, 'sub.one'), (FAILED, 'sub.two'), (SKIPPED, 'sub.three')]
+with open(sys.argv[1], 'wb') as out:
+    out.write(b''.join(packet(status, test) for status, test in said))
+";
+
+/// Streams of subunit: found out by themselves or named, from a file or by a pipe, cut off in the middle.
+#[tokio::test]
+async fn subunit_by_hand() {
+    let place = Place::new();
+    let up = Up::start(&place, &[]).await;
+    let stream = place.join("tests.subunit");
+    let mut command = place.command("python3");
+    command.args(["-c", SUBUNIT, stream.as_str()]);
+    place.run_command(command).await.expect(0);
+    let import = async |more: &[&str]| {
+        let item = ["--item", "a-1-1", "--type", "koji_build", "--prefix", "unit", "--json"];
+        place.run(&[&["result", "import"][..], more, &item[..]].concat()).await
+    };
+    let counts =
+        |said: &Value| ["new", "known", "skipped", "not_passed"].map(|key| said[key].as_i64().unwrap());
+    for wanted in [[2, 0, 1, 1], [0, 2, 1, 1]] {
+        assert_eq!(counts(&import(&[stream.as_str()]).await.expect(0).json()), wanted);
+    }
+    // Skipped tests only if they are wanted; the other two are known by the same bytes.
+    let said = import(&[stream.as_str(), "--format", "subunit", "--skipped", "INFO"]).await.expect(0).json();
+    assert_eq!(counts(&said)[2], 0, "{said}");
+    let found = results(&up, "testcases:like=unit.*&item=a-1-1").await;
+    let mut outcomes: Vec<String> = found
+        .iter()
+        .map(|one| {
+            format!("{} {}", one["testcase"]["name"].as_str().unwrap(), one["outcome"].as_str().unwrap())
+        })
+        .collect();
+    outcomes.sort();
+    outcomes.dedup();
+    assert_eq!(outcomes, ["unit.sub.one PASSED", "unit.sub.three INFO", "unit.sub.two FAILED"]);
+    // A pipe whose writer died in the middle of a packet: what came is taken, and what is wrong is said.
+    let bytes = fs::read(&stream).unwrap();
+    let cut = place.join("cut");
+    fs::write(&cut, &bytes[..bytes.len() - 3]).unwrap();
+    let mut command =
+        place.assay(&["result", "import", "-", "--format", "subunit", "--item", "b-1-1", "--json"]);
+    command.stdin(fs::File::open(&cut).unwrap().into_parts().0);
+    let said = place.run_command(command).await.expect(0).json();
+    assert_eq!(counts(&said), [2, 0, 0, 1], "{said}");
+    assert!(!said["problems"].as_array().unwrap().is_empty(), "{said}");
+    let old = place.join("old.txt");
+    fs::write(&old, "test: old.one\nsuccess: old.one\ntest: old.two\nfailure: old.two [\nno\n]\n").unwrap();
+    let said = import(&[old.as_str(), "--format", "subunit-v1"]).await.expect(0).json();
+    assert_eq!(counts(&said), [2, 0, 0, 1], "{said}");
+    // Of the wrong version nothing can be read.
+    import(&[old.as_str(), "--format", "subunit"]).await.expect(2).says("has no tests");
     up.stop().await;
 }
 
@@ -549,6 +611,12 @@ async fn by_hand() {
     place.run(&["decision", "waiting"]).await.expect(0).says("fedora-40");
     place.run(&["waiver", "list", "--item", "F-40-20240601.0"]).await.expect(0).says("compose.upgrade");
     place.run(&["decision", "check", &policy]).await.expect(0).says("1 policies");
+    // Which tests there are the server knows: results of these were imported, and of others nobody has heard.
+    place.run(&["decision", "check", "--known", &policy]).await.expect(0).says("1 policies");
+    let misspelt = file("misspelt.yaml", &POLICY.replace("compose.upgrade", "compose.upgrad"));
+    place.run(&["decision", "check", &misspelt]).await.expect(0);
+    let said = place.run(&["decision", "check", "--known", &misspelt]).await;
+    said.expect(1).says("misspelt.yaml:8:").says("did you mean `compose.upgrade`?");
     let wrong = file("wrong-policy.yaml", "--- !Policy\nid: a\nrules:\n  - !Passing {}\n");
     place.run(&["decision", "check", &wrong]).await.expect(2).says("wrong-policy.yaml:4:");
 

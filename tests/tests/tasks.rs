@@ -183,6 +183,69 @@ async fn depcheck_finds_what_cannot_be_installed_and_what_is_broken_by_it() {
     );
 }
 
+/// What goes to a tag together: each build is told what it breaks, and nothing of what another one does.
+#[tokio::test]
+async fn depcheck_tells_several_builds_apart() {
+    let place = Place::new();
+    let library =
+        Package { name: "lib", library: "int f(void){return 1;}", preamble: "AutoReq: no", ..PLAIN };
+    let user = Package { name: "user", preamble: "Requires: liblib.so.1()(64bit)", ..PLAIN };
+    let old = Package { name: "old", ..PLAIN };
+    let needs_old = Package { name: "needsold", preamble: "Requires: old", ..PLAIN };
+    let mut folders = Vec::new();
+    for package in [library, user, old, needs_old] {
+        folders.push(package.build(&place).await);
+    }
+    let folders: Vec<&Utf8Path> = folders.iter().map(Utf8PathBuf::as_path).collect();
+    let world = format!("world={}", repository_of(&place, "world", &folders).await);
+    // One loses what others need, one takes another's place without what it was for, one cannot be installed, one is good.
+    let subpackage = "%package -n python3-new\nSummary: Another name\n%description -n python3-new\nIt has another name than its build.\n\
+        %files -n python3-new\n";
+    let new = [
+        Package { name: "lib", version: "2.0", ..PLAIN },
+        Package { name: "thief", preamble: "Obsoletes: old", ..PLAIN },
+        Package { name: "needy", preamble: "Requires: user >= 2", ..PLAIN },
+        Package { name: "new", scriptlets: subpackage, ..PLAIN },
+    ];
+    let together = place.join("together");
+    fs::create_dir(&together).unwrap();
+    for package in &new {
+        for entry in package.build(&place).await.read_dir_utf8().unwrap().flatten() {
+            fs::copy(entry.path(), together.join(entry.file_name())).unwrap();
+        }
+    }
+    let check = async |item: &[&str]| {
+        let arguments = ["--packages", together.as_str(), "--repository", world.as_str()];
+        let summary = shipped(&place, "depcheck", 1, &[item, &arguments].concat()).await;
+        let results = summary["results"].as_array().unwrap().clone();
+        let line = |one: &Value| {
+            let text = |key: &str| one[key].as_str().unwrap().to_owned();
+            assert_eq!(one["data"]["type"], json!(["koji_build"]), "{one}");
+            let item = one["data"]["item"][0].as_str().unwrap().to_owned();
+            (item, text("outcome"), text("note"))
+        };
+        results.iter().map(line).collect::<Vec<_>>()
+    };
+    let named =
+        ["--build", "lib-2.0-1", "--build", "thief-1.0-1", "--build", "needy-1.0-1", "--build", "new-1.0-1"];
+    let tag = ["--item", "f44-updates", "--type", "koji_tag"];
+    let wanted = [
+        ("lib-2.0-1", "FAILED", "nothing provides liblib.so.1()(64bit) needed by user"),
+        ("needy-1.0-1", "FAILED", "nothing provides user >= 2 needed by needy"),
+        ("new-1.0-1", "PASSED", "everything that is needed is there"),
+        ("thief-1.0-1", "FAILED", "nothing provides old needed by needsold"),
+    ];
+    // Named or not: what is in the folder says of which build it is. One of them is not blamed for the others.
+    for item in [&[&tag[..], &named[..]].concat()[..], &tag, &["--item", "new-1.0-1"]] {
+        let found = check(item).await;
+        assert_eq!(found.len(), wanted.len(), "{item:?}: {found:?}");
+        for ((build, outcome, note), (wanted, verdict, why)) in found.iter().zip(wanted) {
+            assert!(build == wanted && outcome == verdict && note.contains(why), "{item:?}: {found:?}");
+            assert!(!note.contains(';'), "{item:?}: only its own: {found:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn abicheck_and_static_analysis_compare_with_the_build_before() {
     let place = Place::new();

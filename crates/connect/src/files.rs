@@ -64,7 +64,7 @@ impl Files {
             names.map(|name| Entry { url: path.join(&name).into_string(), name }).collect()
         } else {
             let answer = self.opened(&format!("{folder}/")).await?;
-            let page = self.text(answer).await?;
+            let page = text_of(answer, LONGEST).await?;
             let entry = |href: String| Entry { name: decoded(&href), url: format!("{folder}/{href}") };
             listed(&page).into_iter().map(entry).collect()
         };
@@ -72,6 +72,15 @@ impl Files {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries.dedup();
         Ok(entries)
+    }
+
+    /// The text at an address of the web, if it has no more than `most` bytes. It is asked once: deadlines and repetitions
+    /// are the caller's.
+    pub async fn text(&self, url: &str, most: usize) -> Result<String, NoFile> {
+        if !is_remote(url) {
+            return Err(NoFile::Refused(format!("{url} is no address; it begins with http:// or https://")));
+        }
+        text_of(self.opened(url).await?, most).await
     }
 
     /// Copies a file to `to`, if it has no more than `most` bytes; answers how many it has.
@@ -124,19 +133,6 @@ impl Files {
         }
     }
 
-    async fn text(&self, answer: Response<Pieces>) -> Result<String, NoFile> {
-        let (mut body, mut bytes) = (answer.into_body(), Vec::new());
-        loop {
-            let piece = tokio::time::timeout(PATIENCE, body.next()).await;
-            let piece = piece.map_err(|_| NoFile::Later(silence()))?;
-            let Some(piece) = piece else { return Ok(String::from_utf8_lossy(&bytes).into_owned()) };
-            bytes.extend_from_slice(&piece.map_err(|error| NoFile::Later(error.why))?);
-            if bytes.len() > LONGEST {
-                return Err(NoFile::Refused(format!("the list has more than {LONGEST} bytes")));
-            }
-        }
-    }
-
     /// A good answer, wherever it leads.
     async fn opened(&self, url: &str) -> Result<Response<Pieces>, NoFile> {
         let mut at = url.to_owned();
@@ -178,6 +174,19 @@ impl Files {
             (_, false) => {
                 Err(NoFile::Refused(format!("{url} is no address; it begins with http:// or https://")))
             }
+        }
+    }
+}
+
+async fn text_of(answer: Response<Pieces>, most: usize) -> Result<String, NoFile> {
+    let (mut body, mut bytes) = (answer.into_body(), Vec::new());
+    loop {
+        let piece = tokio::time::timeout(PATIENCE, body.next()).await;
+        let piece = piece.map_err(|_| NoFile::Later(silence()))?;
+        let Some(piece) = piece else { return Ok(String::from_utf8_lossy(&bytes).into_owned()) };
+        bytes.extend_from_slice(&piece.map_err(|error| NoFile::Later(error.why))?);
+        if bytes.len() > most {
+            return Err(NoFile::Refused(format!("the answer has more than {most} bytes")));
         }
     }
 }

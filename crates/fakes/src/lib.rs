@@ -6,6 +6,7 @@ pub mod composes;
 pub mod copr;
 pub mod crew;
 pub mod datagrepper;
+pub mod distgit;
 pub mod gerrit;
 pub mod koji;
 pub mod matrix;

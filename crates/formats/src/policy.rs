@@ -1,10 +1,13 @@
 //! Policies of decisions in Greenwave's YAML: documents with the tags `!Policy` and `!SubjectType`, rules with
-//! `!PassingTestCaseRule`, and Assay's own `!JobTemplates`, which requires what the job templates make.
+//! `!PassingTestCaseRule` and `!RemoteRule`, which stands for a file that the package brings, and Assay's own
+//! `!JobTemplates`, which requires what the job templates make.
 
 use crate::diagnostic::{Diagnostic, Place, Sink};
 use crate::read::{Fields, Reader, one_or_more};
 use crate::yaml::{self, Dialect, Kind, Node, Rules, Scalar};
-use assay_engine::decision::{PassingRule, Policies, Policy, Rule, SubjectType, TemplateRule};
+use assay_engine::decision::{
+    PassingRule, Policies, Policy, RemoteRule, Rule, SubjectType, TemplateRule, wrong_template,
+};
 use assay_engine::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +30,16 @@ pub struct KnownTests {
 
 /// Reads files: names and texts. With `known` tests that nobody knows are warnings.
 pub fn load(sources: &[(&str, &str)], known: Option<&KnownTests>) -> LoadedPolicies {
+    read(sources, known, false)
+}
+
+/// Reads a file that a package brings (`gating.yaml`). Its policies may leave out what goes without saying: their names, and
+/// for which releases and kinds of subjects they are. They stand for no further files.
+pub fn load_remote(name: &str, text: &str, known: Option<&KnownTests>) -> LoadedPolicies {
+    read(&[(name, text)], known, true)
+}
+
+fn read(sources: &[(&str, &str)], known: Option<&KnownTests>, remote: bool) -> LoadedPolicies {
     let mut sink = Sink::default();
     let mut documents = Vec::new();
     for (name, text) in sources {
@@ -37,7 +50,7 @@ pub fn load(sources: &[(&str, &str)], known: Option<&KnownTests>) -> LoadedPolic
         }
     }
     let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
-    let mut found = Found { known, ids: BTreeMap::new(), types: Vec::new(), policies: Vec::new() };
+    let mut found = Found { known, remote, ids: BTreeMap::new(), types: Vec::new(), policies: Vec::new() };
     for document in &documents {
         found.document(&mut reader, document);
     }
@@ -54,7 +67,8 @@ pub fn load_rules(name: &str, text: &str) -> (Option<Vec<Rule>>, Vec<Diagnostic>
     let rules = Rules { dialect: Dialect::Yaml12, own_tags: true };
     let root = yaml::parse(text, file, rules, &mut sink);
     let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
-    let mut found = Found { known: None, ids: BTreeMap::new(), types: Vec::new(), policies: Vec::new() };
+    let mut found =
+        Found { known: None, remote: false, ids: BTreeMap::new(), types: Vec::new(), policies: Vec::new() };
     let read = root.map(|root| {
         let nodes = reader.list(&root, "rules").to_vec();
         nodes.iter().filter_map(|node| found.rule(&mut reader, node)).collect()
@@ -95,6 +109,8 @@ fn documents_of(text: &str) -> Vec<String> {
 
 struct Found<'k> {
     known: Option<&'k KnownTests>,
+    /// A package brings it.
+    remote: bool,
     /// Where each policy is.
     ids: BTreeMap<String, Place>,
     types: Vec<SubjectType>,
@@ -112,6 +128,7 @@ impl Found<'_> {
                 let policy = self.policy(reader, node);
                 self.policies.extend(policy);
             }
+            Some(tag) if self.remote => unknown_tag(reader, node.place, tag, &["!Policy"]),
             Some("!SubjectType") => self.types.extend(subject_type(reader, node)),
             Some(tag) => unknown_tag(reader, node.place, tag, &["!Policy", "!SubjectType"]),
         }
@@ -119,18 +136,27 @@ impl Found<'_> {
 
     fn policy(&mut self, reader: &mut Reader<'_, '_>, node: &Node) -> Option<Policy> {
         let mut fields = reader.fields(node, "a policy")?;
-        let id =
-            reader.required(&mut fields, "id").and_then(|node| reader.name(node, "id")).unwrap_or_default();
+        let mut must = |reader: &mut Reader<'_, '_>, key| {
+            if self.remote { fields.get(key) } else { reader.required(&mut fields, key) }
+        };
+        let id = must(reader, "id");
+        let product_versions = must(reader, "product_versions").cloned();
+        let id = id.and_then(|node| reader.name(node, "id")).unwrap_or_default();
         if let Some(first) = self.ids.insert(id.to_owned(), fields.place).filter(|_| !id.is_empty()) {
             let message =
                 format!("the policy `{id}` is there twice; the first is at {}", reader.sink.show(first));
             reader.sink.error("twice", fields.place, message);
         }
-        let product_versions = reader.required(&mut fields, "product_versions").cloned();
         let mut contexts = texts(reader, fields.get("decision_contexts"), "decision_contexts");
         contexts.extend(texts(reader, fields.get("decision_context"), "decision_context"));
         let mut subject_types = texts(reader, fields.get("subject_types"), "subject_types");
         subject_types.extend(texts(reader, fields.get("subject_type"), "subject_type"));
+        let mut product_versions = texts(reader, product_versions.as_ref(), "product_versions");
+        for list in [&mut product_versions, &mut subject_types] {
+            if self.remote && list.is_empty() {
+                list.push("*".to_owned());
+            }
+        }
         for (what, list) in [("decision_context", &contexts), ("subject_type", &subject_types)] {
             if list.is_empty() {
                 reader.sink.error("missing-key", fields.place, format!("a policy needs the key `{what}`"));
@@ -147,7 +173,7 @@ impl Found<'_> {
         reader.finish(fields);
         Some(Policy {
             id: id.to_owned(),
-            product_versions: texts(reader, product_versions.as_ref(), "product_versions"),
+            product_versions,
             contexts,
             subject_types,
             packages,
@@ -157,19 +183,21 @@ impl Found<'_> {
     }
 
     fn rule(&mut self, reader: &mut Reader<'_, '_>, node: &Node) -> Option<Rule> {
-        const TAGS: [&str; 2] = ["!PassingTestCaseRule", "!JobTemplates"];
+        const TAGS: &[&str] = &["!PassingTestCaseRule", "!JobTemplates", "!RemoteRule"];
+        let tags = if self.remote { &TAGS[..2] } else { TAGS };
         // In JSON, which has no tags, the key `type` says what it is.
         let kind = node.get("type").and_then(|node| reader.text(node, "type")).map(|kind| format!("!{kind}"));
         let tag = node.tag.as_deref().map(str::to_owned).or(kind);
         match tag.as_deref() {
             Some("!PassingTestCaseRule") => self.passing(reader, node),
             Some("!JobTemplates") => templates(reader, node),
-            Some("!RemoteRule") => {
-                let message = "a `!RemoteRule` is a file in a package's repository, which this server does not fetch; \
-                               write its rules here";
+            Some("!RemoteRule") if self.remote => {
+                let message =
+                    "a file that a package brings cannot stand for another one; write its rules here";
                 reader.sink.error("remote-rule", node.place, message);
                 None
             }
+            Some("!RemoteRule") => remote(reader, node),
             Some(tag @ ("!PackageSpecificBuild" | "!FedoraAtomicCi")) => {
                 let message =
                     format!("`{tag}` is obsolete; use `!PassingTestCaseRule` and `packages` of the policy");
@@ -177,11 +205,11 @@ impl Found<'_> {
                 None
             }
             Some(tag) => {
-                unknown_tag(reader, node.place, tag, &TAGS);
+                unknown_tag(reader, node.place, tag, tags);
                 None
             }
             None => {
-                let message = "a rule needs a tag; expected `!PassingTestCaseRule` or `!JobTemplates`";
+                let message = format!("a rule needs a tag; expected {}", crate::read::or(tags));
                 reader.sink.error("missing-tag", node.place, message);
                 None
             }
@@ -233,6 +261,22 @@ impl Found<'_> {
             valid_until,
         }))
     }
+}
+
+fn remote(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Rule> {
+    if matches!(&node.kind, Kind::Scalar { text, .. } if text.is_empty()) {
+        return Some(Rule::Remote(RemoteRule::default()));
+    }
+    let mut fields = reader.fields(node, "a rule")?;
+    let _ = fields.get("type");
+    let required = fields.get("required").and_then(|node| reader.boolean(node, "required")).unwrap_or(false);
+    let place = fields.place;
+    let sources = texts(reader, fields.get("sources"), "sources");
+    for why in sources.iter().filter_map(|source| wrong_template(source)) {
+        reader.sink.error("url", place, why);
+    }
+    reader.finish(fields);
+    Some(Rule::Remote(RemoteRule { sources, required }))
 }
 
 fn templates(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Rule> {
@@ -413,7 +457,7 @@ subject_type: s
 rules:
   - !PassingTestCaseRule {test_case_nam: t}
   - !PasingTestCaseRule {test_case_name: t}
-  - !RemoteRule {required: false}
+  - !RemoteRule {require: false, sources: [src.example.org]}
   - !FedoraAtomicCi {test_case_name: t}
   - {test_case_name: t}
   - !PassingTestCaseRule {test_case_name: t, valid_since: yesterday}
@@ -434,9 +478,10 @@ id: b
             ("p.yaml:7:", "unknown key `test_case_nam`"),
             (
                 "p.yaml:8:",
-                "no tag `!PasingTestCaseRule` here; expected !PassingTestCaseRule or !JobTemplates; did you mean",
+                "no tag `!PasingTestCaseRule` here; expected !PassingTestCaseRule, !JobTemplates or !RemoteRule; did you mean",
             ),
-            ("p.yaml:9:", "does not fetch; write its rules here"),
+            ("p.yaml:9:", "unknown key `require`"),
+            ("p.yaml:9:", "\"src.example.org\" is no address"),
             ("p.yaml:10:", "`!FedoraAtomicCi` is obsolete"),
             ("p.yaml:11:", "a rule needs a tag"),
             ("p.yaml:12:", "`valid_since` is `yesterday`; expected a date"),
@@ -449,6 +494,50 @@ id: b
                 "{place} {part}\n{found:#?}"
             );
         }
+    }
+
+    #[test]
+    fn packages_bring_policies_that_say_less() {
+        let own = "--- !Policy\ndecision_context: push\nrules:\n  - !PassingTestCaseRule {test_case_name: t}\n---\n\
+                   id: x\nproduct_versions: [fedora-44]\nsubject_type: koji_build\ndecision_contexts: [a, b]\nrules: []\n";
+        let loaded = load_remote("gating.yaml", own, None);
+        let policies = loaded.policies.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics)).policies;
+        let [first, second] = &policies[..] else { panic!("{policies:#?}") };
+        assert_eq!((first.id.as_str(), &first.product_versions[..]), ("", &["*".to_owned()][..]));
+        assert_eq!((&first.subject_types[..], first.rules.len()), (&["*".to_owned()][..], 1));
+        assert_eq!((second.id.as_str(), &second.subject_types[..]), ("x", &["koji_build".to_owned()][..]));
+        assert!(load(&[("p.yaml", own)], None).policies.is_none(), "a policy of the server says more");
+        for (text, part) in [
+            ("--- !Policy\nrules: []\n", "a policy needs the key `decision_context`"),
+            (
+                "--- !Policy\ndecision_context: push\nrules: [!RemoteRule {}]\n",
+                "cannot stand for another one",
+            ),
+            ("--- !SubjectType\nid: a\n", "expected !Policy"),
+            ("<html>", "gating.yaml:1:"),
+        ] {
+            let loaded = load_remote("gating.yaml", text, None);
+            let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+            let said = found.iter().any(|one| one.contains(part));
+            assert!(loaded.policies.is_none() && said, "{text:?}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn rules_stand_for_files_of_packages() {
+        let text = GOOD.replace(
+            "  - !JobTemplates {group: fedora, flavor: updates-*}",
+            "  - !RemoteRule {required: true}\n  - !RemoteRule",
+        );
+        let policies = load(&[("p.yaml", &text)], None).policies.unwrap_or_else(|| panic!("{text}"));
+        let remote = |required| Rule::Remote(RemoteRule { required, ..RemoteRule::default() });
+        assert_eq!(policies.policies[0].rules[2..], [remote(true), remote(false)]);
+        let asked = r#"[{"type": "RemoteRule", "required": true, "sources": ["http://x/{rev}"]}]"#;
+        let sources = vec!["http://x/{rev}".to_owned()];
+        assert_eq!(
+            load_rules("rules", asked).0,
+            Some(vec![Rule::Remote(RemoteRule { sources, required: true })])
+        );
     }
 
     #[test]
@@ -469,6 +558,7 @@ id: b
         #[test]
         fn anything_may_stand_in_a_file(text in "(--- !Policy\n|id: a\n|rules:\n|  - !JobTemplates\n|---\n|\\PC{0,20}\n| |x: \\[){0,12}") {
             let _ = load(&[("p.yaml", &text)], Some(&KnownTests::default()));
+            let _ = load_remote("gating.yaml", &text, None);
             let _ = load_rules("rules", &text);
             let _ = parse_moment(&text);
         }

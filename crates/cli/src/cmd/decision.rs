@@ -4,7 +4,7 @@ use super::import::read;
 use crate::client::{Client, encoded, query};
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
-use assay_formats::policy;
+use assay_formats::policy::{self, KnownTests};
 use assay_proto::api::releases::{ReleaseStanding, ReleaseWaits};
 use camino::Utf8PathBuf;
 use serde_json::{Value, json};
@@ -33,12 +33,18 @@ pub(crate) enum Decision {
         #[arg(long, default_value_t = 200)]
         limit: u32,
     },
-    /// Say everything that is wrong with files of policies. Ends with 2 if something is.
-    #[command(after_help = "Example:\n  assay decision check policies/*.yaml")]
+    /// Say everything that is wrong with files of policies. Ends with 2 if something is, with 1 if only tests are named that
+    /// nobody knows.
+    #[command(
+        after_help = "Examples:\n  assay decision check policies/*.yaml\n  assay decision check --known policies/*.yaml"
+    )]
     Check {
         /// The files.
         #[arg(required = true)]
         files: Vec<Utf8PathBuf>,
+        /// Ask the server which test cases there are, and warn of others: no result of them, and no template that makes one.
+        #[arg(long)]
+        known: bool,
     },
 }
 
@@ -65,7 +71,7 @@ impl Decision {
         match self {
             Self::Ask(ask) => ask.run(common, &Client::new(common)?),
             Self::Waiting { release, context, limit } => waiting(common, release.as_deref(), context, limit),
-            Self::Check { files } => check(common, &files),
+            Self::Check { files, known } => check(common, &files, known),
         }
     }
 }
@@ -147,13 +153,21 @@ impl Ask {
     }
 }
 
-fn check(common: &Common, files: &[Utf8PathBuf]) -> Result<Code, CliError> {
+/// The tests that the server knows.
+fn known_tests(common: &Common) -> Result<KnownTests, CliError> {
+    let answer: Value = Client::new(common)?.get("/api/v1.0/testcases")?;
+    let names = answer["testcases"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    Ok(KnownTests { testcases: names.map(str::to_owned).collect() })
+}
+
+fn check(common: &Common, files: &[Utf8PathBuf], ask: bool) -> Result<Code, CliError> {
+    let known = ask.then(|| known_tests(common)).transpose()?;
     let mut texts = Vec::new();
     for file in files {
         texts.push((file.as_str(), read(file)?));
     }
     let sources: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let loaded = policy::load(&sources, None);
+    let loaded = policy::load(&sources, known.as_ref());
     if common.json {
         ui::print_json(&loaded.diagnostics);
     } else {
@@ -164,5 +178,9 @@ fn check(common: &Common, files: &[Utf8PathBuf]) -> Result<Code, CliError> {
             println!("{} policies", policies.policies.len());
         }
     }
-    Ok(if loaded.policies.is_some() { Code::Ok } else { Code::Usage })
+    Ok(match (loaded.policies, &loaded.diagnostics[..]) {
+        (None, _) => Code::Usage,
+        (Some(_), []) => Code::Ok,
+        (Some(_), _) => Code::Negative,
+    })
 }

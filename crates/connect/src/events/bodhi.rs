@@ -102,8 +102,8 @@ fn read_releases(all: &[Value]) -> Vec<Release> {
     numbered.iter().filter_map(one).collect()
 }
 
-/// The message that the bus would have carried for an update, so that the same rules fit; none for one without builds.
-pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
+/// An update's builds in their order, and a key that it has as long as it consists of them; none for one without builds.
+fn known_by<'u>(update: &'u Value, kind: &str) -> Option<(String, Vec<&'u str>)> {
     let alias = update["alias"].as_str()?;
     let mut nvrs: Vec<&str> =
         update["builds"].as_array()?.iter().filter_map(|build| build["nvr"].as_str()).collect();
@@ -111,8 +111,14 @@ pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
         return None;
     }
     nvrs.sort_unstable();
-    let key = format!("bodhi/{alias}/{}", nvrs.join(" "));
+    let key = format!("{kind}/{alias}/{}", nvrs.join(" "));
     let key = if key.len() > 200 { super::key_of(alias, &Value::Null, key.as_bytes()) } else { key };
+    Some((key, nvrs))
+}
+
+/// The message that the bus would have carried for an update that is to be tested, so that the same rules fit.
+pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
+    let (key, nvrs) = known_by(update, "bodhi")?;
     let builds: Vec<Value> = nvrs.iter().map(|nvr| json!({"type": "koji-build", "nvr": nvr})).collect();
     let body = json!({
         "agent": "assay",
@@ -122,6 +128,45 @@ pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
     });
     let topic = format!("{prefix}.bodhi.update.status.testing.koji-build-group.build.complete");
     Some(polled(&key, &topic, &body))
+}
+
+/// The message that the bus would have carried for an update that was submitted for stable.
+pub fn submitted(update: &Value, prefix: &str) -> Option<Incoming> {
+    if update["request"] != "stable" {
+        return None;
+    }
+    let (key, _) = known_by(update, "bodhi-stable")?;
+    let body = json!({"agent": "assay", "update": update});
+    Some(polled(&key, &format!("{prefix}.bodhi.update.request.stable"), &body))
+}
+
+impl Bodhi {
+    /// What is to be told of the updates that are on their way and that `filter` leaves, page by page.
+    async fn look(
+        &self,
+        filter: &str,
+        told: fn(&Value, &str) -> Option<Incoming>,
+    ) -> Result<Vec<Incoming>, String> {
+        let mut releases = String::new();
+        for release in &self.releases {
+            releases.extend(["&releases=", &encoded(release)]);
+        }
+        let mut found = Vec::new();
+        let mut page = 1;
+        loop {
+            let url = format!(
+                "{}/updates/?status=pending&status=testing&{filter}&rows_per_page={ROWS}&page={page}{releases}",
+                self.url
+            );
+            let answer = self.fetcher.get(&url).await.map_err(|error| error.why)?;
+            let updates = answer["updates"].as_array().ok_or("the answer has no updates; is it a Bodhi?")?;
+            found.extend(updates.iter().filter_map(|update| told(update, &self.prefix)));
+            if page >= answer["pages"].as_u64().unwrap_or(1) {
+                return Ok(found);
+            }
+            page += 1;
+        }
+    }
 }
 
 #[async_trait]
@@ -135,27 +180,11 @@ impl Poller for Bodhi {
         let since = known.unwrap_or(there).min(there) - OVERLAP;
         let since = jiff::Timestamp::from_second(since).map_err(|error| error.to_string())?;
         let since = since.strftime("%Y-%m-%d %H:%M:%S").to_string();
-        let mut releases = String::new();
-        for release in &self.releases {
-            releases.extend(["&releases=", &encoded(release)]);
-        }
-        let mut received = Received::default();
-        let mut page = 1;
-        loop {
-            let url = format!(
-                "{}/updates/?status=pending&status=testing&modified_since={}&rows_per_page={ROWS}&page={page}{releases}",
-                self.url,
-                encoded(&since)
-            );
-            let answer = self.fetcher.get(&url).await.map_err(|error| error.why)?;
-            let updates = answer["updates"].as_array().ok_or("the answer has no updates; is it a Bodhi?")?;
-            received.messages.extend(updates.iter().filter_map(|update| message(update, &self.prefix)));
-            if page >= answer["pages"].as_u64().unwrap_or(1) {
-                break;
-            }
-            page += 1;
-        }
-        received.cursors.push((CURSOR.to_owned(), Some(there.to_string())));
+        let mut messages = self.look(&format!("modified_since={}", encoded(&since)), message).await?;
+        // To be submitted for stable is no modification to Bodhi, so all of these are looked at; they are few, and what was
+        // told of one is known by its key.
+        messages.extend(self.look("request=stable", submitted).await?);
+        let received = Received { messages, cursors: vec![(CURSOR.to_owned(), Some(there.to_string()))] };
         Ok(Polled { received, more: false, trouble: None })
     }
 }
@@ -184,6 +213,22 @@ mod tests {
         let expected =
             [("F9", Life::Ended), ("F44", Life::Current), ("F45", Life::Branched), ("F46", Life::Rawhide)];
         assert_eq!(lives, expected);
+    }
+
+    #[test]
+    fn an_update_is_told_of_as_the_bus_would() {
+        let builds = json!([{"nvr": "b-1-1"}, {"nvr": "a-1-1"}]);
+        let update = json!({"alias": "F-1", "request": "stable", "builds": builds});
+        let tested = message(&update, "org.x").unwrap();
+        assert_eq!(tested.key, "bodhi/F-1/a-1-1 b-1-1");
+        let stable = submitted(&update, "org.x").unwrap();
+        let (key, topic) = ("bodhi-stable/F-1/a-1-1 b-1-1", "org.x.bodhi.update.request.stable");
+        assert_eq!((stable.key.as_str(), stable.topic.as_str()), (key, topic));
+        assert_eq!(
+            submitted(&json!({"alias": "F-1", "request": "testing", "builds": builds}), "org.x"),
+            None
+        );
+        assert_eq!(message(&json!({"alias": "F-1", "builds": []}), "org.x"), None);
     }
 
     #[test]

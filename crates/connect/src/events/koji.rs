@@ -1,4 +1,4 @@
-//! Koji: builds that are complete, whatever the bus said of them. XML-RPC with Koji's own additions.
+//! Koji: builds that are complete, and tags that they came into or left, whatever the bus said of them. XML-RPC with Koji's own additions.
 
 use super::json::NoDocument;
 use super::poll::{Polled, Poller};
@@ -27,13 +27,20 @@ pub struct Koji {
     http: Http,
     url: String,
     prefix: String,
+    tags: Vec<String>,
 }
 
 impl Koji {
     /// Of an address such as `https://koji.fedoraproject.org/kojihub`; topics begin with `prefix`, as those of the bus.
     pub fn new(url: &str, prefix: &str) -> Result<Self, String> {
         let http = Http::new(url.starts_with("https://"), None, LONGEST)?;
-        Ok(Self { http, url: url.to_owned(), prefix: prefix.to_owned() })
+        Ok(Self { http, url: url.to_owned(), prefix: prefix.to_owned(), tags: Vec::new() })
+    }
+
+    /// A look also tells what became of these tags.
+    #[must_use]
+    pub fn with_tags(self, tags: &[String]) -> Self {
+        Self { tags: tags.to_vec(), ..self }
     }
 
     /// The newest build of a package in a tag that is not `other`.
@@ -41,6 +48,14 @@ impl Koji {
         // The newest may be the other one.
         let said = self.call("listTagged", &json!({"tag": tag, "package": package, "latest": 2})).await?;
         Ok(nvrs(&said).find(|nvr| *nvr != other).map(str::to_owned))
+    }
+
+    /// A build as the hub describes it; `None` if it knows none of this name.
+    pub async fn build(&self, nvr: &str) -> Result<Option<Build>, NoDocument> {
+        let build = self.call("getBuild", &json!({"buildInfo": nvr})).await?;
+        let created = build["creation_ts"].as_f64().map(|seconds| Timestamp((seconds * 1e6) as i64));
+        let source = build["source"].as_str().map(str::to_owned);
+        Ok((!build.is_null()).then_some(Build { source, created }))
     }
 
     /// A task, and whether it is a build that has ended well.
@@ -93,6 +108,15 @@ impl Koji {
     }
 }
 
+/// A build of Koji's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// The commit that it was made of, as an address: `git+https://src.fedoraproject.org/rpms/bash.git#1a2b3c`.
+    pub source: Option<String>,
+    /// When it was begun.
+    pub created: Option<Timestamp>,
+}
+
 /// A task of Koji's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
@@ -138,14 +162,79 @@ pub fn message(build: &Value, prefix: &str) -> Option<Incoming> {
     Some(polled(&key, &topic, &body))
 }
 
+/// The messages that the bus would have carried for a line of the history of tags: that the build came into the tag and that
+/// it left it, as far as that was at `since` (seconds since 1970) or later. Each with the number of its event, which orders
+/// them and tells one coming from the next.
+fn tag_messages(line: &Value, since: i64, prefix: &str) -> Vec<(i64, Incoming)> {
+    let one = |done: &str, event: &str, at: &str, who: &str| {
+        let event = line[event].as_i64()?;
+        if line[at].as_f64()? < since as f64 {
+            return None;
+        }
+        let tag = line["tag.name"].as_str()?;
+        let build = line["build_id"].as_i64()?;
+        let body = json!({
+            "build_id": build, "name": line["name"].as_str()?, "version": line["version"].as_str()?,
+            "release": line["release"].as_str()?, "tag": tag, "tag_id": line["tag_id"], "user": line[who],
+            "instance": "primary",
+        });
+        let topic = format!("{prefix}.buildsys.{done}");
+        Some((event, polled(&format!("koji-{done}/{tag}/{build}/{event}"), &topic, &body)))
+    };
+    let came = one("tag", "create_event", "create_ts", "creator_name");
+    let left = one("untag", "revoke_event", "revoke_ts", "revoker_name");
+    came.into_iter().chain(left).collect()
+}
+
+impl Koji {
+    /// What became of a tag since then, in order.
+    async fn tag_history(&self, tag: &str, since: i64) -> Result<Vec<Incoming>, String> {
+        let named = json!({"tables": ["tag_listing"], "tag": tag, "after": since});
+        let answer = self.call("queryHistory", &named).await.map_err(|error| error.why)?;
+        let lines =
+            answer["tag_listing"].as_array().ok_or("queryHistory answers no tag_listing; is it a Koji?")?;
+        let mut found: Vec<(i64, Incoming)> =
+            lines.iter().flat_map(|line| tag_messages(line, since, &self.prefix)).collect();
+        found.sort_by_key(|(event, _)| *event);
+        Ok(found.into_iter().map(|(_, message)| message).collect())
+    }
+
+    /// Looks at each tag from where it was looked at last, so that one that cannot be asked for loses nothing and holds
+    /// nobody up. Why some could not be looked at.
+    async fn look_at_tags(
+        &self,
+        cursors: &BTreeMap<String, String>,
+        there: i64,
+        received: &mut Received,
+    ) -> Option<String> {
+        let mut trouble = None;
+        for tag in &self.tags {
+            let cursor = format!("tag/{tag}");
+            match self.tag_history(tag, since(cursors, &cursor, there)).await {
+                Ok(found) => {
+                    received.messages.extend(found);
+                    received.cursors.push((cursor, Some(there.to_string())));
+                }
+                Err(why) => trouble = Some(format!("tag {tag}: {why}")),
+            }
+        }
+        trouble
+    }
+}
+
+/// From when on is asked for: a while before the last look, as the clock there showed it.
+fn since(cursors: &BTreeMap<String, String>, cursor: &str, there: i64) -> i64 {
+    let known = cursors.get(cursor).and_then(|text| text.parse::<i64>().ok());
+    known.unwrap_or(there).min(there) - OVERLAP
+}
+
 #[async_trait]
 impl Poller for Koji {
     async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
         // By the clock there, which also says when builds were completed: ours may be wrong.
-        let known = cursors.get(CURSOR).and_then(|text| text.parse::<i64>().ok());
         let (_, there) = self.call_dated("getAPIVersion", &json!({})).await.map_err(|error| error.why)?;
         let there = there.unwrap_or(now).0.div_euclid(1_000_000);
-        let since = known.unwrap_or(there).min(there) - OVERLAP;
+        let since = since(cursors, CURSOR, there);
         let mut received = Received::default();
         let mut offset = 0;
         loop {
@@ -160,7 +249,8 @@ impl Poller for Koji {
             offset += ROWS;
         }
         received.cursors.push((CURSOR.to_owned(), Some(there.to_string())));
-        Ok(Polled { received, more: false, trouble: None })
+        let trouble = self.look_at_tags(cursors, there, &mut received).await;
+        Ok(Polled { received, more: false, trouble })
     }
 }
 
@@ -178,5 +268,28 @@ mod tests {
         );
         assert_eq!(message(&json!({"build_id": 1, "name": "x"}), "org.x"), None);
         assert_eq!(with_names(&json!({"a": 1})), json!({"a": 1, "__starstar": true}));
+    }
+
+    #[test]
+    fn what_came_into_a_tag_and_left_it_is_told() {
+        let line = json!({
+            "tag.name": "f44", "tag_id": 3, "build_id": 7, "name": "bash", "version": "5", "release": "1",
+            "create_event": 10, "create_ts": 100.5, "creator_name": "bodhi", "revoke_event": 12, "revoke_ts": 200.5,
+            "revoker_name": "alice", "active": null,
+        });
+        let told = |since: i64| -> Vec<String> {
+            tag_messages(&line, since, "org.x")
+                .into_iter()
+                .map(|(_, one)| one.topic + " " + &one.key)
+                .collect()
+        };
+        let (came, left) =
+            ("org.x.buildsys.tag koji-tag/f44/7/10", "org.x.buildsys.untag koji-untag/f44/7/12");
+        assert_eq!(told(100), [came, left]);
+        assert_eq!(told(101), [left]);
+        assert!(told(201).is_empty());
+        let mut here = line.clone();
+        (here["revoke_event"], here["revoke_ts"]) = (Value::Null, Value::Null);
+        assert_eq!(tag_messages(&here, 0, "org.x").len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! From policies and what is known to a decision.
 
-use super::{Found, Known, PassingRule, Policies, Rule, Subject, Template, Waived};
+use super::{Found, Known, PassingRule, Policies, Policy, Rule, Subject, Template, Waived, remote};
 use crate::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +34,14 @@ pub enum Verdict {
     Failed,
     /// The test could not be carried out.
     Errored,
+    /// The file of rules that the package brings was read.
+    FileFetched,
+    /// It is not there and has to be.
+    FileMissing,
+    /// It is wrong.
+    FileInvalid,
+    /// Nobody can say whether it is there.
+    FileUnreachable,
 }
 
 impl Verdict {
@@ -57,6 +65,13 @@ impl Verdict {
             (Self::Failed, true) => "test-result-failed-waived",
             (Self::Errored, false) => "test-result-errored",
             (Self::Errored, true) => "test-result-errored-waived",
+            (Self::FileFetched, _) => "fetched-gating-yaml",
+            (Self::FileMissing, false) => "missing-gating-yaml",
+            (Self::FileMissing, true) => "missing-gating-yaml-waived",
+            (Self::FileInvalid, false) => "invalid-gating-yaml",
+            (Self::FileInvalid, true) => "invalid-gating-yaml-waived",
+            (Self::FileUnreachable, false) => "failed-fetch-gating-yaml",
+            (Self::FileUnreachable, true) => "failed-fetch-gating-yaml-waived",
         }
     }
 }
@@ -78,12 +93,23 @@ pub struct Requirement {
     pub waiver: Option<i64>,
     /// The policies that require it.
     pub policies: Vec<String>,
+    /// Of a file of rules: which one. Its test case is what became of it, by which it can be waived.
+    pub file: Option<GatingFile>,
+}
+
+/// A file of rules that a package brings, or should.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GatingFile {
+    /// Where it is, or was looked for.
+    pub sources: Vec<String>,
+    /// What is wrong.
+    pub why: Option<String>,
 }
 
 impl Requirement {
     /// True if it is fulfilled.
     pub fn is_satisfied(&self) -> bool {
-        self.verdict == Verdict::Passed || self.waiver.is_some()
+        matches!(self.verdict, Verdict::Passed | Verdict::FileFetched) || self.waiver.is_some()
     }
 
     /// Greenwave's word for what became of it.
@@ -109,13 +135,32 @@ impl Decision {
         self.requirements.iter().all(Requirement::is_satisfied)
     }
 
-    /// One sentence.
+    /// One sentence about the tests, after one about files of rules if there is trouble with them.
     pub fn summary(&self) -> String {
-        let total = self.requirements.len();
+        let (files, tests): (Vec<_>, Vec<_>) =
+            self.requirements.iter().partition(|requirement| requirement.file.is_some());
+        let mut said = Vec::new();
+        for (verdict, what) in [
+            (Verdict::FileMissing, "missing remote rule file"),
+            (Verdict::FileInvalid, "invalid remote rule file"),
+            (Verdict::FileUnreachable, "failed fetch of remote rule file"),
+        ] {
+            match files.iter().filter(|file| !file.is_satisfied() && file.verdict == verdict).count() {
+                0 => {}
+                1 => said.push(format!("1 error due to {what}")),
+                count => said.push(format!("{count} errors due to {what}s")),
+            }
+        }
+        said.push(Self::summary_of(&tests));
+        said.join(". ")
+    }
+
+    fn summary_of(tests: &[&Requirement]) -> String {
+        let total = tests.len();
         if total == 0 {
             return "No tests are required".to_owned();
         }
-        if self.is_satisfied() {
+        if tests.iter().all(|test| test.is_satisfied()) {
             return format!("All required tests ({total} total) have passed or been waived");
         }
         let s = |count: usize| if count == 1 { "" } else { "s" };
@@ -126,8 +171,8 @@ impl Decision {
             (Verdict::Failed, "test failed", "tests failed"),
         ] {
             let open =
-                |requirement: &&Requirement| !requirement.is_satisfied() && requirement.verdict == verdict;
-            match self.requirements.iter().filter(open).count() {
+                |requirement: &&&Requirement| !requirement.is_satisfied() && requirement.verdict == verdict;
+            match tests.iter().filter(open).count() {
                 0 => {}
                 1 => parts.push(format!("1 {one}")),
                 count => parts.push(format!("{count} {many}")),
@@ -163,6 +208,8 @@ fn required(
                     add(policy, PassingRule { testcase, scenario, ..PassingRule::default() });
                 }
             }
+            // In its place is what its file says.
+            Rule::Remote(_) => {}
             Rule::Templates(rule) => {
                 for template in templates.iter().filter(|template| rule.fits(template)) {
                     let testcase = format!("{}.{}", space(kind), template.testcase);
@@ -189,8 +236,8 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
     for (subject, known) in question.subjects.iter().zip(known) {
         let kind = policies.subject_type(&subject.kind);
         let of_policies = policies.applicable(subject, &question.product_version, &question.contexts);
-        let rules: Vec<(&str, &Rule)> = if let Some(rules) = &question.rules {
-            rules.iter().map(|rule| ("", rule)).collect()
+        let rules: Vec<(Option<&Policy>, &Rule)> = if let Some(rules) = &question.rules {
+            rules.iter().map(|rule| (None, rule)).collect()
         } else {
             if of_policies.is_empty() && !kind.ignore_missing_policy {
                 decision.uncovered.push(subject.clone());
@@ -201,9 +248,12 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
                 }
             }
             let rules = of_policies.iter();
-            rules.flat_map(|policy| policy.rules.iter().map(|rule| (policy.id.as_str(), rule))).collect()
+            rules.flat_map(|policy| policy.rules.iter().map(move |rule| (Some(*policy), rule))).collect()
         };
-        for (rule, by) in required(&rules, &kind.id, templates, question.at) {
+        let remote::Expanded { rules, files } = remote::expand(rules, subject, &kind, known, question);
+        decision.requirements.extend(files);
+        let at = known.built_at.unwrap_or(question.at);
+        for (rule, by) in required(&rules, &kind.id, templates, at) {
             for mut requirement in judge(subject, &rule, known, question) {
                 requirement.policies.clone_from(&by);
                 decision.requirements.push(requirement);
@@ -240,6 +290,7 @@ fn judge(subject: &Subject, rule: &PassingRule, known: &Known, question: &Questi
             verdict,
             waiver,
             policies: Vec::new(),
+            file: None,
         }
     };
     if newest.is_empty() {
@@ -249,7 +300,12 @@ fn judge(subject: &Subject, rule: &PassingRule, known: &Known, question: &Questi
 }
 
 /// The waiver that counts: of each scope (everywhere, this scenario) the newest says whether it still is one.
-fn waiver(testcase: &str, scenario: Option<&String>, waivers: &[Waived], question: &Question) -> Option<i64> {
+pub(super) fn waiver(
+    testcase: &str,
+    scenario: Option<&String>,
+    waivers: &[Waived],
+    question: &Question,
+) -> Option<i64> {
     let of = |scope: Option<&String>| {
         let mut these = waivers.iter().filter(|waiver| {
             waiver.testcase == testcase

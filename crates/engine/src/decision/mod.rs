@@ -5,12 +5,14 @@
 
 mod glob;
 mod judge;
+mod remote;
 mod scope;
 #[cfg(test)]
 mod tests;
 
 pub use glob::glob_match;
-pub use judge::{Decision, Question, Requirement, Verdict, decide};
+pub use judge::{Decision, GatingFile, Question, Requirement, Verdict, decide};
+pub use remote::{Needs, Origin, RemoteFile, RemoteRule, address, needs, needs_origin, wrong_template};
 
 use crate::ids::Timestamp;
 use crate::rules::split_nvr;
@@ -34,7 +36,11 @@ impl Default for Policies {
 impl Policies {
     /// The kind of that name or alias; of an unknown name, a kind without peculiarities.
     pub fn subject_type(&self, name: &str) -> SubjectType {
-        self.subject_types.iter().find(|kind| kind.is_called(name)).cloned().unwrap_or_else(|| SubjectType::named(name))
+        self.subject_types
+            .iter()
+            .find(|kind| kind.is_called(name))
+            .cloned()
+            .unwrap_or_else(|| SubjectType::named(name))
     }
 
     /// The policies that apply.
@@ -103,6 +109,8 @@ pub enum Rule {
     Passing(PassingRule),
     /// Every test that these job templates make: no rule can require a job that never runs.
     Templates(TemplateRule),
+    /// What the package itself says.
+    Remote(RemoteRule),
 }
 
 /// A test case that has to pass.
@@ -312,4 +320,9 @@ pub struct Known {
     pub results: Vec<Found>,
     /// Waivers of the subject.
     pub waivers: Vec<Waived>,
+    /// When it was built, if somebody knows: rules that begin or end to count some day look at that, else at the question's
+    /// time.
+    pub built_at: Option<Timestamp>,
+    /// What came of looking for files of rules, by the sources of the rules that stand for them.
+    pub remote: BTreeMap<Vec<String>, RemoteFile>,
 }

@@ -87,6 +87,8 @@ impl Policies {
                             let _ = write!(text, "{template:?}");
                         }
                     }
+                    // What a package brings belongs to the commit that it was built from.
+                    Rule::Remote(_) => {}
                 }
             }
             for context in &policy.contexts {
@@ -100,9 +102,18 @@ impl Policies {
     pub fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
         let moments = self.policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| match rule {
             Rule::Passing(rule) => [rule.valid_since, rule.valid_until],
-            Rule::Templates(_) => [None, None],
+            Rule::Templates(_) | Rule::Remote(_) => [None, None],
         });
         moments.flatten().filter(|at| *at > after).min()
+    }
+
+    /// True if a rule may need what only others know: when something was built, or what a package brings.
+    pub fn asks_elsewhere(&self) -> bool {
+        self.policies.iter().flat_map(|policy| &policy.rules).any(|rule| match rule {
+            Rule::Passing(rule) => rule.valid_since.is_some() || rule.valid_until.is_some(),
+            Rule::Templates(_) => false,
+            Rule::Remote(_) => true,
+        })
     }
 
     /// True if a rule looks at templates.

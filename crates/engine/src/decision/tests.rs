@@ -155,7 +155,12 @@ fn the_newest_result_of_every_scenario_counts() {
     ];
     for (number, (scenario, results, waivers, want, summary)) in cases.into_iter().enumerate() {
         let policies = Policies { policies: rules(scenario), ..Policies::default() };
-        let decision = decide(&policies, &ask("koji_build", "bash-5-1"), &[Known { results, waivers }], &[]);
+        let decision = decide(
+            &policies,
+            &ask("koji_build", "bash-5-1"),
+            &[Known { results, waivers, ..Known::default() }],
+            &[],
+        );
         assert_eq!(
             (words(&decision), decision.summary()),
             (want.iter().map(ToString::to_string).collect(), summary.to_owned()),
@@ -170,6 +175,7 @@ fn what_is_ignored_does_not_count() {
     let known = [Known {
         results: vec![found(2, "t", None, "FAILED"), found(1, "t", None, "PASSED")],
         waivers: vec![waived(7, "t", None)],
+        ..Known::default()
     }];
     let ask = |results: &[i64], waivers: &[i64]| Question {
         ignored_results: results.iter().copied().collect(),
@@ -240,7 +246,8 @@ fn rules_from_templates_require_what_would_run() {
         ..ask("bodhi_update", "F-1")
     };
     let results = vec![found(1, "update.boot", Some("fedora.updates-server.x86_64.64bit"), "PASSED")];
-    let decision = decide(&Policies::default(), &question, &[Known { results, waivers: vec![] }], &templates);
+    let decision =
+        decide(&Policies::default(), &question, &[Known { results, ..Known::default() }], &templates);
     assert_eq!(
         words(&decision),
         [

@@ -2,6 +2,7 @@
 
 use super::{CommentFact, Fact, JobFact, plain_time, rfc3339, withheld};
 use crate::outcome::Outcome;
+use crate::rules::{BUILD_ISSUER, BUILD_SCRATCH, BUILD_TASK};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -238,15 +239,27 @@ fn artifact(job: &JobFact) -> Option<(&'static str, Value)> {
             "productmd-compose",
             json!({"type": "productmd-compose", "id": job.item, "compose_type": compose_type(&job.item)}),
         )),
-        "koji_build" => Some((
-            "koji-build",
-            json!({
-                "type": "koji-build", "id": job.item, "nvr": job.item, "issuer": "unknown", "scratch": false,
-                "component": job.item.rsplitn(3, '-').nth(2).unwrap_or(&job.item),
-            }),
-        )),
+        "koji_build" => Some(("koji-build", koji_build(job))),
         _ => None,
     }
+}
+
+/// A build is known by the number of the task that made it. A job that no message about the build has led to knows neither
+/// that nor who ordered it, and says so.
+fn koji_build(job: &JobFact) -> Value {
+    let task = job.get(BUILD_TASK).and_then(|task| task.parse::<i64>().ok());
+    let mut artifact = json!({
+        "type": "koji-build",
+        "id": task.map_or_else(|| Value::from(job.item.as_str()), Value::from),
+        "nvr": job.item,
+        "component": job.item.rsplitn(3, '-').nth(2).unwrap_or(&job.item),
+        "issuer": job.get(BUILD_ISSUER).unwrap_or("unknown"),
+        "scratch": job.get(BUILD_SCRATCH) == Some("1"),
+    });
+    if let Some(baseline) = job.get("BASELINE") {
+        artifact["baseline"] = baseline.into();
+    }
+    artifact
 }
 
 /// What a compose's number says: `.n.` nightly, `.t.` test, no letter production.
@@ -547,6 +560,64 @@ mod tests {
             (&body["generated_at"], &body["version"]),
             (&json!("2024-03-01T10:00:00Z"), &json!("0.2.1"))
         );
+    }
+
+    /// What CI-messages require of the body of a build's test, and what is known of the build.
+    #[test]
+    fn a_build_of_ci_messages() {
+        let plain =
+            [("BUILD", "bash-5.3-1.fc44"), ("TEST", "rpmlint"), ("ARCH", "x86_64"), ("VERSION", "44")];
+        let known =
+            [("ITEM_TASK_ID", "130000001"), ("ITEM_ISSUER", "alice"), ("BASELINE", "bash-5.2-1.fc44")];
+        let of = |settings: &[(&str, &str)]| job("koji_build", "bash-5.3-1.fc44", settings);
+        let job = of(&[&plain[..], &known[..]].concat());
+        let artifact = json!({
+            "type": "koji-build", "id": 130_000_001, "nvr": "bash-5.3-1.fc44", "component": "bash", "issuer": "alice",
+            "scratch": false, "baseline": "bash-5.2-1.fc44",
+        });
+        let done = |outcome| JobFact { outcome: Some(outcome), ..job.clone() };
+        for (fact, state) in [
+            (Fact::JobCreate(job.clone()), "queued"),
+            (Fact::JobStart(job.clone()), "running"),
+            (Fact::JobDone(done(Outcome::Failed)), "complete"),
+            (Fact::JobDone(done(Outcome::Incomplete)), "error"),
+        ] {
+            let Message { topic, body } = told(&fact, Dialect::Ci).unwrap();
+            assert_eq!(topic, format!("ci.koji-build.test.{state}"));
+            assert_eq!(body["artifact"], artifact, "{state}");
+            for must in [
+                "/contact/name",
+                "/contact/team",
+                "/contact/docs",
+                "/contact/email",
+                "/run/url",
+                "/run/log",
+                "/pipeline/id",
+                "/pipeline/name",
+                "/test/category",
+                "/test/namespace",
+                "/test/type",
+                "/generated_at",
+                "/version",
+            ] {
+                assert!(body.pointer(must).is_some_and(Value::is_string), "{state} has no {must}: {body}");
+            }
+            let only = |pointer: &str, of: &str| {
+                let there = body.pointer(pointer).is_some_and(|value| !value.is_null());
+                assert_eq!(there, state == of, "{state}: {pointer}");
+            };
+            only("/test/lifetime", "queued");
+            only("/test/result", "complete");
+            only("/system/0/os", "complete");
+            only("/error/reason", "error");
+        }
+        let scratch = of(&[("ITEM_SCRATCH", "1"), ("ITEM_TASK_ID", "5 6")]);
+        let body = told(&Fact::JobCreate(scratch), Dialect::Ci).unwrap().body;
+        let unknown = json!({
+            "type": "koji-build", "id": "bash-5.3-1.fc44", "nvr": "bash-5.3-1.fc44", "component": "bash",
+            "issuer": "unknown", "scratch": true,
+        });
+        assert_eq!(body["artifact"], unknown, "a batch of several tasks is none of them");
     }
 
     /// Whatever becomes of a job, those who wait for its end hear of it in both dialects.

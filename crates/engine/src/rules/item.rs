@@ -27,7 +27,35 @@ impl Item {
             }
         }
     }
+
+    /// Has settings say what a message tells of a build beside its name: the task of Koji's that made it, who ordered it,
+    /// and that it is a scratch build. Those who hear of its tests are told that again (CI messages).
+    pub(crate) fn say_build_in(&self, body: &Value, settings: &mut BTreeMap<String, String>) {
+        if self.kind != "koji_build" {
+            return;
+        }
+        let artifact = &body["artifact"];
+        let group = artifact["builds"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let named = |one: &&Value| text(&one["nvr"]).or_else(|| nvr(one)).as_deref() == Some(&self.id);
+        let Some(told) = [body, artifact].into_iter().chain(group).find(named) else { return };
+        // In CI messages, which name an issuer, a build's number is that of its task; elsewhere it is the build's own.
+        let task = if told["issuer"].is_null() { &told["task_id"] } else { &told["id"] };
+        let issuer = text(&told["issuer"]).or_else(|| text(&told["owner"]));
+        let scratch = (told["scratch"] == true).then(|| "1".to_owned());
+        for (key, value) in [(BUILD_TASK, text(task)), (BUILD_ISSUER, issuer), (BUILD_SCRATCH, scratch)] {
+            if let Some(value) = value {
+                settings.entry(key.to_owned()).or_insert(value);
+            }
+        }
+    }
 }
+
+/// The setting with the number of the task that made the build under test.
+pub(crate) const BUILD_TASK: &str = "ITEM_TASK_ID";
+/// The setting with the name of who ordered it.
+pub(crate) const BUILD_ISSUER: &str = "ITEM_ISSUER";
+/// The setting that is `1` for a scratch build.
+pub(crate) const BUILD_SCRATCH: &str = "ITEM_SCRATCH";
 
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,16 +75,17 @@ fn joined<'v>(values: impl Iterator<Item = &'v Value>) -> String {
     all.join(" ")
 }
 
+fn nvr(build: &Value) -> Option<String> {
+    let part = |key: &str| text(&build[key]);
+    Some(format!("{}-{}-{}", part("name")?, part("version")?, part("release")?))
+}
+
 /// The item of a message, if its topic is one of those that are known.
 pub fn derive(topic: &str, body: &Value) -> Option<Item> {
     let tail = |tail: &str| topic.ends_with(tail);
     let item = |kind: &str, id: String, revision: String| Some(Item { kind: kind.to_owned(), id, revision });
-    let nvr = || {
-        let part = |key: &str| text(&body[key]);
-        Some(format!("{}-{}-{}", part("name")?, part("version")?, part("release")?))
-    };
     if tail("buildsys.build.state.change") {
-        return item("koji_build", nvr()?, text(&body["build_id"]).unwrap_or_default());
+        return item("koji_build", nvr(body)?, text(&body["build_id"]).unwrap_or_default());
     }
     if tail("buildsys.tag") || tail("buildsys.untag") {
         return item("koji_tag", text(&body["tag"])?, String::new());
@@ -92,9 +121,12 @@ pub fn derive(topic: &str, body: &Value) -> Option<Item> {
 /// What a message tells, in the same words whichever system tells it: a bus that carries it, or somebody who looks for
 /// himself. None if that is not known of its topic.
 pub fn news(topic: &str, body: &str) -> Option<String> {
-    const KNOWN: [&str; 6] = [
+    const KNOWN: [&str; 9] = [
         "buildsys.build.state.change",
+        "buildsys.tag",
+        "buildsys.untag",
         "koji-build-group.build.complete",
+        "bodhi.update.request.stable",
         "pungi.compose.status.change",
         "git.branch.moved",
         ".git.receive",
@@ -106,6 +138,13 @@ pub fn news(topic: &str, body: &str) -> Option<String> {
     let state = match kind.as_str() {
         "koji_build" => text(&body["new"]),
         "compose" => text(&body["status"]),
+        // A tag is told of for each build that comes or goes.
+        "koji_tag" => {
+            let done = topic.rsplit('.').next().unwrap_or_default();
+            Some(format!("{done} {}", text(&body["build_id"])?))
+        }
+        // That it is to be tested is something else than that it is to go out.
+        "bodhi_update" if topic.ends_with(".stable") => Some("stable".to_owned()),
         _ => None,
     };
     Some(super::short_key([kind, id, revision, state.unwrap_or_default()].join(" ")))
@@ -149,6 +188,25 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_build_is_told_of_in_several_shapes() {
+        let item = Item { kind: "koji_build".into(), id: "bash-5-1".into(), revision: String::new() };
+        let said = |body: Value| {
+            let mut settings = BTreeMap::new();
+            item.say_build_in(&body, &mut settings);
+            settings.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let built = json!({"name": "bash", "version": "5", "release": "1", "build_id": 7, "task_id": 70, "owner": "alice"});
+        assert_eq!(said(built), "ITEM_ISSUER=alice ITEM_TASK_ID=70");
+        let other = json!({"nvr": "sed-4-1", "task_id": 60});
+        let group = json!({"artifact": {"builds": [other, {"nvr": "bash-5-1", "id": 7, "task_id": 70}]}});
+        assert_eq!(said(group), "ITEM_TASK_ID=70");
+        let ci = json!({"artifact": {"nvr": "bash-5-1", "id": 70, "issuer": "bob", "scratch": true}});
+        assert_eq!(said(ci), "ITEM_ISSUER=bob ITEM_SCRATCH=1 ITEM_TASK_ID=70");
+        assert_eq!(said(json!({"nvr": "sed-4-1", "task_id": 60})), "");
+        assert_eq!(said(json!("bash-5-1")), "");
+    }
+
+    #[test]
     fn two_who_tell_the_same_say_the_same() {
         let build = |more: Value| {
             let mut body = json!({"name": "bash", "version": "5", "release": "1", "build_id": 7, "new": 1, "instance": "primary"});
@@ -180,8 +238,23 @@ mod tests {
         }
         let compose = json!({"compose_id": "F-1", "status": "DOOMED", "location": "x"}).to_string();
         assert_eq!(news("o.pungi.compose.status.change", &compose).as_deref(), Some("compose F-1  DOOMED"));
+        let update = json!({"update": {"alias": "F-1", "builds": [{"nvr": "b-1-1"}, {"nvr": "a-1-1"}]}, "agent": "alice"});
+        for (topic, told) in [
+            (
+                "o.bodhi.update.status.testing.koji-build-group.build.complete",
+                Some("bodhi_update F-1 a-1-1 b-1-1 "),
+            ),
+            ("o.bodhi.update.request.stable", Some("bodhi_update F-1 a-1-1 b-1-1 stable")),
+            ("o.bodhi.update.comment", None),
+        ] {
+            assert_eq!(news(topic, &update.to_string()).as_deref(), told, "{topic}");
+        }
+        let tagged = json!({"tag": "f44", "build_id": 7, "name": "bash", "user": "bodhi"}).to_string();
+        assert_eq!(news("o.buildsys.tag", &tagged).as_deref(), Some("koji_tag f44  tag 7"));
+        assert_eq!(news("o.buildsys.untag", &tagged).as_deref(), Some("koji_tag f44  untag 7"));
         for (topic, body) in [
             ("forge.push", r#"{"ref": "refs/tags/v1", "after": "abc"}"#),
+            ("o.buildsys.tag", r#"{"tag": "f44", "name": "bash"}"#),
             ("git.branch.moved", "{"),
             ("git.branch.moved", "[]"),
             ("org.t.other", "{}"),

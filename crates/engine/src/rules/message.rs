@@ -45,6 +45,11 @@ impl Message {
         self.item.as_ref()
     }
 
+    /// What it tells beside that.
+    pub(super) fn body(&self) -> &Value {
+        self.root.get("body").unwrap_or(&Value::Null)
+    }
+
     /// For expressions.
     pub(super) fn context<'m>(&'m self, local: Option<&'m Map<String, Value>>) -> Context<'m> {
         Context { root: &self.root, local }

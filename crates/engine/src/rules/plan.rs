@@ -389,6 +389,7 @@ impl Target<'_> {
         say("ASSAY_EVENT", self.message.key());
         if let Some(item) = self.item {
             item.say_in(settings);
+            item.say_build_in(self.message.body(), settings);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The calls of the hub, with the names of their arguments in their order.
 
 use super::Fault;
-use super::model::{Build, Hub, Tag, Task};
+use super::model::{Build, Hub, Listing, Tag, Task};
 use serde_json::{Map, Value, json};
 
 type Call = fn(&Hub, &Map<String, Value>) -> Result<Value, Fault>;
@@ -10,7 +10,24 @@ type Call = fn(&Hub, &Map<String, Value>) -> Result<Value, Fault>;
 const CALLS: &[(&str, &[&str], Call)] = &[
     ("getAPIVersion", &[], |_, _| Ok(json!(1))),
     ("getKojiVersion", &[], |_, _| Ok(json!(super::VERSION))),
-    ("getLastEvent", &["before"], |hub, _| Ok(json!({"id": hub.builds.len(), "ts": 0.0}))),
+    ("getLastEvent", &["before"], |hub, _| Ok(json!({"id": hub.last_event(), "ts": 0.0}))),
+    (
+        "queryHistory",
+        &[
+            "tables",
+            "tag",
+            "build",
+            "package",
+            "user",
+            "active",
+            "after",
+            "before",
+            "afterEvent",
+            "beforeEvent",
+            "queryOpts",
+        ],
+        query_history,
+    ),
     ("getBuild", &["buildInfo", "strict"], get_build),
     (
         "listBuilds",
@@ -217,6 +234,43 @@ fn list_tagged(hub: &Hub, given: &Map<String, Value>) -> Result<Value, Fault> {
     let prefix = given["prefix"].as_str().unwrap_or_default();
     found.retain(|build| build["name"].as_str().is_some_and(|name| name.starts_with(prefix)));
     Ok(Value::from(found))
+}
+
+/// The history of tags; that of other things is empty.
+fn query_history(hub: &Hub, given: &Map<String, Value>) -> Result<Value, Fault> {
+    let wanted = match &given["tag"] {
+        Value::Null => None,
+        name => Some(tag(hub, name)?.id),
+    };
+    let build = find(hub, &given["build"], !given["build"].is_null())?.map(|build| build.id);
+    let number = |key: &str| given[key].as_f64();
+    let fits = |line: &Value| {
+        let any = |of: [&str; 2], good: &dyn Fn(f64) -> bool| {
+            of.iter().any(|key| line[*key].as_f64().is_some_and(good))
+        };
+        let (events, times) = (["create_event", "revoke_event"], ["create_ts", "revoke_ts"]);
+        number("afterEvent").is_none_or(|limit| any(events, &|event| event > limit))
+            && number("beforeEvent").is_none_or(|limit| any(events, &|event| event < limit))
+            && number("after").is_none_or(|limit| any(times, &|time| time > limit))
+            && number("before").is_none_or(|limit| any(times, &|time| time < limit))
+            && (given["package"].is_null() || given["package"] == line["name"])
+            && given["active"].as_bool().is_none_or(|active| active == (line["active"] == true))
+    };
+    let line = |listing: &Listing| {
+        if wanted.is_some_and(|tag| tag != listing.tag) || build.is_some_and(|build| build != listing.build) {
+            return None;
+        }
+        let tag = hub.tags.iter().find(|tag| tag.id == listing.tag)?;
+        Some(listing.line(tag, hub.build(listing.build)?))
+    };
+    let lines: Vec<Value> = hub.listings.iter().filter_map(line).filter(fits).collect();
+    let mut tables = Map::new();
+    let asked = given["tables"].as_array().cloned().unwrap_or_else(|| vec![json!("tag_listing")]);
+    for table in asked.iter().filter_map(Value::as_str) {
+        let lines = if table == "tag_listing" { json!(lines) } else { json!([]) };
+        tables.insert(table.to_owned(), lines);
+    }
+    Ok(Value::Object(tables))
 }
 
 fn latest_builds(hub: &Hub, given: &Map<String, Value>) -> Result<Value, Fault> {

@@ -5,6 +5,7 @@ mod calls;
 mod model;
 
 use crate::web::{Wall, Web, lock};
+use assay_proto::clock::{Clock, SystemClock};
 use assay_proto::xmlrpc;
 use axum::Router;
 use axum::extract::State;
@@ -31,7 +32,7 @@ impl FakeKoji {
     /// Listens on a free port of loopback.
     pub async fn start() -> anyhow::Result<Self> {
         let shared = Arc::new(Mutex::new(Hub::default()));
-        let routes = Router::new().route("/kojihub", post(take)).with_state(shared.clone());
+        let routes = Router::new().route("/kojihub", post(answer)).with_state(shared.clone());
         let wall = Wall::default();
         Ok(Self { web: Web::start(wall.on(routes)).await?, wall, shared })
     }
@@ -71,14 +72,19 @@ impl FakeKoji {
 
     /// A build is tagged: it is the newest there.
     pub fn put(&self, tag: &str, nvr: &str) {
-        let mut hub = lock(&self.shared);
-        let Some(id) = hub.builds.iter().find(|build| build.nvr() == nvr).map(|build| build.id) else {
-            return;
-        };
-        if let Some(tag) = hub.tags.iter_mut().find(|known| known.name == tag) {
-            tag.builds.retain(|known| *known != id);
-            tag.builds.insert(0, id);
-        }
+        let at = self.time();
+        lock(&self.shared).put(tag, nvr, at);
+    }
+
+    /// A build is tagged no more.
+    pub fn take(&self, tag: &str, nvr: &str) {
+        let at = self.time();
+        lock(&self.shared).take(tag, nvr, at);
+    }
+
+    /// What time it is there (seconds since 1970).
+    fn time(&self) -> i64 {
+        self.wall.told().unwrap_or_else(|| SystemClock.now().0 / 1_000_000)
     }
 
     /// There is a task, for example a scratch build; its number.
@@ -107,7 +113,7 @@ impl Fault {
     }
 }
 
-async fn take(State(shared): State<Arc<Mutex<Hub>>>, body: String) -> Response {
+async fn answer(State(shared): State<Arc<Mutex<Hub>>>, body: String) -> Response {
     let said = match xmlrpc::read_call(&body) {
         Ok((method, arguments)) => {
             let mut hub = lock(&shared);

@@ -20,6 +20,7 @@ pub(super) struct Hub {
     pub(super) builds: Vec<Build>,
     pub(super) tags: Vec<Tag>,
     pub(super) tasks: Vec<Task>,
+    pub(super) listings: Vec<Listing>,
     pub(super) called: Vec<String>,
     pub(super) offline: bool,
     ids: i64,
@@ -31,6 +32,14 @@ pub(super) struct Tag {
     pub(super) parents: Vec<String>,
     /// The one that was tagged last is the first.
     pub(super) builds: Vec<i64>,
+}
+
+/// A build in a tag, from an event on and perhaps until another: their numbers and times.
+pub(super) struct Listing {
+    pub(super) tag: i64,
+    pub(super) build: i64,
+    pub(super) came: (i64, i64),
+    pub(super) left: Option<(i64, i64)>,
 }
 
 pub(super) struct Task {
@@ -86,6 +95,40 @@ impl Hub {
         self.builds.iter().find(|build| build.id == id)
     }
 
+    /// The number of the last thing that was done to a tag.
+    pub(super) fn last_event(&self) -> i64 {
+        let one = |listing: &Listing| listing.left.map_or(listing.came.0, |(event, _)| event);
+        self.listings.iter().map(one).max().unwrap_or(0)
+    }
+
+    /// A build comes into a tag, where it is the newest then; one that is there leaves it first.
+    pub(super) fn put(&mut self, tag: &str, nvr: &str, at: i64) {
+        self.take(tag, nvr, at);
+        let event = self.last_event() + 1;
+        let Some((tag, build)) = self.both(tag, nvr) else { return };
+        tag.builds.insert(0, build);
+        let tag = tag.id;
+        self.listings.push(Listing { tag, build, came: (event, at), left: None });
+    }
+
+    /// A build leaves a tag, if it is there.
+    pub(super) fn take(&mut self, tag: &str, nvr: &str, at: i64) {
+        let event = self.last_event() + 1;
+        let Some((tag, build)) = self.both(tag, nvr) else { return };
+        tag.builds.retain(|known| *known != build);
+        let tag = tag.id;
+        for listing in &mut self.listings {
+            if (listing.tag, listing.build, listing.left) == (tag, build, None) {
+                listing.left = Some((event, at));
+            }
+        }
+    }
+
+    fn both(&mut self, tag: &str, nvr: &str) -> Option<(&mut Tag, i64)> {
+        let build = self.builds.iter().find(|build| build.nvr() == nvr)?.id;
+        Some((self.tags.iter_mut().find(|known| known.name == tag)?, build))
+    }
+
     /// A tag and what it inherits from, in order.
     pub(super) fn line(&self, name: &str) -> Vec<&Tag> {
         let mut names = vec![name];
@@ -122,6 +165,21 @@ impl Task {
             info["request"] = self.request.clone();
         }
         info
+    }
+}
+
+impl Listing {
+    /// As the history has it.
+    pub(super) fn line(&self, tag: &Tag, build: &Build) -> Value {
+        let left = |part: fn((i64, i64)) -> Value| self.left.map_or(Value::Null, part);
+        json!({
+            "tag_id": tag.id, "tag.name": tag.name, "build_id": build.id, "name": build.name, "version": build.version,
+            "release": build.release, "epoch": null, "build.state": 1, "active": self.left.is_none().then_some(true),
+            "create_event": self.came.0, "create_ts": self.came.1 as f64, "creator_id": number_of("bodhi"),
+            "creator_name": "bodhi", "revoke_event": left(|(event, _)| json!(event)),
+            "revoke_ts": left(|(_, at)| json!(at as f64)), "revoker_id": left(|_| json!(number_of("bodhi"))),
+            "revoker_name": left(|_| json!("bodhi")),
+        })
     }
 }
 

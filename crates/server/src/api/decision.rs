@@ -4,8 +4,9 @@ use super::resultsdb::{Wrong, object, parse_time, result_value};
 use super::waivers::{self, old_subject};
 use crate::app::App;
 use crate::results::decisions::Decided;
+use crate::results::{known, remote};
 use assay_engine::decision::{
-    Decision, PassingRule, Policies, Question, Requirement, Rule, Subject, TemplateRule,
+    Decision, PassingRule, Policies, Question, RemoteRule, Requirement, Rule, Subject, TemplateRule,
 };
 use assay_formats::policy;
 use axum::body::Bytes;
@@ -27,6 +28,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/api/v1.0/decision", post(ask))
         .route("/api/v1.0/policies", get(policies))
         .route("/api/v1.0/subject_types", get(subject_types))
+        .route("/api/v1.0/testcases", get(testcases))
         .route("/api/v1.0/validate-gating-yaml", post(validate))
         .route("/api/v1.0/about", get(about))
         .route("/api/v1.0/version", get(|| async { Redirect::to("/api/v1.0/about") }))
@@ -62,6 +64,9 @@ fn rule_shape(rule: &Rule) -> Value {
             "scenario": scenario,
             "valid_since": valid_since.map(super::resultsdb::moment),
             "valid_until": valid_until.map(super::resultsdb::moment),
+        }),
+        Rule::Remote(RemoteRule { sources, required }) => json!({
+            "rule": "RemoteRule", "sources": sources, "required": required,
         }),
         Rule::Templates(TemplateRule { group, distri, version, flavor, arch, test }) => json!({
             "rule": "JobTemplates", "group": group, "distri": distri, "version": version, "flavor": flavor,
@@ -102,24 +107,21 @@ async fn subject_types(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "subject_types": shapes.collect::<Vec<_>>() }))
 }
 
-/// The tests that somebody knows: results there are, and jobs that would be made.
-async fn known_tests(app: &App) -> Result<policy::KnownTests, Wrong> {
-    let filter = assay_store::NameFilter { limit: 100_000, ..assay_store::NameFilter::default() };
-    let mut testcases: BTreeSet<String> =
-        app.store.results().testcases(&filter).await?.into_iter().map(|testcase| testcase.name).collect();
-    for template in crate::results::decisions::templates(&app.library.now()) {
-        for space in ["compose", "update", "build", "fcosbuild"] {
-            testcases.insert(format!("{space}.{}", template.testcase));
-        }
-    }
-    Ok(policy::KnownTests { testcases })
+/// The test cases that a policy may name.
+async fn testcases(State(app): State<Arc<App>>) -> Result<Json<Value>, Wrong> {
+    Ok(Json(json!({ "testcases": known::tests(&app).await?.testcases })))
 }
 
 /// The body is a file of policies: 200 if it is right, 400 with everything that is wrong.
 async fn validate(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Wrong> {
     let text = String::from_utf8(body.to_vec()).map_err(|_| Wrong::bad("The file is not UTF-8."))?;
-    let known = known_tests(&app).await?;
-    let loaded = policy::load(&[("policy", &text)], Some(&known));
+    let known = known::tests(&app).await?;
+    // As packages bring them, or as this server has them.
+    let own = policy::load_remote("policy", &text, Some(&known));
+    let loaded = match policy::load(&[("policy", &text)], Some(&known)) {
+        loaded if own.policies.is_none() && loaded.policies.is_some() => loaded,
+        _ => own,
+    };
     let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     match loaded.policies {
         None => Err(Wrong::bad(found.join("\n"))),
@@ -200,7 +202,9 @@ fn question(
         Some(rules) => {
             let (read, found) = policy::load_rules("rules", &rules.to_string());
             let lines = || found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-            Some(read.ok_or_else(|| Wrong::bad(lines()))?)
+            let rules = read.ok_or_else(|| Wrong::bad(lines()))?;
+            remote::may_be_asked(&app.results.settings().remote, &rules).map_err(Wrong::bad)?;
+            Some(rules)
         }
     };
     match (contexts.is_empty(), rules.is_some()) {
@@ -260,6 +264,11 @@ fn requirement(one: &Requirement, policies: &Policies) -> Value {
         if one.verdict == assay_engine::decision::Verdict::Errored {
             shape["error_reason"] = result.error_reason.clone().into();
         }
+    }
+    if let Some(file) = &one.file {
+        let (key, value) = remote::told(one.verdict, file);
+        shape[key] = value;
+        shape["sources"] = json!(file.sources);
     }
     if let Some(waiver) = one.waiver {
         shape["waiver_id"] = waiver.into();

@@ -42,7 +42,8 @@ fn unmet(row: &DecisionRow) -> Vec<wire::Unmet> {
     let body: serde_json::Value = serde_json::from_str(&row.body).unwrap_or_default();
     let one = |requirement: &serde_json::Value| {
         let what = requirement["type"].as_str()?;
-        let open = what != "test-result-passed" && !what.ends_with("-waived");
+        let open =
+            !matches!(what, "test-result-passed" | "fetched-gating-yaml") && !what.ends_with("-waived");
         open.then(|| wire::Unmet {
             what: what.to_owned(),
             testcase: requirement["testcase"].as_str().unwrap_or_default().to_owned(),

@@ -15,7 +15,7 @@ pub(super) fn poller(what: &PollKind) -> Result<Box<dyn Poller>, String> {
             Box::new(Datagrepper::new(url, topics, *overlap, *settle)?)
         }
         PollKind::Composes { url, releases, prefix } => Box::new(Composes::new(url, releases, prefix)?),
-        PollKind::Koji { url, prefix } => Box::new(Koji::new(url, prefix)?),
+        PollKind::Koji { url, prefix, tags } => Box::new(Koji::new(url, prefix)?.with_tags(tags)),
         PollKind::Bodhi { url, releases, prefix } => Box::new(Bodhi::new(url, releases, prefix)?),
         PollKind::Git { url, branches } => Box::new(Git::new(url, branches)?),
     })

@@ -66,11 +66,15 @@ impl App {
 
     /// Koji as sources or tasks ask it.
     fn koji(&self) -> Result<Option<Koji>, Trouble> {
+        self.koji_hub().map(|url| Koji::new(&url, "")).transpose().map_err(Trouble::Refused)
+    }
+
+    /// Where Koji is, as tasks or sources ask it.
+    pub(crate) fn koji_hub(&self) -> Option<String> {
         let settings = self.outside.settings.get();
         let polled = |kind: &SourceKind| matches!(kind, SourceKind::Poll { what: PollKind::Koji { .. }, .. });
         let url = settings.and_then(|settings| settings.polled(polled)).map(str::to_owned);
-        let url = self.task_runs.koji().or(url);
-        url.map(|url| Koji::new(&url, "")).transpose().map_err(Trouble::Refused)
+        self.task_runs.koji().or(url)
     }
 
     /// The mapping that is in force, with its releases: its own, or those that Bodhi has.

@@ -68,7 +68,7 @@ pub(crate) struct HookSettings {
 pub(crate) enum PollKind {
     Datagrepper { url: String, topics: Vec<String>, overlap: Duration, settle: Duration },
     Composes { url: String, releases: Vec<String>, prefix: String },
-    Koji { url: String, prefix: String },
+    Koji { url: String, prefix: String, tags: Vec<String> },
     Bodhi { url: String, releases: Vec<String>, prefix: String },
     Git { url: String, branches: Vec<String> },
 }
@@ -83,7 +83,7 @@ const DRIVERS: [(&str, &[&str]); 9] = [
     ("timer", &["cron", "topic", "body"]),
     ("datagrepper", &["url", "topics", "every", "overlap", "settle"]),
     ("composes", &["url", "every", "releases", "topic-prefix"]),
-    ("koji", &["url", "every", "topic-prefix"]),
+    ("koji", &["url", "every", "topic-prefix", "tags"]),
     ("bodhi", &["url", "every", "releases", "topic-prefix"]),
     ("git", &["url", "every", "branches"]),
     ("jobs", &[]),
@@ -197,7 +197,7 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
                     settle: seconds(reader, "settle", 60),
                 },
                 "composes" => PollKind::Composes { url, releases: reader.texts(table, "releases"), prefix },
-                "koji" => PollKind::Koji { url, prefix },
+                "koji" => PollKind::Koji { url, prefix, tags: reader.texts(table, "tags") },
                 "bodhi" => PollKind::Bodhi { url, releases: reader.texts(table, "releases"), prefix },
                 _ => PollKind::Git { url, branches: reader.texts(table, "branches") },
             };

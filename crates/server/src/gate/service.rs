@@ -601,7 +601,10 @@ impl Loops {
         let mut in_force = false;
         if let Some(config) = config {
             match self.put_in_force(&app, config, settings).await {
-                Ok(()) => in_force = true,
+                Ok(()) => {
+                    in_force = true;
+                    diagnostics.extend(crate::results::known::unknown(&app).await);
+                }
                 Err(why) => diagnostics.extend(settings::unreadable(Utf8Path::new("configuration"), &why)),
             }
         }

@@ -79,6 +79,7 @@ fn known(seen: &Evidence) -> Known {
     Known {
         results: seen.results.iter().map(found).collect(),
         waivers: seen.waivers.iter().map(waived).collect(),
+        ..Known::default()
     }
 }
 
@@ -197,6 +198,7 @@ impl App {
     ) -> Result<Decided, StoreError> {
         let evidence = self.evidence_of_all(&question.subjects, as_of).await?;
         let known: Vec<Known> = evidence.iter().map(known).collect();
+        let known = self.with_elsewhere(question, &known).await;
         let templates = templates(&self.library.now());
         let decision = decide(&self.results.settings().decisions, question, &known, &templates);
         Ok(Decided { decision, evidence, templates })
@@ -215,17 +217,19 @@ impl App {
         for (subject, evidence) in question.subjects.iter().zip(&decided.evidence) {
             let subject = own_name(policies, subject);
             let known = [known(evidence)];
-            let is_other = |context: &&String| {
+            let mut others = Purposes::new();
+            for context in &question.contexts {
                 let one = question_about(&subject, &question.product_version, context, question.at);
+                let known = self.with_elsewhere(&one, &known).await;
                 let decision = decide(policies, &one, &known, &decided.templates);
                 let before = newest_about(&newest, &subject, &question.product_version, context);
                 // Of what no policy says anything nothing was decided.
-                !decision.policies.is_empty()
+                if !decision.policies.is_empty()
                     && before.is_none_or(|before| before.body != remembered(&decision))
-            };
-            let others = question.contexts.iter().filter(is_other);
-            let others: Purposes =
-                others.map(|context| (question.product_version.clone(), context.clone())).collect();
+                {
+                    others.insert((question.product_version.clone(), context.clone()));
+                }
+            }
             // From what is known by then: what was seen here may be older than what was remembered meanwhile.
             if !others.is_empty() {
                 self.decide_anew(&subject, Some(&others)).await?;
@@ -241,6 +245,7 @@ impl App {
         subject: &Subject,
         purposes: Option<&Purposes>,
     ) -> Result<(), StoreError> {
+        self.look_ahead(subject, purposes).await?;
         // One after another: what is remembered last has been decided from what was known last.
         let _alone = self.results.news.deciding().await;
         let settings = self.results.settings();
@@ -254,6 +259,23 @@ impl App {
             item = subject.item,
             "others decide about it at the same time; what they decided stays"
         );
+        Ok(())
+    }
+
+    /// Asks elsewhere for what a decision will need, so that the others do not wait for that.
+    async fn look_ahead(&self, subject: &Subject, asked: Option<&Purposes>) -> Result<(), StoreError> {
+        let settings = self.results.settings();
+        if !settings.decisions.asks_elsewhere() {
+            return Ok(());
+        }
+        let subject = own_name(&settings.decisions, subject);
+        let newest = self.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
+        let evidence = self.evidence_of(&subject).await?;
+        let all = asked.is_none().then(|| purposes(&settings.decisions, &subject, &newest, &evidence));
+        for (product_version, context) in asked.or(all.as_ref()).into_iter().flatten() {
+            let question = question_about(&subject, product_version, context, self.clock.now());
+            self.with_elsewhere(&question, &[Known::default()]).await;
+        }
         Ok(())
     }
 
@@ -275,6 +297,7 @@ impl App {
         let templates = templates(&self.library.now());
         for (product_version, context) in purposes {
             let question = question_about(subject, product_version, context, self.clock.now());
+            let known = self.with_elsewhere(&question, &known).await;
             let decision = decide(policies, &question, &known, &templates);
             let before = newest_about(&newest, subject, product_version, context);
             let body = remembered(&decision);

@@ -7,6 +7,8 @@ pub(crate) mod anew;
 pub(crate) mod conventions;
 pub(crate) mod decisions;
 mod jobs;
+pub(crate) mod known;
+pub(crate) mod remote;
 pub(crate) mod settings;
 mod writer;
 
@@ -67,6 +69,7 @@ pub(crate) struct Results {
     settings: RwLock<Arc<ResultsSettings>>,
     epoch: Epoch,
     news: anew::News,
+    elsewhere: remote::Elsewhere,
 }
 
 impl Results {
@@ -80,6 +83,7 @@ impl Results {
                 settings: RwLock::default(),
                 epoch,
                 news: anew::News::default(),
+                elsewhere: remote::Elsewhere::default(),
             },
             incoming,
         )

@@ -1,8 +1,10 @@
 //! The section `[results]` of `assay.toml`.
 
 use crate::gate::settings::Reader;
-use assay_engine::decision::Policies;
+use assay_engine::decision::{Policies, wrong_template};
+use assay_formats::policy::{KnownTests, LoadedPolicies};
 use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -40,6 +42,8 @@ pub(crate) struct ResultsSettings {
     pub(crate) repeats: Duration,
     /// As read.
     pub(crate) decisions: Arc<Policies>,
+    /// Where files of rules that packages bring are: templates of addresses by the kind of the subject; `*` for others.
+    pub(crate) remote: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for ResultsSettings {
@@ -53,6 +57,7 @@ impl Default for ResultsSettings {
             bodhi: "https://bodhi.fedoraproject.org".to_owned(),
             repeats: REPEATS,
             decisions: Arc::default(),
+            remote: BTreeMap::new(),
         }
     }
 }
@@ -64,21 +69,45 @@ impl ResultsSettings {
     }
 }
 
-/// The policies of a file, or of all `.yaml` files of a directory; or everything that is wrong.
-fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
-    let unreadable = |error: std::io::Error| vec![format!("the policies cannot be read: {error}")];
-    let sources = crate::events::yaml_texts(path).map_err(unreadable)?;
+/// What a file, or all `.yaml` files of a directory, say of policies; with `known`, also which tests nobody knows.
+pub(super) fn load(path: &Utf8Path, known: Option<&KnownTests>) -> std::io::Result<LoadedPolicies> {
+    let sources = crate::events::yaml_texts(path)?;
     let texts: Vec<(&str, &str)> =
         sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let loaded = assay_formats::policy::load(&texts, None);
+    Ok(assay_formats::policy::load(&texts, known))
+}
+
+/// The policies of a file, or of all `.yaml` files of a directory; or everything that is wrong. Which tests there are is not
+/// known where settings are read: [`super::known`] says the rest when they are in force.
+fn policies(path: &Utf8Path) -> Result<Policies, Vec<String>> {
+    let unreadable = |error: std::io::Error| vec![format!("the policies cannot be read: {error}")];
+    let loaded = load(path, None).map_err(unreadable)?;
     let lines = loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
     loaded.policies.ok_or(lines)
+}
+
+/// `[results.remote-rules]`: an address or several for a kind of subjects.
+fn remote_rules(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    for (kind, value) in table {
+        let key = kind.get_ref().as_ref();
+        let templates = match value.get_ref().as_str() {
+            Some(one) => vec![one.to_owned()],
+            None => reader.texts(table, key),
+        };
+        for why in templates.iter().filter_map(|template| wrong_template(template)) {
+            reader.error("url", value.span().start, why);
+        }
+        found.insert(key.to_owned(), templates);
+    }
+    found
 }
 
 /// A client that tries a post three times, with pauses that grow from one second, has given up by then.
 const REPEATS: Duration = Duration::from_mins(1);
 
-const KEYS: &[&str] = &["outcomes", "policies", "may-waive", "proxies", "bodhi-url", "repeats"];
+const KEYS: &[&str] =
+    &["outcomes", "policies", "may-waive", "proxies", "bodhi-url", "repeats", "remote-rules"];
 
 /// Reads the section.
 pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ResultsSettings {
@@ -101,10 +130,20 @@ pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ResultsSetti
     if let Some(seconds) = reader.number(table, "repeats", 0, 3_600) {
         settings.repeats = Duration::from_secs(seconds);
     }
+    if let Some(entries) = reader.table(table, "remote-rules") {
+        settings.remote = remote_rules(reader, entries);
+    }
     settings.policies = reader.path(table, "policies");
     if let Some(path) = &settings.policies {
         match policies(path) {
-            Ok(decisions) => settings.decisions = Arc::new(decisions),
+            Ok(decisions) => {
+                let rules = decisions.policies.iter().flat_map(|policy| &policy.rules);
+                if let Err(why) = super::remote::can_be_found(&settings.remote, rules) {
+                    let at = table.get("policies").map_or(0, |value| value.span().start);
+                    reader.error("remote-rules", at, why);
+                }
+                settings.decisions = Arc::new(decisions);
+            }
             Err(found) => {
                 let at = table.get("policies").map_or(0, |value| value.span().start);
                 for line in found {

@@ -1,8 +1,10 @@
 //! WaiverDB's and Greenwave's APIs: what is asked, what is answered, and what is refused.
 
-use crate::common::{BEGINNING, Server};
+use crate::common::{BEGINNING, Server, client};
 use assay_engine::decision::Subject;
 use assay_engine::ids::Timestamp;
+use assay_fakes::distgit::FakeDistGit;
+use assay_fakes::koji::FakeKoji;
 use assay_proto::clock::ManualClock;
 use assay_store::{NewResult, Waiver};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -565,4 +567,211 @@ async fn decisions_change_when_nothing_new_is_found() {
     assert_eq!(status, StatusCode::OK, "{answer}");
     let told = until_told(&server, 7).await;
     assert_eq!(told[6], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"));
+}
+
+const POLICY: &str = "\
+--- !Policy
+id: a
+product_versions: [fedora-*]
+decision_context: push
+subject_type: koji_build
+rules:
+  - !PassingTestCaseRule {test_case_name: dist.rpmlint}
+";
+
+/// A file of policies is looked at before it is put in force.
+#[tokio::test]
+async fn files_of_policies_are_validated() {
+    let (_dir, server) = start().await;
+    let validate = async |text: &[u8]| {
+        let request = client().post(server.url("/api/v1.0/validate-gating-yaml"));
+        let request = request.bearer_auth(&server.handle.admin_token).body(text.to_vec());
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    found(&server, "dist.rpmlint", "PASSED", json!({"type": "koji_build", "item": BUILD})).await;
+    assert_eq!(validate(POLICY.as_bytes()).await, (200, json!({"message": "All OK"})));
+    let (status, answer) = validate(POLICY.replace("rpmlint", "rpmlnt").as_bytes()).await;
+    let warning = answer["warnings"][0].as_str().unwrap_or_default();
+    assert_eq!((status, &answer["message"]), (200, &json!("All OK")), "{answer}");
+    for part in ["policy:7:", "nobody knows the test case `dist.rpmlnt`", "did you mean `dist.rpmlint`?"] {
+        assert!(warning.contains(part), "{part}: {answer}");
+    }
+    for (text, part) in [
+        (POLICY.replace("test_case_name", "test_case_nam").into_bytes(), "unknown key `test_case_nam`"),
+        (POLICY.replace("id: a", "id: [").into_bytes(), "policy:"),
+        (Vec::new(), "No policies defined"),
+        (b"id: \xff".to_vec(), "not UTF-8"),
+    ] {
+        let (status, answer) = validate(&text).await;
+        let said = answer["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && said.contains(part), "{part}: {status} {answer}");
+    }
+    let (status, answer) = server.get("/api/v1.0/testcases").await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({"testcases": ["dist.rpmlint"]})));
+}
+
+/// Policies that are put in force say which tests nobody knows, with their places.
+#[tokio::test]
+async fn policies_in_force_that_nothing_can_fulfil_are_warned_of() {
+    let (dir, server) = start().await;
+    let reload = async || {
+        let (status, answer) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let findings = answer["findings"].as_array().unwrap().clone();
+        let findings = findings.into_iter().map(|one| one.as_str().unwrap().to_owned());
+        findings.filter(|one| one.contains("nobody knows")).collect::<Vec<String>>()
+    };
+    assert_eq!(reload().await, [""; 0], "a new server knows no test");
+    for testcase in ["dist.rpmlint", "dist.abi", "compose.install"] {
+        found(&server, testcase, "PASSED", json!({"type": "koji_build", "item": BUILD})).await;
+    }
+    assert_eq!(reload().await, [""; 0]);
+    let text = POLICIES.replace("dist.abi", "dist.abicheck").replace("compose.install", "compose.instal");
+    fs_err::write(dir.path().join("policies.yaml"), text).unwrap();
+    let said = reload().await;
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("policies.yaml:8:") && said[0].contains("`dist.abicheck`"), "{said:?}");
+    assert!(said[1].contains("did you mean `compose.install`?"), "{said:?}");
+}
+
+const REMOTE: &str = "\
+--- !Policy
+id: push
+product_versions: [fedora-*]
+decision_context: push
+subject_type: koji_build
+rules:
+  - !PassingTestCaseRule {test_case_name: dist.lint}
+  - !PassingTestCaseRule {test_case_name: dist.new, valid_since: 2026-11-21}
+  - !RemoteRule {required: false}
+";
+const GATING: &str = "\
+--- !Policy
+decision_context: push
+rules:
+  - !PassingTestCaseRule {test_case_name: pkg.unit}
+";
+
+/// A server whose policy has packages bring their own rules, with a Koji and a server of repositories.
+async fn with_packages() -> (tempfile::TempDir, Server, FakeKoji, FakeDistGit) {
+    let (koji, git) = (FakeKoji::start().await.unwrap(), FakeDistGit::start().await.unwrap());
+    let start = crate::common::BEGINNING / 1_000_000;
+    koji.build("old-1-1", start - 86_400, &[]);
+    koji.build("young-1-1", start + 60, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("policies.yaml"), REMOTE).unwrap();
+    let toml = format!(
+        "[tasks]\nkoji-hub = {:?}\n[results]\npolicies = \"policies.yaml\"\n[results.remote-rules]\n\
+         koji_build = \"{}/{{pkg_namespace}}{{pkg_name}}/raw/{{rev}}/f/gating.yaml\"\n",
+        koji.hub(),
+        git.url()
+    );
+    fs_err::write(dir.path().join("assay.toml"), toml).unwrap();
+    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    (dir, server, koji, git)
+}
+
+async fn about(server: &Server, build: &str) -> Value {
+    let question = json!({"subject_type": "koji_build", "subject_identifier": build});
+    let (status, answer) = decision(server, question).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer
+}
+
+/// What a package requires of itself counts beside what is required of all; a rule counts from the builds on that were made
+/// when it was there.
+#[tokio::test]
+async fn packages_bring_their_own_rules() {
+    let (dir, server, koji, git) = with_packages().await;
+    let later = || server.clock.advance(301_000_000);
+    let lint = "dist.lint test-result-missing";
+    assert_eq!(types(&about(&server, "old-1-1").await), [lint], "built before, and no file");
+    let young = about(&server, "young-1-1").await;
+    assert_eq!(types(&young), [lint, "dist.new test-result-missing"]);
+    let asked = ["/rpms/old/raw/0123456/f/gating.yaml", "/rpms/young/raw/0123456/f/gating.yaml"];
+    about(&server, "old-1-1").await;
+    assert_eq!(git.asked(), asked, "each once");
+
+    git.file("old", "0123456", "gating.yaml", GATING);
+    assert_eq!(types(&about(&server, "old-1-1").await), [lint], "what is known is kept for a while");
+    later();
+    let answer = about(&server, "old-1-1").await;
+    let fetched = "fetched-gating-yaml fetched-gating-yaml";
+    assert_eq!(types(&answer), [fetched, lint, "pkg.unit test-result-missing"]);
+    let source = format!("{}{}", git.url(), asked[0]);
+    assert_eq!(answer["satisfied_requirements"][0]["source"], json!(source), "{answer}");
+    found(&server, "pkg.unit", "PASSED", json!({"type": "koji_build", "item": "old-1-1"})).await;
+    found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": "old-1-1"})).await;
+    let answer = about(&server, "old-1-1").await;
+    assert_eq!(answer["summary"], "All required tests (2 total) have passed or been waived", "{answer}");
+    let (_, standing) = server.get("/api/assay/v1/releases/fedora-44?context=push").await;
+    assert!(
+        !standing.to_string().contains("old-1-1"),
+        "a file that was read is nothing to wait for: {standing}"
+    );
+
+    // A broken one stops the package until somebody waives that.
+    git.file("old", "0123456", "gating.yaml", &GATING.replace("rules", "ruls"));
+    later();
+    let answer = about(&server, "old-1-1").await;
+    assert_eq!(answer["policies_satisfied"], false);
+    let open = &answer["unsatisfied_requirements"][0];
+    assert_eq!(
+        (&open["type"], &open["sources"]),
+        (&json!("invalid-gating-yaml"), &json!([source])),
+        "{answer}"
+    );
+    assert!(open["details"].as_str().unwrap().contains("did you mean `rules`?"), "{open}");
+    let summary = answer["summary"].as_str().unwrap();
+    assert!(
+        summary.starts_with("1 error due to invalid remote rule file. All required tests (1 total)"),
+        "{summary}"
+    );
+    let waiver = json!({"subject_type": "koji_build", "subject_identifier": "old-1-1", "testcase": "invalid-gating-yaml",
+        "product_version": "fedora-44", "comment": "a typo"});
+    post(&server, WAIVERS, waiver).await;
+    let answer = about(&server, "old-1-1").await;
+    assert_eq!(answer["policies_satisfied"], true, "{answer}");
+    assert_eq!(types(&answer)[0], "invalid-gating-yaml invalid-gating-yaml-waived");
+
+    // What nobody answers for stops it, too.
+    git.down(true);
+    later();
+    let open = about(&server, "old-1-1").await["unsatisfied_requirements"][0].clone();
+    assert_eq!(open["type"], "failed-fetch-gating-yaml", "{open}");
+    assert!(open["error"].as_str().unwrap().contains("502"), "{open}");
+    let open = about(&server, "unknown-1-1").await["unsatisfied_requirements"][0].clone();
+    assert!(open["error"].as_str().unwrap().contains("Koji has no build unknown-1-1"), "{open}");
+    git.down(false);
+    koji.offline(true);
+    server.clock.advance(16_000_000);
+    let open = about(&server, "other-1-1").await["unsatisfied_requirements"][0].clone();
+    assert!(open["error"].as_str().unwrap().contains("database outage"), "{open}");
+    koji.offline(false);
+
+    // One that has to be there.
+    let text = REMOTE.replace("required: false", "required: true");
+    fs_err::write(dir.path().join("policies.yaml"), text).unwrap();
+    let reload = async || server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
+    assert_eq!(reload().await.0, StatusCode::OK);
+    let answer = about(&server, "young-1-1").await;
+    assert_eq!(types(&answer)[0], "missing-gating-yaml missing-gating-yaml", "{answer}");
+    let rules = |rule: Value| {
+        json!({"subject_type": "koji_build", "subject_identifier": "young-1-1",
+        "decision_context": null, "rules": [rule]})
+    };
+    let (status, answer) = decision(&server, rules(json!({"type": "RemoteRule", "required": true}))).await;
+    assert_eq!((status, types(&answer).len()), (StatusCode::OK, 1), "{answer}");
+    let elsewhere = json!({"type": "RemoteRule", "sources": ["http://127.0.0.1:1/"]});
+    let (status, answer) = decision(&server, rules(elsewhere)).await;
+    assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains("has no sources"), "{answer}");
+    // Nothing says where files are.
+    let toml = "[results]\npolicies = \"policies.yaml\"\n";
+    fs_err::write(dir.path().join("assay.toml"), toml).unwrap();
+    let (status, answer) = reload().await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(answer.to_string().contains("set [results.remote-rules]"), "{answer}");
 }

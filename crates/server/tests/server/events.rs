@@ -3,6 +3,8 @@
 use crate::common::Server;
 use assay_fakes::datagrepper::FakeDatagrepper;
 use assay_fakes::koji::FakeKoji;
+use assay_fakes::sink::HttpSink;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -107,4 +109,121 @@ async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
         brought(&server, &[("hourly", hourly)]).await;
     }
     brought(&server, &[("koji", 8), ("grepper", 8), ("hourly", 4)]).await;
+}
+
+const STAGED_RULES: &str = "
+rules:
+  - name: built
+    when: {topic: org.fedoraproject.prod.buildsys.build.state.change}
+    run:
+      - job: {TEST: check, NVR: '{item.id}', BACKEND: dummy, WORKER_CLASS: nobody}
+      - result: {testcase: dist.built, outcome: PASSED}
+";
+
+/// A server that is staging hears everything and does nothing outside: what rules would do and what would be told is there to
+/// be seen, and is not done later either.
+#[tokio::test]
+async fn a_staging_server_writes_down_what_it_would_do() {
+    let (koji, sink) = (FakeKoji::start().await.unwrap(), HttpSink::start().await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs_err::write(dir.path().join(name), text).unwrap();
+    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let toml = |mode: &str| {
+        format!(
+            "[events]\nrules = \"rules.yaml\"\nmode = {mode:?}\n[reports]\nmode = {mode:?}\n\
+             [source.koji]\ndriver = \"koji\"\nurl = {:?}\nevery = 1\n\
+             [reporter.hook]\ndriver = \"webhook\"\nurl = {:?}\nsecret-file = \"secret\"\n",
+            koji.hub(),
+            sink.url()
+        )
+    };
+    write("rules.yaml", STAGED_RULES);
+    write("secret", "s3cret");
+    write("assay.toml", &toml("staging"));
+    let there = crate::common::BEGINNING / 1_000_000;
+    koji.says_it_is(there);
+    koji.build("bash-5-1", there - 5, &[]);
+    let config = file.clone();
+    let server = Server::start_with(|start| start.config = Some(config)).await;
+    let (event, effects) = effects(&server).await;
+    assert_eq!((&event["state"], &event["rules"]), (&json!("matched"), &json!(["built"])), "{event}");
+    for (effect, what) in effects.iter().zip(["job check", "result dist.built PASSED"]) {
+        assert!(effect["what"].as_str().unwrap().starts_with(what), "{effect}");
+        assert_eq!((&effect["state"], &effect["jobs"]), (&json!("logged"), &json!([])), "{effect}");
+        assert!(effect["why"].as_str().unwrap().contains("staging"), "{effect}");
+    }
+    let counts = async |server: &Server| {
+        let (_, jobs) = server.get("/api/assay/v1/jobs").await;
+        let (_, results) = server.get("/api/v2.0/results").await;
+        [&jobs["jobs"], &results["data"]].map(|list| list.as_array().unwrap().len())
+    };
+    assert_eq!(counts(&server).await, [0, 0], "nothing of it is done");
+
+    // What people do by hand here is done, with its results; nobody outside hears of it.
+    let settings = json!({"TEST": "install", "BUILD": "B", "DISTRI": "fedora", "VERSION": "Rawhide", "FLAVOR": "Server-dvd-iso",
+        "ARCH": "x86_64", "MACHINE": "uefi", "BACKEND": "dummy"});
+    let id = server.post(settings).await;
+    let (status, body) = server
+        .ask(Method::POST, &format!("/api/assay/v1/jobs/{id}/cancel"), Some(json!({"by": "ann"})))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let staged = outbox(&server, "it is written down", |hook| {
+        hook["waiting"] == 0 && hook["delivered"].as_i64() > Some(4)
+    })
+    .await;
+    assert_eq!(staged["staging"], true);
+    for entry in staged["entries"].as_array().unwrap() {
+        assert_eq!(entry["note"], "staging: logged, not sent", "{entry}");
+    }
+    let [jobs, results] = counts(&server).await;
+    assert!(jobs == 1 && results > 0, "{jobs} {results}");
+    assert_eq!(sink.got(), []);
+    let (_, page) = server.page("/outbox").await;
+    assert!(page.contains("staging: logged, not sent"), "{page}");
+    let (_, page) = server.page(&format!("/events/{}", event["id"])).await;
+    assert!(page.contains("logged") && page.contains("staging"), "{page}");
+
+    // It goes live: what was written down stays so, and what happens from now on is done and told.
+    write("assay.toml", &toml("live"));
+    let server = server.kill_and_restart_with(|start| start.config = Some(file)).await;
+    koji.build("sed-4-1", there - 1, &[]);
+    outbox(&server, "it is told", |hook| {
+        hook["delivered"].as_i64() > staged["targets"][0]["delivered"].as_i64()
+    })
+    .await;
+    assert_eq!(counts(&server).await[0], 2, "the job of the new build, and the one by hand");
+    assert!(sink.got().iter().all(|one| !one.body.contains("install") && !one.body.contains("bash-5-1")));
+}
+
+/// The oldest event and what it led to, once it is settled.
+async fn effects(server: &Server) -> (Value, Vec<Value>) {
+    let found = async {
+        loop {
+            let (_, all) = server.get("/api/assay/v1/inbox").await;
+            if let Some(event) = all["events"].as_array().and_then(|events| events.last()) {
+                let (_, event) = server.get(&format!("/api/assay/v1/inbox/{}", event["id"])).await;
+                let effects = event["effects"].as_array().unwrap().clone();
+                if !effects.is_empty() && effects.iter().all(|effect| effect["state"] != "waiting") {
+                    return (event, effects);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("nothing is settled")
+}
+
+/// The outbox once its only target is as wanted.
+async fn outbox(server: &Server, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let found = async {
+        loop {
+            let (_, all) = server.get("/api/assay/v1/outbox").await;
+            if wanted(&all["targets"][0]) {
+                return all;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
+    found.unwrap_or_else(|_| panic!("never: {what}"))
 }

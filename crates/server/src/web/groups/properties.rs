@@ -175,8 +175,9 @@ pub(super) async fn check(
     let catalog = app.library.now();
     let id = found(&catalog, &id)?.id;
     let wrong = openqa::groups::check(&catalog, id, &params.with_plain_lines()).err();
-    let is_taken = wrong.as_ref().is_some_and(|wrong| wrong.status() == StatusCode::CONFLICT);
-    let refused = wrong.map(|wrong| wrong.fault().error);
+    let fault = wrong.map(openqa::Wrong::fault);
+    let is_taken = fault.as_ref().is_some_and(|fault| fault.status == StatusCode::CONFLICT);
+    let refused = fault.map(|fault| fault.error);
     let names = SECTIONS.iter().flat_map(|(_, names)| names.iter()).map(|(name, _)| *name).chain(["name"]);
     // openQA's words for whichever of them is meant.
     let is_meant = |name: &&str| {

@@ -4,7 +4,7 @@
 use super::super::recorder::Recorder;
 use super::super::sandbox::{JobDirs, WORKSPACE};
 use super::super::workspace::WorkspaceError;
-use super::{ARTIFACTS, RESULTS};
+use super::{ARTIFACTS, RESULTS, rpm};
 use assay_connect::files::{Entry, Files, NoFile, is_remote};
 use assay_formats::task_header::{PackageKind, TaskHeader, Wanted};
 use assay_proto::task_run::{BASELINE_PACKAGES, PACKAGES, REPOSITORIES, TOPURL, TaskRun, TaskSource};
@@ -133,11 +133,18 @@ impl Fetcher<'_, '_> {
         build: Option<&str>,
     ) -> Result<Vec<Value>, WorkspaceError> {
         let entries = self.files.list(folder).await?;
-        let build = build.or_else(|| self.wanted.builds.first().map(String::as_str)).map(str::to_owned);
         let mut packages = Vec::new();
         for entry in entries {
             let Some(arch) = arch_of(&entry.name).map(str::to_owned) else { continue };
-            packages.extend(self.package(to, &entry, &arch, build.as_deref()).await?);
+            packages.extend(self.package(to, &entry, &arch, build).await?);
+        }
+        if build.is_none() {
+            let dir = self.top.join(to);
+            let of: Vec<Option<String>> =
+                packages.iter().map(|one| rpm::build_of(&dir.join(file(one)))).collect();
+            for (package, build) in packages.iter_mut().zip(belong_to(&of, &self.wanted.builds)) {
+                package["build"] = json!(build);
+            }
         }
         if packages.is_empty() {
             let key = if to == "packages" { PACKAGES } else { BASELINE_PACKAGES };
@@ -269,6 +276,24 @@ impl Fetcher<'_, '_> {
     }
 }
 
+/// The name of a package's file.
+fn file(package: &Value) -> &str {
+    package["path"].as_str().and_then(|path| path.rsplit('/').next()).unwrap_or_default()
+}
+
+/// The builds that packages of a folder belong to. Each says of itself of which it is; packages that are all of one build
+/// are of the one that is looked at, whatever it was called when they were made, and those that do not say it are of the
+/// first.
+fn belong_to(said: &[Option<String>], wanted: &[String]) -> Vec<Option<String>> {
+    let different: BTreeSet<&String> = said.iter().flatten().collect();
+    let only = match wanted {
+        [one] if different.len() <= 1 => Some(one),
+        _ => None,
+    };
+    let of = |said: &Option<String>| only.or(said.as_ref()).or(wanted.first()).cloned();
+    said.iter().map(of).collect()
+}
+
 /// Name, version and release.
 fn nvr(build: &str) -> Option<(&str, &str, &str)> {
     let (rest, release) = build.rsplit_once('-')?;
@@ -341,6 +366,21 @@ mod tests {
             assert_eq!(kind_of(file, arch), kind, "{file}");
         }
         assert_eq!(arch_of("build.log"), None);
+    }
+
+    #[test]
+    fn packages_of_a_folder_belong_to_their_builds() {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let found = |said: &[&str], wanted: &[&str]| {
+            let said: Vec<_> =
+                said.iter().map(|text| (!text.is_empty()).then(|| (*text).to_owned())).collect();
+            let found = belong_to(&said, &texts(wanted)).into_iter();
+            found.map(Option::unwrap_or_default).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&["a-1-1", "b-1-1", "a-1-1"], &["a-1-1"]), ["a-1-1", "b-1-1", "a-1-1"]);
+        assert_eq!(found(&["b-1-1", "a-1-1", ""], &["a-1-1", "b-1-1"]), ["b-1-1", "a-1-1", "a-1-1"]);
+        assert_eq!(found(&["a-1-1", "a-1-1", ""], &["a-1-1.fc44"]), ["a-1-1.fc44"; 3], "made elsewhere");
+        assert_eq!(found(&["a-1-1", ""], &[]), ["a-1-1", ""]);
     }
 
     #[test]

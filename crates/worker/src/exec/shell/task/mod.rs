@@ -7,6 +7,7 @@ mod fetch;
 mod found;
 mod item;
 mod machine;
+mod rpm;
 
 use super::globs::Globs;
 use super::phase::Ended;

@@ -1,0 +1,266 @@
+//! What decisions need from elsewhere: when Koji made a build, and the policies that its package brings (`gating.yaml`).
+//!
+//! It is asked for when it is needed, kept for a while, and never waited for for long: what cannot be had is said in the
+//! decision.
+
+use crate::app::App;
+use assay_connect::events::koji::{Build, Koji};
+use assay_connect::files::{Files, NoFile};
+use assay_engine::decision::{
+    GatingFile, Known, Needs, Origin, Question, RemoteFile, Rule, Subject, Verdict, address, needs,
+    needs_origin,
+};
+use assay_engine::ids::Timestamp;
+use assay_formats::policy;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// So long a question waits for everything that it needs from elsewhere.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// So long one answer is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The longest file of rules.
+const LONGEST: usize = 256 << 10;
+/// Subjects of one question that are looked at at the same time.
+const TOGETHER: usize = 8;
+/// So long a build is what it was: Koji does not change it.
+const BUILD_STAYS: Duration = Duration::from_hours(1);
+/// So long a file is what it was; its address may name a branch.
+const FILE_STAYS: Duration = Duration::from_mins(5);
+/// So long nobody is asked again who did not answer: not every decision waits for the same silence.
+const TROUBLE_STAYS: Duration = Duration::from_secs(15);
+/// So many answers are kept of a kind.
+const KEPT: usize = 4_096;
+
+/// Templates of addresses by the kind of the subject.
+type Templates = BTreeMap<String, Vec<String>>;
+
+/// Answers that are still good.
+#[derive(Debug)]
+struct Kept<T>(Mutex<BTreeMap<String, (Timestamp, Result<T, String>)>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Kept<T> {
+    fn get(&self, key: &str, now: Timestamp) -> Option<Result<T, String>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(key).filter(|(until, _)| now < *until).map(|(_, answer)| answer.clone())
+    }
+
+    fn put(&self, key: &str, now: Timestamp, stays: Duration, answer: Result<T, String>) {
+        let stays = if answer.is_ok() { stays } else { TROUBLE_STAYS };
+        let until = Timestamp(now.0.saturating_add(stays.as_micros() as i64));
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.retain(|_, (until, _)| now < *until);
+        }
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(key.to_owned(), (until, answer));
+    }
+}
+
+/// What was asked for lately.
+#[derive(Debug, Default)]
+pub(crate) struct Elsewhere {
+    /// By name; `None`: Koji knows none of this name.
+    builds: Kept<Option<Build>>,
+    /// By address; `None`: there is nothing.
+    files: Kept<Option<String>>,
+}
+
+/// What was found of a subject.
+type Seen = (Option<Timestamp>, BTreeMap<Vec<String>, RemoteFile>);
+
+/// Why rules stand for files of which nothing says where they are.
+pub(crate) fn can_be_found<'r>(
+    templates: &Templates,
+    rules: impl IntoIterator<Item = &'r Rule>,
+) -> Result<(), String> {
+    let lost =
+        |rule: &Rule| matches!(rule, Rule::Remote(rule) if rule.sources.is_empty() && templates.is_empty());
+    if rules.into_iter().any(lost) {
+        let why = "a `!RemoteRule` stands for a file of which nothing says where it is; set [results.remote-rules], for \
+                   example koji_build = \"https://src.fedoraproject.org/{pkg_namespace}{pkg_name}/raw/{rev}/f/gating.yaml\"";
+        return Err(why.to_owned());
+    }
+    Ok(())
+}
+
+/// Why a question may not bring these rules: who asks does not say which addresses this server asks.
+pub(crate) fn may_be_asked(templates: &Templates, rules: &[Rule]) -> Result<(), String> {
+    if rules.iter().any(|rule| matches!(rule, Rule::Remote(rule) if !rule.sources.is_empty())) {
+        return Err(
+            "a RemoteRule of a question has no sources; those of [results.remote-rules] are asked".to_owned()
+        );
+    }
+    can_be_found(templates, rules)
+}
+
+/// What is said of a file of rules beside its sources, and under which name Greenwave says it.
+pub(crate) fn told(verdict: Verdict, file: &GatingFile) -> (&'static str, Value) {
+    match verdict {
+        Verdict::FileFetched => ("source", json!(file.sources.first())),
+        Verdict::FileInvalid => ("details", json!(file.why)),
+        _ => ("error", json!(file.why)),
+    }
+}
+
+/// What a file says.
+fn read(source: &str, text: &str) -> RemoteFile {
+    let loaded = policy::load_remote(source, text, None);
+    match loaded.policies {
+        Some(found) => RemoteFile::Read { source: source.to_owned(), policies: found.policies },
+        None => {
+            let lines: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+            RemoteFile::Invalid { source: source.to_owned(), why: lines.join("\n") }
+        }
+    }
+}
+
+impl App {
+    /// What is known of a question's subjects, with what it needs from elsewhere; most questions need nothing.
+    pub(crate) async fn with_elsewhere<'k>(
+        &self,
+        question: &Question,
+        known: &'k [Known],
+    ) -> Cow<'k, [Known]> {
+        let policies = self.results.settings().decisions.clone();
+        let needed: Vec<Needs<'_>> =
+            question.subjects.iter().map(|subject| needs(&policies, question, subject)).collect();
+        if needed.iter().all(Needs::is_empty) {
+            return Cow::Borrowed(known);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut looks = Vec::new();
+        for (subject, needs) in question.subjects.iter().zip(&needed) {
+            looks.push(self.look_until(deadline, subject, needs));
+        }
+        let seen: Vec<Seen> = futures_util::stream::iter(looks).buffered(TOGETHER).collect().await;
+        let with = known.iter().zip(seen).map(|(known, (built_at, remote))| Known {
+            built_at,
+            remote,
+            ..known.clone()
+        });
+        Cow::Owned(with.collect())
+    }
+
+    async fn look_until(&self, deadline: Instant, subject: &Subject, needs: &Needs<'_>) -> Seen {
+        let seen = tokio::time::timeout_at(deadline, self.look_elsewhere(subject, needs)).await;
+        seen.unwrap_or_else(|_| late(needs))
+    }
+
+    async fn look_elsewhere(&self, subject: &Subject, needs: &Needs<'_>) -> Seen {
+        let settings = self.results.settings();
+        let kind = settings.decisions.subject_type(&subject.kind);
+        if needs.is_empty() {
+            return Seen::default();
+        }
+        let build = if kind.is_nvr { self.koji_build(&subject.item).await.map(Some) } else { Ok(None) };
+        if let Err(why) = &build {
+            tracing::debug!(
+                item = subject.item,
+                why,
+                "when it was built is not known; the decision's time counts"
+            );
+        }
+        let built_at = build.as_ref().ok().and_then(|build| build.as_ref()?.created);
+        let source = build.map(|build| build.and_then(|build| build.source));
+        let origin = source.map(|source| source.and_then(|source| Origin::of(&source)));
+        let mut files = BTreeMap::new();
+        for sources in needs.files.iter().copied() {
+            let configured = kind
+                .names()
+                .iter()
+                .find_map(|name| settings.remote.get(name))
+                .or_else(|| settings.remote.get("*"));
+            let templates =
+                if sources.is_empty() { configured.map_or(&[][..], Vec::as_slice) } else { sources };
+            files.insert(sources.to_vec(), self.file_of(subject, templates, &origin).await);
+        }
+        (built_at, files)
+    }
+
+    /// The first file that is there.
+    async fn file_of(
+        &self,
+        subject: &Subject,
+        templates: &[String],
+        origin: &Result<Option<Origin>, String>,
+    ) -> RemoteFile {
+        let mut sources = Vec::new();
+        for template in templates {
+            let origin = match origin {
+                Err(why) if needs_origin(template) => {
+                    return RemoteFile::Unreachable { sources: vec![template.clone()], why: why.clone() };
+                }
+                Ok(Some(origin)) => Some(origin),
+                Ok(None) | Err(_) => None,
+            };
+            // What was made of no repository has no file in one.
+            let Some(at) = address(template, subject, origin) else { continue };
+            sources.push(at.clone());
+            match self.text_at(&at).await {
+                Ok(Some(text)) => return read(&at, &text),
+                Ok(None) => {}
+                Err(why) => return RemoteFile::Unreachable { sources, why },
+            }
+        }
+        RemoteFile::Absent { sources }
+    }
+
+    async fn text_at(&self, url: &str) -> Result<Option<String>, String> {
+        let (kept, now) = (&self.results.elsewhere.files, self.clock.now());
+        if let Some(answer) = kept.get(url, now) {
+            return answer;
+        }
+        let answer = match in_time(Files::new(false)?.text(url, LONGEST)).await {
+            Ok(Ok(text)) => Ok(Some(text)),
+            Ok(Err(NoFile::Missing(_))) => Ok(None),
+            Ok(Err(NoFile::Refused(why) | NoFile::Later(why))) | Err(why) => Err(why),
+        };
+        kept.put(url, now, FILE_STAYS, answer.clone());
+        answer
+    }
+
+    async fn koji_build(&self, nvr: &str) -> Result<Build, String> {
+        let (kept, now) = (&self.results.elsewhere.builds, self.clock.now());
+        let answer = if let Some(answer) = kept.get(nvr, now) {
+            answer
+        } else {
+            let hub = self.koji_hub().ok_or("nobody says where Koji is; set koji-hub in [tasks]")?;
+            let koji = Koji::new(&hub, "")?;
+            let answer = in_time(koji.build(nvr)).await.and_then(|answer| answer.map_err(|error| error.why));
+            // What it does not know yet it may know soon.
+            let stays = if matches!(answer, Ok(None)) { TROUBLE_STAYS } else { BUILD_STAYS };
+            kept.put(nvr, now, stays, answer.clone());
+            answer
+        };
+        answer?.ok_or_else(|| format!("Koji has no build {nvr}"))
+    }
+}
+
+/// An answer, or that there is none in time: that is remembered, too.
+async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, String> {
+    let late = |_| format!("no answer within {} s", ANSWER.as_secs());
+    tokio::time::timeout(ANSWER, asked).await.map_err(late)
+}
+
+/// Nothing came in time.
+fn late(needs: &Needs<'_>) -> Seen {
+    let why = format!("no answer within {} s", PATIENCE.as_secs());
+    let file = |sources: &&[String]| {
+        (sources.to_vec(), RemoteFile::Unreachable { sources: sources.to_vec(), why: why.clone() })
+    };
+    (None, needs.files.iter().map(file).collect())
+}
