@@ -33,3 +33,8 @@ use std::time::Duration;
 
 /// The last resort: nothing that a test waits for takes as long, even on a busy host.
 pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

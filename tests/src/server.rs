@@ -141,6 +141,16 @@ impl<'a> Up<'a> {
         answer.json().await.unwrap()
     }
 
+    /// Waits until a target has nothing to tell any more.
+    pub async fn told(&self, target: &str) {
+        crate::asking("everything is told", async || {
+            let all = self.get("outbox").await;
+            let one = all["targets"].as_array()?.iter().find(|one| one["target"] == target)?.clone();
+            (one["waiting"] == 0 && one["delivered"].as_i64() > Some(0)).then_some(())
+        })
+        .await;
+    }
+
     /// A stream of a job's last attempt, or of the given one.
     pub async fn stream(&self, job: i64, file: &str, attempt: Option<u32>) -> String {
         let query = attempt.map(|number| format!("?attempt={number}")).unwrap_or_default();

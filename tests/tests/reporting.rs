@@ -2,7 +2,7 @@
 //! ngIRCd, results and hooks to a second server.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Broker, PATIENCE, Place, Signal, Started, Up, asking, repository};
+use assay_tests::{Broker, PATIENCE, Place, Signal, Started, Up, asking, free_port, repository};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use reqwest::{Method, StatusCode};
@@ -11,16 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-
-/// Waits until a target has nothing to tell any more.
-async fn told(up: &Up<'_>, target: &str) {
-    asking("everything is told", async || {
-        let all = up.get("outbox").await;
-        let one = all["targets"].as_array()?.iter().find(|one| one["target"] == target)?.clone();
-        (one["waiting"] == 0 && one["delivered"].as_i64() > Some(0)).then_some(())
-    })
-    .await;
-}
 
 /// What fedora-messaging's consumer has heard: by topic and id, and how often.
 struct Consumer {
@@ -146,7 +136,7 @@ async fn the_bus_hears_of_every_end() {
     up = Up::start(&place, &arguments).await;
     place.run(&["job", "cancel", &waits.to_string()]).await.expect(0);
     ends.insert(waits, "user_cancelled");
-    told(&up, "bus").await;
+    up.told("bus").await;
 
     let mut heard = Vec::new();
     let all = ends.len();
@@ -220,7 +210,7 @@ async fn what_a_broker_gives_back_is_told_again() {
     let mut heard = Vec::new();
     consumer.until(&mut heard, |heard| heard.len() == 1).await;
     assert_eq!((&heard[0][0], &heard[0][2]["id"]), (&json!("org.t.openqa.job.create"), &json!(job)));
-    told(&up, "bus").await;
+    up.told("bus").await;
     broker.stop().await;
     place.run(&["job", "cancel", &job.to_string()]).await.expect(0);
     asking("the next one waits", async || {
@@ -293,7 +283,7 @@ async fn a_broker_that_refuses_is_asked_again() {
     // What filled the queue is taken away, and there is room for one.
     assert_eq!(queue("get").await, r#"["full", null, {}]"#);
     place.run(&["outbox", "retry", "--target", "bus"]).await.expect(0);
-    told(&up, "bus").await;
+    up.told("bus").await;
     let entry = up.get(&format!("outbox/{id}")).await;
     assert_eq!(entry["state"], "delivered", "{entry}");
     let got: Value = serde_json::from_str(&queue("get").await).unwrap();
@@ -302,10 +292,6 @@ async fn a_broker_that_refuses_is_asked_again() {
     assert_eq!(queue("get").await, "null", "once");
     broker.stop().await;
     up.stop().await;
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// An Exim of the place that takes mail only over TLS.
@@ -455,10 +441,10 @@ async fn people_and_other_servers_hear_of_a_build() {
         id
     };
     post("0001", "a", "passed").await;
-    told(&up, "mail").await;
+    up.told("mail").await;
     let failed = post("0002", "a", "failed").await;
     for target in ["mail", "irc", "plain", "results", "hook"] {
-        told(&up, target).await;
+        up.told(target).await;
     }
     asking("two mails", async || (exim.mails().len() == 2).then_some(())).await;
     let mails = exim.mails();
@@ -504,84 +490,4 @@ async fn people_and_other_servers_hear_of_a_build() {
     other.stop().await;
     // The place ends what else runs in it.
     assert_eq!(up.end_by(Signal::TERM).await, Some(0));
-}
-
-/// Wikitcms itself reads what was written, and writes beside it.
-const WIKITCMS: &str = r#"
-import json, sys
-import mwclient
-from wikitcms.wiki import ResTuple, Wiki
-host, user, password = sys.argv[1:4]
-site = Wiki(host, scheme="http", path="/w/", max_retries=1)
-# Fedora's own login is by OIDC; this is MediaWiki's.
-mwclient.Site.login(site, user, password)
-which = {"testtype": "Installation", "release": "45", "milestone": "Rawhide", "compose": "20261121.n.0"}
-result = ResTuple(testcase="QA:Testcase_install_to_PATA", env="x86_64 UEFI", status="warn", user="human", bugs=["123"], **which)
-insufficient, dupes = site.report_validation_results([result])
-assert (insufficient, dupes) == ([], []), (insufficient, dupes)
-bot = result._replace(testcase="QA:Testcase_Boot_default_install", testname="Server dvd", status="pass", user="coconut", bugs=[])
-insufficient, dupes = site.report_validation_results([bot])
-assert not insufficient and len(dupes) == 1, "Assay's result is known to be there"
-page = site.get_validation_page(*which.values())
-rows = page.get_resultrows()
-print(json.dumps([[row.testcase, row.name, row.section,
-    {env: [[one.status, one.user, one.bot] for one in found] for env, found in row.results.items()}] for row in rows]))
-"#;
-
-#[tokio::test]
-async fn wikitcms_and_assay_share_a_page() {
-    let place = Place::new();
-    let wiki = assay_fakes::wiki::FakeWiki::start().await.unwrap();
-    let title = "Test Results:Fedora 45 Rawhide 20261121.n.0 Installation";
-    let page = "== Key ==\nx\n== Test Matrix ==\n=== Default boot and install ===\n{| class=\"wikitable sortable\" width=100%\n|-\n\
-                ! style=\"width: 5em\" | Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
-                |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Server dvd]]\n| {{result|none}}\n| {{result|none}}\n\
-                |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Everything boot]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n\
-                === Storage devices ===\n{|\n|-\n! Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
-                |-\n| Final\n| [[QA:Testcase_install_to_PATA]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n";
-    wiki.put(title, page);
-    let (user, password) = assay_fakes::wiki::LOGIN;
-    let cases = "user = \"coconut\"\n\
-        pages = [{ version = \"Rawhide\", title = \"Test Results:Fedora {RAWREL} Rawhide {compose} {type}\" }]\n\
-        [suites]\ninstall_default = [\"QA:Testcase_Boot_default_install\"]\n\
-        [cases.\"QA:Testcase_Boot_default_install\"]\ntype = \"Installation\"\nsection = \"Default boot and install\"\n\
-        name = \"$SUBVARIANT$ $IMAGETYPE$\"\nenv = \"$BOOTMETHOD$\"\n";
-    let config = place.join("assay.toml");
-    let text = format!(
-        "[reporter.wiki]\ndriver = \"mediawiki\"\nurl = {:?}\nuser = {user:?}\npassword-file = \"password\"\ncases = \"cases.toml\"\n",
-        wiki.api()
-    );
-    for (name, text) in [("assay.toml", text.as_str()), ("password", password), ("cases.toml", cases)] {
-        fs::write(place.join(name), text).unwrap();
-    }
-    let up = Up::start(&place, &["--config", config.as_str()]).await;
-    up.until_online().await;
-    let settings = [
-        ("TEST", "install_default"),
-        ("BUILD", "Fedora-Rawhide-20261121.n.0"),
-        ("DISTRI", "fedora"),
-        ("VERSION", "Rawhide"),
-        ("ARCH", "x86_64"),
-        ("UEFI", "1"),
-        ("SUBVARIANT", "Server"),
-        ("IMAGETYPE", "dvd"),
-        ("RAWREL", "45"),
-        ("BACKEND", "dummy"),
-    ];
-    let id = up.post(&settings).await;
-    up.until(id, "it ends", assay_proto::api::Job::is_final).await;
-    told(&up, "wiki").await;
-    let mut command = place.command(&place.python().await);
-    let host = wiki.api().replace("http://", "").replace("/w/api.php", "");
-    command.args(["-c", WIKITCMS, &host, user, password]);
-    let rows: Value = place.run_command(command).await.expect(0).json();
-    let bot = json!([["pass", "coconut", true]]);
-    let none = json!([[null, null, false]]);
-    let find = |name: &str| rows.as_array().unwrap().iter().find(|row| row[1] == name).unwrap().clone();
-    assert_eq!(find("Server dvd")[3], json!({"x86_64 BIOS": none, "x86_64 UEFI": bot}), "{rows:#}");
-    assert_eq!(find("Everything boot")[3]["x86_64 UEFI"], none);
-    let human = &rows[2][3]["x86_64 UEFI"];
-    assert_eq!(human, &json!([["warn", "human", false]]), "{rows:#}");
-    assert_eq!(wiki.revisions(title).len(), 3, "one edit of each");
-    up.stop().await;
 }
