@@ -230,7 +230,7 @@ async fn templates_and_products() {
                 Yes,
             ),
             ("template check scenarios.yaml", 0, "demo-1-repo-x86_64: 2 jobs of 2 scenarios", Yes),
-            ("template check scenarios.yaml", 0, "scenarios.yaml: warning: two@m: ", Yes),
+            ("template check scenarios.yaml", 0, "scenarios.yaml:7:3: warning: two@m: ", Yes),
             ("template check wrong.yaml", 2, "wrong.yaml:6:18: error: the product `e` is not among", Yes),
             ("template load scenarios.yaml", 2, "product post --scenarios", Yes),
             ("template dump", 0, "\"TestSuites\"", No),

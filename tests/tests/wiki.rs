@@ -60,7 +60,8 @@ impl MediaWiki {
 
     async fn revisions(&self, title: &str) -> usize {
         let query = "action=query&prop=revisions&rvlimit=50&format=json&formatversion=2";
-        let url = reqwest::Url::parse_with_params(&format!("{}?{query}", self.api()), [("titles", title)]).unwrap();
+        let url =
+            reqwest::Url::parse_with_params(&format!("{}?{query}", self.api()), [("titles", title)]).unwrap();
         let answer: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
         answer["query"]["pages"][0]["revisions"].as_array().unwrap().len()
     }

@@ -78,7 +78,7 @@ fn a_scenario_that_is_not_as_expected_says_in_what() {
     assert_eq!(assay(&["gate", "play", SCENARIO]).status.code(), Some(0));
     for (wrong, said) in [
         ("merged: [1, 2]", "merged: expected [1, 2], found [1, 2, 3]"),
-        ("reports: {2: 77}", "reports on 2: expected 77, found 2"),
+        ("reports: {2: 77}", "reports on 2: expected 77, found 3"),
         ("said: {1: no such words}", "said on 1: expected \"no such words\", found "),
         ("refused: {1: nonsense}", "refused 1: expected \"nonsense\", found "),
         ("outcome: {2: nonsense}", "outcome of 2: expected \"nonsense\", found "),

@@ -473,28 +473,24 @@ impl Gate {
         }
     }
 
-    /// Tells the author of a change why it is not let in where the trigger says that it should be. What is plain to see
-    /// at the source, or may soon be otherwise, is told once of a patchset, and only if somebody has `asked` for it.
+    /// Tells the author of a change why it is not let in where the trigger says that it should be, unless that is plain to
+    /// see at the source, or something is missing that people may still give: of that see `tell_what_is_missing`.
     pub(super) fn tell_refusal(
         &mut self,
         pipeline: &Arc<Pipeline>,
         patchset: &Patchset,
         reason: &EnqueueRefusal,
         because: &str,
-        asked: bool,
     ) {
         match reason {
-            EnqueueRefusal::Requirement { .. } | EnqueueRefusal::NotSubmittable { .. } => {
-                if asked {
-                    self.admonish(pipeline, patchset, reason, because);
-                }
-            }
-            // Another pipeline may have jobs for it: that is looked at when all have been asked.
-            EnqueueRefusal::NoJobsConfigured { .. }
+            EnqueueRefusal::Requirement { .. }
+            | EnqueueRefusal::NotSubmittable { .. }
+            | EnqueueRefusal::NoJobsConfigured { .. }
             | EnqueueRefusal::Closed { .. }
             | EnqueueRefusal::NotCurrent { .. }
             | EnqueueRefusal::Unknown { .. } => {}
             EnqueueRefusal::NoJobsApply { .. } if pipeline.manager != Manager::Dependent => {}
+            EnqueueRefusal::Needed { .. } => self.admonish(pipeline, patchset, reason, because),
             _ => self.tell(pipeline, patchset, reason, because),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Gate;
 use super::change::{ChangeFacts, RefUpdate, Subject};
-use super::config::{EventKind, Manager, Pipeline, Trigger};
+use super::config::{EventKind, Manager, Pipeline, Trigger, normal_label};
 use super::enqueue::refusal_head;
 use super::filter;
 use super::ids::{ChangeId, ItemId, Oid, Patchset, PipelineName, ProjectName};
@@ -21,40 +21,55 @@ impl Gate {
         self.note(event);
         let pipelines = self.held.config.pipelines.clone();
         let mut outcomes = Vec::new();
-        // The gate of which a person asked for what it has no jobs for; another one may have some.
-        let mut jobless = None;
+        let mut missing = Vec::new();
         for pipeline in &pipelines {
-            let Some(outcome) = self.trigger(pipeline, event) else { continue };
-            if let Err(Ignored::Refused(reason @ EnqueueRefusal::NoJobsConfigured { .. })) = &outcome {
-                jobless = jobless.or_else(|| Some((pipeline, reason.clone())));
+            let Some((outcome, asked)) = self.trigger(pipeline, event) else { continue };
+            if let (true, Err(Ignored::Refused(reason))) = (asked, &outcome)
+                && is_missing(reason)
+            {
+                missing.push((pipeline, reason.clone()));
             }
             outcomes.push((pipeline.name.clone(), outcome));
         }
-        let none_takes_it = |(_, outcome): &Outcome| {
-            matches!(
-                outcome,
-                Err(Ignored::NoTrigger { .. } | Ignored::Refused(EnqueueRefusal::NoJobsConfigured { .. }))
-            )
-        };
-        if let (Some((pipeline, reason)), Some(patchset)) = (jobless, &event.change)
-            && outcomes.iter().all(none_takes_it)
-            && pipeline.triggers.iter().any(|trigger| self.is_asked_by_vote(pipeline, trigger, event))
+        let takes_it = |(_, outcome): &Outcome| matches!(outcome, Ok(_) | Err(Ignored::AlreadyThere { .. }));
+        if let Some(patchset) = &event.change
+            && !outcomes.iter().any(takes_it)
         {
-            self.admonish(pipeline, patchset, &reason, &because_of(event));
+            self.tell_what_is_missing(patchset, missing, &because_of(event));
         }
         outcomes
     }
 
-    /// True if somebody has voted that a change be landed: not a program to which a trigger is limited, and not an answer
-    /// to what is told here.
+    /// Tells the author what keeps a change out of the gate that somebody has voted it into, where no other pipeline takes
+    /// it. Of a project that is in none of the configuration nothing is said: others may gate it.
+    fn tell_what_is_missing(
+        &mut self,
+        patchset: &Patchset,
+        missing: Vec<(&Arc<Pipeline>, EnqueueRefusal)>,
+        because: &str,
+    ) {
+        let facts = self.held.changes.get(&patchset.change);
+        let ours = facts.is_some_and(|facts| self.held.config.projects.contains_key(&facts.project));
+        let jobless = |reason: &EnqueueRefusal| matches!(reason, EnqueueRefusal::NoJobsConfigured { .. });
+        let nearest = missing.iter().find(|(_, reason)| !jobless(reason)).or(missing.first());
+        if let Some((pipeline, reason)) = nearest.filter(|(_, reason)| ours || !jobless(reason)) {
+            self.admonish(pipeline, patchset, reason, because);
+        }
+    }
+
+    /// True if somebody has voted that a change be landed: not a program to which a trigger is limited, not a pipeline with
+    /// the vote that it gives, and not in an answer to what is told here.
     fn is_asked_by_vote(&self, pipeline: &Pipeline, trigger: &Trigger, event: &Event) -> bool {
-        let facts = event.change.as_ref().and_then(|patchset| self.held.changes.get(&patchset.change));
+        let pipelines = &self.held.config.pipelines;
+        let by_us = |label: &String| {
+            let label = normal_label(label);
+            pipelines.iter().any(|pipeline| filter::own_labels(pipeline).contains(&label))
+        };
         pipeline.manager == Manager::Dependent
-            && !trigger.approvals.is_empty()
+            && trigger.approvals.iter().any(|(label, _)| !by_us(label))
             && trigger.usernames.is_empty()
             && trigger.emails.is_empty()
             && !answers_us(pipeline, event)
-            && filter::trigger_matches(trigger, event, facts.map(AsRef::as_ref), self.now).is_ok()
     }
 
     /// Takes what a source says, unless something newer is known, and does what follows from it.
@@ -239,8 +254,13 @@ impl Gate {
         }
     }
 
-    /// What an event does in one pipeline; none if the pipeline does not know the project.
-    fn trigger(&mut self, pipeline: &Arc<Pipeline>, event: &Event) -> Option<Result<ItemId, Ignored>> {
+    /// What an event does in one pipeline, and whether somebody's vote asked for it; none if the pipeline does not know the
+    /// project.
+    fn trigger(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        event: &Event,
+    ) -> Option<(Result<ItemId, Ignored>, bool)> {
         let facts = match &event.change {
             Some(patchset) => Some(self.held.changes.get(&patchset.change).cloned()?),
             None => None,
@@ -249,7 +269,10 @@ impl Gate {
         let mut missed = None;
         for trigger in &pipeline.triggers {
             match filter::trigger_matches(trigger, event, facts.as_deref(), self.now) {
-                Ok(()) => return self.let_in(pipeline, trigger, event),
+                Ok(()) => {
+                    let asked = self.is_asked_by_vote(pipeline, trigger, event);
+                    return self.let_in(pipeline, event).map(|outcome| (outcome, asked));
+                }
                 Err(nearest) => {
                     let listens = filter::listens(trigger, event).is_ok();
                     if missed.as_ref().is_none_or(|(_, before)| listens && !before) {
@@ -258,15 +281,10 @@ impl Gate {
                 }
             }
         }
-        missed.map(|(nearest, listens)| Err(Ignored::NoTrigger { nearest, listens }))
+        missed.map(|(nearest, listens)| (Err(Ignored::NoTrigger { nearest, listens }), false))
     }
 
-    fn let_in(
-        &mut self,
-        pipeline: &Arc<Pipeline>,
-        trigger: &Trigger,
-        event: &Event,
-    ) -> Option<Result<ItemId, Ignored>> {
+    fn let_in(&mut self, pipeline: &Arc<Pipeline>, event: &Event) -> Option<Result<ItemId, Ignored>> {
         let because = because_of(event);
         let subject = match (&event.change, &event.ref_update, &event.timer) {
             (Some(patchset), ..) => {
@@ -276,8 +294,7 @@ impl Gate {
                     && event.kind != EventKind::ProjectChangeMerged
                     && let Err(Ignored::Refused(reason)) = &outcome
                 {
-                    let asked = self.is_asked_by_vote(pipeline, trigger, event);
-                    self.tell_refusal(pipeline, patchset, reason, &because, asked);
+                    self.tell_refusal(pipeline, patchset, reason, &because);
                 }
                 return Some(outcome);
             }
@@ -295,6 +312,16 @@ fn because_of(event: &Event) -> String {
         Some(by) => format!("{} by {by}", event.kind.word()),
         None => event.kind.word().to_owned(),
     }
+}
+
+/// True for what people may still give to a change, or to its project.
+fn is_missing(reason: &EnqueueRefusal) -> bool {
+    matches!(
+        reason,
+        EnqueueRefusal::Requirement { .. }
+            | EnqueueRefusal::NotSubmittable { .. }
+            | EnqueueRefusal::NoJobsConfigured { .. }
+    )
 }
 
 /// A refusal is a comment, and so an event itself: it must not be answered by another one.

@@ -189,7 +189,7 @@ pub(super) fn can_merge(pipeline: &Pipeline, facts: &ChangeFacts) -> Result<(), 
 }
 
 /// The labels that the pipeline gives itself when an item passes: they may be missing before.
-fn own_labels(pipeline: &Pipeline) -> BTreeSet<String> {
+pub(super) fn own_labels(pipeline: &Pipeline) -> BTreeSet<String> {
     labels_of([&pipeline.reporters.success])
 }
 

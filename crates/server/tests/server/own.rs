@@ -78,7 +78,7 @@ async fn groups_say_what_they_inherit() {
         &server,
         vec![
             (&viewer, GET, "groups", None, 200, "\"g\""),
-            (&viewer, POST, "groups", named("h"), 403, "needs the role admin"),
+            (&viewer, POST, "groups", named("h"), 403, "needs the role operator"),
             (&operator, POST, "groups", named("h"), 403, "needs the role admin"),
             (&operator, PATCH, "groups/1", named("h"), 403, "needs the role admin"),
             (&operator, DELETE, "groups/1", None, 403, "needs the role admin"),
