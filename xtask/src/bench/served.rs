@@ -16,11 +16,14 @@ pub(super) const SUITES: usize = 100;
 pub(super) const MACHINES: usize = 10;
 /// Products with so many jobs each.
 pub(super) const FLAVORS: usize = 10;
-const POSTS: usize = 7;
-const LOOKS: usize = 21;
 
 /// A server with openQA's API.
 pub(super) trait Served: Sync {
+    /// Products that are posted.
+    const POSTS: usize = 7;
+    /// Times that a list or a page is looked at.
+    const LOOKS: usize = 21;
+
     fn client(&self) -> Result<Client>;
 
     /// Machines, suites, products, and a group with a template for each of them: openQA takes minutes for ten products.
@@ -86,7 +89,7 @@ pub(super) trait Served: Sync {
         let mut client = self.client()?;
         let mut posts = vec![post_product(&mut client, 0, "b0")?];
         let mut lists = Vec::new();
-        for _ in 0..LOOKS {
+        for _ in 0..Self::LOOKS {
             let began = clock::now();
             let list = client.get("/api/v1/jobs?state=scheduled")?;
             lists.push(began.elapsed().as_secs_f64());
@@ -95,7 +98,7 @@ pub(super) trait Served: Sync {
                 bail!("the list has {count} jobs");
             }
         }
-        for post in 1..POSTS {
+        for post in 1..Self::POSTS {
             posts.push(post_product(&mut client, 0, &format!("b{post}"))?);
         }
         Ok((posts, lists))
@@ -129,11 +132,15 @@ pub(super) trait Served: Sync {
             client.get(&path)?;
             Ok(began.elapsed().as_secs_f64())
         };
-        std::iter::repeat_with(look).take(LOOKS).collect()
+        std::iter::repeat_with(look).take(Self::LOOKS).collect()
     }
 }
 
 impl Served for OpenQa {
+    // A post takes it ten seconds.
+    const POSTS: usize = 2;
+    const LOOKS: usize = 5;
+
     fn client(&self) -> Result<Client> {
         self.client()
     }
