@@ -1,7 +1,7 @@
 //! A page of a wiki that Assay, Wikitcms and people write: in Debian's own MediaWiki, and in the fake.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Place, Started, Up, asking, free_port};
+use assay_tests::{Place, Signal, Started, Up, asking, free_port};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -91,10 +91,10 @@ print(json.dumps([[row.testcase, row.name, row.section,
 
 const TITLE: &str = "Test Results:Fedora 45 Rawhide 20261121.n.0 Installation";
 const PAGE: &str = "== Key ==\nx\n== Test Matrix ==\n=== Default boot and install ===\n{| class=\"wikitable sortable\" width=100%\n|-\n\
-                ! style=\"width: 5em\" | Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
+    ! style=\"width: 5em\" | Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
     |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Server dvd]]\n| {{result|none}}\n| {{result|none}}\n\
     |-\n| Basic\n| [[QA:Testcase_Boot_default_install|Everything boot]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n\
-                === Storage devices ===\n{|\n|-\n! Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
+    === Storage devices ===\n{|\n|-\n! Milestone !! Test Case !! x86_64 BIOS !! x86_64 UEFI\n\
     |-\n| Final\n| [[QA:Testcase_install_to_PATA]]\n| {{result|none}}\n| {{result|none}}\n|-\n|}\n";
 
 /// Assay reports a test to the wiki that `api` belongs to, and Wikitcms writes beside it and reads all.
@@ -111,7 +111,7 @@ async fn share_a_page(place: &Place, api: &str, (user, password): (&str, &str)) 
     for (name, text) in [("assay.toml", text.as_str()), ("password", password), ("cases.toml", cases)] {
         fs::write(place.join(name), text).unwrap();
     }
-    let up = Up::start(place, &["--config", config.as_str()]).await;
+    let mut up = Up::start(place, &["--config", config.as_str()]).await;
     up.until_online().await;
     let settings = [
         ("TEST", "install_default"),
@@ -139,7 +139,8 @@ async fn share_a_page(place: &Place, api: &str, (user, password): (&str, &str)) 
     assert_eq!(find("Everything boot")[3]["x86_64 UEFI"], none);
     let human = &rows[2][3]["x86_64 UEFI"];
     assert_eq!(human, &json!([["warn", "human", false]]), "{rows:#}");
-    up.stop().await;
+    // The place ends what else runs in it.
+    assert_eq!(up.end_by(Signal::TERM).await, Some(0));
 }
 
 #[tokio::test]
