@@ -30,6 +30,9 @@ pub enum NoFile {
     /// It may be given another time.
     #[error("{0}")]
     Later(String),
+    /// The same; nobody is there who could say so.
+    #[error("{0}")]
+    Silence(String),
 }
 
 /// Reads folders and files.
@@ -100,7 +103,7 @@ impl Files {
         loop {
             tries += 1;
             match self.try_fetch(url, to, most).await {
-                Err(NoFile::Later(why)) if tries < TRIES => {
+                Err(NoFile::Later(why) | NoFile::Silence(why)) if tries < TRIES => {
                     tracing::info!(url, why, "trying again");
                     tokio::time::sleep(Backoff::default().draw(tries)).await;
                 }
@@ -140,8 +143,11 @@ impl Files {
             let request = Request::get(&at).header("accept-encoding", "identity").body(Vec::new());
             let request = request.map_err(|_| NoFile::Refused(format!("{at} is no address")))?;
             let answer = tokio::time::timeout(PATIENCE, self.http.open(request)).await;
-            let answer = answer.map_err(|_| NoFile::Later(format!("{at}: {}", silence())))?;
-            let answer = answer.map_err(|error| NoFile::Later(format!("{at}: {}", error.why)))?;
+            let answer = answer.map_err(|_| NoFile::Silence(format!("{at}: {}", silence())))?;
+            let answer = answer.map_err(|error| {
+                let why = format!("{at}: {}", error.why);
+                if error.sent { NoFile::Later(why) } else { NoFile::Silence(why) }
+            })?;
             match answer.status() {
                 StatusCode::OK => return Ok(answer),
                 status if status.is_redirection() => {

@@ -108,6 +108,12 @@ pub enum StoreError {
         /// What to do.
         help: &'static str,
     },
+    /// Others decided about it meanwhile, each time.
+    #[error("others decide about {item} at the same time; it is decided about again")]
+    Overtaken {
+        /// What was to be decided about.
+        item: String,
+    },
     /// A row that Assay could not have written.
     #[error("the database has a broken row in {table}: {problem}; restore a backup, or report this as a bug")]
     BrokenRow {

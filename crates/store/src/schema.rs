@@ -634,6 +634,8 @@ pub(crate) const VERSIONS: &[Version] = &[
             // The newest decision about something, as it is told.
             "ALTER TABLE decisions ADD COLUMN told TEXT",
             "CREATE INDEX decisions_by_time ON decisions (at)",
+            // Whatever a subject is called by, decisions have its kind's own name.
+            "UPDATE decisions SET subject_type = 'koji_build' WHERE subject_type = 'brew-build'",
         ],
     },
 ];

@@ -1,6 +1,8 @@
 //! From policies and what is known to a decision.
 
-use super::{Found, Known, PassingRule, Policies, Policy, Rule, Subject, Template, Waived, remote};
+use super::{
+    Found, Known, PassingRule, Policies, Policy, Rule, Subject, SubjectType, Template, Waived, remote,
+};
 use crate::ids::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +44,8 @@ pub enum Verdict {
     FileInvalid,
     /// Nobody can say whether it is there.
     FileUnreachable,
+    /// A policy leaves the package out.
+    Excluded,
 }
 
 impl Verdict {
@@ -72,6 +76,7 @@ impl Verdict {
             (Self::FileInvalid, true) => "invalid-gating-yaml-waived",
             (Self::FileUnreachable, false) => "failed-fetch-gating-yaml",
             (Self::FileUnreachable, true) => "failed-fetch-gating-yaml-waived",
+            (Self::Excluded, _) => "excluded",
         }
     }
 }
@@ -85,6 +90,8 @@ pub struct Requirement {
     pub testcase: String,
     /// Where: as the rule says, or as the result does.
     pub scenario: Option<String>,
+    /// Where, as the rule says.
+    pub required_in: Option<String>,
     /// The newest result, if there is one.
     pub result: Option<Found>,
     /// What became of it.
@@ -109,7 +116,8 @@ pub struct GatingFile {
 impl Requirement {
     /// True if it is fulfilled.
     pub fn is_satisfied(&self) -> bool {
-        matches!(self.verdict, Verdict::Passed | Verdict::FileFetched) || self.waiver.is_some()
+        matches!(self.verdict, Verdict::Passed | Verdict::FileFetched | Verdict::Excluded)
+            || self.waiver.is_some()
     }
 
     /// Greenwave's word for what became of it.
@@ -137,8 +145,8 @@ impl Decision {
 
     /// One sentence about the tests, after one about files of rules if there is trouble with them.
     pub fn summary(&self) -> String {
-        let (files, tests): (Vec<_>, Vec<_>) =
-            self.requirements.iter().partition(|requirement| requirement.file.is_some());
+        let counted = self.requirements.iter().filter(|one| one.verdict != Verdict::Excluded);
+        let (files, tests): (Vec<_>, Vec<_>) = counted.partition(|requirement| requirement.file.is_some());
         let mut said = Vec::new();
         for (verdict, what) in [
             (Verdict::FileMissing, "missing remote rule file"),
@@ -223,9 +231,10 @@ fn required(
 }
 
 /// What the names of test cases begin with for a kind of subject, where that is not the kind's own name.
-pub(super) fn space(kind: &str) -> &str {
+pub fn space(kind: &str) -> &str {
     match kind {
         "bodhi_update" => "update",
+        "change" | "git_commit" => "gate",
         other => other,
     }
 }
@@ -247,8 +256,9 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
                     decision.policies.push(policy.id.clone());
                 }
             }
-            let rules = of_policies.iter();
-            rules.flat_map(|policy| policy.rules.iter().map(move |rule| (Some(*policy), rule))).collect()
+            decision.requirements.extend(excluded(subject, &kind, &of_policies));
+            let taken = of_policies.iter().filter(|policy| policy.takes_in(&kind, subject));
+            taken.flat_map(|policy| policy.rules.iter().map(move |rule| (Some(*policy), rule))).collect()
         };
         let remote::Expanded { rules, files } = remote::expand(rules, subject, &kind, known, question);
         decision.requirements.extend(files);
@@ -261,6 +271,23 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
         }
     }
     decision
+}
+
+/// What stands for the rules of policies that leave the subject's package out.
+fn excluded(subject: &Subject, kind: &SubjectType, policies: &[&Policy]) -> Option<Requirement> {
+    let by = policies.iter().filter(|policy| policy.excludes(kind, subject));
+    let policies: Vec<String> = by.map(|policy| policy.id.clone()).collect();
+    (!policies.is_empty()).then(|| Requirement {
+        subject: subject.clone(),
+        testcase: Verdict::Excluded.word(false).to_owned(),
+        scenario: None,
+        required_in: None,
+        result: None,
+        verdict: Verdict::Excluded,
+        waiver: None,
+        policies,
+        file: None,
+    })
 }
 
 /// One requirement for each scenario, architecture and variant that there are results of; at least one.
@@ -286,6 +313,7 @@ fn judge(subject: &Subject, rule: &PassingRule, known: &Known, question: &Questi
             subject: subject.clone(),
             testcase: rule.testcase.clone(),
             scenario,
+            required_in: rule.scenario.clone(),
             result: result.cloned(),
             verdict,
             waiver,

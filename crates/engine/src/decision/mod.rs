@@ -11,7 +11,7 @@ mod scope;
 mod tests;
 
 pub use glob::glob_match;
-pub use judge::{Decision, GatingFile, Question, Requirement, Verdict, decide};
+pub use judge::{Decision, GatingFile, Question, Requirement, Verdict, decide, space};
 pub use remote::{Needs, Origin, RemoteFile, RemoteRule, address, needs, needs_origin, wrong_template};
 
 use crate::ids::Timestamp;
@@ -43,10 +43,10 @@ impl Policies {
             .unwrap_or_else(|| SubjectType::named(name))
     }
 
-    /// The policies that apply.
+    /// The policies that apply; whether their rules are taken is said by the names of packages.
     pub fn applicable(&self, subject: &Subject, product_version: &str, contexts: &[String]) -> Vec<&Policy> {
         let kind = self.subject_type(&subject.kind);
-        let fits = |policy: &&Policy| policy.applies(&kind, subject, product_version, contexts);
+        let fits = |policy: &&Policy| policy.applies(&kind, product_version, contexts);
         self.policies.iter().filter(fits).collect()
     }
 }
@@ -62,40 +62,45 @@ pub struct Policy {
     pub contexts: Vec<String>,
     /// For which kinds of subjects; patterns.
     pub subject_types: Vec<String>,
-    /// Only for these packages, if any are named; patterns.
+    /// Its rules are only for these packages, if any are named; patterns.
     pub packages: Vec<String>,
-    /// Not for these; patterns.
+    /// They are not for these; patterns.
     pub excluded_packages: Vec<String>,
     /// What has to pass.
     pub rules: Vec<Rule>,
 }
 
 impl Policy {
-    fn applies(
-        &self,
-        kind: &SubjectType,
-        subject: &Subject,
-        product_version: &str,
-        contexts: &[String],
-    ) -> bool {
+    /// As with Greenwave, whatever package it is: what is not required of a package is decided nevertheless.
+    fn applies(&self, kind: &SubjectType, product_version: &str, contexts: &[String]) -> bool {
         contexts.iter().any(|context| self.contexts.contains(context))
             && any(&self.product_versions, product_version)
-            && self.is_about(kind, subject)
+            && self.is_for(kind)
     }
 
-    /// True if it is about such a subject, for whatever release and purpose.
+    /// True if it wants something of such a subject, for whatever release and purpose.
     fn is_about(&self, kind: &SubjectType, subject: &Subject) -> bool {
-        let package = kind.is_nvr.then(|| split_nvr(&subject.item)).flatten().map(|(name, ..)| name);
-        let listed = match package {
-            Some(package) => {
-                (self.packages.is_empty() || any(&self.packages, package))
-                    && !any(&self.excluded_packages, package)
-            }
-            None => self.packages.is_empty(),
-        };
-        let names = std::iter::once(&kind.id).chain(&kind.aliases);
-        listed && names.into_iter().any(|name| any(&self.subject_types, name))
+        self.is_for(kind) && self.takes_in(kind, subject)
     }
+
+    fn is_for(&self, kind: &SubjectType) -> bool {
+        std::iter::once(&kind.id).chain(&kind.aliases).any(|name| any(&self.subject_types, name))
+    }
+
+    /// True if the subject's package is one that it leaves out by name.
+    fn excludes(&self, kind: &SubjectType, subject: &Subject) -> bool {
+        package(kind, subject).is_some_and(|package| any(&self.excluded_packages, package))
+    }
+
+    /// True if its rules are for the subject, as far as that is said by the names of packages.
+    fn takes_in(&self, kind: &SubjectType, subject: &Subject) -> bool {
+        let named = || package(kind, subject).is_some_and(|package| any(&self.packages, package));
+        (self.packages.is_empty() || named()) && !self.excludes(kind, subject)
+    }
+}
+
+fn package<'a>(kind: &SubjectType, subject: &'a Subject) -> Option<&'a str> {
+    kind.is_nvr.then(|| split_nvr(&subject.item)).flatten().map(|(name, ..)| name)
 }
 
 fn any(patterns: &[String], text: &str) -> bool {

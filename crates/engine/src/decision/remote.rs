@@ -68,10 +68,14 @@ impl Needs<'_> {
 /// What a question about a subject needs from elsewhere.
 pub fn needs<'a>(policies: &'a Policies, question: &'a Question, subject: &Subject) -> Needs<'a> {
     let mut needs = Needs::default();
+    let kind = policies.subject_type(&subject.kind);
     let of_policies = policies.applicable(subject, &question.product_version, &question.contexts);
     let rules: Box<dyn Iterator<Item = &'a Rule> + '_> = match &question.rules {
         Some(rules) => Box::new(rules.iter()),
-        None => Box::new(of_policies.into_iter().flat_map(|policy| &policy.rules)),
+        None => {
+            let taken = of_policies.into_iter().filter(|policy| policy.takes_in(&kind, subject));
+            Box::new(taken.flat_map(|policy| &policy.rules))
+        }
     };
     for rule in rules {
         match rule {
@@ -245,7 +249,7 @@ fn counts(
             question.contexts.iter().filter(|context| policy.contexts.contains(context)).cloned().collect()
         }
     };
-    own.applies(kind, subject, &question.product_version, &contexts)
+    own.applies(kind, &question.product_version, &contexts) && own.takes_in(kind, subject)
 }
 
 /// What is required of a file: nothing if there is none and none has to be there.
@@ -276,6 +280,7 @@ fn of_file(
         subject: subject.clone(),
         testcase: testcase.to_owned(),
         scenario: None,
+        required_in: None,
         result: None,
         verdict,
         waiver,

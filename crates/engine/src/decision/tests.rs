@@ -210,11 +210,26 @@ fn policies_add_up_and_equal_rules_count_once() {
     };
     let known = [Known::default()];
     let decision = decide(&policies, &ask("koji_build", "bash-5-1"), &known, &[]);
-    assert_eq!(words(&decision), ["missing t", "missing u"]);
-    assert_eq!(decision.requirements[0].policies, ["p", "q"]);
-    assert_eq!((decision.policies.join(","), decision.uncovered.len()), ("p,q,s".to_owned(), 0));
+    assert_eq!(words(&decision), ["excluded excluded", "missing t", "missing u"]);
+    let by = |number: usize| decision.requirements[number].policies.join(",");
+    assert_eq!([by(0), by(1)], ["r", "p,q"]);
+    assert_eq!(decision.summary(), "Of 2 required tests, 2 results missing");
+    assert_eq!((decision.policies.join(","), decision.uncovered.len()), ("p,q,r,s".to_owned(), 0));
     let zsh = decide(&policies, &ask("koji_build", "zsh-5-1"), &known, &[]);
     assert_eq!(words(&zsh), ["missing t", "missing v"]);
+    // A policy applies also to what it wants nothing of.
+    let only = |left_out: &[&str]| {
+        let excluded_packages = left_out.iter().map(|name| (*name).to_owned()).collect();
+        let rules = vec![passing("t", None)];
+        let one = Policy { packages: vec!["zsh".into()], excluded_packages, ..policy("p", rules) };
+        let policies = Policies { policies: vec![one], ..Policies::default() };
+        let decision = decide(&policies, &ask("koji_build", "bash-5-1"), &known, &[]);
+        assert!(decision.uncovered.is_empty() && decision.is_satisfied(), "{decision:?}");
+        (words(&decision), decision.summary())
+    };
+    let nothing = "No tests are required".to_owned();
+    assert_eq!(only(&[]), (vec![], nothing.clone()));
+    assert_eq!(only(&["bash"]), (vec!["excluded excluded".to_owned()], nothing));
     // Where nothing applies that is an error, but for updates.
     assert_eq!(decide(&policies, &ask("compose", "x"), &known, &[]).uncovered.len(), 1);
     let update = decide(&policies, &ask("bodhi_update", "x"), &known, &[]);

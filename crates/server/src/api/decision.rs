@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Subjects in one question.
+/// Subjects in one question, and purposes.
 const MOST: usize = 100;
 
 pub(crate) fn router() -> Router<Arc<App>> {
@@ -115,10 +115,10 @@ async fn testcases(State(app): State<Arc<App>>) -> Result<Json<Value>, Wrong> {
 /// The body is a file of policies: 200 if it is right, 400 with everything that is wrong.
 async fn validate(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Wrong> {
     let text = String::from_utf8(body.to_vec()).map_err(|_| Wrong::bad("The file is not UTF-8."))?;
-    let known = known::tests(&app).await?;
+    let known = known::all_tests(&app).await?;
     // As packages bring them, or as this server has them.
-    let own = policy::load_remote("policy", &text, Some(&known));
-    let loaded = match policy::load(&[("policy", &text)], Some(&known)) {
+    let own = policy::load_remote("policy", &text, known.as_ref());
+    let loaded = match policy::load(&[("policy", &text)], known.as_ref()) {
         loaded if own.policies.is_none() && loaded.policies.is_some() => loaded,
         _ => own,
     };
@@ -195,7 +195,11 @@ fn question(
         None => return Err(Wrong::bad("Missing required product version")),
         Some(other) => return Err(Wrong::part("product_version", other, "expected a text")),
     };
-    let contexts = texts(map, "decision_context")?;
+    let contexts: BTreeSet<String> = texts(map, "decision_context")?.into_iter().collect();
+    if contexts.len() > MOST {
+        let count = contexts.len();
+        return Err(Wrong::bad(format!("{count} decision contexts are too many; ask for at most {MOST}.")));
+    }
     let rules = match map.get("rules") {
         None | Some(Value::Null) => None,
         Some(Value::Array(list)) if list.is_empty() => None,
@@ -226,7 +230,7 @@ fn question(
     };
     let question = Question {
         product_version,
-        contexts,
+        contexts: contexts.into_iter().collect(),
         rules,
         subjects: subjects(map)?,
         ignored_results: numbers(map, "ignore_result")?,
@@ -331,6 +335,5 @@ async fn ask(
         tracing::warn!(%error, "a decision cannot be remembered");
     }
     let base = verbose.then(|| format!("{}/api/v2.0", super::resultsdb::origin(&headers)));
-    let settings = app.results.settings();
-    Ok(Json(shape(&decided, &question, base.as_deref(), &settings.decisions)))
+    Ok(Json(shape(&decided, &question, base.as_deref(), &decided.settings.decisions)))
 }

@@ -11,10 +11,10 @@ use crate::catalog::Catalog;
 use crate::gate::Pauses;
 use assay_engine::decision::{Policies, Subject};
 use assay_engine::ids::Timestamp;
-use assay_store::{NewResult, ResultFilter, StoreError, Undecided};
+use assay_store::{NewResult, ResultFilter, Store, StoreError, Undecided};
 use base64::Engine as _;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
@@ -23,6 +23,28 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 pub(crate) struct News {
     come: Notify,
     deciding: Mutex<()>,
+    /// Subjects about which was decided without what others know.
+    doubts: std::sync::Mutex<BTreeMap<Subject, Doubt>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    since: Timestamp,
+    /// When it is decided about again; that is stored.
+    due: Timestamp,
+}
+
+/// So soon something that is in doubt is decided about again; later after twice the time, and twice that.
+const SOON: i64 = 60;
+/// No later than so many seconds after the last time.
+const AT_LAST: i64 = 3_600;
+/// What nobody could say for so many seconds nobody will.
+const HOPELESS: i64 = 24 * 3_600;
+
+/// When to decide again about what is in doubt since then.
+fn again(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let seconds = now.micros_since(since) / 1_000_000;
+    (seconds < HOPELESS).then(|| now.plus_seconds(seconds.clamp(SOON, AT_LAST)))
 }
 
 impl News {
@@ -38,6 +60,41 @@ impl super::Results {
         self.news.come.notify_one();
     }
 
+    /// What was decided about a subject may be otherwise once others answer: it is decided about again. Whoever comes after
+    /// this process begins with the first pause again.
+    pub(super) async fn doubt(
+        &self,
+        store: &dyn Store,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let before = self.doubts().get(subject).copied();
+        if before.is_some_and(|before| before.due > now) {
+            return Ok(());
+        }
+        let since = before.map_or(now, |before| before.since);
+        let Some(due) = again(since, now) else {
+            tracing::warn!(
+                item = subject.item,
+                "what its decision needs from elsewhere could not be had for a day"
+            );
+            self.is_clear(subject);
+            return Ok(());
+        };
+        store.results().decide_again(self.epoch, std::slice::from_ref(subject), due).await?;
+        self.doubts().insert(subject.clone(), Doubt { since, due });
+        Ok(())
+    }
+
+    /// Everything was known that was needed for a subject.
+    pub(super) fn is_clear(&self, subject: &Subject) {
+        self.doubts().remove(subject);
+    }
+
+    fn doubts(&self) -> std::sync::MutexGuard<'_, BTreeMap<Subject, Doubt>> {
+        self.news.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// These results have been stored.
     pub(crate) fn found(&self, results: &[NewResult]) {
         if results.iter().any(|result| !result.subjects.is_empty()) {
@@ -46,8 +103,8 @@ impl super::Results {
     }
 }
 
-/// Subjects that are read at once.
-const TOGETHER: u32 = 1_000;
+/// Subjects that are read at once: what is new goes first, and waits for no more than these.
+const TOGETHER: u32 = 100;
 /// Subjects after which is noted that they have been decided about.
 const NOTED: usize = 100;
 /// The longest sleep: clocks may be set.
@@ -167,7 +224,7 @@ async fn look_at_policies(app: &App, basis: &mut Option<Basis>) -> Result<Option
                 "policies are other ones"
             );
             for some in subjects.chunks(TOGETHER as usize) {
-                app.store.results().decide_again(app.results.epoch(), some).await?;
+                app.store.results().decide_again(app.results.epoch(), some, now).await?;
             }
         }
         // Last: whoever ends before begins anew.
@@ -194,4 +251,24 @@ async fn concerned(
         subjects.extend(subjects_of(policies, &result.values()));
     }
     Ok(subjects.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        for (after, pause) in [
+            (0, Some(60)),
+            (60, Some(60)),
+            (120, Some(120)),
+            (7_200, Some(3_600)),
+            (86_399, Some(3_600)),
+            (86_400, None),
+        ] {
+            let (since, now) = (Timestamp(0), Timestamp(0).plus_seconds(after));
+            assert_eq!(again(since, now), pause.map(|pause| now.plus_seconds(pause)), "{after}");
+        }
+    }
 }

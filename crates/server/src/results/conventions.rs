@@ -3,7 +3,7 @@
 
 use super::settings::ResultsSettings;
 use crate::record::Run;
-use assay_engine::decision::Subject;
+use assay_engine::decision::{Subject, space};
 use assay_engine::ids::Timestamp;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::outcome::Outcome;
@@ -311,12 +311,7 @@ pub(crate) fn sanitised(name: &str) -> String {
 
 /// The test case of a job; also that of a template, before there is a job.
 pub(crate) fn testcase(kind: &str, test: &str) -> String {
-    let space = match kind {
-        "bodhi_update" => "update",
-        "change" | "git_commit" => "gate",
-        other => other,
-    };
-    cut(&format!("{space}.{}", sanitised(test)))
+    cut(&format!("{}.{}", space(kind), sanitised(test)))
 }
 
 /// `DISTRI.FLAVOR.ARCH.MACHINE`, what there is of it.

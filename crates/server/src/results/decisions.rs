@@ -1,8 +1,13 @@
 //! Decisions about what results are of: asked for, and made again whenever [`super::anew`] says so.
 
 use super::conventions::{self, LONGEST_NAME};
+use super::remote::Seen;
+use super::settings::ResultsSettings;
 use crate::app::App;
-use assay_engine::decision::{Decision, Found, Known, Policies, Question, Subject, Template, Waived, decide};
+use assay_engine::decision::{
+    Decision, Found, Known, Policies, Question, Requirement, Subject, Template, Verdict, Waived, decide,
+    needs,
+};
 use assay_engine::ids::Timestamp;
 use assay_engine::report::{DecisionFact, Fact, FactKind};
 use assay_store::{
@@ -14,9 +19,14 @@ use std::sync::Arc;
 
 /// So often a decision that was overtaken is made again. Only a leader that does not know yet that it is none could do it.
 const TRIES: u32 = 3;
+/// So many releases and purposes that somebody asked for are decided about again, of each item; the newest.
+const ASKED: usize = 200;
 
 /// Releases and purposes.
 pub(crate) type Purposes = BTreeSet<(String, String)>;
+
+/// What decisions need from elsewhere, by releases and purposes; nothing for those that need nothing.
+type Ahead = BTreeMap<(String, String), Seen>;
 
 /// The templates of the catalog, as a rule about them sees them.
 pub(crate) fn templates(catalog: &crate::catalog::Catalog) -> Vec<Template> {
@@ -87,21 +97,27 @@ fn known(seen: &Evidence) -> Known {
 pub(crate) struct Decided {
     pub(crate) decision: Decision,
     pub(crate) evidence: Vec<Evidence>,
+    pub(crate) settings: Arc<ResultsSettings>,
+    known: Vec<Known>,
     templates: Vec<Template>,
 }
 
-/// The requirements without what changes although nothing changes: the numbers of results.
+/// The requirements without what changes although nothing changes: the numbers of results, and where a test is under way
+/// that is missing as before.
 fn remembered(decision: &Decision) -> String {
-    let one = |requirement: &assay_engine::decision::Requirement| -> Value {
+    let one = |requirement: &Requirement| -> Value {
+        let result = requirement.result.as_ref().filter(|_| requirement.verdict != Verdict::Missing);
         json!({
             "type": requirement.word(),
             "testcase": requirement.testcase,
-            "scenario": requirement.scenario,
-            "architecture": requirement.result.as_ref().and_then(|result| result.architecture.clone()),
+            "scenario": if result.is_some() { &requirement.scenario } else { &requirement.required_in },
+            "architecture": result.and_then(|result| result.architecture.clone()),
             "waiver": requirement.waiver,
         })
     };
-    Value::from(decision.requirements.iter().map(one).collect::<Vec<_>>()).to_string()
+    let mut there = BTreeSet::new();
+    let all = decision.requirements.iter().map(one).filter(|one| there.insert(one.to_string()));
+    Value::from(all.collect::<Vec<_>>()).to_string()
 }
 
 /// The one question whose answer is remembered.
@@ -146,7 +162,8 @@ pub(crate) fn purposes(
     let kind = policies.subject_type(&subject.kind);
     let asked = newest
         .iter()
-        .filter(|row| row.subject_identifier == subject.item && kind.is_called(&row.subject_type));
+        .filter(|row| row.subject_identifier == subject.item && kind.is_called(&row.subject_type))
+        .take(ASKED);
     // Only jobs say by it what the item was tested as; with others it may be the version of anything.
     let of_job = |result: &StoredResult| {
         let mut values = result.values();
@@ -162,19 +179,23 @@ pub(crate) fn purposes(
 impl App {
     /// What is known of a subject at one moment.
     pub(crate) async fn evidence_of(&self, subject: &Subject) -> Result<Evidence, StoreError> {
-        let mut evidence = self.evidence_of_all(std::slice::from_ref(subject), None).await?;
+        self.evidence_by(&self.results.settings().decisions, subject).await
+    }
+
+    async fn evidence_by(&self, policies: &Policies, subject: &Subject) -> Result<Evidence, StoreError> {
+        let mut evidence = self.evidence_of_all(policies, std::slice::from_ref(subject), None).await?;
         Ok(evidence.pop().unwrap_or_default())
     }
 
     /// What is known of subjects, of all at the same moment; with `until`, as it was then.
     async fn evidence_of_all(
         &self,
+        policies: &Policies,
         subjects: &[Subject],
         until: Option<Timestamp>,
     ) -> Result<Vec<Evidence>, StoreError> {
-        let settings = self.results.settings();
         let filter = |subject: &Subject| {
-            let kind = settings.decisions.subject_type(&subject.kind);
+            let kind = policies.subject_type(&subject.kind);
             let query = |query: BTreeMap<String, Vec<String>>| {
                 query.into_iter().map(|(key, values)| Condition::data(&key, values)).collect::<Vec<_>>()
             };
@@ -196,32 +217,46 @@ impl App {
         question: &Question,
         as_of: Option<Timestamp>,
     ) -> Result<Decided, StoreError> {
-        let evidence = self.evidence_of_all(&question.subjects, as_of).await?;
-        let known: Vec<Known> = evidence.iter().map(known).collect();
-        let known = self.with_elsewhere(question, &known).await;
+        let settings = self.results.settings();
+        let evidence = self.evidence_of_all(&settings.decisions, &question.subjects, as_of).await?;
+        let mut known: Vec<Known> = evidence.iter().map(known).collect();
+        for (known, seen) in known.iter_mut().zip(self.seen_elsewhere(&settings, question).await) {
+            seen.add_to(known);
+        }
         let templates = templates(&self.library.now());
-        let decision = decide(&self.results.settings().decisions, question, &known, &templates);
-        Ok(Decided { decision, evidence, templates })
+        let decision = decide(&settings.decisions, question, &known, &templates);
+        Ok(Decided { decision, evidence, settings, known, templates })
     }
 
     /// Remembers what was decided for each subject and purpose of a question about now, without exceptions: that is the
     /// answer that counts from now on.
     pub(crate) async fn remember(&self, question: &Question, decided: &Decided) -> Result<(), StoreError> {
-        if question.contexts.is_empty() {
+        let policies = &decided.settings.decisions;
+        let named =
+            |context: &&String| policies.policies.iter().any(|policy| policy.contexts.contains(context));
+        let contexts: Vec<&String> = question.contexts.iter().filter(named).collect();
+        if contexts.is_empty() {
             return Ok(()); // By rules of its own: that is nobody else's answer.
         }
-        let settings = self.results.settings();
-        let policies = &settings.decisions;
         let items: BTreeSet<String> = question.subjects.iter().map(|subject| subject.item.clone()).collect();
         let newest = self.store.results().newest_decisions(&items.into_iter().collect::<Vec<_>>()).await?;
-        for (subject, evidence) in question.subjects.iter().zip(&decided.evidence) {
+        let seen = decided.evidence.iter().zip(&decided.known);
+        for (subject, (evidence, known)) in question.subjects.iter().zip(seen) {
             let subject = own_name(policies, subject);
-            let known = [known(evidence)];
+            // Anybody may ask about anything: what nobody knows and no policy leads to is not kept for ever.
+            let is_known = !evidence.results.is_empty()
+                || !evidence.waivers.is_empty()
+                || purposes(policies, &subject, &newest, evidence)
+                    .iter()
+                    .any(|(release, _)| *release == question.product_version);
+            if !is_known {
+                continue;
+            }
             let mut others = Purposes::new();
-            for context in &question.contexts {
+            for &context in &contexts {
                 let one = question_about(&subject, &question.product_version, context, question.at);
-                let known = self.with_elsewhere(&one, &known).await;
-                let decision = decide(policies, &one, &known, &decided.templates);
+                let known = std::slice::from_ref(known);
+                let decision = decide(policies, &one, known, &decided.templates);
                 let before = newest_about(&newest, &subject, &question.product_version, context);
                 // Of what no policy says anything nothing was decided.
                 if !decision.policies.is_empty()
@@ -245,59 +280,82 @@ impl App {
         subject: &Subject,
         purposes: Option<&Purposes>,
     ) -> Result<(), StoreError> {
-        self.look_ahead(subject, purposes).await?;
-        // One after another: what is remembered last has been decided from what was known last.
-        let _alone = self.results.news.deciding().await;
-        let settings = self.results.settings();
-        let subject = own_name(&settings.decisions, subject);
         for _ in 0..TRIES {
-            if self.decide_once(&settings.decisions, &subject, purposes).await? {
+            let settings = self.results.settings();
+            let subject = own_name(&settings.decisions, subject);
+            let ahead = self.look_ahead(&settings, &subject, purposes).await?;
+            // One after another: what is remembered last has been decided from what was known last.
+            let _alone = self.results.news.deciding().await;
+            if !Arc::ptr_eq(&settings, &self.results.settings()) {
+                continue;
+            }
+            // First, so that an outage becomes no decision for good, whenever this process ends.
+            if ahead.values().any(Seen::is_in_doubt) {
+                self.results.doubt(&*self.store, &subject, self.clock.now()).await?;
+            } else if purposes.is_none() {
+                self.results.is_clear(&subject);
+            }
+            if self.decide_once(&settings.decisions, &subject, purposes, &ahead).await? {
                 return Ok(());
             }
         }
-        tracing::error!(
-            item = subject.item,
-            "others decide about it at the same time; what they decided stays"
-        );
-        Ok(())
+        Err(StoreError::Overtaken { item: subject.item.clone() })
     }
 
     /// Asks elsewhere for what a decision will need, so that the others do not wait for that.
-    async fn look_ahead(&self, subject: &Subject, asked: Option<&Purposes>) -> Result<(), StoreError> {
-        let settings = self.results.settings();
-        if !settings.decisions.asks_elsewhere() {
-            return Ok(());
+    async fn look_ahead(
+        &self,
+        settings: &ResultsSettings,
+        subject: &Subject,
+        asked: Option<&Purposes>,
+    ) -> Result<Ahead, StoreError> {
+        let mut ahead = Ahead::new();
+        let policies = &settings.decisions;
+        if !policies.asks_elsewhere() {
+            return Ok(ahead);
         }
-        let subject = own_name(&settings.decisions, subject);
-        let newest = self.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
-        let evidence = self.evidence_of(&subject).await?;
-        let all = asked.is_none().then(|| purposes(&settings.decisions, &subject, &newest, &evidence));
-        for (product_version, context) in asked.or(all.as_ref()).into_iter().flatten() {
-            let question = question_about(&subject, product_version, context, self.clock.now());
-            self.with_elsewhere(&question, &[Known::default()]).await;
+        let all;
+        let purposes = if let Some(asked) = asked {
+            asked
+        } else {
+            let newest = self.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
+            all = purposes(policies, subject, &newest, &self.evidence_by(policies, subject).await?);
+            &all
+        };
+        for (product_version, context) in purposes {
+            let question = question_about(subject, product_version, context, self.clock.now());
+            if let Some(seen) = self.seen_elsewhere(settings, &question).await.pop() {
+                ahead.insert((product_version.clone(), context.clone()), seen);
+            }
         }
-        Ok(())
+        Ok(ahead)
     }
 
-    /// False if another decision was remembered meanwhile.
+    /// False if another decision was remembered meanwhile, or if something is needed from elsewhere that nobody has asked for
+    /// yet: what is new may be of another release.
     async fn decide_once(
         &self,
         policies: &Policies,
         subject: &Subject,
         asked: Option<&Purposes>,
+        ahead: &Ahead,
     ) -> Result<bool, StoreError> {
         // First, so that nothing is known of them that is not in the evidence.
         let newest = self.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
-        let evidence = self.evidence_of(subject).await?;
+        let evidence = self.evidence_by(policies, subject).await?;
         let all = asked.is_none().then(|| purposes(policies, subject, &newest, &evidence));
         let Some(purposes) = asked.or(all.as_ref()).filter(|purposes| !purposes.is_empty()) else {
             return Ok(true);
         };
-        let known = [known(&evidence)];
+        let mut known = [known(&evidence)];
         let templates = templates(&self.library.now());
-        for (product_version, context) in purposes {
+        for purpose @ (product_version, context) in purposes {
             let question = question_about(subject, product_version, context, self.clock.now());
-            let known = self.with_elsewhere(&question, &known).await;
+            match ahead.get(purpose) {
+                Some(seen) => seen.add_to(&mut known[0]),
+                None if needs(policies, &question, subject).is_empty() => {}
+                None => return Ok(false),
+            }
             let decision = decide(policies, &question, &known, &templates);
             let before = newest_about(&newest, subject, product_version, context);
             let body = remembered(&decision);

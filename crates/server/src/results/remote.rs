@@ -3,7 +3,9 @@
 //! It is asked for when it is needed, kept for a while, and never waited for for long: what cannot be had is said in the
 //! decision.
 
+use super::settings::ResultsSettings;
 use crate::app::App;
+use assay_connect::events::json::{Hope, NoDocument};
 use assay_connect::events::koji::{Build, Koji};
 use assay_connect::files::{Files, NoFile};
 use assay_engine::decision::{
@@ -14,7 +16,6 @@ use assay_engine::ids::Timestamp;
 use assay_formats::policy;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -77,10 +78,31 @@ pub(crate) struct Elsewhere {
     builds: Kept<Option<Build>>,
     /// By address; `None`: there is nothing.
     files: Kept<Option<String>>,
+    /// By host: those that did not answer at all, so that not everything that is asked of one waits for that.
+    hosts: Kept<()>,
 }
 
 /// What was found of a subject.
-type Seen = (Option<Timestamp>, BTreeMap<Vec<String>, RemoteFile>);
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    built_at: Option<Timestamp>,
+    files: BTreeMap<Vec<String>, RemoteFile>,
+    /// Somebody who was asked did not answer, or did not know it yet.
+    in_doubt: bool,
+}
+
+impl Seen {
+    /// True if it may be known otherwise soon.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
+    /// Puts it to what is known besides.
+    pub(super) fn add_to(&self, known: &mut Known) {
+        known.built_at = self.built_at;
+        known.remote.clone_from(&self.files);
+    }
+}
 
 /// Why rules stand for files of which nothing says where they are.
 pub(crate) fn can_be_found<'r>(
@@ -129,39 +151,33 @@ fn read(source: &str, text: &str) -> RemoteFile {
 }
 
 impl App {
-    /// What is known of a question's subjects, with what it needs from elsewhere; most questions need nothing.
-    pub(crate) async fn with_elsewhere<'k>(
-        &self,
-        question: &Question,
-        known: &'k [Known],
-    ) -> Cow<'k, [Known]> {
-        let policies = self.results.settings().decisions.clone();
-        let needed: Vec<Needs<'_>> =
-            question.subjects.iter().map(|subject| needs(&policies, question, subject)).collect();
+    /// What a question needs from elsewhere, for each of its subjects; nothing at all if it needs nothing, as most.
+    pub(super) async fn seen_elsewhere(&self, settings: &ResultsSettings, question: &Question) -> Vec<Seen> {
+        let of = |subject| needs(&settings.decisions, question, subject);
+        let needed: Vec<Needs<'_>> = question.subjects.iter().map(of).collect();
         if needed.iter().all(Needs::is_empty) {
-            return Cow::Borrowed(known);
+            return Vec::new();
         }
         let deadline = Instant::now() + PATIENCE;
         let mut looks = Vec::new();
         for (subject, needs) in question.subjects.iter().zip(&needed) {
-            looks.push(self.look_until(deadline, subject, needs));
+            looks.push(self.look_until(deadline, settings, subject, needs));
         }
-        let seen: Vec<Seen> = futures_util::stream::iter(looks).buffered(TOGETHER).collect().await;
-        let with = known.iter().zip(seen).map(|(known, (built_at, remote))| Known {
-            built_at,
-            remote,
-            ..known.clone()
-        });
-        Cow::Owned(with.collect())
+        futures_util::stream::iter(looks).buffered(TOGETHER).collect().await
     }
 
-    async fn look_until(&self, deadline: Instant, subject: &Subject, needs: &Needs<'_>) -> Seen {
-        let seen = tokio::time::timeout_at(deadline, self.look_elsewhere(subject, needs)).await;
+    async fn look_until(
+        &self,
+        deadline: Instant,
+        settings: &ResultsSettings,
+        subject: &Subject,
+        needs: &Needs<'_>,
+    ) -> Seen {
+        let seen = tokio::time::timeout_at(deadline, self.look_elsewhere(settings, subject, needs)).await;
         seen.unwrap_or_else(|_| late(needs))
     }
 
-    async fn look_elsewhere(&self, subject: &Subject, needs: &Needs<'_>) -> Seen {
-        let settings = self.results.settings();
+    async fn look_elsewhere(&self, settings: &ResultsSettings, subject: &Subject, needs: &Needs<'_>) -> Seen {
         let kind = settings.decisions.subject_type(&subject.kind);
         if needs.is_empty() {
             return Seen::default();
@@ -174,6 +190,8 @@ impl App {
                 "when it was built is not known; the decision's time counts"
             );
         }
+        // Where nobody says where Koji is, that stays so.
+        let no_build = build.is_err() && self.koji_hub().is_some();
         let built_at = build.as_ref().ok().and_then(|build| build.as_ref()?.created);
         let source = build.map(|build| build.and_then(|build| build.source));
         let origin = source.map(|source| source.and_then(|source| Origin::of(&source)));
@@ -188,7 +206,9 @@ impl App {
                 if sources.is_empty() { configured.map_or(&[][..], Vec::as_slice) } else { sources };
             files.insert(sources.to_vec(), self.file_of(subject, templates, &origin).await);
         }
-        (built_at, files)
+        let unreachable = |file: &RemoteFile| matches!(file, RemoteFile::Unreachable { .. });
+        let in_doubt = no_build || files.values().any(unreachable);
+        Seen { built_at, files, in_doubt }
     }
 
     /// The first file that is there.
@@ -220,30 +240,50 @@ impl App {
     }
 
     async fn text_at(&self, url: &str) -> Result<Option<String>, String> {
-        let (kept, now) = (&self.results.elsewhere.files, self.clock.now());
-        if let Some(answer) = kept.get(url, now) {
+        let kept = &self.results.elsewhere.files;
+        if let Some(answer) = kept.get(url, self.clock.now()) {
             return answer;
         }
+        let host = url.split('/').nth(2).unwrap_or(url);
+        self.is_heard(host)?;
         let answer = match in_time(Files::new(false)?.text(url, LONGEST)).await {
             Ok(Ok(text)) => Ok(Some(text)),
             Ok(Err(NoFile::Missing(_))) => Ok(None),
-            Ok(Err(NoFile::Refused(why) | NoFile::Later(why))) | Err(why) => Err(why),
+            Ok(Err(NoFile::Refused(why) | NoFile::Later(why))) => Err(why),
+            Ok(Err(NoFile::Silence(why))) | Err(why) => Err(self.was_silent(host, why)),
         };
-        kept.put(url, now, FILE_STAYS, answer.clone());
+        kept.put(url, self.clock.now(), FILE_STAYS, answer.clone());
         answer
     }
 
+    /// Why a host need not be asked: it did not answer a moment ago.
+    fn is_heard(&self, host: &str) -> Result<(), String> {
+        self.results.elsewhere.hosts.get(host, self.clock.now()).unwrap_or(Ok(()))
+    }
+
+    /// Nobody else waits for it, for a while.
+    fn was_silent(&self, host: &str, why: String) -> String {
+        self.results.elsewhere.hosts.put(host, self.clock.now(), TROUBLE_STAYS, Err(why.clone()));
+        why
+    }
+
     async fn koji_build(&self, nvr: &str) -> Result<Build, String> {
-        let (kept, now) = (&self.results.elsewhere.builds, self.clock.now());
-        let answer = if let Some(answer) = kept.get(nvr, now) {
+        let kept = &self.results.elsewhere.builds;
+        let answer = if let Some(answer) = kept.get(nvr, self.clock.now()) {
             answer
         } else {
             let hub = self.koji_hub().ok_or("nobody says where Koji is; set koji-hub in [tasks]")?;
+            self.is_heard(&hub)?;
             let koji = Koji::new(&hub, "")?;
-            let answer = in_time(koji.build(nvr)).await.and_then(|answer| answer.map_err(|error| error.why));
+            let answer = match in_time(koji.build(nvr)).await {
+                Ok(Ok(build)) => Ok(build),
+                // Of builds it says what there is, or that it is down as a whole.
+                Ok(Err(NoDocument { why, hope: Hope::Mended })) | Err(why) => Err(self.was_silent(&hub, why)),
+                Ok(Err(error)) => Err(error.why),
+            };
             // What it does not know yet it may know soon.
             let stays = if matches!(answer, Ok(None)) { TROUBLE_STAYS } else { BUILD_STAYS };
-            kept.put(nvr, now, stays, answer.clone());
+            kept.put(nvr, self.clock.now(), stays, answer.clone());
             answer
         };
         answer?.ok_or_else(|| format!("Koji has no build {nvr}"))
@@ -262,5 +302,5 @@ fn late(needs: &Needs<'_>) -> Seen {
     let file = |sources: &&[String]| {
         (sources.to_vec(), RemoteFile::Unreachable { sources: sources.to_vec(), why: why.clone() })
     };
-    (None, needs.files.iter().map(file).collect())
+    Seen { built_at: None, files: needs.files.iter().map(file).collect(), in_doubt: true }
 }

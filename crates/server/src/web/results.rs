@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::results::decisions;
 use askama::Template;
-use assay_engine::decision::{Question, Subject};
+use assay_engine::decision::{Question, Subject, Verdict};
 use assay_engine::ids::Timestamp;
 use assay_store::{Condition, Field, ResultFilter, StoredResult, Waiver};
 use axum::Router;
@@ -295,11 +295,14 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
         let decision = app.decide(&question, None).await?.decision;
         let requirements = decision.requirements.iter().map(|one| {
             let scenario = one.scenario.clone().unwrap_or_default();
-            required.insert((one.testcase.clone(), scenario.clone()));
+            let is_excluded = one.verdict == Verdict::Excluded;
+            if !is_excluded {
+                required.insert((one.testcase.clone(), scenario.clone()));
+            }
             RequirementRow {
                 badge: match &one.result {
                     Some(result) => badge(&result.outcome),
-                    None => Badge::of("missing"),
+                    None => Badge::of(if is_excluded { "passed" } else { "missing" }),
                 },
                 testcase: one.testcase.clone(),
                 scenario,

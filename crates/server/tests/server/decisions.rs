@@ -55,6 +55,17 @@ async fn start() -> (tempfile::TempDir, Server) {
     (dir, server)
 }
 
+/// Waits until this was told.
+async fn until_said(server: &Server, wanted: &str) {
+    let found = async {
+        while !told(server).await.iter().any(|told| told == wanted) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
+    assert!(found.is_ok(), "never {wanted:?}: {:#?}", told(server).await);
+}
+
 /// What was told of decisions, the oldest first: `about: summary`.
 async fn told(server: &Server) -> Vec<String> {
     let (status, all) = server.get("/api/assay/v1/outbox?target=hook&limit=1000").await;
@@ -148,6 +159,11 @@ async fn questions_that_cannot_be_answered() {
         (json!({"subject": ["x"]}), 400, "list of objects"),
         (json!({"subject": [{"item": "x"}]}), 400, "type and item"),
         (json!({"subject": []}), 400, "empty"),
+        (
+            with(json!({"decision_context": (0..101).map(|number| number.to_string()).collect::<Vec<_>>()})),
+            400,
+            "101 decision contexts are too many; ask for at most 100",
+        ),
         (with(json!({"verbose": "yes"})), 400, "Invalid verbose flag"),
         (with(json!({"when": "today"})), 400, "Invalid \"when\" parameter"),
         (with(json!({"ignore_result": 1})), 400, "ignore_result"),
@@ -360,7 +376,12 @@ async fn images_belong_to_their_compose() {
 
 #[tokio::test]
 async fn pages_say_what_releases_wait_for() {
-    let (_dir, server) = start().await;
+    let odd = format!(
+        "{POLICIES}--- !Policy\nid: odd\nproduct_versions: ['fedora-<script>']\ndecision_context: push\n\
+         subject_type: redhat-module\nrules:\n  - !PassingTestCaseRule {{test_case_name: odd}}\n"
+    );
+    let (_dir, file) = configured(&odd);
+    let server = Server::start_with(|config| config.config = Some(file)).await;
     let page = async |path: &str, status: StatusCode, parts: &[&str]| {
         let (found, page) = server.page(path).await;
         assert_eq!(found, status, "{path}: {page}");
@@ -372,10 +393,13 @@ async fn pages_say_what_releases_wait_for() {
     let (fine, missing) = (StatusCode::OK, StatusCode::NOT_FOUND);
     page("/releases", fine, &["Nothing is decided yet"]).await;
     page("/release?version=fedora-44", missing, &["Nothing was decided about the release"]).await;
-    // The name of a release is whatever somebody asks about.
-    for version in ["fedora-44", "fedora-<script>"] {
-        let question =
-            json!({"product_version": version, "subject_type": "koji_build", "subject_identifier": BUILD});
+    // Of what nobody knows and no policy leads to nothing is kept, whoever asks.
+    for (version, kind, item) in [
+        ("fedora-44", "koji_build", BUILD),
+        ("fedora-45", "koji_build", BUILD),
+        ("fedora-<script>", "redhat-module", "a-1-1"),
+    ] {
+        let question = json!({"product_version": version, "subject_type": kind, "subject_identifier": item});
         let (status, answer) = decision(&server, question).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
     }
@@ -573,6 +597,26 @@ async fn decisions_change_when_nothing_new_is_found() {
     assert_eq!(told[6], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"));
 }
 
+/// Of a package that a policy leaves out it wants nothing, and says so.
+#[tokio::test]
+async fn packages_are_left_out() {
+    let all = POLICIES.replacen(
+        "subject_type: koji_build\n",
+        "subject_type: koji_build\nexcluded_packages: [ba*]\n",
+        1,
+    );
+    let (_dir, file) = configured(&all);
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    let question = json!({"subject_type": "koji_build", "subject_identifier": BUILD});
+    let (status, answer) = decision(&server, question).await;
+    assert_eq!((status.as_u16(), &answer["summary"]), (200, &json!("No tests are required")), "{answer}");
+    assert_eq!(types(&answer), ["excluded excluded"]);
+    assert_eq!(answer["applicable_policies"], json!(["push"]));
+    let question = json!({"subject_type": "koji_build", "subject_identifier": "sed-4.9-1.fc44"});
+    let (_, answer) = decision(&server, question).await;
+    assert_eq!(answer["summary"], "Of 2 required tests, 2 results missing", "{answer}");
+}
+
 const POLICY: &str = "\
 --- !Policy
 id: a
@@ -664,11 +708,13 @@ async fn with_packages() -> (tempfile::TempDir, Server, FakeKoji, FakeDistGit) {
     let start = crate::common::BEGINNING / 1_000_000;
     koji.build("old-1-1", start - 86_400, &[]);
     koji.build("young-1-1", start + 60, &[]);
+    koji.build("cut-1-1.fc44", start - 86_400, &[]);
     let dir = tempfile::tempdir().unwrap();
     fs_err::write(dir.path().join("policies.yaml"), REMOTE).unwrap();
+    fs_err::write(dir.path().join("secret"), "x").unwrap();
     let toml = format!(
         "[tasks]\nkoji-hub = {:?}\n[results]\npolicies = \"policies.yaml\"\n[results.remote-rules]\n\
-         koji_build = \"{}/{{pkg_namespace}}{{pkg_name}}/raw/{{rev}}/f/gating.yaml\"\n",
+         koji_build = \"{}/{{pkg_namespace}}{{pkg_name}}/raw/{{rev}}/f/gating.yaml\"\n{HEARER}",
         koji.hub(),
         git.url()
     );
@@ -749,7 +795,16 @@ async fn packages_bring_their_own_rules() {
     assert!(open["error"].as_str().unwrap().contains("502"), "{open}");
     let open = about(&server, "unknown-1-1").await["unsatisfied_requirements"][0].clone();
     assert!(open["error"].as_str().unwrap().contains("Koji has no build unknown-1-1"), "{open}");
+    // An outage of seconds is no decision for good: nobody has to ask.
+    let cut = json!({"type": "koji_build", "item": "cut-1-1.fc44"});
+    found(&server, "dist.lint", "PASSED", cut).await;
+    let all = "All required tests (1 total) have passed or been waived";
+    let lacks = "1 error due to failed fetch of remote rule file";
+    until_said(&server, &format!("cut-1-1.fc44 for push: {lacks}. {all}")).await;
     git.down(false);
+    server.clock.advance(61_000_000);
+    server.handle.tick().await;
+    until_said(&server, &format!("cut-1-1.fc44 for push: {all}")).await;
     koji.offline(true);
     server.clock.advance(16_000_000);
     let open = about(&server, "other-1-1").await["unsatisfied_requirements"][0].clone();

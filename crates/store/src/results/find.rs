@@ -419,8 +419,13 @@ impl<B: Backend> ResultStore for Sql<B> {
         self.first_undecided(after).await
     }
 
-    async fn decide_again(&self, epoch: Epoch, subjects: &[Subject]) -> Result<(), StoreError> {
-        self.store_undecided(epoch, subjects).await
+    async fn decide_again(
+        &self,
+        epoch: Epoch,
+        subjects: &[Subject],
+        due: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.store_undecided(epoch, subjects, due).await
     }
 
     async fn was_decided(&self, epoch: Epoch, done: &[Undecided]) -> Result<(), StoreError> {

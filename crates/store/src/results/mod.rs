@@ -372,8 +372,13 @@ pub trait ResultStore: Send + Sync {
     /// When something is to be decided about that is not yet at this moment.
     async fn next_undecided(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Has subjects decided about.
-    async fn decide_again(&self, epoch: Epoch, subjects: &[Subject]) -> Result<(), StoreError>;
+    /// Has subjects decided about from a moment on; what is new goes first.
+    async fn decide_again(
+        &self,
+        epoch: Epoch,
+        subjects: &[Subject],
+        due: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// They have been decided about, as far as nothing has come since these were read.
     async fn was_decided(&self, epoch: Epoch, done: &[Undecided]) -> Result<(), StoreError>;

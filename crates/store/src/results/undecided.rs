@@ -64,8 +64,14 @@ impl<B: Backend> Sql<B> {
         Ok(Some(one_number("undecided", &rows)?).filter(|at| *at >= 0).map(Timestamp))
     }
 
-    pub(super) async fn store_undecided(&self, epoch: Epoch, subjects: &[Subject]) -> Result<(), StoreError> {
-        self.know("note what is to be decided", epoch, new_statements(subjects.iter())).await.map(drop)
+    pub(super) async fn store_undecided(
+        &self,
+        epoch: Epoch,
+        subjects: &[Subject],
+        due: Timestamp,
+    ) -> Result<(), StoreError> {
+        let rows = subjects.iter().map(|one| (due, one.kind.as_str(), one.item.as_str()));
+        self.know("note what is to be decided", epoch, due_statements(rows)).await.map(drop)
     }
 
     pub(super) async fn remove_undecided(&self, epoch: Epoch, done: &[Undecided]) -> Result<(), StoreError> {

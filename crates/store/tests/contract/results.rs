@@ -443,9 +443,9 @@ pub(crate) async fn what_is_new_is_to_be_decided_about(database: &Database) {
     assert_eq!(read(9).await, of(&[("b", 3), ("c", 1)]));
     results.was_decided(epoch, &results.undecided(at(9), 10).await.unwrap()).await.unwrap();
     assert_eq!(read(9).await, []);
-    results.decide_again(epoch, &[subject("d"), subject("d")]).await.unwrap();
-    results.decide_again(epoch, &[subject("d")]).await.unwrap();
-    assert_eq!(read(0).await, of(&[("d", 2)]));
+    results.decide_again(epoch, &[subject("d"), subject("d")], at(8)).await.unwrap();
+    results.decide_again(epoch, &[subject("d")], at(8)).await.unwrap();
+    assert_eq!((read(7).await, read(8).await), (vec![], of(&[("d", 2)])));
     // By what was decided.
     let bases = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(context, basis)| ((*context).to_owned(), (*basis).to_owned())).collect()
@@ -456,7 +456,7 @@ pub(crate) async fn what_is_new_is_to_be_decided_about(database: &Database) {
         assert_eq!(results.decision_bases().await.unwrap(), all);
     }
     let other = store.acquire_leadership().await.unwrap();
-    assert!(is_deposed(&results.decide_again(epoch, &[subject("e")]).await));
+    assert!(is_deposed(&results.decide_again(epoch, &[subject("e")], at(8)).await));
     assert!(is_deposed(&results.was_decided(epoch, &seen).await));
-    assert!(results.decide_again(other, &[]).await.is_ok());
+    assert!(results.decide_again(other, &[], at(8)).await.is_ok());
 }

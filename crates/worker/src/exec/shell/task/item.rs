@@ -24,7 +24,7 @@ const LONGEST_INDEX: u64 = 1 << 20;
 impl From<NoFile> for WorkspaceError {
     fn from(error: NoFile) -> Self {
         match error {
-            NoFile::Later(why) => Self::Host(why),
+            NoFile::Later(why) | NoFile::Silence(why) => Self::Host(why),
             NoFile::Missing(_) | NoFile::Refused(_) => Self::Task(error.to_string()),
         }
     }
