@@ -415,8 +415,8 @@ async fn pages_say_what_releases_wait_for() {
         ],
     )
     .await;
-    let waits = ["What fedora-44 waits for", BUILD, "koji_build · push", "dist.rpmlint", "dist.abi"];
-    page("/release?version=fedora-44", fine, &waits).await;
+    let parts = ["What fedora-44 waits for", BUILD, "koji_build · push", "dist.rpmlint", "dist.abi"];
+    page("/release?version=fedora-44", fine, &parts).await;
     page("/release?version=fedora-44&context=late", fine, &["<h2>Nothing</h2>"]).await;
     page("/release?version=fedora-%3Cscript%3E", fine, &["What fedora-&#60;script&#62; waits for"]).await;
     page("/release?version=fedora-45", missing, &["Nothing was decided about the release"]).await;
