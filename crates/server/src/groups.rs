@@ -83,8 +83,11 @@ pub(crate) enum Refused {
     Name,
     /// The group that is to be its parent is not there.
     NoParent(i64),
-    /// What is to be kept is less than nothing.
-    Negative(String),
+    /// A number that cannot be, and what it may be.
+    Number {
+        name: String,
+        may_be: &'static str,
+    },
     /// Something would be kept longer than what it belongs to.
     Ages {
         shorter: &'static str,
@@ -141,7 +144,7 @@ impl From<Refused> for Wrong {
             Refused::Absent { .. } => Self::not_found("Group does not exist"),
             Refused::Name => Self::parameters(&[], &["name"]),
             Refused::NoParent(_) => Self::parameters(&[], &["parent_id"]),
-            Refused::Negative(name) => Self::parameters(&[], &[name.as_str()]),
+            Refused::Number { name, .. } => Self::parameters(&[], &[name.as_str()]),
             Refused::Ages { shorter, longer, days, group } => {
                 let why = Refused::ages(shorter, longer, days);
                 let wrong = Self::bad(format!("Erroneous parameters ({shorter} invalid): {why}"));
@@ -177,8 +180,8 @@ impl From<Refused> for Fault {
                 format!("There is no parent group {id}."),
                 "Send \"parent\": null, or a number of GET /api/assay/v1/parent-groups.",
             ),
-            Refused::Negative(name) => {
-                Self::bad(format!("{name} is less than nothing."), "Send a number from 0 on, or null.")
+            Refused::Number { name, may_be } => {
+                Self::bad(format!("{name} cannot be that number."), format!("Send {may_be}, or null."))
             }
             Refused::Ages { shorter, longer, days, group } => {
                 let within = group.map(|name| format!("In the group {name:?}: ")).unwrap_or_default();
@@ -241,15 +244,21 @@ fn named(name: &str) -> Result<String, Refused> {
     Ok(name.to_owned())
 }
 
-/// Logs go before results, and results before jobs; 0 is for ever. What a group does not say itself counts as well.
-fn ages(properties: &GroupProperties, parent: Option<&GroupProperties>) -> Result<(), Refused> {
+/// Numbers are such as are counted with; logs go before results, and results before jobs, and 0 is for ever. What a group
+/// does not say itself counts as well.
+fn numbers(properties: &GroupProperties, parent: Option<&GroupProperties>) -> Result<(), Refused> {
     let counts = effective(properties, parent);
     let days = |name: &str| counts.get(name).and_then(Value::as_i64).unwrap_or_default();
-    let kept = |(name, value): &(&String, &Value)| {
-        (name.starts_with("keep_") || name.ends_with("_gb")) && value.as_i64().is_some_and(|value| value < 0)
-    };
-    if let Some((name, _)) = counts.iter().find(kept) {
-        return Err(Refused::Negative(name.clone()));
+    for (name, value) in counts.iter().filter_map(|(name, value)| Some((name, value.as_i64()?))) {
+        let kept = name.starts_with("keep_") || name.ends_with("_gb");
+        let (fits, may_be) = if kept {
+            (u32::try_from(value).is_ok(), "a number from 0 to 4294967295")
+        } else {
+            (i32::try_from(value).is_ok(), "a number from -2147483648 to 2147483647")
+        };
+        if !fits {
+            return Err(Refused::Number { name: name.clone(), may_be });
+        }
     }
     for (shorter, longer) in AGES {
         let (short, long) = (days(shorter), days(longer));
@@ -261,11 +270,11 @@ fn ages(properties: &GroupProperties, parent: Option<&GroupProperties>) -> Resul
 }
 
 /// The group as it may be stored.
-fn fitting(catalog: &Catalog, group: Group) -> Result<Group, Refused> {
+pub(crate) fn fitting(catalog: &Catalog, group: Group) -> Result<Group, Refused> {
     if let Some(parent) = group.parent.filter(|id| !catalog.parents.contains_key(id)) {
         return Err(Refused::NoParent(parent));
     }
-    ages(&group.properties, inherited(catalog, &group))?;
+    numbers(&group.properties, inherited(catalog, &group))?;
     Ok(Group { name: named(&group.name)?, ..group })
 }
 
@@ -350,9 +359,9 @@ pub(crate) async fn remove(app: &Arc<App>, admin: &Sender, id: i64) -> Result<()
 
 /// The parent group as it may be stored: what its groups have from it must fit what they say themselves.
 fn fitting_parent(catalog: &Catalog, parent: ParentGroup) -> Result<ParentGroup, Refused> {
-    ages(&parent.properties, None)?;
+    numbers(&parent.properties, None)?;
     for group in catalog.groups.values().filter(|group| group.parent == Some(parent.id)) {
-        ages(&group.properties, Some(&parent.properties)).map_err(|refused| match refused {
+        numbers(&group.properties, Some(&parent.properties)).map_err(|refused| match refused {
             Refused::Ages { shorter, longer, days, .. } => {
                 Refused::Ages { shorter, longer, days, group: Some(group.name.clone()) }
             }

@@ -2,6 +2,8 @@
 
 use crate::api::openqa::scheduling::yaml_of;
 use crate::catalog::{Catalog, Draft};
+use crate::fault::Fault;
+use crate::groups;
 use crate::products::for_planning;
 use assay_engine::product::{self, Template};
 use assay_engine::settings::{COVERED, is_secret_name};
@@ -356,6 +358,9 @@ fn load_facts(draft: &mut Draft, facts: &GroupFacts, counts: &mut Counts) -> Res
         template: there.as_ref().and_then(|group| group.template.clone()),
         properties,
     };
+    // The name stays as the file has it: its templates are put into the group by that name.
+    groups::fitting(&draft.catalog, group.clone())
+        .map_err(|refused| vec![format!("group {:?}: {}", facts.name, Fault::from(refused).error)])?;
     counts.put(draft, there.map(CatalogRow::Group), CatalogRow::Group(group));
     Ok(())
 }
@@ -499,4 +504,17 @@ fn everything(catalog: &Catalog) -> Changes {
         });
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_formats::openqa::GROUP_NUMBERS;
+
+    #[test]
+    fn files_may_say_every_number_of_a_group() {
+        let fields = groups::fields(&GroupProperties::default());
+        let known: BTreeSet<&str> = GROUP_NUMBERS.into();
+        assert_eq!(known, fields.keys().map(String::as_str).collect());
+    }
 }

@@ -4,7 +4,7 @@ use super::catalog::{Catalog, Medium, Origin, SettingsMap, Template};
 use super::files;
 use super::request::Request;
 use crate::settings::{COVERED, MAX_SETTINGS_BYTES, Provenance, Setting, Settings, is_secret_name};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const CLASS: &str = "WORKER_CLASS";
 /// What the template, its machine and its group decide, whoever else sets it.
@@ -70,12 +70,11 @@ pub(super) fn compose(
         Some(name) => layers.some(&[("TEST_SUITE_NAME", name)], Provenance::Suite(name.clone())),
         None => layers.some(&[("TEST_SUITE_NAME", no_suite)], from_template),
     }
-    let mut layers = layers.merge();
+    let layers = layers.merge();
     let differs = if catalog.origin == Origin::Scenarios { layers.differs() } else { Vec::new() };
-    files::name_downloads(&mut layers.settings);
-    layers.apply_plus();
     let mut settings = layers.settings;
-    let unset = expand(&mut settings).map_err(|error| vec![error])?;
+    files::name_downloads(&mut settings);
+    let unset = finish(&mut settings).map_err(|error| vec![error])?;
     settings.check().map_err(|error| vec![error.to_string()])?;
     if let Some(error) = files::bad_output(&settings) {
         return Err(vec![error]);
@@ -185,29 +184,47 @@ impl Merged {
         };
         self.settings.0.iter().filter(from_template).map(|(key, _)| key.clone()).collect()
     }
-
-    /// `+VAR` takes the place of `VAR`, whoever set that.
-    fn apply_plus(&mut self) {
-        let plus: Vec<String> =
-            self.settings.0.range("+".to_owned()..",".to_owned()).map(|(key, _)| key.clone()).collect();
-        for key in plus {
-            let Some(setting) = self.settings.0.remove(&key) else { continue };
-            let name = key[1..].to_owned();
-            let setting = match self.settings.0.remove(&name) {
-                Some(before) => setting.overriding(before),
-                None => setting,
-            };
-            self.settings.0.insert(name, setting);
-        }
-    }
 }
 
-/// Fills in all placeholders. What nobody fills in stays as it is written and is the answer.
-pub(super) fn expand(settings: &mut Settings) -> Result<BTreeSet<(String, String)>, String> {
+/// What is done last to settings of which all sources have had their say: `+VAR` takes the place of `VAR`, whoever set
+/// that, and placeholders are filled in. The placeholders that nobody fills in stay as they are written and are the
+/// answer: the setting and the name. An error is a sentence.
+pub fn finish(settings: &mut Settings) -> Result<BTreeSet<(String, String)>, String> {
+    let plus: Vec<String> =
+        settings.0.range("+".to_owned()..",".to_owned()).map(|(key, _)| key.clone()).collect();
+    for key in plus {
+        let Some(setting) = settings.0.remove(&key) else { continue };
+        let name = key[1..].to_owned();
+        let setting = match settings.0.remove(&name) {
+            Some(before) => setting.overriding(before),
+            None => setting,
+        };
+        settings.0.insert(name, setting);
+    }
+    expand(settings, Unset::Stays)
+}
+
+/// What a worker does with settings that are complete: it fills in what the server left to it; of what nobody sets
+/// nothing remains. Values in which there is nothing like `%NAME%` stay as they are. An error is a sentence.
+pub fn fill_in(settings: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    let mut settings = Settings::from_request(settings.clone());
+    expand(&mut settings, Unset::Vanishes)?;
+    Ok(settings.0.into_iter().map(|(key, setting)| (key, setting.value)).collect())
+}
+
+/// What becomes of a placeholder that nobody fills in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unset {
+    Stays,
+    Vanishes,
+}
+
+/// Fills in all placeholders; those that nobody fills in are the answer.
+fn expand(settings: &mut Settings, unset: Unset) -> Result<BTreeSet<(String, String)>, String> {
     let wanting = settings.0.iter().filter(|(_, setting)| setting.value.contains('%'));
     let slots: Vec<Slot<'_>> =
         wanting.map(|(key, setting)| Slot { key, raw: &setting.value, filled: None }).collect();
-    let mut expander = Expander { settings, slots, path: Vec::new(), unset: BTreeSet::new() };
+    let mut expander = Expander { settings, slots, path: Vec::new(), unset: BTreeSet::new(), then: unset };
     for at in 0..expander.slots.len() {
         expander.resolve(at)?;
     }
@@ -238,6 +255,7 @@ struct Expander<'s> {
     /// What is being filled in: each for the sake of the one before it.
     path: Vec<usize>,
     unset: BTreeSet<(String, String)>,
+    then: Unset,
 }
 
 impl<'s> Expander<'s> {
@@ -267,8 +285,8 @@ impl<'s> Expander<'s> {
         Ok(())
     }
 
-    /// Appends the final value of a setting; false if there is none.
-    fn append(&mut self, name: &str, out: &mut String) -> Result<bool, String> {
+    /// Appends the final value of a setting to that of `key`; false if there is none.
+    fn append(&mut self, key: &str, name: &str, out: &mut String) -> Result<bool, String> {
         if let Ok(at) = self.slots.binary_search_by(|slot| slot.key.cmp(name)) {
             self.resolve(at)?;
             out.push_str(self.slots[at].filled.as_deref().unwrap_or_default());
@@ -276,6 +294,10 @@ impl<'s> Expander<'s> {
             out.push_str(&setting.value);
         } else {
             return Ok(false);
+        }
+        // What is covered goes by the name of a setting: under another name the value would be shown.
+        if is_secret_name(name) && !is_secret_name(key) {
+            return Err(format!("{key} would make {name} public; call it _SECRET_{key}"));
         }
         Ok(true)
     }
@@ -300,9 +322,11 @@ impl<'s> Expander<'s> {
                 rest = &tail[after..];
             } else {
                 out.push_str(&rest[..before - 1]);
-                if !self.append(name, &mut out)? {
-                    self.note_unset(key, name);
-                    out.push_str(&rest[before - 1..=before + end]);
+                if !self.append(key, name, &mut out)? {
+                    let noted = self.note_unset(key, name);
+                    if !noted || self.then == Unset::Stays {
+                        out.push_str(&rest[before - 1..=before + end]);
+                    }
                 }
                 rest = &tail[1..];
             }
@@ -316,12 +340,15 @@ impl<'s> Expander<'s> {
         Ok(out)
     }
 
-    /// Only what looks like the name of a setting: `%20a%20` in an address does not.
-    fn note_unset(&mut self, key: &str, name: &str) {
+    /// Only what looks like the name of a setting: `%20a%20` and `%E2%82` in an address do not, and are no placeholders.
+    fn note_unset(&mut self, key: &str, name: &str) -> bool {
         let plain = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        if plain && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        let escape = name.len() == 2 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let looks = plain && !escape && !name.starts_with(|c: char| c.is_ascii_digit());
+        if looks {
             self.unset.insert((key.to_owned(), name.to_owned()));
         }
+        looks
     }
 }
 

@@ -204,6 +204,11 @@ fn placeholders_that_cannot_be_filled_in() {
             "A=%_SECRET_B% _SECRET_B=%A%x",
             "The key A contains a circular reference, its value is %_SECRET_B% (A → _SECRET_B → A)",
         ),
+        ("NOTE=x%_SECRET_A% _SECRET_A=b", "NOTE would make _SECRET_A public; call it _SECRET_NOTE"),
+        (
+            "A=%B% B=%C% C=%ROOT_PASSWORD% ROOT_PASSWORD=%_SECRET_A% _SECRET_A=b",
+            "C would make ROOT_PASSWORD public; call it _SECRET_C",
+        ),
         (format!("{bomb} A40=xxxxxxxx").as_str(), "grows beyond 262144 bytes"),
         (&deep, "through more than 100 placeholders"),
     ] {
@@ -213,6 +218,24 @@ fn placeholders_that_cannot_be_filled_in() {
     }
     let plan = post(&catalog("install: A=%B% C=%B%/%20x%\nother: A=%B%"), "");
     assert_eq!(plan.notes, ["A has %B%, which nobody sets (2 jobs)", "C has %B%, which nobody sets"]);
+}
+
+#[test]
+fn the_worker_fills_in_what_is_left() {
+    let filled = |text: &str| {
+        let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+        fill_in(&pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    };
+    let filled_a = |text: &str| filled(text).unwrap()["A"].clone();
+    for (settings, expected) in [
+        ("A=%B%,%C% B=b C=x%B%", "b,xb"),
+        ("A=x%B%y", "xy"),
+        ("A=%%B%% B=b", "%B%"),
+        ("A=100%,%d%b%,a%20b%20c%,%E2%82%AC", "100%,%d%b%,a%20b%20c%,%E2%82%AC"),
+    ] {
+        assert_eq!(filled_a(settings), expected, "{settings}");
+    }
+    assert!(filled("A=%_SECRET_B% _SECRET_B=b").unwrap_err().contains("_SECRET_A"));
 }
 
 #[test]

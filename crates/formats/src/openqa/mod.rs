@@ -76,11 +76,13 @@ pub struct GroupFacts {
 }
 
 /// openQA's columns of a group that are numbers.
-pub const GROUP_NUMBERS: [&str; 13] = [
+pub const GROUP_NUMBERS: [&str; 15] = [
     "size_limit_gb",
     "exclusively_kept_asset_size",
     "keep_logs_in_days",
     "keep_important_logs_in_days",
+    "keep_screenshots_in_days",
+    "keep_important_screenshots_in_days",
     "keep_results_in_days",
     "keep_important_results_in_days",
     "keep_jobs_in_days",

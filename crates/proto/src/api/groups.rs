@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupProperties {
-    /// Gigabytes of assets; not inherited.
+    /// Gigabytes of assets; not inherited: where the parent group says a number, its groups share that one, whatever they
+    /// say.
     pub size_limit_gb: Option<i64>,
     /// Gigabytes of assets that no other group uses; kept, without effect.
     pub exclusively_kept_asset_size: Option<i64>,

@@ -93,7 +93,15 @@ pub(crate) fn number(text: &str) -> Result<i64, Fault> {
 pub(crate) fn merged<T: Serialize + DeserializeOwned>(before: &T, body: &[u8]) -> serde_json::Result<T> {
     let said: Map<String, Value> = serde_json::from_slice(body)?;
     let mut all = serde_json::to_value(before)?;
+    // An object can be left out, not be null: without it nothing is said. Any other null is read as it is.
+    let objects: Vec<String> = (all.as_object().into_iter().flatten())
+        .filter(|(name, value)| value.is_object() && said.get(*name).is_some_and(Value::is_null))
+        .map(|(name, _)| name.clone())
+        .collect();
     lay_over(&mut all, Value::Object(said));
+    if let Value::Object(all) = &mut all {
+        all.retain(|name, _| !objects.contains(name));
+    }
     serde_json::from_value(all)
 }
 
@@ -130,6 +138,8 @@ mod tests {
         assert_eq!((after.name.as_str(), after.parent, after.sort_order), ("g", None, Some(2)));
         let properties = &after.properties;
         assert_eq!((properties.keep_logs_in_days, properties.default_priority), (None, Some(9)));
+        let after = merged(&before, br#"{"properties":null}"#).unwrap();
+        assert_eq!((after.name.as_str(), after.properties.keep_logs_in_days), ("g", None));
         for (body, want) in [
             (&br#"{"nam":"g"}"#[..], "unknown field `nam`"),
             (br#"{"properties":{"keep_log_in_days":1}}"#, "unknown field `keep_log_in_days`"),

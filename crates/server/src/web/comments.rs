@@ -8,9 +8,12 @@ use crate::auth::Sender;
 use crate::fault::{Fault, PageFault};
 use crate::remarks;
 use askama::Template;
-use assay_store::CommentTarget;
+use assay_store::{Comment, CommentTarget, UserRole};
 use axum::response::{IntoResponse, Redirect, Response};
 use std::sync::Arc;
+
+/// openQA's word for a comment that stands first on the page of its group.
+const PINNED: &str = "pinned-description";
 
 /// A comment.
 struct Said {
@@ -27,6 +30,8 @@ struct Said {
 #[template(path = "comments.html")]
 pub(super) struct Comments {
     all: Vec<Said>,
+    /// Those that are to stand first. Safe to show.
+    pinned: Vec<String>,
     action: Option<String>,
 }
 
@@ -42,18 +47,34 @@ impl Comments {
         action: String,
     ) -> Result<Self, Fault> {
         let now = app.clock.now();
-        let said = app.store.knowledge().comments(target).await?.into_iter().map(|comment| Said {
+        let comments = app.store.knowledge().comments(target).await?;
+        let pins = |comment: &&Comment| comment.text.contains(PINNED) && may_pin(app, &comment.author);
+        let pinned = comments.iter().filter(pins).map(|comment| remarks::html(&comment.text)).collect();
+        let said = comments.into_iter().map(|comment| Said {
             id: comment.id.0,
             html: remarks::html(&comment.text),
             at: Moment::new(comment.created_at, now),
             changed: comment.updated_at > comment.created_at,
             author: comment.author,
         });
-        Ok(Self { all: said.collect(), action: Some(action).filter(|_| !sender.name.is_empty()) })
+        Ok(Self { all: said.collect(), pinned, action: Some(action).filter(|_| !sender.name.is_empty()) })
+    }
+
+    pub(super) fn pinned(&self) -> &[String] {
+        &self.pinned
     }
 
     pub(super) fn count(&self) -> usize {
         self.all.len()
+    }
+}
+
+/// Whether what somebody says may stand first, as in openQA: operators and admins, of whom the two of the server's tokens
+/// are no users.
+fn may_pin(app: &App, author: &str) -> bool {
+    match app.people.user(author) {
+        Some(user) => matches!(user.role, UserRole::Operator | UserRole::Admin),
+        None => matches!(author, "operator" | "admin"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::common::Server;
 use crate::common::watched::Watched;
+use crate::people::Key;
 use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::job::{End, JobState};
 use assay_engine::outcome::Outcome;
@@ -213,6 +214,17 @@ async fn groups_tell_their_builds_and_what_is_said() {
     let (group, _) = page(&server, &store, "/group_overview/1").await;
     has(&group, &["important: x&#38;y", "all passed", "/parent_group_overview/1", "&lt;script&gt;candidate"]);
     assert!(!group.contains("<textarea"), "who is not known may not comment");
+    // What an operator pins stands first; a viewer cannot.
+    assert!(!group.contains("description pinned"));
+    let viewer = Key::make(&server, "v", "viewer", None).await;
+    let path = "/api/v1/groups/1/comments";
+    let text = [("text", "pinned-description by a viewer")];
+    assert_eq!(viewer.ask(&server, Method::POST, path, &text).await.0, 200);
+    say(path, "pinned-description <b>by the admin</b>").await;
+    let (group, _) = page(&server, &store, "/group_overview/1").await;
+    assert_eq!(group.matches("description pinned").count(), 1, "{group}");
+    let first = group.find("by the admin").unwrap();
+    assert!(first < group.find("id=\"builds\"").unwrap() && !group.contains("<b>by"));
     let (parent, _) = page(&server, &store, "/parent_group_overview/1").await;
     has(&parent, &["1 · 7", "/group_overview/1", "https://example.org/"]);
     let (_, told) = server.get("/group_overview/1.json").await;
@@ -288,6 +300,52 @@ async fn builds_and_the_matrix_are_told_to_programs() {
         let (status, told) = server.get(&format!("/api/assay/v1/{path}")).await;
         assert_eq!(status, want, "{path}: {told}");
         assert!(!told["help"].as_str().unwrap().is_empty(), "{path}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn no_build_of_a_parent_group_is_lost_between_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = assay_store::open(&format!("sqlite:{}", dir.path().join("jobs.db").display())).await.unwrap();
+    let epoch = store.acquire_leadership().await.unwrap();
+    let mut batch = Batch::default();
+    for id in 1..=22 {
+        // The first eleven are of one group.
+        let build = id.to_string();
+        let settings = [("DISTRI", "d"), ("VERSION", "1"), ("BUILD", build.as_str()), ("TEST", "t")];
+        batch.push(ended(id, 1 + (id - 1) / 11, &settings, Outcome::Passed));
+    }
+    store.commit(epoch, &batch).await.unwrap();
+    let given: Arc<dyn Store> = Arc::new(Watched::new(store));
+    let server = Server::start_with(|config| config.store = Some(given)).await;
+    let (_, parent) = server.ask(Method::POST, "/api/v1/parent_groups", Some(json!({"name": "All"}))).await;
+    for name in ["low", "high"] {
+        let body = json!({"name": name, "parent_id": parent["id"]});
+        assert_eq!(server.ask(Method::POST, "/api/v1/job_groups", Some(body)).await.0, StatusCode::OK);
+    }
+    let all: Vec<String> = (1..=22).rev().map(|build: i64| build.to_string()).collect();
+    for (skip, want, more) in [
+        (0, &all[..10], true),
+        (10, &all[10..20], true),
+        (20, &all[20..], false),
+        (usize::MAX, &all[22..], false),
+    ] {
+        let (status, told) = server.get(&format!("/api/assay/v1/parent-groups/1/builds?skip={skip}")).await;
+        let builds = told["builds"].as_array().into_iter().flatten();
+        let builds: Vec<_> = builds.map(|build| build["build"].as_str().unwrap()).collect();
+        assert_eq!((status, &told["more"]), (StatusCode::OK, &json!(more)), "{skip}: {told}");
+        assert_eq!(builds, want, "{skip}");
+        let (_, told) = server.get(&format!("/parent_group_overview/1.json?skip={skip}")).await;
+        assert_eq!(told["build_results"].as_array().map(Vec::len), Some(want.len()), "{skip}");
+        assert_eq!(server.page(&format!("/group_overview/1?skip={skip}")).await.0, StatusCode::OK, "{skip}");
+    }
+    // What the parent group says about the dashboard counts for its groups.
+    for (hidden, want) in [(0, 2), (1, 0)] {
+        let body = json!({"properties": {"ignore_on_dashboard": hidden == 1}});
+        let (status, said) = server.ask(Method::PATCH, "/api/assay/v1/parent-groups/1", Some(body)).await;
+        assert_eq!(status, StatusCode::OK, "{said}");
+        let (_, told) = server.get("/dashboard_build_results.json").await;
+        assert_eq!(told["results"].as_array().map(Vec::len), Some(want), "{told}");
     }
 }
 

@@ -260,6 +260,7 @@ async fn posts_of_products_that_cannot_be() {
 async fn several_jobs_in_one_request() {
     let server = Server::start().await;
     let operator = Key::make(&server, "o", "operator", None).await;
+    catalog(&server, &Key::make(&server, "a", "admin", None).await).await;
     // As openqa-clone-job sends it.
     let form = [
         ("TEST:7", "child"),
@@ -277,8 +278,21 @@ async fn several_jobs_in_one_request() {
     assert_eq!(child["job"]["settings"]["CLONED_FROM"], "http://x/tests/7");
     let (_, parent) = operator.ask(&server, GET, &format!("/api/v1/jobs/{}", id("8")), &[]).await;
     assert_eq!(parent["job"]["children"]["Chained"], json!([id("7")]));
-    let cases: [(&[(&str, &str)], &str); 5] = [
+    let cases: [(&[(&str, &str)], &str); 8] = [
         (&[("BACKEND", "dummy")], "TEST field mandatory"),
+        (&[("TEST", "a"), ("A", "%B%"), ("B", "%A%")], "circular reference"),
+        (&[("TEST", "a"), ("NOTE", "%_SECRET_A%"), ("_SECRET_A", "b")], "call it _SECRET_NOTE"),
+        (
+            &[
+                ("TEST", "install"),
+                ("DISTRI", "fedora"),
+                ("VERSION", "43"),
+                ("FLAVOR", "universal"),
+                ("ARCH", "x86_64"),
+                ("A", "%A%"),
+            ],
+            "circular reference",
+        ),
         (&[("TEST:1", "a"), ("_PARALLEL:1", "2")], "suffix"),
         (&[("TEST:1", "a"), ("TEST:2", "b"), ("_START_AFTER:1", "2"), ("_START_AFTER:2", "1")], "circle"),
         (&[("TEST", "a"), ("_GROUP_ID", "77")], "no job group"),
@@ -291,6 +305,12 @@ async fn several_jobs_in_one_request() {
     }
     let (_, list) = operator.ask(&server, GET, "/api/v1/jobs", &[]).await;
     assert_eq!(list["jobs"].as_array().unwrap().len(), 2, "nothing was made of any of these");
+    // Of a product that there is not: what counts more counts more, and placeholders are filled in.
+    let form =
+        [("TEST", "plain"), ("VERSION", "9"), ("A", "x"), ("+A", "v%VERSION%"), ("WORKER_CLASS", "none")];
+    let (_, made) = operator.ask(&server, POST, "/api/v1/jobs", &form).await;
+    let plain = server.job(made["id"].as_i64().unwrap()).await;
+    assert_eq!((plain.settings["A"].value.as_str(), plain.settings.contains_key("+A")), ("v9", false));
 
     let (_, prio) = operator.ask(&server, POST, "/api/v1/jobs/1/prio", &[("prio", "7")]).await;
     assert_eq!(prio, json!({"result": 1}));

@@ -604,6 +604,15 @@ job_templates:
     }
     assert!(!lines(&said).iter().any(|line| line.contains("dd@m")), "{said}");
     assert!(lines(&said).iter().any(|line| line.ends_with("2 jobs of 4 scenarios")), "{said}");
+    // What a group keeps is held to the same rules as elsewhere.
+    for (days, want, text) in
+        [(500, 422, "group \\\"k\\\": keep_logs_in_days would be 500"), (-1, 422, "k"), (9, 200, "")]
+    {
+        let properties = json!({"keep_logs_in_days": days, "keep_screenshots_in_days": 3, "keep_important_screenshots_in_days": 0});
+        let dump = json!({"JobGroups": [{"group_name": "k", "properties": properties}]}).to_string();
+        let (status, said) = check("k.json", &dump, false).await;
+        assert!(status == want && said.to_string().contains(text), "{days}: {status} {said}");
+    }
 }
 
 #[tokio::test]
@@ -660,7 +669,7 @@ async fn words_are_searched_for_but_not_too_often() {
 async fn what_people_write_is_text_and_has_an_end() {
     let server = Server::start().await;
     let operator = Key::make(&server, "o", "operator", None).await;
-    let job = server.post(json!({"TEST": "x", "NOTE": "<script>alert(1)</script>", "WORKER_CLASS": "none", "VERSION": "<img src=x onerror=alert(2)>"})).await;
+    let job = server.post(json!({"TEST": "x", "NOTE": "<script>alert(1)</script>", "WORKER_CLASS": "none", "DISTRI": "x", "BUILD": "1", "VERSION": "<img src=x onerror=alert(2)>"})).await;
     let path = format!("/api/v1/jobs/{job}/comments");
     let label = "label:<script>alert(3)</script> boo#1\"><svg onload=alert(4)> javascript:alert(5)";
     assert_eq!(operator.ask(&server, POST, &path, &[("text", label)]).await.0, 200);
@@ -674,6 +683,8 @@ async fn what_people_write_is_text_and_has_an_end() {
         for bad in ["<script>alert", "<svg onload", "<img src=x", "href=\"javascript:"] {
             assert!(!html.contains(bad), "{page} has {bad}");
         }
+        let cell = html.contains("class=\"cell ");
+        assert_eq!(cell, page.starts_with("/tests/overview"), "{page}");
     }
     let (_, comments) = server.get(&path).await;
     assert_eq!(comments[0]["text"], label, "programs get it as it was written");
@@ -704,6 +715,24 @@ async fn what_people_write_is_text_and_has_an_end() {
     assert_eq!((status.as_u16(), &made["bugs"]), (201, &json!(["boo#7"])));
     let (_, list) = server.get(&format!("/api/assay/v1/jobs/{job}/comments")).await;
     assert_eq!(list["comments"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_pattern_that_would_explode_is_refused_or_answered_at_once() {
+    let server = Server::start().await;
+    server.post(json!({"TEST": "a".repeat(60), "WORKER_CLASS": "none", "DISTRI": "x", "BUILD": "1"})).await;
+    let (status, made) = server.ask(POST, "/api/v1/job_groups", Some(json!({"name": "a".repeat(100)}))).await;
+    assert_eq!(status, StatusCode::OK, "{made}");
+    for (query, want) in [
+        ("module_re=(a%2B)%2B$", 200),
+        ("module_re=(%5Cw%7B1000%7D)%7B1000%7D", 400),
+        ("group_glob=*a*a*a*a*b", 200),
+    ] {
+        for path in ["/api/v1/jobs", "/tests/overview"] {
+            let answer = client().get(server.url(&format!("{path}?{query}"))).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), want, "{path}?{query}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -85,9 +85,13 @@ fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<
 }
 
 /// What the catalog says about such a job, with what was posted over it: product, machine and suite, as for posts of
-/// products. A job that does not say which product it tests, and clones, are as they were posted.
-fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Settings {
-    let plain = || Settings::from_request(pairs.clone());
+/// products. Of a job of which the catalog knows nothing, `+VAR` and placeholders count all the same.
+fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Result<Settings, Wrong> {
+    let plain = || -> Result<Settings, Wrong> {
+        let mut settings = Settings::from_request(pairs.clone());
+        product::finish(&mut settings).map_err(Wrong::bad)?;
+        Ok(settings)
+    };
     let test = pairs.get("TEST").cloned().unwrap_or_default();
     let Ok(request) =
         Request::parse(pairs.iter().filter(|(key, _)| key.as_str() != "TEST" && key.as_str() != "MACHINE"))
@@ -128,7 +132,8 @@ fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Settings {
     if let Some(suite) = suite {
         small.add_suite(suite);
     }
-    match product::plan(&small, &request).jobs.into_iter().next() {
+    let plan = product::plan(&small, &request);
+    match plan.jobs.into_iter().next() {
         Some(job) => {
             let mut settings = job.settings;
             for key in ["MACHINE", "BACKEND", "NAME"] {
@@ -140,9 +145,13 @@ fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Settings {
                     settings.0.insert(key.to_owned(), setting);
                 }
             }
-            settings
+            Ok(settings)
         }
-        None => plain(),
+        None if plan.failed.is_empty() => plain(),
+        None => {
+            let problems: Vec<String> = plan.failed.into_iter().flat_map(|failed| failed.problems).collect();
+            Err(Wrong::bad(problems.join("; ")))
+        }
     }
 }
 
@@ -197,7 +206,7 @@ fn read(catalog: &Catalog, wanted: &Wanted, is_clone: bool) -> Result<Vec<NewJob
         let parents = parents(&mut pairs, &suffixes)?;
         let group = group(catalog, &mut pairs, is_clone)?;
         let priority = priority(catalog, &mut pairs, group)?;
-        let settings = if is_clone { Settings::from_request(pairs) } else { with_catalog(catalog, &pairs) };
+        let settings = if is_clone { Settings::from_request(pairs) } else { with_catalog(catalog, &pairs)? };
         jobs.push(NewJob { priority, group, parents, ..NewJob::new(settings) });
     }
     Ok(jobs)

@@ -70,6 +70,11 @@ impl Wanted {
     fn limit(&self, usual: usize) -> usize {
         self.limit_builds.unwrap_or(usual).clamp(1, MOST)
     }
+
+    /// So many builds are left out, and so many are shown.
+    fn page(&self, usual: usize) -> (usize, usize) {
+        (self.skip, self.limit(usual))
+    }
 }
 
 /// The builds of a group that were asked for, the first first.
@@ -92,14 +97,14 @@ fn sort_of(catalog: &Catalog, group: &Group) -> Sort {
     Sort::of(group.properties.build_version_sort.or(inherited))
 }
 
-/// The builds of some groups, `usual` of each if nobody says how many: three questions to the database, however many
-/// groups there are.
+/// The builds of some groups, of each `limit` after `skip`: three questions to the database, however many groups there
+/// are.
 async fn load(
     app: &App,
     catalog: &Catalog,
     groups: &[&Arc<Group>],
     wanted: &Wanted,
-    usual: usize,
+    (skip, limit): (usize, usize),
 ) -> Result<Loaded, Fault> {
     let ids: Vec<GroupId> = groups.iter().map(|group| GroupId(group.id)).collect();
     let ends = (ids.iter().min().map_or(1, |id| id.0), ids.iter().max().map_or(0, |id| id.0));
@@ -118,8 +123,8 @@ async fn load(
         }
         let sort = sort_of(catalog, group);
         builds.sort_by(|left, right| sort.compare(left, right));
-        let more = builds.len() > wanted.skip + wanted.limit(usual);
-        let page = builds.into_iter().skip(wanted.skip).take(wanted.limit(usual));
+        let more = builds.len() > skip.saturating_add(limit);
+        let page = builds.into_iter().skip(skip).take(limit);
         chosen.insert(GroupId(group.id), (page.map(|build| build.build).collect(), more));
     }
     let pairs: Vec<(GroupId, String)> = chosen
@@ -184,7 +189,8 @@ fn shown<'c>(catalog: &'c Catalog, wanted: &Wanted) -> Vec<&'c Arc<Group>> {
     let named = |name: &str| name.to_lowercase().contains(&text);
     ordered(catalog.groups.values().filter(|group| {
         let parent = group.parent.and_then(|id| catalog.parents.get(&id));
-        let hidden = group.properties.ignore_on_dashboard.is_some_and(|value| value != 0);
+        let inherited = parent.and_then(|parent| parent.properties.ignore_on_dashboard);
+        let hidden = group.properties.ignore_on_dashboard.or(inherited).is_some_and(|value| value != 0);
         let fits = text.is_empty() || named(&group.name) || parent.is_some_and(|parent| named(&parent.name));
         fits && !hidden
     }))
@@ -243,7 +249,7 @@ async fn page(
 async fn dashboard(app: &App, wanted: Wanted) -> Result<Dashboard, Fault> {
     let (catalog, changes) = (app.library.now(), app.changes());
     let groups = shown(&catalog, &wanted);
-    let loaded = load(app, &catalog, &groups, &wanted, SHORT).await?;
+    let loaded = load(app, &catalog, &groups, &wanted, wanted.page(SHORT)).await?;
     let sections = sections(&catalog, &groups, &loaded, app.clock.now());
     let full: BTreeSet<i64> =
         sections.iter().flat_map(|section| &section.groups).map(|group| group.id).collect();
@@ -271,7 +277,7 @@ fn group_told(group: &Group, chosen: &Chosen, teller: &Teller<'_>) -> Value {
 async fn told(State(app): State<Arc<App>>, Query(wanted): Query<Wanted>) -> Result<Json<Value>, Fault> {
     let catalog = app.library.now();
     let groups = shown(&catalog, &wanted);
-    let loaded = load(&app, &catalog, &groups, &wanted, SHORT).await?;
+    let loaded = load(&app, &catalog, &groups, &wanted, wanted.page(SHORT)).await?;
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
     let chosen = |group: &&&Arc<Group>| loaded.groups.contains_key(&GroupId(group.id));
     let results = groups.iter().filter(chosen);

@@ -103,7 +103,7 @@ pub(super) async fn group(
 async fn group_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>, Fault> {
     let catalog = app.library.now();
     let group = found(&catalog, id)?;
-    let mut loaded = load(app, &catalog, &[group], wanted, LONG).await?;
+    let mut loaded = load(app, &catalog, &[group], wanted, wanted.page(LONG)).await?;
     let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
     Ok(Json(group_told(group, &chosen, &teller)))
@@ -116,7 +116,7 @@ pub(crate) async fn builds_of_group(
     group: &Arc<Group>,
     wanted: &Wanted,
 ) -> Result<GroupBuilds, Fault> {
-    let mut loaded = load(app, catalog, &[group], wanted, LONG).await?;
+    let mut loaded = load(app, catalog, &[group], wanted, wanted.page(LONG)).await?;
     let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
     let builds = chosen.builds.iter().map(|(name, build)| teller.row(&[GroupId(group.id)], name, build));
@@ -132,10 +132,8 @@ pub(crate) async fn builds_of_parent(
 ) -> Result<GroupBuilds, Fault> {
     let (_, loaded) = of_parent(app, catalog, parent, wanted).await?;
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
-    let rows = together(&loaded);
-    let limit = wanted.limit(LONG);
-    let more = rows.len() > limit || loaded.groups.values().any(|chosen| chosen.more);
-    let builds = rows.iter().take(limit).map(|(name, build, groups)| teller.row(groups, name, build));
+    let (rows, more) = together(&loaded, wanted);
+    let builds = rows.iter().map(|(name, build, groups)| teller.row(groups, name, build));
     Ok(GroupBuilds { builds: builds.collect(), more })
 }
 
@@ -143,7 +141,7 @@ async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Re
     let catalog = app.library.now();
     let group = found(&catalog, id)?;
     let frame = frame(app);
-    let mut loaded = load(app, &catalog, &[group], wanted, LONG).await?;
+    let mut loaded = load(app, &catalog, &[group], wanted, wanted.page(LONG)).await?;
     let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
     let (limit, only_tagged) = (wanted.limit(LONG), wanted.only_tagged());
@@ -163,15 +161,18 @@ async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Re
         limits: limits(wanted),
         only_tagged,
         newer: (wanted.skip > 0).then(|| address(wanted.skip.saturating_sub(limit))),
-        older: chosen.more.then(|| address(wanted.skip + limit)),
+        older: chosen.more.then(|| address(wanted.skip.saturating_add(limit))),
         templates: format!("/admin/job_templates/{}", group.id),
         properties: format!("{base}/properties"),
         comments: Comments::of(app, target, sender, format!("{base}/comments")).await?,
     })
 }
 
-/// Builds of all groups together, the highest first.
-fn together(loaded: &Loaded) -> Vec<(Name, Build, Vec<GroupId>)> {
+/// A build of several groups, and which these are.
+type Whole = (Name, Build, Vec<GroupId>);
+
+/// The page that is wanted of the builds of all groups together, the highest first, and whether there are more.
+fn together(loaded: &Loaded, wanted: &Wanted) -> (Vec<Whole>, bool) {
     let mut all: BTreeMap<&Name, (Build, Vec<GroupId>)> = BTreeMap::new();
     for (group, chosen) in &loaded.groups {
         for (name, build) in &chosen.builds {
@@ -185,7 +186,9 @@ fn together(loaded: &Loaded) -> Vec<(Name, Build, Vec<GroupId>)> {
     rows.sort_by(|(left, ..), (right, ..)| {
         natural(&right.0, &left.0).then_with(|| natural(&right.1, &left.1))
     });
-    rows
+    let (skip, limit) = wanted.page(LONG);
+    let more = rows.len() > skip.saturating_add(limit) || loaded.groups.values().any(|chosen| chosen.more);
+    (rows.into_iter().skip(skip).take(limit).collect(), more)
 }
 
 /// `GET /parent_group_overview/{id}` and `/parent_group_overview/{id}.json`
@@ -210,7 +213,9 @@ async fn of_parent<'c>(
     wanted: &Wanted,
 ) -> Result<(Vec<&'c Arc<Group>>, Loaded), Fault> {
     let groups = ordered(catalog.groups.values().filter(|group| group.parent == Some(parent.id)));
-    let loaded = load(app, catalog, &groups, wanted, LONG).await?;
+    // Which builds are on a page follows from those of all groups together: each may have all of them.
+    let (skip, limit) = wanted.page(LONG);
+    let loaded = load(app, catalog, &groups, wanted, (0, skip.saturating_add(limit))).await?;
     Ok((groups, loaded))
 }
 
@@ -219,8 +224,7 @@ async fn parent_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>
     let parent = found_parent(&catalog, id)?;
     let (_, loaded) = of_parent(app, &catalog, parent, wanted).await?;
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
-    let mut rows = together(&loaded);
-    rows.truncate(wanted.limit(LONG));
+    let (rows, _) = together(&loaded, wanted);
     let builds = rows.iter().map(|(name, build, groups)| teller.told(groups, name, build));
     Ok(Json(json!({
         "group": {"id": parent.id, "name": parent.name},
@@ -234,7 +238,7 @@ async fn parent_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> R
     let frame = frame(app);
     let (groups, loaded) = of_parent(app, &catalog, parent, wanted).await?;
     let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
-    let row = |(name, build, ids): (Name, Build, Vec<GroupId>)| {
+    let row = |(name, build, ids): Whole| {
         let part = |id: &GroupId| {
             let (_, part) = loaded.groups.get(id)?.builds.iter().find(|(its, _)| *its == name)?;
             let group = catalog.groups.get(&id.0)?;
@@ -242,7 +246,7 @@ async fn parent_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> R
         };
         Row { whole: teller.view(&ids, &name, &build), parts: ids.iter().filter_map(part).collect() }
     };
-    let rows = together(&loaded).into_iter().take(wanted.limit(LONG)).map(row).collect();
+    let rows = together(&loaded, wanted).0.into_iter().map(row).collect();
     let target = CommentTarget::ParentGroup(parent.id);
     let action = format!("/parent_group_overview/{}/comments", parent.id);
     Ok(ParentPage {

@@ -6,6 +6,7 @@ use crate::exec::{Attempt, infrastructure, usage};
 use crate::suite::{self, NeedleStore};
 use assay_engine::assets::publications;
 use assay_engine::outcome::{Outcome, OutcomeClass};
+use assay_engine::product::fill_in;
 use assay_proto::diagnostic::Diagnostic;
 use assay_proto::worker::Report;
 use assay_records::step::ModulePlan;
@@ -58,6 +59,7 @@ fn prepare_blocking(attempt: &Attempt, sources: Sources, assets: Fetched) -> Res
         suite::default_settings(&casedir).map_err(|finding| refused(attempt, &[finding]))?
     };
     settings.extend(attempt.settings.clone());
+    let settings = filled_in(settings)?;
     let schedule: Option<Vec<String>> = settings.get("SCHEDULE").map(|list| {
         list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
     });
@@ -95,6 +97,18 @@ fn prepare_blocking(attempt: &Attempt, sources: Sources, assets: Fetched) -> Res
         sources,
         assets,
     })
+}
+
+/// What is left to the worker is filled in here, once all settings are known. The tests and needles were fetched before,
+/// so their places stay; so do the files that the server has found by its own settings.
+fn filled_in(mut settings: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Report> {
+    settings
+        .entry("WORKER_HOSTNAME".to_owned())
+        .or_insert_with(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let mut filled = fill_in(&settings).map_err(usage)?;
+    settings.retain(|key, _| key == "CASEDIR" || key == "NEEDLES_DIR");
+    filled.append(&mut settings);
+    Ok(filled)
 }
 
 fn casedir(settings: &BTreeMap<String, String>) -> Result<Utf8PathBuf, Report> {
@@ -197,5 +211,35 @@ fn accelerator_name(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_engine::product::finish;
+    use assay_engine::settings::Settings;
+
+    #[test]
+    fn what_the_server_leaves_to_the_worker_is_filled_in() {
+        let after = |pairs: &[(&str, &str)]| {
+            let mut settings = Settings::from_request(pairs.iter().copied());
+            finish(&mut settings).expect("the server has nothing against it");
+            filled_in(settings.plain())
+        };
+        let settings = after(&[
+            ("APPEND", "host=%%WORKER_HOSTNAME%% class=%%WORKER_CLASS%% %NOBODY%."),
+            ("WORKER_CLASS", "qemu_x86_64"),
+            ("CASEDIR", "/tests/%NOBODY%"),
+            ("WHEN", "+%d.%m"),
+        ]);
+        let settings = settings.expect("nothing is wrong");
+        let host = settings["WORKER_HOSTNAME"].as_str();
+        assert!(!host.is_empty());
+        assert_eq!(settings["APPEND"], format!("host={host} class=qemu_x86_64 ."));
+        assert_eq!((settings["CASEDIR"].as_str(), settings["WHEN"].as_str()), ("/tests/%NOBODY%", "+%d.%m"));
+        let refused =
+            after(&[("NOTE", "%%_SECRET_A%%"), ("_SECRET_A", "b")]).err().and_then(|end| end.reason);
+        assert!(refused.is_some_and(|reason| reason.contains("_SECRET_NOTE")));
     }
 }
