@@ -92,9 +92,35 @@ pub const SOURCES: [&str; 14] = [
 pub struct PostJob {
     /// openQA's variables, for example `TEST`, `ISO`, `WORKER_CLASS`.
     pub settings: BTreeMap<String, String>,
-    /// Lower is earlier; 50 if not given.
+    /// Lower is earlier; if not given, that of its group, else 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+    /// The job group that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<NumberOrName>,
+    /// Whether the product, the machine and the suite that the settings name add theirs, as for posts of products; else
+    /// the settings count as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub use_catalog: bool,
+    /// It starts when these have passed: numbers of jobs, or `#1` for the first job of this request, and so on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<NumberOrName>,
+    /// It starts when this one has passed, on the same slot, with nothing between.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directly_after: Vec<NumberOrName>,
+    /// It starts together with these, which are its parents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parallel: Vec<NumberOrName>,
+}
+
+/// Something by its number, or by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number or a name")]
+pub enum NumberOrName {
+    /// As it is told by this API.
+    Number(i64),
+    /// As people call it; digits count as a number where nothing has that name.
+    Name(String),
 }
 
 /// Answer to `POST jobs`.

@@ -295,6 +295,90 @@ async fn posts_are_noted_and_cancelled() {
     assert_eq!(server.job(1).await.state, "cancelled");
 }
 
+/// A job that no worker takes, with what else is said of it.
+fn waiting(test: &str, more: &Value) -> Value {
+    let mut job = json!({"settings": {"TEST": test, "WORKER_CLASS": "none"}});
+    for (field, value) in more.as_object().unwrap() {
+        job[field] = value.clone();
+    }
+    job
+}
+
+#[tokio::test]
+async fn jobs_are_posted_into_groups_and_wait_for_each_other() {
+    let server = Server::start().await;
+    let [viewer, operator, admin] = people(&server).await;
+    let group = json!({"name": "g", "properties": {"default_priority": 9}});
+    assert_eq!(admin.own(&server, POST, "groups", Some(group)).await.0, 201);
+    // The child may come before its parent.
+    let cluster = json!([
+        waiting("client", &json!({"group": "g", "parallel": ["#2"]})),
+        waiting("server", &json!({"group": 1, "after": ["#3"], "priority": 4})),
+        waiting("first", &json!({"group": "1"})),
+    ]);
+    let (status, posted) = operator.own(&server, POST, "jobs", Some(cluster)).await;
+    assert_eq!((status, posted["jobs"].as_array().map(Vec::len)), (201, Some(3)), "{posted}");
+    let more = [waiting("last", &json!({"after": [3, "1"]})), waiting("next", &json!({"directly_after": [3]}))];
+    assert_eq!(operator.own(&server, POST, "jobs", Some(json!(more))).await.0, 201);
+    for (id, group, priority, parents) in [
+        (1, json!(1), 9, json!({"Chained": [], "Directly chained": [], "Parallel": [2]})),
+        (2, json!(1), 4, json!({"Chained": [3], "Directly chained": [], "Parallel": []})),
+        (3, json!(1), 9, json!({"Chained": [], "Directly chained": [], "Parallel": []})),
+        (4, Value::Null, 50, json!({"Chained": [1, 3], "Directly chained": [], "Parallel": []})),
+        (5, Value::Null, 50, json!({"Chained": [], "Directly chained": [3], "Parallel": []})),
+    ] {
+        let (_, told) = server.get(&format!("/api/v1/jobs/{id}")).await;
+        let job = &told["job"];
+        assert_eq!(
+            (&job["group_id"], &job["priority"], &job["parents"]),
+            (&group, &json!(priority), &parents)
+        );
+    }
+    let setting = |key: &str| Some(json!([{"settings": {}}, {"settings": {"TEST": "x", key: "1"}}]));
+    let says = |more: Value| Some(waiting("x", &more));
+    all(
+        &server,
+        vec![
+            (&viewer, POST, "jobs", says(json!({"group": "g"})), 403, "needs the role operator"),
+            (&operator, POST, "jobs", setting("_GROUP"), 400, "Job 2 of the request: _GROUP is not"),
+            (&operator, POST, "jobs", setting("_GROUP_ID"), 400, "the field \\\"group\\\""),
+            (&operator, POST, "jobs", setting("_START_AFTER"), 400, "the field \\\"after\\\""),
+            (&operator, POST, "jobs", setting("_start_after_jobs"), 400, "the field \\\"after\\\""),
+            (&operator, POST, "jobs", setting("_START_DIRECTLY_AFTER_JOBS"), 400, "\\\"directly_after\\\""),
+            (&operator, POST, "jobs", setting("_PARALLEL_JOBS"), 400, "the field \\\"parallel\\\""),
+            (&operator, POST, "jobs", says(json!({"group": "h"})), 400, "no job group \\\"h\\\""),
+            (&operator, POST, "jobs", says(json!({"group": 9})), 400, "no job group \\\"9\\\""),
+            (&operator, POST, "jobs", says(json!({"group": ""})), 400, "no job group"),
+            (&operator, POST, "jobs", says(json!({"group": true})), 400, "expected a number or a name"),
+            (&operator, POST, "jobs", says(json!({"after": ["#2"]})), 400, "\\\"#2\\\", which is no job"),
+            (&operator, POST, "jobs", says(json!({"after": ["first"]})), 400, "which is no job"),
+            (&operator, POST, "jobs", says(json!({"after": [99]})), 400, "99"),
+            (&operator, POST, "jobs", says(json!({"parallel": ["#1"]})), 400, "circle"),
+            (&operator, POST, "jobs", says(json!({"use_catalog": true})), 201, "\"id\":6"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn jobs_are_posted_with_what_the_catalog_says() {
+    let server = Server::start().await;
+    let [_, operator, admin] = people(&server).await;
+    catalog(&server, &admin).await;
+    let mut settings: Value = PRODUCT.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    (settings["TEST"], settings["MACHINE"]) = (json!("install"), json!("64bit"));
+    for (id, with) in [(1, true), (2, false)] {
+        let job = json!({"settings": settings, "group": "fedora", "use_catalog": with});
+        assert_eq!(operator.own(&server, POST, "jobs", Some(job)).await.0, 201);
+        let (_, told) = server.get(&format!("/api/v1/jobs/{id}")).await;
+        assert_eq!(told["job"]["group"], "fedora", "{told}");
+        let (_, own) = server.get(&format!("/api/assay/v1/jobs/{id}")).await;
+        assert_eq!(own["settings"]["WORKER_CLASS"]["value"] == "dummy", with, "{own}");
+    }
+    let nameless = Some(json!({"settings": {"MACHINE": "64bit"}, "use_catalog": true}));
+    all(&server, vec![(&operator, POST, "jobs", nameless, 400, "needs the setting TEST")]).await;
+}
+
 #[tokio::test]
 async fn jobs_are_given_results_and_deleted() {
     let server = Server::start().await;
