@@ -1,7 +1,7 @@
 //! Jobs: post, list, show, wait, cancel.
 
-use super::job_id;
 use super::openqa::post_jobs::{self, Pairs};
+use super::{job_id, merged};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::catalog::Catalog;
@@ -15,7 +15,8 @@ use assay_engine::relations::{ParentRef, Relation};
 use assay_engine::rows::JobRow;
 use assay_engine::settings::Settings;
 use assay_proto::api::{
-    CancelJob, Deleted, Event, Job, JobList, NumberOrName, PostJob, PostedJob, PostedJobs, SetResult,
+    CancelJob, CancelJobs, ChangeJob, Deleted, Event, Job, JobList, JobsCancelled, NumberOrName, PostJob,
+    PostedJob, PostedJobs, SetResult,
 };
 use assay_store::{JobFilter, StoredJob};
 use axum::body::Bytes;
@@ -30,6 +31,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Jobs in one request.
 const MAX_JOBS: usize = 10_000;
+/// Jobs cancelled by one request.
+const MAX_CANCELLED: u32 = 10_000;
 /// Jobs in one answer.
 const MAX_LIMIT: u32 = 500;
 /// The longest wait, seconds.
@@ -381,6 +384,86 @@ pub(crate) async fn cancel_one(
     app.engine.ask(Input::CancelJob { job, by }).await?;
     app.audit(&sender.name, "job_cancel", json!({ "id": job.0 }));
     Ok(true)
+}
+
+/// `POST jobs/cancel`
+pub(super) async fn cancel_some(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    body: Bytes,
+) -> Result<Json<JobsCancelled>, Fault> {
+    const HELP: &str = r#"Send for example {"settings": {"TEST": "install"}, "build": "43.1", "group": "fedora"}; without any it would be all jobs."#;
+    let request: CancelJobs = serde_json::from_slice(&body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), HELP))?;
+    let group = request.group.as_ref().map(|group| group_named(&app.library.now(), group)).transpose()?;
+    let settings: Vec<_> = request.settings.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let build: Vec<_> = request.build.into_iter().filter(|build| !build.is_empty()).collect();
+    if group.is_none() && settings.is_empty() && build.is_empty() {
+        return Err(Fault::bad("The request does not say which jobs are meant.", HELP));
+    }
+    let groups = group.into_iter().collect();
+    let cancelled =
+        cancel_all(&app, JobFilter { settings, build, groups, ..JobFilter::default() }, &sender).await?;
+    Ok(Json(JobsCancelled { cancelled }))
+}
+
+/// Cancels the open ones of these jobs in a person's name; how many.
+pub(crate) async fn cancel_all(app: &Arc<App>, filter: JobFilter, sender: &Sender) -> Result<usize, Fault> {
+    let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
+    let filter = JobFilter { states, limit: MAX_CANCELLED, ..filter };
+    let mut cancelled = 0;
+    for job in app.store.summaries(&filter).await? {
+        let input = Input::CancelJob { job: job.id, by: sender.name.clone() };
+        // Meanwhile it may have ended by itself.
+        cancelled += usize::from(app.engine.ask(input).await.is_ok());
+    }
+    if cancelled > 0 {
+        app.audit(&sender.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+    }
+    Ok(cancelled)
+}
+
+/// `PATCH jobs/{id}`
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Job>, Fault> {
+    let id = job_id(&id)?;
+    let job = stored(&app, id).await?.row;
+    let before =
+        ChangeJob { group: job.group.map(|group| NumberOrName::Number(group.0)), priority: job.priority };
+    let wanted = merged(&before, &body).map_err(|error| {
+        let help = r#"Send what is to be different, for example {"group": "fedora", "priority": 40}."#;
+        Fault::bad(format!("The request cannot be read: {error}."), help)
+    })?;
+    let priority = (wanted.priority != before.priority).then_some(wanted.priority);
+    let group = if wanted.group == before.group {
+        None
+    } else {
+        let named = |group| group_named(&app.library.now(), group);
+        Some(wanted.group.as_ref().map(named).transpose()?.flatten())
+    };
+    edit(&app, &job, (priority, group), &sender).await?;
+    Ok(Json(app.present(&stored(&app, id).await?).await?))
+}
+
+/// Gives a job another priority and puts it into another group, or into none, in a person's name.
+pub(crate) async fn edit(
+    app: &Arc<App>,
+    job: &JobRow,
+    (priority, group): (Option<i32>, Option<Option<GroupId>>),
+    sender: &Sender,
+) -> Result<(), Fault> {
+    app.engine.ask(Input::Edit { job: job.id, priority, group }).await?;
+    let (priority, group) = (priority.unwrap_or(job.priority), group.unwrap_or(job.group));
+    if (priority, group) != (job.priority, job.group) {
+        let group = group.map(|group| group.0);
+        let data = json!({"id": job.id.0, "priority": priority, "group_id": group});
+        app.audit(&sender.name, "job_update", data);
+    }
+    Ok(())
 }
 
 /// Gives a job another priority in a person's name.

@@ -318,7 +318,8 @@ async fn jobs_are_posted_into_groups_and_wait_for_each_other() {
     ]);
     let (status, posted) = operator.own(&server, POST, "jobs", Some(cluster)).await;
     assert_eq!((status, posted["jobs"].as_array().map(Vec::len)), (201, Some(3)), "{posted}");
-    let more = [waiting("last", &json!({"after": [3, "1"]})), waiting("next", &json!({"directly_after": [3]}))];
+    let more =
+        [waiting("last", &json!({"after": [3, "1"]})), waiting("next", &json!({"directly_after": [3]}))];
     assert_eq!(operator.own(&server, POST, "jobs", Some(json!(more))).await.0, 201);
     for (id, group, priority, parents) in [
         (1, json!(1), 9, json!({"Chained": [], "Directly chained": [], "Parallel": [2]})),
@@ -358,6 +359,109 @@ async fn jobs_are_posted_into_groups_and_wait_for_each_other() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn jobs_are_regrouped_and_cancelled_together() {
+    let server = Server::start().await;
+    let [viewer, operator, admin] = people(&server).await;
+    assert_eq!(admin.own(&server, POST, "groups", Some(json!({"name": "g"}))).await.0, 201);
+    for (test, build) in [("a", "1"), ("a", "2"), ("b", "2"), ("b", "3"), ("c", "3")] {
+        server.post(json!({"TEST": test, "BUILD": build, "WORKER_CLASS": "none"})).await;
+    }
+    let group = async |id: i64| {
+        let (_, told) = server.get(&format!("/api/v1/jobs/{id}")).await;
+        (told["job"]["group_id"].clone(), told["job"]["priority"].clone())
+    };
+    let to = |group: Value| Some(json!({ "group": group }));
+    let one = "jobs/1";
+    all(&server, vec![(&operator, PATCH, one, to(json!("g")), 200, "\"id\":1")]).await;
+    assert_eq!(group(1).await, (json!(1), json!(50)));
+    all(&server, vec![(&operator, PATCH, one, Some(json!({"priority": 7})), 200, "\"priority\":7")]).await;
+    assert_eq!(group(1).await, (json!(1), json!(7)));
+    all(&server, vec![(&operator, PATCH, one, to(Value::Null), 200, "\"id\":1")]).await;
+    assert_eq!(group(1).await, (Value::Null, json!(7)));
+    let which = |what: Value| Some(what);
+    all(
+        &server,
+        vec![
+            (&viewer, PATCH, one, to(json!(1)), 403, "needs the role operator"),
+            (&operator, PATCH, one, to(json!(9)), 400, "no job group \\\"9\\\""),
+            (&operator, PATCH, one, to(json!([])), 400, "expected a number or a name"),
+            (&operator, PATCH, one, Some(json!({"prio": 1})), 400, "unknown field `prio`"),
+            (&operator, PATCH, one, Some(json!({"priority": null})), 400, "cannot be read"),
+            (&operator, PATCH, "jobs/9", to(json!(1)), 404, "no job 9"),
+            (&operator, PATCH, "jobs/4", to(json!("g")), 200, "\"id\":4"),
+            (&viewer, POST, "jobs/cancel", which(json!({"build": "1"})), 403, "needs the role operator"),
+            (&operator, POST, "jobs/cancel", which(json!({})), 400, "which jobs are meant"),
+            (&operator, POST, "jobs/cancel", which(json!({"settings": {"TEST": ""}})), 400, "which jobs"),
+            (&operator, POST, "jobs/cancel", which(json!({"builds": "1"})), 400, "unknown field `builds`"),
+            (&operator, POST, "jobs/cancel", which(json!({"group": "h"})), 400, "no job group"),
+            (
+                &operator,
+                POST,
+                "jobs/cancel",
+                which(json!({"group": 1, "build": "2"})),
+                200,
+                "{\"cancelled\":0}",
+            ),
+            (&operator, POST, "jobs/cancel", which(json!({"group": "g"})), 200, "{\"cancelled\":1}"),
+            (&operator, PATCH, "jobs/4", to(json!(0)), 200, "\"id\":4"),
+            (&operator, PATCH, "jobs/4", Some(json!({"priority": 1})), 409, ""),
+            (
+                &operator,
+                POST,
+                "jobs/cancel",
+                which(json!({"settings": {"TEST": "a"}, "build": "2"})),
+                200,
+                "{\"cancelled\":1}",
+            ),
+            (
+                &operator,
+                POST,
+                "jobs/cancel",
+                which(json!({"settings": {"BUILD": "2"}})),
+                200,
+                "{\"cancelled\":1}",
+            ),
+            (&operator, POST, "jobs/cancel", which(json!({"group": 0})), 200, "{\"cancelled\":2}"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn people_make_and_revoke_keys_of_their_own() {
+    let server = Server::start().await;
+    let [viewer, operator, _] = people(&server).await;
+    let (status, made) = viewer.own(&server, POST, "keys/mine", Some(json!({"expires_days": 3}))).await;
+    assert_eq!((status, &made["user"], &made["role"]), (201, &json!("v"), &json!("viewer")), "{made}");
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    let second = Key { user: "v".to_owned(), public: text("key"), secret: text("secret") };
+    let (status, mine) = second.own(&server, GET, "keys/mine", None).await;
+    assert_eq!((status, mine["keys"].as_array().map(Vec::len)), (200, Some(2)), "{mine}");
+    assert!(!mine.to_string().contains(&second.secret), "{mine}");
+    let (own, foreign) = (format!("keys/mine/{}", second.public), format!("keys/mine/{}", operator.public));
+    let days = |days: u32| Some(json!({ "expires_days": days }));
+    all(
+        &server,
+        vec![
+            (&viewer, POST, "keys/mine", days(0), 400, "would not live"),
+            (&viewer, POST, "keys/mine", days(36_501), 400, "would not live"),
+            (&viewer, POST, "keys/mine", Some(json!({"user": "o"})), 400, "unknown field `user`"),
+            (&viewer, DELETE, &foreign, None, 404, "You have no key"),
+            (&viewer, DELETE, &own, None, 200, "revoked"),
+            (&viewer, DELETE, &own, None, 404, "You have no key"),
+            (&viewer, POST, "keys/mine", None, 201, "\"user\":\"v\""),
+            (&second, GET, "keys/mine", None, 403, ""),
+        ],
+    )
+    .await;
+    let token = crate::common::client().post(server.url("/api/assay/v1/keys/mine"));
+    let answer = token.bearer_auth(&server.handle.admin_token).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 403, "keys are made for people");
+    let anonymous = crate::common::client().get(server.url("/api/assay/v1/keys/mine"));
+    assert_eq!(anonymous.send().await.unwrap().status().as_u16(), 401);
 }
 
 #[tokio::test]
