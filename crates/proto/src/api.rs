@@ -26,7 +26,7 @@
 //! | `groups…`, `parent-groups…` | [`groups`] |
 //! | `bugs…` | [`bugs`] |
 //! | `GET openapi.json` | this, for programs |
-//! | `GET events?job=ID` | server-sent events, each an [`Event`] |
+//! | `GET events?job=ID&since=COUNT` | server-sent events, each an [`Event`]; with `job` only what concerns it. After `COUNT` events of this server [`Event::Missed`] is the first one if there were such since; not for who comes back with `Last-Event-ID` |
 //! | `GET gate?pipeline=NAME` | [`gate::GateStatus`] |
 //! | `GET changes/{source}/{number}`, `GET changes/{number}` | [`gate::ChangeHistory`] |
 //! | `GET changes/…/why` | [`gate::ChangeWhy`] |
