@@ -6,7 +6,9 @@
 //! | `GET jobs?state=&result=&q=&limit=&before=` | [`JobList`], newest first |
 //! | `GET jobs/{id}` | [`Job`] |
 //! | `GET jobs/{id}/wait?timeout=SECONDS` | [`Job`], as soon as it is final or the time is over |
+//! | `PATCH jobs/{id}` ([`ChangeJob`]; operator) | [`Job`] |
 //! | `POST jobs/{id}/cancel` ([`CancelJob`], may be empty; operator) | [`Job`] |
+//! | `POST jobs/cancel` ([`CancelJobs`]; operator) | [`JobsCancelled`] |
 //! | `GET jobs/{id}/restart` | [`restart::Restart`]: what a restart would do |
 //! | `POST jobs/{id}/restart?plan=1` (`engine::sched::restart::RestartOptions`, may be empty; operator), `POST jobs/restart?plan=1` ([`restart::RestartJobs`]; operator) | [`restart::Restart`]; without `plan` it is done |
 //! | `POST jobs/{id}/priority` ([`restart::SetPriority`]; operator) | [`Job`] |
@@ -24,7 +26,7 @@
 //! | `groups…`, `parent-groups…` | [`groups`] |
 //! | `bugs…` | [`bugs`] |
 //! | `GET openapi.json` | this, for programs |
-//! | `GET events?job=ID` | server-sent events, each an [`Event`] |
+//! | `GET events?job=ID&since=COUNT` | server-sent events, each an [`Event`]; with `job` only what concerns it. After `COUNT` events of this server [`Event::Missed`] is the first one if there were such since; not for who comes back with `Last-Event-ID` |
 //! | `GET gate?pipeline=NAME` | [`gate::GateStatus`] |
 //! | `GET changes/{source}/{number}`, `GET changes/{number}` | [`gate::ChangeHistory`] |
 //! | `GET changes/…/why` | [`gate::ChangeWhy`] |
@@ -37,6 +39,7 @@
 //! | `POST users/{name}` ([`people::ChangeUser`]; admin), `DELETE users/{name}` (admin) | the name |
 //! | `POST keys` ([`people::NewKey`]; admin) | `201` [`people::MadeKey`]: the only answer with the secret |
 //! | `DELETE keys/{key}` (admin) | the key |
+//! | `GET keys/mine`, `POST keys/mine` ([`people::NewOwnKey`], may be empty), `DELETE keys/mine/{key}`; whoever is known | [`people::OwnKeys`]; `201` [`people::MadeKey`]; the key |
 //! | `GET templates`, `POST templates` ([`templates::LoadTemplates`]; admin) | text as `openqa-load-templates` takes it; [`templates::LoadedTemplates`] |
 //! | `POST products` ([`products::PostProduct`]; operator) | `201` [`products::ProductPosted`]; all or nothing |
 //! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
@@ -92,9 +95,35 @@ pub const SOURCES: [&str; 14] = [
 pub struct PostJob {
     /// openQA's variables, for example `TEST`, `ISO`, `WORKER_CLASS`.
     pub settings: BTreeMap<String, String>,
-    /// Lower is earlier; 50 if not given.
+    /// Lower is earlier; if not given, that of its group, else 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+    /// The job group that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<NumberOrName>,
+    /// Whether the product, the machine and the suite that the settings name add theirs, as for posts of products; else
+    /// the settings count as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub use_catalog: bool,
+    /// It starts when these have passed: numbers of jobs, or `#1` for the first job of this request, and so on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<NumberOrName>,
+    /// It starts when this one has passed, on the same slot, with nothing between.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directly_after: Vec<NumberOrName>,
+    /// It starts together with these, which are its parents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parallel: Vec<NumberOrName>,
+}
+
+/// Something by its number, or by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number or a name")]
+pub enum NumberOrName {
+    /// As it is told by this API.
+    Number(i64),
+    /// As people call it; digits count as a number where nothing has that name.
+    Name(String),
 }
 
 /// Answer to `POST jobs`.
@@ -120,6 +149,39 @@ pub struct CancelJob {
     /// Who cancels it, for the reason on the page; `an administrator` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+/// Which jobs are cancelled: the open ones that all of this fits. Something has to be said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct CancelJobs {
+    /// Settings that they have, for example `TEST`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// Their build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// Their job group; 0 for those that have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<NumberOrName>,
+}
+
+/// Answer to `POST jobs/cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsCancelled {
+    /// How many jobs had not ended.
+    pub cancelled: usize,
+}
+
+/// What is to be different about a job; what is not named stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeJob {
+    /// Its job group; null takes it out of the one that it is in.
+    pub group: Option<NumberOrName>,
+    /// Lower is earlier.
+    #[serde(default)]
+    pub priority: i32,
 }
 
 /// The result that somebody gives a job.

@@ -142,8 +142,13 @@
     const path = document.body.dataset.events;
     if (!path || events || document.hidden) return;
     events = new EventSource(path);
-    let broken = false;
-    events.onopen = () => { notice(""); if (broken) { broken = false; refresh(); } };
+    // Without a count in the address, after a pause, nobody says what changed before this listens.
+    let broken = !path.includes("since=");
+    events.onopen = () => {
+      notice("");
+      document.body.dataset.events = path.replace(/\bsince=\d+&?/, "").replace(/[?&]$/, "");
+      if (broken) { broken = false; refresh(); }
+    };
     events.onmessage = () => refresh();
     events.onerror = () => { broken = true; notice("The server is away; this page goes on when it is back."); };
   }
@@ -155,7 +160,7 @@
   }
   // A hidden page gives its connections back: browsers allow six to one server.
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) { events?.close(); events = null; } else { listen(); refresh(); }
+    if (document.hidden) { events?.close(); events = null; } else { listen(); if (!document.body.dataset.events) refresh(); }
     for (const picture of $$("img[data-stream]")) picture.src = document.hidden ? "" : picture.dataset.stream;
   });
 

@@ -17,7 +17,7 @@ use assay_store::blobs::Blobs;
 use assay_store::spool::Spool;
 use assay_store::{Store, StoreError};
 use camino::Utf8PathBuf;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
@@ -77,6 +77,8 @@ pub(crate) struct App {
     pub(crate) events: broadcast::Sender<Event>,
     /// How many of them there were.
     pub(crate) published: AtomicU64,
+    /// The latest of them, for whoever looks at a page and listens a moment later.
+    pub(crate) recent: Mutex<VecDeque<Event>>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Cancelled when the server is to end.
     pub(crate) shutdown: CancellationToken,
@@ -84,17 +86,37 @@ pub(crate) struct App {
     pub(crate) tasks: TaskTracker,
 }
 
+/// Events that are remembered.
+const RECENT: usize = 1024;
+
 impl App {
     /// Tells pages and waiters.
     pub(crate) fn publish(&self, event: Event) {
         // Counted first: who begins to listen in between is told of it twice, and not never.
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         self.published.fetch_add(1, Ordering::SeqCst);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(event.clone());
+        drop(recent);
         let _ = self.events.send(event);
     }
 
     /// Where a page hears of what changes from now on, also of what changes before it listens.
     pub(crate) fn changes(&self) -> String {
         format!("/api/assay/v1/events?since={}", self.published.load(Ordering::SeqCst))
+    }
+
+    /// Whether there was such an event after the first `since`; yes if that is too long ago to know.
+    pub(crate) fn had_since(&self, since: u64, such: impl Fn(&Event) -> bool) -> bool {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        // A count that there has not been yet is of a server that ended.
+        let new = self.published.load(Ordering::SeqCst).wrapping_sub(since);
+        match usize::try_from(new) {
+            Ok(new) if new <= recent.len() => recent.iter().rev().take(new).any(such),
+            _ => true,
+        }
     }
 
     /// What the gate held after the latest step that is stored.

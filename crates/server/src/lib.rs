@@ -318,6 +318,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
         published: std::sync::atomic::AtomicU64::default(),
+        recent: std::sync::Mutex::default(),
         clock: config.clock.clone(),
         shutdown: stop.clone(),
         tasks,

@@ -5,7 +5,7 @@ use crate::exit::{CliError, Code};
 use crate::{Common, paths, ui};
 use assay_proto::api::restart::SetPriority;
 use assay_proto::api::{
-    CancelJob, Comment, CommentList, Job as ApiJob, JobList, NewComment, PostJob, PostedJobs,
+    CancelJob, Comment, CommentList, Job as ApiJob, JobList, NewComment, NumberOrName, PostJob, PostedJobs,
 };
 use assay_worker::suite::default_settings;
 use camino::Utf8Path;
@@ -21,7 +21,8 @@ pub(crate) enum Job {
     /// Post a job.
     #[command(
         after_help = "Examples:\n  assay job post examples/grub\n  assay job post mytests ISO=/images/my.iso QEMURAM=2048 --priority 40\n  \
-                            assay job post BACKEND=dummy TEST=try DUMMY_SLEEP=3\n  assay job wait $(assay job post examples/grub --quiet)"
+                            assay job post BACKEND=dummy TEST=try DUMMY_SLEEP=3\n  assay job post mytests TEST=upgrade --group fedora --after 12\n  \
+                            assay job wait $(assay job post examples/grub --quiet)"
     )]
     Post(Post),
     /// List jobs, newest first.
@@ -120,6 +121,18 @@ pub(crate) struct Post {
     /// Lower is earlier.
     #[arg(long)]
     priority: Option<i32>,
+    /// The group that it belongs to: its name or its number.
+    #[arg(long)]
+    group: Option<String>,
+    /// Start it when these jobs have passed; several with commas.
+    #[arg(long, value_name = "JOB", value_delimiter = ',')]
+    after: Vec<i64>,
+    /// Start it when this job has passed, on the same slot, with nothing between.
+    #[arg(long, value_name = "JOB", value_delimiter = ',')]
+    directly_after: Vec<i64>,
+    /// Start it together with these jobs, which must not have begun.
+    #[arg(long, value_name = "JOB", value_delimiter = ',')]
+    parallel: Vec<i64>,
     /// Print only the number.
     #[arg(short, long)]
     quiet: bool,
@@ -261,7 +274,16 @@ impl Job {
 
 impl Post {
     fn run(&self, common: &Common, client: &Client) -> Result<Code, CliError> {
-        let post = PostJob { settings: self.settings()?, priority: self.priority };
+        let numbers = |jobs: &[i64]| jobs.iter().copied().map(NumberOrName::Number).collect();
+        let post = PostJob {
+            settings: self.settings()?,
+            priority: self.priority,
+            group: self.group.clone().map(NumberOrName::Name),
+            use_catalog: false,
+            after: numbers(&self.after),
+            directly_after: numbers(&self.directly_after),
+            parallel: numbers(&self.parallel),
+        };
         let posted: PostedJobs = client.post(&format!("{API}/jobs"), &post)?;
         if common.json {
             client.print(posted);

@@ -1,4 +1,4 @@
-//! Users and the keys they sign requests with. All of it is for admins.
+//! Users and the keys they sign requests with. All of it is for admins, but for everybody's own keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,22 @@ pub struct NewKey {
     /// After so many days it is refused; never if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_days: Option<u32>,
+}
+
+/// A key that somebody makes for themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOwnKey {
+    /// After so many days it is refused; 365 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_days: Option<u32>,
+}
+
+/// Answer to `GET keys/mine`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnKeys {
+    /// The oldest first.
+    pub keys: Vec<ApiKey>,
 }
 
 /// A key that was just made.

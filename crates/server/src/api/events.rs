@@ -4,12 +4,12 @@ use crate::app::App;
 use assay_engine::ids::JobId;
 use assay_proto::api::Event;
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -17,18 +17,23 @@ use tokio::sync::broadcast::error::RecvError;
 pub(super) struct EventQuery {
     /// Only what concerns this job.
     job: Option<i64>,
-    /// So many events there were when the listener looked last.
+    /// So many events there were when the listener looked last. Browsers that come back by themselves still say what
+    /// they began with; they look at everything then.
     since: Option<u64>,
 }
 
 pub(super) async fn listen(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     Query(query): Query<EventQuery>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     let job = query.job.map(JobId);
     let events = app.events.subscribe();
     // What came before the listening began: the reader looks at everything.
-    let missed = query.since.is_some_and(|since| since != app.published.load(Ordering::SeqCst));
+    let since = query.since.filter(|_| !headers.contains_key("last-event-id"));
+    let missed = since.is_some_and(|since| app.had_since(since, |event| concerns(event, job)));
+    // Without one a browser that comes back would not say that it was here.
+    let id = query.since.map(|_| Ok(sse::Event::default().id("0")));
     let stream = stream::unfold((app, events, missed), move |(app, mut events, missed)| async move {
         if missed {
             return Some((Ok(sent(&Event::Missed)), (app, events, false)));
@@ -47,7 +52,7 @@ pub(super) async fn listen(
             }
         }
     });
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+    Sse::new(stream::iter(id).chain(stream)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
 
 fn sent(event: &Event) -> sse::Event {

@@ -1,6 +1,7 @@
 //! Jobs: post, list, show, wait, cancel.
 
-use super::job_id;
+use super::openqa::post_jobs::{self, Pairs};
+use super::{job_id, merged};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::catalog::Catalog;
@@ -10,9 +11,13 @@ use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_engine::product;
+use assay_engine::relations::{ParentRef, Relation};
 use assay_engine::rows::JobRow;
 use assay_engine::settings::Settings;
-use assay_proto::api::{CancelJob, Deleted, Event, Job, JobList, PostJob, PostedJob, PostedJobs, SetResult};
+use assay_proto::api::{
+    CancelJob, CancelJobs, ChangeJob, Deleted, Event, Job, JobList, JobsCancelled, NumberOrName, PostJob,
+    PostedJob, PostedJobs, SetResult,
+};
 use assay_store::{JobFilter, StoredJob};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -26,10 +31,20 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Jobs in one request.
 const MAX_JOBS: usize = 10_000;
+/// Jobs cancelled by one request.
+const MAX_CANCELLED: u32 = 10_000;
 /// Jobs in one answer.
 const MAX_LIMIT: u32 = 500;
 /// The longest wait, seconds.
 const MAX_WAIT: f64 = 600.0;
+
+/// How parameters of openQA's API begin that are no settings, and the fields that say the same here.
+const FIELDS: [(&str, &str); 4] = [
+    ("_GROUP", "group"),
+    ("_START_DIRECTLY_AFTER", "directly_after"),
+    ("_START_", "after"),
+    ("_PARALLEL", "parallel"),
+];
 
 /// `POST jobs`
 pub(super) async fn post(
@@ -37,10 +52,8 @@ pub(super) async fn post(
     Extension(sender): Extension<Sender>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<PostedJobs>), Fault> {
-    let jobs = read_jobs(&body)?
-        .into_iter()
-        .map(|job| NewJob { priority: job.priority, ..NewJob::new(Settings::from_request(job.settings)) });
-    let input = app.resolve_tasks(Input::PostJobs { jobs: jobs.collect() }).await?;
+    let jobs = new_jobs(&app.library.now(), read_jobs(&body)?)?;
+    let input = app.resolve_tasks(Input::PostJobs { jobs }).await?;
     match app.engine.ask(input).await? {
         Answer::Posted(ids) => {
             for id in &ids {
@@ -77,6 +90,98 @@ fn read_jobs(body: &[u8]) -> Result<Vec<PostJob>, Fault> {
             .map_err(|error| Fault::bad(format!("Job {} of the request: {error}.", index + 1), HELP))
     };
     list.into_iter().enumerate().map(read).collect()
+}
+
+fn new_jobs(catalog: &Catalog, posts: Vec<PostJob>) -> Result<Vec<NewJob>, Fault> {
+    let count = posts.len();
+    let placed = |(index, post): (usize, PostJob)| {
+        new_job(catalog, post, count).map_err(|fault| {
+            let error = format!("Job {} of the request: {}", index + 1, fault.error);
+            Fault::new(fault.status, error, fault.help)
+        })
+    };
+    posts.into_iter().enumerate().map(placed).collect()
+}
+
+/// A job of a request that has `count` of them.
+fn new_job(catalog: &Catalog, post: PostJob, count: usize) -> Result<NewJob, Fault> {
+    for key in post.settings.keys() {
+        let begins = |(begin, _): &&(&str, &str)| key.to_ascii_uppercase().starts_with(begin);
+        if let Some((_, field)) = FIELDS.iter().find(begins) {
+            let help = format!("Use the field {field:?} beside \"settings\".");
+            return Err(Fault::bad(format!("{key} is not a setting."), help));
+        }
+    }
+    let parents = parents(&post, count)?;
+    let group = post.group.as_ref().map(|group| group_named(catalog, group)).transpose()?.flatten();
+    let usual = || post_jobs::priority(catalog, &mut Pairs::new(), group).ok().flatten();
+    let priority = post.priority.or_else(usual);
+    let settings = if post.use_catalog {
+        if post.settings.get("TEST").is_none_or(|test| test.trim().is_empty()) {
+            return Err(Fault::bad("\"use_catalog\" needs the setting TEST.", "Name the suite with it."));
+        }
+        post_jobs::with_catalog(catalog, &post.settings)
+    } else {
+        Settings::from_request(post.settings)
+    };
+    Ok(NewJob { priority, group, parents, ..NewJob::new(settings) })
+}
+
+/// The group that a request names; 0 is none.
+fn group_named(catalog: &Catalog, group: &NumberOrName) -> Result<Option<GroupId>, Fault> {
+    let (key, value) = match group {
+        NumberOrName::Number(number) => ("_GROUP_ID", number.to_string()),
+        NumberOrName::Name(name) => {
+            let is_number = catalog.group_named(name).is_none() && name.trim().parse::<i64>().is_ok();
+            (if is_number { "_GROUP_ID" } else { "_GROUP" }, name.clone())
+        }
+    };
+    let absent = || Fault::bad(format!("There is no job group {value:?}."), "See GET /api/assay/v1/groups.");
+    if value.trim().is_empty() {
+        return Err(absent());
+    }
+    let mut pairs = Pairs::from([(key.to_owned(), value.clone())]);
+    post_jobs::group(catalog, &mut pairs, false).map_err(|_| absent())
+}
+
+/// What a job depends on.
+fn parents(post: &PostJob, count: usize) -> Result<Vec<(Relation, ParentRef)>, Fault> {
+    let fields = [
+        ("after", &post.after, Relation::Chained),
+        ("directly_after", &post.directly_after, Relation::DirectlyChained),
+        ("parallel", &post.parallel, Relation::Parallel),
+    ];
+    let mut found = Vec::new();
+    for (field, named, relation) in fields {
+        for one in named {
+            let parent = parent(one, count).ok_or_else(|| {
+                let said = match one {
+                    NumberOrName::Number(number) => number.to_string(),
+                    NumberOrName::Name(name) => format!("{name:?}"),
+                };
+                let help = format!(
+                    r##"Use the number of a job, or "#1" to "#{count}" for the jobs of this request in their order."##
+                );
+                Fault::bad(format!("{field:?} names {said}, which is no job."), help)
+            })?;
+            found.push((relation, parent));
+        }
+    }
+    Ok(found)
+}
+
+fn parent(named: &NumberOrName, count: usize) -> Option<ParentRef> {
+    let existing = |id: i64| (id > 0).then_some(ParentRef::Job(JobId(id)));
+    match named {
+        NumberOrName::Number(id) => existing(*id),
+        NumberOrName::Name(text) => match text.trim().strip_prefix('#') {
+            Some(place) => {
+                let place = place.parse::<usize>().ok().filter(|place| (1..=count).contains(place))?;
+                Some(ParentRef::Posted(place - 1))
+            }
+            None => existing(text.trim().parse().ok()?),
+        },
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -281,6 +386,86 @@ pub(crate) async fn cancel_one(
     Ok(true)
 }
 
+/// `POST jobs/cancel`
+pub(super) async fn cancel_some(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    body: Bytes,
+) -> Result<Json<JobsCancelled>, Fault> {
+    const HELP: &str = r#"Send for example {"settings": {"TEST": "install"}, "build": "43.1", "group": "fedora"}; without any it would be all jobs."#;
+    let request: CancelJobs = serde_json::from_slice(&body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), HELP))?;
+    let group = request.group.as_ref().map(|group| group_named(&app.library.now(), group)).transpose()?;
+    let settings: Vec<_> = request.settings.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let build: Vec<_> = request.build.into_iter().filter(|build| !build.is_empty()).collect();
+    if group.is_none() && settings.is_empty() && build.is_empty() {
+        return Err(Fault::bad("The request does not say which jobs are meant.", HELP));
+    }
+    let groups = group.into_iter().collect();
+    let cancelled =
+        cancel_all(&app, JobFilter { settings, build, groups, ..JobFilter::default() }, &sender).await?;
+    Ok(Json(JobsCancelled { cancelled }))
+}
+
+/// Cancels the open ones of these jobs in a person's name; how many.
+pub(crate) async fn cancel_all(app: &Arc<App>, filter: JobFilter, sender: &Sender) -> Result<usize, Fault> {
+    let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
+    let filter = JobFilter { states, limit: MAX_CANCELLED, ..filter };
+    let mut cancelled = 0;
+    for job in app.store.summaries(&filter).await? {
+        let input = Input::CancelJob { job: job.id, by: sender.name.clone() };
+        // Meanwhile it may have ended by itself.
+        cancelled += usize::from(app.engine.ask(input).await.is_ok());
+    }
+    if cancelled > 0 {
+        app.audit(&sender.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+    }
+    Ok(cancelled)
+}
+
+/// `PATCH jobs/{id}`
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Job>, Fault> {
+    let id = job_id(&id)?;
+    let job = stored(&app, id).await?.row;
+    let before =
+        ChangeJob { group: job.group.map(|group| NumberOrName::Number(group.0)), priority: job.priority };
+    let wanted = merged(&before, &body).map_err(|error| {
+        let help = r#"Send what is to be different, for example {"group": "fedora", "priority": 40}."#;
+        Fault::bad(format!("The request cannot be read: {error}."), help)
+    })?;
+    let priority = (wanted.priority != before.priority).then_some(wanted.priority);
+    let group = if wanted.group == before.group {
+        None
+    } else {
+        let named = |group| group_named(&app.library.now(), group);
+        Some(wanted.group.as_ref().map(named).transpose()?.flatten())
+    };
+    edit(&app, &job, (priority, group), &sender).await?;
+    Ok(Json(app.present(&stored(&app, id).await?).await?))
+}
+
+/// Gives a job another priority and puts it into another group, or into none, in a person's name.
+pub(crate) async fn edit(
+    app: &Arc<App>,
+    job: &JobRow,
+    (priority, group): (Option<i32>, Option<Option<GroupId>>),
+    sender: &Sender,
+) -> Result<(), Fault> {
+    app.engine.ask(Input::Edit { job: job.id, priority, group }).await?;
+    let (priority, group) = (priority.unwrap_or(job.priority), group.unwrap_or(job.group));
+    if (priority, group) != (job.priority, job.group) {
+        let group = group.map(|group| group.0);
+        let data = json!({"id": job.id.0, "priority": priority, "group_id": group});
+        app.audit(&sender.name, "job_update", data);
+    }
+    Ok(())
+}
+
 /// Gives a job another priority in a person's name.
 pub(crate) async fn prioritise(
     app: &Arc<App>,
@@ -361,16 +546,35 @@ mod tests {
     fn requests_are_read_or_named() {
         let jobs = read_jobs(br#"[{"settings":{"TEST":"a"}},{"settings":{},"priority":3}]"#).unwrap();
         assert_eq!((jobs.len(), jobs[1].priority), (2, Some(3)));
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 6] = [
             (b"{", "not JSON"),
             (br#"{"settings":{"A":5}}"#, "Job 1"),
             (br#"[{"settings":{}},{"setings":{}}]"#, "Job 2 of the request: unknown field `setings`"),
             (br#"[{"settings":{}},7]"#, "Job 2"),
+            (br#"{"settings":{},"group":true}"#, "Job 1 of the request: expected a number or a name"),
             (b"\xff", "not JSON"),
         ];
         for (body, want) in cases {
             let error = read_jobs(body).unwrap_err().error;
             assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn parents_are_jobs_or_places_from_one() {
+        let name = |text: &str| NumberOrName::Name(text.to_owned());
+        for (named, want) in [
+            (NumberOrName::Number(7), Some(ParentRef::Job(JobId(7)))),
+            (name(" 7 "), Some(ParentRef::Job(JobId(7)))),
+            (name("#1"), Some(ParentRef::Posted(0))),
+            (name("#2"), Some(ParentRef::Posted(1))),
+            (name("#3"), None),
+            (name("#0"), None),
+            (name("#"), None),
+            (name("client"), None),
+            (NumberOrName::Number(0), None),
+        ] {
+            assert_eq!(parent(&named, 2), want, "{named:?}");
         }
     }
 

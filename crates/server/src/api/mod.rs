@@ -17,7 +17,7 @@ pub(crate) mod knowledge;
 pub(crate) mod openapi;
 pub(crate) mod openqa;
 mod overview;
-mod people;
+pub(crate) mod people;
 mod products;
 mod range;
 pub(crate) mod releases;
@@ -49,7 +49,8 @@ const MAX_BODY: usize = 8 * 1024 * 1024;
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/jobs", get(jobs::list).post(jobs::post))
-        .route("/jobs/{id}", get(jobs::show).delete(jobs::delete))
+        .route("/jobs/{id}", get(jobs::show).patch(jobs::change).delete(jobs::delete))
+        .route("/jobs/cancel", post(jobs::cancel_some))
         .route("/jobs/{id}/wait", get(jobs::wait))
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/jobs/{id}/result", post(jobs::set_result))
@@ -75,7 +76,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))
-        .merge(comments::router().layer(DefaultBodyLimit::max(MAX_BODY)))
+        .merge(comments::router().merge(people::own_keys()).layer(DefaultBodyLimit::max(MAX_BODY)))
 }
 
 async fn unknown() -> Fault {

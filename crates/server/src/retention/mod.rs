@@ -110,6 +110,11 @@ impl App {
         Ok(linked.filter_map(job).collect())
     }
 
+    async fn is_linked(&self, job: JobId) -> Result<bool, StoreError> {
+        let comments = self.store.knowledge().comments(CommentTarget::Job(job)).await?;
+        Ok(comments.iter().any(|comment| words::is_linked(&comment.text)))
+    }
+
     /// Says what becomes of one job, and does it.
     async fn judge(
         &self,
@@ -125,10 +130,19 @@ impl App {
         }
         let sizes = sizes(&attempts);
         let mut fact = rules.fact(job, sizes.keys().copied().collect());
-        if fact.important.is_none() {
-            fact.important = linked.then(|| "linked from elsewhere".to_owned());
+        let now = self.clock.now();
+        let judged = |fact: &JobFact| retention::jobs(std::slice::from_ref(fact), now);
+        let why = || Some("linked from elsewhere".to_owned());
+        if fact.important.is_none() && linked {
+            fact.important = why();
         }
-        let verdicts = retention::jobs(&[fact], self.clock.now());
+        let mut verdicts = judged(&fact);
+        let goes = verdicts.iter().any(|verdict| !verdict.keep);
+        // Its page was read long before, and somebody may have linked to it since.
+        if goes && fact.important.is_none() && self.is_linked(job.id).await? {
+            fact.important = why();
+            verdicts = judged(&fact);
+        }
         let gone: BTreeSet<Part> =
             verdicts.iter().filter(|verdict| !verdict.keep).map(|verdict| verdict.what.1).collect();
         report.verdicts.extend(verdicts.iter().map(|verdict| told(verdict, &sizes)));

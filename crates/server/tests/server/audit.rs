@@ -190,6 +190,9 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     ("POST /api/assay/v1/products/{id}/cancel", "/api/assay/v1/products/{last}/cancel", ""),
     ("PUT /api/assay/v1/products/{id}/note", "/api/assay/v1/products/{last}/note", r#"{"note": "x"}"#),
+    ("POST /api/v1/jobs", "", "TEST=c&WORKER_CLASS=none"),
+    ("PATCH /api/assay/v1/jobs/{id}", "/api/assay/v1/jobs/{last}", r#"{"group": "g", "priority": 3}"#),
+    ("POST /api/assay/v1/jobs/cancel", "", r#"{"settings": {"TEST": "c"}}"#),
 ];
 
 /// As admin; the status and the answer.

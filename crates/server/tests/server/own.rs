@@ -299,6 +299,194 @@ async fn posts_are_noted_and_cancelled() {
     assert_eq!(server.job(1).await.state, "cancelled");
 }
 
+/// A job that no worker takes, with what else is said of it.
+fn waiting(test: &str, more: &Value) -> Value {
+    let mut job = json!({"settings": {"TEST": test, "WORKER_CLASS": "none"}});
+    for (field, value) in more.as_object().unwrap() {
+        job[field] = value.clone();
+    }
+    job
+}
+
+#[tokio::test]
+async fn jobs_are_posted_into_groups_and_wait_for_each_other() {
+    let server = Server::start().await;
+    let [viewer, operator, admin] = people(&server).await;
+    let group = json!({"name": "g", "properties": {"default_priority": 9}});
+    assert_eq!(admin.own(&server, POST, "groups", Some(group)).await.0, 201);
+    // The child may come before its parent.
+    let cluster = json!([
+        waiting("client", &json!({"group": "g", "parallel": ["#2"]})),
+        waiting("server", &json!({"group": 1, "after": ["#3"], "priority": 4})),
+        waiting("first", &json!({"group": "1"})),
+    ]);
+    let (status, posted) = operator.own(&server, POST, "jobs", Some(cluster)).await;
+    assert_eq!((status, posted["jobs"].as_array().map(Vec::len)), (201, Some(3)), "{posted}");
+    let more =
+        [waiting("last", &json!({"after": [3, "1"]})), waiting("next", &json!({"directly_after": [3]}))];
+    assert_eq!(operator.own(&server, POST, "jobs", Some(json!(more))).await.0, 201);
+    for (id, group, priority, parents) in [
+        (1, json!(1), 9, json!({"Chained": [], "Directly chained": [], "Parallel": [2]})),
+        (2, json!(1), 4, json!({"Chained": [3], "Directly chained": [], "Parallel": []})),
+        (3, json!(1), 9, json!({"Chained": [], "Directly chained": [], "Parallel": []})),
+        (4, Value::Null, 50, json!({"Chained": [1, 3], "Directly chained": [], "Parallel": []})),
+        (5, Value::Null, 50, json!({"Chained": [], "Directly chained": [3], "Parallel": []})),
+    ] {
+        let (_, told) = server.get(&format!("/api/v1/jobs/{id}")).await;
+        let job = &told["job"];
+        assert_eq!(
+            (&job["group_id"], &job["priority"], &job["parents"]),
+            (&group, &json!(priority), &parents)
+        );
+    }
+    let setting = |key: &str| Some(json!([{"settings": {}}, {"settings": {"TEST": "x", key: "1"}}]));
+    let says = |more: Value| Some(waiting("x", &more));
+    all(
+        &server,
+        vec![
+            (&viewer, POST, "jobs", says(json!({"group": "g"})), 403, "needs the role operator"),
+            (&operator, POST, "jobs", setting("_GROUP"), 400, "Job 2 of the request: _GROUP is not"),
+            (&operator, POST, "jobs", setting("_GROUP_ID"), 400, "the field \\\"group\\\""),
+            (&operator, POST, "jobs", setting("_START_AFTER"), 400, "the field \\\"after\\\""),
+            (&operator, POST, "jobs", setting("_start_after_jobs"), 400, "the field \\\"after\\\""),
+            (&operator, POST, "jobs", setting("_START_DIRECTLY_AFTER_JOBS"), 400, "\\\"directly_after\\\""),
+            (&operator, POST, "jobs", setting("_PARALLEL_JOBS"), 400, "the field \\\"parallel\\\""),
+            (&operator, POST, "jobs", says(json!({"group": "h"})), 400, "no job group \\\"h\\\""),
+            (&operator, POST, "jobs", says(json!({"group": 9})), 400, "no job group \\\"9\\\""),
+            (&operator, POST, "jobs", says(json!({"group": ""})), 400, "no job group"),
+            (&operator, POST, "jobs", says(json!({"group": true})), 400, "expected a number or a name"),
+            (&operator, POST, "jobs", says(json!({"after": ["#2"]})), 400, "\\\"#2\\\", which is no job"),
+            (&operator, POST, "jobs", says(json!({"after": ["first"]})), 400, "which is no job"),
+            (&operator, POST, "jobs", says(json!({"after": [99]})), 400, "99"),
+            (&operator, POST, "jobs", says(json!({"parallel": ["#1"]})), 400, "circle"),
+            (&operator, POST, "jobs", says(json!({"use_catalog": true})), 201, "\"id\":6"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn jobs_are_regrouped_and_cancelled_together() {
+    let server = Server::start().await;
+    let [viewer, operator, admin] = people(&server).await;
+    assert_eq!(admin.own(&server, POST, "groups", Some(json!({"name": "g"}))).await.0, 201);
+    for (test, build) in [("a", "1"), ("a", "2"), ("b", "2"), ("b", "3"), ("c", "3")] {
+        server.post(json!({"TEST": test, "BUILD": build, "WORKER_CLASS": "none"})).await;
+    }
+    let group = async |id: i64| {
+        let (_, told) = server.get(&format!("/api/v1/jobs/{id}")).await;
+        (told["job"]["group_id"].clone(), told["job"]["priority"].clone())
+    };
+    let to = |group: Value| Some(json!({ "group": group }));
+    let one = "jobs/1";
+    all(&server, vec![(&operator, PATCH, one, to(json!("g")), 200, "\"id\":1")]).await;
+    assert_eq!(group(1).await, (json!(1), json!(50)));
+    all(&server, vec![(&operator, PATCH, one, Some(json!({"priority": 7})), 200, "\"priority\":7")]).await;
+    assert_eq!(group(1).await, (json!(1), json!(7)));
+    all(&server, vec![(&operator, PATCH, one, to(Value::Null), 200, "\"id\":1")]).await;
+    assert_eq!(group(1).await, (Value::Null, json!(7)));
+    let which = |what: Value| Some(what);
+    all(
+        &server,
+        vec![
+            (&viewer, PATCH, one, to(json!(1)), 403, "needs the role operator"),
+            (&operator, PATCH, one, to(json!(9)), 400, "no job group \\\"9\\\""),
+            (&operator, PATCH, one, to(json!([])), 400, "expected a number or a name"),
+            (&operator, PATCH, one, Some(json!({"prio": 1})), 400, "unknown field `prio`"),
+            (&operator, PATCH, one, Some(json!({"priority": null})), 400, "cannot be read"),
+            (&operator, PATCH, "jobs/9", to(json!(1)), 404, "no job 9"),
+            (&operator, PATCH, "jobs/4", to(json!("g")), 200, "\"id\":4"),
+            (&viewer, POST, "jobs/cancel", which(json!({"build": "1"})), 403, "needs the role operator"),
+            (&operator, POST, "jobs/cancel", which(json!({})), 400, "which jobs are meant"),
+            (&operator, POST, "jobs/cancel", which(json!({"settings": {"TEST": ""}})), 400, "which jobs"),
+            (&operator, POST, "jobs/cancel", which(json!({"builds": "1"})), 400, "unknown field `builds`"),
+            (&operator, POST, "jobs/cancel", which(json!({"group": "h"})), 400, "no job group"),
+            (
+                &operator,
+                POST,
+                "jobs/cancel",
+                which(json!({"group": 1, "build": "2"})),
+                200,
+                "{\"cancelled\":0}",
+            ),
+            (&operator, POST, "jobs/cancel", which(json!({"group": "g"})), 200, "{\"cancelled\":1}"),
+            (&operator, PATCH, "jobs/4", to(json!(0)), 200, "\"id\":4"),
+            (&operator, PATCH, "jobs/4", Some(json!({"priority": 1})), 409, ""),
+            (
+                &operator,
+                POST,
+                "jobs/cancel",
+                which(json!({"settings": {"TEST": "a"}, "build": "2"})),
+                200,
+                "{\"cancelled\":1}",
+            ),
+            (
+                &operator,
+                POST,
+                "jobs/cancel",
+                which(json!({"settings": {"BUILD": "2"}})),
+                200,
+                "{\"cancelled\":1}",
+            ),
+            (&operator, POST, "jobs/cancel", which(json!({"group": 0})), 200, "{\"cancelled\":2}"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn people_make_and_revoke_keys_of_their_own() {
+    let server = Server::start().await;
+    let [viewer, operator, _] = people(&server).await;
+    let (status, made) = viewer.own(&server, POST, "keys/mine", Some(json!({"expires_days": 3}))).await;
+    assert_eq!((status, &made["user"], &made["role"]), (201, &json!("v"), &json!("viewer")), "{made}");
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    let second = Key { user: "v".to_owned(), public: text("key"), secret: text("secret") };
+    let (status, mine) = second.own(&server, GET, "keys/mine", None).await;
+    assert_eq!((status, mine["keys"].as_array().map(Vec::len)), (200, Some(2)), "{mine}");
+    assert!(!mine.to_string().contains(&second.secret), "{mine}");
+    let (own, foreign) = (format!("keys/mine/{}", second.public), format!("keys/mine/{}", operator.public));
+    let days = |days: u32| Some(json!({ "expires_days": days }));
+    all(
+        &server,
+        vec![
+            (&viewer, POST, "keys/mine", days(0), 400, "would not live"),
+            (&viewer, POST, "keys/mine", days(36_501), 400, "would not live"),
+            (&viewer, POST, "keys/mine", Some(json!({"user": "o"})), 400, "unknown field `user`"),
+            (&viewer, DELETE, &foreign, None, 404, "You have no key"),
+            (&viewer, DELETE, &own, None, 200, "revoked"),
+            (&viewer, DELETE, &own, None, 404, "You have no key"),
+            (&viewer, POST, "keys/mine", None, 201, "\"user\":\"v\""),
+            (&second, GET, "keys/mine", None, 403, ""),
+        ],
+    )
+    .await;
+    let token = crate::common::client().post(server.url("/api/assay/v1/keys/mine"));
+    let answer = token.bearer_auth(&server.handle.admin_token).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 403, "keys are made for people");
+    let anonymous = crate::common::client().get(server.url("/api/assay/v1/keys/mine"));
+    assert_eq!(anonymous.send().await.unwrap().status().as_u16(), 401);
+}
+
+#[tokio::test]
+async fn jobs_are_posted_with_what_the_catalog_says() {
+    let server = Server::start().await;
+    let [_, operator, admin] = people(&server).await;
+    catalog(&server, &admin).await;
+    let mut settings: Value = PRODUCT.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    (settings["TEST"], settings["MACHINE"]) = (json!("install"), json!("64bit"));
+    for (id, with) in [(1, true), (2, false)] {
+        let job = json!({"settings": settings, "group": "fedora", "use_catalog": with});
+        assert_eq!(operator.own(&server, POST, "jobs", Some(job)).await.0, 201);
+        let (_, told) = server.get(&format!("/api/v1/jobs/{id}")).await;
+        assert_eq!(told["job"]["group"], "fedora", "{told}");
+        let (_, own) = server.get(&format!("/api/assay/v1/jobs/{id}")).await;
+        assert_eq!(own["settings"]["WORKER_CLASS"]["value"] == "dummy", with, "{own}");
+    }
+    let nameless = Some(json!({"settings": {"MACHINE": "64bit"}, "use_catalog": true}));
+    all(&server, vec![(&operator, POST, "jobs", nameless, 400, "needs the setting TEST")]).await;
+}
+
 #[tokio::test]
 async fn jobs_are_given_results_and_deleted() {
     let server = Server::start().await;

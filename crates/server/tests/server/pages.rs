@@ -255,19 +255,40 @@ async fn lists_hear_of_changes() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What changes after a page was made and before it listens is not lost: it hears that it has missed something.
+/// What changes after a page was made and before it listens is not lost: it hears that it has missed something. A browser
+/// that comes back says the same count again, and looks at everything by itself.
 #[tokio::test]
 async fn a_page_hears_of_what_changed_before_it_listened() -> anyhow::Result<()> {
     let server = Server::start().await;
     let first = server.post_dummy().await;
-    for path in ["/tests", "/workers", "/tests/overview", &format!("/jobs/{first}")] {
+    let priority = format!("/api/assay/v1/jobs/{first}/priority");
+    let change = async |priority_now: usize| {
+        let (status, answer) =
+            server.ask(reqwest::Method::POST, &priority, Some(json!({ "priority": priority_now }))).await;
+        assert!(status.is_success(), "{answer}");
+    };
+    let paths = ["/tests", "/workers", "/tests/overview", &format!("/jobs/{first}")];
+    for (number, path) in paths.into_iter().enumerate() {
         let (_, page) = server.page(path).await;
         let listens = page.split("data-events=\"").nth(1).expect("it changes").split('"').next().unwrap();
         let listens = listens.replace("&#38;", "&");
-        server.post_dummy().await;
-        let mut events = client().get(server.url(&listens)).send().await?;
-        let heard = events.chunk().await?.expect("the stream goes on");
-        assert!(heard.starts_with(b"data: {\"type\":\"missed\"}"), "{path}: {heard:?}");
+        change(2 * number).await;
+        for (again, missed) in [(false, true), (true, false)] {
+            let mut request = client().get(server.url(&listens));
+            if again {
+                request = request.header("last-event-id", "0");
+            }
+            let mut events = request.send().await?;
+            if again {
+                change(2 * number + 1).await;
+            }
+            let mut heard = String::new();
+            while !heard.contains("data: ") {
+                heard.push_str(&String::from_utf8_lossy(&events.chunk().await?.expect("the stream goes on")));
+            }
+            let all_of_it = "id: 0\n\ndata: {\"type\":\"missed\"}";
+            assert_eq!(heard.starts_with(all_of_it), missed, "{path} {again}: {heard:?}");
+        }
     }
     Ok(())
 }

@@ -3,10 +3,14 @@
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
-/// Objects that are defined in other crates, as far as a client has to know them.
-const OTHERS: [(&str, &str); 9] = [
+/// Objects that are defined in other crates, as far as a client has to know them, and those that are not one type.
+const OTHERS: [(&str, &str); 10] = [
     ("AssetKind", r#"{"type": "string", "enum": ["iso", "hdd", "repo", "other"]}"#),
     ("AssetName", r#"{"type": "string"}"#),
+    (
+        "NumberOrName",
+        r#"{"type": ["integer", "string"], "description": "Something by its number, or by its name."}"#,
+    ),
     (
         "Room",
         r#"{"type": "object", "description": "What a worker's file systems can still take, in bytes.",

@@ -3,7 +3,7 @@
 use super::job_view::{self, Relatives};
 use super::params::Params;
 use super::{Operator, Wrong, number};
-use crate::api::jobs::{cancel_one, conclude, delete_one, prioritise};
+use crate::api::jobs::{cancel_all, cancel_one, conclude, delete_one, edit, prioritise};
 use crate::app::App;
 use crate::auth::{Role, Sender};
 use crate::catalog::Catalog;
@@ -11,7 +11,6 @@ use crate::told::{Form, Mark};
 use crate::web::matrix;
 use assay_engine::decision::glob_match;
 use assay_engine::ids::{GroupId, JobId};
-use assay_engine::io::Input;
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_engine::settings::is_secret_name;
@@ -587,17 +586,8 @@ async fn cancel_many(
     if settings.is_empty() {
         return Err(Wrong::bad("Say by settings which jobs are meant; without any it would be all of them."));
     }
-    let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
-    let filter = JobFilter { settings, states, limit: ROWS.1, ..JobFilter::default() };
-    let mut cancelled = 0;
-    for job in app.store.summaries(&filter).await? {
-        let input = Input::CancelJob { job: job.id, by: operator.0.name.clone() };
-        // Meanwhile it may have ended by itself.
-        cancelled += usize::from(app.engine.ask(input).await.is_ok());
-    }
-    if cancelled > 0 {
-        app.audit(&operator.0.name, "job_cancel_by_settings", json!({ "result": cancelled }));
-    }
+    let filter = JobFilter { settings, ..JobFilter::default() };
+    let cancelled = cancel_all(&app, filter, &operator.0).await?;
     Ok(Json(json!({ "result": cancelled })))
 }
 
@@ -644,16 +634,7 @@ async fn update(
             Some((id != 0).then_some(GroupId(id)))
         }
     };
-    app.engine.ask(Input::Edit { job: job.row.id, priority, group }).await?;
-    let (priority, group) = (priority.unwrap_or(job.row.priority), group.unwrap_or(job.row.group));
-    if (priority, group) != (job.row.priority, job.row.group) {
-        let group = group.map(|group| group.0);
-        app.audit(
-            &operator.0.name,
-            "job_update",
-            json!({"id": job.row.id.0, "priority": priority, "group_id": group}),
-        );
-    }
+    edit(&app, &job.row, (priority, group), &operator.0).await?;
     Ok(Json(json!({ "job_id": job.row.id.0 })))
 }
 

@@ -3,17 +3,14 @@
 use super::params::Params;
 use super::{Admin, Person, Wrong};
 use crate::api::openapi;
+use crate::api::people::{YEAR_SECONDS, add_own_key, remove_own_key};
 use crate::app::App;
 use assay_engine::ids::Timestamp;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// How long a key lasts if nobody says.
-const YEAR_SECONDS: i64 = 365 * 24 * 3600;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -52,16 +49,12 @@ async fn keys(person: Person, State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"api_keys": keys.iter().map(shown).collect::<Vec<_>>()}))
 }
 
-/// Somebody's own key: only people who are known have some, not whoever holds the admin token.
 async fn add_key(person: Person, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
-    let unknown = || Wrong::new(StatusCode::FORBIDDEN, "Keys are made for people; see `assay key create`.");
-    let user = app.people.user(&person.0.name).ok_or_else(unknown)?;
     let expires_at = match params.given("t_expiration") {
         None => app.clock.now().plus_seconds(YEAR_SECONDS),
         Some(text) => moment(text).ok_or_else(|| Wrong::parameters(&[], &["t_expiration"]))?,
     };
-    let made = app.people.add_key(&user.name, None, Some(expires_at)).await?;
-    app.audit(&user.name, "user_update", json!({"key": made.stored.key}));
+    let made = add_own_key(&app, &person.0, expires_at).await?;
     Ok(Json(json!({
         "key": made.stored.key, "secret": made.secret, "t_expiration": super::at(expires_at),
     })))
@@ -81,11 +74,9 @@ async fn remove_key(
     State(app): State<Arc<App>>,
     Path(key): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
-    if app.people.owner(&key).as_deref() != Some(person.0.name.as_str()) {
+    if !remove_own_key(&app, &person.0, &key).await? {
         return Err(Wrong::not_found("Api key does not exist"));
     }
-    app.people.remove_key(&key).await?;
-    app.audit(&person.0.name, "user_update", json!({ "revoked": key }));
     Ok(Json(json!({ "result": 1 })))
 }
 

@@ -14,7 +14,7 @@ pub(crate) mod job_view;
 pub(crate) mod jobs;
 pub(crate) mod misc;
 pub(crate) mod params;
-mod post_jobs;
+pub(crate) mod post_jobs;
 mod restart;
 pub(crate) mod scheduling;
 mod search;

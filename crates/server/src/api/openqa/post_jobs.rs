@@ -28,7 +28,7 @@ const RELATIONS: [(&str, &str, Relation); 3] = [
     ("_PARALLEL", "_PARALLEL_JOBS", Relation::Parallel),
 ];
 
-type Pairs = BTreeMap<String, String>;
+pub(crate) type Pairs = BTreeMap<String, String>;
 
 /// A request, by suffix; the job without one is the only one, or what all have in common.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ fn by_suffix(params: &Params) -> Wanted {
 
 /// The group that a job asks for; `0` is none. A clone comes with the group that it had elsewhere: if there is none of
 /// that number here, it has none.
-fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<GroupId>, Wrong> {
+pub(crate) fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<GroupId>, Wrong> {
     let (id, name) = (pairs.remove("_GROUP_ID"), pairs.remove("_GROUP"));
     match (id.as_deref().map(str::trim), name.as_deref()) {
         (Some("0"), _) | (None | Some(""), None | Some("" | "0")) => Ok(None),
@@ -86,7 +86,7 @@ fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<
 
 /// What the catalog says about such a job, with what was posted over it: product, machine and suite, as for posts of
 /// products. Of a job of which the catalog knows nothing, `+VAR` and placeholders count all the same.
-fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Result<Settings, Wrong> {
+pub(crate) fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Result<Settings, Wrong> {
     let plain = || -> Result<Settings, Wrong> {
         let mut settings = Settings::from_request(pairs.clone());
         product::finish(&mut settings).map_err(Wrong::bad)?;
@@ -155,7 +155,11 @@ fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Result<Settings, Wrong> {
     }
 }
 
-fn priority(catalog: &Catalog, pairs: &mut Pairs, group: Option<GroupId>) -> Result<Option<i32>, Wrong> {
+pub(crate) fn priority(
+    catalog: &Catalog,
+    pairs: &mut Pairs,
+    group: Option<GroupId>,
+) -> Result<Option<i32>, Wrong> {
     let given = ["_PRIORITY", "PRIO"].map(|key| pairs.remove(key));
     if let Some(text) = given.into_iter().flatten().find(|text| !text.trim().is_empty()) {
         return text.trim().parse().map(Some).map_err(|_| Wrong::parameters(&[], &["_PRIORITY"]));
