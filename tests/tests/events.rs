@@ -697,7 +697,7 @@ rules:
     koji.build("last-1-1", 0, &[]);
     koji.put("f44-updates", "last-1-1");
     until("the last is found", async || jobs(&up).await.len() == 7).await;
-    let jobs = jobs(&up).await;
+    let found = jobs(&up).await;
     let wanted = [
         "stable FEDORA-2026-1",
         "stable FEDORA-2026-2",
@@ -707,7 +707,30 @@ rules:
         "tag told",
         "untag lost",
     ];
-    assert_eq!(jobs.keys().map(String::as_str).collect::<Vec<_>>(), wanted);
-    assert!(jobs.values().all(|ids| ids.len() == 1), "{jobs:?}");
+    assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), wanted);
+    assert!(found.values().all(|ids| ids.len() == 1), "{found:?}");
+
+    // What the bus has told leaves the tag, which the bus tells too; that it comes back an hour later is lost.
+    up.hooked("buildsys.untag", "4", tagged.to_string()).await;
+    until("it has left", async || jobs(&up).await.contains_key("untag told")).await;
+    koji.take("f44-updates", "told-1-1");
+    let later = SystemClock.now().0 / 1_000_000 + 3_600;
+    koji.says_it_is(later);
+    koji.put("f44-updates", "told-1-1");
+    until("it is back", async || jobs(&up).await["tag told"].len() == 2).await;
+    // An update that is revoked and submitted again is news, too. A look that finds what was done before it has seen the rest.
+    bodhi.says_it_is(later);
+    submit("FEDORA-2026-4", "clock-1-1");
+    until("it is later", async || jobs(&up).await.contains_key("stable FEDORA-2026-4")).await;
+    bodhi.change("FEDORA-2026-1", "request", Value::Null);
+    submit("FEDORA-2026-5", "revoked-1-1");
+    until("it is revoked", async || jobs(&up).await.contains_key("stable FEDORA-2026-5")).await;
+    bodhi.change("FEDORA-2026-1", "request", json!("stable"));
+    let again = |event: &Value| event["key"].as_str().unwrap().starts_with("bodhi-stable/FEDORA-2026-1/");
+    until("it is submitted again", async || up.events().await.iter().any(again)).await;
+    let found = jobs(&up).await;
+    let twice: Vec<_> =
+        found.iter().filter(|(_, ids)| ids.len() != 1).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(twice, ["tag told"], "{found:?}");
     up.stop().await;
 }

@@ -56,7 +56,9 @@ async fn choose(browser: &Browser, id: &str, value: &str) {
 }
 
 const SOURCES: &str = "[source.bus]\ndriver = \"webhook\"\nsecret-file = \"secret\"\ntopic = \"org.t\"\n\
-                       topic-header = \"x-topic\"\n[results]\npolicies = \"policies.yaml\"\n";
+                       topic-header = \"x-topic\"\n\
+                       [reporter.hook]\ndriver = \"webhook\"\nurl = \"http://127.0.0.1:9/nobody\"\n\
+                       secret-file = \"secret\"\nevents = [\"job.*\"]\n[results]\npolicies = \"policies.yaml\"\n";
 
 const POLICIES: &str = "\
 --- !Policy
@@ -90,6 +92,17 @@ async fn events_rules_and_releases_are_read_in_every_light() {
         "product_version": "fedora-44", "decision_context": "push", "subject_type": "koji_build", "subject_identifier": nvr,
     });
     call(&up, "/api/v1.0/decision", question).await;
+    let result = json!({
+        "testcase": "dist.rpmlint", "outcome": "FAILED", "note": format!("{hostile}{}", "x".repeat(400)),
+        "data": {"item": nvr, "type": "koji_build", "arch": "x86_64"},
+    });
+    call(&up, "/api/v2.0/results", result).await;
+    let suite = "a-suite-with-a-long-name".repeat(4);
+    let settings = [("DISTRI", "d"), ("VERSION", "1"), ("BUILD", "7"), ("WORKER_CLASS", "nobody")];
+    up.post(&[&settings[..], &[("FLAVOR", "dvd"), ("ARCH", "x86_64"), ("TEST", suite.as_str())]].concat())
+        .await;
+    until("there is something to tell", async || up.get("outbox").await["targets"][0]["waiting"] == 2).await;
+    let item = format!("/item?type=koji_build&item={nvr}");
 
     let browser = Browser::start(&place, true).await;
     for (path, name, shown) in [
@@ -100,6 +113,10 @@ async fn events_rules_and_releases_are_read_in_every_light() {
         ("/rules", "rules", "org.t.build"),
         ("/releases", "releases", "fedora-44"),
         ("/release?version=fedora-44", "release", "dist.rpmlint"),
+        ("/results", "results", "dist.rpmlint"),
+        (item.as_str(), "item", "dist.rpmlint"),
+        ("/outbox", "outbox", "job.create"),
+        ("/reports/builds/7", "report", suite.as_str()),
     ] {
         browser.open(&format!("{}{path}", up.url)).await;
         let text = browser.text("main").await;

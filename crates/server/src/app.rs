@@ -62,6 +62,9 @@ pub(crate) struct App {
     pub(crate) hub: Hub,
     pub(crate) live: LiveAttempts,
     pub(crate) closers: Closers,
+    /// Held by whoever changes a part of a row that is written as a whole, from reading it on: what is known of a bug, what
+    /// stands beside a post of a product. Else the one who writes last would undo what others have written meanwhile.
+    pub(crate) rewriting: tokio::sync::Mutex<()>,
     pub(crate) told: crate::told::Told,
     pub(crate) searches: crate::api::openqa::Searches,
     /// The gate's loops.

@@ -309,6 +309,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         hub: hub::Hub::default(),
         live: live::LiveAttempts::default(),
         closers: app::Closers::default(),
+        rewriting: tokio::sync::Mutex::default(),
         told: told::Told::default(),
         searches: api::openqa::Searches::default(),
         gate: hub,

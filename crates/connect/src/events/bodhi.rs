@@ -8,9 +8,11 @@ use assay_engine::compose::{Life, Release, Update};
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const CURSOR: &str = "modified";
+/// What was submitted for stable at the last look, in lines.
+const SUBMITTED: &str = "submitted";
 const ROWS: u64 = 100;
 /// At the first look, and how much is asked for again at each.
 const OVERLAP: i64 = 3_600;
@@ -169,6 +171,17 @@ impl Bodhi {
     }
 }
 
+/// An update that is submitted, if it was not at the last look. One that was revoked in between is submitted anew, so the time
+/// is in its key; it is stored with the cursor, so no other look tells it. Nobody knows how long those of a first look are
+/// submitted: they are told unless anybody ever has.
+fn newly(one: Incoming, last: Option<&BTreeSet<&str>>, looked: Timestamp, there: i64) -> Option<Incoming> {
+    match last {
+        None => Some(Incoming { since: Some(Timestamp(0)), ..one }),
+        Some(last) if last.contains(one.key.as_str()) => None,
+        Some(_) => Some(Incoming { key: format!("{}/{there}", one.key), since: Some(looked), ..one }),
+    }
+}
+
 #[async_trait]
 impl Poller for Bodhi {
     async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
@@ -181,10 +194,19 @@ impl Poller for Bodhi {
         let since = jiff::Timestamp::from_second(since).map_err(|error| error.to_string())?;
         let since = since.strftime("%Y-%m-%d %H:%M:%S").to_string();
         let mut messages = self.look(&format!("modified_since={}", encoded(&since)), message).await?;
-        // To be submitted for stable is no modification to Bodhi, so all of these are looked at; they are few, and what was
-        // told of one is known by its key.
-        messages.extend(self.look("request=stable", submitted).await?);
-        let received = Received { messages, cursors: vec![(CURSOR.to_owned(), Some(there.to_string()))] };
+        let mut cursors_now = vec![(CURSOR.to_owned(), Some(there.to_string()))];
+        // To be submitted for stable is no modification to Bodhi, and has no time there; so all of these are looked at, which
+        // are few, and those are told that were not among them at the last look.
+        let all = self.look("request=stable", submitted).await?;
+        let keys: BTreeSet<&str> = all.iter().map(|one| one.key.as_str()).collect();
+        let keys = keys.into_iter().collect::<Vec<_>>().join("\n");
+        if cursors.get(SUBMITTED) != Some(&keys) {
+            cursors_now.push((SUBMITTED.to_owned(), Some(keys)));
+        }
+        let last = cursors.get(SUBMITTED).map(|text| text.lines().collect::<BTreeSet<_>>());
+        let looked = Timestamp(known.unwrap_or(0).min(there) * 1_000_000);
+        messages.extend(all.into_iter().filter_map(|one| newly(one, last.as_ref(), looked, there)));
+        let received = Received { messages, cursors: cursors_now };
         Ok(Polled { received, more: false, trouble: None })
     }
 }
@@ -229,6 +251,13 @@ mod tests {
             None
         );
         assert_eq!(message(&json!({"alias": "F-1", "builds": []}), "org.x"), None);
+        let told = |last: Option<&[&str]>| {
+            let last = last.map(|keys| keys.iter().copied().collect());
+            newly(stable.clone(), last.as_ref(), Timestamp(7), 9).map(|one| (one.key, one.since))
+        };
+        assert_eq!(told(None), Some((key.to_owned(), Some(Timestamp(0)))));
+        assert_eq!(told(Some(&[key])), None);
+        assert_eq!(told(Some(&["other"])), Some((format!("{key}/9"), Some(Timestamp(7)))));
     }
 
     #[test]

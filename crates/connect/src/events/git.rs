@@ -75,11 +75,15 @@ pub fn read(text: &str, wanted: &[String]) -> BTreeMap<String, String> {
 
 #[async_trait]
 impl Poller for Git {
-    async fn poll(&self, cursors: &BTreeMap<String, String>, _now: Timestamp) -> Result<Polled, String> {
+    async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
         const FIRST: &str = "first look";
+        const LOOKED: &str = "looked";
         let branches = self.branches().await?;
         let mut received = Received::default();
         let first = !cursors.contains_key(FIRST);
+        let looked = cursors.get(LOOKED).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
+        let since = Timestamp(looked.min(now.0));
+        received.cursors.push((LOOKED.to_owned(), Some(now.0.to_string())));
         for (branch, commit) in &branches {
             let name = format!("branch/{branch}");
             let before = cursors.get(&name);
@@ -89,7 +93,8 @@ impl Poller for Git {
             received.cursors.push((name, Some(commit.clone())));
             // What was there before anybody listened is no news.
             if !first {
-                received.messages.push(moved(&self.url, branch, before, commit));
+                let found = moved(&self.url, branch, before, commit, now);
+                received.messages.push(Incoming { since: Some(since), ..found });
             }
         }
         let gone = cursors
@@ -103,10 +108,11 @@ impl Poller for Git {
     }
 }
 
-fn moved(url: &str, branch: &str, before: Option<&String>, commit: &str) -> Incoming {
+fn moved(url: &str, branch: &str, before: Option<&String>, commit: &str, now: Timestamp) -> Incoming {
     let body = json!({"repository": url, "branch": branch, "old": before, "new": commit});
-    // A branch that comes back to a commit has moved again.
-    let key = format!("{branch}/{}/{commit}", before.map_or("", String::as_str));
+    // A branch that comes back to a commit has moved again, also if it comes from where it came from before. What is told
+    // is stored with the cursor, so no other look tells it.
+    let key = format!("{branch}/{}/{commit}/{}", before.map_or("", String::as_str), now.0);
     polled(&key, "git.branch.moved", &body)
 }
 

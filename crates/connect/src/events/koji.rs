@@ -1,6 +1,6 @@
 //! Koji: builds that are complete, and tags that they came into or left, whatever the bus said of them. XML-RPC with Koji's own additions.
 
-use super::json::NoDocument;
+use super::json::{Hope, NoDocument};
 use super::poll::{Polled, Poller};
 use super::{Incoming, Received, polled};
 use crate::http::Http;
@@ -10,12 +10,15 @@ use async_trait::async_trait;
 use hyper::Request;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 const CURSOR: &str = "completed";
 /// At the first look, and how much is asked for again at each.
 const OVERLAP: i64 = 600;
 const ROWS: u64 = 1_000;
+/// The shortest time whose history is asked for; it is longer than the overlap, so that each answer gets on.
+const LEAST: i64 = 2 * OVERLAP;
 const LONGEST: usize = 32 << 20;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The fault of a hub that is not there for a while.
@@ -28,13 +31,17 @@ pub struct Koji {
     url: String,
     prefix: String,
     tags: Vec<String>,
+    /// Of how many seconds the history of a tag is asked for: half of it when there is no answer, which may be too long or
+    /// take too long, and twice as much after each answer.
+    span: AtomicI64,
 }
 
 impl Koji {
     /// Of an address such as `https://koji.fedoraproject.org/kojihub`; topics begin with `prefix`, as those of the bus.
     pub fn new(url: &str, prefix: &str) -> Result<Self, String> {
         let http = Http::new(url.starts_with("https://"), None, LONGEST)?;
-        Ok(Self { http, url: url.to_owned(), prefix: prefix.to_owned(), tags: Vec::new() })
+        let span = AtomicI64::new(i64::MAX);
+        Ok(Self { http, url: url.to_owned(), prefix: prefix.to_owned(), tags: Vec::new(), span })
     }
 
     /// A look also tells what became of these tags.
@@ -163,12 +170,13 @@ pub fn message(build: &Value, prefix: &str) -> Option<Incoming> {
 }
 
 /// The messages that the bus would have carried for a line of the history of tags: that the build came into the tag and that
-/// it left it, as far as that was at `since` (seconds since 1970) or later. Each with the number of its event, which orders
-/// them and tells one coming from the next.
-fn tag_messages(line: &Value, since: i64, prefix: &str) -> Vec<(i64, Incoming)> {
+/// it left it, as far as that was at `since` (seconds since 1970) or later and before `until`. Each with the number of its
+/// event, which orders them and tells one coming from the next.
+fn tag_messages(line: &Value, (since, until): (i64, i64), prefix: &str) -> Vec<(i64, Incoming)> {
     let one = |done: &str, event: &str, at: &str, who: &str| {
         let event = line[event].as_i64()?;
-        if line[at].as_f64()? < since as f64 {
+        let at = line[at].as_f64()?;
+        if at < since as f64 || at >= until as f64 {
             return None;
         }
         let tag = line["tag.name"].as_str()?;
@@ -179,7 +187,8 @@ fn tag_messages(line: &Value, since: i64, prefix: &str) -> Vec<(i64, Incoming)> 
             "instance": "primary",
         });
         let topic = format!("{prefix}.buildsys.{done}");
-        Some((event, polled(&format!("koji-{done}/{tag}/{build}/{event}"), &topic, &body)))
+        let found = polled(&format!("koji-{done}/{tag}/{build}/{event}"), &topic, &body);
+        Some((event, Incoming { sent_at: Some(Timestamp((at * 1e6) as i64)), ..found }))
     };
     let came = one("tag", "create_event", "create_ts", "creator_name");
     let left = one("untag", "revoke_event", "revoke_ts", "revoker_name");
@@ -187,38 +196,60 @@ fn tag_messages(line: &Value, since: i64, prefix: &str) -> Vec<(i64, Incoming)> 
 }
 
 impl Koji {
-    /// What became of a tag since then, in order.
-    async fn tag_history(&self, tag: &str, since: i64) -> Result<Vec<Incoming>, String> {
-        let named = json!({"tables": ["tag_listing"], "tag": tag, "after": since});
-        let answer = self.call("queryHistory", &named).await.map_err(|error| error.why)?;
-        let lines =
-            answer["tag_listing"].as_array().ok_or("queryHistory answers no tag_listing; is it a Koji?")?;
-        let mut found: Vec<(i64, Incoming)> =
-            lines.iter().flat_map(|line| tag_messages(line, since, &self.prefix)).collect();
-        found.sort_by_key(|(event, _)| *event);
-        Ok(found.into_iter().map(|(_, message)| message).collect())
+    /// What became of a tag since then, in order, and until when that is: if it is too much for one answer, not until now.
+    async fn tag_history(&self, tag: &str, since: i64, there: i64) -> Result<(Vec<Incoming>, i64), String> {
+        loop {
+            let span = self.span.load(Ordering::Relaxed);
+            let until = Some(since.saturating_add(span)).filter(|until| *until < there);
+            let mut named = json!({"tables": ["tag_listing"], "tag": tag, "after": since});
+            if let Some(until) = until {
+                named["before"] = until.into();
+            }
+            let answer = match self.call("queryHistory", &named).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let half = span.min(there.saturating_sub(since)) / 2;
+                    if error.hope != Hope::Mended || half < LEAST {
+                        return Err(error.why);
+                    }
+                    self.span.store(half, Ordering::Relaxed);
+                    continue;
+                }
+            };
+            self.span.store(span.saturating_mul(2), Ordering::Relaxed);
+            let lines = answer["tag_listing"]
+                .as_array()
+                .ok_or("queryHistory answers no tag_listing; is it a Koji?")?;
+            // What is left of a line belongs to the next question, which has it again.
+            let within = (since, until.unwrap_or(i64::MAX));
+            let mut found: Vec<(i64, Incoming)> =
+                lines.iter().flat_map(|line| tag_messages(line, within, &self.prefix)).collect();
+            found.sort_by_key(|(event, _)| *event);
+            return Ok((found.into_iter().map(|(_, message)| message).collect(), until.unwrap_or(there)));
+        }
     }
 
     /// Looks at each tag from where it was looked at last, so that one that cannot be asked for loses nothing and holds
-    /// nobody up. Why some could not be looked at.
+    /// nobody up. Whether there is more, and why some could not be looked at.
     async fn look_at_tags(
         &self,
         cursors: &BTreeMap<String, String>,
         there: i64,
         received: &mut Received,
-    ) -> Option<String> {
-        let mut trouble = None;
+    ) -> (bool, Option<String>) {
+        let (mut more, mut trouble) = (false, None);
         for tag in &self.tags {
             let cursor = format!("tag/{tag}");
-            match self.tag_history(tag, since(cursors, &cursor, there)).await {
-                Ok(found) => {
+            match self.tag_history(tag, since(cursors, &cursor, there), there).await {
+                Ok((found, until)) => {
+                    more |= until < there;
                     received.messages.extend(found);
-                    received.cursors.push((cursor, Some(there.to_string())));
+                    received.cursors.push((cursor, Some(until.to_string())));
                 }
                 Err(why) => trouble = Some(format!("tag {tag}: {why}")),
             }
         }
-        trouble
+        (more, trouble)
     }
 }
 
@@ -249,8 +280,8 @@ impl Poller for Koji {
             offset += ROWS;
         }
         received.cursors.push((CURSOR.to_owned(), Some(there.to_string())));
-        let trouble = self.look_at_tags(cursors, there, &mut received).await;
-        Ok(Polled { received, more: false, trouble })
+        let (more, trouble) = self.look_at_tags(cursors, there, &mut received).await;
+        Ok(Polled { received, more, trouble })
     }
 }
 
@@ -278,7 +309,7 @@ mod tests {
             "revoker_name": "alice", "active": null,
         });
         let told = |since: i64| -> Vec<String> {
-            tag_messages(&line, since, "org.x")
+            tag_messages(&line, (since, 300), "org.x")
                 .into_iter()
                 .map(|(_, one)| one.topic + " " + &one.key)
                 .collect()
@@ -290,6 +321,44 @@ mod tests {
         assert!(told(201).is_empty());
         let mut here = line.clone();
         (here["revoke_event"], here["revoke_ts"]) = (Value::Null, Value::Null);
-        assert_eq!(tag_messages(&here, 0, "org.x").len(), 1);
+        assert_eq!(tag_messages(&here, (0, 300), "org.x").len(), 1);
+        let first = tag_messages(&line, (0, 200), "org.x");
+        assert_eq!(first.len(), 1, "it leaves later");
+        assert_eq!(first[0].1.sent_at, Some(Timestamp(100_500_000)));
+    }
+
+    #[tokio::test]
+    async fn a_history_that_is_too_long_is_read_in_pieces() {
+        const BEGUN: i64 = 1_795_262_400;
+        let hub = assay_fakes::koji::FakeKoji::start().await.unwrap();
+        hub.tag("f44", &[]);
+        for number in 1..=64 {
+            let nvr = format!("p{number}-1-1");
+            hub.says_it_is(BEGUN + number * 600);
+            hub.build(&nvr, 0, &[]);
+            hub.put("f44", &nvr);
+        }
+        let tags = ["f44".to_owned()];
+        let koji = Koji::new(&hub.hub(), "org.x").unwrap().with_tags(&tags);
+        let koji = Koji { http: Http::new(false, None, 16_384).unwrap(), ..koji };
+        let mut cursors = BTreeMap::from([("tag/f44".to_owned(), BEGUN.to_string())]);
+        let (mut found, mut looks) = (Vec::new(), 0);
+        loop {
+            let polled = koji.poll(&cursors, Timestamp(0)).await.unwrap();
+            assert_eq!(polled.trouble, None);
+            found.extend(polled.received.messages.into_iter().map(|one| (one.sent_at, one.key)));
+            cursors
+                .extend(polled.received.cursors.into_iter().filter_map(|(name, value)| Some((name, value?))));
+            looks += 1;
+            if !polled.more {
+                break;
+            }
+        }
+        // The overlap has some of them twice.
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 64);
+        assert!((4..64).contains(&looks), "{looks} looks");
+        assert_eq!(cursors["tag/f44"], (BEGUN + 64 * 600).to_string());
     }
 }

@@ -31,6 +31,8 @@ pub struct Incoming {
     pub body: String,
     /// When it was sent, as far as it says.
     pub sent_at: Option<Timestamp>,
+    /// What it tells happened after this; known if a look has found it.
+    pub since: Option<Timestamp>,
     /// Why nothing can be done with it.
     pub parked: Option<String>,
 }
@@ -107,6 +109,7 @@ pub(crate) fn incoming(
         headers: headers.to_string().replace("\\u0000", "\u{fffd}"),
         body,
         sent_at,
+        since: None,
         parked,
     }
 }

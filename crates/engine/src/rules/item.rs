@@ -121,18 +121,11 @@ pub fn derive(topic: &str, body: &Value) -> Option<Item> {
 /// What a message tells, in the same words whichever system tells it: a bus that carries it, or somebody who looks for
 /// himself. None if that is not known of its topic.
 pub fn news(topic: &str, body: &str) -> Option<String> {
-    const KNOWN: [&str; 9] = [
-        "buildsys.build.state.change",
-        "buildsys.tag",
-        "buildsys.untag",
-        "koji-build-group.build.complete",
-        "bodhi.update.request.stable",
-        "pungi.compose.status.change",
-        "git.branch.moved",
-        ".git.receive",
-        ".push",
-    ];
-    KNOWN.iter().find(|tail| topic.ends_with(**tail))?;
+    const ONCE: [&str; 3] =
+        ["buildsys.build.state.change", "koji-build-group.build.complete", "pungi.compose.status.change"];
+    if !recurs(topic) && !ONCE.iter().any(|tail| topic.ends_with(tail)) {
+        return None;
+    }
     let body: Value = serde_json::from_str(body).ok()?;
     let Item { kind, id, revision } = derive(topic, &body)?;
     let state = match kind.as_str() {
@@ -148,6 +141,20 @@ pub fn news(topic: &str, body: &str) -> Option<String> {
         _ => None,
     };
     Some(super::short_key([kind, id, revision, state.unwrap_or_default()].join(" ")))
+}
+
+/// The same news of such a topic may come again, and is another event then: a build comes back into a tag, an update is
+/// submitted again, a branch returns to a commit.
+pub fn recurs(topic: &str) -> bool {
+    const AGAIN: [&str; 6] = [
+        "buildsys.tag",
+        "buildsys.untag",
+        "bodhi.update.request.stable",
+        "git.branch.moved",
+        ".git.receive",
+        ".push",
+    ];
+    AGAIN.iter().any(|tail| topic.ends_with(tail))
 }
 
 /// The branch that moved, and where to: as a look at the repository tells it, Pagure's messages, or the hooks of forges.
@@ -252,6 +259,7 @@ mod tests {
         let tagged = json!({"tag": "f44", "build_id": 7, "name": "bash", "user": "bodhi"}).to_string();
         assert_eq!(news("o.buildsys.tag", &tagged).as_deref(), Some("koji_tag f44  tag 7"));
         assert_eq!(news("o.buildsys.untag", &tagged).as_deref(), Some("koji_tag f44  untag 7"));
+        assert!(recurs("o.buildsys.tag") && !recurs("o.buildsys.build.state.change"));
         for (topic, body) in [
             ("forge.push", r#"{"ref": "refs/tags/v1", "after": "abc"}"#),
             ("o.buildsys.tag", r#"{"tag": "f44", "name": "bash"}"#),

@@ -17,7 +17,7 @@ mod topic;
 pub use cond::{Cond, Glob, RegexTest, Test, Why};
 pub use expr::{BadExpr, Expr, Filter, Path, RenderError, Segment, Template, scalar};
 pub(crate) use item::{BUILD_ISSUER, BUILD_SCRATCH, BUILD_TASK};
-pub use item::{Item, derive, news};
+pub use item::{Item, derive, news, recurs};
 pub use message::Message;
 pub use plan::{BatchKey, FoundElsewhere, Plan, Planned, PlannedEffect, Said, Verdict, explain, merge, plan};
 pub use topic::TopicPattern;

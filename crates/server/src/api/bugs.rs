@@ -135,7 +135,9 @@ async fn change(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Bug>, Fault> {
-    let before = found(&app, number(&id)?).await?;
+    let number = number(&id)?;
+    let _rewriting = app.rewriting.lock().await;
+    let before = found(&app, number).await?;
     let id = before.id.0;
     let said = merged(&facts(&before), &body).map_err(|error| unreadable(&error))?;
     if said.bugid != before.bugid {

@@ -176,6 +176,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         hub: Hub::default(),
         live: LiveAttempts::default(),
         closers: Closers::default(),
+        rewriting: tokio::sync::Mutex::default(),
         told: crate::told::Told::default(),
         searches: crate::api::openqa::Searches::default(),
         downloads: crate::downloads::Downloads::new().0,

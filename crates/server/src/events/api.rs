@@ -544,6 +544,7 @@ impl App {
                 sent_at: Some(now),
                 parked: None,
                 news: None,
+                news_since: None,
             };
             let from = assay_store::MessageSource {
                 name: BY_HAND,

@@ -8,7 +8,7 @@ use assay_connect::events::poll::{Polled, Poller, Polling};
 use assay_connect::events::{Incoming, MessageInbox, MessageSource, NotStored, Received};
 use assay_connect::pace::Backoff;
 use assay_engine::ids::Timestamp;
-use assay_engine::rules::news;
+use assay_engine::rules::{news, recurs};
 use assay_store::{EndedJob, JobFilter, MessageSource as From, NewMessage, SourceRole};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -18,6 +18,11 @@ use std::time::Duration;
 /// How often ends of jobs are looked for.
 const SOON: Duration = Duration::from_millis(500);
 
+/// News that two sources tell, each with a time by a clock of its own, are the same if the times are no further apart:
+/// clocks differ, and a message without a time has that of its arrival. What is lost of something that comes back sooner
+/// is not found.
+const NEAR: i64 = 600;
+
 /// Where one source's messages go.
 pub(super) struct Inbox {
     pub(super) app: Arc<App>,
@@ -26,22 +31,24 @@ pub(super) struct Inbox {
     pub(super) role: SourceRole,
 }
 
-fn new_message(incoming: &Incoming) -> NewMessage {
-    let Incoming { key, topic, headers, body, sent_at, parked } = incoming.clone();
+fn new_message(incoming: &Incoming, now: Timestamp) -> NewMessage {
+    let Incoming { key, topic, headers, body, sent_at, since, parked } = incoming.clone();
     let news = if parked.is_none() { news(&topic, &body) } else { None };
-    NewMessage { dedupe_key: key, topic, headers, body, sent_at, parked, news }
+    let news_since = recurs(&topic).then(|| since.or(sent_at).unwrap_or(now).plus_seconds(-NEAR));
+    NewMessage { dedupe_key: key, topic, headers, body, sent_at, parked, news, news_since }
 }
 
 #[async_trait::async_trait]
 impl MessageInbox for Inbox {
     async fn receive(&self, received: &Received) -> Result<u64, NotStored> {
-        let messages: Vec<NewMessage> = received.messages.iter().map(new_message).collect();
+        let now = self.app.clock.now();
+        let messages: Vec<NewMessage> =
+            received.messages.iter().map(|incoming| new_message(incoming, now)).collect();
         for parked in messages.iter().filter_map(|message| message.parked.as_ref()) {
             tracing::warn!(source = self.source, why = parked, "an event is parked");
         }
         let from = From { name: &self.source, bus: &self.bus, role: self.role };
         let store = self.app.store.events();
-        let now = self.app.clock.now();
         let new =
             store.receive_messages(self.app.outside.epoch, &from, now, &messages, &received.cursors).await;
         let new = new.map_err(|error| NotStored(error.to_string()))?;
@@ -157,6 +164,7 @@ impl Poller for Timer {
                 headers: "{}".to_owned(),
                 body: self.body.clone(),
                 sent_at: Some(at),
+                since: None,
                 parked: None,
             });
         }
@@ -241,6 +249,7 @@ fn job_done(job: &assay_engine::rows::JobRow, at: Timestamp) -> Incoming {
         headers: "{}".to_owned(),
         body: body.to_string(),
         sent_at: Some(at),
+        since: None,
         parked: None,
     }
 }

@@ -54,6 +54,8 @@ pub struct NewMessage {
     pub parked: Option<String>,
     /// What it tells, the same in whichever message it is told.
     pub news: Option<String>,
+    /// Such news comes again and again: what was told before this time was something else. None: it comes once.
+    pub news_since: Option<Timestamp>,
 }
 
 /// How a source gets along with the others of its bus.
@@ -66,7 +68,7 @@ pub enum SourceRole {
     /// It brings messages of the bus: what the bus has not brought is recovered.
     Backs,
     /// It looks for itself and tells in messages of its own what the bus should have told: news that the bus has told
-    /// are not stored again.
+    /// are not stored again, unless they may have come again since.
     Reconciles,
 }
 

@@ -38,6 +38,7 @@ fn message(row: Vec<Value>) -> Result<StoredMessage, StoreError> {
             sent_at: fields.optional_time()?,
             parked: None,
             news: None,
+            news_since: None,
         },
     };
     if stored.state == MessageState::Parked {
@@ -60,24 +61,30 @@ fn effect(row: Vec<Value>) -> Result<StoredEffect, StoreError> {
 
 /// What another source has brought before was not lost: the bus was only later.
 fn brought_after_all(bus: &str, messages: &[NewMessage]) -> Vec<Statement> {
-    let pairs: Vec<(&str, Option<&str>)> =
-        messages.iter().map(|message| (message.dedupe_key.as_str(), message.news.as_deref())).collect();
-    let one = |pairs: &[(&str, Option<&str>)]| {
-        let mut values: Vec<Value> = vec![bus.into()];
-        let mut list = |texts: Vec<&str>| {
-            let first = values.len() + 1;
-            values.extend(texts.iter().map(|text| Value::from(*text)));
-            (first..=values.len()).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
-        };
-        let keys = list(pairs.iter().map(|(key, _)| *key).collect());
-        let news = list(pairs.iter().filter_map(|(_, news)| *news).collect());
-        let or_news = if news.is_empty() { String::new() } else { format!(" OR news IN ({news})") };
-        let sql = format!(
-            "UPDATE messages SET recovered = 0 WHERE bus = $1 AND recovered = 1 AND (dedupe_key IN ({keys}){or_news})"
-        );
-        Statement::built(sql, values)
+    let one = |messages: &[NewMessage]| {
+        let mut select = Select::new("UPDATE messages SET recovered = 0 WHERE bus = ".to_owned());
+        select.value(bus.into());
+        select.sql.push_str(" AND recovered = 1 AND (");
+        select.one_of("dedupe_key", messages.iter().map(|message| message.dedupe_key.as_str().into()));
+        let told =
+            || messages.iter().filter_map(|message| Some((message.news.as_deref()?, message.news_since)));
+        let once: Vec<Value> =
+            told().filter(|(_, since)| since.is_none()).map(|(news, _)| news.into()).collect();
+        if !once.is_empty() {
+            select.sql.push_str(" OR ");
+            select.one_of("news", once);
+        }
+        for (news, since) in told().filter_map(|(news, since)| Some((news, since?))) {
+            select.sql.push_str(" OR (news = ");
+            select.value(news.into());
+            select.sql.push_str(" AND COALESCE(sent_at, received_at) >= ");
+            select.value(since.0.into());
+            select.sql.push(')');
+        }
+        select.sql.push(')');
+        select.statement()
     };
-    pairs.chunks(KEYS_AT_ONCE).map(one).collect()
+    messages.chunks(KEYS_AT_ONCE).map(one).collect()
 }
 
 /// A source's cursors are apart from those of the gate's sources.
@@ -204,11 +211,15 @@ impl<B: Backend> EventStore for Sql<B> {
                 message.body.as_str().into(),
                 time(message.sent_at),
                 message.news.clone().into(),
+                time(message.news_since),
             ]
         });
         let untold = match source.role {
+            // Of what comes again and again only what others told near its time is the same; what the source itself has
+            // told before is known by its key.
             SourceRole::Reconciles => {
-                "NOT EXISTS (SELECT 1 FROM messages AS told WHERE told.bus = column3 AND told.news = column13)"
+                "NOT EXISTS (SELECT 1 FROM messages AS told WHERE told.bus = column3 AND told.news = column13 AND \
+                 (column14 IS NULL OR (told.source <> column2 AND COALESCE(told.sent_at, told.received_at) >= column14)))"
             }
             SourceRole::Bus | SourceRole::Backed | SourceRole::Backs => "1 = 1",
         };

@@ -24,6 +24,7 @@ fn message(key: &str, body: &str) -> NewMessage {
         sent_at: Some(START),
         parked: None,
         news: None,
+        news_since: None,
     }
 }
 
@@ -163,6 +164,50 @@ pub(crate) async fn what_a_bus_has_lost_is_counted(database: &Database) {
     assert_eq!(give(&koji, &many).await, 450);
     assert_eq!(give(&bus, &many).await, 0, "the very same messages");
     assert_eq!(recovered().await["koji"], 1);
+    store.close().await;
+}
+
+/// A build comes into a tag, leaves it, and comes back an hour later.
+pub(crate) async fn what_comes_back_is_news_again(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    let bus = MessageSource { role: SourceRole::Backed, ..FEDORA };
+    let koji = MessageSource { name: "koji", bus: "fedora", role: SourceRole::Reconciles };
+    let later = START.plus_seconds(3_600);
+    let telling = |key: &str, news: &str, sent_at: Option<Timestamp>, at: Timestamp| NewMessage {
+        news: Some(news.to_owned()),
+        news_since: Some(at.plus_seconds(-600)),
+        sent_at,
+        ..message(key, "{}")
+    };
+    let give = async |source: &MessageSource<'_>, at: Timestamp, one: NewMessage| {
+        events.receive_messages(epoch, source, at, &[one], &[]).await.unwrap()
+    };
+    let recovered = async || {
+        let tallies = events.source_tallies().await.unwrap();
+        tallies.iter().find(|tally| tally.source == "koji").map_or(0, |tally| tally.recovered)
+    };
+    for (key, news, sent_at) in [("u1", "tag 7", Some(START)), ("u2", "untag 7", None)] {
+        assert_eq!(give(&bus, START, telling(key, news, sent_at, START)).await, 1);
+        // Found a while later.
+        let same = telling(&format!("koji-{key}"), news, Some(START), START);
+        assert_eq!(give(&koji, START.plus_seconds(900), same).await, 0, "{key}");
+    }
+    let back = || telling("koji-u3", "tag 7", Some(later), later);
+    assert_eq!(give(&koji, later, back()).await, 1, "the bus has lost it");
+    assert_eq!(give(&koji, later, back()).await, 0);
+    assert_eq!(recovered().await, 1);
+    // What the source has told itself is known by its key, however near it is.
+    let soon = later.plus_seconds(60);
+    assert_eq!(give(&koji, soon, telling("koji-u5", "tag 7", Some(soon), soon)).await, 1);
+    assert_eq!(recovered().await, 2);
+    // The bus tells of it for another time, and then after all of these.
+    let day = START.plus_seconds(86_400);
+    assert_eq!(give(&bus, day, telling("u9", "tag 7", None, day)).await, 1);
+    assert_eq!(recovered().await, 2);
+    assert_eq!(give(&bus, day, telling("u3", "tag 7", Some(later), later)).await, 1);
+    assert_eq!(recovered().await, 0);
     store.close().await;
 }
 

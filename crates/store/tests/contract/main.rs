@@ -41,6 +41,7 @@ contract!(
     events::the_same_message_is_stored_once,
     events::ends_are_in_the_order_of_commits,
     events::what_a_bus_has_lost_is_counted,
+    events::what_comes_back_is_news_again,
     events::effects_happen_once,
     events::effects_that_wait_are_in_nobodys_way,
     outbox::entries_are_told_once_and_in_order,

@@ -113,7 +113,7 @@ pub(crate) async fn note(app: &Arc<App>, by: &str, bug: &Bug) -> Result<BugId, S
     Ok(id)
 }
 
-/// Keeps what is known of a bug now, in an operator's name.
+/// Keeps what is known of a bug now, in an operator's name, who holds [`App::rewriting`] since it was read.
 pub(crate) async fn keep(app: &Arc<App>, by: &str, bug: Bug) -> Result<(), StoreError> {
     let bug = Bug { updated_at: app.clock.now(), ..bug };
     app.store.knowledge().change_bug(app.library.epoch(), &bug).await?;
@@ -123,6 +123,8 @@ pub(crate) async fn keep(app: &Arc<App>, by: &str, bug: Bug) -> Result<(), Store
 
 /// Forgets a bug in an operator's name; false if there is none.
 pub(crate) async fn forget(app: &Arc<App>, by: &str, id: BugId) -> Result<bool, StoreError> {
+    // Nobody is told that a bug was changed that is gone.
+    let _rewriting = app.rewriting.lock().await;
     let removed = app.store.knowledge().remove_bug(app.library.epoch(), id).await?;
     if removed {
         app.audit(by, "bug_delete", json!({ "id": id.0 }));
@@ -176,6 +178,7 @@ async fn update(
     Path(id): Path<String>,
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
+    let _rewriting = app.rewriting.lock().await;
     let before = found(&app, &id).await?;
     let id = before.id;
     keep(&app, &operator.0.name, read(&params, before)?).await?;

@@ -286,6 +286,7 @@ pub(crate) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Resu
     let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
     let filter = JobFilter { run: Some(run.id), states, limit: MOST, ..JobFilter::default() };
     let cancelled = cancel_all(app, &filter, by).await?;
+    let _rewriting = app.rewriting.lock().await;
     let knowledge = app.store.knowledge();
     let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
     if mark.cancelled_by.is_none() {
@@ -337,6 +338,7 @@ pub(crate) async fn note_run(
     text: &str,
     by: &str,
 ) -> Result<RunMark, StoreError> {
+    let _rewriting = app.rewriting.lock().await;
     let knowledge = app.store.knowledge();
     let mut mark = knowledge.run_marks(&[run]).await?.remove(&run).unwrap_or_default();
     mark.note = Some(text.to_owned()).filter(|text| !text.is_empty());
