@@ -70,12 +70,11 @@ pub fn needs<'a>(policies: &'a Policies, question: &'a Question, subject: &Subje
     let mut needs = Needs::default();
     let kind = policies.subject_type(&subject.kind);
     let of_policies = policies.applicable(subject, &question.product_version, &question.contexts);
-    let rules: Box<dyn Iterator<Item = &'a Rule> + '_> = match &question.rules {
-        Some(rules) => Box::new(rules.iter()),
-        None => {
-            let taken = of_policies.into_iter().filter(|policy| policy.takes_in(&kind, subject));
-            Box::new(taken.flat_map(|policy| &policy.rules))
-        }
+    let rules: Box<dyn Iterator<Item = &'a Rule> + '_> = if let Some(rules) = &question.rules {
+        Box::new(rules.iter())
+    } else {
+        let taken = of_policies.into_iter().filter(|policy| policy.takes_in(&kind, subject));
+        Box::new(taken.flat_map(|policy| &policy.rules))
     };
     for rule in rules {
         match rule {
@@ -297,6 +296,8 @@ mod tests {
     use crate::decision::{Found, Waived};
     use crate::ids::Timestamp;
 
+    type Made = fn((String, String)) -> RemoteFile;
+
     #[test]
     fn where_a_package_comes_from() {
         for (source, wanted) in [
@@ -419,7 +420,7 @@ mod tests {
         let policies =
             Policies { policies: vec![policy("p", &["push"], vec![remote(false)])], ..Policies::default() };
         let why = || ("http://x".to_owned(), "it is broken".to_owned());
-        let table: [(&str, fn((String, String)) -> RemoteFile, &str); 2] = [
+        let table: [(&str, Made, &str); 2] = [
             (
                 "invalid-gating-yaml",
                 |(source, why)| RemoteFile::Invalid { source, why },

@@ -1,5 +1,6 @@
 //! Jobs: post, list, show, wait, cancel.
 
+use super::openqa::Wrong;
 use super::openqa::post_jobs::{self, Pairs};
 use super::{job_id, merged};
 use crate::app::App;
@@ -120,7 +121,8 @@ fn new_job(catalog: &Catalog, post: PostJob, count: usize) -> Result<NewJob, Fau
         if post.settings.get("TEST").is_none_or(|test| test.trim().is_empty()) {
             return Err(Fault::bad("\"use_catalog\" needs the setting TEST.", "Name the suite with it."));
         }
-        post_jobs::with_catalog(catalog, &post.settings)
+        let told = |wrong: Wrong| wrong.told("Correct the settings, or those that the catalog has.");
+        post_jobs::with_catalog(catalog, &post.settings).map_err(told)?
     } else {
         Settings::from_request(post.settings)
     };
@@ -438,14 +440,13 @@ pub(super) async fn change(
         let help = r#"Send what is to be different, for example {"group": "fedora", "priority": 40}."#;
         Fault::bad(format!("The request cannot be read: {error}."), help)
     })?;
-    let priority = (wanted.priority != before.priority).then_some(wanted.priority);
     let group = if wanted.group == before.group {
-        None
+        job.group
     } else {
         let named = |group| group_named(&app.library.now(), group);
-        Some(wanted.group.as_ref().map(named).transpose()?.flatten())
+        wanted.group.as_ref().map(named).transpose()?.flatten()
     };
-    edit(&app, &job, (priority, group), &sender).await?;
+    edit(&app, &job, (wanted.priority, group), &sender).await?;
     Ok(Json(app.present(&stored(&app, id).await?).await?))
 }
 
@@ -453,11 +454,15 @@ pub(super) async fn change(
 pub(crate) async fn edit(
     app: &Arc<App>,
     job: &JobRow,
-    (priority, group): (Option<i32>, Option<Option<GroupId>>),
+    (priority, group): (i32, Option<GroupId>),
     sender: &Sender,
 ) -> Result<(), Fault> {
-    app.engine.ask(Input::Edit { job: job.id, priority, group }).await?;
-    let (priority, group) = (priority.unwrap_or(job.priority), group.unwrap_or(job.group));
+    let changed = Input::Edit {
+        job: job.id,
+        priority: (priority != job.priority).then_some(priority),
+        group: (group != job.group).then_some(group),
+    };
+    app.engine.ask(changed).await?;
     if (priority, group) != (job.priority, job.group) {
         let group = group.map(|group| group.0);
         let data = json!({"id": job.id.0, "priority": priority, "group_id": group});

@@ -41,9 +41,12 @@ const KEPT: usize = 4_096;
 /// Templates of addresses by the kind of the subject.
 type Templates = BTreeMap<String, Vec<String>>;
 
+/// An answer, or why there is none, and until when it is good.
+type Answer<T> = (Timestamp, Result<T, String>);
+
 /// Answers that are still good.
 #[derive(Debug)]
-struct Kept<T>(Mutex<BTreeMap<String, (Timestamp, Result<T, String>)>>);
+struct Kept<T>(Mutex<BTreeMap<String, Answer<T>>>);
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -141,13 +144,12 @@ pub(crate) fn told(verdict: Verdict, file: &GatingFile) -> (&'static str, Value)
 /// What a file says.
 fn read(source: &str, text: &str) -> RemoteFile {
     let loaded = policy::load_remote(source, text, None);
-    match loaded.policies {
-        Some(found) => RemoteFile::Read { source: source.to_owned(), policies: found.policies },
-        None => {
-            let lines: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
-            RemoteFile::Invalid { source: source.to_owned(), why: lines.join("\n") }
-        }
+    let source = source.to_owned();
+    if let Some(found) = loaded.policies {
+        return RemoteFile::Read { source, policies: found.policies };
     }
+    let lines: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    RemoteFile::Invalid { source, why: lines.join("\n") }
 }
 
 impl App {

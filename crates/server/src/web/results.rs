@@ -338,25 +338,7 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
     }
     let left_out = tests.len().saturating_sub(MOST);
     tests.truncate(MOST);
-    let waivers = evidence.waivers.iter().take(MOST).map(|waiver| WaiverRow {
-        id: waiver.id,
-        testcase: waiver.testcase.clone(),
-        scenario: waiver.scenario.clone().unwrap_or_default(),
-        who: match &waiver.proxied_by {
-            Some(proxy) => format!("{} by {proxy}", waiver.username),
-            None => waiver.username.clone(),
-        },
-        why: waiver.comment.clone(),
-        product_version: waiver.product_version.clone(),
-        at: Moment::new(waiver.at, now),
-        until: waiver.expires_at.map(|at| Moment::new(at, now).full),
-        state: match (waiver.waived, counts(waiver, now)) {
-            (false, _) => "taken back",
-            (true, false) => "expired",
-            (true, true) if counting.contains(&waiver.id) => "counts",
-            (true, true) => "replaced",
-        },
-    });
+    let waivers = evidence.waivers.iter().take(MOST).map(|waiver| waiver_row(waiver, &counting, now));
     let history = history.into_iter().map(|row| HistoryRow {
         at: Moment::new(row.at, now),
         badge: Badge::of(if row.satisfied { "passed" } else { "waiting" }),
@@ -375,6 +357,28 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
         results_href: format!("/results?item={}", percent_encoded(&subject.item)),
         subject,
     })
+}
+
+fn waiver_row(waiver: &Waiver, counting: &BTreeSet<i64>, now: Timestamp) -> WaiverRow {
+    WaiverRow {
+        id: waiver.id,
+        testcase: waiver.testcase.clone(),
+        scenario: waiver.scenario.clone().unwrap_or_default(),
+        who: match &waiver.proxied_by {
+            Some(proxy) => format!("{} by {proxy}", waiver.username),
+            None => waiver.username.clone(),
+        },
+        why: waiver.comment.clone(),
+        product_version: waiver.product_version.clone(),
+        at: Moment::new(waiver.at, now),
+        until: waiver.expires_at.map(|at| Moment::new(at, now).full),
+        state: match (waiver.waived, counts(waiver, now)) {
+            (false, _) => "taken back",
+            (true, false) => "expired",
+            (true, true) if counting.contains(&waiver.id) => "counts",
+            (true, true) => "replaced",
+        },
+    }
 }
 
 /// The waivers that count. As for decisions, the newest of a test case, a scenario and a release says whether there still

@@ -622,16 +622,16 @@ async fn update(
         let error = format!("Column {name} cannot be set; group_id and priority can, settings never change");
         return Err(Wrong::bad(error));
     }
-    let priority = params.number::<i32>("priority")?;
+    let priority = params.number::<i32>("priority")?.unwrap_or(job.row.priority);
     let group = match fields.get("group_id") {
-        None => None,
-        Some(Value::Null) => Some(None),
+        None => job.row.group,
+        Some(Value::Null) => None,
         Some(_) => {
             let id = params.number::<i64>("group_id")?.unwrap_or(0);
             if id != 0 && !app.library.now().groups.contains_key(&id) {
                 return Err(super::groups::no_group());
             }
-            Some((id != 0).then_some(GroupId(id)))
+            (id != 0).then_some(GroupId(id))
         }
     };
     edit(&app, &job.row, (priority, group), &operator.0).await?;
