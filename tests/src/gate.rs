@@ -113,8 +113,14 @@ impl Gerrit {
 
 /// Waits until a landed change's receipt is in its repository.
 pub async fn published(up: &Up<'_>, change: u64) {
-    let receipt = async || story(up, change).await["receipts"][0]["published"].is_string().then_some(());
-    about(up, change, "to have a published receipt", receipt).await;
+    let receipt = async || is_published(&story(up, change).await).then_some(());
+    about(up, change, "to have published receipts", receipt).await;
+}
+
+/// True once what landed with a change has receipts in its repositories: those who need each other have one in each.
+pub fn is_published(story: &Value) -> bool {
+    let receipts = story["receipts"].as_array().map_or(&[][..], Vec::as_slice);
+    !receipts.is_empty() && receipts.iter().all(|receipt| receipt["published"].is_string())
 }
 
 /// What a server has to say of a change.

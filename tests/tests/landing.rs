@@ -1,7 +1,7 @@
 //! Landing: what must go in together goes in together, whatever happens in between. The real binary, a Gerrit, git.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::gate::{Gerrit, published, story};
+use assay_tests::gate::{Gerrit, is_published, published, story};
 use assay_tests::{Place, Signal, Up, asking, http};
 use camino::Utf8PathBuf;
 use fs_err as fs;
@@ -128,7 +128,9 @@ impl<'a> Ground<'a> {
                 return Some(true);
             }
             for change in uploaded {
-                story(&up, *change).await["receipts"][0]["published"].as_str()?;
+                if !is_published(&story(&up, *change).await) {
+                    return None;
+                }
             }
             Some(false)
         });
