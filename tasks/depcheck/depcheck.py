@@ -107,9 +107,7 @@ def main():
         if id in after.there:
             faults[build] += dict.fromkeys(after.problems(solvable))
     was_broken = before.broken()
-    replaced = {after.pool.id2solvable(id).name: build for id, build in after.obsoleted.items()}
-    for id, build in after.new.items():
-        replaced[after.pool.id2solvable(id).name] = build
+    replaced = {after.pool.id2solvable(id).name: build for id, build in {**after.obsoleted, **after.new}.items()}
     for key, solvable in sorted(after.broken().items()):
         if key in was_broken or solvable.id in after.new:
             continue

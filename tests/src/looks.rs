@@ -54,3 +54,13 @@ pub async fn no_complaints(browser: &Browser) {
     complaints.retain(|said| !(said.contains("/live.png-stream") && said.contains("410 (Gone)")));
     assert_eq!(complaints, [""; 0]);
 }
+
+/// Marks the page, so that another load of it is noticed.
+pub async fn mark(browser: &Browser) {
+    browser.eval("window.mark = 'not reloaded'").await;
+}
+
+/// It is still the page that was marked.
+pub async fn not_reloaded(browser: &Browser) {
+    assert_eq!(browser.eval("window.mark ?? null").await, "not reloaded");
+}

@@ -178,7 +178,7 @@ async fn what_landed_is_verified_in_a_clone_without_the_server() {
     assert_eq!(verify("no-such-branch").await.0, Some(4));
 }
 
-/// The changes of a pipeline's first queue, in order.
+/// The first change of each item of a pipeline, queue by queue, in order.
 async fn queued(place: &Place, pipeline: &str) -> Vec<u64> {
     let status = place.run(&["pipeline", "status", pipeline, "--json"]).await.expect(0).json();
     let queues = status["pipelines"][0]["queues"].as_array().unwrap();

@@ -10,7 +10,7 @@ use assay_engine::settings::{ClassSet, Settings};
 use assay_proto::clock::{Clock as _, SystemClock};
 use assay_store::Batch;
 use assay_tests::events::{RULES, SECRET, configure, until};
-use assay_tests::looks::{fits, light_and_dark, no_complaints};
+use assay_tests::looks::{fits, light_and_dark, mark, no_complaints, not_reloaded};
 use assay_tests::webdriver::{Browser, keys};
 use assay_tests::{Place, Signal, Up, signal};
 use camino::Utf8PathBuf;
@@ -24,15 +24,6 @@ async fn call(up: &Up<'_>, path: &str, body: Value) -> Value {
     let (status, text) = (answer.status(), answer.text().await.unwrap());
     assert!(status.is_success(), "{path}: {text}");
     serde_json::from_str(&text).unwrap()
-}
-
-/// Marks the page, so that another load of it is noticed.
-async fn mark(browser: &Browser) {
-    browser.eval("window.mark = 'not reloaded'").await;
-}
-
-async fn not_reloaded(browser: &Browser) {
-    assert_eq!(browser.eval("window.mark ?? null").await, "not reloaded");
 }
 
 /// Writes into an input as somebody who types.

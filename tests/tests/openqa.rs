@@ -1,7 +1,7 @@
 //! openQA's own clients on an Assay server: Debian's `openqa-client`, and `openqa_client` from PyPI.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use assay_tests::{Ended, Place, Started, Up, eventually, http, repository};
+use assay_tests::{Ended, Place, Started, Up, eventually, free_port, http, repository};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use reqwest::Method;
@@ -303,12 +303,13 @@ impl<'a> Original<'a> {
         let mut admin = command("/usr/share/openqa/script/create_admin");
         admin.args(["--key", ORIGINAL_KEY, "--secret", ORIGINAL_KEY, "--email", "a@example.org", "arthur"]);
         place.run_command(admin).await.expect(0);
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let url = format!("http://{port}");
+        let port = free_port();
+        let url = format!("http://127.0.0.1:{port}");
         let mut daemon = command("/usr/share/openqa/script/openqa");
         daemon.args(["daemon", "-m", "production", "-l", &url]);
         let process = place.start_command(daemon);
-        eventually("openQA answers", || std::net::TcpStream::connect(port).ok().map(drop)).await;
+        eventually("openQA answers", || std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop))
+            .await;
         Self { place, url, database, _process: process }
     }
 

@@ -5,7 +5,7 @@
 mod gated;
 
 use assay_proto::clock::{Clock as _, SystemClock};
-use assay_tests::looks::{fits, light_and_dark, no_complaints};
+use assay_tests::looks::{fits, light_and_dark, mark, no_complaints, not_reloaded};
 use assay_tests::webdriver::{Browser, keys};
 use assay_tests::{Place, Suite, Up};
 use fs_err as fs;
@@ -24,7 +24,7 @@ async fn the_list_shows_what_runs_waits_and_ended_and_changes_by_itself() {
     browser.open(&up.url).await;
     assert!(browser.text("#empty").await.contains("assay job post"), "an empty list says how to begin");
     browser.screenshot("list-empty").await;
-    browser.eval("window.mark = 'not reloaded'").await;
+    mark(&browser).await;
 
     let failed = up.post(&[("BACKEND", "dummy"), ("DUMMY_RESULT", "failed"), ("DISTRI", "demo")]).await;
     up.wait(failed).await;
@@ -46,7 +46,7 @@ async fn the_list_shows_what_runs_waits_and_ended_and_changes_by_itself() {
     fs::write(&go, "").unwrap();
     browser.until(&format!("document.querySelector('#finished #job-{running}')")).await;
     assert_eq!(browser.eval("document.querySelector('#running')").await, json!(null));
-    assert_eq!(browser.eval("window.mark").await, "not reloaded");
+    not_reloaded(&browser).await;
 
     // By keyboard: search, and light or dark.
     browser.press(&["/"]).await;
@@ -230,12 +230,12 @@ async fn a_running_machine_is_seen_live() {
                      return x.getImageData(0, 0, c.width, c.height).data.reduce((most, one, at) => at % 4 === 0 ? Math.max(most, one) : most, 0); })()";
     browser.until(&format!("{brightest} > 100")).await;
     browser.screenshot("job-live").await;
-    browser.eval("window.mark = 'not reloaded'").await;
+    mark(&browser).await;
     let cancel = up.request(Method::POST, &format!("/api/assay/v1/jobs/{job}/cancel")).send().await.unwrap();
     assert!(cancel.status().is_success());
     browser.until("!document.querySelector('#live')").await;
     browser.until("document.querySelector('#head').innerText.includes('cancelled')").await;
-    assert_eq!(browser.eval("window.mark").await, "not reloaded");
+    not_reloaded(&browser).await;
     no_complaints(&browser).await;
     browser.quit().await;
     up.stop().await;

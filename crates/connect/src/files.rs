@@ -81,7 +81,7 @@ impl Files {
     /// are the caller's.
     pub async fn text(&self, url: &str, most: usize) -> Result<String, NoFile> {
         if !is_remote(url) {
-            return Err(NoFile::Refused(format!("{url} is no address; it begins with http:// or https://")));
+            return Err(no_address(url));
         }
         text_of(self.opened(url).await?, most).await
     }
@@ -177,9 +177,7 @@ impl Files {
             (false, true) => Err(NoFile::Refused(format!(
                 "{url} is on this machine, which only `assay run` may read; use http:// or https://"
             ))),
-            (_, false) => {
-                Err(NoFile::Refused(format!("{url} is no address; it begins with http:// or https://")))
-            }
+            (_, false) => Err(no_address(url)),
         }
     }
 }
@@ -200,6 +198,10 @@ async fn text_of(answer: Response<Pieces>, most: usize) -> Result<String, NoFile
 /// True for what is asked for over the network.
 pub fn is_remote(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
+}
+
+fn no_address(url: &str) -> NoFile {
+    NoFile::Refused(format!("{url} is no address; it begins with http:// or https://"))
 }
 
 fn silence() -> String {

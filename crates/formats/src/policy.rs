@@ -50,7 +50,7 @@ fn read(sources: &[(&str, &str)], known: Option<&KnownTests>, remote: bool) -> L
         }
     }
     let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
-    let mut found = Found { known, remote, ids: BTreeMap::new(), types: Vec::new(), policies: Vec::new() };
+    let mut found = Found { known, remote, ..Found::default() };
     for document in &documents {
         found.document(&mut reader, document);
     }
@@ -67,8 +67,7 @@ pub fn load_rules(name: &str, text: &str) -> (Option<Vec<Rule>>, Vec<Diagnostic>
     let rules = Rules { dialect: Dialect::Yaml12, own_tags: true };
     let root = yaml::parse(text, file, rules, &mut sink);
     let mut reader = Reader::new(&mut sink, Dialect::Yaml12);
-    let mut found =
-        Found { known: None, remote: false, ids: BTreeMap::new(), types: Vec::new(), policies: Vec::new() };
+    let mut found = Found::default();
     let read = root.map(|root| {
         let nodes = reader.list(&root, "rules").to_vec();
         nodes.iter().filter_map(|node| found.rule(&mut reader, node)).collect()
@@ -107,6 +106,7 @@ fn documents_of(text: &str) -> Vec<String> {
     documents
 }
 
+#[derive(Default)]
 struct Found<'k> {
     known: Option<&'k KnownTests>,
     /// A package brings it.
@@ -263,8 +263,13 @@ impl Found<'_> {
     }
 }
 
+/// True for a rule that is its tag and nothing else.
+fn is_bare(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Scalar { text, .. } if text.is_empty())
+}
+
 fn remote(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Rule> {
-    if matches!(&node.kind, Kind::Scalar { text, .. } if text.is_empty()) {
+    if is_bare(node) {
         return Some(Rule::Remote(RemoteRule::default()));
     }
     let mut fields = reader.fields(node, "a rule")?;
@@ -280,8 +285,7 @@ fn remote(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Rule> {
 }
 
 fn templates(reader: &mut Reader<'_, '_>, node: &Node) -> Option<Rule> {
-    let empty = matches!(&node.kind, Kind::Scalar { text, .. } if text.is_empty());
-    if empty {
+    if is_bare(node) {
         return Some(Rule::Templates(TemplateRule::default()));
     }
     let mut fields = reader.fields(node, "a rule")?;

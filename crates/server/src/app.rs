@@ -18,7 +18,6 @@ use assay_store::spool::Spool;
 use assay_store::{Store, StoreError};
 use camino::Utf8PathBuf;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -78,15 +77,21 @@ pub(crate) struct App {
     /// Why nothing is decided now; see [`App::trouble`].
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) events: broadcast::Sender<Event>,
-    /// How many of them there were.
-    pub(crate) published: AtomicU64,
     /// The latest of them, for whoever looks at a page and listens a moment later.
-    pub(crate) recent: Mutex<VecDeque<Event>>,
+    pub(crate) recent: Mutex<Recent>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Cancelled when the server is to end.
     pub(crate) shutdown: CancellationToken,
     /// Everything that runs beside the listener.
     pub(crate) tasks: TaskTracker,
+}
+
+/// The latest events.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    /// How many there ever were.
+    published: u64,
+    latest: VecDeque<Event>,
 }
 
 /// Events that are remembered.
@@ -97,27 +102,28 @@ impl App {
     pub(crate) fn publish(&self, event: Event) {
         // Counted first: who begins to listen in between is told of it twice, and not never.
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        self.published.fetch_add(1, Ordering::SeqCst);
-        if recent.len() == RECENT {
-            recent.pop_front();
+        recent.published += 1;
+        if recent.latest.len() == RECENT {
+            recent.latest.pop_front();
         }
-        recent.push_back(event.clone());
+        recent.latest.push_back(event.clone());
         drop(recent);
         let _ = self.events.send(event);
     }
 
     /// Where a page hears of what changes from now on, also of what changes before it listens.
     pub(crate) fn changes(&self) -> String {
-        format!("/api/assay/v1/events?since={}", self.published.load(Ordering::SeqCst))
+        let published = self.recent.lock().unwrap_or_else(PoisonError::into_inner).published;
+        format!("/api/assay/v1/events?since={published}")
     }
 
     /// Whether there was such an event after the first `since`; yes if that is too long ago to know.
     pub(crate) fn had_since(&self, since: u64, such: impl Fn(&Event) -> bool) -> bool {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         // A count that there has not been yet is of a server that ended.
-        let new = self.published.load(Ordering::SeqCst).wrapping_sub(since);
+        let new = recent.published.wrapping_sub(since);
         match usize::try_from(new) {
-            Ok(new) if new <= recent.len() => recent.iter().rev().take(new).any(such),
+            Ok(new) if new <= recent.latest.len() => recent.latest.iter().rev().take(new).any(such),
             _ => true,
         }
     }

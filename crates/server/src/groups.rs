@@ -63,6 +63,12 @@ pub(crate) fn inherited<'c>(catalog: &'c Catalog, group: &Group) -> Option<&'c G
     group.parent.and_then(|id| catalog.parents.get(&id)).map(|parent| &parent.properties)
 }
 
+/// The priority of a group's jobs if nobody says another.
+pub(crate) fn usual_priority(catalog: &Catalog, group: &Group) -> Option<i32> {
+    let inherited = inherited(catalog, group).and_then(|parent| parent.default_priority);
+    group.properties.default_priority.or(inherited).map(|priority| priority as i32)
+}
+
 /// How many days a group keeps its jobs; `None` is for ever.
 pub(crate) fn keeps_jobs(app: &App, id: i64) -> Option<i64> {
     let catalog = app.library.now();
@@ -281,14 +287,13 @@ pub(crate) fn fitting(catalog: &Catalog, group: Group) -> Result<Group, Refused>
 /// Makes a group; its number and its templates are not the request's.
 pub(crate) async fn make(app: &Arc<App>, admin: &Sender, wanted: Group) -> Result<i64, Refused> {
     let name = wanted.name.trim().to_owned();
-    let made = |draft: &mut Draft| -> Result<(i64, String), Refused> {
+    let made = |draft: &mut Draft| -> Result<i64, Refused> {
         let id = draft.new_id(EntryKind::Group);
         let group = fitting(&draft.catalog, Group { id, template: None, ..wanted })?;
-        let name = group.name.clone();
         draft.put(CatalogRow::Group(group));
-        Ok((id, name))
+        Ok(id)
     };
-    let (id, name) = app.library.change(made).await.map_err(|refused| refused.named(GROUP, &name))?;
+    let id = app.library.change(made).await.map_err(|refused| refused.named(GROUP, &name))?;
     app.audit(&admin.name, "jobgroup_create", json!({"id": id, "name": name}));
     Ok(id)
 }
@@ -374,14 +379,13 @@ fn fitting_parent(catalog: &Catalog, parent: ParentGroup) -> Result<ParentGroup,
 /// Makes a parent group; its number is not the request's.
 pub(crate) async fn make_parent(app: &Arc<App>, admin: &Sender, wanted: ParentGroup) -> Result<i64, Refused> {
     let name = wanted.name.trim().to_owned();
-    let made = |draft: &mut Draft| -> Result<(i64, String), Refused> {
+    let made = |draft: &mut Draft| -> Result<i64, Refused> {
         let id = draft.new_id(EntryKind::ParentGroup);
         let parent = fitting_parent(&draft.catalog, ParentGroup { id, ..wanted })?;
-        let name = parent.name.clone();
         draft.put(CatalogRow::ParentGroup(parent));
-        Ok((id, name))
+        Ok(id)
     };
-    let (id, name) = app.library.change(made).await.map_err(|refused| refused.named(PARENT, &name))?;
+    let id = app.library.change(made).await.map_err(|refused| refused.named(PARENT, &name))?;
     app.audit(&admin.name, "jobgroup_create", json!({"parent_group": id, "name": name}));
     Ok(id)
 }

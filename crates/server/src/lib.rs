@@ -318,7 +318,6 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         reporting: reporting::Hub::new(epoch),
         trouble: std::sync::Mutex::default(),
         events: broadcast::Sender::new(EVENTS),
-        published: std::sync::atomic::AtomicU64::default(),
         recent: std::sync::Mutex::default(),
         clock: config.clock.clone(),
         shutdown: stop.clone(),

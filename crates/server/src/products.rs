@@ -43,15 +43,13 @@ pub(crate) fn for_planning(catalog: &Catalog) -> product::Catalog {
     }
     for row in catalog.groups.values() {
         let parent = row.parent.and_then(|id| catalog.parents.get(&id));
-        let inherited = parent.and_then(|parent| parent.properties.default_priority);
-        let priority = row.properties.default_priority.or(inherited);
         planned.groups.insert(
             GroupId(row.id),
             product::Group {
                 name: row.name.clone(),
                 parent: parent.map(|parent| parent.name.clone()),
                 description: row.description.clone().unwrap_or_default(),
-                default_priority: priority.map(|priority| priority as i32),
+                default_priority: crate::groups::usual_priority(catalog, row),
             },
         );
     }

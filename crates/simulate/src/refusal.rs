@@ -104,16 +104,7 @@ fn model<'w>(world: &'w World, patchset: &Patchset) -> Option<&'w Change> {
 
 /// True if a submit would be refused once the pipeline has given its own votes.
 fn is_obstructed(world: &World, pipeline: &Pipeline, change: &Change) -> bool {
-    let own: BTreeSet<String> = pipeline
-        .reporters
-        .success
-        .iter()
-        .filter_map(|action| match action {
-            ReportAction::Review { labels, .. } => Some(labels.iter().map(|(label, _)| normal_label(label))),
-            _ => None,
-        })
-        .flatten()
-        .collect();
+    let own: BTreeSet<String> = pipeline.reporters.success.iter().flat_map(ReportAction::labels).collect();
     let foreign = |record: SubmitRecord| match record {
         SubmitRecord::NotReady { labels } => labels.iter().any(|label| {
             !matches!(label.status, LabelStatus::Ok | LabelStatus::May)

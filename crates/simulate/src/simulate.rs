@@ -335,7 +335,7 @@ fn every_tree(config: &mut Config, mut change: impl FnMut(&mut Vec<JobNode>)) {
 }
 
 /// A job fails wherever all of these changes are.
-fn breaks(job: String, with: Vec<ChangeRef>) -> Rule {
+pub(crate) fn breaks(job: String, with: Vec<ChangeRef>) -> Rule {
     Rule { job, of: None, with, without: Vec::new(), times: None, result: "FAILURE".to_owned() }
 }
 

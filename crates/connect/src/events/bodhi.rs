@@ -1,7 +1,7 @@
 //! Bodhi: updates that are to be tested, whatever the bus said of them.
 
 use super::json::{Fetcher, NoDocument};
-use super::poll::{Polled, Poller};
+use super::poll::{Polled, Poller, number_of};
 use super::{Incoming, Received, polled};
 use crate::http::encoded;
 use assay_engine::compose::{Life, Release, Update};
@@ -186,7 +186,7 @@ fn newly(one: Incoming, last: Option<&BTreeSet<&str>>, looked: Timestamp, there:
 impl Poller for Bodhi {
     async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
         // By the clock there: ours may be wrong, and what is asked for is written by theirs.
-        let known = cursors.get(CURSOR).and_then(|text| text.parse::<i64>().ok());
+        let known = number_of(cursors, CURSOR);
         let any = format!("{}/releases/?rows_per_page=1", self.url);
         let (_, there) = self.fetcher.dated(&any, now).await.map_err(|error| error.why)?;
         let there = there.0.div_euclid(1_000_000);

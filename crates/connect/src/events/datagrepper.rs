@@ -1,7 +1,7 @@
 //! datagrepper: what a bus carried while nobody listened.
 
 use super::json::Fetcher;
-use super::poll::{Polled, Poller};
+use super::poll::{Polled, Poller, number_of};
 use super::{Incoming, Received, incoming, sent_at};
 use crate::http::encoded;
 use assay_engine::ids::Timestamp;
@@ -91,7 +91,7 @@ impl Poller for Datagrepper {
     /// One answer: what it has is stored before the next one is asked for. Its counts are estimates; only an answer that is
     /// not full is the last one.
     async fn poll(&self, cursors: &BTreeMap<String, String>, now: Timestamp) -> Result<Polled, String> {
-        let known = cursors.get(CURSOR).and_then(|text| text.parse::<i64>().ok());
+        let known = number_of(cursors, CURSOR);
         let going_on = cursors.get(CATCHING_UP).and_then(|text| Place::read(text));
         let overlap = self.overlap.as_secs() as i64;
         let place = going_on.or(known.map(|since| Place { start: since - overlap, page: 1 }));

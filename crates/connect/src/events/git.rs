@@ -1,6 +1,6 @@
 //! Branches of a git repository: where each stands.
 
-use super::poll::{Polled, Poller};
+use super::poll::{Polled, Poller, number_of};
 use super::{Incoming, Received, polled};
 use assay_engine::ids::Timestamp;
 use async_trait::async_trait;
@@ -81,8 +81,7 @@ impl Poller for Git {
         let branches = self.branches().await?;
         let mut received = Received::default();
         let first = !cursors.contains_key(FIRST);
-        let looked = cursors.get(LOOKED).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
-        let since = Timestamp(looked.min(now.0));
+        let since = Timestamp(number_of(cursors, LOOKED).unwrap_or(0).min(now.0));
         received.cursors.push((LOOKED.to_owned(), Some(now.0.to_string())));
         for (branch, commit) in &branches {
             let name = format!("branch/{branch}");

@@ -1,7 +1,8 @@
-//! Koji: builds that are complete, and tags that they came into or left, whatever the bus said of them. XML-RPC with Koji's own additions.
+//! Koji: builds that are complete, and tags that they came into or left, whatever the bus said of them. XML-RPC with
+//! Koji's own additions.
 
 use super::json::{Hope, NoDocument};
-use super::poll::{Polled, Poller};
+use super::poll::{Polled, Poller, number_of};
 use super::{Incoming, Received, polled};
 use crate::http::Http;
 use assay_engine::ids::Timestamp;
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The fault of a hub that is not there for a while.
 const OFFLINE: i64 = 1014;
 
-/// Asks for builds that were completed.
+/// Asks for builds that were completed, and for what became of tags.
 #[derive(Debug)]
 pub struct Koji {
     http: Http,
@@ -255,8 +256,7 @@ impl Koji {
 
 /// From when on is asked for: a while before the last look, as the clock there showed it.
 fn since(cursors: &BTreeMap<String, String>, cursor: &str, there: i64) -> i64 {
-    let known = cursors.get(cursor).and_then(|text| text.parse::<i64>().ok());
-    known.unwrap_or(there).min(there) - OVERLAP
+    number_of(cursors, cursor).unwrap_or(there).min(there) - OVERLAP
 }
 
 #[async_trait]

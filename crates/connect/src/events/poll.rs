@@ -28,6 +28,11 @@ pub struct Polled {
     pub trouble: Option<String>,
 }
 
+/// A cursor that is a number.
+pub(super) fn number_of(cursors: &BTreeMap<String, String>, cursor: &str) -> Option<i64> {
+    cursors.get(cursor).and_then(|text| text.parse().ok())
+}
+
 /// A poller as a source.
 pub struct Polling {
     /// What looks.

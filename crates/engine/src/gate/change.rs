@@ -137,7 +137,7 @@ pub enum SubmitRecord {
 
 impl SubmitRecord {
     /// What keeps a change from being merged by this rule, in words; nothing if it may be. Labels that are `granted`
-    /// (as [`normal_label`](super::config::normal_label) writes them) are about to be given.
+    /// (as [`normal_label`] writes them) are about to be given.
     pub fn missing(&self, granted: &BTreeSet<String>) -> Vec<String> {
         let labels = match self {
             Self::Ok => return Vec::new(),

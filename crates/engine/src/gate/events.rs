@@ -33,6 +33,7 @@ impl Gate {
         }
         let takes_it = |(_, outcome): &Outcome| matches!(outcome, Ok(_) | Err(Ignored::AlreadyThere { .. }));
         if let Some(patchset) = &event.change
+            && !missing.is_empty()
             && !outcomes.iter().any(takes_it)
         {
             self.tell_what_is_missing(patchset, missing, &because_of(event));
@@ -66,10 +67,10 @@ impl Gate {
             pipelines.iter().any(|pipeline| filter::own_labels(pipeline).contains(&label))
         };
         pipeline.manager == Manager::Dependent
-            && trigger.approvals.iter().any(|(label, _)| !by_us(label))
             && trigger.usernames.is_empty()
             && trigger.emails.is_empty()
             && !answers_us(pipeline, event)
+            && trigger.approvals.iter().any(|(label, _)| !by_us(label))
     }
 
     /// Takes what a source says, unless something newer is known, and does what follows from it.
@@ -112,30 +113,25 @@ impl Gate {
             } else if facts.status == super::change::ChangeStatus::Abandoned {
                 self.evict(id, EvictReason::Abandoned);
             } else if pipeline.manager == Manager::Dependent {
-                self.check_gated(id, &pipeline, &facts, older);
+                self.check_gated(&item, &pipeline, &facts, older);
             }
         }
     }
 
-    fn check_gated(&mut self, id: ItemId, pipeline: &Pipeline, facts: &ChangeFacts, older: bool) {
+    fn check_gated(&mut self, item: &Item, pipeline: &Pipeline, facts: &ChangeFacts, older: bool) {
+        let id = item.id;
         if facts.status == super::change::ChangeStatus::Merged {
             self.merged_elsewhere(id, facts);
         } else if older {
             self.evict(id, EvictReason::Superseded { by: facts.current_patchset });
         } else if let Err(what) = filter::can_merge(pipeline, facts) {
             self.evict(id, EvictReason::NotSubmittable { what });
-        } else if let Err(what) = self.still_wanted(id, pipeline, facts) {
+        } else if item.strict
+            && let Err(what) = filter::votes_still_hold(pipeline, facts, self.now)
+        {
             self.evict(id, EvictReason::RequirementLost { what });
         } else if let Some(what) = self.needs_changed(id) {
             self.evict(id, EvictReason::NeedsChanged { what });
-        }
-    }
-
-    /// Whether the votes of a change are still as its pipeline wants them, if they were looked at when it came.
-    fn still_wanted(&self, id: ItemId, pipeline: &Pipeline, facts: &ChangeFacts) -> Result<(), String> {
-        match self.held.items.get(&id) {
-            Some(item) if item.strict => filter::votes_still_hold(pipeline, facts, self.now),
-            _ => Ok(()),
         }
     }
 

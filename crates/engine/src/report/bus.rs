@@ -2,7 +2,7 @@
 
 use super::{CommentFact, Fact, JobFact, plain_time, rfc3339, withheld};
 use crate::outcome::Outcome;
-use crate::rules::{BUILD_ISSUER, BUILD_SCRATCH, BUILD_TASK};
+use crate::rules::{BUILD_ISSUER, BUILD_SCRATCH, BUILD_TASK, nvr};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -252,7 +252,7 @@ fn koji_build(job: &JobFact) -> Value {
         "type": "koji-build",
         "id": task.map_or_else(|| Value::from(job.item.as_str()), Value::from),
         "nvr": job.item,
-        "component": job.item.rsplitn(3, '-').nth(2).unwrap_or(&job.item),
+        "component": nvr(&job.item).0,
         "issuer": job.get(BUILD_ISSUER).unwrap_or("unknown"),
         "scratch": job.get(BUILD_SCRATCH) == Some("1"),
     });
@@ -369,6 +369,14 @@ fn taskotron(fact: &Fact, more: &More) -> Option<Message> {
     ))
 }
 
+/// What a waiver is about, as WaiverDB wrote it before it had a type and an identifier.
+pub fn waived(kind: &str, item: &str) -> Value {
+    match kind {
+        "compose" => json!({"productmd.compose.id": item}),
+        _ => json!({"type": kind, "item": item}),
+    }
+}
+
 fn waiverdb(fact: &Fact) -> Option<Message> {
     let Fact::WaiverNew(waiver) = fact else { return None };
     Some(Message::new(
@@ -377,10 +385,7 @@ fn waiverdb(fact: &Fact) -> Option<Message> {
             "id": waiver.id,
             "subject_type": waiver.subject_type,
             "subject_identifier": waiver.subject_identifier,
-            "subject": match waiver.subject_type.as_str() {
-                "compose" => json!({"productmd.compose.id": waiver.subject_identifier}),
-                kind => json!({"type": kind, "item": waiver.subject_identifier}),
-            },
+            "subject": waived(&waiver.subject_type, &waiver.subject_identifier),
             "testcase": waiver.testcase,
             "scenario": waiver.scenario,
             "username": waiver.username,

@@ -5,7 +5,7 @@ pub mod bus;
 pub mod people;
 pub mod wiki;
 
-use crate::decision::glob_match;
+use crate::decision::{Verdict, glob_match};
 use crate::ids::Timestamp;
 use crate::outcome::{Outcome, OutcomeClass};
 use serde::{Deserialize, Serialize};
@@ -277,6 +277,32 @@ pub struct DecisionFact {
     pub after: i64,
     /// When.
     pub at: i64,
+}
+
+impl DecisionFact {
+    /// Worth a comment: it may go on or may not any more, or something has failed that had not before. What is only still
+    /// missing is none, and neither is one requirement more that is fulfilled.
+    pub fn is_news(&self) -> bool {
+        match &self.before {
+            Some((before, _)) if *before != self.satisfied => return true,
+            None if self.satisfied => {
+                let fulfilled = self.decision["satisfied_requirements"].as_array();
+                return fulfilled.is_some_and(|all| !all.is_empty());
+            }
+            _ => {}
+        }
+        let before = failures(&self.previous);
+        failures(&self.decision).iter().any(|failure| !before.contains(failure))
+    }
+}
+
+/// Where which tests, or files of rules, have failed; what could not be had says nothing.
+fn failures(decision: &Value) -> Vec<[&Value; 4]> {
+    let silent = [Verdict::Missing, Verdict::FileUnreachable].map(|verdict| verdict.word(false));
+    let open = decision["unsatisfied_requirements"].as_array().into_iter().flatten();
+    let failed = open.filter(|one| !silent.iter().any(|word| one["type"] == *word));
+    let keys = ["testcase", "scenario", "system_architecture", "system_variant"];
+    failed.map(|one| keys.map(|key| &one[key])).collect()
 }
 
 /// A build whose last job has ended.

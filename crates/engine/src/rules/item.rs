@@ -22,9 +22,7 @@ impl Item {
     pub(crate) fn say_in(&self, settings: &mut BTreeMap<String, String>) {
         for (key, value) in [("ITEM_TYPE", &self.kind), ("ITEM", &self.id), ("ITEM_REVISION", &self.revision)]
         {
-            if !value.is_empty() {
-                settings.entry(key.to_owned()).or_insert_with(|| value.clone());
-            }
+            say(settings, key, value);
         }
     }
 
@@ -43,10 +41,15 @@ impl Item {
         let issuer = text(&told["issuer"]).or_else(|| text(&told["owner"]));
         let scratch = (told["scratch"] == true).then(|| "1".to_owned());
         for (key, value) in [(BUILD_TASK, text(task)), (BUILD_ISSUER, issuer), (BUILD_SCRATCH, scratch)] {
-            if let Some(value) = value {
-                settings.entry(key.to_owned()).or_insert(value);
-            }
+            say(settings, key, value.as_deref().unwrap_or_default());
         }
+    }
+}
+
+/// Has a setting say something, where it does not yet; nothing is not said.
+pub(super) fn say(settings: &mut BTreeMap<String, String>, key: &str, value: &str) {
+    if !value.is_empty() {
+        settings.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::cond::Why;
 use super::expr::{Context, Expr, RenderError, Template};
-use super::item::Item;
+use super::item::{Item, say};
 use super::message::{Message, item_value};
 use super::{Action, FanOut, Once, ResultTemplate, Rule, RuleSet};
 use serde::{Deserialize, Serialize};
@@ -380,13 +380,8 @@ impl Target<'_> {
 
     /// What a job carries of the reason for which it is there.
     fn say_why(&self, settings: &mut BTreeMap<String, String>) {
-        let mut say = |key: &str, value: &str| {
-            if !value.is_empty() {
-                settings.entry(key.to_owned()).or_insert_with(|| value.to_owned());
-            }
-        };
-        say("ASSAY_RULE", &self.rule.name);
-        say("ASSAY_EVENT", self.message.key());
+        say(settings, "ASSAY_RULE", &self.rule.name);
+        say(settings, "ASSAY_EVENT", self.message.key());
         if let Some(item) = self.item {
             item.say_in(settings);
             item.say_build_in(self.message.body(), settings);

@@ -83,9 +83,7 @@ async fn said(app: &App, kind: Kind, (id, comment): (&str, &str)) -> Result<assa
 }
 
 fn read(body: &[u8]) -> Result<NewComment, Fault> {
-    serde_json::from_slice(body).map_err(|error| {
-        Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"text": "boo#1"}."#)
-    })
+    super::read(body, r#"Send {"text": "boo#1"}."#)
 }
 
 async fn list(
@@ -197,10 +195,8 @@ async fn tag(
     body: Bytes,
 ) -> Result<(StatusCode, Json<BuildTags>), Fault> {
     sender.must_be_known()?;
-    let tag: BuildTag = serde_json::from_slice(&body).map_err(|error| {
-        let help = r#"Send {"build": "43-20261121.n.0", "kind": "important"}."#;
-        Fault::bad(format!("The request cannot be read: {error}."), help)
-    })?;
+    let help = r#"Send {"build": "43-20261121.n.0", "kind": "important"}."#;
+    let tag: BuildTag = super::read(&body, help)?;
     let group = target(&app, Kind::Group, &id).await?;
     openqa::say(&app, &sender, group, &worded(&tag, false)?).await?;
     Ok((StatusCode::CREATED, tags_of(&app, group).await?))

@@ -1,6 +1,6 @@
 //! The gate: what is in it, and what operators can do about it.
 
-use super::{gate_history, gate_view};
+use super::{gate_history, gate_view, read};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::Fault;
@@ -19,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -117,11 +116,6 @@ fn noted(command: &Command) -> (&'static str, Value) {
             ("gate_hold", json!({"pipeline": pipeline.as_str(), "queue": queue.as_str(), "reason": reason}))
         }
     }
-}
-
-fn read<T: DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
-    serde_json::from_slice(body)
-        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
 }
 
 async fn command(app: &Arc<App>, command: Command, by: Who) -> Result<io::Answer, Fault> {

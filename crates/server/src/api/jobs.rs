@@ -1,12 +1,13 @@
-//! Jobs: post, list, show, wait, cancel.
+//! Jobs: post, list, show, wait, change, cancel, conclude, delete.
 
 use super::openqa::Wrong;
-use super::openqa::post_jobs::{self, Pairs};
-use super::{job_id, merged};
+use super::openqa::post_jobs;
+use super::{job_id, merged, read};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::catalog::Catalog;
 use crate::fault::Fault;
+use crate::groups;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
@@ -19,7 +20,7 @@ use assay_proto::api::{
     CancelJob, CancelJobs, ChangeJob, Deleted, Event, Job, JobList, JobsCancelled, NumberOrName, PostJob,
     PostedJob, PostedJobs, SetResult,
 };
-use assay_store::{JobFilter, StoredJob};
+use assay_store::{JobFilter, StoreError, StoredJob};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -107,7 +108,9 @@ fn new_jobs(catalog: &Catalog, posts: Vec<PostJob>) -> Result<Vec<NewJob>, Fault
 /// A job of a request that has `count` of them.
 fn new_job(catalog: &Catalog, post: PostJob, count: usize) -> Result<NewJob, Fault> {
     for key in post.settings.keys() {
-        let begins = |(begin, _): &&(&str, &str)| key.to_ascii_uppercase().starts_with(begin);
+        let begins = |(begin, _): &&(&str, &str)| {
+            key.get(..begin.len()).is_some_and(|start| start.eq_ignore_ascii_case(begin))
+        };
         if let Some((_, field)) = FIELDS.iter().find(begins) {
             let help = format!("Use the field {field:?} beside \"settings\".");
             return Err(Fault::bad(format!("{key} is not a setting."), help));
@@ -115,7 +118,7 @@ fn new_job(catalog: &Catalog, post: PostJob, count: usize) -> Result<NewJob, Fau
     }
     let parents = parents(&post, count)?;
     let group = post.group.as_ref().map(|group| group_named(catalog, group)).transpose()?.flatten();
-    let usual = || post_jobs::priority(catalog, &mut Pairs::new(), group).ok().flatten();
+    let usual = || groups::usual_priority(catalog, catalog.groups.get(&group?.0)?);
     let priority = post.priority.or_else(usual);
     let settings = if post.use_catalog {
         if post.settings.get("TEST").is_none_or(|test| test.trim().is_empty()) {
@@ -129,21 +132,24 @@ fn new_job(catalog: &Catalog, post: PostJob, count: usize) -> Result<NewJob, Fau
     Ok(NewJob { priority, group, parents, ..NewJob::new(settings) })
 }
 
+/// The group of that name, else of that number.
+fn group_called(catalog: &Catalog, name: &str) -> Option<GroupId> {
+    let named = catalog.group_named(name).map(|group| group.id);
+    let numbered = || name.trim().parse().ok().filter(|id| catalog.groups.contains_key(id));
+    named.or_else(numbered).map(GroupId)
+}
+
 /// The group that a request names; 0 is none.
 fn group_named(catalog: &Catalog, group: &NumberOrName) -> Result<Option<GroupId>, Fault> {
-    let (key, value) = match group {
-        NumberOrName::Number(number) => ("_GROUP_ID", number.to_string()),
-        NumberOrName::Name(name) => {
-            let is_number = catalog.group_named(name).is_none() && name.trim().parse::<i64>().is_ok();
-            (if is_number { "_GROUP_ID" } else { "_GROUP" }, name.clone())
-        }
+    let (found, said) = match group {
+        NumberOrName::Number(id) => (catalog.groups.contains_key(id).then_some(GroupId(*id)), id.to_string()),
+        NumberOrName::Name(name) => (group_called(catalog, name), name.clone()),
     };
-    let absent = || Fault::bad(format!("There is no job group {value:?}."), "See GET /api/assay/v1/groups.");
-    if value.trim().is_empty() {
-        return Err(absent());
+    if said.trim() == "0" {
+        return Ok(None);
     }
-    let mut pairs = Pairs::from([(key.to_owned(), value.clone())]);
-    post_jobs::group(catalog, &mut pairs, false).map_err(|_| absent())
+    let absent = || Fault::bad(format!("There is no job group {said:?}."), "See GET /api/assay/v1/groups.");
+    found.map(Some).ok_or_else(absent)
 }
 
 /// What a job depends on.
@@ -219,13 +225,11 @@ impl ListQuery {
     fn filter(&self, catalog: &Catalog) -> Result<JobFilter, Fault> {
         let mut groups = Vec::new();
         for name in words(&self.group) {
-            let found = catalog.group_named(&name).map(|group| group.id);
-            let numbered = || name.parse().ok().filter(|id| catalog.groups.contains_key(id));
-            groups.push(Some(GroupId(found.or_else(numbered).ok_or_else(|| {
+            groups.push(Some(group_called(catalog, &name).ok_or_else(|| {
                 let names = catalog.groups.values().map(|group| group.name.as_str());
                 let error = format!("There is no group {name:?}{}.", product::nearest(&name, names));
                 Fault::not_found(error, "See /admin/groups.")
-            })?)));
+            })?));
         }
         Ok(JobFilter {
             groups,
@@ -359,9 +363,7 @@ pub(super) async fn cancel(
     let request: CancelJob = if body.is_empty() {
         CancelJob::default()
     } else {
-        serde_json::from_slice(&body).map_err(|error| {
-            Fault::bad(format!("The request cannot be read: {error}."), r#"Send nothing, or {"by": "NAME"}."#)
-        })?
+        read(&body, r#"Send nothing, or {"by": "NAME"}."#)?
     };
     // So that a job that never was and one that is over get answers of their own.
     let job = stored(&app, id).await?;
@@ -395,8 +397,7 @@ pub(super) async fn cancel_some(
     body: Bytes,
 ) -> Result<Json<JobsCancelled>, Fault> {
     const HELP: &str = r#"Send for example {"settings": {"TEST": "install"}, "build": "43.1", "group": "fedora"}; without any it would be all jobs."#;
-    let request: CancelJobs = serde_json::from_slice(&body)
-        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), HELP))?;
+    let request: CancelJobs = read(&body, HELP)?;
     let group = request.group.as_ref().map(|group| group_named(&app.library.now(), group)).transpose()?;
     let settings: Vec<_> = request.settings.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let build: Vec<_> = request.build.into_iter().filter(|build| !build.is_empty()).collect();
@@ -409,16 +410,22 @@ pub(super) async fn cancel_some(
     Ok(Json(JobsCancelled { cancelled }))
 }
 
-/// Cancels the open ones of these jobs in a person's name; how many.
-pub(crate) async fn cancel_all(app: &Arc<App>, filter: JobFilter, sender: &Sender) -> Result<usize, Fault> {
+/// Cancels the open ones of these jobs; how many.
+pub(crate) async fn cancel_open(app: &App, filter: JobFilter, by: &str) -> Result<usize, StoreError> {
     let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
     let filter = JobFilter { states, limit: MAX_CANCELLED, ..filter };
     let mut cancelled = 0;
     for job in app.store.summaries(&filter).await? {
-        let input = Input::CancelJob { job: job.id, by: sender.name.clone() };
+        let input = Input::CancelJob { job: job.id, by: by.to_owned() };
         // Meanwhile it may have ended by itself.
         cancelled += usize::from(app.engine.ask(input).await.is_ok());
     }
+    Ok(cancelled)
+}
+
+/// The same in a person's name.
+pub(crate) async fn cancel_all(app: &Arc<App>, filter: JobFilter, sender: &Sender) -> Result<usize, Fault> {
+    let cancelled = cancel_open(app, filter, &sender.name).await?;
     if cancelled > 0 {
         app.audit(&sender.name, "job_cancel_by_settings", json!({ "result": cancelled }));
     }
@@ -516,10 +523,7 @@ pub(super) async fn set_result(
     body: Bytes,
 ) -> Result<Json<Job>, Fault> {
     let id = job_id(&id)?;
-    let request: SetResult = serde_json::from_slice(&body).map_err(|error| {
-        let help = r#"Send {"result": "softfailed", "reason": "seen by eye"}."#;
-        Fault::bad(format!("The request cannot be read: {error}."), help)
-    })?;
+    let request: SetResult = read(&body, r#"Send {"result": "softfailed", "reason": "seen by eye"}."#)?;
     let outcome = Outcome::from_openqa(&request.result).ok_or_else(|| {
         let known: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect();
         Fault::bad(

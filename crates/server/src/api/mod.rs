@@ -83,6 +83,12 @@ async fn unknown() -> Fault {
     Fault::not_found("There is nothing at this address.", "See /api for what there is.")
 }
 
+/// What a request says; `help` is for whoever sent something else.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
+    serde_json::from_slice(body)
+        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
+}
+
 /// The number of something else than a job in an address.
 pub(crate) fn number(text: &str) -> Result<i64, Fault> {
     let number = text.parse().ok().filter(|&number: &i64| number > 0);

@@ -1,5 +1,6 @@
 //! Users and their keys. Admins only, but for everybody's own keys: also the list says who may do what.
 
+use super::read;
 use crate::app::App;
 use crate::auth::{Admin, Sender};
 use crate::fault::Fault;
@@ -15,7 +16,6 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -42,11 +42,6 @@ pub(super) fn own_keys() -> Router<Arc<App>> {
     Router::new()
         .route("/keys/mine", get(list_mine).post(add_mine))
         .route("/keys/mine/{key}", delete(remove_mine))
-}
-
-fn read<T: DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
-    serde_json::from_slice(body)
-        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
 }
 
 fn role(word: &str) -> Result<UserRole, Fault> {
@@ -130,8 +125,7 @@ async fn list_mine(
 ) -> Result<Json<OwnKeys>, Fault> {
     sender.must_be_known()?;
     let now = app.clock.now();
-    let mine = app.people.list().into_iter().find(|(user, _)| user.name == sender.name);
-    let keys = mine.map(|(_, keys)| keys).unwrap_or_default();
+    let keys = app.people.keys_of(&sender.name).unwrap_or_default();
     Ok(Json(OwnKeys { keys: keys.iter().map(|key| shown(key, now)).collect() }))
 }
 

@@ -204,10 +204,8 @@ async fn note(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<ProductRun>, Fault> {
-    let said: ProductNote = serde_json::from_slice(&body).map_err(|error| {
-        let help = r#"Send {"note": "the mirror was broken"}; an empty text takes the note away."#;
-        Fault::bad(format!("The request cannot be read: {error}."), help)
-    })?;
+    let help = r#"Send {"note": "the mirror was broken"}; an empty text takes the note away."#;
+    let said: ProductNote = super::read(&body, help)?;
     if !isos::is_note(&said.note) {
         let help = format!("Send at most {} bytes without a NUL.", isos::LONGEST_NOTE);
         return Err(Fault::bad("The note cannot be kept.", help));

@@ -147,11 +147,8 @@ async fn restart_jobs(
     Query(query): Query<PlanQuery>,
     body: Bytes,
 ) -> Result<Json<Restart>, Fault> {
-    let request: RestartJobs = serde_json::from_slice(&body).map_err(|error| {
-        let help = r#"Send {"jobs": [12, 13], "options": {…}}."#;
-        Fault::bad(format!("The request cannot be read: {error}."), help)
-    })?;
-    let RestartJobs { jobs, options, comment } = request;
+    let RestartJobs { jobs, options, comment } =
+        super::read(&body, r#"Send {"jobs": [12, 13], "options": {…}}."#)?;
     ask(&app, jobs, options, comment.as_deref(), &sender, query.only()).await
 }
 
@@ -163,9 +160,7 @@ async fn set_priority(
     body: Bytes,
 ) -> Result<Json<Job>, Fault> {
     let id = job_id(&id)?;
-    let request: SetPriority = serde_json::from_slice(&body).map_err(|error| {
-        Fault::bad(format!("The request cannot be read: {error}."), r#"Send {"priority": 40}."#)
-    })?;
+    let request: SetPriority = super::read(&body, r#"Send {"priority": 40}."#)?;
     prioritise(&app, &stored(&app, id).await?.row, request.priority, &sender).await?;
     Ok(Json(app.present(&stored(&app, id).await?).await?))
 }

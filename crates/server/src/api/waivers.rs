@@ -6,6 +6,7 @@ use crate::auth::{Role, Sender};
 use crate::results::conventions::subject_of;
 use assay_engine::decision::{Subject, glob_match};
 use assay_engine::ids::Timestamp;
+use assay_engine::report::bus::waived;
 use assay_store::{ResultId, Waiver, WaiverChoice, WaiverFilter};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -35,16 +36,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
 
 /// A waiver as WaiverDB tells it, and when it expires.
 pub(crate) fn shape(waiver: &Waiver) -> Value {
-    let kind = &waiver.subject_type;
-    let subject = match kind.as_str() {
-        "compose" => json!({ "productmd.compose.id": waiver.subject_identifier }),
-        _ => json!({ "type": kind, "item": waiver.subject_identifier }),
-    };
     json!({
         "id": waiver.id,
-        "subject_type": kind,
+        "subject_type": waiver.subject_type,
         "subject_identifier": waiver.subject_identifier,
-        "subject": subject,
+        "subject": waived(&waiver.subject_type, &waiver.subject_identifier),
         "testcase": waiver.testcase,
         "scenario": waiver.scenario,
         "username": waiver.username,

@@ -188,7 +188,6 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         trouble: std::sync::Mutex::default(),
         gate: crate::gate::Hub::new().0,
         events: broadcast::Sender::new(64),
-        published: std::sync::atomic::AtomicU64::default(),
         recent: std::sync::Mutex::default(),
         clock: Arc::new(SystemClock),
         shutdown: CancellationToken::new(),

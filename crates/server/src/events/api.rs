@@ -3,6 +3,7 @@
 use super::matcher;
 use super::settings::{EventSettings, HookSettings};
 use super::sources::Inbox;
+use crate::api::read;
 use crate::app::App;
 use crate::auth::Sender;
 use crate::events::Trouble;
@@ -411,11 +412,6 @@ fn fault(trouble: Trouble) -> Fault {
 
 fn sentence(text: &str) -> String {
     if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &[u8], help: &str) -> Result<T, Fault> {
-    serde_json::from_slice(body)
-        .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))
 }
 
 async fn schedule_compose(

@@ -420,7 +420,7 @@ impl Lander {
         request: &LandRequest,
     ) -> Result<Option<(&'a Landing, String)>, Trouble> {
         let granted: BTreeSet<String> =
-            reviews_of(request).flat_map(|report| report.action.labels()).collect();
+            request.reports.iter().flat_map(|report| report.action.labels()).collect();
         for group in open {
             for landing in *group {
                 let Some(why) = self.reviews.would_refuse(&landing.patchset, false, &granted).await? else {

@@ -52,6 +52,24 @@ struct Known {
     identities: BTreeMap<Identity, UserId>,
 }
 
+impl Known {
+    /// The oldest first.
+    fn keys_of(&self, user: &User) -> Vec<StoredKey> {
+        let keys = self.keys.values().filter(|held| held.stored.user == user.id);
+        let mut keys: Vec<_> = keys
+            .map(|held| {
+                let last_used = held.last_used.load(Ordering::Relaxed);
+                StoredKey {
+                    last_used_at: (last_used > 0).then_some(Timestamp(last_used)),
+                    ..held.stored.clone()
+                }
+            })
+            .collect();
+        keys.sort_by(|a, b| (a.created_at, &a.key).cmp(&(b.created_at, &b.key)));
+        keys
+    }
+}
+
 /// A key that was just made; its secret is never shown again.
 #[derive(Debug)]
 pub(crate) struct NewKey {
@@ -163,24 +181,16 @@ impl People {
     /// All users by name, each with their keys.
     pub(crate) fn list(&self) -> Vec<(User, Vec<StoredKey>)> {
         self.read(|known| {
-            let keys_of = |user: &User| {
-                let keys = known.keys.values().filter(|held| held.stored.user == user.id);
-                let mut keys: Vec<_> = keys
-                    .map(|held| {
-                        let last_used = held.last_used.load(Ordering::Relaxed);
-                        StoredKey {
-                            last_used_at: (last_used > 0).then_some(Timestamp(last_used)),
-                            ..held.stored.clone()
-                        }
-                    })
-                    .collect();
-                keys.sort_by(|a, b| (a.created_at, &a.key).cmp(&(b.created_at, &b.key)));
-                keys
-            };
-            let mut users: Vec<_> = known.users.values().map(|user| (user.clone(), keys_of(user))).collect();
+            let with_keys = |user: &User| (user.clone(), known.keys_of(user));
+            let mut users: Vec<_> = known.users.values().map(with_keys).collect();
             users.sort_by(|a, b| a.0.name.cmp(&b.0.name));
             users
         })
+    }
+
+    /// The keys of the user of that name; `None` if there is none.
+    pub(crate) fn keys_of(&self, name: &str) -> Option<Vec<StoredKey>> {
+        self.read(|known| known.users.values().find(|user| user.name == name).map(|user| known.keys_of(user)))
     }
 
     pub(crate) fn user(&self, name: &str) -> Option<User> {

@@ -268,32 +268,26 @@ impl App {
         Ok(())
     }
 
-    /// Decides about what these jobs test as `[[reports.decide]]` says, and remembers it.
-    async fn decide_now(
-        &self,
-        decide: &Decide,
-        subjects: &BTreeSet<(String, String)>,
-        jobs: &[StoredJob],
-    ) -> Result<(), StoreError> {
+    /// Decides about what these jobs test as `[[reports.decide]]` says, and remembers it. What cannot be decided now stays
+    /// as it was decided last.
+    async fn decide_now(&self, decide: &Decide, subjects: &BTreeSet<(String, String)>, jobs: &[StoredJob]) {
         let get = |key: &str| jobs.iter().find_map(|job| job.row.settings.get(key)).unwrap_or_default();
         let version = decide
             .product_version
             .replace("{VERSION}", &get("VERSION").to_lowercase())
             .replace("{DISTRI}", &get("DISTRI").to_lowercase());
+        let contexts = std::slice::from_ref(&decide.context);
+        let purposes = [(version.clone(), decide.context.clone())].into();
         for (kind, item) in subjects.iter().take(20) {
             let subject = Subject { kind: kind.clone(), item: item.clone() };
-            let contexts = vec![decide.context.clone()];
             // What no policy is about has no verdict.
-            if self.results.settings().decisions.applicable(&subject, &version, &contexts).is_empty() {
+            if self.results.settings().decisions.applicable(&subject, &version, contexts).is_empty() {
                 continue;
             }
-            let purposes = [(version.clone(), decide.context.clone())].into();
             if let Err(error) = self.decide_anew(&subject, Some(&purposes)).await {
-                // The report has what was decided last.
                 tracing::warn!(item = subject.item, %error, "a decision cannot be remembered");
             }
         }
-        Ok(())
     }
 
     /// What is decided about what these jobs test: the newest decision for each release and purpose.
@@ -305,7 +299,7 @@ impl App {
         }
         if let Some(settings) = self.reporting.all_settings() {
             for decide in &settings.decide {
-                self.decide_now(decide, &subjects, jobs).await?;
+                self.decide_now(decide, &subjects, jobs).await;
             }
         }
         let mut verdicts = Vec::new();

@@ -17,7 +17,7 @@ use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::outcome::Outcome;
 use assay_engine::report::bus::{Dialect, More, Speaker, messages};
 use assay_engine::report::wiki::{Cases, Passed, Placement, edit, placements};
-use assay_engine::report::{DecisionFact, Fact, JobFact, rfc3339};
+use assay_engine::report::{Fact, JobFact, rfc3339};
 use assay_records::step::ModuleResult;
 use assay_store::{
     Condition, EntryFilter, EntryState, Field, JobFilter, ResultFilter, ResultId, StoreError, StoredEntry,
@@ -191,7 +191,7 @@ impl Teller {
                 if let Some(told) = elsewhere(&decision.subject_type) {
                     return told;
                 }
-                if !is_news(decision) {
+                if !decision.is_news() {
                     return Told::Done(Some("it is as it was".to_owned()));
                 }
                 let words = super::words::short(fact, url);
@@ -322,30 +322,6 @@ impl Teller {
             told => told,
         }
     }
-}
-
-/// Worth a comment: it may go on or may not any more, or something has failed that had not before. What is only still missing
-/// is none, and neither is one requirement more that is fulfilled.
-fn is_news(decision: &DecisionFact) -> bool {
-    match &decision.before {
-        Some((before, _)) if *before != decision.satisfied => return true,
-        None if decision.satisfied => {
-            let fulfilled = decision.decision["satisfied_requirements"].as_array();
-            return fulfilled.is_some_and(|all| !all.is_empty());
-        }
-        _ => {}
-    }
-    let before = failures(&decision.previous);
-    failures(&decision.decision).iter().any(|failure| !before.contains(failure))
-}
-
-/// Where which tests, or files of rules, have failed; what could not be had says nothing.
-fn failures(decision: &Value) -> Vec<[&Value; 4]> {
-    let open = decision["unsatisfied_requirements"].as_array().into_iter().flatten();
-    let failed =
-        open.filter(|one| one["type"] != "test-result-missing" && one["type"] != "failed-fetch-gating-yaml");
-    let keys = ["testcase", "scenario", "system_architecture", "system_variant"];
-    failed.map(|one| keys.map(|key| &one[key])).collect()
 }
 
 fn speaker(app: &App) -> Speaker {

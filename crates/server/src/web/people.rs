@@ -113,7 +113,7 @@ pub(super) struct OwnKey {
 pub(super) fn own(app: &App, viewer: Option<&Viewer>) -> Option<Vec<OwnKey>> {
     let name = &viewer?.name;
     let now = app.clock.now();
-    let (_, keys) = app.people.list().into_iter().find(|(user, _)| user.name == *name)?;
+    let keys = app.people.keys_of(name)?;
     let shown = |key: assay_store::StoredKey| OwnKey {
         since: Moment::new(key.created_at, now),
         expires: key.expires_at.map(|at| Moment::new(at, now)),

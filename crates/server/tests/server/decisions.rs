@@ -709,17 +709,15 @@ async fn with_packages() -> (tempfile::TempDir, Server, FakeKoji, FakeDistGit) {
     koji.build("old-1-1", start - 86_400, &[]);
     koji.build("young-1-1", start + 60, &[]);
     koji.build("cut-1-1.fc44", start - 86_400, &[]);
-    let dir = tempfile::tempdir().unwrap();
-    fs_err::write(dir.path().join("policies.yaml"), REMOTE).unwrap();
-    fs_err::write(dir.path().join("secret"), "x").unwrap();
-    let toml = format!(
-        "[tasks]\nkoji-hub = {:?}\n[results]\npolicies = \"policies.yaml\"\n[results.remote-rules]\n\
-         koji_build = \"{}/{{pkg_namespace}}{{pkg_name}}/raw/{{rev}}/f/gating.yaml\"\n{HEARER}",
+    let (dir, file) = configured(REMOTE);
+    let more = format!(
+        "[tasks]\nkoji-hub = {:?}\n[results.remote-rules]\n\
+         koji_build = \"{}/{{pkg_namespace}}{{pkg_name}}/raw/{{rev}}/f/gating.yaml\"\n",
         koji.hub(),
         git.url()
     );
-    fs_err::write(dir.path().join("assay.toml"), toml).unwrap();
-    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let toml = fs_err::read_to_string(&file).unwrap();
+    fs_err::write(&file, toml + &more).unwrap();
     let server = Server::start_with(|config| config.config = Some(file)).await;
     (dir, server, koji, git)
 }

@@ -340,8 +340,8 @@ async fn no_build_of_a_parent_group_is_lost_between_pages() {
         assert_eq!(server.page(&format!("/group_overview/1?skip={skip}")).await.0, StatusCode::OK, "{skip}");
     }
     // What the parent group says about the dashboard counts for its groups.
-    for (hidden, want) in [(0, 2), (1, 0)] {
-        let body = json!({"properties": {"ignore_on_dashboard": hidden == 1}});
+    for (hidden, want) in [(false, 2), (true, 0)] {
+        let body = json!({"properties": {"ignore_on_dashboard": hidden}});
         let (status, said) = server.ask(Method::PATCH, "/api/assay/v1/parent-groups/1", Some(body)).await;
         assert_eq!(status, StatusCode::OK, "{said}");
         let (_, told) = server.get("/dashboard_build_results.json").await;

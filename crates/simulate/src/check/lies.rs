@@ -2,10 +2,9 @@
 
 use super::*;
 use crate::oracle;
-use crate::outcome::Rule;
 use crate::player::Player;
 use crate::scenario::{ChangeSpec, OneOrMore, Scenario, Source, Step};
-use crate::simulate::{compiled, pipeline};
+use crate::simulate::{breaks, compiled, pipeline};
 use crate::world::HoldRule;
 use assay_engine::gate::config::{JobDef, JobNode, MergeMode, Project};
 use assay_engine::gate::ids::Oid;
@@ -310,15 +309,11 @@ fn a_lie_against_the_serial_gate_is_found() {
         ("another order", |world| world.checks.order.values_mut().for_each(|order| order.reverse())),
         ("a job that fails", |world| {
             let with = vec![ChangeRef { number: 1, patchset: None }];
-            let (job, result) = ("two".to_owned(), "FAILURE".to_owned());
-            let rule = Rule { job, of: None, with, without: Vec::new(), times: None, result };
-            world.outcomes.rules.push((rule, 0));
+            world.outcomes.rules.push((breaks("two".to_owned(), with), 0));
         }),
         ("a job that the item was not given, and that fails", |world| {
             let with = vec![ChangeRef { number: 2, patchset: None }];
-            let (job, result) = ("three".to_owned(), "FAILURE".to_owned());
-            let rule = Rule { job, of: None, with, without: Vec::new(), times: None, result };
-            world.outcomes.rules.push((rule, 0));
+            world.outcomes.rules.push((breaks("three".to_owned(), with), 0));
             let more = config(nodes(&["one", "two", "three"]));
             world.checks.judged.values_mut().for_each(|judged| *judged = Arc::clone(&more));
         }),

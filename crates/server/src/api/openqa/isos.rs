@@ -2,6 +2,7 @@
 
 use super::params::Params;
 use super::{Admin, Operator, Wrong, number};
+use crate::api::jobs::cancel_open;
 use crate::app::App;
 use crate::products::{NotPosted, Posted};
 use assay_engine::ids::{JobId, ProductRunId};
@@ -265,27 +266,14 @@ async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> 
 /// Jobs, and the posts that made them.
 type Ids = (Vec<i64>, Vec<i64>);
 
-fn of_iso(name: String, open: bool) -> JobFilter {
-    let states = StateWord::ALL.into_iter().filter(|state| open != state.is_final()).collect();
-    JobFilter { settings: vec![("ISO".to_owned(), name)], states, limit: MOST, ..JobFilter::default() }
-}
-
-/// Cancels these jobs; how many there were.
-async fn cancel_all(app: &App, filter: &JobFilter, by: &str) -> Result<usize, Wrong> {
-    let mut cancelled = 0;
-    for job in app.store.summaries(filter).await? {
-        // Meanwhile it may have ended by itself.
-        cancelled +=
-            usize::from(app.engine.ask(Input::CancelJob { job: job.id, by: by.to_owned() }).await.is_ok());
-    }
-    Ok(cancelled)
+fn of_iso(name: &str) -> JobFilter {
+    JobFilter { settings: vec![("ISO".to_owned(), name.to_owned())], ..JobFilter::default() }
 }
 
 /// Cancels what a post has made, and says so beside it; how many jobs that were.
 pub(crate) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Result<usize, Wrong> {
-    let states = StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect();
-    let filter = JobFilter { run: Some(run.id), states, limit: MOST, ..JobFilter::default() };
-    let cancelled = cancel_all(app, &filter, by).await?;
+    let filter = JobFilter { run: Some(run.id), ..JobFilter::default() };
+    let cancelled = cancel_open(app, filter, by).await?;
     let _rewriting = app.rewriting.lock().await;
     let knowledge = app.store.knowledge();
     let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
@@ -308,7 +296,7 @@ async fn cancel(
             let run = app.store.product_run(ProductRunId(id)).await?.ok_or_else(no_run)?;
             cancel_run(&app, &run, by).await?
         }
-        Err(_) => cancel_all(&app, &of_iso(name.clone(), true), by).await?,
+        Err(_) => cancel_open(&app, of_iso(&name), by).await?,
     };
     app.audit(by, "iso_cancel", json!({ "iso": name }));
     Ok(Json(json!({ "result": cancelled })))
@@ -356,9 +344,11 @@ async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
-    cancel_all(&app, &of_iso(name.clone(), true), &admin.0.name).await?;
+    cancel_open(&app, of_iso(&name), &admin.0.name).await?;
+    let states = StateWord::ALL.into_iter().filter(|state| state.is_final()).collect();
+    let ended = JobFilter { states, limit: MOST, ..of_iso(&name) };
     let mut removed = 0;
-    for job in app.store.summaries(&of_iso(name.clone(), false)).await? {
+    for job in app.store.summaries(&ended).await? {
         removed += usize::from(app.engine.ask(Input::DeleteJob { job: job.id }).await.is_ok());
     }
     app.audit(&admin.0.name, "iso_delete", json!({ "iso": name }));

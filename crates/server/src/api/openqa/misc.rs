@@ -36,8 +36,7 @@ async fn routes() -> Json<Value> {
 }
 
 async fn keys(person: Person, State(app): State<Arc<App>>) -> Json<Value> {
-    let mine = app.people.list().into_iter().find(|(user, _)| user.name == person.0.name);
-    let keys = mine.map(|(_, keys)| keys).unwrap_or_default();
+    let keys = app.people.keys_of(&person.0.name).unwrap_or_default();
     let shown = |key: &assay_store::StoredKey| {
         json!({
             "key": key.key,

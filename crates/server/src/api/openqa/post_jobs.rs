@@ -68,7 +68,7 @@ fn by_suffix(params: &Params) -> Wanted {
 
 /// The group that a job asks for; `0` is none. A clone comes with the group that it had elsewhere: if there is none of
 /// that number here, it has none.
-pub(crate) fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<GroupId>, Wrong> {
+fn group(catalog: &Catalog, pairs: &mut Pairs, is_clone: bool) -> Result<Option<GroupId>, Wrong> {
     let (id, name) = (pairs.remove("_GROUP_ID"), pairs.remove("_GROUP"));
     match (id.as_deref().map(str::trim), name.as_deref()) {
         (Some("0"), _) | (None | Some(""), None | Some("" | "0")) => Ok(None),
@@ -155,20 +155,13 @@ pub(crate) fn with_catalog(catalog: &Catalog, pairs: &Pairs) -> Result<Settings,
     }
 }
 
-pub(crate) fn priority(
-    catalog: &Catalog,
-    pairs: &mut Pairs,
-    group: Option<GroupId>,
-) -> Result<Option<i32>, Wrong> {
+fn priority(catalog: &Catalog, pairs: &mut Pairs, group: Option<GroupId>) -> Result<Option<i32>, Wrong> {
     let given = ["_PRIORITY", "PRIO"].map(|key| pairs.remove(key));
     if let Some(text) = given.into_iter().flatten().find(|text| !text.trim().is_empty()) {
         return text.trim().parse().map(Some).map_err(|_| Wrong::parameters(&[], &["_PRIORITY"]));
     }
     let group = group.and_then(|id| catalog.groups.get(&id.0));
-    let parent = group.and_then(|group| catalog.parents.get(&group.parent?));
-    let own = group.and_then(|group| group.properties.default_priority);
-    let inherited = parent.and_then(|parent| parent.properties.default_priority);
-    Ok(own.or(inherited).map(|priority| priority as i32))
+    Ok(group.and_then(|group| crate::groups::usual_priority(catalog, group)))
 }
 
 /// Takes the relations out of the settings.

@@ -92,8 +92,7 @@ struct Loaded {
 }
 
 fn sort_of(catalog: &Catalog, group: &Group) -> Sort {
-    let parent = group.parent.and_then(|id| catalog.parents.get(&id));
-    let inherited = parent.and_then(|parent| parent.properties.build_version_sort);
+    let inherited = crate::groups::inherited(catalog, group).and_then(|parent| parent.build_version_sort);
     Sort::of(group.properties.build_version_sort.or(inherited))
 }
 

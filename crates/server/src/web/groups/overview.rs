@@ -1,7 +1,7 @@
 //! `/group_overview/{id}` and `/parent_group_overview/{id}`: all builds of a group, and what is said about it.
 
-use super::builds::{Build, BuildView, Name, Review, Teller, natural};
-use super::{LONG, Loaded, Wanted, group_told, load, ordered};
+use super::builds::{Build, BuildView, Name, Review, Tags, Teller, natural};
+use super::{Chosen, LONG, Loaded, Wanted, group_told, load, ordered};
 use crate::api::openqa::params::Params;
 use crate::app::App;
 use crate::auth::Sender;
@@ -100,12 +100,22 @@ pub(super) async fn group(
     crate::web::page(&app, rendered)
 }
 
+/// The builds of a group that are wanted, and what is tagged.
+async fn of_group(
+    app: &App,
+    catalog: &Catalog,
+    group: &Arc<Group>,
+    wanted: &Wanted,
+) -> Result<(Chosen, Tags), Fault> {
+    let mut loaded = load(app, catalog, &[group], wanted, wanted.page(LONG)).await?;
+    Ok((loaded.groups.remove(&GroupId(group.id)).unwrap_or_default(), loaded.tags))
+}
+
 async fn group_json(app: &App, id: &str, wanted: &Wanted) -> Result<Json<Value>, Fault> {
     let catalog = app.library.now();
     let group = found(&catalog, id)?;
-    let mut loaded = load(app, &catalog, &[group], wanted, wanted.page(LONG)).await?;
-    let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
-    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let (chosen, tags) = of_group(app, &catalog, group, wanted).await?;
+    let teller = Teller { now: app.clock.now(), tags: &tags };
     Ok(Json(group_told(group, &chosen, &teller)))
 }
 
@@ -116,9 +126,8 @@ pub(crate) async fn builds_of_group(
     group: &Arc<Group>,
     wanted: &Wanted,
 ) -> Result<GroupBuilds, Fault> {
-    let mut loaded = load(app, catalog, &[group], wanted, wanted.page(LONG)).await?;
-    let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
-    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let (chosen, tags) = of_group(app, catalog, group, wanted).await?;
+    let teller = Teller { now: app.clock.now(), tags: &tags };
     let builds = chosen.builds.iter().map(|(name, build)| teller.row(&[GroupId(group.id)], name, build));
     Ok(GroupBuilds { builds: builds.collect(), more: chosen.more })
 }
@@ -141,9 +150,8 @@ async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Re
     let catalog = app.library.now();
     let group = found(&catalog, id)?;
     let frame = frame(app);
-    let mut loaded = load(app, &catalog, &[group], wanted, wanted.page(LONG)).await?;
-    let chosen = loaded.groups.remove(&GroupId(group.id)).unwrap_or_default();
-    let teller = Teller { now: app.clock.now(), tags: &loaded.tags };
+    let (chosen, tags) = of_group(app, &catalog, group, wanted).await?;
+    let teller = Teller { now: app.clock.now(), tags: &tags };
     let (limit, only_tagged) = (wanted.limit(LONG), wanted.only_tagged());
     let address = |skip: usize| {
         let tagged = if only_tagged { "&only_tagged=1" } else { "" };
