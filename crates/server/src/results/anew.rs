@@ -107,6 +107,8 @@ impl super::Results {
 const TOGETHER: u32 = 100;
 /// Subjects after which is noted that they have been decided about.
 const NOTED: usize = 100;
+/// Between the beginnings of two looks: what comes thick and fast is decided about once, not with each piece of it.
+const APART: Duration = Duration::from_millis(100);
 /// The longest sleep: clocks may be set.
 const LOOK: Duration = Duration::from_secs(30);
 /// When policies change, what was decided about in so many days is decided about again.
@@ -127,6 +129,7 @@ pub(crate) async fn follow(app: Arc<App>, pauses: Pauses) {
     let mut basis = None;
     let mut failures = 0;
     loop {
+        let apart = tokio::time::sleep(APART);
         let looked = tokio::select! {
             () = app.shutdown.cancelled() => return,
             looked = look(&app, &mut basis) => looked,
@@ -149,6 +152,10 @@ pub(crate) async fn follow(app: Arc<App>, pauses: Pauses) {
             () = app.results.news.come.notified() => {}
             () = app.library.changed.notified() => {}
             () = tokio::time::sleep(pause) => {}
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = apart => {}
         }
     }
 }
