@@ -7,6 +7,7 @@ use super::judge::waiver;
 use super::{
     GatingFile, Known, Policies, Policy, Question, Requirement, Rule, Subject, SubjectType, Verdict,
 };
+use crate::address::encoded;
 use std::collections::BTreeSet;
 
 /// The policies of a file that the package brings.
@@ -164,20 +165,6 @@ pub fn address(template: &str, subject: &Subject, origin: Option<&Origin>) -> Op
         }
     }
     Some(address)
-}
-
-/// A text as one part of an address.
-fn encoded(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// Rules with the names of the policies that they are of, and what is required of files themselves.
