@@ -1,5 +1,7 @@
 //! Talks to a server's API.
 
+pub(crate) use assay_engine::address::encoded;
+
 use crate::Common;
 use crate::exit::{CliError, Code};
 use crate::{paths, ui};
@@ -22,14 +24,6 @@ pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
     token: Option<String>,
-}
-
-/// A text as one part or one query value of an address.
-pub(crate) fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 /// Conditions as the query of an address; those that were not given are left out.

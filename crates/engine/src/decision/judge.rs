@@ -114,6 +114,21 @@ pub struct GatingFile {
 }
 
 impl Requirement {
+    /// One that no test fulfils: its test case is what became of it.
+    pub(super) fn untested(subject: &Subject, verdict: Verdict, policies: Vec<String>) -> Self {
+        Self {
+            subject: subject.clone(),
+            testcase: verdict.word(false).to_owned(),
+            scenario: None,
+            required_in: None,
+            result: None,
+            verdict,
+            waiver: None,
+            policies,
+            file: None,
+        }
+    }
+
     /// True if it is fulfilled.
     pub fn is_satisfied(&self) -> bool {
         matches!(self.verdict, Verdict::Passed | Verdict::FileFetched | Verdict::Excluded)
@@ -245,9 +260,7 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
     for (subject, known) in question.subjects.iter().zip(known) {
         let kind = policies.subject_type(&subject.kind);
         let of_policies = policies.applicable(subject, &question.product_version, &question.contexts);
-        let rules: Vec<(Option<&Policy>, &Rule)> = if let Some(rules) = &question.rules {
-            rules.iter().map(|rule| (None, rule)).collect()
-        } else {
+        if question.rules.is_none() {
             if of_policies.is_empty() && !kind.ignore_missing_policy {
                 decision.uncovered.push(subject.clone());
             }
@@ -257,9 +270,8 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
                 }
             }
             decision.requirements.extend(excluded(subject, &kind, &of_policies));
-            let taken = of_policies.iter().filter(|policy| policy.takes_in(&kind, subject));
-            taken.flat_map(|policy| policy.rules.iter().map(move |rule| (Some(*policy), rule))).collect()
-        };
+        }
+        let rules = taken(&of_policies, question, subject, &kind);
         let remote::Expanded { rules, files } = remote::expand(rules, subject, &kind, known, question);
         decision.requirements.extend(files);
         let at = known.built_at.unwrap_or(question.at);
@@ -273,21 +285,25 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
     decision
 }
 
+/// The rules by which is decided about a subject, with the policies that they are of: the question's own are of none.
+pub(super) fn taken<'a>(
+    of_policies: &[&'a Policy],
+    question: &'a Question,
+    subject: &Subject,
+    kind: &SubjectType,
+) -> Vec<(Option<&'a Policy>, &'a Rule)> {
+    if let Some(rules) = &question.rules {
+        return rules.iter().map(|rule| (None, rule)).collect();
+    }
+    let taken = of_policies.iter().copied().filter(|policy| policy.takes_in(kind, subject));
+    taken.flat_map(|policy| policy.rules.iter().map(move |rule| (Some(policy), rule))).collect()
+}
+
 /// What stands for the rules of policies that leave the subject's package out.
 fn excluded(subject: &Subject, kind: &SubjectType, policies: &[&Policy]) -> Option<Requirement> {
     let by = policies.iter().filter(|policy| policy.excludes(kind, subject));
     let policies: Vec<String> = by.map(|policy| policy.id.clone()).collect();
-    (!policies.is_empty()).then(|| Requirement {
-        subject: subject.clone(),
-        testcase: Verdict::Excluded.word(false).to_owned(),
-        scenario: None,
-        required_in: None,
-        result: None,
-        verdict: Verdict::Excluded,
-        waiver: None,
-        policies,
-        file: None,
-    })
+    (!policies.is_empty()).then(|| Requirement::untested(subject, Verdict::Excluded, policies))
 }
 
 /// One requirement for each scenario, architecture and variant that there are results of; at least one.

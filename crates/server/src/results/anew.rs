@@ -18,10 +18,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
-/// What wakes the task that decides again.
+/// What those have in common who decide: the task that decides again, and whoever is asked.
 #[derive(Debug, Default)]
 pub(crate) struct News {
+    /// Wakes the task.
     come: Notify,
+    /// Held by who decides what is to be remembered.
     deciding: Mutex<()>,
     /// Subjects about which was decided without what others know.
     doubts: std::sync::Mutex<BTreeMap<Subject, Doubt>>,
@@ -105,8 +107,6 @@ impl super::Results {
 
 /// Subjects that are read at once: what is new goes first, and waits for no more than these.
 const TOGETHER: u32 = 100;
-/// Subjects after which is noted that they have been decided about.
-const NOTED: usize = 100;
 /// Between the beginnings of two looks: what comes thick and fast is decided about once, not with each piece of it.
 const APART: Duration = Duration::from_millis(100);
 /// The longest sleep: clocks may be set.
@@ -191,9 +191,6 @@ async fn decide_about(app: &App, due: Vec<Undecided>) -> Result<(), StoreError> 
                 tracing::warn!(item = subject.item, %error, "it cannot be decided anew yet");
                 failed = Some(error);
             }
-        }
-        if done.len() >= NOTED {
-            app.store.results().was_decided(app.results.epoch(), &std::mem::take(&mut done)).await?;
         }
     }
     if !done.is_empty() {

@@ -17,7 +17,7 @@ use assay_formats::policy;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -83,6 +83,18 @@ pub(crate) struct Elsewhere {
     files: Kept<Option<String>>,
     /// By host: those that did not answer at all, so that not everything that is asked of one waits for that.
     hosts: Kept<()>,
+    /// Who asks for files: what it trusts is read once.
+    asker: OnceLock<Files>,
+}
+
+impl Elsewhere {
+    fn asker(&self) -> Result<&Files, String> {
+        if let Some(asker) = self.asker.get() {
+            return Ok(asker);
+        }
+        let made = Files::new(false)?;
+        Ok(self.asker.get_or_init(|| made))
+    }
 }
 
 /// What was found of a subject.
@@ -248,7 +260,7 @@ impl App {
         }
         let host = url.split('/').nth(2).unwrap_or(url);
         self.is_heard(host)?;
-        let answer = match in_time(Files::new(false)?.text(url, LONGEST)).await {
+        let answer = match in_time(self.results.elsewhere.asker()?.text(url, LONGEST)).await {
             Ok(Ok(text)) => Ok(Some(text)),
             Ok(Err(NoFile::Missing(_))) => Ok(None),
             Ok(Err(NoFile::Refused(why) | NoFile::Later(why))) => Err(why),

@@ -1,5 +1,7 @@
 //! What every page has: the frame, the assets, the icons, and how times and sizes are written.
 
+pub(crate) use assay_engine::address::encoded as percent_encoded;
+
 use crate::auth::Viewer;
 use askama::Template;
 use assay_engine::ids::Timestamp;
@@ -8,7 +10,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::Embed;
 use serde::Deserialize;
-use std::fmt::Write as _;
 
 #[derive(Embed)]
 #[folder = "assets/"]
@@ -215,19 +216,6 @@ pub(crate) fn percent(similarity: f64) -> String {
     if tenths % 10.0 == 0.0 { format!("{:.0} %", tenths / 10.0) } else { format!("{:.1} %", tenths / 10.0) }
 }
 
-/// For a path segment or a query value of an address.
-pub(crate) fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
-}
-
 /// For a path of several segments.
 pub(crate) fn percent_encoded_path(path: &str) -> String {
     path.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
@@ -289,11 +277,6 @@ mod tests {
     fn serial_text_is_readable() {
         assert_eq!(plain_text(b"\x1b[1;31mred\x1b[0m\r\nnext\rover\x07\xff\x1b"), "red\nnext\nover\u{fffd}");
         assert_eq!(plain_text(b"\x1b[12"), "");
-    }
-
-    #[test]
-    fn addresses() {
-        assert_eq!(percent_encoded("a b/ü?#"), "a%20b%2F%C3%BC%3F%23");
     }
 
     #[test]

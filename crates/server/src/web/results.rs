@@ -262,11 +262,11 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             "Use /item?type=compose&item=NAME, or search in /results.",
         ));
     }
-    let evidence = app.evidence_of(&subject).await?;
+    let policies = app.results.settings().decisions.clone();
+    let evidence = app.evidence_of(&policies, &subject).await?;
     let newest = app.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
-    let settings = app.results.settings();
-    let purposes = decisions::purposes(&settings.decisions, &subject, &newest, &evidence);
-    let kinds = settings.decisions.subject_type(&subject.kind).names();
+    let purposes = decisions::purposes(&policies, &subject, &newest, &evidence);
+    let kinds = policies.subject_type(&subject.kind).names();
     let history = app.store.results().decisions(&kinds, &subject.item, HISTORY).await?;
     if evidence.results.is_empty() && evidence.waivers.is_empty() && purposes.is_empty() {
         let error = format!("Nothing is known of {} {}.", subject.kind, subject.item);
