@@ -319,10 +319,54 @@ async fn several_jobs_in_one_request() {
     let (status, restarted) =
         operator.ask(&server, POST, &format!("/api/v1/jobs/{}/restart", id("8")), &[]).await;
     assert_eq!(status, 200, "{restarted}");
-    let old = |job: &Value| job.as_object().unwrap().keys().next().unwrap().parse::<i64>().unwrap();
-    let mut restarted: Vec<_> = restarted["result"].as_array().unwrap().iter().map(old).collect();
-    restarted.sort_unstable();
-    assert_eq!(restarted, [id("7").min(id("8")), id("7").max(id("8"))], "the child too");
+    let whole = restarted["result"][0].as_object().unwrap();
+    let both = [id("7").to_string(), id("8").to_string()];
+    assert!(whole.len() == 2 && both.iter().all(|old| whole.contains_key(old)), "the child too: {restarted}");
+    let clone = &whole[&both[1]];
+    assert_eq!(restarted["test_url"][0][&both[1]], json!(format!("/tests/{clone}")), "{restarted}");
+}
+
+#[tokio::test]
+async fn what_was_started_anew_is_told_by_job_of_the_request() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let running = server.post_dummy().await;
+    let mut worker = server.worker("w").connect(&[]).await?;
+    assert_eq!(worker.expect_assign().await?.held.attempt.job.0, running);
+    let mut ended = Vec::new();
+    for (test, after) in [("parent", None), ("child", Some(0)), ("other", None)] {
+        let parent = after.map(|at: usize| i64::to_string(&ended[at]));
+        let mut form = vec![("TEST", test), ("WORKER_CLASS", "none")];
+        form.extend(parent.as_deref().map(|parent| ("_START_DIRECTLY_AFTER_JOBS", parent)));
+        let (_, made) = operator.ask(&server, POST, "/api/v1/jobs", &form).await;
+        ended.push(made["id"].as_i64().unwrap());
+    }
+    operator.ask(&server, POST, "/api/v1/jobs/cancel", &[("WORKER_CLASS", "none")]).await;
+    let [parent, child, other] = ended[..] else { unreachable!() };
+    let clone = |told: &Value, at: usize, old: i64| told["result"][at][old.to_string()].as_i64();
+
+    // A running job goes on, unless a copy is asked for: that ends nothing.
+    let path = format!("/api/v1/jobs/{running}/duplicate");
+    let (status, told) = operator.ask(&server, POST, &path, &[]).await;
+    assert_eq!((status, &told["result"], told.get("id")), (200, &json!([]), None), "{told}");
+    assert!(told["warnings"][0].as_str().unwrap().contains("left alone"), "{told}");
+    let (_, copied) = operator.ask(&server, POST, &path, &[("clone", "0")]).await;
+    assert!(copied["id"].as_i64().is_some() && copied["id"] == copied["result"][0][running.to_string()]);
+    let state = server.job(running).await.state;
+    assert!(matches!(state.as_str(), "assigned" | "running"), "{state}");
+
+    // A direct child asks about its parent, but not by the old address.
+    let (status, _) = operator.ask(&server, POST, &format!("/api/v1/jobs/{child}/restart"), &[]).await;
+    assert_eq!(status, 409);
+    let (status, told) = operator.ask(&server, POST, &format!("/api/v1/jobs/{child}/duplicate"), &[]).await;
+    assert_eq!((status, told["result"].as_array().map(Vec::len)), (200, Some(1)), "{told}");
+    assert!(clone(&told, 0, parent).is_some() && told["id"].as_i64() == clone(&told, 0, child), "{told}");
+
+    let jobs = format!("{other},{child}");
+    let (_, told) = operator.ask(&server, POST, "/api/v1/jobs/restart", &[("jobs", &jobs)]).await;
+    assert!(clone(&told, 0, other).is_some() && clone(&told, 1, child).is_some(), "{told}");
+    assert_eq!(told["test_url"].as_array().map(Vec::len), Some(2), "{told}");
+    Ok(())
 }
 
 #[tokio::test]
