@@ -2,6 +2,7 @@
 
 use crate::web::frame::Frame;
 use askama::Template;
+use assay_engine::settings::{COVERED, is_covered};
 use assay_proto::api::ApiError;
 use assay_store::StoreError;
 use axum::Json;
@@ -32,6 +33,18 @@ impl Fault {
 
     pub(crate) fn no_job(id: impl std::fmt::Display) -> Self {
         Self::not_found(format!("There is no job {id}."), "See the list of jobs for those that there are.")
+    }
+
+    /// Refuses settings of which one only covers a secret, as somebody reads them who may not see it: the job would run
+    /// with the cover.
+    pub(crate) fn if_covered<'s>(settings: impl IntoIterator<Item = (&'s str, &'s str)>) -> Result<(), Self> {
+        match settings.into_iter().find(|(key, value)| is_covered(key, value)) {
+            Some((key, _)) => Err(Self::bad(
+                format!("{key} has the value {COVERED}, which only covers a secret."),
+                format!("Give the secret itself ({key}=…), or leave the setting out or empty ({key}=)."),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Not now; again in `seconds`.

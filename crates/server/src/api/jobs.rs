@@ -129,6 +129,7 @@ fn new_job(catalog: &Catalog, post: PostJob, count: usize) -> Result<NewJob, Fau
     } else {
         Settings::from_request(post.settings)
     };
+    Fault::if_covered(settings.0.iter().map(|(key, setting)| (key.as_str(), setting.value.as_str())))?;
     Ok(NewJob { priority, group, parents, ..NewJob::new(settings) })
 }
 
