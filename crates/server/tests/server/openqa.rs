@@ -406,6 +406,26 @@ async fn comments_are_said_shown_safely_and_limited() {
     assert_eq!(ann.ask(&server, POST, path, &forced).await.0, 200);
     let (_, job) = ann.ask(&server, GET, "/api/v1/jobs/1", &[]).await;
     assert_eq!(job["job"]["result"], "passed");
+
+    // What was meant to give a result and names none is refused, before anything is kept; on a group it says nothing.
+    let wrong = [("text", "see label:force_result:splendid:boo#1")];
+    assert_eq!(bob.ask(&server, POST, path, &wrong).await.0, 403, "who may not force hears that first");
+    let (status, body) = ann.ask(&server, POST, path, &wrong).await;
+    let error = body["error"].as_str().unwrap();
+    assert!(
+        status == 400 && error.contains("Invalid result 'splendid'") && error.contains("softfailed"),
+        "{error}"
+    );
+    let own = Some(json!({"text": wrong[0].1}));
+    let (status, body) = server.ask(POST, "/api/assay/v1/jobs/1/comments", own).await;
+    assert!(status == 400 && body["error"].as_str().unwrap().contains("softfailed"), "{body}");
+    let (_, list) = ann.ask(&server, GET, path, &[]).await;
+    let first = list.as_array().unwrap()[0]["id"].clone();
+    assert_eq!(list.as_array().map(Vec::len), Some(2), "{list}");
+    assert_eq!(ann.ask(&server, Method::PUT, &format!("{path}/{first}"), &wrong).await.0, 400);
+    let admin = Key::make(&server, "root", "admin", None).await;
+    admin.ask(&server, POST, "/api/v1/job_groups", &[("name", "g")]).await;
+    assert_eq!(bob.ask(&server, POST, "/api/v1/groups/1/comments", &wrong).await.0, 200);
 }
 
 #[tokio::test]
