@@ -294,3 +294,8 @@ pub fn is_secret_name(name: &str) -> bool {
 
 /// What is shown instead of a secret.
 pub const COVERED: &str = "***";
+
+/// Whether this value only covers the secret of that name: it was read by somebody who may not see it.
+pub fn is_covered(name: &str, value: &str) -> bool {
+    value == COVERED && is_secret_name(name)
+}

@@ -7,10 +7,14 @@ use assay_engine::ids::{GroupId, JobId, ProductRunId};
 use assay_engine::io::{Answer, Input, Obsolete};
 use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
+use assay_engine::outcome::Outcome;
 use assay_engine::product::{self, MediumKey, OpenJob, Plan, Request};
+use assay_engine::reason::EndReason;
 use assay_store::{CommentTarget, JobFilter, JobSummary, SettingsMap, StoreError};
 use axum::http::StatusCode;
+use serde_json::json;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The most open jobs that a post looks at as old builds.
 const MOST_OLD: u32 = 100_000;
@@ -207,12 +211,25 @@ impl App {
 
     /// A person gives a job another result; jobs that have not ended keep theirs.
     pub(crate) async fn force(
-        &self,
+        self: &Arc<Self>,
         job: JobId,
-        (outcome, why): (assay_engine::outcome::Outcome, Option<&str>),
+        (outcome, why): (Outcome, Option<&str>),
         by: &str,
     ) -> Result<(), Fault> {
         let reason = why.unwrap_or_default().to_owned();
-        self.engine.ask(Input::ForceResult { job, outcome, by: by.to_owned(), reason }).await.map(drop)
+        self.engine.ask(Input::ForceResult { job, outcome, by: by.to_owned(), reason }).await?;
+        let old = self.result_before(job).await?.map(Outcome::openqa);
+        let noted = json!({"id": job.0, "result": outcome.openqa(), "old_result": old, "reason": why});
+        self.audit(by, "job_update_result", noted);
+        Ok(())
+    }
+
+    /// The result that a job had before a person gave it another.
+    pub(crate) async fn result_before(&self, job: JobId) -> Result<Option<Outcome>, StoreError> {
+        let job = self.store.job(job).await?;
+        Ok(job.and_then(|job| match job.row.state.end()?.reason {
+            EndReason::Forced { before, .. } => Some(before),
+            _ => None,
+        }))
     }
 }

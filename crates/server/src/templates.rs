@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::groups;
 use crate::products::for_planning;
 use assay_engine::product::{self, Template};
-use assay_engine::settings::{COVERED, is_secret_name};
+use assay_engine::settings::{COVERED, is_covered, is_secret_name};
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
 use assay_formats::openqa::{Changes, GroupFacts, Known};
 use assay_store::{
@@ -34,10 +34,7 @@ pub(crate) fn names_secrets(text: &str) -> bool {
 /// What somebody has read who may not see secrets is no template to be loaded: the secrets would be lost.
 pub(crate) fn not_covered<'s>(all: impl IntoIterator<Item = &'s SettingsMap>) -> Result<(), String> {
     let covered = |settings: &&SettingsMap| {
-        settings
-            .iter()
-            .find(|(key, value)| is_secret_name(key) && *value == COVERED)
-            .map(|(key, _)| key.clone())
+        settings.iter().find(|(key, value)| is_covered(key, value)).map(|(key, _)| key.clone())
     };
     match all.into_iter().find_map(|settings| covered(&settings)) {
         Some(key) => Err(format!(

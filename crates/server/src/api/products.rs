@@ -53,6 +53,7 @@ fn read(body: &[u8]) -> Result<(Request, Option<Catalog>), Fault> {
             "Correct the scenario definitions; nothing was made.",
         )
     })?;
+    Fault::if_covered(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
     let request = Request::parse(pairs).map_err(|bad| Fault::bad(sentence(&bad.to_string()), ""))?;
     Ok((request, scenarios))
 }

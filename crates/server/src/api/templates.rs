@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::auth::{Admin, Sender};
-use crate::catalog::{Catalog, Draft};
+use crate::catalog::{self, Catalog, Draft};
 use crate::fault::Fault;
 use crate::templates::{self, Counts, Placed, located};
 use assay_engine::product::{self, Template};
@@ -15,7 +15,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::Map;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -226,17 +226,20 @@ async fn load(
         return Err(Fault::bad("There is no file in the request.", "Send at least one."));
     }
     let read = read(&request, &app.library.now()).map_err(Refused::Findings)?;
+    let mut named = Map::new();
     let edit = |draft: &mut Draft| -> Result<(Counts, Vec<String>), Refused> {
+        let before = Catalog::clone(&draft.catalog);
         let said = || read.warnings.iter().cloned();
         let loaded = templates::load(draft, &read.changes, &read.placed);
         let counts = loaded.map_err(|wrong| Refused::Findings(said().chain(wrong).collect()))?;
+        named = catalog::differences(&before, &draft.catalog);
         Ok((counts, said().chain(read.impossible(&draft.catalog)).collect()))
     };
     let (counts, warnings) =
         if request.check { app.library.preview(edit).await? } else { app.library.change(edit).await? };
-    if !request.check {
-        let names: Vec<_> = request.files.iter().map(|file| file.name.as_str()).collect();
-        app.audit(&admin.0.name, "table_update", json!({ "files": names }));
+    if !request.check && !named.is_empty() {
+        named.insert("files".to_owned(), request.files.iter().map(|file| file.name.as_str()).collect());
+        app.audit(&admin.0.name, "table_update", named.into());
     }
     let Counts { made, changed, same, removed } = counts;
     Ok(Json(LoadedTemplates { made, changed, same, removed, warnings }))
