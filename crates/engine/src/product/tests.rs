@@ -152,6 +152,17 @@ fn what_wins_in_each_case() {
     }
 }
 
+#[test]
+fn a_plus_is_told_where_it_has_won() {
+    let plan = layered("", "+QEMURAM=2048 +ALONE=1", "", "", "QEMURAM=1024");
+    let explained = |key: &str| plan.jobs[0].settings.0[key].explain(key);
+    assert_eq!(
+        explained("QEMURAM"),
+        "QEMURAM=2048 from machine 64bit, which says it with +; overrides \"1024\" from the request"
+    );
+    assert_eq!(explained("ALONE"), "ALONE=1 from machine 64bit");
+}
+
 /// What openQA itself has made of the same settings (`tests/product/openqa-settings.pl`, version 4.6 of January 2023).
 #[test]
 fn as_openqa_does() {
