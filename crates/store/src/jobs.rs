@@ -74,24 +74,26 @@ fn is_list(key: &str) -> bool {
 /// Asks for a setting's value, of a list for one of its parts.
 fn setting<B: Backend>(select: &mut Select, key: &str, value: &str) {
     let find = B::FIND;
-    let has = |select: &mut Select, text: String| {
-        let _ = write!(select.sql, " AND {find}(settings, ");
+    let has = |select: &mut Select, before: &str, text: String| {
+        let _ = write!(select.sql, "{before}{find}(settings, ");
         select.value(text.into());
         select.sql.push_str(") > 0");
     };
+    let whole = setting_as_stored(key, value);
     if !is_list(key) || value.contains(',') {
-        has(select, setting_as_stored(key, value));
+        has(select, " AND ", whole);
         return;
     }
-    // Reading JSON takes many times as long as looking for a text in it: first what all that fit have.
+    // Reading JSON takes many times as long as looking for a text in it: only what cannot be told without is read.
+    has(select, " AND (", whole);
     let begin = setting_as_stored(key, "");
-    has(select, begin.trim_end_matches("\",").to_owned());
+    has(select, " OR (", begin.trim_end_matches("\",").to_owned());
     let quoted = serde_json::Value::from(value).to_string();
-    has(select, quoted.trim_matches('"').to_owned());
+    has(select, " AND ", quoted.trim_matches('"').to_owned());
     let parts = B::SETTING.replace("KEY", &format!("\"{key}\""));
     let _ = write!(select.sql, " AND {find}(',' || REPLACE({parts}, ', ', ',') || ',', ");
     select.value(format!(",{value},").into());
-    select.sql.push_str(") > 0");
+    select.sql.push_str(") > 0))");
 }
 
 fn conditions<B: Backend>(select: &mut Select, filter: &JobFilter) {
