@@ -8,7 +8,7 @@ use assay_engine::io::{Answer, Input, Obsolete};
 use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
 use assay_engine::outcome::Outcome;
-use assay_engine::product::{self, MediumKey, OpenJob, Plan, Request};
+use assay_engine::product::{self, BuildTag, MediumKey, OpenJob, Plan, Request};
 use assay_engine::reason::EndReason;
 use assay_store::{CommentTarget, JobFilter, JobSummary, SettingsMap, StoreError};
 use axum::http::StatusCode;
@@ -23,6 +23,8 @@ const MOST_OLD: u32 = 100_000;
 pub(crate) struct Posted {
     pub(crate) run: ProductRunId,
     pub(crate) jobs: Vec<JobId>,
+    /// Jobs of older builds that were ended or have stepped back.
+    pub(crate) obsoleted: Vec<JobId>,
     /// As it was carried out.
     pub(crate) plan: Plan,
 }
@@ -163,7 +165,7 @@ impl App {
         let input = self.resolve_tasks(plan.take_input(request, by, spared)).await?;
         match self.engine.ask(input).await? {
             Answer::Product { run, .. } if plan.refused.is_some() => Ok(Err(NotPosted { run, plan })),
-            Answer::Product { run, jobs, .. } => Ok(Ok(Posted { run, jobs, plan })),
+            Answer::Product { run, jobs, obsoleted } => Ok(Ok(Posted { run, jobs, obsoleted, plan })),
             other => {
                 tracing::error!(answer = ?other, "the engine gave an answer to another question");
                 let error = "The engine gave a strange answer.";
@@ -174,6 +176,22 @@ impl App {
 
     /// Jobs of old builds that stay: somebody has commented on them, or tagged their build.
     pub(crate) async fn spared(&self, obsolete: &Obsolete) -> Result<BTreeSet<JobId>, Fault> {
+        let (jobs, tags) = self.open_jobs(obsolete).await?;
+        Ok(jobs.iter().filter(|job| product::spared(job, &tags).is_some()).map(|job| job.job).collect())
+    }
+
+    /// Says in a plan what becomes of the open jobs of older builds.
+    pub(crate) async fn tell_old_jobs(&self, plan: &mut Plan) -> Result<(), Fault> {
+        if let Some(obsolete) = plan.old_builds.as_ref().filter(|_| plan.refused.is_none()) {
+            let (jobs, tags) = self.open_jobs(obsolete).await?;
+            plan.old_jobs = product::fates(obsolete, &jobs, &tags);
+            plan.old_jobs.sort_by_key(|old| old.job);
+        }
+        Ok(())
+    }
+
+    /// The open jobs of a product, and the tags of builds in their groups.
+    async fn open_jobs(&self, obsolete: &Obsolete) -> Result<(Vec<OpenJob>, BTreeSet<BuildTag>), Fault> {
         let of = |key: &str| obsolete.matching.get(key).cloned().into_iter().collect::<Vec<_>>();
         let filter = JobFilter {
             states: StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect(),
@@ -198,9 +216,7 @@ impl App {
             let comments = self.store.knowledge().comments(CommentTarget::Group(group.0)).await?;
             tags.extend(words::tagged(group, comments.iter().map(|comment| comment.text.as_str())));
         }
-        let stays =
-            |job: &&JobSummary| product::spared(&open(job, commented.contains(&job.id)), &tags).is_some();
-        Ok(jobs.iter().filter(stays).map(|job| job.id).collect())
+        Ok((jobs.iter().map(|job| open(job, commented.contains(&job.id))).collect(), tags))
     }
 
     /// Whether a group has jobs.

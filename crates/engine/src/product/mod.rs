@@ -17,7 +17,7 @@ mod tests;
 pub use catalog::{Catalog, Group, Machine, Medium, MediumKey, Origin, SettingsMap, Suite, Template};
 pub use compose::{fill_in, finish, search_values};
 pub use files::{Download, FileKind, downloads_of, is_output, kind_of};
-pub use old_builds::{BuildTag, Fate, OpenJob, Spared, fates, spared};
+pub use old_builds::{BuildTag, Fate, OldJob, OpenJob, Spared, fates, spared};
 pub use priority::{
     BadRule, GroupMatch, GroupProperty, Match, Priority, PriorityBase, PriorityPart, PriorityRules, Scale,
 };
@@ -168,6 +168,9 @@ pub struct Plan {
     /// What happens to open jobs of older builds, without what is spared.
     #[serde(skip)]
     pub old_builds: Option<Obsolete>,
+    /// The open jobs of older builds that are meant, where somebody has looked for them ([`fates`]).
+    #[serde(default)]
+    pub old_jobs: Vec<OldJob>,
     /// What has to be fetched first.
     pub downloads: Vec<PlannedDownload>,
 }
@@ -196,6 +199,7 @@ impl Plan {
         for key in request.ignored.keys() {
             self.notes.push(format!("{key} cannot be posted and does not count; the template decides it"));
         }
+        self.notes.extend(request.doubtful_flags());
         let medium = self.find_medium(catalog, request)?;
         self.medium = Some(medium.key.clone());
         let templates = self.find_templates(catalog, request, medium)?;

@@ -152,6 +152,17 @@ fn what_wins_in_each_case() {
     }
 }
 
+#[test]
+fn a_plus_is_told_where_it_has_won() {
+    let plan = layered("", "+QEMURAM=2048 +ALONE=1", "", "", "QEMURAM=1024");
+    let explained = |key: &str| plan.jobs[0].settings.0[key].explain(key);
+    assert_eq!(
+        explained("QEMURAM"),
+        "QEMURAM=2048 from machine 64bit, which says it with +; overrides \"1024\" from the request"
+    );
+    assert_eq!(explained("ALONE"), "ALONE=1 from machine 64bit");
+}
+
 /// What openQA itself has made of the same settings (`tests/product/openqa-settings.pl`, version 4.6 of January 2023).
 #[test]
 fn as_openqa_does() {
@@ -539,10 +550,46 @@ fn old_builds_end_or_step_back() {
     ] {
         let plan = post(&all, posted);
         let found = plan.old_builds.map(|obsolete| fates(&obsolete, &jobs, &tags)).unwrap_or_default();
+        let found: Vec<_> = found.into_iter().map(|old| (old.job, old.fate)).collect();
         let expected: Vec<_> = expected.into_iter().map(|(job, fate)| (JobId(job), fate)).collect();
         assert_eq!(found, expected, "{posted}");
     }
     assert_eq!(post(&all, "BUILD= _OBSOLETE=1").old_builds, None, "without a build there are no older ones");
+    let (old, name) = (jobs[4].job, "install@64bit".to_owned());
+    for (fate, expected) in [
+        (Fate::Obsoleted, "would end as obsoleted"),
+        (Fate::StepsBack(60), "would step back to priority 60"),
+        (Fate::Spared(Spared::Tagged), "would stay: its build is tagged"),
+    ] {
+        let old = OldJob { job: old, name: name.clone(), build: "7".into(), fate };
+        assert_eq!(old.sentence(), format!("job 5, install@64bit of build 7, {expected}"));
+    }
+}
+
+#[test]
+fn flags_that_are_probably_meant_otherwise() {
+    let all = catalog("a:");
+    for (posted, expected) in [
+        ("_OBSOLETE=1 _GROUP_ID=0 _SECRET_X=1 _URL=x __OBSOLTE=1", vec![]),
+        (
+            "_OBSOLTE=1",
+            vec!["_OBSOLTE is no flag and becomes a setting of the jobs (did you mean _OBSOLETE?)"],
+        ),
+        (
+            "_deprioritize_build=1",
+            vec![
+                "_DEPRIORITIZE_BUILD is no flag and becomes a setting of the jobs (did you mean _DEPRIORITIZEBUILD?)",
+            ],
+        ),
+        ("_OBSOLETE=maybe", vec!["_OBSOLETE=maybe counts as _OBSOLETE=1; only 0 or nothing switches it off"]),
+        (
+            "_SKIP_CHAINED_DEPS=no",
+            vec!["_SKIP_CHAINED_DEPS=no counts as _SKIP_CHAINED_DEPS=1; only 0 or nothing switches it off"],
+        ),
+    ] {
+        assert_eq!(request(posted).doubtful_flags(), expected, "{posted}");
+    }
+    assert_eq!(post(&all, "_OBSOLTE=1").notes, request("_OBSOLTE=1").doubtful_flags());
 }
 
 #[test]
