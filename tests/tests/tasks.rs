@@ -495,6 +495,15 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     assert_eq!(posted(&up, "dist.probe", 3).await.len(), 3);
     assert_eq!(posted(&up, "pkg.bash.unit", 0).await, Vec::<Value>::new());
 
+    // A task that crashes has done so under the name that its header gives it.
+    let broken = place.git(&repo, &["rev-parse", "HEAD"]).await;
+    let crashed = up.post(&[&item[1..], &[("TASK_COMMIT", &broken)]].concat()).await;
+    assert_eq!(up.wait(crashed).await.result, "incomplete");
+    let mut states = of_testcase(&up, "dist.probe").await;
+    states.retain(|one| one["data"]["job"] == json!([crashed.to_string()]));
+    let states: Vec<&str> = states.iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(states, ["CRASHED", "RUNNING", "QUEUED"]);
+
     let compared = [&item[..], &[("BASELINE_TAG", "f43"), ("ITEM", "hello-2.0-1")]].concat();
     let compared = up.post(&compared).await;
     assert_eq!(up.get(&format!("jobs/{compared}")).await["settings"]["BASELINE"]["value"], "hello-1.0-1");
@@ -508,6 +517,11 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
             "There is no task \\\"prob\\\".",
         ),
         (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
+        (
+            [&item[..], &[("TESTCASE", "pkg.bash")]].concat(),
+            StatusCode::BAD_REQUEST,
+            "none of the names that",
+        ),
         ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
         ([&item[..], &[("BASELINE_TAG", "f99")]].concat(), StatusCode::BAD_REQUEST, "No such tagInfo: 'f99'"),
         (
@@ -716,12 +730,19 @@ async fn a_task_that_breaks_its_machine_has_one_of_its_own() {
     up.stop().await;
 }
 
-/// Results of a test case, once there are so many: they are stored after the job has ended.
+/// What tasks found of a test case, once there is so much: it is stored after the job has ended. Each has a log.
 async fn posted(up: &Up<'_>, testcase: &str, many: usize) -> Vec<Value> {
-    let path = format!("/api/v2.0/results?testcases={testcase}");
     asking("results of a task", async || {
-        let answer: Value = up.request(Method::GET, &path).send().await.unwrap().json().await.unwrap();
-        Some(answer["data"].as_array().unwrap().clone()).filter(|found| found.len() >= many)
+        let mut found = of_testcase(up, testcase).await;
+        found.retain(|one| one["ref_url"].as_str().is_some_and(|url| url.contains("/blobs/")));
+        Some(found).filter(|found| found.len() >= many)
     })
     .await
+}
+
+/// All results of a test case, the newest first.
+async fn of_testcase(up: &Up<'_>, testcase: &str) -> Vec<Value> {
+    let path = format!("/api/v2.0/results?testcases={testcase}");
+    let answer: Value = up.request(Method::GET, &path).send().await.unwrap().json().await.unwrap();
+    answer["data"].as_array().unwrap().clone()
 }
