@@ -229,10 +229,21 @@ fn is_task(settings: &Settings) -> bool {
     }
 }
 
-/// The test case under which the results of a task's job stand: what was asked for, or what its header says.
+/// The test case of a job that says one: what was asked for, as far as the repository of a task owns it, or what the task's
+/// header names.
 pub(crate) fn testcase(settings: &JobSettings) -> Option<&str> {
-    let of_header = || settings.get(TESTCASE).filter(|_| settings.get("BACKEND") == Some(BACKEND));
-    settings.get(ASKED_TESTCASE).or_else(of_header)
+    let asked = settings.get(ASKED_TESTCASE);
+    if settings.get("BACKEND") != Some(BACKEND) {
+        return asked;
+    }
+    let spaces: Vec<String> =
+        settings.get(NAMESPACES).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    asked.filter(|testcase| task_run::may_post(&spaces, testcase)).or_else(|| settings.get(TESTCASE))
+}
+
+/// What the server found out when it made the job of a task, and nobody says when it is started anew.
+pub(crate) fn is_resolved(key: &str) -> bool {
+    [URL, COMMIT, PATH, NAMESPACES, TESTCASE].contains(&key)
 }
 
 /// The test case that the header names. None if there is no good header: the worker says what is wrong with it.
@@ -553,7 +564,9 @@ mod tests {
         };
         let header = ("TASK_TESTCASE", "dist.rpmlint");
         assert_eq!(of(&[("BACKEND", "task"), header]).as_deref(), Some("dist.rpmlint"));
-        assert_eq!(of(&[("BACKEND", "task"), header, ("TESTCASE", "dist.x")]).as_deref(), Some("dist.x"));
+        let asked = [("BACKEND", "task"), header, ("TESTCASE", "dist.x"), ("TASK_NAMESPACES", "dist")];
+        assert_eq!(of(&asked).as_deref(), Some("dist.x"));
+        assert_eq!(of(&asked[..3]).as_deref(), Some("dist.rpmlint"), "its repository does not own dist.x");
         assert_eq!(of(&[header]), None, "only what the server says counts");
     }
 
