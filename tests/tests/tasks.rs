@@ -147,6 +147,29 @@ async fn rpmlint_tells_clean_packages_from_others() {
     assert_eq!(log, "artifacts/rpmlint-hello-2.0-1.txt");
 }
 
+/// How libraries are named and laid out is each distribution's own business.
+#[tokio::test]
+async fn rpmlint_takes_a_library_as_fedora_packages_it() {
+    let place = Place::new();
+    let devel = "mkdir -p %{buildroot}/usr/include\necho 'int good(void);' >%{buildroot}/usr/include/good.h\n\
+        ln -s liblibgood.so.1 %{buildroot}/usr/lib64/liblibgood.so\n\
+        %package devel\nSummary: Headers of a library\nRequires: libgood = 1.0-1\n\
+        %description devel\nWhat is needed to build programs that use the library.\n\
+        %files devel\n/usr/lib64/liblibgood.so\n/usr/include/good.h\n";
+    let good = Package {
+        name: "libgood",
+        library: "#include <stdio.h>\nint good(void);\nint good(void) { return puts(\"good\"); }\n",
+        // With the links to its build ID, which RPM makes by itself.
+        preamble: "%define debug_package %{nil}\n%global _build_id_links compat",
+        scriptlets: devel,
+        ..PLAIN
+    };
+    let good = good.build(&place).await;
+    let summary =
+        shipped(&place, "rpmlint", 0, &["--item", "libgood-1.0-1", "--packages", good.as_str()]).await;
+    assert_eq!(only(&summary).0, "PASSED", "{summary}");
+}
+
 #[tokio::test]
 async fn depcheck_finds_what_cannot_be_installed_and_what_is_broken_by_it() {
     let place = Place::new();
