@@ -146,7 +146,8 @@ impl<'a> Up<'a> {
         crate::asking("everything is told", async || {
             let all = self.get("outbox").await;
             let one = all["targets"].as_array()?.iter().find(|one| one["target"] == target)?.clone();
-            (one["waiting"] == 0 && one["delivered"].as_i64() > Some(0)).then_some(())
+            let told = one["delivered"].as_i64()? + one["skipped"].as_i64()?;
+            (one["waiting"] == 0 && told > 0).then_some(())
         })
         .await;
     }

@@ -147,6 +147,29 @@ async fn rpmlint_tells_clean_packages_from_others() {
     assert_eq!(log, "artifacts/rpmlint-hello-2.0-1.txt");
 }
 
+/// How libraries are named and laid out is each distribution's own business.
+#[tokio::test]
+async fn rpmlint_takes_a_library_as_fedora_packages_it() {
+    let place = Place::new();
+    let devel = "mkdir -p %{buildroot}/usr/include\necho 'int good(void);' >%{buildroot}/usr/include/good.h\n\
+        ln -s liblibgood.so.1 %{buildroot}/usr/lib64/liblibgood.so\n\
+        %package devel\nSummary: Headers of a library\nRequires: libgood = 1.0-1\n\
+        %description devel\nWhat is needed to build programs that use the library.\n\
+        %files devel\n/usr/lib64/liblibgood.so\n/usr/include/good.h\n";
+    let good = Package {
+        name: "libgood",
+        library: "#include <stdio.h>\nint good(void);\nint good(void) { return puts(\"good\"); }\n",
+        // With the links to its build ID, which RPM makes by itself.
+        preamble: "%define debug_package %{nil}\n%global _build_id_links compat",
+        scriptlets: devel,
+        ..PLAIN
+    };
+    let good = good.build(&place).await;
+    let summary =
+        shipped(&place, "rpmlint", 0, &["--item", "libgood-1.0-1", "--packages", good.as_str()]).await;
+    assert_eq!(only(&summary).0, "PASSED", "{summary}");
+}
+
 #[tokio::test]
 async fn depcheck_finds_what_cannot_be_installed_and_what_is_broken_by_it() {
     let place = Place::new();
@@ -385,6 +408,8 @@ async fn upgradepath_knows_the_order_of_releases() {
         let summary = shipped(&place, "upgradepath", 2, &misspelt).await;
         assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
     }
+    let summary = shipped(&place, "upgradepath", 2, &["--item", "hello-1-1", "--input", &hub]).await;
+    assert!(summary["reason"].as_str().unwrap().contains("give the inputs releases, tag and hub"), "{summary}");
 }
 
 /// A web server that lists folders, as Koji's does.
@@ -495,6 +520,15 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
     assert_eq!(posted(&up, "dist.probe", 3).await.len(), 3);
     assert_eq!(posted(&up, "pkg.bash.unit", 0).await, Vec::<Value>::new());
 
+    // A task that crashes has done so under the name that its header gives it.
+    let broken = place.git(&repo, &["rev-parse", "HEAD"]).await;
+    let crashed = up.post(&[&item[1..], &[("TASK_COMMIT", &broken)]].concat()).await;
+    assert_eq!(up.wait(crashed).await.result, "incomplete");
+    let mut states = of_testcase(&up, "dist.probe").await;
+    states.retain(|one| one["data"]["job"] == json!([crashed.to_string()]));
+    let states: Vec<&str> = states.iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(states, ["CRASHED", "RUNNING", "QUEUED"]);
+
     let compared = [&item[..], &[("BASELINE_TAG", "f43"), ("ITEM", "hello-2.0-1")]].concat();
     let compared = up.post(&compared).await;
     assert_eq!(up.get(&format!("jobs/{compared}")).await["settings"]["BASELINE"]["value"], "hello-1.0-1");
@@ -508,6 +542,11 @@ async fn a_task_of_a_repository_runs_at_its_commit_and_posts_under_its_own_names
             "There is no task \\\"prob\\\".",
         ),
         (vec![("BACKEND", "task")], StatusCode::BAD_REQUEST, "needs TASK"),
+        (
+            [&item[..], &[("TESTCASE", "pkg.bash")]].concat(),
+            StatusCode::BAD_REQUEST,
+            "none of the names that",
+        ),
         ([&item[..], &[("TASK_REF", "nobranch")]].concat(), StatusCode::BAD_REQUEST, "has no branch or tag"),
         ([&item[..], &[("BASELINE_TAG", "f99")]].concat(), StatusCode::BAD_REQUEST, "No such tagInfo: 'f99'"),
         (
@@ -716,12 +755,19 @@ async fn a_task_that_breaks_its_machine_has_one_of_its_own() {
     up.stop().await;
 }
 
-/// Results of a test case, once there are so many: they are stored after the job has ended.
+/// What tasks found of a test case, once there is so much: it is stored after the job has ended. Each has a log.
 async fn posted(up: &Up<'_>, testcase: &str, many: usize) -> Vec<Value> {
-    let path = format!("/api/v2.0/results?testcases={testcase}");
     asking("results of a task", async || {
-        let answer: Value = up.request(Method::GET, &path).send().await.unwrap().json().await.unwrap();
-        Some(answer["data"].as_array().unwrap().clone()).filter(|found| found.len() >= many)
+        let mut found = of_testcase(up, testcase).await;
+        found.retain(|one| one["ref_url"].as_str().is_some_and(|url| url.contains("/blobs/")));
+        Some(found).filter(|found| found.len() >= many)
     })
     .await
+}
+
+/// All results of a test case, the newest first.
+async fn of_testcase(up: &Up<'_>, testcase: &str) -> Vec<Value> {
+    let path = format!("/api/v2.0/results?testcases={testcase}");
+    let answer: Value = up.request(Method::GET, &path).send().await.unwrap().json().await.unwrap();
+    answer["data"].as_array().unwrap().clone()
 }

@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 /// A result as the file says it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct YamlResult {
+    /// Where it is: the file and the line.
+    pub place: String,
     /// The test case (`testcase`, or `checkname`).
     pub testcase: Option<String>,
     /// In capitals.
@@ -58,7 +60,8 @@ fn result(reader: &mut Reader<'_, '_>, node: &Node) -> Option<YamlResult> {
     let outcome = reader.required(&mut fields, "outcome");
     let outcome =
         outcome.and_then(|node| reader.name(node, "outcome")).map(|text| text.trim().to_uppercase());
-    let mut result = YamlResult { outcome: outcome.unwrap_or_default(), ..YamlResult::default() };
+    let place = reader.sink.show(node.place);
+    let mut result = YamlResult { place, outcome: outcome.unwrap_or_default(), ..YamlResult::default() };
     for entry in fields.rest() {
         let key = &*entry.key.text;
         if matches!(entry.value.scalar(reader.dialect), Some(Scalar::Null)) {
@@ -113,6 +116,7 @@ results:
         let results = results.unwrap_or_else(|| panic!("{found:#?}"));
         assert_eq!(results[0].testcase.as_deref(), Some("dist.rpmlint"));
         assert_eq!((results[0].outcome.as_str(), results[0].data["arch"].len()), ("PASSED", 2));
+        assert_eq!((results[0].place.as_str(), results[1].place.as_str()), ("r.yaml:2", "r.yaml:3"));
         assert_eq!(results[0].data["release"], ["5"]);
         assert_eq!(
             (results[1].testcase.as_deref(), results[1].ref_url.as_deref()),

@@ -71,6 +71,8 @@ pub struct Offer<'a> {
     pub repositories: bool,
     /// A machine that is thrown away afterwards.
     pub machine: bool,
+    /// It is run by `assay run`, with options in place of a job's settings.
+    pub by_hand: bool,
 }
 
 impl TaskHeader {
@@ -93,12 +95,13 @@ impl TaskHeader {
             ));
         }
         if self.baseline == Wanted::Required && !offer.baseline {
-            return Some(format!("the task {name} compares with the build before; name it with BASELINE"));
+            let with = if offer.by_hand { "--baseline NVR, or --baseline-packages DIR" } else { "BASELINE" };
+            return Some(format!("the task {name} compares with the build before; name it with {with}"));
         }
         if self.repositories && !offer.repositories {
-            return Some(format!(
-                "the task {name} reads repositories; name them with REPOSITORIES=NAME=ADDRESS"
-            ));
+            let with =
+                if offer.by_hand { "--repository NAME=DIR or NAME=URL" } else { "REPOSITORIES=NAME=ADDRESS" };
+            return Some(format!("the task {name} reads repositories; name them with {with}"));
         }
         None
     }

@@ -12,6 +12,7 @@ mod land;
 mod merge;
 mod name;
 mod object;
+pub mod peek;
 mod receipts;
 mod refs;
 mod repos;

@@ -293,6 +293,12 @@ pub enum TaskError {
         "the job has no {SETTING}; a job of BACKEND=shell carries its task there, as JSON (docs/gating.md)"
     )]
     Missing,
+    /// It is the name or the address of one that somebody keeps.
+    #[error(
+        "{SETTING}={0:?} names a task, and a job of BACKEND=shell carries its steps there, as JSON (docs/gating.md); \
+         leave BACKEND out, or say BACKEND=task (docs/tasks.md)"
+    )]
+    Named(String),
     /// It is not JSON, or not of this shape.
     #[error("{SETTING} is not a task: {0}; see docs/gating.md for its fields")]
     Json(#[from] serde_json::Error),
@@ -327,6 +333,9 @@ impl Task {
     /// The task that a job's settings carry, checked.
     pub fn from_settings(settings: &BTreeMap<String, String>) -> Result<Self, TaskError> {
         let text = settings.get(SETTING).filter(|text| !text.is_empty()).ok_or(TaskError::Missing)?;
+        if !text.trim_start().starts_with('{') {
+            return Err(TaskError::Named(text.clone()));
+        }
         let mut task: Self = serde_json::from_str(text)?;
         if let Some(name) = task.secrets.keys().next() {
             return Err(TaskError::Wrong(format!(

@@ -17,6 +17,10 @@ pub const REF: &str = "TASK_REF";
 pub const COMMIT: &str = "TASK_COMMIT";
 /// Names that its results may begin with, separated by blanks; what the server says.
 pub const NAMESPACES: &str = "TASK_NAMESPACES";
+/// The test case that the header names at this commit; what the server says.
+pub const TESTCASE: &str = "TASK_TESTCASE";
+/// The test case that is asked for in its place.
+pub const ASKED_TESTCASE: &str = "TESTCASE";
 /// A folder of this machine in place of a repository: `assay run` alone.
 pub const DIR: &str = "TASK_DIR";
 /// Where Koji's packages are.
@@ -183,6 +187,11 @@ pub fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// True if this can be a folder of a repository.
+pub fn is_folder(path: &str) -> bool {
+    !path.split('/').any(|part| part == ".." || part == ".git")
+}
+
 /// The address of a repository in two: where it is, and its name.
 pub fn split_url(url: &str) -> Option<(&str, &str)> {
     let (origin, name) = url.trim_end_matches('/').rsplit_once('/')?;
@@ -210,7 +219,7 @@ fn source<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Result<TaskSource, Task
         return Err(TaskRunError::Wrong(COMMIT, commit.to_owned(), "is no whole commit id"));
     }
     let path = get(PATH).unwrap_or_default().trim_matches('/');
-    if path.split('/').any(|part| part == ".." || part == ".git") {
+    if !is_folder(path) {
         return Err(TaskRunError::Wrong(PATH, path.to_owned(), "is no folder of a repository"));
     }
     Ok(TaskSource::Git { url: url.to_owned(), commit: commit.to_ascii_lowercase(), path: path.to_owned() })

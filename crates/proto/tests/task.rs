@@ -63,6 +63,7 @@ fn what_cannot_be_meant_is_refused_with_a_sentence() {
         Task::from_settings(&BTreeMap::from([("TASK".into(), text.into())])).unwrap_err().to_string()
     };
     assert!(from("").contains("the job has no TASK"));
+    assert!(from("https://git.example.org/checks").contains("or say BACKEND=task"));
     assert!(from("{\"name\": \"x\", \"runs\": {}}").contains("unknown field `runs`"));
     let open = from(GOLDEN);
     assert!(open.contains("_SECRET_TOKEN") && !open.contains("sesame"), "{open}");

@@ -16,6 +16,14 @@
     try { localStorage.setItem("theme", root.dataset.theme); } catch { /* private window: for this page only */ }
   }
 
+  // ---- the menu of further pages closes when the reader goes elsewhere
+  for (const gone of ["click", "focusin"]) {
+    document.addEventListener(gone, (event) => {
+      const menu = $(".others[open]");
+      if (menu && !menu.contains(event.target)) menu.open = false;
+    });
+  }
+
   // ---- times: "3 min ago" goes on counting
   function span(seconds) {
     if (seconds < 60) return `${Math.floor(seconds)} s`;

@@ -9,10 +9,13 @@ use assay_connect::events::koji::Koji;
 use assay_engine::ids::Timestamp;
 use assay_engine::io::Input;
 use assay_engine::rules::{Action, Glob, RuleSet};
-use assay_engine::settings::{Provenance, Setting};
+use assay_engine::job_settings::JobSettings;
+use assay_engine::settings::{Provenance, Setting, Settings};
+use assay_formats::task_header;
+use assay_git::peek::{PeekError, file_at};
 use assay_proto::task_run::{
-    self, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, MACHINE, NAMESPACES, PATH, REF, SCRATCH, TASK,
-    TOPURL, URL, split_url,
+    self, ASKED_TESTCASE, BACKEND, BASELINE, BASELINE_TAG, COMMIT, HUB, MACHINE, NAMESPACES, PATH, REF,
+    SCRATCH, TASK, TESTCASE, TOPURL, URL, split_url,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,7 +84,12 @@ pub(crate) struct Tasks {
     settings: Mutex<Arc<TaskSettings>>,
     /// Where branches stood, and when.
     seen: Mutex<BTreeMap<(String, String), (Timestamp, String)>>,
+    /// The test cases that headers name. What a commit says never changes.
+    headers: Mutex<BTreeMap<Header, Option<String>>>,
 }
+
+/// Which header: the repository, the commit, the file.
+type Header = (String, String, String);
 
 impl Tasks {
     pub(crate) fn set(&self, settings: TaskSettings) {
@@ -111,6 +119,10 @@ impl Tasks {
 
     fn seen(&self) -> MutexGuard<'_, BTreeMap<(String, String), (Timestamp, String)>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn headers(&self) -> MutexGuard<'_, BTreeMap<Header, Option<String>>> {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where Koji is, if it is set.
@@ -188,7 +200,15 @@ impl TaskSettings {
         settings.extend(path.map(|path| (PATH.to_owned(), path)));
         settings.insert(REF.into(), reference.clone());
         let spaces = self.namespaces_of(&known.url);
+        let named = get(ASKED_TESTCASE).filter(|testcase| !task_run::may_post(&spaces, testcase));
         let spaces = if spaces.is_empty() { SCRATCH.to_owned() } else { spaces.join(" ") };
+        if let Some(testcase) = named {
+            return Err(Unresolved::Wrong(format!(
+                "{ASKED_TESTCASE}={testcase:?} is none of the names that {} owns ({spaces}). Leave it out, and the task's header \
+                 names the test case; or give the repository this name in [[tasks.namespace]].",
+                known.url
+            )));
+        }
         settings.insert(NAMESPACES.into(), spaces);
         settings.insert(URL.into(), known.url.clone());
         for (key, value) in [(TOPURL, &self.topurl), (HUB, &self.hub)] {
@@ -198,6 +218,47 @@ impl TaskSettings {
         }
         Ok((known.url, reference))
     }
+}
+
+/// True if a job is a task run: it says so, or it names a task and neither a backend nor tests of a machine.
+fn is_task(settings: &Settings) -> bool {
+    let has = |key: &str| settings.get(key).is_some();
+    match settings.get("BACKEND") {
+        Some(backend) => backend == BACKEND,
+        None => (has(TASK) || has(URL)) && !has("CASEDIR"),
+    }
+}
+
+/// The test case of a job that says one: what was asked for, as far as the repository of a task owns it, or what the task's
+/// header names.
+pub(crate) fn testcase(settings: &JobSettings) -> Option<&str> {
+    let asked = settings.get(ASKED_TESTCASE);
+    if settings.get("BACKEND") != Some(BACKEND) {
+        return asked;
+    }
+    let spaces: Vec<String> =
+        settings.get(NAMESPACES).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    asked.filter(|testcase| task_run::may_post(&spaces, testcase)).or_else(|| settings.get(TESTCASE))
+}
+
+/// What the server found out when it made the job of a task, and nobody says when it is started anew.
+pub(crate) fn is_resolved(key: &str) -> bool {
+    [URL, COMMIT, PATH, NAMESPACES, TESTCASE].contains(&key)
+}
+
+/// The test case that the header names. None if there is no good header: the worker says what is wrong with it.
+async fn read_header((url, commit, file): Header) -> Result<Option<String>, Unresolved> {
+    let at = format!("{file} of {url} at {commit}");
+    let (remote, wanted) = (url.clone(), commit);
+    let found = tokio::task::spawn_blocking(move || file_at(&remote, &wanted, &file)).await;
+    let found = found.unwrap_or_else(|error| Err(PeekError::Unreachable(error.to_string())));
+    let found = found.map_err(|error| match error {
+        PeekError::NoCommit(commit) => Unresolved::Wrong(format!("{url} has no commit {commit}.")),
+        PeekError::Unreachable(why) => Unresolved::Later(format!("{at} cannot be read: {why}.")),
+    })?;
+    let text = found.and_then(|bytes| String::from_utf8(bytes).ok());
+    let header = text.and_then(|text| task_header::load(task_header::FILE, &text).0);
+    Ok(header.map(|header| header.testcase))
 }
 
 /// An address as namespaces know it: without its `.git`.
@@ -212,9 +273,11 @@ impl App {
         let (Input::PostJobs { jobs } | Input::PostProduct { jobs, .. }) = &mut input else {
             return Ok(input);
         };
-        for job in jobs.iter_mut().filter(|job| job.settings.get("BACKEND") == Some(BACKEND)) {
+        for job in jobs.iter_mut().filter(|job| is_task(&job.settings)) {
             let mut settings = job.settings.plain();
+            settings.insert("BACKEND".into(), BACKEND.into());
             self.resolve_task(&mut settings).await?;
+            self.name_results(&mut settings).await?;
             for (key, value) in settings {
                 let before = job.settings.0.remove(&key);
                 let known = before.as_ref().is_some_and(|before| before.value == value);
@@ -258,6 +321,38 @@ impl App {
         settings.insert(COMMIT.into(), commit);
         Ok(())
     }
+
+    /// Says in the settings which test case the task's header names. A job that waits, runs or crashes has the name that
+    /// its results will have.
+    async fn name_results(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
+        // Whoever posts the job does not say it.
+        settings.entry(TESTCASE.into()).and_modify(String::clear);
+        let get = |key: &str| settings.get(key).cloned().unwrap_or_default();
+        let (url, commit, path) = (get(URL), get(COMMIT), get(PATH));
+        let path = path.trim_matches('/');
+        if !task_run::is_commit(&commit) || !task_run::is_folder(path) {
+            return Ok(());
+        }
+        let file = format!("{path}/{}", task_header::FILE).trim_start_matches('/').to_owned();
+        let key = (url, commit.to_ascii_lowercase(), file);
+        let known = self.task_runs.headers().get(&key).cloned();
+        let testcase = if let Some(known) = known {
+            known
+        } else {
+            let found = read_header(key.clone()).await?;
+            let mut headers = self.task_runs.headers();
+            if headers.len() >= MOST {
+                headers.clear();
+            }
+            headers.entry(key).or_insert(found).clone()
+        };
+        let spaces: Vec<String> = get(NAMESPACES).split_whitespace().map(str::to_owned).collect();
+        if let Some(testcase) = testcase.filter(|testcase| task_run::may_post(&spaces, testcase)) {
+            settings.insert(TESTCASE.into(), testcase);
+        }
+        Ok(())
+    }
+
     /// Asks Koji for the build before, if the job says in which tag it is and not which.
     async fn find_baseline(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
         let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
@@ -434,6 +529,70 @@ mod tests {
             let mut job = [("TASK".into(), wrong.into())].into();
             assert!(matches!(settings().fill(&mut job), Err(Unresolved::Wrong(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_job_asks_only_for_a_test_case_that_its_repository_owns() {
+        for (task, testcase, may) in [
+            ("rpmlint", "dist.rpmlint.strict", true),
+            ("rpmlint", "pkg.bash", false),
+            ("https://elsewhere.org/x", "dist.rpmlint", false),
+            ("https://elsewhere.org/x", "scratch.mine", true),
+        ] {
+            let asked = [("TASK", task), (ASKED_TESTCASE, testcase)];
+            let mut job = asked.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            let filled = settings().fill(&mut job);
+            assert_eq!(filled.is_ok(), may, "{task} {testcase}: {filled:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_names_a_task_is_one() {
+        for (settings, is) in [
+            (&[("TASK", "rpmlint")][..], true),
+            (&[("TASK_URL", "https://git.example.org/checks.git")], true),
+            (&[("BACKEND", "task")], true),
+            (&[("BACKEND", "shell"), ("TASK", "{}")], false),
+            (&[("TEST", "install")], false),
+            (&[("CASEDIR", "/srv/tests"), ("TASK", "7")], false),
+        ] {
+            let found = is_task(&Settings::from_request(settings.iter().copied()));
+            assert_eq!(found, is, "{settings:?}");
+        }
+        let of = |settings: &[(&str, &str)]| {
+            testcase(&JobSettings::from(Settings::from_request(settings.iter().copied()))).map(str::to_owned)
+        };
+        let header = ("TASK_TESTCASE", "dist.rpmlint");
+        assert_eq!(of(&[("BACKEND", "task"), header]).as_deref(), Some("dist.rpmlint"));
+        let asked = [("BACKEND", "task"), header, ("TESTCASE", "dist.x"), ("TASK_NAMESPACES", "dist")];
+        assert_eq!(of(&asked).as_deref(), Some("dist.x"));
+        assert_eq!(of(&asked[..3]).as_deref(), Some("dist.rpmlint"), "its repository does not own dist.x");
+        assert_eq!(of(&[header]), None, "only what the server says counts");
+    }
+
+    #[tokio::test]
+    async fn the_header_at_a_commit_names_the_test_case() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let git = |arguments: &[&str]| {
+            let who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"];
+            let done = std::process::Command::new("git").current_dir(dir.path()).args(who).args(arguments).output();
+            String::from_utf8(done.expect("git runs").stdout).expect("UTF-8").trim().to_owned()
+        };
+        git(&["init", "--quiet"]);
+        let header = "name: probe\ntestcase: dist.probe\ntakes: [koji_build]\nrun: ./probe.py\n";
+        for (folder, text) in [("probe", header), ("broken", "name: x\n")] {
+            fs_err::create_dir(dir.path().join(folder)).expect("a folder");
+            fs_err::write(dir.path().join(folder).join("task.yaml"), text).expect("a file");
+        }
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "-m", "tasks"]);
+        let (url, commit) = (format!("file://{}", dir.path().display()), git(&["rev-parse", "HEAD"]));
+        for (file, found) in [("probe/task.yaml", Some("dist.probe")), ("broken/task.yaml", None), ("task.yaml", None)] {
+            let key = (url.clone(), commit.clone(), file.to_owned());
+            assert_eq!(read_header(key).await, Ok(found.map(str::to_owned)), "{file}");
+        }
+        let nowhere = (url, "1".repeat(40), "task.yaml".to_owned());
+        assert!(matches!(read_header(nowhere).await, Err(Unresolved::Wrong(_))));
     }
 
     #[test]

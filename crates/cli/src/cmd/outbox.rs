@@ -18,7 +18,7 @@ pub(crate) enum Outbox {
         /// Only to this reporter.
         #[arg(long)]
         target: Option<String>,
-        /// Only in this state: waiting, delivered, refused or dropped.
+        /// Only in this state: waiting, delivered, skipped, refused or dropped.
         #[arg(long)]
         state: Option<String>,
         /// Only before this number.
@@ -34,9 +34,10 @@ pub(crate) enum Outbox {
         /// The entry's number.
         id: i64,
     },
-    /// Have entries told again, at once: also those that were refused or given up.
+    /// Have entries told again, at once: also those that were skipped, refused or given up.
     #[command(
-        after_help = "Examples:\n  assay outbox retry 12 13\n  assay outbox retry --target wiki      all of it that are not told"
+        after_help = "Examples:\n  assay outbox retry 12 13\n  assay outbox retry --target wiki      all of it that are not told\n  \
+                      assay outbox retry --target wiki --state skipped      what was not sent while the server was staging"
     )]
     Retry(Which),
     /// Give entries up, so that those behind them are told.
@@ -48,18 +49,21 @@ pub(crate) enum Outbox {
 
 /// Which entries.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct Which {
     /// Numbers of entries.
+    #[arg(required_unless_present = "target", conflicts_with = "target")]
     ids: Vec<i64>,
     /// All of this reporter that wait or were refused.
     #[arg(long)]
     target: Option<String>,
+    /// Of this reporter those in this state instead.
+    #[arg(long, requires = "target")]
+    state: Option<String>,
 }
 
 impl Which {
     fn choice(self) -> OutboxChoice {
-        OutboxChoice { ids: self.ids, target: self.target }
+        OutboxChoice { ids: self.ids, target: self.target, state: self.state }
     }
 }
 
@@ -113,13 +117,13 @@ fn print(list: Listed) {
         println!("staging: nothing is sent, and what would be is logged");
     }
     let rows = list.targets.into_iter().map(|one| {
-        let numbers = [one.waiting, one.delivered, one.refused].map(|number| number.to_string());
-        let [waiting, delivered, refused] = numbers;
+        let numbers = [one.waiting, one.delivered, one.skipped, one.refused].map(|number| number.to_string());
+        let [waiting, delivered, skipped, refused] = numbers;
         let lag = if one.lag > 0 { format!("{} s", one.lag) } else { String::new() };
         let doing = one.trouble.unwrap_or(one.doing);
-        vec![one.target, one.driver, doing, waiting, lag, one.attempts.to_string(), delivered, refused]
+        vec![one.target, one.driver, doing, waiting, lag, one.attempts.to_string(), delivered, skipped, refused]
     });
-    let heads = ["reporter", "driver", "doing", "waiting", "lag", "tries", "told", "refused"];
+    let heads = ["reporter", "driver", "doing", "waiting", "lag", "tries", "told", "not sent", "refused"];
     println!("{}", ui::table(&heads, rows));
     let rows = list.entries.into_iter().map(|entry| {
         let tries = if entry.attempts > 0 { format!(" ({} tries)", entry.attempts) } else { String::new() };

@@ -186,6 +186,7 @@ impl Tasks {
                 .any(|key| get(key).is_some()),
             repositories: get(task_run::REPOSITORIES).is_some(),
             machine: task_run::has_machine(settings),
+            by_hand: false,
         })
     }
 }

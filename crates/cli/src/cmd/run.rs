@@ -195,7 +195,9 @@ impl Run {
         } else {
             show(&summary);
         }
-        Ok(code(summary.outcome, summary.class))
+        // A task that did not end has found nothing; a test that did not has failed.
+        let is_endless = self.item.item.is_some() && summary.outcome == Outcome::TimeoutExceeded;
+        Ok(if is_endless { Code::Usage } else { code(summary.outcome, summary.class) })
     }
 }
 
@@ -486,6 +488,14 @@ fn show(summary: &Summary) {
     if !summary.results.is_empty() {
         println!("{}", ui::table(&["TEST CASE", "ITEM", "OUTCOME", "NOTE"], rows));
         println!();
+    }
+    let mut foreign = summary.results.iter().map(|result| result.testcase.as_str());
+    if let Some(testcase) = foreign.find(|testcase| !task_run::may_post(&[], testcase)) {
+        println!(
+            "A server takes {testcase} only from a repository that owns the name, by [[tasks.namespace]] of its assay.toml; \
+             {}.… is everybody's.",
+            task_run::SCRATCH
+        );
     }
     println!("{} in {}", ui::result_word(summary.outcome.openqa()), ui::duration(summary.duration_us));
     if let Some(reason) = &summary.reason {

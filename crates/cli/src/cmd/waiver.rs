@@ -62,7 +62,7 @@ pub(crate) struct List {
     /// Who gave it.
     #[arg(long)]
     user: Option<String>,
-    /// Also those that a newer one has taken the place of.
+    /// Also those that a newer one has taken the place of, and those that have expired.
     #[arg(long)]
     obsolete: bool,
     /// At most so many.

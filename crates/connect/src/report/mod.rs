@@ -25,6 +25,8 @@ pub const LONGEST_ANSWER: usize = 8 << 20;
 pub enum Told {
     /// It is there; perhaps with a note for people.
     Done(Option<String>),
+    /// It was not sent, and need not be: why.
+    Skipped(String),
     /// To be tried again.
     Later(String),
     /// Trying again would not help.

@@ -88,6 +88,8 @@ pub struct BuildJob {
     pub machine: String,
     /// Its test case.
     pub testcase: String,
+    /// Where its result says that it ran.
+    pub scenario: Option<String>,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// Why.
@@ -117,7 +119,8 @@ impl BuildJob {
         }
     }
 
-    fn scenario(&self) -> [&str; 4] {
+    /// What is the same of all its runs.
+    fn key(&self) -> [&str; 4] {
         [&self.test, &self.flavor, &self.arch, &self.machine]
     }
 }
@@ -170,9 +173,30 @@ pub struct BuildVerdict {
     pub satisfied: bool,
     /// One sentence.
     pub summary: String,
-    /// The test cases that it requires.
+    /// The tests that it requires.
     #[serde(default)]
-    pub required: Vec<String>,
+    pub required: Vec<RequiredTest>,
+}
+
+/// A test that a decision requires.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RequiredTest {
+    /// Its test case.
+    pub testcase: String,
+    /// Where; anywhere if it does not say.
+    #[serde(default)]
+    pub scenario: Option<String>,
+    /// For which architecture; for any if it does not say.
+    #[serde(default)]
+    pub architecture: Option<String>,
+}
+
+impl RequiredTest {
+    fn is(&self, job: &BuildJob) -> bool {
+        self.testcase == job.testcase
+            && (self.scenario.is_none() || self.scenario == job.scenario)
+            && self.architecture.as_ref().is_none_or(|arch| *arch == job.arch)
+    }
 }
 
 /// A test in a report.
@@ -296,15 +320,14 @@ pub fn compare(
     expected: &[String],
 ) -> BuildReport {
     let old: BTreeMap<[&str; 4], &BuildJob> =
-        before.iter().flat_map(|build| &build.jobs).map(|job| (job.scenario(), job)).collect();
-    let required: BTreeSet<&str> =
-        verdicts.iter().flat_map(|verdict| &verdict.required).map(String::as_str).collect();
+        before.iter().flat_map(|build| &build.jobs).map(|job| (job.key(), job)).collect();
+    let required: Vec<&RequiredTest> = verdicts.iter().flat_map(|verdict| &verdict.required).collect();
     let line = |job: &BuildJob, before: Option<&BuildJob>| ReportLine {
         job: job.id,
         name: name(job),
         outcome: job.outcome.map(|outcome| outcome.openqa().to_owned()),
         notes: notes(job),
-        gating: required.contains(job.testcase.as_str()),
+        gating: required.iter().any(|test| test.is(job)),
         before: before.map(|job| job.id),
     };
     let mut report = BuildReport {
@@ -316,7 +339,7 @@ pub fn compare(
     let mut jobs: Vec<&BuildJob> = now.jobs.iter().collect();
     jobs.sort_by_key(|job| (&job.arch, &job.flavor, &job.test, &job.machine, job.id));
     for job in &jobs {
-        let earlier = old.get(&job.scenario()).copied();
+        let earlier = old.get(&job.key()).copied();
         let word = job.outcome.map_or("none", Outcome::openqa);
         *report.outcomes.entry(word.to_owned()).or_default() += 1;
         let then = earlier.map(|job| did(job.outcome));
@@ -333,14 +356,14 @@ pub fn compare(
         list.push(line(job, earlier));
     }
     report.passed = jobs.iter().filter(|job| job.outcome.is_some_and(Outcome::is_ok)).count();
-    let there: BTreeSet<[&str; 4]> = now.jobs.iter().map(BuildJob::scenario).collect();
-    let gone = old.values().filter(|job| !there.contains(&job.scenario()));
+    let there: BTreeSet<[&str; 4]> = now.jobs.iter().map(BuildJob::key).collect();
+    let gone = old.values().filter(|job| !there.contains(&job.key()));
     report.gone = gone.map(|job| line(job, Some(job))).collect();
     let media = images(now);
     let wanted: BTreeSet<String> =
         before.map(images).unwrap_or_default().into_iter().chain(expected.iter().cloned()).collect();
     report.missing_images = wanted.difference(&media).cloned().collect();
-    report.system = jobs.iter().filter_map(|job| system(job, old.get(&job.scenario()).copied()?)).collect();
+    report.system = jobs.iter().filter_map(|job| system(job, old.get(&job.key()).copied()?)).collect();
     report.verdicts = verdicts;
     report
 }
@@ -434,8 +457,8 @@ pub fn text(report: &BuildReport, url: &str) -> String {
             verdict.context, verdict.product_version, verdict.summary
         );
     }
-    let _ = writeln!(out, "\nPassed: {}/{}", report.passed, report.total);
     let than = report.against.as_deref().unwrap_or("no earlier build");
+    let _ = writeln!(out, "\nCompared with {than}.\nPassed: {}/{}", report.passed, report.total);
     let lists = [
         (format!("New failures (not failed in {than})"), &report.new_failures),
         (format!("Old failures (failed in {than}, too)"), &report.old_failures),
@@ -521,7 +544,7 @@ mod tests {
             product_version: "rawhide".into(),
             satisfied: false,
             summary: "Of 1 required test, 1 test failed".into(),
-            required: vec!["compose.c".into()],
+            required: vec![RequiredTest { testcase: "compose.c".into(), ..RequiredTest::default() }],
         };
         let report = compare(&now, Some(&before), vec![verdict], &["Everything-boot-iso x86_64".into()]);
         let lists = [
@@ -549,6 +572,7 @@ mod tests {
         for part in [
             "Missing expected images:\n  Cloud-qcow2 x86_64\n",
             "Build FAILS sync (rawhide): Of 1 required test",
+            "\nCompared with 1.\nPassed: 4/9\n",
             "New failures (not failed in 1): 2",
             "ID: 102\tTest: **GATING** x86_64 Server-dvd-iso c@uefi (failed)\nURL: http://x/jobs/102\n",
             "Newly passing (failed in 1): 1",
@@ -561,6 +585,39 @@ mod tests {
             (3, 0, 0)
         );
         assert_eq!(alone.summary(), "4/9 passed, 3 new failures, 1 not run, 1 still open");
+    }
+
+    #[test]
+    fn a_test_is_required_where_the_decision_says_so() {
+        let failed = |arch: &str, scenario: &str| BuildJob {
+            arch: arch.into(),
+            scenario: Some(scenario.into()),
+            ..job(1, "install", Some(Outcome::Failed))
+        };
+        let required = |scenario: Option<&str>, architecture: Option<&str>| RequiredTest {
+            testcase: "compose.install".into(),
+            scenario: scenario.map(str::to_owned),
+            architecture: architecture.map(str::to_owned),
+        };
+        let here = failed("x86_64", "fedora.Server-dvd-iso.x86_64.uefi");
+        for (test, is) in [
+            (required(None, None), true),
+            (required(Some("fedora.Server-dvd-iso.x86_64.uefi"), Some("x86_64")), true),
+            (required(Some("fedora.Server-dvd-iso.x86_64.64bit"), None), false),
+            (required(None, Some("aarch64")), false),
+            (RequiredTest { testcase: "compose.boot".into(), ..RequiredTest::default() }, false),
+        ] {
+            let verdict = BuildVerdict {
+                context: "sync".into(),
+                product_version: "rawhide".into(),
+                satisfied: false,
+                summary: String::new(),
+                required: vec![test.clone()],
+            };
+            let now = Build { name: "2".into(), jobs: vec![here.clone()] };
+            let report = compare(&now, None, vec![verdict], &[]);
+            assert_eq!(report.new_failures[0].gating, is, "{test:?}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct NoticeRule {
     pub name: String,
     /// Which facts.
     pub wants: Wants,
-    /// Only when a test passes that did not, or the other way round.
+    /// Only when a test passes that did not, or the other way round, or fails when it is run for the first time.
     #[serde(default)]
     pub on_change: bool,
     /// All that came together in one mail.
@@ -183,8 +183,8 @@ fn doer(fact: &Fact) -> Option<&str> {
 
 /// Whether a test that ended so changed from what it was before.
 pub fn is_change(before: Option<Outcome>, now: Outcome) -> bool {
-    // What never ran says nothing new.
-    !now.is_aborted() && before.is_none_or(|before| before.is_ok() != now.is_ok())
+    // What never ran says nothing new. A first failure is one; a first pass is what was to be expected.
+    !now.is_aborted() && before.is_none_or(Outcome::is_ok) != now.is_ok()
 }
 
 #[cfg(test)]
@@ -287,7 +287,8 @@ mod tests {
     fn changes() {
         use Outcome::{Failed, Incomplete, Passed, Skipped, Softfailed};
         for (before, now, change) in [
-            (None, Passed, true),
+            (None, Passed, false),
+            (None, Failed, true),
             (Some(Passed), Softfailed, false),
             (Some(Passed), Failed, true),
             (Some(Failed), Incomplete, false),

@@ -27,12 +27,15 @@ pub struct OutboxTarget {
     pub waiting: u64,
     /// When the oldest of them happened.
     pub oldest: Option<String>,
-    /// Seconds since then.
+    /// Seconds since the first of them could have been told: a digest waits on purpose.
     pub lag: i64,
     /// The most tries of one that waits.
     pub attempts: u32,
     /// Entries that are told.
     pub delivered: u64,
+    /// Entries that were not sent, and need not be.
+    #[serde(default)]
+    pub skipped: u64,
     /// Entries that will never be taken.
     pub refused: u64,
     /// Entries that were given up.
@@ -58,7 +61,7 @@ pub struct OutboxEntry {
     pub about: String,
     /// When it happened.
     pub at: String,
-    /// `waiting`, `delivered`, `refused` or `dropped`
+    /// `waiting`, `delivered`, `skipped`, `refused` or `dropped`
     pub state: String,
     /// How often it was tried in vain.
     pub attempts: u32,
@@ -95,6 +98,9 @@ pub struct OutboxChoice {
     /// Or all of this target that wait or were refused.
     #[serde(default)]
     pub target: Option<String>,
+    /// Of this target those in this state: `skipped` for what a staging server did not send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// The entries that were changed.

@@ -369,6 +369,7 @@ fn of_report(item: &Item, stored: &StoredReport) -> (Timestamp, api::Happened) {
     let at = stored.ended_at.or(ended_at(item)).unwrap_or(item.enqueued_at);
     let (text, mood) = match stored.state {
         EntryState::Delivered => (format!("told {what}{}", note((" (", ")"))), ""),
+        EntryState::Skipped => (format!("{what} is not told{}", note((": ", ""))), ""),
         EntryState::Waiting if stored.attempts == 0 => (format!("about to tell {what}"), ""),
         EntryState::Waiting => {
             let why = note((": ", ""));

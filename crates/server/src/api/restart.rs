@@ -76,6 +76,12 @@ pub(crate) async fn ask(
     {
         return Err(Fault::not_found(format!("There is no group {}.", group.0), "See /api/v1/job_groups."));
     }
+    if let Some(key) = options.set.keys().find(|key| crate::tasks::is_resolved(key)) {
+        return Err(Fault::bad(
+            format!("{key} says what a task is and what its results may be called; the server found it out."),
+            "A job that is started anew runs the same task. Post a new job with TASK, and with TASK_REF or TASK_COMMIT.",
+        ));
+    }
     let by = if sender.name.is_empty() { "an operator".to_owned() } else { sender.name.clone() };
     let request = RestartRequest { jobs, options, by, plan_only };
     match app.engine.ask(Input::Restart(request.clone())).await? {

@@ -95,6 +95,11 @@ fn kinds(app: &App, kind: &str) -> Vec<String> {
     app.results.settings().decisions.subject_type(kind).names()
 }
 
+/// WaiverDB's clients do not know that a waiver can expire: to them one that has is obsolete.
+fn alive_at(app: &App, obsolete_too: bool) -> Option<Timestamp> {
+    (!obsolete_too).then(|| app.clock.now())
+}
+
 async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -106,11 +111,12 @@ async fn list(
     let text = |key: &str| pairs.get(key).filter(|text| !text.is_empty()).cloned();
     let mut choice = choice_of(&app, text);
     since(pairs.get("since").map(String::as_str), &mut choice)?;
+    let obsolete_too =
+        pairs.get("include_obsolete").is_some_and(|text| matches!(text.as_str(), "true" | "1" | "True"));
     let filter = WaiverFilter {
         any: vec![choice],
-        obsolete_too: pairs
-            .get("include_obsolete")
-            .is_some_and(|text| matches!(text.as_str(), "true" | "1" | "True")),
+        obsolete_too,
+        alive_at: alive_at(&app, obsolete_too),
         per_person: true,
         offset: u64::from(page - 1) * u64::from(limit),
         limit: limit + 1,
@@ -151,7 +157,8 @@ async fn any_of(app: &App, any: Vec<WaiverChoice>, obsolete_too: bool) -> Result
     if any.is_empty() {
         return Ok(Json(json!({ "data": [] })));
     }
-    let filter = WaiverFilter { any, obsolete_too, per_person: false, offset: 0, limit: 10_000 };
+    let alive_at = alive_at(app, obsolete_too);
+    let filter = WaiverFilter { any, obsolete_too, alive_at, per_person: false, offset: 0, limit: 10_000 };
     let found = app.store.results().waivers(&filter).await?;
     Ok(Json(json!({ "data": found.iter().map(shape).collect::<Vec<_>>() })))
 }

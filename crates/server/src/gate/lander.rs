@@ -116,7 +116,7 @@ impl Lander {
             let mut tries = 0;
             loop {
                 match self.tell_of_landed(report).await {
-                    Told::Done(_) => break,
+                    Told::Done(_) | Told::Skipped(_) => break,
                     Told::Never(why) => {
                         tracing::warn!(item = %request.item, about = %report.about, why, "a report of a landing cannot be told");
                         break;
@@ -181,7 +181,7 @@ impl Lander {
                 None => self.tell_of_landed(report).await,
             };
             match told {
-                Told::Done(_) => {}
+                Told::Done(_) | Told::Skipped(_) => {}
                 Told::Later(why) => return Err(Trouble(why)),
                 Told::Never(why) => {
                     let Some(landing) = landing else {

@@ -4,6 +4,7 @@
 use super::lander::Pauses;
 use super::mail::Post;
 use super::ports::{Reviews, Told};
+use crate::reporting::STAGED;
 use assay_engine::gate::change::Subject;
 use assay_engine::gate::config::ReportAction;
 use assay_engine::gate::ids::ItemId;
@@ -167,20 +168,21 @@ impl Outbox {
         let told = match &report.action {
             _ if self.staging.load(Ordering::Relaxed) => {
                 tracing::info!(item = %report.id.0, about = %report.about, message = report.message, "staging: not sent");
-                Told::Done(Some("staging: logged, not sent".to_owned()))
+                Told::Skipped(STAGED.to_owned())
             }
             ReportAction::Review { .. } => tokio::time::timeout(DEADLINE, self.reviews.tell(report, look))
                 .await
                 .unwrap_or_else(|_| Told::Later(format!("no answer within {} s", DEADLINE.as_secs()))),
             ReportAction::Mail { .. } => self.post.tell(report).await,
             // What Zuul's database is for is in the store of this server already.
-            ReportAction::Sql { .. } => Told::Done(Some(
+            ReportAction::Sql { .. } => Told::Skipped(
                 "this server's own history has the builds; there is no other database".to_owned(),
-            )),
+            ),
         };
         let now = self.clock.now();
         let tried = match told {
             Told::Done(note) => Tried::Done { at: now, note },
+            Told::Skipped(note) => Tried::Skipped { at: now, note },
             Told::Later(error) => {
                 let pause = self.pauses.after(stored.attempts + 1);
                 tracing::warn!(item = %report.id.0, about = %report.about, error, "a report cannot be told now");

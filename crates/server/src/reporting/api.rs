@@ -84,12 +84,20 @@ async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Jso
     Ok(Json(entry(&stored, true)))
 }
 
+fn state(word: &str) -> Result<EntryState, Fault> {
+    let help = "Use waiting, delivered, skipped, refused or dropped.";
+    EntryState::from_word(word).ok_or_else(|| Fault::bad(format!("{word:?} is no state of an entry."), help))
+}
+
 fn choice(body: &[u8]) -> Result<wire::OutboxChoice, Fault> {
     let help = r#"Send {"ids": [12]} or {"target": "NAME"}."#;
     let choice: wire::OutboxChoice = serde_json::from_slice(body)
         .map_err(|error| Fault::bad(format!("The request cannot be read: {error}."), help))?;
     if choice.ids.is_empty() == choice.target.is_none() {
         return Err(Fault::bad("Name entries, or a target.", help));
+    }
+    if choice.state.is_some() && choice.target.is_none() {
+        return Err(Fault::bad("A state is of a target's entries.", help));
     }
     Ok(choice)
 }
@@ -98,8 +106,12 @@ impl App {
     /// The entries that are meant and are not told.
     async fn chosen(&self, choice: &wire::OutboxChoice) -> Result<Vec<i64>, Fault> {
         let Some(target) = &choice.target else { return Ok(choice.ids.clone()) };
+        let states = match &choice.state {
+            Some(word) => vec![state(word)?],
+            None => vec![EntryState::Waiting, EntryState::Refused],
+        };
         let mut ids = Vec::new();
-        for state in [EntryState::Waiting, EntryState::Refused] {
+        for state in states {
             let filter = EntryFilter {
                 target: Some(target.clone()),
                 state: Some(state),
@@ -123,11 +135,7 @@ impl App {
     /// Entries as they are shown, and how their targets do.
     pub(crate) async fn list_outbox(&self, query: OutboxQuery) -> Result<wire::Outbox, Fault> {
         let some = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
-        let state = some(query.state).map(|word| {
-            let help = "Use waiting, delivered, refused or dropped.";
-            EntryState::from_word(&word)
-                .ok_or_else(|| Fault::bad(format!("{word:?} is no state of an entry."), help))
-        });
+        let state = some(query.state).map(|word| state(&word));
         let limit = query.limit.unwrap_or(50).clamp(1, MOST);
         let filter = EntryFilter {
             target: some(query.target),
@@ -175,9 +183,10 @@ impl App {
                 trouble: health.trouble.or_else(|| (is_gone && waiting > 0).then(|| nobody_tells(name))),
                 waiting,
                 oldest: oldest.map(rfc3339),
-                lag: oldest.map_or(0, |oldest| lag(now, oldest)),
+                lag: tally.and_then(|tally| tally.due).map_or(0, |due| lag(now, due)),
                 attempts: tally.map_or(0, |tally| tally.attempts),
                 delivered: tally.map_or(0, |tally| tally.delivered),
+                skipped: tally.map_or(0, |tally| tally.skipped),
                 refused: tally.map_or(0, |tally| tally.refused),
                 dropped: tally.map_or(0, |tally| tally.dropped),
                 last: tally.and_then(|tally| tally.last).map(rfc3339),

@@ -10,7 +10,7 @@ use assay_engine::decision::Subject;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::knowledge::words::bugrefs;
 use assay_engine::report::build::{
-    Build, BuildJob, BuildReport, BuildVerdict, ReportLine, SystemFacts, compare, text,
+    Build, BuildJob, BuildReport, BuildVerdict, ReportLine, RequiredTest, SystemFacts, compare, text,
 };
 use assay_engine::report::{BuildFact, is_like};
 use assay_records::step::ModuleResult;
@@ -237,6 +237,7 @@ impl App {
         for job in jobs {
             let fact = super::facts::job(&job.row, 0, Timestamp(0));
             let mut one = BuildJob::of(&fact);
+            one.scenario = conventions::scenario(|key| fact.get(key));
             one.bugs = bugs.remove(&one.id).unwrap_or_default().into_iter().collect();
             if one.outcome.is_some() && read < MOST_READ {
                 read += 1;
@@ -309,15 +310,13 @@ impl App {
                 if !seen.insert((row.product_version.clone(), row.context.clone())) {
                     continue;
                 }
-                let body: serde_json::Value = serde_json::from_str(&row.body).unwrap_or_default();
-                let required = body.as_array().into_iter().flatten();
-                let required = required.filter_map(|one| one["testcase"].as_str().map(str::to_owned));
+                let required: Vec<RequiredTest> = serde_json::from_str(&row.body).unwrap_or_default();
                 verdicts.push(BuildVerdict {
                     context: row.context,
                     product_version: row.product_version,
                     satisfied: row.satisfied,
                     summary: row.summary,
-                    required: required.collect(),
+                    required,
                 });
             }
         }

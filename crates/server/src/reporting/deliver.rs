@@ -1,5 +1,6 @@
 //! Telling one target, in order, until it has confirmed each.
 
+use super::STAGED;
 use super::tellers::{Letter, Teller};
 use crate::app::App;
 use crate::gate::Pauses;
@@ -95,7 +96,7 @@ async fn look(
 
 fn staged(target: &str, entry: &StoredEntry) -> Told {
     tracing::info!(target, kind = entry.kind, about = entry.about, body = entry.body, "staging: not sent");
-    Told::Done(Some("staging: logged, not sent".to_owned()))
+    Told::Skipped(STAGED.to_owned())
 }
 
 /// Notes what came of the tries up to the first that has to wait: the rest is told after it, under the same keys.
@@ -113,6 +114,7 @@ async fn note(
         let entry = &letter.entry;
         match told {
             Told::Done(note) => tried.push((entry.id, Tried::Done { at: now, note })),
+            Told::Skipped(note) => tried.push((entry.id, Tried::Skipped { at: now, note })),
             Told::Never(error) => {
                 tracing::warn!(target, entry = entry.id, about = entry.about, error, "it cannot be told");
                 tried.push((entry.id, Tried::Never { error }));

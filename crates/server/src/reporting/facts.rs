@@ -22,7 +22,6 @@ const LATER: i64 = i64::MIN;
 /// A job as others are told of it.
 pub(crate) fn job(row: &JobRow, remaining: u64, at: Timestamp) -> JobFact {
     let subject = conventions::subject(&row.settings);
-    let test = row.settings.get("TEST").unwrap_or(&row.name);
     let told = |(key, setting): (&str, &assay_engine::settings::Setting)| {
         let fits = !is_secret_name(key) && setting.value.len() <= LONGEST;
         fits.then(|| (key.to_owned(), setting.value.clone()))
@@ -33,10 +32,7 @@ pub(crate) fn job(row: &JobRow, remaining: u64, at: Timestamp) -> JobFact {
         name: row.name.clone(),
         settings: row.settings.iter().filter_map(told).collect(),
         group: row.group.map(|group| group.0),
-        testcase: row
-            .settings
-            .get("TESTCASE")
-            .map_or_else(|| conventions::testcase(&subject.kind, test), conventions::cut),
+        testcase: conventions::testcase_of(&row.settings, &subject.kind, &row.name),
         item_type: subject.kind,
         item: subject.item,
         outcome: end.map(|end| end.outcome),

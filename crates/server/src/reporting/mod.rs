@@ -26,6 +26,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::Notify;
 
+/// The note of what is not sent because this server is staging.
+pub(crate) const STAGED: &str = "staging: logged, not sent";
+
 /// How telling one target goes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health {

@@ -1,5 +1,6 @@
 //! What people hear of by rules of their own: mails, each or together, and a feed.
 
+use super::STAGED;
 use super::tellers::{in_room, message_id};
 use super::words::{Words, escaped, short};
 use crate::app::App;
@@ -20,7 +21,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +32,9 @@ pub(crate) const PREFIX: &str = "person/";
 const TOGETHER: u32 = 1_000;
 /// The longest sleep: clocks may be set, and mails become due.
 const LOOK: Duration = Duration::from_secs(20);
-/// Entries of a feed.
-const FEED: u32 = 100;
+/// Entries of a feed, and how many are looked at for them.
+const FEED: usize = 100;
+const LOOKED_AT: u32 = 400;
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -80,6 +82,9 @@ pub(super) async fn run(app: Arc<App>, pauses: Pauses) {
     }
 }
 
+/// The note of what a rule is not told of because it is as before.
+const NO_NEWS: &str = "it has not changed: not sent";
+
 /// Tells everybody what is due; when something else will be.
 async fn look(app: &App, pauses: Pauses) -> Result<Option<Timestamp>, StoreError> {
     let mut next: Option<Timestamp> = None;
@@ -99,7 +104,10 @@ async fn look(app: &App, pauses: Pauses) -> Result<Option<Timestamp>, StoreError
         let mut tried = Vec::new();
         for (rule, entries) in by_rule(due) {
             let rule = notices.rules.iter().find(|one| one.name == rule && one.enabled);
-            for together in parcels(rule, entries) {
+            let (news, old) = app.news(rule, entries).await?;
+            let old = old.iter().map(|entry| (entry.id, Tried::Skipped { at: now, note: NO_NEWS.to_owned() }));
+            tried.extend(old);
+            for together in parcels(rule, news) {
                 let told = tell(app, name, notices, rule, &together).await?;
                 for entry in &together {
                     let one = outcome(&told, entry, app.clock.now(), pauses);
@@ -120,6 +128,7 @@ async fn look(app: &App, pauses: Pauses) -> Result<Option<Timestamp>, StoreError
 fn outcome(told: &Told, entry: &StoredEntry, now: Timestamp, pauses: Pauses) -> Tried {
     match told {
         Told::Done(note) => Tried::Done { at: now, note: note.clone() },
+        Told::Skipped(note) => Tried::Skipped { at: now, note: note.clone() },
         Told::Never(error) => Tried::Never { error: error.clone() },
         Told::Later(error) => {
             let pause = pauses.after(entry.attempts + 1);
@@ -169,23 +178,17 @@ async fn tell(
     rule: Option<&NoticeRule>,
     entries: &[StoredEntry],
 ) -> Result<Told, StoreError> {
-    let note = |text: &str| Ok(Told::Done(Some(text.to_owned())));
-    let Some(rule) = rule else { return note("the rule is gone: not sent") };
+    let skipped = |why: &str| Ok(Told::Skipped(why.to_owned()));
+    let Some(rule) = rule else { return skipped("the rule is gone: not sent") };
     let to = notices.mail.as_ref().filter(|_| rule.by_mail);
     let room = notices.matrix.as_ref().filter(|_| rule.by_matrix);
     if to.is_none() && room.is_none() {
-        return note("in the feed");
+        return Ok(Told::Done(Some("in the feed".to_owned())));
     }
     let url = app.results.settings().url.clone();
     let mut said = Vec::new();
     for entry in entries {
         let Ok(fact) = serde_json::from_str::<Fact>(&entry.body) else { continue };
-        if rule.on_change
-            && let Fact::JobDone(job) = &fact
-            && !app.changed(job).await?
-        {
-            continue;
-        }
         match app.words(&fact, &url).await {
             Ok(words) => said.push((entry, words)),
             Err(fault)
@@ -195,10 +198,10 @@ async fn tell(
             Err(fault) => return Ok(Told::Later(fault.error)),
         }
     }
-    let Some((_, first)) = said.first() else { return note("it has not changed: not sent") };
+    let Some((_, first)) = said.first() else { return skipped("nothing of it is wanted: not sent") };
     if app.reporting.is_staging() {
         tracing::info!(name, subject = first.headline, "staging: not sent");
-        return note("staging: logged, not sent");
+        return skipped(STAGED);
     }
     // A room takes the same thing once, so it comes first: no mail is sent twice because a room does not answer.
     let mut told = Told::Done(None);
@@ -256,6 +259,69 @@ async fn in_the_room(app: &App, room: &str, said: &[(&StoredEntry, Words)]) -> T
 }
 
 impl App {
+    /// Entries of a rule, and those that are no news to it.
+    async fn news(
+        &self,
+        rule: Option<&NoticeRule>,
+        entries: Vec<StoredEntry>,
+    ) -> Result<(Vec<StoredEntry>, Vec<StoredEntry>), StoreError> {
+        let (mut news, mut old) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let is_news = match serde_json::from_str(&entry.body) {
+                Ok(fact) => self.is_news(rule, &fact).await?,
+                Err(_) => true,
+            };
+            if is_news { news.push(entry) } else { old.push(entry) }
+        }
+        Ok((news, old))
+    }
+
+    async fn is_news(&self, rule: Option<&NoticeRule>, fact: &Fact) -> Result<bool, StoreError> {
+        match fact {
+            Fact::JobDone(job) if rule.is_some_and(|rule| rule.on_change) => self.changed(job).await,
+            _ => Ok(true),
+        }
+    }
+
+    /// What somebody's rules let through, the newest first, each fact once.
+    async fn in_feed(&self, name: &str) -> Result<Vec<(StoredEntry, Fact)>, StoreError> {
+        let target = Some(format!("{PREFIX}{name}"));
+        let filter = EntryFilter { target, limit: LOOKED_AT, ..EntryFilter::default() };
+        let people = self.reporting.people();
+        let rules = people.get(name).map(|notices| notices.rules.as_slice()).unwrap_or_default();
+        let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
+        for entry in self.store.outbox().entries(&filter).await? {
+            let Ok(fact) = serde_json::from_str::<Fact>(&entry.body) else { continue };
+            let rule = entry.key.split(':').next().unwrap_or_default();
+            let rule = rules.iter().find(|one| one.name == rule);
+            let is_in = match entry.state {
+                EntryState::Dropped => false,
+                // A feed is read and not sent, on a staging server as well.
+                EntryState::Skipped => entry.note.as_deref() == Some(STAGED),
+                EntryState::Waiting => self.is_news(rule, &fact).await?,
+                EntryState::Delivered | EntryState::Refused => true,
+            };
+            if is_in && seen.insert(fact.key()) {
+                found.push((entry, fact));
+            }
+            if found.len() == FEED {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Somebody of that name: who has an account, or has rules already.
+    fn must_be_somebody(&self, sender: &Sender, name: &str) -> Result<(), Fault> {
+        let known = sender.name == name
+            || self.people.user(name).is_some()
+            || self.reporting.people().contains_key(name);
+        if known {
+            return Ok(());
+        }
+        Err(Fault::not_found(format!("There is nobody named {name:?}."), "See `assay user list`."))
+    }
+
     /// Whether a test that ended did so otherwise than the one of its scenario before it.
     async fn changed(&self, job: &JobFact) -> Result<bool, StoreError> {
         let Some(now) = job.outcome else { return Ok(true) };
@@ -324,6 +390,7 @@ async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<NoticesOf>, Fault> {
     may(&sender, &name)?;
+    app.must_be_somebody(&sender, &name)?;
     Ok(Json(app.notices_of(&name)))
 }
 
@@ -363,6 +430,7 @@ impl App {
             let help = "See docs/reporting.md for what rules hold.";
             return Err(Fault::bad(format!("{}.", wrong.join("; ")), help));
         }
+        self.must_be_somebody(sender, name)?;
         self.keep_notices(name, Some(notices)).await?;
         self.audit(&sender.name, "notices_change", json!({ "name": name }));
         Ok(())
@@ -391,14 +459,12 @@ async fn feed(
     if !app.guard.is_address_mac(&format!("feed {name}"), &mac) {
         return Err(no_address());
     }
-    let filter =
-        EntryFilter { target: Some(format!("{PREFIX}{name}")), limit: FEED, ..EntryFilter::default() };
     let url = app.results.settings().url.clone();
     let mut out = String::from(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\">\n",
     );
-    let entries = app.store.outbox().entries(&filter).await?;
-    let updated = entries.first().map_or(0, |entry| entry.at.0);
+    let entries = app.in_feed(&name).await?;
+    let updated = entries.first().map_or(0, |(entry, _)| entry.at.0);
     let own = feed_address(&app, &name);
     let _ = writeln!(
         out,
@@ -408,9 +474,8 @@ async fn feed(
         xml(&name),
         rfc3339(updated)
     );
-    for entry in entries.iter().filter(|entry| entry.state != EntryState::Dropped) {
-        let Ok(fact) = serde_json::from_str::<Fact>(&entry.body) else { continue };
-        let words = short(&fact, &url);
+    for (entry, fact) in &entries {
+        let words = short(fact, &url);
         let link = words.url.as_deref().unwrap_or(&url);
         let _ = writeln!(
             out,

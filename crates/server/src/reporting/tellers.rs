@@ -155,7 +155,7 @@ impl Teller {
         };
         let told = |part: Result<std::ops::Range<usize>, Told>| match part {
             Err(told) => told,
-            Ok(range) if range.is_empty() => Told::Done(Some("there is no message for it".to_owned())),
+            Ok(range) if range.is_empty() => Told::Skipped("there is no message for it".to_owned()),
             Ok(range) => match results[range].iter().find_map(|result| result.as_ref().err()) {
                 Some(why) => Told::Later(why.clone()),
                 None => Told::Done(None),
@@ -173,7 +173,7 @@ impl Teller {
         again: bool,
     ) -> Told {
         let elsewhere = |kind: &str| {
-            (kind != "bodhi_update").then(|| Told::Done(Some("it is about no update".to_owned())))
+            (kind != "bodhi_update").then(|| Told::Skipped("it is about no update".to_owned()))
         };
         let url = &speaker(app).url;
         let (update, waived, text) = match fact {
@@ -192,7 +192,7 @@ impl Teller {
                     return told;
                 }
                 if !decision.is_news() {
-                    return Told::Done(Some("it is as it was".to_owned()));
+                    return Told::Skipped("it is as it was".to_owned());
                 }
                 let words = super::words::short(fact, url);
                 (
@@ -203,14 +203,14 @@ impl Teller {
             }
             Fact::BuildDone(build) => {
                 let Some(update) = build.build.strip_prefix("Update-") else {
-                    return Told::Done(Some("it is about no update".to_owned()));
+                    return Told::Skipped("it is about no update".to_owned());
                 };
                 match words(app, fact).await {
                     Ok(words) => (update.to_owned(), None, words.line()),
                     Err(told) => return told,
                 }
             }
-            _ => return Told::Done(Some("Bodhi is not told of it".to_owned())),
+            _ => return Told::Skipped("Bodhi is not told of it".to_owned()),
         };
         if self.bodhi.is_none() {
             let made =
@@ -264,7 +264,7 @@ impl Teller {
         }
         let told = |part: Result<Vec<String>, Told>| match part {
             Err(told) => told,
-            Ok(titles) if titles.is_empty() => Told::Done(Some("no cell is about it".to_owned())),
+            Ok(titles) if titles.is_empty() => Told::Skipped("no cell is about it".to_owned()),
             Ok(titles) => {
                 let of = |title: &String| edits.get(title).cloned().unwrap_or(Told::Done(None));
                 let all: Vec<Told> = titles.iter().map(of).collect();
@@ -332,7 +332,7 @@ async fn words(app: &App, fact: &Fact) -> Result<Words, Told> {
     app.words(fact, &speaker(app).url).await.map_err(|fault| {
         let some = matches!(fact, Fact::BuildDone(build) if build.errors || build.is_part());
         if fault.status == axum::http::StatusCode::NOT_FOUND && some {
-            Told::Done(Some(fault.error))
+            Told::Skipped(fault.error)
         } else if fault.status == axum::http::StatusCode::NOT_FOUND {
             Told::Never(fault.error)
         } else {
@@ -385,7 +385,7 @@ async fn rendered(app: &App, letter: &Letter, prefix: &str, says: &[Dialect]) ->
 async fn state(app: &App, letter: &Letter, fact: &Fact) -> Result<Option<String>, Told> {
     let Fact::BuildDone(build) = fact else { return Ok(None) };
     let state = app.build_state(&super::build::Asked::of(build)).await.map_err(later)?;
-    let state = format!("result {state}");
+    let state = format!("the build's result {state}");
     let entry = &letter.entry;
     let filter = EntryFilter {
         target: Some(entry.target.clone()),
@@ -397,7 +397,7 @@ async fn state(app: &App, letter: &Letter, fact: &Fact) -> Result<Option<String>
     let before = app.store.outbox().entries(&filter).await.map_err(later)?;
     let before = before.into_iter().next().and_then(|entry| entry.note).unwrap_or_default();
     if before.starts_with(&state) {
-        return Err(Told::Done(Some(format!("{state}, as it was told before"))));
+        return Err(Told::Skipped(format!("{state}, as it was told before")));
     }
     Ok(Some(state))
 }
@@ -476,13 +476,13 @@ async fn result(
     everything: bool,
 ) -> Result<Told, Told> {
     let Fact::ResultNew(new) = fact else {
-        return Ok(Told::Done(Some("it is no result".to_owned())));
+        return Ok(Told::Skipped("it is no result".to_owned()));
     };
     if let Some(why) = &new.withheld {
-        return Ok(Told::Done(Some(format!("it is not reported: {why}"))));
+        return Ok(Told::Skipped(format!("it is not reported: {why}")));
     }
     if !new.own && !everything {
-        return Ok(Told::Done(Some("it is not of this server; say everything = true".to_owned())));
+        return Ok(Told::Skipped("it is not of this server; say everything = true".to_owned()));
     }
     let stored = app.store.results().result(ResultId(new.id)).await.map_err(later)?;
     let stored = stored.ok_or_else(|| Told::Never(format!("there is no result {} any more", new.id)))?;
@@ -561,7 +561,7 @@ fn cases(file: &camino::Utf8Path) -> Result<Cases, String> {
 async fn cells(app: &App, letter: &Letter, cases: &Cases) -> Result<Vec<Placement>, Told> {
     let Fact::JobDone(job) = fact(letter)? else { return Ok(Vec::new()) };
     if let Some(why) = job.withheld() {
-        return Err(Told::Done(Some(format!("it is not reported: {why}"))));
+        return Err(Told::Skipped(format!("it is not reported: {why}")));
     }
     let passed = app.passed(&job, cases).await.map_err(later)?;
     placements(cases, &job, &passed).map_err(Told::Never)

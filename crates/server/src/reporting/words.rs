@@ -98,10 +98,12 @@ pub(crate) fn short(fact: &Fact, url: &str) -> Words {
         }
         Fact::ResultNew(result) => {
             let item = result.item.as_deref().unwrap_or("something");
+            let page = || Some(item_url(url, result.item_type.as_deref()?, result.item.as_deref()?));
+            let places = [result.item_type.as_deref(), result.scenario.as_deref()];
             plain(
                 format!("{item}: {} {}", result.testcase, result.outcome),
-                result.url.clone(),
-                String::new(),
+                result.url.clone().or_else(page),
+                places.into_iter().flatten().collect::<Vec<_>>().join(", "),
             )
         }
         Fact::WaiverNew(waiver) => {
@@ -154,7 +156,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use assay_engine::report::{CommentFact, DecisionFact};
+    use assay_engine::report::{CommentFact, DecisionFact, ResultFact};
     use serde_json::Value;
 
     #[test]
@@ -174,6 +176,27 @@ mod tests {
             words.html_line(),
             "<a href=\"http://x/jobs/7#comments\">&lt;script&gt; commented on job 7</a>"
         );
+    }
+
+    #[test]
+    fn a_result_leads_to_its_item() {
+        let result = |url: Option<&str>| {
+            Fact::ResultNew(ResultFact {
+                id: 7,
+                testcase: "dist.rpmlint".into(),
+                outcome: "FAILED".into(),
+                item_type: Some("koji_build".into()),
+                item: Some("c++-1-1".into()),
+                scenario: None,
+                own: false,
+                withheld: None,
+                url: url.map(str::to_owned),
+            })
+        };
+        let words = short(&result(None), "http://x");
+        assert_eq!(words.line(), "c++-1-1: dist.rpmlint FAILED http://x/item?type=koji_build&item=c%2B%2B-1-1");
+        assert_eq!(words.text, "koji_build");
+        assert_eq!(short(&result(Some("http://y/log")), "http://x").url.as_deref(), Some("http://y/log"));
     }
 
     #[test]

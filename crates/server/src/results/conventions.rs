@@ -314,6 +314,12 @@ pub(crate) fn testcase(kind: &str, test: &str) -> String {
     cut(&format!("{}.{}", space(kind), sanitised(test)))
 }
 
+/// The test case of a job: as it or its task says, or as it is customary.
+pub(crate) fn testcase_of(settings: &JobSettings, kind: &str, name: &str) -> String {
+    let customary = || testcase(kind, settings.get("TEST").unwrap_or(name));
+    crate::tasks::testcase(settings).map_or_else(customary, cut)
+}
+
 /// `DISTRI.FLAVOR.ARCH.MACHINE`, what there is of it.
 pub(crate) fn scenario<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let parts: Vec<&str> =
@@ -364,7 +370,6 @@ pub(crate) fn subject_of(data: &BTreeMap<String, Vec<String>>) -> Option<Subject
 pub(crate) fn of_job(job: &JobRow, places: &ResultsSettings) -> NewResult {
     let settings = &job.settings;
     let subject = subject(settings);
-    let test = settings.get("TEST").unwrap_or(&job.name);
     let job_url = format!("{}/jobs/{}", places.url, job.id);
     let mut data: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut set = |key: &str, value: Option<&str>| {
@@ -393,7 +398,7 @@ pub(crate) fn of_job(job: &JobRow, places: &ResultsSettings) -> NewResult {
         set(key, value);
     }
     let mut result = NewResult {
-        testcase: settings.get("TESTCASE").map_or_else(|| testcase(&subject.kind, test), cut),
+        testcase: testcase_of(settings, &subject.kind, &job.name),
         at: job.created_at,
         ref_url: Some(job_url),
         data,

@@ -230,6 +230,11 @@ fn result(job: &JobRow, stage: Stage, places: &ResultsSettings, now: Timestamp) 
     result
 }
 
+/// True if a result of this outcome is all that is wanted.
+fn is_good(outcome: &str) -> bool {
+    matches!(outcome, "PASSED" | "INFO")
+}
+
 impl App {
     /// The results of an attempt's modules and of what its task found, those left out that are stored already.
     pub(crate) async fn module_results(
@@ -260,6 +265,9 @@ impl App {
             results.push(result);
         }
         let task = job.settings.get(URL).filter(|_| is_task);
+        // Results of one moment count in the order of their numbers: what a task says of its item counts after what became
+        // of its job. But a task that crashed has passed nothing, whatever it wrote before.
+        let crashed = job.state.end().is_some_and(|end| outcome(end.outcome) != "FAILED" && !end.outcome.is_ok());
         for (number, found) in run.found.iter().enumerate() {
             if !task.is_some_and(|url| self.task_runs.may_post(url, &found.testcase)) {
                 // Its worker has said so as well, as the reason of the job.
@@ -267,7 +275,7 @@ impl App {
                 continue;
             }
             let mut result = of_task(found, &whole, run, &places);
-            result.at = at;
+            result.at = if crashed && is_good(&found.outcome) { Timestamp(at.0 - 1) } else { at };
             result.dedupe = Some(format!("job/{}/{}/found/{number}", attempt.job, attempt.number));
             results.push(result);
         }

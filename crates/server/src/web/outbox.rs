@@ -8,6 +8,7 @@ use crate::reporting::build::lists;
 use askama::Template;
 use assay_engine::report::build::{BuildReport, ReportLine};
 use assay_proto::api::outbox as wire;
+use assay_store::EntryState;
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -62,7 +63,7 @@ async fn build(app: &App, query: OutboxQuery) -> Result<OutboxPage, Fault> {
     Ok(OutboxPage {
         frame: Frame::new(now),
         staging: found.staging,
-        states: ["waiting", "delivered", "refused", "dropped"].map(|word| (word, word == state)).to_vec(),
+        states: EntryState::ALL.map(EntryState::word).map(|word| (word, word == state)).to_vec(),
         filtered: !parts.is_empty(),
         older,
         rows: found

@@ -171,8 +171,15 @@ pub enum Tried {
     Done {
         /// Since when.
         at: Timestamp,
-        /// What is worth knowing: "staging: logged only".
+        /// What is worth knowing: "revision 12".
         note: Option<String>,
+    },
+    /// It was not sent, and need not be.
+    Skipped {
+        /// When that was seen.
+        at: Timestamp,
+        /// Why.
+        note: String,
     },
     /// To be tried again.
     Later {

@@ -60,6 +60,8 @@ pub enum EntryState {
     Waiting,
     /// Told, and confirmed.
     Delivered,
+    /// Not sent, and it need not be.
+    Skipped,
     /// Will never be taken like this.
     Refused,
     /// Somebody gave it up.
@@ -68,13 +70,15 @@ pub enum EntryState {
 
 impl EntryState {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::Delivered, Self::Refused, Self::Dropped];
+    pub const ALL: [Self; 5] =
+        [Self::Waiting, Self::Delivered, Self::Skipped, Self::Refused, Self::Dropped];
 
     /// The word that is stored.
     pub fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Delivered => "delivered",
+            Self::Skipped => "skipped",
             Self::Refused => "refused",
             Self::Dropped => "dropped",
         }
@@ -139,10 +143,14 @@ pub struct TargetTally {
     pub waiting: u64,
     /// When the oldest of them happened.
     pub oldest: Option<Timestamp>,
+    /// Since when the first of them could have been told: a digest waits on purpose.
+    pub due: Option<Timestamp>,
     /// The most tries of one that waits.
     pub attempts: u32,
     /// Entries that are told.
     pub delivered: u64,
+    /// Entries that were not sent, and need not be.
+    pub skipped: u64,
     /// Entries that were refused.
     pub refused: u64,
     /// Entries that were given up.

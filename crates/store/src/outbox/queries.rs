@@ -79,6 +79,11 @@ fn tried_statement(id: i64, tried: &Tried) -> Statement {
              WHERE id = $1 AND state = 'waiting'",
             [id.into(), note.clone().into(), at.0.into()],
         ),
+        Tried::Skipped { at, note } => Statement::new(
+            "UPDATE outbox SET state = 'skipped', next_try = NULL, note = $2, ended_at = $3 \
+             WHERE id = $1 AND state = 'waiting'",
+            [id.into(), note.as_str().into(), at.0.into()],
+        ),
         Tried::Later { at, error } => Statement::new(
             "UPDATE outbox SET attempts = attempts + 1, next_try = $3, note = $2 WHERE id = $1 AND state = 'waiting'",
             [id.into(), error.as_str().into(), at.0.into()],
@@ -110,7 +115,7 @@ impl<B: Backend> Sql<B> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        select.sql.push_str(" WHERE state IN ('waiting', 'refused', 'dropped') AND ");
+        select.sql.push_str(" WHERE state IN ('waiting', 'skipped', 'refused', 'dropped') AND ");
         select.one_of("id", ids.iter().map(|id| Value::from(*id)));
         select.sql.push_str(" RETURNING id");
         let rows = self.know(doing, epoch, vec![select.statement()]).await?;
@@ -211,8 +216,11 @@ impl<B: Backend> OutboxStore for Sql<B> {
     async fn target_tallies(&self) -> Result<Vec<TargetTally>, StoreError> {
         let sql = "SELECT target, COUNT(CASE WHEN state = 'waiting' THEN 1 END), \
                    MIN(CASE WHEN state = 'waiting' THEN at END), \
+                   MIN(CASE WHEN state = 'waiting' AND attempts = 0 THEN COALESCE(next_try, at) \
+                            WHEN state = 'waiting' THEN at END), \
                    COALESCE(MAX(CASE WHEN state = 'waiting' THEN attempts END), 0), \
-                   COUNT(CASE WHEN state = 'delivered' THEN 1 END), COUNT(CASE WHEN state = 'refused' THEN 1 END), \
+                   COUNT(CASE WHEN state = 'delivered' THEN 1 END), COUNT(CASE WHEN state = 'skipped' THEN 1 END), \
+                   COUNT(CASE WHEN state = 'refused' THEN 1 END), \
                    COUNT(CASE WHEN state = 'dropped' THEN 1 END), \
                    MAX(CASE WHEN state = 'delivered' THEN ended_at END) FROM outbox GROUP BY target ORDER BY target";
         let rows = self.query("count what is to be told", sql, vec![]).await?;
@@ -222,8 +230,10 @@ impl<B: Backend> OutboxStore for Sql<B> {
                 target: fields.text()?,
                 waiting: fields.unsigned()?,
                 oldest: fields.optional_time()?,
+                due: fields.optional_time()?,
                 attempts: fields.unsigned()?,
                 delivered: fields.unsigned()?,
+                skipped: fields.unsigned()?,
                 refused: fields.unsigned()?,
                 dropped: fields.unsigned()?,
                 last: fields.optional_time()?,
@@ -276,8 +286,8 @@ impl<B: Backend> OutboxStore for Sql<B> {
 
     async fn prune_entries(&self, epoch: Epoch, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         // What the gate has told belongs to the history of its items.
-        let sql = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state IN ('delivered', 'dropped') \
-                   AND ended_at < $1 AND item IS NULL ORDER BY id LIMIT $2) RETURNING id";
+        let sql = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE \
+                   state IN ('delivered', 'skipped', 'dropped') AND ended_at < $1 AND item IS NULL ORDER BY id LIMIT $2) RETURNING id";
         let statement = Statement::new(sql, [before.0.into(), i64::from(limit).into()]);
         Ok(self.know("remove what was told", epoch, vec![statement]).await?.len() as u32)
     }

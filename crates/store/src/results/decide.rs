@@ -158,6 +158,11 @@ impl<B: Backend> Sql<B> {
             let person = if filter.per_person { SAME_PERSON } else { "" };
             let _ = write!(select.sql, " AND NOT EXISTS (SELECT 1 FROM waivers AS n WHERE {SAME}{person})");
         }
+        if let Some(at) = filter.alive_at {
+            select.sql.push_str(" AND (w.expires_at IS NULL OR w.expires_at > ");
+            select.value(at.0.into());
+            select.sql.push(')');
+        }
         select.sql.push_str(" ORDER BY w.id DESC LIMIT ");
         select.value(i64::from(filter.limit).into());
         if filter.offset > 0 {

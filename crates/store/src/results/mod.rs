@@ -183,6 +183,8 @@ pub struct WaiverFilter {
     pub any: Vec<WaiverChoice>,
     /// Also those that a newer one has taken the place of.
     pub obsolete_too: bool,
+    /// Only those that have not expired by then.
+    pub alive_at: Option<Timestamp>,
     /// What has to be the same of a newer waiver that takes the place of an older: also who gave it and for which release.
     pub per_person: bool,
     /// So many are left out.

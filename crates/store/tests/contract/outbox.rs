@@ -39,6 +39,8 @@ pub(crate) async fn entries_are_told_once_and_in_order(database: &Database) {
     store.commit(epoch, &batch).await.unwrap();
     outbox.add_entries(epoch, &[entry("bus", "2"), entry("bus", "4")]).await.unwrap();
     assert_eq!(keys(outbox, "bus").await, ["1", "2", "3", "4"], "what is known changes nothing");
+    let of_mail = outbox.target_tallies().await.unwrap().pop().unwrap();
+    assert_eq!((of_mail.oldest, of_mail.due), (Some(START), Some(at(9))), "it waits on purpose until then");
     let mail = outbox.next_entries("mail", 5).await.unwrap().remove(0);
     assert_eq!((mail.next_try, mail.attempts, mail.state), (Some(at(9)), 0, EntryState::Waiting));
     assert_eq!(mail.body, "{\"a\":\"'é\"}");
@@ -69,6 +71,18 @@ pub(crate) async fn entries_are_told_once_and_in_order(database: &Database) {
     assert_eq!(outbox.entry(ids[1]).await.unwrap().unwrap().state, EntryState::Dropped, "it came too late");
     assert_eq!(outbox.prune_entries(epoch, at(2), 9).await.unwrap(), 1);
     assert_eq!(outbox.entry(ids[0]).await.unwrap(), None);
+
+    // What was not sent is told no more by itself, and can be told later.
+    let skipped = Tried::Skipped { at: at(4), note: "not sent".to_owned() };
+    outbox.entries_tried(epoch, &[(ids[2], skipped.clone())]).await.unwrap();
+    assert_eq!(keys(outbox, "bus").await, ["2", "4"]);
+    let bus = outbox.target_tallies().await.unwrap().remove(0);
+    assert_eq!((bus.delivered, bus.skipped, bus.last), (0, 1, None));
+    assert_eq!(outbox.retry_entries(epoch, &[ids[2]]).await.unwrap(), [ids[2]]);
+    outbox.entries_tried(epoch, &[(ids[2], skipped)]).await.unwrap();
+    let found = outbox.entry(ids[2]).await.unwrap().unwrap();
+    assert_eq!((found.state, found.ended_at), (EntryState::Skipped, Some(at(4))));
+    assert_eq!(outbox.prune_entries(epoch, at(5), 1).await.unwrap(), 1);
 
     assert_eq!(outbox.waiting_targets("b").await.unwrap(), ["bus"]);
     assert_eq!(outbox.waiting_targets("").await.unwrap(), ["bus", "mail"]);

@@ -280,6 +280,7 @@ pub(crate) async fn waivers_and_evidence(database: &Database) {
     let ask = |any: Vec<WaiverChoice>, obsolete_too, per_person| WaiverFilter {
         any,
         obsolete_too,
+        alive_at: None,
         per_person,
         offset: 0,
         limit: 10,
@@ -289,6 +290,8 @@ pub(crate) async fn waivers_and_evidence(database: &Database) {
         (ask(vec![], true, true), vec![4, 3, 2, 1]),
         (ask(vec![], false, true), vec![4, 3, 2]),
         (ask(vec![], false, false), vec![4, 2]),
+        (WaiverFilter { alive_at: Some(at(98)), ..ask(vec![], false, true) }, vec![4, 3, 2]),
+        (WaiverFilter { alive_at: Some(at(99)), ..ask(vec![], false, true) }, vec![3, 2]),
         (ask(vec![by("bob")], true, true), vec![3]),
         (
             ask(vec![by("bob"), WaiverChoice { id: Some(1), ..WaiverChoice::default() }], true, true),

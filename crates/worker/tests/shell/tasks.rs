@@ -235,7 +235,20 @@ async fn what_a_task_says_decides() {
             &[],
         ),
         (yaml("results:\\n- {outcome: PASSED\\n"), "incomplete test", "r.yaml:", &[]),
-        (yaml("results: [{outcome: GOOD}]"), "incomplete test", "there is no outcome \"GOOD\"", &[]),
+        (
+            yaml("results:\\n- {outcome: GOOD}"),
+            "incomplete test",
+            "r.yaml:2: dist.probe: there is no outcome \"GOOD\"",
+            &[],
+        ),
+        (yaml("results: [{outcome: WAIVED}]"), "incomplete test", "assay waiver create", &[]),
+        (
+            "printf '1..1\\nnot ok 1 - slow # TODO bug 7\\n' > /workspace/results/t.tap".into(),
+            "passed product",
+            "",
+            &["dist.probe.slow INFO hello-1.0-1"],
+        ),
+        ("echo cannot go on >&2; exit 3".into(), "incomplete test", "exit code 3: cannot go on", &[]),
         (
             yaml(
                 "results: [{outcome: PASSED}, {testcase: dist.depcheck, outcome: PASSED}, {testcase: pkg.bash, outcome: PASSED}]",

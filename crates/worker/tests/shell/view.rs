@@ -46,6 +46,7 @@ async fn what_is_no_task_is_refused() {
     let mut attempt = bench.attempt(&task("true"));
     for (text, wanted) in [
         ("{", "TASK is not a task"),
+        ("rpmlint", "leave BACKEND out"),
         ("{\"name\": \"x\"}", "no phase has a step"),
         (
             "{\"name\": \"x\", \"run\": {\"steps\": [{\"script\": \"\"}]}, \"artifacts\": [\"[z-a]\"]}",

@@ -22,6 +22,8 @@ const LONGEST_TEXT: usize = 64 * 1024;
 const MOST: usize = 1000;
 /// Bytes of a key.
 const LONGEST_KEY: usize = 256;
+/// How far ahead of this server's a sender's clock may be. A result of a later time would be the newest for as long.
+const AHEAD_MINUTES: i64 = 5;
 /// Bytes of the name by which a post counts once.
 const LONGEST_ONCE: usize = 200;
 
@@ -231,6 +233,19 @@ fn data_of(value: Option<&Value>) -> Result<BTreeMap<String, Vec<String>>, Wrong
     Ok(data)
 }
 
+/// The time that a result says it is of.
+fn submitted(value: &Value, now: Timestamp) -> Result<Timestamp, Wrong> {
+    let wrong = |why: &str| Err(Wrong::part("submit_time", value, why));
+    match time(value) {
+        None => wrong("expected milliseconds since 1970 or a time such as 2024-06-01T12:00:00.000000"),
+        Some(at) if at > now.plus_seconds(60 * AHEAD_MINUTES) => wrong(&format!(
+            "more than {AHEAD_MINUTES} minutes ahead of this server's clock, and it would hide every result until then; leave it out, \
+             or set the sender's clock and its time zone"
+        )),
+        Some(at) => Ok(at),
+    }
+}
+
 /// The result that a body describes; everything that is wrong with it at once.
 pub(crate) fn read(map: &Map<String, Value>, outcomes: &[&str], now: Timestamp) -> Result<NewResult, Wrong> {
     let mut reader = Reader { map, wrong: Vec::new() };
@@ -259,8 +274,7 @@ pub(crate) fn read(map: &Map<String, Value>, outcomes: &[&str], now: Timestamp) 
     }
     take(data_of(map.get("data")).map(|data| new.data = data));
     if let Some(value) = map.get("submit_time").filter(|value| !value.is_null()) {
-        let why = "expected milliseconds since 1970 or a time such as 2024-06-01T12:00:00.000000";
-        take(time(value).map(|at| new.at = at).ok_or_else(|| Wrong::part("submit_time", value, why)));
+        take(submitted(value, now).map(|at| new.at = at));
     }
     Wrong::all(wrong).map_or(Ok(new), Err)
 }
@@ -343,8 +357,29 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// 2026-01-01T00:00:00Z
+    const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
+
     fn parsed(body: Value) -> Result<NewResult, Wrong> {
-        read(body.as_object().expect("an object"), &["PASSED", "FAILED"], Timestamp(5))
+        read(body.as_object().expect("an object"), &["PASSED", "FAILED"], NOW)
+    }
+
+    #[test]
+    fn a_result_of_the_future_is_refused() {
+        let of = |at: &str| json!({"outcome": "PASSED", "testcase": "t", "submit_time": at});
+        for (at, taken) in [
+            ("2020-02-29T12:00:00", true),
+            ("2026-01-01T00:04:59", true),
+            ("2026-01-01T00:05:01", false),
+            ("2026-01-01T01:00:00+01:00", true),
+            ("2099-01-01T00:00:00", false),
+        ] {
+            let read = parsed(of(at));
+            assert_eq!(read.is_ok(), taken, "{at}");
+            if let Err(wrong) = read {
+                assert!(wrong.status == 400 && wrong.message.contains("ahead of this server's clock"), "{at}");
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Console {
     written: u64,
     left_out: u64,
     lines: u64,
+    /// The last line that the job itself printed and that says something.
+    last: String,
 }
 
 impl Console {
@@ -32,6 +34,7 @@ impl Console {
             written: 0,
             left_out: 0,
             lines: 0,
+            last: String::new(),
         }
     }
 
@@ -67,6 +70,11 @@ impl Console {
         }
         self.returned = false;
         out
+    }
+
+    /// The last line that the job itself printed.
+    pub(super) fn last(&self) -> &str {
+        &self.last
     }
 
     /// Bytes of the job's output that were left out.
@@ -131,7 +139,11 @@ impl Console {
     fn end_line(&mut self, now: Timestamp, out: &mut Vec<u8>) {
         let line = std::mem::take(&mut self.line);
         let before = out.len();
-        prefixed(&String::from_utf8_lossy(&line), now, out);
+        let text = String::from_utf8_lossy(&line);
+        prefixed(&text, now, out);
+        if !text.trim().is_empty() {
+            text.trim().clone_into(&mut self.last);
+        }
         let length = (out.len() - before) as u64;
         if self.written + length > self.limit {
             out.truncate(before);

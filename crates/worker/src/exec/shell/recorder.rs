@@ -51,6 +51,11 @@ impl<'a> Recorder<'a> {
         self.attempt.log(&self.secrets.cover(text));
     }
 
+    /// The last line that the job itself printed.
+    pub(super) fn last(&self) -> &str {
+        self.console.last()
+    }
+
     /// Lines of the console so far.
     pub(super) fn lines(&self) -> u64 {
         self.console.lines()

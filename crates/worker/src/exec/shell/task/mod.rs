@@ -94,10 +94,11 @@ pub async fn run_at(attempt: &Attempt, pace: &dyn Pace) -> Report {
         Ended::Stopped(stop @ (Stop::Superseded(_) | Stop::Fenced(_) | Stop::Shutdown)) => stopped(stop),
         Ended::Host(why) => infrastructure(why.clone()),
         _ => {
+            let last = excerpt(recorder.last());
             recorder.module_started(RESULTS_MODULE);
             let found = found::read(&dirs.workspace.join(RESULTS), &wanted, &prepared.header).await;
             note(&found, &mut recorder);
-            verdict(&ended, &found)
+            verdict(&ended, &found, &last)
         }
     };
     let globs = |globs: &[String]| Globs::new(globs).unwrap_or_default();
@@ -147,6 +148,7 @@ fn check(wanted: &TaskRun, header: &TaskHeader) -> Result<(), WorkspaceError> {
         repositories: !wanted.repositories.is_empty(),
         // Whoever runs it by hand has chosen the machine.
         machine: wanted.own_machine || matches!(wanted.source, TaskSource::Directory(_)),
+        by_hand: matches!(wanted.source, TaskSource::Directory(_)),
     };
     let why = header.refuses(&offer);
     match why.or_else(|| (!wanted.may_post(&header.testcase)).then(|| refusal(&header.testcase, wanted))) {
@@ -236,8 +238,15 @@ fn note(found: &Found, recorder: &mut Recorder<'_>) {
     recorder.module_ended(if good { ModuleResult::Passed } else { ModuleResult::Failed });
 }
 
-/// What a run comes to. The exit code of a task only says whether it has done its work.
-fn verdict(ended: &Ended, found: &Found) -> Report {
+/// The beginning of a line, for a sentence.
+fn excerpt(line: &str) -> String {
+    const MOST: usize = 300;
+    line.chars().take(MOST).collect()
+}
+
+/// What a run comes to. The exit code of a task only says whether it has done its work; why it has not is in the last line
+/// that it printed.
+fn verdict(ended: &Ended, found: &Found, last: &str) -> Report {
     let failed =
         |why: String| Report { outcome: Outcome::Failed, class: OutcomeClass::Product, reason: Some(why) };
     match ended {
@@ -248,7 +257,10 @@ fn verdict(ended: &Ended, found: &Found) -> Report {
         }
         Ended::Breach(why) => usage(why.clone()),
         Ended::Well | Ended::Badly(_) if !found.problems.is_empty() => usage(found.problems.join("; ")),
-        Ended::Badly(why) if found.worst().is_none() => usage(format!("the task crashed: {why}")),
+        Ended::Badly(why) if found.worst().is_none() => {
+            let last = if last.is_empty() { String::new() } else { format!(": {last}") };
+            usage(format!("the task crashed: {why}{last}"))
+        }
         Ended::Well if found.results.is_empty() => {
             usage("the task wrote no results; it puts them into the folder that its input names `results`")
         }
