@@ -1,12 +1,11 @@
 //! The catalog: what products are scheduled from. All of it is in memory; changes are stored first, whole or not at all.
 
 use crate::app::App;
-use assay_engine::product;
 use assay_store::{
     AuditEvent, CatalogChange, CatalogRow, EntryId, EntryKind, Epoch, Group, JobTemplate, Machine,
     ParentGroup, Product, SettingsMap, Store, StoreError, TestSuite,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -77,56 +76,6 @@ impl Catalog {
             ) == (distri, version, arch, flavor)
         })
     }
-}
-
-/// So many names of a kind are in the audit log.
-const MOST_NAMES: usize = 50;
-
-/// Names of what `after` has otherwise than `before`, by the words that openQA has for tables; what is gone is under
-/// `removed`.
-pub(crate) fn differences(before: &Catalog, after: &Catalog) -> Map<String, Value> {
-    let mut said = names(after, before, true);
-    let removed = names(before, after, false);
-    if !removed.is_empty() {
-        said.insert("removed".to_owned(), Value::Object(removed));
-    }
-    said
-}
-
-/// Names of what is not in `other`, or also of what is there `otherwise`.
-fn names(catalog: &Catalog, other: &Catalog, otherwise: bool) -> Map<String, Value> {
-    let template = |row: &JobTemplate| {
-        let suite = row.test_suite.and_then(|id| catalog.suites.get(&id)).map(|suite| &suite.name);
-        let test = suite.filter(|_| row.name.is_empty()).unwrap_or(&row.name);
-        let machine = catalog.machines.get(&row.machine).map(|machine| machine.name.as_str());
-        product::label(test, machine.unwrap_or_default())
-    };
-    let medium = |row: &Product| crate::products::medium_key(row).to_string();
-    let tables = [
-        ("Machines", of_table(&catalog.machines, &other.machines, otherwise, |row| row.name.clone())),
-        ("TestSuites", of_table(&catalog.suites, &other.suites, otherwise, |row| row.name.clone())),
-        ("Products", of_table(&catalog.products, &other.products, otherwise, medium)),
-        ("JobTemplates", of_table(&catalog.templates, &other.templates, otherwise, template)),
-        ("JobGroups", of_table(&catalog.groups, &other.groups, otherwise, |row| row.name.clone())),
-        ("ParentGroups", of_table(&catalog.parents, &other.parents, otherwise, |row| row.name.clone())),
-    ];
-    let some = tables.into_iter().filter(|(_, names)| !names.is_empty());
-    some.map(|(table, names)| (table.to_owned(), Value::from(names))).collect()
-}
-
-fn of_table<T: PartialEq>(
-    rows: &BTreeMap<i64, Arc<T>>,
-    other: &BTreeMap<i64, Arc<T>>,
-    otherwise: bool,
-    name: impl Fn(&T) -> String,
-) -> Vec<String> {
-    let differs = |(id, row): &(&i64, &Arc<T>)| other.get(*id).is_none_or(|there| otherwise && there != *row);
-    let mut names: Vec<_> = rows.iter().filter(differs).map(|(_, row)| name(row)).collect();
-    if let Some(more) = names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
-        names.truncate(MOST_NAMES);
-        names.push(format!("and {more} more"));
-    }
-    names
 }
 
 /// A change that is being put together.

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
 use assay_proto::api::templates::{
-    EntryChange, LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile,
+    LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile,
 };
 use camino::Utf8PathBuf;
 
@@ -85,12 +85,7 @@ impl Files {
 fn name(changes: &[TemplateChange]) {
     const MOST: usize = 40;
     for TemplateChange { change, kind, name } in changes.iter().take(MOST) {
-        let word = match change {
-            EntryChange::New => "new",
-            EntryChange::Changed => "changed",
-            EntryChange::Removed => "removed",
-        };
-        println!("{word}: {} {name}", kind.replace('_', " "));
+        println!("{}: {} {name}", change.word(), kind.replace('_', " "));
     }
     if changes.len() > MOST {
         println!("… and {} more; `--json` has them all", changes.len() - MOST);

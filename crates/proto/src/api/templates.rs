@@ -38,6 +38,17 @@ pub enum EntryChange {
     Removed,
 }
 
+impl EntryChange {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// An entry of the catalog that does not stay as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateChange {

@@ -2,13 +2,13 @@
 
 use crate::app::App;
 use crate::auth::{Admin, Sender};
-use crate::catalog::{self, Catalog, Draft};
+use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
 use crate::templates::{self, Counts, Placed, located};
 use assay_engine::product::{self, Template};
 use assay_formats::openqa::fif::{self, GroupRules};
 use assay_formats::openqa::{Changes, GroupFile, Known, group, scenarios, tables};
-use assay_proto::api::templates::{EntryChange, LoadTemplates, LoadedTemplates, TemplateFile};
+use assay_proto::api::templates::{EntryChange, LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile};
 use assay_store::StoreError;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
@@ -16,7 +16,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use camino::Utf8Path;
-use serde_json::Map;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -232,6 +233,22 @@ impl From<Refused> for Fault {
     }
 }
 
+/// So many changes of one load are named in the audit log.
+const MOST_NAMED: usize = 200;
+
+/// What the audit log says of a load.
+fn noted(request: &LoadTemplates, changes: &[TemplateChange]) -> Value {
+    let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for one in changes.iter().take(MOST_NAMED) {
+        names.entry(format!("{} {}", one.change.word(), one.kind)).or_default().push(&one.name);
+    }
+    json!({
+        "files": request.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+        "changes": names,
+        "not_named": changes.len().saturating_sub(MOST_NAMED),
+    })
+}
+
 /// Puts files into the catalog: all of it, or nothing.
 async fn load(
     admin: Admin,
@@ -246,22 +263,18 @@ async fn load(
         return Err(Fault::bad("There is no file in the request.", "Send at least one."));
     }
     let read = read(&request, &app.library.now()).map_err(Refused::Findings)?;
-    let mut named = Map::new();
     let edit = |draft: &mut Draft| -> Result<(Counts, Vec<String>), Refused> {
-        let before = Catalog::clone(&draft.catalog);
         let said = || read.warnings.iter().cloned();
         let loaded = templates::load(draft, &read.changes, &read.placed);
         let counts = loaded.map_err(|wrong| Refused::Findings(said().chain(wrong).collect()))?;
-        named = catalog::differences(&before, &draft.catalog);
         Ok((counts, said().chain(read.impossible(&draft.catalog)).collect()))
     };
     let (counts, warnings) =
         if request.check { app.library.preview(edit).await? } else { app.library.change(edit).await? };
-    if !request.check && !named.is_empty() {
-        named.insert("files".to_owned(), request.files.iter().map(|file| file.name.as_str()).collect());
-        app.audit(&admin.0.name, "table_update", named.into());
-    }
     let Counts { same, changes } = counts;
+    if !request.check && !changes.is_empty() {
+        app.audit(&admin.0.name, "table_update", noted(&request, &changes));
+    }
     let count = |change| changes.iter().filter(|one| one.change == change).count();
     Ok(Json(LoadedTemplates {
         made: count(EntryChange::New),

@@ -351,7 +351,11 @@ async fn what_was_done_is_found_by_its_words() {
     };
     load("base.json").await;
     let loaded = found("table_update", "base.json").await;
-    let want = json!({"Machines": ["64bit"], "TestSuites": ["fresh"], "files": ["base.json"]});
+    let want = json!({
+        "files": ["base.json"],
+        "changes": {"changed machine": ["64bit"], "new test_suite": ["fresh"]},
+        "not_named": 0,
+    });
     assert_eq!(loaded, want, "names of what changed, not of what is the same, and no secrets");
     load("again.json").await;
     assert_eq!(found("table_update", "again").await, Value::Null, "nothing was changed");
