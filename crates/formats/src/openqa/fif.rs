@@ -72,7 +72,7 @@ pub fn load(sources: &[(&str, &str)], rules: &GroupRules, known: Option<&Known>)
 
 /// What can be read of a file whatever is wrong with the rest, for other files that name it.
 pub fn readable(text: &str) -> Changes {
-    load_into_sink(&[("", text)], &GroupRules::default(), None).0
+    load_into_sink(&[("", text)], &GroupRules::one(""), None).0
 }
 
 /// True if what the tables of a file hold stands below names, not in lists.

@@ -308,8 +308,8 @@ pub(crate) async fn lists_among_settings_are_found_by_their_parts(database: &Dat
     };
     driver.post(lists.into_iter().map(of).collect()).await;
     driver.post(vec![job(&[("TEST", "none")])]).await;
-    for (key, value, expected) in [
-        ("SHARDS[]", "b", &[3, 1][..]),
+    let cases: [(&str, &str, &[i64]); 13] = [
+        ("SHARDS[]", "b", &[3, 1]),
         ("SHARDS[]", "a", &[1]),
         ("SHARDS[]", "a,b,c", &[1]),
         ("SHARDS[]", "a,b", &[]),
@@ -322,7 +322,8 @@ pub(crate) async fn lists_among_settings_are_found_by_their_parts(database: &Dat
         ("PLAIN", "b", &[3]),
         ("PLAIN", "a,b,c", &[1]),
         ("x'[]", "b", &[]),
-    ] {
+    ];
+    for (key, value, expected) in cases {
         let settings = vec![(key.to_owned(), value.to_owned())];
         let filter = JobFilter { settings, limit: 10, ..JobFilter::default() };
         let found: Vec<_> =
