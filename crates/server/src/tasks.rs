@@ -8,8 +8,8 @@ use assay_connect::events::json::Hope;
 use assay_connect::events::koji::Koji;
 use assay_engine::ids::Timestamp;
 use assay_engine::io::Input;
-use assay_engine::rules::{Action, Glob, RuleSet};
 use assay_engine::job_settings::JobSettings;
+use assay_engine::rules::{Action, Glob, RuleSet};
 use assay_engine::settings::{Provenance, Setting, Settings};
 use assay_formats::task_header;
 use assay_git::peek::{PeekError, file_at};
@@ -575,7 +575,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let git = |arguments: &[&str]| {
             let who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"];
-            let done = std::process::Command::new("git").current_dir(dir.path()).args(who).args(arguments).output();
+            let done =
+                std::process::Command::new("git").current_dir(dir.path()).args(who).args(arguments).output();
             String::from_utf8(done.expect("git runs").stdout).expect("UTF-8").trim().to_owned()
         };
         git(&["init", "--quiet"]);
@@ -587,7 +588,9 @@ mod tests {
         git(&["add", "."]);
         git(&["commit", "--quiet", "-m", "tasks"]);
         let (url, commit) = (format!("file://{}", dir.path().display()), git(&["rev-parse", "HEAD"]));
-        for (file, found) in [("probe/task.yaml", Some("dist.probe")), ("broken/task.yaml", None), ("task.yaml", None)] {
+        for (file, found) in
+            [("probe/task.yaml", Some("dist.probe")), ("broken/task.yaml", None), ("task.yaml", None)]
+        {
             let key = (url.clone(), commit.clone(), file.to_owned());
             assert_eq!(read_header(key).await, Ok(found.map(str::to_owned)), "{file}");
         }
