@@ -326,7 +326,9 @@ impl App {
     /// its results will have.
     async fn name_results(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
         // Whoever posts the job does not say it.
-        settings.entry(TESTCASE.into()).and_modify(String::clear);
+        if let Some(said) = settings.get_mut(TESTCASE) {
+            said.clear();
+        }
         let get = |key: &str| settings.get(key).cloned().unwrap_or_default();
         let (url, commit, path) = (get(URL), get(COMMIT), get(PATH));
         let path = path.trim_matches('/');
