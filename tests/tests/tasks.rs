@@ -409,7 +409,10 @@ async fn upgradepath_knows_the_order_of_releases() {
         assert!(summary["reason"].as_str().unwrap().contains("the task crashed"), "{summary}");
     }
     let summary = shipped(&place, "upgradepath", 2, &["--item", "hello-1-1", "--input", &hub]).await;
-    assert!(summary["reason"].as_str().unwrap().contains("give the inputs releases, tag and hub"), "{summary}");
+    assert!(
+        summary["reason"].as_str().unwrap().contains("give the inputs releases, tag and hub"),
+        "{summary}"
+    );
 }
 
 /// A web server that lists folders, as Koji's does.

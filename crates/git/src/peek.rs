@@ -63,7 +63,9 @@ impl Peek<'_> {
         if self.well(&[&FETCH[..], &["--depth=1", "origin", commit]].concat()).is_ok() {
             return Ok(());
         }
-        self.well(&[&FETCH[..], &["origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]].concat())?;
+        self.well(
+            &[&FETCH[..], &["origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]].concat(),
+        )?;
         let there = self.well(&["cat-file", "-e", &format!("{commit}^{{commit}}")]);
         there.map(drop).map_err(|_| PeekError::NoCommit(commit.to_owned()))
     }

@@ -8,8 +8,8 @@ use assay_connect::events::json::Hope;
 use assay_connect::events::koji::Koji;
 use assay_engine::ids::Timestamp;
 use assay_engine::io::Input;
-use assay_engine::rules::{Action, Glob, RuleSet};
 use assay_engine::job_settings::JobSettings;
+use assay_engine::rules::{Action, Glob, RuleSet};
 use assay_engine::settings::{Provenance, Setting, Settings};
 use assay_formats::task_header;
 use assay_git::peek::{PeekError, file_at};
@@ -326,7 +326,9 @@ impl App {
     /// its results will have.
     async fn name_results(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
         // Whoever posts the job does not say it.
-        settings.entry(TESTCASE.into()).and_modify(String::clear);
+        if let Some(said) = settings.get_mut(TESTCASE) {
+            said.clear();
+        }
         let get = |key: &str| settings.get(key).cloned().unwrap_or_default();
         let (url, commit, path) = (get(URL), get(COMMIT), get(PATH));
         let path = path.trim_matches('/');
@@ -575,7 +577,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let git = |arguments: &[&str]| {
             let who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"];
-            let done = std::process::Command::new("git").current_dir(dir.path()).args(who).args(arguments).output();
+            let done =
+                std::process::Command::new("git").current_dir(dir.path()).args(who).args(arguments).output();
             String::from_utf8(done.expect("git runs").stdout).expect("UTF-8").trim().to_owned()
         };
         git(&["init", "--quiet"]);
@@ -587,7 +590,9 @@ mod tests {
         git(&["add", "."]);
         git(&["commit", "--quiet", "-m", "tasks"]);
         let (url, commit) = (format!("file://{}", dir.path().display()), git(&["rev-parse", "HEAD"]));
-        for (file, found) in [("probe/task.yaml", Some("dist.probe")), ("broken/task.yaml", None), ("task.yaml", None)] {
+        for (file, found) in
+            [("probe/task.yaml", Some("dist.probe")), ("broken/task.yaml", None), ("task.yaml", None)]
+        {
             let key = (url.clone(), commit.clone(), file.to_owned());
             assert_eq!(read_header(key).await, Ok(found.map(str::to_owned)), "{file}");
         }

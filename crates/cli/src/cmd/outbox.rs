@@ -121,7 +121,17 @@ fn print(list: Listed) {
         let [waiting, delivered, skipped, refused] = numbers;
         let lag = if one.lag > 0 { format!("{} s", one.lag) } else { String::new() };
         let doing = one.trouble.unwrap_or(one.doing);
-        vec![one.target, one.driver, doing, waiting, lag, one.attempts.to_string(), delivered, skipped, refused]
+        vec![
+            one.target,
+            one.driver,
+            doing,
+            waiting,
+            lag,
+            one.attempts.to_string(),
+            delivered,
+            skipped,
+            refused,
+        ]
     });
     let heads = ["reporter", "driver", "doing", "waiting", "lag", "tries", "told", "not sent", "refused"];
     println!("{}", ui::table(&heads, rows));

@@ -239,7 +239,11 @@ impl Import {
             hash.update(body.to_string());
             let once = format!("import-{}", hex::encode(&hash.finalize()[..20]));
             let outcome = body["outcome"].as_str().unwrap_or_default();
-            let hint = if outcome == "WAIVED" { ". Post what was found, and waive it: assay waiver create" } else { "" };
+            let hint = if outcome == "WAIVED" {
+                ". Post what was found, and waive it: assay waiver create"
+            } else {
+                ""
+            };
             let posted = client.post_once(API, body, &once).map_err(|error| CliError {
                 message: format!("{place}: {}{hint}", error.message.trim_end_matches('.')),
                 ..error
@@ -370,10 +374,9 @@ impl Import {
                 "testcase": testcase, "outcome": result.outcome, "note": result.note, "ref_url": result.ref_url,
             });
             let place = result.place;
-            let body = self.body(data, body).map_err(|error| CliError {
-                message: format!("{place}: {}", error.message),
-                ..error
-            })?;
+            let body = self
+                .body(data, body)
+                .map_err(|error| CliError { message: format!("{place}: {}", error.message), ..error })?;
             read.bodies.push((place, body));
         }
         Ok(read)

@@ -105,7 +105,8 @@ async fn look(app: &App, pauses: Pauses) -> Result<Option<Timestamp>, StoreError
         for (rule, entries) in by_rule(due) {
             let rule = notices.rules.iter().find(|one| one.name == rule && one.enabled);
             let (news, old) = app.news(rule, entries).await?;
-            let old = old.iter().map(|entry| (entry.id, Tried::Skipped { at: now, note: NO_NEWS.to_owned() }));
+            let old =
+                old.iter().map(|entry| (entry.id, Tried::Skipped { at: now, note: NO_NEWS.to_owned() }));
             tried.extend(old);
             for together in parcels(rule, news) {
                 let told = tell(app, name, notices, rule, &together).await?;

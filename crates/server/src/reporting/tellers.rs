@@ -172,9 +172,8 @@ impl Teller {
         token: Option<&camino::Utf8Path>,
         again: bool,
     ) -> Told {
-        let elsewhere = |kind: &str| {
-            (kind != "bodhi_update").then(|| Told::Skipped("it is about no update".to_owned()))
-        };
+        let elsewhere =
+            |kind: &str| (kind != "bodhi_update").then(|| Told::Skipped("it is about no update".to_owned()));
         let url = &speaker(app).url;
         let (update, waived, text) = match fact {
             Fact::WaiverNew(waiver) => {

@@ -194,7 +194,10 @@ mod tests {
             })
         };
         let words = short(&result(None), "http://x");
-        assert_eq!(words.line(), "c++-1-1: dist.rpmlint FAILED http://x/item?type=koji_build&item=c%2B%2B-1-1");
+        assert_eq!(
+            words.line(),
+            "c++-1-1: dist.rpmlint FAILED http://x/item?type=koji_build&item=c%2B%2B-1-1"
+        );
         assert_eq!(words.text, "koji_build");
         assert_eq!(short(&result(Some("http://y/log")), "http://x").url.as_deref(), Some("http://y/log"));
     }

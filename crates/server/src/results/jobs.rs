@@ -267,7 +267,8 @@ impl App {
         let task = job.settings.get(URL).filter(|_| is_task);
         // Results of one moment count in the order of their numbers: what a task says of its item counts after what became
         // of its job. But a task that crashed has passed nothing, whatever it wrote before.
-        let crashed = job.state.end().is_some_and(|end| outcome(end.outcome) != "FAILED" && !end.outcome.is_ok());
+        let crashed =
+            job.state.end().is_some_and(|end| outcome(end.outcome) != "FAILED" && !end.outcome.is_ok());
         for (number, found) in run.found.iter().enumerate() {
             if !task.is_some_and(|url| self.task_runs.may_post(url, &found.testcase)) {
                 // Its worker has said so as well, as the reason of the job.

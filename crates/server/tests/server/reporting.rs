@@ -625,7 +625,10 @@ async fn people_hear_what_they_asked_for_when_they_want_it() {
         {"name": "twice", "wants": {"events": ["job.done"], "matching": {"TEST": ["install*"]}}, "on_change": true, "by_mail": false},
     ]});
     let (status, nobody) = server.ask(Method::PUT, "/api/assay/v1/notices/ann", Some(rules.clone())).await;
-    assert!(status == StatusCode::NOT_FOUND && nobody["error"] == "There is nobody named \"ann\".", "{nobody}");
+    assert!(
+        status == StatusCode::NOT_FOUND && nobody["error"] == "There is nobody named \"ann\".",
+        "{nobody}"
+    );
     crate::people::cookie_of(&server, "ann", "viewer").await;
     let (status, kept) = server.ask(Method::PUT, "/api/assay/v1/notices/ann", Some(rules.clone())).await;
     assert_eq!((status, &kept["mail_works"]), (StatusCode::OK, &json!(true)), "{kept}");

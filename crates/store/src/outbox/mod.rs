@@ -70,8 +70,7 @@ pub enum EntryState {
 
 impl EntryState {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Waiting, Self::Delivered, Self::Skipped, Self::Refused, Self::Dropped];
+    pub const ALL: [Self; 5] = [Self::Waiting, Self::Delivered, Self::Skipped, Self::Refused, Self::Dropped];
 
     /// The word that is stored.
     pub fn word(self) -> &'static str {

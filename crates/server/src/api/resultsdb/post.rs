@@ -377,7 +377,10 @@ mod tests {
             let read = parsed(of(at));
             assert_eq!(read.is_ok(), taken, "{at}");
             if let Err(wrong) = read {
-                assert!(wrong.status == 400 && wrong.message.contains("ahead of this server's clock"), "{at}");
+                assert!(
+                    wrong.status == 400 && wrong.message.contains("ahead of this server's clock"),
+                    "{at}"
+                );
             }
         }
     }
