@@ -81,7 +81,7 @@ pub(crate) struct Badge {
 impl askama::filters::HtmlSafe for Badge {}
 
 /// Word, what people read, and the symbol as an SVG path in a 24 by 24 box.
-const KINDS: [(&str, &str, &str); 34] = [
+const KINDS: [(&str, &str, &str); 35] = [
     ("passed", "passed", "M5 13l4 4 10-11"),
     ("ok", "ok", "M5 13l4 4 10-11"),
     ("softfailed", "softfailed", "M4 12c3-5 6-5 8 0s5 5 8 0"),
@@ -111,6 +111,7 @@ const KINDS: [(&str, &str, &str); 34] = [
     ("landed", "landed", "M4 13l4 4 8-10M12 17l8-10"),
     ("evicted", "taken out", "M14 5H5v14h9M10 12h10M16 8l4 4-4 4"),
     ("idle", "idle", "M12 8a4 4 0 1 0 .010 0"),
+    ("drained", "drained", "M8 5v14M16 5v14"),
     ("info", "info", "M4 12c3-5 6-5 8 0s5 5 8 0"),
     ("needs_inspection", "needs inspection", "M3 12c4-7 14-7 18 0-4 7-14 7-18 0M12 10a2 2 0 1 0 .010 0"),
     ("crashed", "crashed", "M12 4v9M12 18.500v.500"),

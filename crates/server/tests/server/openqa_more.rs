@@ -397,6 +397,12 @@ async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
         server.ask(POST, "/api/assay/v1/workers/w1/drain", Some(json!({"drained": true}))).await;
     assert_eq!((status.as_u16(), &drained["workers"][0]["drained_by"]), (200, &json!("admin")));
     let waits = server.post_dummy().await;
+    assert_eq!(
+        server.job(waits).await.reason.as_deref(),
+        Some(
+            "all 2 slots with class dummy are drained; end that with `assay worker drain w1 --end`, or start another worker"
+        )
+    );
     assert_eq!(drained["workers"][0].get("disk"), None, "it did not say");
     let room = Room { pool: 25 << 29, cache: 1 << 30, shared: false };
     worker.heartbeat_with(&[held], room).await?;
@@ -407,6 +413,15 @@ async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
     assert_eq!(server.get("/api/assay/v1/workers").await.1["workers"][0]["disk"], disk);
     let (_, page) = server.page("/workers").await;
     assert!(page.contains("12.5 GiB for machines, 1.0 GiB for assets free"), "{page}");
+    for part in [
+        "drained by admin",
+        "0 of 2 slots, 2 drained",
+        "2 of 2 get nothing new",
+        "no worker that is online and not drained",
+    ] {
+        assert!(page.contains(part), "the page lacks {part:?}:\n{page}");
+    }
+    assert!(!page.contains("would fit"), "{page}");
 
     let (_, workers) = server.get("/api/v1/workers").await;
     let id = workers["workers"][1]["id"].as_i64().unwrap();
