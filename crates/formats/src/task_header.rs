@@ -310,6 +310,22 @@ needs: [root, network]
     }
 
     #[test]
+    fn what_a_job_lacks_is_named_as_whoever_runs_it_says_it() {
+        let header = load("task.yaml", &GOOD.replace("optional", "required")).0.expect("a header");
+        let offer = Offer { item: "x-1-1", kind: "koji_build", ..Offer::default() };
+        for (baseline, by_hand, wanted) in [
+            (false, false, "name it with BASELINE"),
+            (false, true, "name it with --baseline NVR"),
+            (true, false, "name them with REPOSITORIES=NAME=ADDRESS"),
+            (true, true, "name them with --repository NAME=DIR"),
+        ] {
+            let said = header.refuses(&Offer { baseline, by_hand, ..offer }).expect("it lacks something");
+            assert!(said.contains(wanted), "{said}");
+        }
+        assert_eq!(header.refuses(&Offer { baseline: true, repositories: true, ..offer }), None);
+    }
+
+    #[test]
     fn everything_wrong_is_said_with_its_place() {
         let text = "name: x\ntestcase: dist rpmlint\nrun: ../x\ntakes: []\ntimeout: 3d\nneeds: [rot]\ninput: {packages: [src], baselin: no}\nresources: {memory: much}\nextra: 1\n";
         let (header, found) = load("task.yaml", text);

@@ -313,8 +313,8 @@ async fn what_cannot_be_run_is_refused() {
             "nothing says which builds belong",
             &[("ITEM_TYPE", "bodhi_update")],
         ),
-        (format!("{HEADER}input: {{baseline: required}}\n"), "name it with BASELINE", &[]),
-        (format!("{HEADER}input: {{repositories: true}}\n"), "name them with REPOSITORIES", &[]),
+        (format!("{HEADER}input: {{baseline: required}}\n"), "name it with --baseline NVR", &[]),
+        (format!("{HEADER}input: {{repositories: true}}\n"), "name them with --repository NAME=DIR", &[]),
         (
             format!("{HEADER}input: {{repositories: true}}\n"),
             "no repository of packages",
