@@ -176,14 +176,14 @@ impl App {
 
     /// Jobs of old builds that stay: somebody has commented on them, or tagged their build.
     pub(crate) async fn spared(&self, obsolete: &Obsolete) -> Result<BTreeSet<JobId>, Fault> {
-        let (jobs, tags) = self.open_jobs(obsolete).await?;
+        let (jobs, tags) = self.open_of(obsolete).await?;
         Ok(jobs.iter().filter(|job| product::spared(job, &tags).is_some()).map(|job| job.job).collect())
     }
 
     /// Says in a plan what becomes of the open jobs of older builds.
     pub(crate) async fn tell_old_jobs(&self, plan: &mut Plan) -> Result<(), Fault> {
         if let Some(obsolete) = plan.old_builds.as_ref().filter(|_| plan.refused.is_none()) {
-            let (jobs, tags) = self.open_jobs(obsolete).await?;
+            let (jobs, tags) = self.open_of(obsolete).await?;
             plan.old_jobs = product::fates(obsolete, &jobs, &tags);
             plan.old_jobs.sort_by_key(|old| old.job);
         }
@@ -191,7 +191,7 @@ impl App {
     }
 
     /// The open jobs of a product, and the tags of builds in their groups.
-    async fn open_jobs(&self, obsolete: &Obsolete) -> Result<(Vec<OpenJob>, BTreeSet<BuildTag>), Fault> {
+    async fn open_of(&self, obsolete: &Obsolete) -> Result<(Vec<OpenJob>, BTreeSet<BuildTag>), Fault> {
         let of = |key: &str| obsolete.matching.get(key).cloned().into_iter().collect::<Vec<_>>();
         let filter = JobFilter {
             states: StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect(),
