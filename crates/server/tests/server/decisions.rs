@@ -611,10 +611,20 @@ async fn packages_are_left_out() {
     let (status, answer) = decision(&server, question).await;
     assert_eq!((status.as_u16(), &answer["summary"]), (200, &json!("No tests are required")), "{answer}");
     assert_eq!(types(&answer), ["excluded excluded"]);
+    let (status, page) = server.page(&format!("/item?type=koji_build&item={BUILD}")).await;
+    let (decisions, tests) = page.split_once("id=\"tests\"").unwrap();
+    assert!(status == StatusCode::OK && !tests.contains("excluded"), "{page}");
+    assert!(row_of(decisions, "excluded").contains("k-passed"), "{page}");
     assert_eq!(answer["applicable_policies"], json!(["push"]));
     let question = json!({"subject_type": "koji_build", "subject_identifier": "sed-4.9-1.fc44"});
     let (_, answer) = decision(&server, question).await;
     assert_eq!(answer["summary"], "Of 2 required tests, 2 results missing", "{answer}");
+}
+
+/// A row of a table of a page.
+fn row_of<'p>(page: &'p str, part: &str) -> &'p str {
+    let found = page.split("<tr>").find(|row| row.contains(part));
+    found.unwrap_or_else(|| panic!("no row has {part:?}: {page}"))
 }
 
 const POLICY: &str = "\
@@ -831,4 +841,32 @@ async fn packages_bring_their_own_rules() {
     let (status, answer) = reload().await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(answer.to_string().contains("set [results.remote-rules]"), "{answer}");
+}
+
+/// The page of an item says what became of a file of rules, which is no test that has to pass.
+#[tokio::test]
+async fn pages_speak_of_files_of_rules() {
+    let (_dir, server, _koji, git) = with_packages().await;
+    found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": "cut-1-1.fc44"})).await;
+    let page = async || {
+        server.clock.advance(301_000_000);
+        let (status, page) = server.page("/item?type=koji_build&item=cut-1-1.fc44").await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        let (decisions, tests) = page.split_once("id=\"tests\"").unwrap();
+        assert!(!tests.contains("gating-yaml"), "{page}");
+        decisions.to_owned()
+    };
+    git.file("cut", "0123456", "gating.yaml", GATING);
+    let fetched = page().await;
+    let row = row_of(&fetched, "fetched-gating-yaml");
+    assert!(row.contains("k-passed") && row.contains("/rpms/cut/raw/0123456/f/gating.yaml"), "{row}");
+    assert!(row_of(&fetched, "pkg.unit").contains("k-missing"), "{fetched}");
+    git.file("cut", "0123456", "gating.yaml", &GATING.replace("rules", "ruls"));
+    let invalid = page().await;
+    let row = row_of(&invalid, "invalid-gating-yaml");
+    assert!(row.contains("k-failed") && row.contains("did you mean `rules`?"), "{row}");
+    git.down(true);
+    let unreachable = page().await;
+    let row = row_of(&unreachable, "failed-fetch-gating-yaml");
+    assert!(row.contains("k-crashed") && row.contains("answers 502"), "{row}");
 }
