@@ -597,6 +597,35 @@ async fn decisions_change_when_nothing_new_is_found() {
     assert_eq!(told[6], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"));
 }
 
+/// What can never be decided about does not keep the others waiting, however much of it there is.
+#[tokio::test]
+async fn what_fails_again_and_again_comes_after_the_others() {
+    // Results of it cannot be looked for: it has more names than anybody looks for at once.
+    let names: Vec<String> = (0..1_001).map(|number| format!("n{number}")).collect();
+    let text = format!(
+        "{POLICIES}--- !SubjectType\nid: broad\nresult_queries:\n  - type: '{}'\n    item: '{{item}}'\n",
+        names.join(",")
+    );
+    let (_keep, file) = configured(&text);
+    let keep = tempfile::tempdir().unwrap();
+    let dir = Utf8PathBuf::from_path_buf(keep.path().join("data")).unwrap();
+    fs_err::create_dir(&dir).unwrap();
+    let store = assay_store::open(&format!("sqlite:{}", dir.join("assay.db"))).await.unwrap();
+    let epoch = store.acquire_leadership().await.unwrap();
+    let subject = |kind: &str, item: String| Subject { kind: kind.into(), item };
+    let broad: Vec<Subject> = (0..100).map(|number| subject("broad", number.to_string())).collect();
+    for (subjects, due) in [(&broad[..], 1), (&[subject("koji_build", BUILD.to_owned())][..], 2)] {
+        store.results().decide_again(epoch, subjects, Timestamp(due)).await.unwrap();
+    }
+    store.close().await;
+    let clock = Arc::new(ManualClock::new(Timestamp(BEGINNING)));
+    let server = Server::on(&dir, clock, |config| config.config = Some(file)).await.unwrap();
+    let mut told = until_told(&server, 2).await;
+    told.sort();
+    let missing = "Of 2 required tests, 2 results missing";
+    assert_eq!(told, [format!("{BUILD} for late: {missing}"), format!("{BUILD} for push: {missing}")]);
+}
+
 /// Of a package that a policy leaves out it wants nothing, and says so.
 #[tokio::test]
 async fn packages_are_left_out() {
