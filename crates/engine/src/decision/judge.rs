@@ -113,6 +113,13 @@ pub struct GatingFile {
     pub why: Option<String>,
 }
 
+impl GatingFile {
+    /// What is wrong, else where it is or was looked for.
+    pub fn remark(&self) -> String {
+        self.why.clone().unwrap_or_else(|| self.sources.join(", "))
+    }
+}
+
 impl Requirement {
     /// One that no test fulfils: its test case is what became of it.
     pub(super) fn untested(subject: &Subject, verdict: Verdict, policies: Vec<String>) -> Self {
@@ -133,6 +140,11 @@ impl Requirement {
     pub fn is_satisfied(&self) -> bool {
         matches!(self.verdict, Verdict::Passed | Verdict::FileFetched | Verdict::Excluded)
             || self.waiver.is_some()
+    }
+
+    /// True if it is a test that has to pass, and neither a file of rules nor that a package is left out.
+    pub fn is_test(&self) -> bool {
+        self.file.is_none() && self.verdict != Verdict::Excluded
     }
 
     /// Greenwave's word for what became of it.
@@ -160,15 +172,14 @@ impl Decision {
 
     /// One sentence about the tests, after one about files of rules if there is trouble with them.
     pub fn summary(&self) -> String {
-        let counted = self.requirements.iter().filter(|one| one.verdict != Verdict::Excluded);
-        let (files, tests): (Vec<_>, Vec<_>) = counted.partition(|requirement| requirement.file.is_some());
+        let (tests, others): (Vec<_>, Vec<_>) = self.requirements.iter().partition(|one| one.is_test());
         let mut said = Vec::new();
         for (verdict, what) in [
             (Verdict::FileMissing, "missing remote rule file"),
             (Verdict::FileInvalid, "invalid remote rule file"),
             (Verdict::FileUnreachable, "failed fetch of remote rule file"),
         ] {
-            match files.iter().filter(|file| !file.is_satisfied() && file.verdict == verdict).count() {
+            match others.iter().filter(|one| !one.is_satisfied() && one.verdict == verdict).count() {
                 0 => {}
                 1 => said.push(format!("1 error due to {what}")),
                 count => said.push(format!("{count} errors due to {what}s")),

@@ -279,8 +279,7 @@ impl SubjectType {
             let of = [("type".to_owned(), self.names()), ("item".to_owned(), vec![item.to_owned()])];
             return vec![of.into_iter().collect()];
         }
-        let filled =
-            |values: &Vec<String>| values.iter().map(|value| value.replace(ITEM, item)).collect();
+        let filled = |values: &Vec<String>| values.iter().map(|value| value.replace(ITEM, item)).collect();
         self.result_queries
             .iter()
             .map(|query| query.iter().map(|(key, values)| (key.clone(), filled(values))).collect())

@@ -109,6 +109,8 @@ impl super::Results {
 const TOGETHER: u32 = 100;
 /// Between the beginnings of two looks: what comes thick and fast is decided about once, not with each piece of it.
 const APART: Duration = Duration::from_millis(100);
+/// So many seconds later it is tried again to decide about what nothing could be decided about.
+const LATER: i64 = 30;
 /// The longest sleep: clocks may be set.
 const LOOK: Duration = Duration::from_secs(30);
 /// When policies change, what was decided about in so many days is decided about again.
@@ -175,28 +177,30 @@ async fn look(app: &App, basis: &mut Option<Basis>) -> Result<Option<Timestamp>,
     Ok(due.into_iter().chain(change).min())
 }
 
-/// Decides about these. What fails does not stop the others, and stays to be decided about.
+/// Decides about these. What fails does not stop the others: it is put off, so that those that are due behind it come first.
 async fn decide_about(app: &App, due: Vec<Undecided>) -> Result<(), StoreError> {
     let mut subjects: BTreeMap<Subject, Vec<Undecided>> = BTreeMap::new();
     for one in due {
         subjects.entry(one.subject.clone()).or_default().push(one);
     }
-    let mut failed = None;
-    let mut done = Vec::new();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
     for (subject, these) in subjects {
         match app.decide_anew(&subject, None).await {
-            Ok(()) => done.extend(these),
+            Ok(()) => {}
             Err(StoreError::Deposed) => return Err(StoreError::Deposed),
             Err(error) => {
                 tracing::warn!(item = subject.item, %error, "it cannot be decided anew yet");
-                failed = Some(error);
+                failed.push(subject);
             }
         }
+        done.extend(these);
     }
-    if !done.is_empty() {
-        app.store.results().was_decided(app.results.epoch(), &done).await?;
+    let (results, epoch) = (app.store.results(), app.results.epoch());
+    if !failed.is_empty() {
+        results.decide_again(epoch, &failed, app.clock.now().plus_seconds(LATER)).await?;
     }
-    failed.map_or(Ok(()), Err)
+    // Last: whoever ends before decides once more.
+    if done.is_empty() { Ok(()) } else { results.was_decided(epoch, &done).await }
 }
 
 /// Has everything decided about that other policies, templates or valid rules may decide otherwise; when the next rule

@@ -260,7 +260,7 @@ impl App {
         }
         let host = url.split('/').nth(2).unwrap_or(url);
         self.is_heard(host)?;
-        let answer = match in_time(self.results.elsewhere.asker()?.text(url, LONGEST)).await {
+        let answer = match in_time(host, self.results.elsewhere.asker()?.text(url, LONGEST)).await {
             Ok(Ok(text)) => Ok(Some(text)),
             Ok(Err(NoFile::Missing(_))) => Ok(None),
             Ok(Err(NoFile::Refused(why) | NoFile::Later(why))) => Err(why),
@@ -289,7 +289,7 @@ impl App {
             let hub = self.koji_hub().ok_or("nobody says where Koji is; set koji-hub in [tasks]")?;
             self.is_heard(&hub)?;
             let koji = Koji::new(&hub, "")?;
-            let answer = match in_time(koji.build(nvr)).await {
+            let answer = match in_time(&hub, koji.build(nvr)).await {
                 Ok(Ok(build)) => Ok(build),
                 // Of builds it says what there is, or that it is down as a whole.
                 Ok(Err(NoDocument { why, hope: Hope::Mended })) | Err(why) => Err(self.was_silent(&hub, why)),
@@ -305,8 +305,8 @@ impl App {
 }
 
 /// An answer, or that there is none in time: that is remembered, too.
-async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, String> {
-    let late = |_| format!("no answer within {} s", ANSWER.as_secs());
+async fn in_time<T>(whom: &str, asked: impl Future<Output = T>) -> Result<T, String> {
+    let late = |_| format!("no answer of {whom} within {} s", ANSWER.as_secs());
     tokio::time::timeout(ANSWER, asked).await.map_err(late)
 }
 
