@@ -28,11 +28,13 @@ async fn all(place: &Place, rows: &[Row<'_>]) {
         if *again == Yes {
             let ended = place.run(&[&words[..], &["--json"]].concat()).await;
             assert_eq!(ended.code, Some(*code), "assay {line} --json: {}", ended.stderr);
+            let told = serde_json::from_str::<Value>(&ended.stdout);
             assert!(
-                serde_json::from_str::<Value>(&ended.stdout).is_ok() || *code != 0,
+                told.is_ok() || matches!(code, 1 | 2),
                 "assay {line} --json is no JSON:\n{}",
                 ended.stdout
             );
+            assert!(*code != 4 || told.is_ok_and(|told| told["error"].is_string()), "assay {line} --json");
         }
     }
 }

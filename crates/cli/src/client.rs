@@ -119,15 +119,12 @@ impl Client {
         // ResultsDB's, WaiverDB's and Greenwave's APIs have a message.
         let error =
             body["error"].as_str().or(body["message"].as_str()).unwrap_or("the server gave no reason");
-        let message = match body["help"].as_str().filter(|help| !help.is_empty()) {
-            Some(help) => format!("{}. {help}", error.trim_end_matches('.')),
-            None => error.to_owned(),
+        let told = match status {
+            StatusCode::NOT_FOUND => CliError::not_found(error),
+            status if status.is_client_error() => CliError::usage(error),
+            status => CliError::infrastructure(format!("{} (HTTP {status})", error.trim_end_matches('.'))),
         };
-        Err(match status {
-            StatusCode::NOT_FOUND => CliError::not_found(message),
-            status if status.is_client_error() => CliError::usage(message),
-            status => CliError::infrastructure(format!("{message} (HTTP {status})")),
-        })
+        Err(told.with_help(body["help"].as_str().unwrap_or_default()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {

@@ -325,10 +325,8 @@ impl Upload {
         }
         let id = state.id.clone();
         send(common, client, &file, state).map_err(|error| CliError {
-            message: format!(
-                "{}\ngo on later with: assay asset upload {} --resume {id}",
-                error.message, self.file
-            ),
+            message: format!("{error}\ngo on later with: assay asset upload {} --resume {id}", self.file),
+            help: String::new(),
             ..error
         })?;
         let asset: ApiAsset = client.post(&format!("{API}/assets/uploads/{id}/complete"), &())?;
