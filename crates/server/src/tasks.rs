@@ -194,15 +194,16 @@ impl TaskSettings {
         let reference = get(REF).or(known.reference).unwrap_or_else(|| "HEAD".into());
         let machine = get(MACHINE).or(known.machine);
         let path = get(PATH).or(known.path);
+        let asked = get(ASKED_TESTCASE);
         if let Some(machine) = machine {
             self.fill_machine(settings, &machine)?;
         }
         settings.extend(path.map(|path| (PATH.to_owned(), path)));
         settings.insert(REF.into(), reference.clone());
         let spaces = self.namespaces_of(&known.url);
-        let named = get(ASKED_TESTCASE).filter(|testcase| !task_run::may_post(&spaces, testcase));
+        let foreign = asked.filter(|testcase| !task_run::may_post(&spaces, testcase));
         let spaces = if spaces.is_empty() { SCRATCH.to_owned() } else { spaces.join(" ") };
-        if let Some(testcase) = named {
+        if let Some(testcase) = foreign {
             return Err(Unresolved::Wrong(format!(
                 "{ASKED_TESTCASE}={testcase:?} is none of the names that {} owns ({spaces}). Leave it out, and the task's header \
                  names the test case; or give the repository this name in [[tasks.namespace]].",

@@ -461,6 +461,7 @@ impl<B: Backend> GateStore for Sql<B> {
     ) -> Result<(), StoreError> {
         let (published, error) = match tried {
             Tried::Done { at, note } => (Some(at.0), note.clone()),
+            Tried::Skipped { at, note } => (Some(at.0), Some(note.clone())),
             Tried::Later { error, .. } | Tried::Never { error } => (None, Some(error.clone())),
         };
         let statement = |receipt: &StoredReceipt| {
