@@ -185,6 +185,260 @@ async fn the_bus_hears_of_every_end() {
     assert_eq!(up.end_by(Signal::TERM).await, Some(0));
 }
 
+/// What every body of a topic has.
+const BODIES: [(&str, &[&str]); 18] = [
+    ("openqa.job.create", &["id", "BUILD", "TEST", "ARCH", "MACHINE", "FLAVOR", "remaining"]),
+    ("openqa.job.restart", &["id", "BUILD", "auto", "result"]),
+    ("openqa.job.cancel", &["id", "BUILD", "remaining", "reason"]),
+    (
+        "openqa.job.done",
+        &["id", "BUILD", "result", "reason", "newbuild", "bugref", "bugurl", "failedmodules", "remaining"],
+    ),
+    ("openqa.comment.create", COMMENT),
+    ("openqa.comment.update", COMMENT),
+    ("openqa.comment.delete", COMMENT),
+    ("ci.fedora-update.test.queued", CI_QUEUED),
+    ("ci.fedora-update.test.running", CI),
+    ("ci.fedora-update.test.complete", CI_COMPLETE),
+    ("ci.fedora-update.test.error", CI_ERROR),
+    ("ci.koji-build.test.queued", CI_QUEUED),
+    ("ci.koji-build.test.running", CI),
+    ("ci.koji-build.test.error", CI_ERROR),
+    (
+        "resultsdb.result.new",
+        &["id", "href", "testcase/name", "outcome", "data/item/0", "data/type/0", "groups", "submit_time"],
+    ),
+    (
+        "taskotron.result.new",
+        &["task/item", "task/type", "task/name", "result/id", "result/outcome", "result/prev_outcome"],
+    ),
+    (
+        "waiverdb.waiver.new",
+        &["id", "subject_type", "subject_identifier", "testcase", "username", "product_version", "timestamp"],
+    ),
+    (
+        "greenwave.decision.update",
+        &[
+            "policies_satisfied",
+            "summary",
+            "subject_type",
+            "subject_identifier",
+            "subject/0/productmd.compose.id",
+            "decision_context",
+            "product_version",
+            "applicable_policies",
+            "satisfied_requirements",
+            "unsatisfied_requirements",
+            "previous",
+        ],
+    ),
+];
+const COMMENT: &[&str] = &["id", "job_id", "group_id", "text", "user", "created", "updated"];
+const CI: &[&str] = &[
+    "contact/name",
+    "contact/team",
+    "run/id",
+    "run/url",
+    "run/log",
+    "artifact/type",
+    "artifact/id",
+    "pipeline/id",
+    "pipeline/name",
+    "test/category",
+    "test/namespace",
+    "test/type",
+    "generated_at",
+    "version",
+];
+const CI_QUEUED: &[&str] = &["artifact/id", "pipeline/id", "run/url", "test/type", "test/lifetime"];
+const CI_COMPLETE: &[&str] = &[
+    "artifact/id",
+    "pipeline/id",
+    "run/url",
+    "test/result",
+    "system/0/os",
+    "system/0/provider",
+    "system/0/architecture",
+];
+const CI_ERROR: &[&str] = &["artifact/id", "pipeline/id", "run/url", "error/reason"];
+
+/// A compose whose release wants one test.
+const COMPOSE: &str = "Fedora-40-20261121.0";
+const ONE_TEST: &str = "\
+--- !Policy
+id: release
+product_versions: [fedora-*]
+decision_context: compose_release
+subject_type: compose
+rules:
+  - !PassingTestCaseRule {test_case_name: compose.install}
+";
+
+/// Each service's messages come to fedora-messaging's consumer from RabbitMQ with their topics and all that is in them.
+#[tokio::test]
+async fn the_bus_speaks_like_each_service() {
+    let place = Place::new();
+    let broker = Broker::start(&place).await;
+    let mut consumer = Consumer::start(&place, &broker.url).await;
+    fs::write(place.join("policy.yaml"), ONE_TEST).unwrap();
+    let config = place.join("assay.toml");
+    let reporter = format!(
+        "[reports]\nname = \"Assay of tests\"\nteam = \"qa\"\n[results]\npolicies = \"policy.yaml\"\n\
+         [reporter.bus]\ndriver = \"amqp\"\nurl = {:?}\ntopic-prefix = \"org.t\"\n\
+         says = [\"openqa\", \"ci\", \"resultsdb\", \"taskotron\", \"waiverdb\", \"greenwave\"]\n",
+        broker.url
+    );
+    fs::write(&config, reporter).unwrap();
+    let mut up = Up::start(&place, &["--config", config.as_str()]).await;
+    up.until_online().await;
+    let mut heard = Vec::new();
+    let old = jobs_of_an_update_and_a_build(&place, &up).await;
+    comments_on(&up, old).await;
+    decisions_about_a_compose(&up, &mut consumer, &mut heard).await;
+    let all = |heard: &[Value]| {
+        let of_tests = |one: &&&Value| one["task"]["name"] == "compose.install";
+        BODIES.iter().all(|(topic, _)| !of(heard, topic).is_empty())
+            && of(heard, "taskotron.result.new").values().filter(of_tests).count() == 2
+    };
+    consumer.until(&mut heard, all).await;
+    for (topic, parts) in BODIES {
+        for body in of(&heard, topic).values() {
+            let lacks = parts.iter().find(|part| body.pointer(&format!("/{part}")).is_none());
+            assert_eq!(lacks, None, "{topic}: {body}");
+        }
+    }
+    let strange = heard.iter().find(|one| BODIES.iter().all(|(topic, _)| one[0] != format!("org.t.{topic}")));
+    assert_eq!(strange, None);
+    updates_and_builds_are_told(&heard, old);
+    results_and_decisions_are_told(&heard);
+    repetitions_are_alike(&heard);
+    broker.stop().await;
+    // The place ends what else runs in it.
+    assert_eq!(up.end_by(Signal::TERM).await, Some(0));
+}
+
+/// Jobs of an update, one of them started anew and one cancelled, and one of a build that ends without a verdict. The one
+/// that was started anew.
+async fn jobs_of_an_update_and_a_build(place: &Place, up: &Up<'_>) -> i64 {
+    let of_update = [
+        ("TEST", "base"),
+        ("BUILD", "Update-FEDORA-2026-1"),
+        ("ADVISORY", "FEDORA-2026-1"),
+        ("ADVISORY_NVRS_1", "b-1-1 a-1-1"),
+        ("VERSION", "40"),
+        ("FLAVOR", "updates-server"),
+        ("ARCH", "x86_64"),
+        ("BACKEND", "dummy"),
+    ];
+    let of_build = [
+        ("TEST", "rpmlint"),
+        ("ITEM", "bash-5.3-1.fc44"),
+        ("ITEM_TYPE", "koji_build"),
+        ("ITEM_TASK_ID", "130000001"),
+        ("ITEM_ISSUER", "alice"),
+        ("BACKEND", "dummy"),
+        ("DUMMY_RESULT", "incomplete"),
+    ];
+    let first = up.post(&of_update).await;
+    for job in [first, up.post(&of_build).await] {
+        up.until(job, "it ends", assay_proto::api::Job::is_final).await;
+    }
+    place.run(&["job", "restart", &first.to_string()]).await.expect(0);
+    let cancelled = up.post(&[&of_update[..], &[("WORKER_CLASS", "nobody")]].concat()).await;
+    place.run(&["job", "cancel", &cancelled.to_string()]).await.expect(0);
+    first
+}
+
+/// A comment on a job is made, changed, and taken away.
+async fn comments_on(up: &Up<'_>, job: i64) {
+    let said = async |method: Method, path: &str| -> Value {
+        let path = format!("/api/v1/jobs/{job}/comments{path}");
+        let answer = up.request(method, &path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.json().await.unwrap()
+    };
+    let comment = said(Method::POST, "?text=flaky").await["id"].clone();
+    said(Method::PUT, &format!("/{comment}?text=broken")).await;
+    said(Method::DELETE, &format!("/{comment}")).await;
+}
+
+/// What a release wants fails, is waived, and passes twice. Each decision is heard before there is reason for the next.
+async fn decisions_about_a_compose(up: &Up<'_>, consumer: &mut Consumer, heard: &mut Vec<Value>) {
+    let post = async |path: &str, body: &Value| {
+        let answer = up.request(Method::POST, path).json(body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED, "{body}");
+    };
+    let result = |outcome: &str| json!({"outcome": outcome, "testcase": "compose.install", "data": {"item": COMPOSE, "type": "compose"}});
+    post("/api/v2.0/results", &result("FAILED")).await;
+    consumer.until(heard, |heard| of(heard, "greenwave.decision.update").len() == 1).await;
+    let waiver = json!({"subject_type": "compose", "subject_identifier": COMPOSE, "testcase": "compose.install",
+        "product_version": "fedora-40", "comment": "known"});
+    post("/api/v1.0/waivers/", &waiver).await;
+    consumer.until(heard, |heard| of(heard, "greenwave.decision.update").len() == 2).await;
+    post("/api/v2.0/results", &result("PASSED")).await;
+    post("/api/v2.0/results", &result("PASSED")).await;
+}
+
+fn updates_and_builds_are_told(heard: &[Value], old: i64) {
+    let only = |topic: &str| of(heard, topic).into_values().next().unwrap().clone();
+    let restart = only("openqa.job.restart");
+    let new = restart["result"][old.to_string()].as_i64().unwrap();
+    assert_eq!((&restart["id"], &restart["result"]), (&json!(old), &json!({ old.to_string(): new })));
+    let created = of(heard, "openqa.job.create");
+    assert!(
+        new != old && created.values().any(|one| one["id"] == new && one["TEST"] == "base"),
+        "{created:?}"
+    );
+    for (topic, text) in [("create", "flaky"), ("update", "broken"), ("delete", "broken")] {
+        let comment = only(&format!("openqa.comment.{topic}"));
+        assert_eq!((&comment["job_id"], &comment["text"]), (&json!(old), &json!(text)), "{topic}");
+    }
+    let update = only("ci.fedora-update.test.complete");
+    // Of the builds in their order, one after the other: sha256("a-1-1b-1-1").
+    let builds = "sha256:097b84edfbf62f22ce2b7b7b6de2aa47814117eab85acbd64e6f03202796627d";
+    let artifact = json!({"type": "fedora-update", "alias": "FEDORA-2026-1", "id": builds,
+        "builds": [{"nvr": "a-1-1"}, {"nvr": "b-1-1"}], "release": {"version": "40", "name": "F40"}});
+    assert_eq!((&update["artifact"], &update["test"]["result"]), (&artifact, &json!("passed")));
+    assert_eq!(update["contact"]["name"], "Assay of tests");
+    for topic in ["queued", "running", "error"] {
+        let build = only(&format!("ci.koji-build.test.{topic}"));
+        let artifact = json!({"type": "koji-build", "id": 130_000_001, "nvr": "bash-5.3-1.fc44", "component": "bash",
+            "issuer": "alice", "scratch": false});
+        assert_eq!(
+            (&build["artifact"], &build["test"]["namespace"]),
+            (&artifact, &json!("build")),
+            "{topic}"
+        );
+    }
+}
+
+fn results_and_decisions_are_told(heard: &[Value]) {
+    let about = |topic: &str, key: &str, value: &str| -> Vec<Value> {
+        let all = of(heard, topic).into_values();
+        all.filter(|body| body.pointer(key) == Some(&json!(value))).cloned().collect()
+    };
+    let told = about("resultsdb.result.new", "/testcase/name", "compose.install");
+    assert_eq!(told.len(), 3, "{told:?}");
+    let changes: BTreeSet<String> = about("taskotron.result.new", "/task/name", "compose.install")
+        .iter()
+        .map(|one| format!("{} after {}", one["result"]["outcome"], one["result"]["prev_outcome"]))
+        .collect();
+    let wanted = [r#""FAILED" after null"#, r#""PASSED" after "FAILED""#];
+    assert!(changes.iter().eq(wanted), "{changes:?}");
+
+    let decisions = about("greenwave.decision.update", "/subject_identifier", COMPOSE);
+    let first = decisions.iter().find(|one| one["previous"].is_null()).unwrap();
+    assert_eq!(first["policies_satisfied"], false);
+    assert_eq!(first["unsatisfied_requirements"][0]["type"], "test-result-failed");
+    let waived = decisions.iter().find(|one| one["previous"]["policies_satisfied"] == false).unwrap();
+    assert_eq!(
+        (&waived["policies_satisfied"], &waived["decision_context"], &waived["product_version"]),
+        (&json!(true), &json!("compose_release"), &json!("fedora-40"))
+    );
+    assert_eq!(waived["satisfied_requirements"][0]["type"], "test-result-failed-waived");
+    assert_eq!(waived["previous"]["unsatisfied_requirements"], first["unsatisfied_requirements"]);
+}
+
 /// A broker that gives back what nobody's queue takes: it is said, and told again when there is a queue.
 #[tokio::test]
 async fn what_a_broker_gives_back_is_told_again() {

@@ -1,5 +1,7 @@
 //! Talks to a server's API.
 
+pub(crate) use assay_engine::address::encoded;
+
 use crate::Common;
 use crate::exit::{CliError, Code};
 use crate::{paths, ui};
@@ -22,14 +24,6 @@ pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
     token: Option<String>,
-}
-
-/// A text as one part or one query value of an address.
-pub(crate) fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 /// Conditions as the query of an address; those that were not given are left out.
@@ -119,15 +113,12 @@ impl Client {
         // ResultsDB's, WaiverDB's and Greenwave's APIs have a message.
         let error =
             body["error"].as_str().or(body["message"].as_str()).unwrap_or("the server gave no reason");
-        let message = match body["help"].as_str().filter(|help| !help.is_empty()) {
-            Some(help) => format!("{}. {help}", error.trim_end_matches('.')),
-            None => error.to_owned(),
+        let told = match status {
+            StatusCode::NOT_FOUND => CliError::not_found(error),
+            status if status.is_client_error() => CliError::usage(error),
+            status => CliError::infrastructure(format!("{} (HTTP {status})", error.trim_end_matches('.'))),
         };
-        Err(match status {
-            StatusCode::NOT_FOUND => CliError::not_found(message),
-            status if status.is_client_error() => CliError::usage(message),
-            status => CliError::infrastructure(format!("{message} (HTTP {status})")),
-        })
+        Err(told.with_help(body["help"].as_str().unwrap_or_default()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {

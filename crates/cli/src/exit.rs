@@ -25,21 +25,33 @@ impl From<Code> for std::process::ExitCode {
 
 /// A command that could not do what it was asked: one sentence with its remedy.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", joined(.message, .help))]
 pub(crate) struct CliError {
     pub(crate) code: Code,
     pub(crate) message: String,
+    /// The remedy, where it is a sentence by itself, as servers tell it.
+    pub(crate) help: String,
+}
+
+fn joined(message: &str, help: &str) -> String {
+    match help {
+        "" => message.to_owned(),
+        help => format!("{}. {help}", message.trim_end_matches('.')),
+    }
 }
 
 impl CliError {
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: Code::Usage, message: message.into() }
+        Self { code: Code::Usage, message: message.into(), help: String::new() }
     }
     pub(crate) fn infrastructure(message: impl Into<String>) -> Self {
-        Self { code: Code::Infrastructure, message: message.into() }
+        Self { code: Code::Infrastructure, message: message.into(), help: String::new() }
     }
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self { code: Code::NotFound, message: message.into() }
+        Self { code: Code::NotFound, message: message.into(), help: String::new() }
+    }
+    pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
+        Self { help: help.into(), ..self }
     }
     /// A file that was named and cannot be read.
     pub(crate) fn unreadable(file: &Utf8Path, error: &std::io::Error) -> Self {

@@ -49,7 +49,7 @@ struct Cli {
 /// Options of every command.
 #[derive(Args, Clone)]
 pub(crate) struct Common {
-    /// Print one JSON document on stdout instead of text.
+    /// Print one JSON document on stdout instead of text; of what fails {"error": …, "help": …}.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Data directory of the server (default: $ASSAY_DATA, or ~/.local/share/assay).
@@ -166,9 +166,13 @@ fn main() -> std::process::ExitCode {
         _ => false,
     };
     start_logging(cli.common.verbose, service);
+    let json = cli.common.json;
     match dispatch(cli) {
         Ok(code) => code.into(),
         Err(error) => {
+            if json {
+                ui::print_fault(&error);
+            }
             eprintln!("assay: {error}");
             error.code.into()
         }

@@ -1,7 +1,13 @@
 //! Text for terminals.
 
+use crate::exit::CliError;
+use assay_proto::api::ApiError;
 use comfy_table::{ContentArrangement, Table, presets};
 use std::io::{IsTerminal, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether something was printed on stdout.
+static PRINTED: AtomicBool = AtomicBool::new(false);
 
 /// A plain table: a header and rows, as wide as the terminal.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -55,12 +61,14 @@ pub(crate) fn duration(us: u64) -> String {
 
 /// Prints a text that may be long. A closed pipe (`| head`) ends the output, not the program's health.
 pub(crate) fn put(text: &str) {
+    PRINTED.store(true, Ordering::Relaxed);
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// A line of `println!`.
 pub(crate) fn put_line(words: std::fmt::Arguments<'_>) {
+    PRINTED.store(true, Ordering::Relaxed);
     let _ = writeln!(std::io::stdout().lock(), "{words}");
 }
 
@@ -74,6 +82,13 @@ pub(crate) fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => println!("{text}"),
         Err(error) => eprintln!("assay: the answer cannot be written as JSON: {error}"),
+    }
+}
+
+/// Prints the document of `--json` of what failed, unless the command has printed its own: it is one document.
+pub(crate) fn print_fault(error: &CliError) {
+    if !PRINTED.load(Ordering::Relaxed) {
+        print_json(&ApiError { error: error.message.clone(), help: error.help.clone() });
     }
 }
 

@@ -3,6 +3,8 @@
 //! This is hyper with rustls and ring. The workspace's reqwest has no TLS on purpose: features are shared by all crates
 //! of a build, and with rustls but without a process-wide provider every client in every crate would panic.
 
+pub(crate) use assay_engine::address::encoded;
+
 use assay_engine::ids::Timestamp;
 use camino::Utf8Path;
 use http_body_util::{BodyExt, Full, Limited};
@@ -143,14 +145,6 @@ pub(crate) fn tls_config(wanted: bool, ca_file: Option<&Utf8Path>) -> Result<rus
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth())
-}
-
-/// Text as a part of an address.
-pub(crate) fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 /// An error with what caused it.

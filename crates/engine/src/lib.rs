@@ -6,6 +6,7 @@
 //! [`state::State::rebuild`] makes the same state from [`rows::Rows`].
 #![warn(missing_docs)]
 
+pub mod address;
 pub mod assets;
 pub mod compose;
 pub mod decision;

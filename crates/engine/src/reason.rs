@@ -28,15 +28,28 @@ pub enum WaitReason {
         /// The classes.
         classes: ClassSet,
     },
+    /// Somebody drained every worker that could run it.
+    AllDrained {
+        /// The classes.
+        classes: ClassSet,
+        /// All that there is.
+        drained: DrainedSlots,
+    },
     /// Every worker that could run it is full.
     AllBusy {
         /// The classes.
         classes: ClassSet,
-        /// How many slots the online workers with these classes have.
+        /// How many slots the online workers with these classes have, without drained ones.
         slots: u64,
         /// How many parties have jobs that wait for them; see [`crate::sched::fair`].
         #[serde(default = "one", skip_serializing_if = "is_one")]
         parties: usize,
+        /// The oldest cluster that some of these slots are kept for while they are free.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept_for: Option<Relative>,
+        /// What would be there beside them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drained: Option<DrainedSlots>,
     },
     /// A job has to end first.
     Parents {
@@ -69,6 +82,9 @@ pub enum WaitReason {
         missing: ClassSet,
         /// All on one host.
         one_host: bool,
+        /// The first drained worker that offers what is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drained: Option<WorkerName>,
     },
     /// As many as may run at once do.
     Limit {
@@ -130,6 +146,15 @@ pub enum WaitReason {
     },
 }
 
+/// Slots of online workers that somebody drained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainedSlots {
+    /// How many.
+    pub slots: u64,
+    /// The first of the workers, by name.
+    pub first: WorkerName,
+}
+
 fn one() -> usize {
     1
 }
@@ -161,6 +186,30 @@ fn slots_told(slots: &[ClassSet], one_host: bool) -> String {
     format!("{} slots ({}){host}", slots.len(), classes.join("; "))
 }
 
+impl WaitReason {
+    /// True if the job could begin now, if there were slots for it.
+    pub fn lacks_slots(&self) -> bool {
+        match self {
+            Self::NoWorkerOnline
+            | Self::ClassNotOffered { .. }
+            | Self::ClassesNotTogether { .. }
+            | Self::AllDrained { .. }
+            | Self::AllBusy { .. }
+            | Self::Together { .. }
+            | Self::NotEnough { .. } => true,
+            Self::Parents { .. }
+            | Self::Next { .. }
+            | Self::Limit { .. }
+            | Self::Disk { .. }
+            | Self::Assets { .. }
+            | Self::NoLock { .. }
+            | Self::Mutex { .. }
+            | Self::Barrier { .. }
+            | Self::Children { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -180,11 +229,25 @@ impl fmt::Display for WaitReason {
                 "no single online worker offers all of the classes {classes}; start one that does, or need fewer in \
                  WORKER_CLASS"
             ),
-            Self::AllBusy { classes, slots, parties } => {
+            Self::AllDrained { classes, drained: DrainedSlots { slots, first } } => {
                 match slots {
-                    1 => write!(f, "the only slot with class {classes} is busy; ")?,
-                    _ => write!(f, "all {slots} slots with class {classes} are busy; ")?,
+                    1 => write!(f, "the only slot with class {classes} is drained; ")?,
+                    _ => write!(f, "all {slots} slots with class {classes} are drained; ")?,
                 }
+                write!(f, "end that with `assay worker drain {first} --end`, or start another worker")
+            }
+            Self::AllBusy { classes, slots, parties, kept_for, drained } => {
+                match slots {
+                    1 => write!(f, "the only slot with class {classes} is busy")?,
+                    _ => write!(f, "all {slots} slots with class {classes} are busy")?,
+                }
+                if let Some(cluster) = kept_for {
+                    write!(f, ", or kept for {cluster}, whose cluster needs several at once")?;
+                }
+                if let Some(DrainedSlots { slots, first }) = drained {
+                    write!(f, ", and {slots} more drained (`assay worker drain {first} --end` ends that)")?;
+                }
+                f.write_str("; ")?;
                 if *parties > 1 {
                     write!(
                         f,
@@ -218,13 +281,20 @@ impl fmt::Display for WaitReason {
                     "needs {told} free at once; those that become free are kept for it: wait, or start another worker"
                 )
             }
-            Self::NotEnough { slots, missing, one_host } => {
+            Self::NotEnough { slots, missing, one_host, drained } => {
                 let told = slots_told(slots, *one_host);
                 write!(
                     f,
                     "needs {told} at once, and the online workers do not have them together: nothing is left for {missing}; \
                      start another worker with that class"
-                )
+                )?;
+                match drained {
+                    Some(worker) => write!(
+                        f,
+                        ", or end the draining of {worker} with `assay worker drain {worker} --end`"
+                    ),
+                    None => Ok(()),
+                }
             }
             Self::Limit { limit, most, needs } if needs > most => write!(
                 f,

@@ -32,6 +32,8 @@ pub enum Provenance {
     Group(String),
     /// Several of these, whose values were joined, as for `WORKER_CLASS`.
     Joined(Vec<Self>),
+    /// One of these, by `+NAME`, which has won over what counts more elsewhere.
+    Plus(Box<Self>),
     /// The request that posted the job.
     Request,
     /// The request that started the job anew.
@@ -54,6 +56,7 @@ impl Provenance {
             Self::Template(_) => "template",
             Self::Group(_) => "group",
             Self::Joined(_) => "joined",
+            Self::Plus(from) => from.word(),
             Self::Request => "request",
             Self::Restart => "restart",
             Self::Gate => "gate",
@@ -80,6 +83,7 @@ impl fmt::Display for Provenance {
                 }
                 Ok(())
             }
+            Self::Plus(from) => write!(f, "{from}, which says it with +"),
             Self::Request => f.write_str("the request"),
             Self::Restart => f.write_str("the restart"),
             Self::Gate => f.write_str("the gate"),
@@ -294,3 +298,8 @@ pub fn is_secret_name(name: &str) -> bool {
 
 /// What is shown instead of a secret.
 pub const COVERED: &str = "***";
+
+/// Whether this value only covers the secret of that name: it was read by somebody who may not see it.
+pub fn is_covered(name: &str, value: &str) -> bool {
+    value == COVERED && is_secret_name(name)
+}

@@ -12,6 +12,7 @@ struct Inner {
     files: BTreeMap<String, String>,
     asked: Vec<String>,
     down: bool,
+    silent: bool,
 }
 
 /// The server; dropping it ends it.
@@ -44,6 +45,11 @@ impl FakeDistGit {
         lock(&self.shared).down = is_so;
     }
 
+    /// From now on it takes questions and never answers them, or does so no more.
+    pub fn silent(&self, is_so: bool) {
+        lock(&self.shared).silent = is_so;
+    }
+
     /// The paths that were asked for, in order.
     pub fn asked(&self) -> Vec<String> {
         lock(&self.shared).asked.clone()
@@ -51,11 +57,21 @@ impl FakeDistGit {
 }
 
 async fn answer(State(shared): State<Arc<Mutex<Inner>>>, uri: Uri) -> (StatusCode, String) {
-    let mut inner = lock(&shared);
-    inner.asked.push(uri.path().to_owned());
-    match inner.files.get(uri.path()) {
-        _ if inner.down => (StatusCode::BAD_GATEWAY, "it is down".to_owned()),
-        Some(text) => (StatusCode::OK, text.clone()),
-        None => (StatusCode::NOT_FOUND, "no such file".to_owned()),
+    let said = lock(&shared).answer(uri.path());
+    match said {
+        Some(answer) => answer,
+        None => std::future::pending().await,
+    }
+}
+
+impl Inner {
+    /// None if it says nothing.
+    fn answer(&mut self, path: &str) -> Option<(StatusCode, String)> {
+        self.asked.push(path.to_owned());
+        (!self.silent).then(|| match self.files.get(path) {
+            _ if self.down => (StatusCode::BAD_GATEWAY, "it is down".to_owned()),
+            Some(text) => (StatusCode::OK, text.clone()),
+            None => (StatusCode::NOT_FOUND, "no such file".to_owned()),
+        })
     }
 }

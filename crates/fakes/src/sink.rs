@@ -30,7 +30,7 @@ pub struct HttpSink {
 #[derive(Default)]
 struct Shared {
     got: Mutex<Vec<Got>>,
-    answers: Mutex<VecDeque<u16>>,
+    answers: Mutex<VecDeque<(u16, String)>>,
 }
 
 impl HttpSink {
@@ -53,7 +53,12 @@ impl HttpSink {
 
     /// The next request is answered with this status, in place of 200.
     pub fn answer_next(&self, status: u16) {
-        lock(&self.shared.answers).push_back(status);
+        self.say_next(status, "");
+    }
+
+    /// The same with a body.
+    pub fn say_next(&self, status: u16, body: &str) {
+        lock(&self.shared.answers).push_back((status, body.to_owned()));
     }
 }
 
@@ -63,7 +68,7 @@ async fn take(
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
-) -> StatusCode {
+) -> (StatusCode, String) {
     let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     lock(&shared.got).push(Got {
         method: method.to_string(),
@@ -71,6 +76,6 @@ async fn take(
         headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: String::from_utf8_lossy(&body).into_owned(),
     });
-    let status = lock(&shared.answers).pop_front().unwrap_or(200);
-    StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT)
+    let (status, said) = lock(&shared.answers).pop_front().unwrap_or((200, String::new()));
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT), said)
 }

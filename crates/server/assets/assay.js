@@ -358,7 +358,7 @@
   function properties() {
     const form = $("form#properties[data-check]");
     if (!form) return;
-    const verdict = $("#verdict"), inputs = $$("input", form);
+    const verdict = $("#verdict"), inputs = $$("input, select", form);
     let timer, asked = 0;
     function say(refused, fields) {
       verdict.hidden = !refused;

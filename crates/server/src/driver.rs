@@ -523,9 +523,10 @@ fn refused(refusal: &Refusal) -> Fault {
         Refusal::StillOpen { .. } | Refusal::NotWaiting { .. } => {
             (StatusCode::CONFLICT, "Look at the job's page for how far it is.")
         }
-        Refusal::Restart(refused) if refused.enforceable() => {
-            (StatusCode::CONFLICT, "See with plan=1 what would be started anew.")
-        }
+        Refusal::Restart(refused) if refused.enforceable() => (
+            StatusCode::CONFLICT,
+            "See what would be started anew: `assay job restart --plan`, or plan=1 of the API.",
+        ),
         Refusal::Restart(Restart::NoSuchJob(_)) => {
             (StatusCode::NOT_FOUND, "See the list of jobs for those that there are.")
         }

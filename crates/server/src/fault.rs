@@ -2,10 +2,13 @@
 
 use crate::web::frame::Frame;
 use askama::Template;
+use assay_engine::settings::{COVERED, is_covered};
 use assay_proto::api::ApiError;
 use assay_store::StoreError;
 use axum::Json;
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 
 /// An error of the API; see [`ApiError`].
@@ -32,6 +35,18 @@ impl Fault {
 
     pub(crate) fn no_job(id: impl std::fmt::Display) -> Self {
         Self::not_found(format!("There is no job {id}."), "See the list of jobs for those that there are.")
+    }
+
+    /// Refuses settings of which one only covers a secret, as somebody reads them who may not see it: the job would run
+    /// with the cover.
+    pub(crate) fn if_covered<'s>(settings: impl IntoIterator<Item = (&'s str, &'s str)>) -> Result<(), Self> {
+        match settings.into_iter().find(|(key, value)| is_covered(key, value)) {
+            Some((key, _)) => Err(Self::bad(
+                format!("{key} has the value {COVERED}, which only covers a secret."),
+                format!("Give the secret itself ({key}=…), or leave the setting out or empty ({key}=)."),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Not now; again in `seconds`.
@@ -88,6 +103,48 @@ impl IntoResponse for Fault {
         }
         response
     }
+}
+
+/// The longest text of a refusal.
+const MAX_TEXT: usize = 4096;
+
+/// What axum refuses by itself, such as a body that is too long or a query that is none, as every other fault is told.
+pub(crate) async fn as_faults(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_told = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !(status.is_client_error() || status.is_server_error()) || kind.is_some_and(is_told) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, MAX_TEXT).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let (error, help) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            "The request is too long.".to_owned(),
+            "Send less at once; most addresses take 8 MiB.".to_owned(),
+        ),
+        // Which it takes, axum says in a header later on.
+        StatusCode::METHOD_NOT_ALLOWED => (
+            format!("This address does not take {method}."),
+            "The header Allow says what it takes.".to_owned(),
+        ),
+        StatusCode::RANGE_NOT_SATISFIABLE => (
+            "There is nothing where the range begins.".to_owned(),
+            "Content-Range says how much there is.".to_owned(),
+        ),
+        _ if text.is_empty() => (sentence(&status.to_string()), "See /api for what there is.".to_owned()),
+        _ => (sentence(&text), "See /api for what this address takes.".to_owned()),
+    };
+    let mut told = Fault::new(status, error, help).into_response();
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            told.headers_mut().insert(name, value.clone());
+        }
+    }
+    told
 }
 
 /// The same for people.

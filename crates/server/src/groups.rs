@@ -314,7 +314,7 @@ pub(crate) async fn change(
     };
     let done = app.library.change(put).await;
     done.map_err(|refused| refused.named(GROUP, &name))?;
-    app.audit(&admin.name, "jobgroup_update", json!({ "id": id }));
+    app.audit(&admin.name, "jobgroup_update", json!({"id": id, "name": name}));
     Ok(())
 }
 
@@ -348,17 +348,17 @@ pub(crate) async fn remove(app: &Arc<App>, admin: &Sender, id: i64) -> Result<()
     if app.group_has_jobs(id).await? {
         return Err(Refused::NotEmpty { what: GROUP, id });
     }
-    let removed = |draft: &mut Draft| -> Result<(), Refused> {
-        found(&draft.catalog, id)?;
+    let removed = |draft: &mut Draft| -> Result<String, Refused> {
+        let name = found(&draft.catalog, id)?.name.clone();
         let templates = draft.catalog.templates.values().filter(|template| template.group == id);
         for template in templates.map(|template| template.id).collect::<Vec<_>>() {
             draft.remove(EntryKind::JobTemplate, template);
         }
         draft.remove(EntryKind::Group, id);
-        Ok(())
+        Ok(name)
     };
-    app.library.change(removed).await?;
-    app.audit(&admin.name, "jobgroup_delete", json!({ "id": id }));
+    let name = app.library.change(removed).await?;
+    app.audit(&admin.name, "jobgroup_delete", json!({"id": id, "name": name}));
     Ok(())
 }
 
@@ -407,21 +407,21 @@ pub(crate) async fn change_parent(
     };
     let done = app.library.change(changed).await;
     done.map_err(|refused| refused.named(PARENT, &name))?;
-    app.audit(&admin.name, "jobgroup_update", json!({ "parent_group": id }));
+    app.audit(&admin.name, "jobgroup_update", json!({"parent_group": id, "name": name}));
     Ok(())
 }
 
 /// Removes a parent group that has no groups.
 pub(crate) async fn remove_parent(app: &Arc<App>, admin: &Sender, id: i64) -> Result<(), Refused> {
-    let removed = |draft: &mut Draft| -> Result<(), Refused> {
-        found_parent(&draft.catalog, id)?;
+    let removed = |draft: &mut Draft| -> Result<String, Refused> {
+        let name = found_parent(&draft.catalog, id)?.name.clone();
         if draft.catalog.groups.values().any(|group| group.parent == Some(id)) {
             return Err(Refused::NotEmpty { what: PARENT, id });
         }
         draft.remove(EntryKind::ParentGroup, id);
-        Ok(())
+        Ok(name)
     };
-    app.library.change(removed).await?;
-    app.audit(&admin.name, "jobgroup_delete", json!({ "parent_group": id }));
+    let name = app.library.change(removed).await?;
+    app.audit(&admin.name, "jobgroup_delete", json!({"parent_group": id, "name": name}));
     Ok(())
 }

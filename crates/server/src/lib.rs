@@ -455,7 +455,7 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(web::router())
         .merge(gate::router())
-        .merge(events::api::hooks())
+        .merge(events::api::hooks().layer(axum::middleware::from_fn(fault::as_faults)))
         .merge(reporting::people::router())
         .nest("/api/assay/v1", api::router())
         .nest("/api/v1", api::openqa::router())

@@ -7,10 +7,14 @@ use assay_engine::ids::{GroupId, JobId, ProductRunId};
 use assay_engine::io::{Answer, Input, Obsolete};
 use assay_engine::job::StateWord;
 use assay_engine::knowledge::words;
-use assay_engine::product::{self, MediumKey, OpenJob, Plan, Request};
+use assay_engine::outcome::Outcome;
+use assay_engine::product::{self, BuildTag, MediumKey, OpenJob, Plan, Request};
+use assay_engine::reason::EndReason;
 use assay_store::{CommentTarget, JobFilter, JobSummary, SettingsMap, StoreError};
 use axum::http::StatusCode;
+use serde_json::json;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The most open jobs that a post looks at as old builds.
 const MOST_OLD: u32 = 100_000;
@@ -19,6 +23,8 @@ const MOST_OLD: u32 = 100_000;
 pub(crate) struct Posted {
     pub(crate) run: ProductRunId,
     pub(crate) jobs: Vec<JobId>,
+    /// Jobs of older builds that were ended or have stepped back.
+    pub(crate) obsoleted: Vec<JobId>,
     /// As it was carried out.
     pub(crate) plan: Plan,
 }
@@ -159,7 +165,7 @@ impl App {
         let input = self.resolve_tasks(plan.take_input(request, by, spared)).await?;
         match self.engine.ask(input).await? {
             Answer::Product { run, .. } if plan.refused.is_some() => Ok(Err(NotPosted { run, plan })),
-            Answer::Product { run, jobs, .. } => Ok(Ok(Posted { run, jobs, plan })),
+            Answer::Product { run, jobs, obsoleted } => Ok(Ok(Posted { run, jobs, obsoleted, plan })),
             other => {
                 tracing::error!(answer = ?other, "the engine gave an answer to another question");
                 let error = "The engine gave a strange answer.";
@@ -170,6 +176,22 @@ impl App {
 
     /// Jobs of old builds that stay: somebody has commented on them, or tagged their build.
     pub(crate) async fn spared(&self, obsolete: &Obsolete) -> Result<BTreeSet<JobId>, Fault> {
+        let (jobs, tags) = self.open_of(obsolete).await?;
+        Ok(jobs.iter().filter(|job| product::spared(job, &tags).is_some()).map(|job| job.job).collect())
+    }
+
+    /// Says in a plan what becomes of the open jobs of older builds.
+    pub(crate) async fn tell_old_jobs(&self, plan: &mut Plan) -> Result<(), Fault> {
+        if let Some(obsolete) = plan.old_builds.as_ref().filter(|_| plan.refused.is_none()) {
+            let (jobs, tags) = self.open_of(obsolete).await?;
+            plan.old_jobs = product::fates(obsolete, &jobs, &tags);
+            plan.old_jobs.sort_by_key(|old| old.job);
+        }
+        Ok(())
+    }
+
+    /// The open jobs of a product, and the tags of builds in their groups.
+    async fn open_of(&self, obsolete: &Obsolete) -> Result<(Vec<OpenJob>, BTreeSet<BuildTag>), Fault> {
         let of = |key: &str| obsolete.matching.get(key).cloned().into_iter().collect::<Vec<_>>();
         let filter = JobFilter {
             states: StateWord::ALL.into_iter().filter(|state| !state.is_final()).collect(),
@@ -194,9 +216,7 @@ impl App {
             let comments = self.store.knowledge().comments(CommentTarget::Group(group.0)).await?;
             tags.extend(words::tagged(group, comments.iter().map(|comment| comment.text.as_str())));
         }
-        let stays =
-            |job: &&JobSummary| product::spared(&open(job, commented.contains(&job.id)), &tags).is_some();
-        Ok(jobs.iter().filter(stays).map(|job| job.id).collect())
+        Ok((jobs.iter().map(|job| open(job, commented.contains(&job.id))).collect(), tags))
     }
 
     /// Whether a group has jobs.
@@ -207,12 +227,25 @@ impl App {
 
     /// A person gives a job another result; jobs that have not ended keep theirs.
     pub(crate) async fn force(
-        &self,
+        self: &Arc<Self>,
         job: JobId,
-        (outcome, why): (assay_engine::outcome::Outcome, Option<&str>),
+        (outcome, why): (Outcome, Option<&str>),
         by: &str,
     ) -> Result<(), Fault> {
         let reason = why.unwrap_or_default().to_owned();
-        self.engine.ask(Input::ForceResult { job, outcome, by: by.to_owned(), reason }).await.map(drop)
+        self.engine.ask(Input::ForceResult { job, outcome, by: by.to_owned(), reason }).await?;
+        let old = self.result_before(job).await?.map(Outcome::openqa);
+        let noted = json!({"id": job.0, "result": outcome.openqa(), "old_result": old, "reason": why});
+        self.audit(by, "job_update_result", noted);
+        Ok(())
+    }
+
+    /// The result that a job had before a person gave it another.
+    pub(crate) async fn result_before(&self, job: JobId) -> Result<Option<Outcome>, StoreError> {
+        let job = self.store.job(job).await?;
+        Ok(job.and_then(|job| match job.row.state.end()?.reason {
+            EndReason::Forced { before, .. } => Some(before),
+            _ => None,
+        }))
     }
 }

@@ -194,14 +194,14 @@ impl TaskSettings {
         let reference = get(REF).or(known.reference).unwrap_or_else(|| "HEAD".into());
         let machine = get(MACHINE).or(known.machine);
         let path = get(PATH).or(known.path);
-        let asked = get(ASKED_TESTCASE);
+        let testcase = get(ASKED_TESTCASE);
         if let Some(machine) = machine {
             self.fill_machine(settings, &machine)?;
         }
         settings.extend(path.map(|path| (PATH.to_owned(), path)));
         settings.insert(REF.into(), reference.clone());
         let spaces = self.namespaces_of(&known.url);
-        let foreign = asked.filter(|testcase| !task_run::may_post(&spaces, testcase));
+        let foreign = testcase.filter(|testcase| !task_run::may_post(&spaces, testcase));
         let spaces = if spaces.is_empty() { SCRATCH.to_owned() } else { spaces.join(" ") };
         if let Some(testcase) = foreign {
             return Err(Unresolved::Wrong(format!(

@@ -4,11 +4,12 @@ use crate::api::openqa::scheduling::yaml_of;
 use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
 use crate::groups;
-use crate::products::for_planning;
+use crate::products::{for_planning, medium_key};
 use assay_engine::product::{self, Template};
-use assay_engine::settings::{COVERED, is_secret_name};
+use assay_engine::settings::{COVERED, is_covered, is_secret_name};
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
 use assay_formats::openqa::{Changes, GroupFacts, Known};
+use assay_proto::api::templates::{EntryChange, TemplateChange};
 use assay_store::{
     CatalogRow, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap,
     TestSuite,
@@ -34,10 +35,7 @@ pub(crate) fn names_secrets(text: &str) -> bool {
 /// What somebody has read who may not see secrets is no template to be loaded: the secrets would be lost.
 pub(crate) fn not_covered<'s>(all: impl IntoIterator<Item = &'s SettingsMap>) -> Result<(), String> {
     let covered = |settings: &&SettingsMap| {
-        settings
-            .iter()
-            .find(|(key, value)| is_secret_name(key) && *value == COVERED)
-            .map(|(key, _)| key.clone())
+        settings.iter().find(|(key, value)| is_covered(key, value)).map(|(key, _)| key.clone())
     };
     match all.into_iter().find_map(|settings| covered(&settings)) {
         Some(key) => Err(format!(
@@ -181,18 +179,33 @@ pub(crate) fn same_scenario<'c>(catalog: &'c Catalog, row: &JobTemplate) -> Opti
 
 /// That there is a template for the same suite, machine and product: which, and in which group.
 pub(crate) fn taken(catalog: &Catalog, other: &JobTemplate) -> String {
-    let suite = other.test_suite.and_then(|id| catalog.suites.get(&id)).map_or("?", |suite| &suite.name);
-    let test = if other.name.is_empty() { suite } else { &other.name };
-    let machine = catalog.machines.get(&other.machine).map_or("?", |machine| &machine.name);
-    let medium = catalog.products.get(&other.product).map_or_else(
-        || "?".to_owned(),
-        |row| format!("{}-{}-{}-{}", row.distri, row.version, row.flavor, row.arch),
-    );
     let group = catalog.groups.get(&other.group).map_or("?", |group| group.name.as_str());
-    let job = product::label(test, machine);
     format!(
-        "{job} for {medium} is in group {group:?} already; take it out there, or give this one another name"
+        "{} is in group {group:?} already; take it out there, or give this one another name",
+        scenario_of(catalog, other)
     )
+}
+
+/// For example `install@64bit for fedora-43-Server-x86_64`.
+fn scenario_of(catalog: &Catalog, row: &JobTemplate) -> String {
+    let suite = row.test_suite.and_then(|id| catalog.suites.get(&id)).map_or("?", |suite| &suite.name);
+    let test = if row.name.is_empty() { suite } else { &row.name };
+    let machine = catalog.machines.get(&row.machine).map_or("?", |machine| &machine.name);
+    let medium =
+        catalog.products.get(&row.product).map_or_else(|| "?".to_owned(), |row| medium_key(row).to_string());
+    format!("{} for {medium}", product::label(test, machine))
+}
+
+/// What people know an entry by.
+fn name_of(catalog: &Catalog, row: &CatalogRow) -> String {
+    match row {
+        CatalogRow::Machine(row) => row.name.clone(),
+        CatalogRow::TestSuite(row) => row.name.clone(),
+        CatalogRow::Product(row) => medium_key(row).to_string(),
+        CatalogRow::JobTemplate(row) => scenario_of(catalog, row),
+        CatalogRow::Group(row) => row.name.clone(),
+        CatalogRow::ParentGroup(row) => row.name.clone(),
+    }
 }
 
 /// Puts these templates in the place of those that the group has. One that says the same keeps its number. What is
@@ -225,8 +238,8 @@ pub(crate) fn replace(
     let kept: Vec<_> = wanted.iter().filter_map(|row| there.remove(&identity(row))).collect();
     let kept: BTreeMap<_, _> = kept.into_iter().map(|row| (identity(&row), row)).collect();
     for row in there.into_values().filter(|row| row.group == group.id) {
-        counts.removed += 1;
         draft.remove(EntryKind::JobTemplate, row.id);
+        counts.note(&draft.catalog, EntryChange::Removed, &CatalogRow::JobTemplate(JobTemplate::clone(&row)));
     }
     let mut made = Vec::new();
     for row in wanted {
@@ -247,26 +260,26 @@ fn by_yaml(catalog: &Catalog, template: &JobTemplate) -> bool {
 /// What putting a file into the catalog came to.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) made: usize,
-    pub(crate) changed: usize,
+    /// Entries that were there as they should be.
     pub(crate) same: usize,
-    pub(crate) removed: usize,
+    pub(crate) changes: Vec<TemplateChange>,
 }
 
 impl Counts {
     /// Puts a row in place unless it is there already as it should be.
     fn put(&mut self, draft: &mut Draft, before: Option<CatalogRow>, row: CatalogRow) {
-        match before {
-            Some(before) if before == row => self.same += 1,
-            Some(_) => {
-                self.changed += 1;
-                draft.put(row);
-            }
-            None => {
-                self.made += 1;
-                draft.put(row);
-            }
+        if before.as_ref() == Some(&row) {
+            self.same += 1;
+            return;
         }
+        let change = if before.is_some() { EntryChange::Changed } else { EntryChange::New };
+        self.note(&draft.catalog, change, &row);
+        draft.put(row);
+    }
+
+    fn note(&mut self, catalog: &Catalog, change: EntryChange, row: &CatalogRow) {
+        let kind = row.id().kind.word().to_owned();
+        self.changes.push(TemplateChange { change, kind, name: name_of(catalog, row) });
     }
 }
 

@@ -108,8 +108,11 @@ pub enum StoreError {
         /// What to do.
         help: &'static str,
     },
-    /// Others decided about it meanwhile, each time.
-    #[error("others decide about {item} at the same time; it is decided about again")]
+    /// What it is decided by was another each time when it was to be remembered.
+    #[error(
+        "what is known of {item}, or the policies for it, changed each time while it was decided about; nothing was \
+         remembered: what was due is tried again by itself, and another question about it tries it, too"
+    )]
     Overtaken {
         /// What was to be decided about.
         item: String,

@@ -64,7 +64,39 @@ fn setting_as_stored(key: &str, value: &str) -> String {
     format!("{}:{{\"value\":{},", quoted(key), quoted(value))
 }
 
-fn conditions(select: &mut Select, filter: &JobFilter, find: &str) {
+/// Settings that openQA keeps in several rows, one for each part between commas.
+fn is_list(key: &str) -> bool {
+    // Such a name can stand within the statement itself.
+    let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '+'));
+    key == "WORKER_CLASS" || key.strip_suffix("[]").is_some_and(is_plain)
+}
+
+/// Asks for a setting's value, of a list for one of its parts.
+fn setting<B: Backend>(select: &mut Select, key: &str, value: &str) {
+    let find = B::FIND;
+    let has = |select: &mut Select, before: &str, text: String| {
+        let _ = write!(select.sql, "{before}{find}(settings, ");
+        select.value(text.into());
+        select.sql.push_str(") > 0");
+    };
+    let whole = setting_as_stored(key, value);
+    if !is_list(key) || value.contains(',') {
+        has(select, " AND ", whole);
+        return;
+    }
+    // Reading JSON takes many times as long as looking for a text in it: only what cannot be told without is read.
+    has(select, " AND (", whole);
+    let begin = setting_as_stored(key, "");
+    has(select, " OR (", begin.trim_end_matches("\",").to_owned());
+    let quoted = serde_json::Value::from(value).to_string();
+    has(select, " AND ", quoted.trim_matches('"').to_owned());
+    let parts = B::SETTING.replace("KEY", &format!("\"{key}\""));
+    let _ = write!(select.sql, " AND {find}(',' || REPLACE({parts}, ', ', ',') || ',', ");
+    select.value(format!(",{value},").into());
+    select.sql.push_str(") > 0))");
+}
+
+fn conditions<B: Backend>(select: &mut Select, filter: &JobFilter) {
     select.restrict("id", filter.ids.iter().map(|id| id.0));
     select.restrict("state", filter.states.iter().map(|state| state.word()));
     if !filter.outcomes.is_empty() {
@@ -109,9 +141,7 @@ fn conditions(select: &mut Select, filter: &JobFilter, find: &str) {
         select.compare("run = ", run.0.into());
     }
     for (key, value) in &filter.settings {
-        let _ = write!(select.sql, " AND {find}(settings, ");
-        select.value(setting_as_stored(key, value).into());
-        select.sql.push_str(") > 0");
+        setting::<B>(select, key, value);
     }
     if let Some(text) = &filter.text {
         select.compare("search LIKE ", codec::contains_pattern(text).into());
@@ -156,13 +186,13 @@ fn groups(select: &mut Select, filter: &JobFilter) {
 }
 
 /// `SELECT columns` of the jobs that a filter lets through.
-pub(crate) fn select_jobs(columns: &str, filter: &JobFilter, find: &str) -> Statement {
-    selected(columns, filter, find).statement()
+pub(crate) fn select_jobs<B: Backend>(columns: &str, filter: &JobFilter) -> Statement {
+    selected::<B>(columns, filter).statement()
 }
 
-fn selected(columns: &str, filter: &JobFilter, find: &str) -> Select {
+fn selected<B: Backend>(columns: &str, filter: &JobFilter) -> Select {
     let mut select = Select::new(format!("SELECT {columns} FROM jobs WHERE 1 = 1"));
-    narrowed(&mut select, filter, find);
+    narrowed::<B>(&mut select, filter);
     select.sql.push_str(if filter.oldest_first { " ORDER BY id LIMIT " } else { " ORDER BY id DESC LIMIT " });
     select.value(i64::from(filter.limit).into());
     if filter.offset > 0 {
@@ -175,24 +205,24 @@ fn selected(columns: &str, filter: &JobFilter, find: &str) -> Select {
 /// A list for [`codec::summaries`].
 pub(crate) fn summarise_jobs<B: Backend>(filter: &JobFilter) -> Statement {
     let (before, after) = B::JSON_ROWS;
-    let mut select = selected(SUMMARY_COLUMNS, filter, B::FIND);
+    let mut select = selected::<B>(SUMMARY_COLUMNS, filter);
     select.sql = format!("SELECT {before}{SUMMARY_COLUMNS}{after} FROM ({}) AS s", select.sql);
     select.statement()
 }
 
-pub(crate) fn count_jobs(filter: &JobFilter, find: &str) -> Statement {
+pub(crate) fn count_jobs<B: Backend>(filter: &JobFilter) -> Statement {
     let mut select = Select::new("SELECT COUNT(*) FROM jobs WHERE 1 = 1".to_owned());
-    narrowed(&mut select, filter, find);
+    narrowed::<B>(&mut select, filter);
     select.statement()
 }
 
-fn narrowed(select: &mut Select, filter: &JobFilter, find: &str) {
+fn narrowed<B: Backend>(select: &mut Select, filter: &JobFilter) {
     if filter.latest {
         select.sql.push_str(" AND id IN (SELECT MAX(id) FROM jobs WHERE 1 = 1");
-        conditions(select, filter, find);
+        conditions::<B>(select, filter);
         select.sql.push_str(" GROUP BY distri, version, flavor, arch, test, machine)");
     } else {
-        conditions(select, filter, find);
+        conditions::<B>(select, filter);
     }
 }
 

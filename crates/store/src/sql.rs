@@ -361,7 +361,7 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, StoreError> {
-        let select = jobs::select_jobs(JOB_COLUMNS, filter, B::FIND);
+        let select = jobs::select_jobs::<B>(JOB_COLUMNS, filter);
         let rows = self.backend.query("list jobs", select).await?;
         let jobs: Vec<_> = rows.into_iter().map(codec::job).collect::<Result<_, _>>()?;
         self.with_reasons(jobs).await
@@ -373,12 +373,12 @@ impl<B: Backend> Store for Sql<B> {
     }
 
     async fn ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, StoreError> {
-        let rows = self.backend.query("list jobs", jobs::select_jobs("id", filter, B::FIND)).await?;
+        let rows = self.backend.query("list jobs", jobs::select_jobs::<B>("id", filter)).await?;
         rows.into_iter().map(|row| Ok(JobId(Fields::new("jobs", row).int()?))).collect()
     }
 
     async fn count(&self, filter: &JobFilter) -> Result<u64, StoreError> {
-        let rows = self.backend.query("count jobs", jobs::count_jobs(filter, B::FIND)).await?;
+        let rows = self.backend.query("count jobs", jobs::count_jobs::<B>(filter)).await?;
         Ok(u64::try_from(codec::one_number("jobs", &rows)?).unwrap_or(0))
     }
 

@@ -322,7 +322,8 @@ pub struct JobFilter {
     pub not_groups: Vec<GroupId>,
     /// Made by this post of a product.
     pub run: Option<ProductRunId>,
-    /// With all of these settings, whatever else they have.
+    /// With all of these settings, whatever else they have. Of `WORKER_CLASS` and of names with `[]` one of the parts
+    /// between commas is enough.
     pub settings: Vec<(String, String)>,
     /// Which generations.
     pub scope: Scope,

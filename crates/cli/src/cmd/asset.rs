@@ -52,8 +52,8 @@ pub(crate) enum Asset {
         /// Kind and name.
         #[arg(value_name = "KIND/NAME")]
         asset: Key,
-        /// Only this version.
-        #[arg(long, value_name = "ID")]
+        /// Only the version with this number, as `assay asset show` has it.
+        #[arg(long, value_name = "NUMBER")]
         version: Option<i64>,
     },
     /// Never clean an asset.
@@ -116,8 +116,8 @@ pub(crate) struct Download {
     /// Kind and name.
     #[arg(value_name = "KIND/NAME")]
     asset: Key,
-    /// Another version than the newest.
-    #[arg(long, value_name = "ID")]
+    /// Another version than the newest: its number, as `assay asset show` has it.
+    #[arg(long, value_name = "NUMBER")]
     version: Option<i64>,
     /// Where to (default: the name in this directory).
     #[arg(long, value_name = "FILE")]
@@ -183,9 +183,10 @@ impl Asset {
     }
 }
 
+/// Versions by their numbers, which all names share.
 fn versions(ids: &[i64]) -> String {
     let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-    format!("version{} {}", if ids.len() == 1 { "" } else { "s" }, ids.join(", "))
+    format!("number{} {}", if ids.len() == 1 { "" } else { "s" }, ids.join(", "))
 }
 
 fn fix(common: &Common, client: &Client, asset: &Key, fixed: bool) -> Result<Code, CliError> {
@@ -205,7 +206,7 @@ pub(super) fn cleanup(common: &Common, client: &Client, path: &str, dry_run: boo
     let rows = report.verdicts.iter().map(|verdict| {
         vec![
             verdict.what.clone(),
-            verdict.version.map_or_else(|| verdict.part.clone(), |id| format!("version {id}")),
+            verdict.version.map_or_else(|| verdict.part.clone(), |id| format!("number {id}")),
             verdict.bytes.map(size).unwrap_or_default(),
             if verdict.keep { "stays".to_owned() } else { goes.to_owned() },
             verdict.why.clone(),
@@ -248,7 +249,7 @@ fn table(assets: &[ApiAsset]) -> comfy_table::Table {
             notes.join(", "),
         ]
     });
-    ui::table(&["ASSET", "VERSION", "SIZE", "PUBLISHED", "USED", "SHA256", ""], rows)
+    ui::table(&["ASSET", "NUMBER", "SIZE", "PUBLISHED", "USED", "SHA256", ""], rows)
 }
 
 /// Bytes for people.
@@ -325,17 +326,15 @@ impl Upload {
         }
         let id = state.id.clone();
         send(common, client, &file, state).map_err(|error| CliError {
-            message: format!(
-                "{}\ngo on later with: assay asset upload {} --resume {id}",
-                error.message, self.file
-            ),
+            message: format!("{error}\ngo on later with: assay asset upload {} --resume {id}", self.file),
+            help: String::new(),
             ..error
         })?;
         let asset: ApiAsset = client.post(&format!("{API}/assets/uploads/{id}/complete"), &())?;
         if common.json {
             ui::print_json(&asset);
         } else {
-            println!("{}/{}: version {}, sha256 {}", asset.kind, asset.name, asset.id, asset.sha256);
+            println!("{}/{}: number {}, sha256 {}", asset.kind, asset.name, asset.id, asset.sha256);
         }
         Ok(Code::Ok)
     }
@@ -427,7 +426,7 @@ impl Download {
         if common.json {
             ui::print_json(version);
         } else {
-            println!("{out}: version {}, {}", version.id, size(version.size));
+            println!("{out}: number {}, {}", version.id, size(version.size));
         }
         Ok(Code::Ok)
     }
@@ -439,7 +438,6 @@ mod tests {
 
     #[test]
     fn texts() {
-        assert_eq!(encoded("a b/ü%?#.iso"), "a%20b%2F%C3%BC%25%3F%23.iso");
         assert_eq!([0, 999, 1000, 4_700_000_000].map(size), ["0 B", "999 B", "1.0 kB", "4.7 GB"]);
         for (text, good) in [("iso/a.iso", true), ("a.iso", false), ("cd/a.iso", false), ("iso/a/b", false)] {
             assert_eq!(text.parse::<Key>().is_ok(), good, "{text}");

@@ -134,9 +134,10 @@ impl Ask {
             ui::print_json(&decision);
         } else {
             let lists = ["unsatisfied_requirements", "satisfied_requirements"];
-            let all = lists.iter().filter_map(|key| decision[*key].as_array()).flatten();
+            let all: Vec<&Value> =
+                lists.iter().filter_map(|key| decision[*key].as_array()).flatten().collect();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let rows = all.map(|one| {
+            let rows = all.iter().map(|one| {
                 let number = |key: &str| if one[key].is_i64() { one[key].to_string() } else { String::new() };
                 vec![
                     text(&one["type"]).trim_start_matches("test-result-").to_owned(),
@@ -147,10 +148,21 @@ impl Ask {
                 ]
             });
             println!("{}", ui::table(&["WHAT", "TEST CASE", "SCENARIO", "RESULT", "WAIVER"], rows));
+            for line in all.into_iter().filter_map(remark) {
+                println!("{line}");
+            }
             println!("{}", text(&decision["summary"]));
         }
         Ok(if satisfied { Code::Ok } else { Code::Negative })
     }
+}
+
+/// Of a file of rules: what is wrong with it, else where it is or was looked for.
+fn remark(requirement: &Value) -> Option<String> {
+    let sources = requirement["sources"].as_array()?.iter().filter_map(Value::as_str);
+    let why = ["details", "error"].iter().find_map(|key| requirement[*key].as_str());
+    let remark = why.map_or_else(|| sources.collect::<Vec<_>>().join(", "), str::to_owned);
+    Some(format!("{}: {remark}", requirement["testcase"].as_str()?))
 }
 
 /// The tests that the server knows.
@@ -183,4 +195,28 @@ fn check(common: &Common, files: &[Utf8PathBuf], ask: bool) -> Result<Code, CliE
         (Some(_), []) => Code::Ok,
         (Some(_), _) => Code::Negative,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remark;
+    use serde_json::json;
+
+    #[test]
+    fn files_of_rules_are_spoken_of() {
+        let file = |more: serde_json::Value| {
+            let mut one = json!({"testcase": "some-gating-yaml", "sources": ["http://x/1", "http://x/2"]});
+            one.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            remark(&one).unwrap()
+        };
+        for (more, said) in [
+            (json!({"details": "x:3:1: error: unknown key"}), "x:3:1: error: unknown key"),
+            (json!({"error": "x answers 502"}), "x answers 502"),
+            (json!({"error": null}), "http://x/1, http://x/2"),
+            (json!({"source": "http://x/1", "sources": ["http://x/1"]}), "http://x/1"),
+        ] {
+            assert_eq!(file(more), format!("some-gating-yaml: {said}"));
+        }
+        assert_eq!(remark(&json!({"testcase": "t", "error_reason": "no room"})), None);
+    }
 }

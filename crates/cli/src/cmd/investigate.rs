@@ -30,7 +30,12 @@ pub(super) fn run(common: &Common, client: &Client, job: i64, against: Against) 
         println!("\nno earlier job of this scenario has passed, so there is nothing to compare with");
         return Ok(Code::Ok);
     }
-    println!("\nwhat may be the cause:");
+    if found.compared.result == "none" {
+        println!("\nthis job has not ended: what it runs with is compared then");
+    }
+    if !found.suspects.is_empty() {
+        println!("\nwhat may be the cause:");
+    }
     for suspect in &found.suspects {
         println!("  {suspect}");
     }

@@ -7,7 +7,11 @@ use assay_proto::api::gate::ReceiptKey;
 use assay_proto::api::people::{
     ChangeUser, MadeKey, NewKey, NewSetupToken, SetupToken, UserList, conf_sections,
 };
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use serde_json::Value;
+use std::io::{ErrorKind, Write as _};
 
 /// Keys of the server.
 #[derive(clap::Subcommand)]
@@ -16,7 +20,7 @@ pub(crate) enum Key {
     #[command(
         after_help = "Examples:\n  assay key create --user ann --role operator\n  assay key create --user ci --role operator --expires 30d\n  \
                       assay key create --user ann                 another key for the same user\n  \
-                      assay key create --user ci --role operator --quiet >>~/.config/openqa/client.conf"
+                      assay key create --user ci --role operator --client-conf ~/.config/openqa/client.conf"
     )]
     Create(Create),
     /// List users and their keys; secrets are not shown.
@@ -73,9 +77,12 @@ pub(crate) struct Create {
     /// After how long it is refused: 365d, 12w, or never.
     #[arg(long, default_value = "365d", value_parser = days)]
     expires: Days,
-    /// Print only the section for client.conf.
+    /// Print only the sections for client.conf.
     #[arg(short, long)]
     quiet: bool,
+    /// Put the sections into this client.conf, in the place of those that it has for this server; the rest of it stays.
+    #[arg(long, value_name = "FILE", conflicts_with = "quiet")]
+    client_conf: Option<Utf8PathBuf>,
 }
 
 /// How long a key lives; none is without end.
@@ -168,26 +175,96 @@ impl Key {
 impl Create {
     fn run(self, common: &Common, client: &Client) -> Result<Code, CliError> {
         let user = self.user.or_else(|| self.role.clone()).unwrap_or_else(|| "operator".to_owned());
+        // Before the key is made: its secret is shown once.
+        let conf = self.client_conf.map(|file| Ok::<_, CliError>((read_conf(&file)?, file))).transpose()?;
         let new = NewKey { user, role: self.role, expires_days: self.expires.0 };
         let made: MadeKey = client.post(&format!("{API}/keys"), &new)?;
+        let names = conf_sections(client.url());
+        let section = |name: &&str| format!("[{name}]\nkey = {}\nsecret = {}\n", made.key.key, made.secret);
+        let sections: String = names.iter().map(section).collect();
+        if let Some((text, file)) = &conf {
+            write_conf(file, &with_sections(text, &names, &sections)).map_err(|error| {
+                // Nobody could ask for the secret again.
+                ui::put(&sections);
+                CliError::infrastructure(format!(
+                    "{file} cannot be written: {error}; put the lines above into it"
+                ))
+            })?;
+        }
         if common.json {
             ui::print_json(&made);
             return Ok(Code::Ok);
         }
+        let until = made.key.expires.as_deref();
+        let until = until.map_or_else(|| "never expires".to_owned(), |at| format!("expires {at}"));
+        let what = format!("a key for {} ({}); it {until}", made.user, made.role);
+        if let Some((_, file)) = &conf {
+            println!("{file} has {what}");
+            return Ok(Code::Ok);
+        }
         if !self.quiet {
-            let until = made
-                .key
-                .expires
-                .as_deref()
-                .map_or_else(|| "never expires".to_owned(), |at| format!("expires {at}"));
-            println!("# A key for {} ({}); it {until}.", made.user, made.role);
+            println!("# This is {what}.");
             println!("# The secret is not shown again. For ~/.config/openqa/client.conf:");
         }
-        for section in conf_sections(client.url()) {
-            println!("[{section}]\nkey = {}\nsecret = {}", made.key.key, made.secret);
-        }
+        ui::put(&sections);
         Ok(Code::Ok)
     }
+}
+
+/// What a client.conf has; nothing if there is none yet.
+fn read_conf(file: &Utf8Path) -> Result<String, CliError> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| CliError::unreadable(file, &error)),
+    }
+}
+
+/// The text with new sections at its end, and without the old ones of these names: openQA's clients put the values of a
+/// section that is there twice together, and then sign with none of them.
+fn with_sections(text: &str, names: &[&str], sections: &str) -> String {
+    let (mut kept, mut between) = (Vec::new(), Vec::new());
+    let mut is_old = false;
+    for line in text.lines() {
+        let bare = line.trim();
+        if let Some(name) = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            is_old = names.contains(&name.trim());
+            // A comment before a section is about that one.
+            kept.append(&mut between);
+        }
+        if !is_old {
+            kept.push(line);
+        } else if bare.is_empty() || bare.starts_with(['#', ';']) {
+            between.push(line);
+        } else {
+            between.clear();
+        }
+    }
+    kept.append(&mut between);
+    let kept = kept.join("\n");
+    match kept.trim_end() {
+        "" => sections.to_owned(),
+        kept => format!("{kept}\n\n{sections}"),
+    }
+}
+
+/// First whole and for nobody else, then visible.
+fn write_conf(file: &Utf8Path, text: &str) -> std::io::Result<()> {
+    // Where it is a link, what it leads to is replaced.
+    let file = file.canonicalize_utf8().unwrap_or_else(|_| file.to_owned());
+    if let Some(dir) = file.parent().filter(|dir| !dir.as_str().is_empty()) {
+        fs::create_dir_all(dir)?;
+    }
+    let draft = Utf8PathBuf::from(format!("{file}.{}.new", std::process::id()));
+    let written =
+        fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft).and_then(|mut draft| {
+            draft.write_all(text.as_bytes())?;
+            draft.sync_all()
+        });
+    let placed = written.and_then(|()| fs::rename(&draft, &file));
+    if placed.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    placed
 }
 
 fn list(common: &Common, client: &Client) -> Result<Code, CliError> {
@@ -218,6 +295,43 @@ fn list(common: &Common, client: &Client) -> Result<Code, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sections_of_a_server_are_replaced() {
+        let names = ["h", "h:1"];
+        let new = "[h]\nkey = new\n[h:1]\nkey = new\n";
+        for (text, kept) in [
+            ("", ""),
+            ("[h]\nkey = old\nsecret = x\n", ""),
+            ("[other]\nkey = a", "[other]\nkey = a\n\n"),
+            (
+                "# mine\n[ h ]\nkey = old\n# old\nsecret = x\n\n# theirs\n[other]\nkey = a\n# b\n[h:1]\nkey = old\n; end\n[h]\n",
+                "# mine\n\n# theirs\n[other]\nkey = a\n# b\n; end\n\n",
+            ),
+            ("[h:2]\nkey = a\n[hh]\nkey = b\n", "[h:2]\nkey = a\n[hh]\nkey = b\n\n"),
+        ] {
+            let once = with_sections(text, &names, new);
+            assert_eq!(once, format!("{kept}{new}"));
+            assert_eq!(with_sections(&once, &names, new), once, "again");
+        }
+    }
+
+    #[test]
+    fn a_conf_is_written_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let (file, link) = (dir.join("openqa/client.conf"), dir.join("link.conf"));
+        assert_eq!(read_conf(&file).unwrap(), "");
+        write_conf(&file, "one").unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_conf(&link, "two").unwrap();
+        assert_eq!(read_conf(&file).unwrap(), "two");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(dir.join("openqa")).unwrap().count(), 1, "no draft is left");
+    }
 
     #[test]
     fn lives_of_keys() {

@@ -111,12 +111,14 @@ impl Product {
                         run.by.clone(),
                         product,
                         get("BUILD"),
+                        state(run).to_owned(),
                         jobs,
                         failed,
                         left_out,
                     ]
                 });
-                let header = ["id", "posted", "by", "product", "build", "jobs", "failed", "left out"];
+                let header =
+                    ["id", "posted", "by", "product", "build", "state", "jobs", "failed", "left out"];
                 println!("{}", ui::table(&header, rows));
                 Ok(Code::Ok)
             }
@@ -135,6 +137,7 @@ fn post(common: &Common, client: &Client, words: &Words) -> Result<Code, CliErro
     for job in &posted.jobs {
         println!("  {}{}", client.url(), job.url);
     }
+    older(client, &posted.obsoleted);
     failures(&posted.failed);
     if !posted.left_out.is_empty() {
         println!(
@@ -160,9 +163,32 @@ fn failures(remarks: &[Remark]) {
     }
 }
 
+/// What became of a post as a whole.
+fn state(run: &ProductRun) -> &'static str {
+    match (&run.cancelled_by, &run.refused) {
+        (Some(_), _) => "cancelled",
+        (None, Some(_)) => "refused",
+        (None, None) => "scheduled",
+    }
+}
+
+/// Jobs of older builds that a post took the place of.
+fn older(client: &Client, jobs: &[i64]) {
+    for job in jobs {
+        println!("ended, or stepped back: {}/jobs/{job}", client.url());
+    }
+}
+
 fn show_run(client: &Client, run: &ProductRun) {
     let by = if run.by.is_empty() { String::new() } else { format!(" by {}", run.by) };
-    println!("product {}, posted {}{by}: {}", run.id, run.posted, count(run.jobs.len(), "job"));
+    let (state, jobs) = (state(run), count(run.jobs.len(), "job"));
+    println!("product {}, posted {}{by}: {state}, {jobs}", run.id, run.posted);
+    for (what, text) in [("refused", &run.refused), ("cancelled by", &run.cancelled_by), ("note", &run.note)]
+    {
+        if let Some(text) = text {
+            println!("{what}: {text}");
+        }
+    }
     for (name, value) in &run.settings {
         // Scenario definitions: the whole text is in `--json`.
         match value.lines().count() {
@@ -173,9 +199,7 @@ fn show_run(client: &Client, run: &ProductRun) {
     for job in &run.jobs {
         println!("made: {}/jobs/{job}", client.url());
     }
-    for job in &run.obsoleted {
-        println!("taken the place of: {}/jobs/{job}", client.url());
-    }
+    older(client, &run.obsoleted);
     failures(&run.failed);
     for left in &run.left_out {
         println!("left out: {}: {}", left.job, left.why.join("; "));
@@ -183,6 +207,8 @@ fn show_run(client: &Client, run: &ProductRun) {
 }
 
 fn show(plan: &Plan) {
+    /// Lines about older jobs.
+    const OLDER: usize = 20;
     if let Some(refused) = &plan.refused {
         println!("refused: {refused}");
     }
@@ -202,6 +228,12 @@ fn show(plan: &Plan) {
     }
     for left in &plan.left_out {
         println!("left out: {}: {}", left.job, left.sentence());
+    }
+    for old in plan.old_jobs.iter().take(OLDER) {
+        println!("older: {}", old.sentence());
+    }
+    if plan.old_jobs.len() > OLDER {
+        println!("older: {} more; `--json` has them all", plan.old_jobs.len() - OLDER);
     }
     for download in &plan.downloads {
         println!("fetched first: {} from {}", download.download.name, download.download.url);

@@ -4,7 +4,9 @@ use super::import::read;
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
-use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateFile};
+use assay_proto::api::templates::{
+    LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile,
+};
 use camino::Utf8PathBuf;
 
 const API: &str = "/api/assay/v1/templates";
@@ -68,10 +70,24 @@ impl Files {
         for warning in &loaded.warnings {
             eprintln!("{warning}");
         }
+        if check {
+            name(&loaded.changes);
+        }
         let LoadedTemplates { made, changed, same, removed, .. } = loaded;
         let would = if check { "would be " } else { "" };
         let gone = if removed > 0 { format!(", {removed} {would}removed") } else { String::new() };
         println!("{made} {would}new, {changed} {would}changed, {same} as they were{gone}");
         Ok(Code::Ok)
+    }
+}
+
+/// Names what would not stay as it is. A whole catalog would push away what else is said.
+fn name(changes: &[TemplateChange]) {
+    const MOST: usize = 40;
+    for TemplateChange { change, kind, name } in changes.iter().take(MOST) {
+        println!("{}: {} {name}", change.word(), kind.replace('_', " "));
+    }
+    if changes.len() > MOST {
+        println!("… and {} more; `--json` has them all", changes.len() - MOST);
     }
 }

@@ -20,6 +20,8 @@ const OVERLAP: i64 = 600;
 const ROWS: u64 = 1_000;
 /// The shortest time whose history is asked for; it is longer than the overlap, so that each answer gets on.
 const LEAST: i64 = 2 * OVERLAP;
+/// The clocks of a hub, of its database and of its bus are no further apart, in microseconds.
+const CLOCKS: i64 = 30_000_000;
 const LONGEST: usize = 32 << 20;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The fault of a hub that is not there for a while.
@@ -170,16 +172,21 @@ pub fn message(build: &Value, prefix: &str) -> Option<Incoming> {
     Some(polled(&key, &topic, &body))
 }
 
+/// Something that became of a tag.
+struct Happened {
+    /// The number of its event, which orders them and tells one coming from the next.
+    event: i64,
+    at: Timestamp,
+    build: i64,
+    message: Incoming,
+}
+
 /// The messages that the bus would have carried for a line of the history of tags: that the build came into the tag and that
-/// it left it, as far as that was at `since` (seconds since 1970) or later and before `until`. Each with the number of its
-/// event, which orders them and tells one coming from the next.
-fn tag_messages(line: &Value, (since, until): (i64, i64), prefix: &str) -> Vec<(i64, Incoming)> {
+/// it left it.
+fn tag_messages(line: &Value, prefix: &str) -> Vec<Happened> {
     let one = |done: &str, event: &str, at: &str, who: &str| {
         let event = line[event].as_i64()?;
-        let at = line[at].as_f64()?;
-        if at < since as f64 || at >= until as f64 {
-            return None;
-        }
+        let at = Timestamp((line[at].as_f64()? * 1e6) as i64);
         let tag = line["tag.name"].as_str()?;
         let build = line["build_id"].as_i64()?;
         let body = json!({
@@ -189,11 +196,25 @@ fn tag_messages(line: &Value, (since, until): (i64, i64), prefix: &str) -> Vec<(
         });
         let topic = format!("{prefix}.buildsys.{done}");
         let found = polled(&format!("koji-{done}/{tag}/{build}/{event}"), &topic, &body);
-        Some((event, Incoming { sent_at: Some(Timestamp((at * 1e6) as i64)), ..found }))
+        let message = Incoming { sent_at: Some(at), ..found };
+        Some(Happened { event, at, build, message })
     };
     let came = one("tag", "create_event", "create_ts", "creator_name");
     let left = one("untag", "revoke_event", "revoke_ts", "revoker_name");
     came.into_iter().chain(left).collect()
+}
+
+/// What became of a tag, in order. Of the same that happened twice, what the bus said in the first half of the time between
+/// was of the first.
+fn in_order(mut found: Vec<Happened>) -> Vec<Happened> {
+    found.sort_by_key(|one| one.event);
+    let mut last: BTreeMap<(String, i64), Timestamp> = BTreeMap::new();
+    for one in &mut found {
+        let before = last.insert((one.message.topic.clone(), one.build), one.at);
+        one.message.apart =
+            before.map(|before| Timestamp(one.at.0 - ((one.at.0 - before.0) / 2).max(CLOCKS)));
+    }
+    found
 }
 
 impl Koji {
@@ -202,7 +223,8 @@ impl Koji {
         loop {
             let span = self.span.load(Ordering::Relaxed);
             let until = Some(since.saturating_add(span)).filter(|until| *until < there);
-            let mut named = json!({"tables": ["tag_listing"], "tag": tag, "after": since});
+            // What was told already is asked for as well, to tell from it what happened again.
+            let mut named = json!({"tables": ["tag_listing"], "tag": tag, "after": since - OVERLAP});
             if let Some(until) = until {
                 named["before"] = until.into();
             }
@@ -221,12 +243,14 @@ impl Koji {
             let lines = answer["tag_listing"]
                 .as_array()
                 .ok_or("queryHistory answers no tag_listing; is it a Koji?")?;
+            let found = in_order(lines.iter().flat_map(|line| tag_messages(line, &self.prefix)).collect());
             // What is left of a line belongs to the next question, which has it again.
-            let within = (since, until.unwrap_or(i64::MAX));
-            let mut found: Vec<(i64, Incoming)> =
-                lines.iter().flat_map(|line| tag_messages(line, within, &self.prefix)).collect();
-            found.sort_by_key(|(event, _)| *event);
-            return Ok((found.into_iter().map(|(_, message)| message).collect(), until.unwrap_or(there)));
+            let within = |one: &Happened| {
+                let at = one.at.0.div_euclid(1_000_000);
+                at >= since && until.is_none_or(|until| at < until)
+            };
+            let messages = found.into_iter().filter(within).map(|one| one.message).collect();
+            return Ok((messages, until.unwrap_or(there)));
         }
     }
 
@@ -238,7 +262,7 @@ impl Koji {
         there: i64,
         received: &mut Received,
     ) -> (bool, Option<String>) {
-        let (mut more, mut trouble) = (false, None);
+        let (mut more, mut trouble) = (false, Vec::new());
         for tag in &self.tags {
             let cursor = format!("tag/{tag}");
             match self.tag_history(tag, since(cursors, &cursor, there), there).await {
@@ -247,10 +271,10 @@ impl Koji {
                     received.messages.extend(found);
                     received.cursors.push((cursor, Some(until.to_string())));
                 }
-                Err(why) => trouble = Some(format!("tag {tag}: {why}")),
+                Err(why) => trouble.push(format!("tag {tag}: {why}")),
             }
         }
-        (more, trouble)
+        (more, (!trouble.is_empty()).then(|| trouble.join("; ")))
     }
 }
 
@@ -289,6 +313,8 @@ impl Poller for Koji {
 mod tests {
     use super::*;
 
+    const BEGUN: i64 = 1_795_262_400;
+
     #[test]
     fn a_build_is_what_the_bus_would_have_said() {
         let build = json!({"build_id": 3_000_000_001_i64, "name": "a&b", "version": "1", "release": "2", "epoch": null});
@@ -308,38 +334,90 @@ mod tests {
             "create_event": 10, "create_ts": 100.5, "creator_name": "bodhi", "revoke_event": 12, "revoke_ts": 200.5,
             "revoker_name": "alice", "active": null,
         });
-        let told = |since: i64| -> Vec<String> {
-            tag_messages(&line, (since, 300), "org.x")
-                .into_iter()
-                .map(|(_, one)| one.topic + " " + &one.key)
-                .collect()
+        let told = |line: &Value| -> Vec<String> {
+            let found = tag_messages(line, "org.x").into_iter();
+            found.map(|one| one.message.topic + " " + &one.message.key).collect()
         };
         let (came, left) =
             ("org.x.buildsys.tag koji-tag/f44/7/10", "org.x.buildsys.untag koji-untag/f44/7/12");
-        assert_eq!(told(100), [came, left]);
-        assert_eq!(told(101), [left]);
-        assert!(told(201).is_empty());
+        assert_eq!(told(&line), [came, left]);
+        assert_eq!(tag_messages(&line, "org.x")[0].message.sent_at, Some(Timestamp(100_500_000)));
         let mut here = line.clone();
         (here["revoke_event"], here["revoke_ts"]) = (Value::Null, Value::Null);
-        assert_eq!(tag_messages(&here, (0, 300), "org.x").len(), 1);
-        let first = tag_messages(&line, (0, 200), "org.x");
-        assert_eq!(first.len(), 1, "it leaves later");
-        assert_eq!(first[0].1.sent_at, Some(Timestamp(100_500_000)));
+        assert_eq!(told(&here), [came]);
+    }
+
+    /// A hub with the tag `f44`, and what looks at it.
+    async fn hub_and_koji(tags: &[&str]) -> (assay_fakes::koji::FakeKoji, Koji) {
+        let hub = assay_fakes::koji::FakeKoji::start().await.unwrap();
+        hub.tag("f44", &[]);
+        hub.says_it_is(BEGUN);
+        let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let koji = Koji::new(&hub.hub(), "org.x").unwrap().with_tags(&tags);
+        (hub, koji)
+    }
+
+    #[tokio::test]
+    async fn what_happens_again_is_told_apart_from_the_last_time() {
+        let (hub, koji) = hub_and_koji(&["f44"]).await;
+        for nvr in ["p-1-1", "q-1-1"] {
+            hub.build(nvr, 0, &[]);
+        }
+        for (after, nvr, comes) in [
+            (0, "p-1-1", true),
+            (100, "p-1-1", false),
+            (150, "q-1-1", true),
+            (200, "p-1-1", true),
+            (230, "p-1-1", false),
+            (240, "p-1-1", true),
+        ] {
+            hub.says_it_is(BEGUN + after);
+            if comes { hub.put("f44", nvr) } else { hub.take("f44", nvr) }
+        }
+        let at = |after: i64| Timestamp((BEGUN + after) * 1_000_000);
+        let look = async |cursor: i64| -> Vec<_> {
+            let cursors = BTreeMap::from([("tag/f44".to_owned(), cursor.to_string())]);
+            let found = koji.poll(&cursors, Timestamp(0)).await.unwrap().received.messages;
+            let of_tags = found.into_iter().filter(|one| one.sent_at.is_some());
+            of_tags.map(|one| (one.topic, one.sent_at.unwrap(), one.apart)).collect()
+        };
+        let (came, left) = ("org.x.buildsys.tag".to_owned(), "org.x.buildsys.untag".to_owned());
+        let all = [
+            (came.clone(), at(0), None),
+            (left.clone(), at(100), None),
+            (came.clone(), at(150), None),
+            (came.clone(), at(200), Some(at(100))),
+            (left, at(230), Some(at(165))),
+            (came, at(240), Some(at(210))),
+        ];
+        assert_eq!(look(BEGUN).await, all);
+        // A look that begins in between knows as well what was before.
+        hub.says_it_is(BEGUN + 900);
+        assert_eq!(look(BEGUN + 200 + OVERLAP).await, all[3..]);
+    }
+
+    #[tokio::test]
+    async fn each_tag_that_cannot_be_looked_at_is_said() {
+        let (hub, koji) = hub_and_koji(&["f90", "f44", "f91"]).await;
+        hub.build("p-1-1", 0, &[]);
+        hub.put("f44", "p-1-1");
+        let polled = koji.poll(&BTreeMap::new(), Timestamp(0)).await.unwrap();
+        let trouble = polled.trouble.unwrap();
+        let parts: Vec<&str> = trouble.split("; ").collect();
+        assert!(parts[0].starts_with("tag f90: ") && parts[1].starts_with("tag f91: "), "{trouble}");
+        let moved: Vec<&str> = polled.received.cursors.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(moved, [CURSOR, "tag/f44"]);
     }
 
     #[tokio::test]
     async fn a_history_that_is_too_long_is_read_in_pieces() {
-        const BEGUN: i64 = 1_795_262_400;
-        let hub = assay_fakes::koji::FakeKoji::start().await.unwrap();
-        hub.tag("f44", &[]);
+        let (hub, koji) = hub_and_koji(&["f44"]).await;
         for number in 1..=64 {
             let nvr = format!("p{number}-1-1");
             hub.says_it_is(BEGUN + number * 600);
             hub.build(&nvr, 0, &[]);
             hub.put("f44", &nvr);
         }
-        let tags = ["f44".to_owned()];
-        let koji = Koji::new(&hub.hub(), "org.x").unwrap().with_tags(&tags);
         let koji = Koji { http: Http::new(false, None, 16_384).unwrap(), ..koji };
         let mut cursors = BTreeMap::from([("tag/f44".to_owned(), BEGUN.to_string())]);
         let (mut found, mut looks) = (Vec::new(), 0);

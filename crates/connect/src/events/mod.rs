@@ -33,6 +33,8 @@ pub struct Incoming {
     pub sent_at: Option<Timestamp>,
     /// What it tells happened after this; known if a look has found it.
     pub since: Option<Timestamp>,
+    /// The same happened shortly before, and what was told until this time was of then; known if a look has found both.
+    pub apart: Option<Timestamp>,
     /// Why nothing can be done with it.
     pub parked: Option<String>,
 }
@@ -110,6 +112,7 @@ pub(crate) fn incoming(
         body,
         sent_at,
         since: None,
+        apart: None,
         parked,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::bodhi::Bodhi;
 use super::matrix::Matrix;
+use super::resultsdb::ResultsDb;
 use super::wiki::{Login, Wiki};
 use super::{LONGEST_ANSWER, Told, webhook};
 use crate::events::hook::is_signed;
@@ -10,6 +11,7 @@ use assay_fakes::bodhi::FakeBodhi;
 use assay_fakes::matrix::Homeserver;
 use assay_fakes::sink::HttpSink;
 use assay_fakes::wiki::FakeWiki;
+use serde_json::json;
 
 fn http() -> Http {
     Http::new(false, None, LONGEST_ANSWER).unwrap()
@@ -39,6 +41,43 @@ async fn webhooks_are_signed_and_repeated_under_the_same_key() {
     assert!(is_signed(b"s3cret", got[0].body.as_bytes(), &got[0].headers["x-hub-signature-256"]));
     let nobody = webhook::post(&http(), "http://127.0.0.1:1/", "s", "e", "k", String::new()).await;
     assert!(matches!(nobody, Told::Later(_)));
+}
+
+/// A ResultsDB has no keys: after an answer that got lost it is asked whether the result is there.
+#[tokio::test]
+async fn a_result_whose_answer_got_lost_is_posted_once() {
+    let sink = HttpSink::start().await.unwrap();
+    let there = ResultsDb::new(http(), &format!("{}/api/v2.0/", sink.url()), Some("Bearer t".to_owned()));
+    let result = |scenario: &str| {
+        json!({"testcase": {"name": "a b"}, "outcome": "PASSED", "ref_url": "http://a/jobs/1",
+            "data": {"item": "F-1", "scenario": [scenario], "arch": ["x86_64"]}})
+    };
+    let post = |look: bool| {
+        let (there, result) = (&there, result("one"));
+        async move { there.post(&result, look, "2026-11-21T00:00:00").await }
+    };
+    sink.answer_next(502);
+    assert!(is_later(&post(false).await, "502"));
+    let found = |all: &[serde_json::Value]| json!({ "data": all }).to_string();
+    sink.say_next(200, &found(&[result("two"), result("one")]));
+    assert_eq!(post(true).await, Told::Done(Some("it was there already".to_owned())));
+    // What is there is about something else.
+    sink.say_next(200, &found(&[result("two")]));
+    sink.say_next(201, r#"{"id": 7}"#);
+    assert_eq!(post(true).await, Told::Done(Some("result 7 there".to_owned())));
+    // Whether it is there is not known.
+    sink.say_next(200, "<html>");
+    assert!(matches!(post(true).await, Told::Later(_)));
+    sink.answer_next(503);
+    assert!(is_later(&post(true).await, "503"));
+    let got = sink.got();
+    let methods: Vec<&str> = got.iter().map(|one| one.method.as_str()).collect();
+    assert_eq!(methods, ["POST", "GET", "GET", "POST", "GET", "GET"]);
+    assert_eq!(
+        got[1].path,
+        "/api/v2.0/results?testcases=a%20b&outcome=PASSED&since=2026-11-21T00%3A00%3A00&limit=100&item=F-1"
+    );
+    assert!(got.iter().all(|one| one.headers["authorization"] == "Bearer t"));
 }
 
 #[tokio::test]

@@ -113,11 +113,38 @@ pub struct GatingFile {
     pub why: Option<String>,
 }
 
+impl GatingFile {
+    /// What is wrong, else where it is or was looked for.
+    pub fn remark(&self) -> String {
+        self.why.clone().unwrap_or_else(|| self.sources.join(", "))
+    }
+}
+
 impl Requirement {
+    /// One that no test fulfils: its test case is what became of it.
+    pub(super) fn untested(subject: &Subject, verdict: Verdict, policies: Vec<String>) -> Self {
+        Self {
+            subject: subject.clone(),
+            testcase: verdict.word(false).to_owned(),
+            scenario: None,
+            required_in: None,
+            result: None,
+            verdict,
+            waiver: None,
+            policies,
+            file: None,
+        }
+    }
+
     /// True if it is fulfilled.
     pub fn is_satisfied(&self) -> bool {
         matches!(self.verdict, Verdict::Passed | Verdict::FileFetched | Verdict::Excluded)
             || self.waiver.is_some()
+    }
+
+    /// True if it is a test that has to pass, and neither a file of rules nor that a package is left out.
+    pub fn is_test(&self) -> bool {
+        self.file.is_none() && self.verdict != Verdict::Excluded
     }
 
     /// Greenwave's word for what became of it.
@@ -145,15 +172,14 @@ impl Decision {
 
     /// One sentence about the tests, after one about files of rules if there is trouble with them.
     pub fn summary(&self) -> String {
-        let counted = self.requirements.iter().filter(|one| one.verdict != Verdict::Excluded);
-        let (files, tests): (Vec<_>, Vec<_>) = counted.partition(|requirement| requirement.file.is_some());
+        let (tests, others): (Vec<_>, Vec<_>) = self.requirements.iter().partition(|one| one.is_test());
         let mut said = Vec::new();
         for (verdict, what) in [
             (Verdict::FileMissing, "missing remote rule file"),
             (Verdict::FileInvalid, "invalid remote rule file"),
             (Verdict::FileUnreachable, "failed fetch of remote rule file"),
         ] {
-            match files.iter().filter(|file| !file.is_satisfied() && file.verdict == verdict).count() {
+            match others.iter().filter(|one| !one.is_satisfied() && one.verdict == verdict).count() {
                 0 => {}
                 1 => said.push(format!("1 error due to {what}")),
                 count => said.push(format!("{count} errors due to {what}s")),
@@ -245,9 +271,7 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
     for (subject, known) in question.subjects.iter().zip(known) {
         let kind = policies.subject_type(&subject.kind);
         let of_policies = policies.applicable(subject, &question.product_version, &question.contexts);
-        let rules: Vec<(Option<&Policy>, &Rule)> = if let Some(rules) = &question.rules {
-            rules.iter().map(|rule| (None, rule)).collect()
-        } else {
+        if question.rules.is_none() {
             if of_policies.is_empty() && !kind.ignore_missing_policy {
                 decision.uncovered.push(subject.clone());
             }
@@ -257,9 +281,8 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
                 }
             }
             decision.requirements.extend(excluded(subject, &kind, &of_policies));
-            let taken = of_policies.iter().filter(|policy| policy.takes_in(&kind, subject));
-            taken.flat_map(|policy| policy.rules.iter().map(move |rule| (Some(*policy), rule))).collect()
-        };
+        }
+        let rules = taken(&of_policies, question, subject, &kind);
         let remote::Expanded { rules, files } = remote::expand(rules, subject, &kind, known, question);
         decision.requirements.extend(files);
         let at = known.built_at.unwrap_or(question.at);
@@ -273,21 +296,25 @@ pub fn decide(policies: &Policies, question: &Question, known: &[Known], templat
     decision
 }
 
+/// The rules by which is decided about a subject, with the policies that they are of: the question's own are of none.
+pub(super) fn taken<'a>(
+    of_policies: &[&'a Policy],
+    question: &'a Question,
+    subject: &Subject,
+    kind: &SubjectType,
+) -> Vec<(Option<&'a Policy>, &'a Rule)> {
+    if let Some(rules) = &question.rules {
+        return rules.iter().map(|rule| (None, rule)).collect();
+    }
+    let taken = of_policies.iter().copied().filter(|policy| policy.takes_in(kind, subject));
+    taken.flat_map(|policy| policy.rules.iter().map(move |rule| (Some(policy), rule))).collect()
+}
+
 /// What stands for the rules of policies that leave the subject's package out.
 fn excluded(subject: &Subject, kind: &SubjectType, policies: &[&Policy]) -> Option<Requirement> {
     let by = policies.iter().filter(|policy| policy.excludes(kind, subject));
     let policies: Vec<String> = by.map(|policy| policy.id.clone()).collect();
-    (!policies.is_empty()).then(|| Requirement {
-        subject: subject.clone(),
-        testcase: Verdict::Excluded.word(false).to_owned(),
-        scenario: None,
-        required_in: None,
-        result: None,
-        verdict: Verdict::Excluded,
-        waiver: None,
-        policies,
-        file: None,
-    })
+    (!policies.is_empty()).then(|| Requirement::untested(subject, Verdict::Excluded, policies))
 }
 
 /// One requirement for each scenario, architecture and variant that there are results of; at least one.

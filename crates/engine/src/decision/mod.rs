@@ -18,6 +18,9 @@ use crate::ids::Timestamp;
 use crate::rules::split_nvr;
 use std::collections::BTreeMap;
 
+/// Stands for the item in a kind's queries.
+const ITEM: &str = "{item}";
+
 /// All policies, and the kinds of subjects they speak of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policies {
@@ -34,6 +37,11 @@ impl Default for Policies {
 }
 
 impl Policies {
+    /// The rules of all policies.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.policies.iter().flat_map(|policy| &policy.rules)
+    }
+
     /// The kind of that name or alias; of an unknown name, a kind without peculiarities.
     pub fn subject_type(&self, name: &str) -> SubjectType {
         self.subject_types
@@ -116,6 +124,17 @@ pub enum Rule {
     Templates(TemplateRule),
     /// What the package itself says.
     Remote(RemoteRule),
+}
+
+impl Rule {
+    /// True if it may need what only others know: when something was built, or what a package brings.
+    pub fn asks_elsewhere(&self) -> bool {
+        match self {
+            Self::Passing(rule) => rule.valid_since.is_some() || rule.valid_until.is_some(),
+            Self::Templates(_) => false,
+            Self::Remote(_) => true,
+        }
+    }
 }
 
 /// A test case that has to pass.
@@ -225,8 +244,8 @@ impl SubjectType {
             Self {
                 item_key: Some("productmd.compose.id".to_owned()),
                 result_queries: vec![
-                    query(&[("type", &["compose"]), ("item", &["{item}"])]),
-                    query(&[("productmd.compose.id", &["{item}"])]),
+                    query(&[("type", &["compose"]), ("item", &[ITEM])]),
+                    query(&[("productmd.compose.id", &[ITEM])]),
                 ],
                 ..Self::named("compose")
             },
@@ -234,8 +253,8 @@ impl SubjectType {
                 aliases: vec!["brew-build".to_owned()],
                 is_nvr: true,
                 result_queries: vec![
-                    query(&[("type", &["koji_build", "brew-build"]), ("item", &["{item}"])]),
-                    query(&[("original_spec_nvr", &["{item}"])]),
+                    query(&[("type", &["koji_build", "brew-build"]), ("item", &[ITEM])]),
+                    query(&[("original_spec_nvr", &[ITEM])]),
                 ],
                 ..Self::named("koji_build")
             },
@@ -260,8 +279,7 @@ impl SubjectType {
             let of = [("type".to_owned(), self.names()), ("item".to_owned(), vec![item.to_owned()])];
             return vec![of.into_iter().collect()];
         }
-        let filled =
-            |values: &Vec<String>| values.iter().map(|value| value.replace("{item}", item)).collect();
+        let filled = |values: &Vec<String>| values.iter().map(|value| value.replace(ITEM, item)).collect();
         self.result_queries
             .iter()
             .map(|query| query.iter().map(|(key, values)| (key.clone(), filled(values))).collect())

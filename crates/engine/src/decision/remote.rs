@@ -3,10 +3,11 @@
 //! Where such a file is, what is required because of it, and what is said of the file itself. Who fetches it hands over
 //! what came of that, with everything else that is known of the subject.
 
-use super::judge::waiver;
+use super::judge::{taken, waiver};
 use super::{
     GatingFile, Known, Policies, Policy, Question, Requirement, Rule, Subject, SubjectType, Verdict,
 };
+use crate::address::encoded;
 use std::collections::BTreeSet;
 
 /// The policies of a file that the package brings.
@@ -70,23 +71,11 @@ pub fn needs<'a>(policies: &'a Policies, question: &'a Question, subject: &Subje
     let mut needs = Needs::default();
     let kind = policies.subject_type(&subject.kind);
     let of_policies = policies.applicable(subject, &question.product_version, &question.contexts);
-    let rules: Box<dyn Iterator<Item = &'a Rule> + '_> = if let Some(rules) = &question.rules {
-        Box::new(rules.iter())
-    } else {
-        let taken = of_policies.into_iter().filter(|policy| policy.takes_in(&kind, subject));
-        Box::new(taken.flat_map(|policy| &policy.rules))
-    };
-    for rule in rules {
-        match rule {
-            Rule::Passing(rule) => {
-                needs.built_at |= rule.valid_since.is_some() || rule.valid_until.is_some();
-            }
-            Rule::Templates(_) => {}
-            Rule::Remote(rule) => {
-                // Its own rules may be dated.
-                needs.built_at = true;
-                needs.files.insert(&rule.sources);
-            }
+    for (_, rule) in taken(&of_policies, question, subject, &kind) {
+        // The rules of a file may be dated, too.
+        needs.built_at |= rule.asks_elsewhere();
+        if let Rule::Remote(rule) = rule {
+            needs.files.insert(&rule.sources);
         }
     }
     needs
@@ -164,20 +153,6 @@ pub fn address(template: &str, subject: &Subject, origin: Option<&Origin>) -> Op
         }
     }
     Some(address)
-}
-
-/// A text as one part of an address.
-fn encoded(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// Rules with the names of the policies that they are of, and what is required of files themselves.
@@ -270,22 +245,12 @@ fn of_file(
         }
         None => (Verdict::FileUnreachable, Vec::new(), Some("nobody has looked for it".to_owned())),
     };
-    let testcase = verdict.word(false);
-    let waiver = match verdict {
-        Verdict::FileFetched => None,
-        _ => waiver(testcase, None, &known.waivers, question),
-    };
-    Some(Requirement {
-        subject: subject.clone(),
-        testcase: testcase.to_owned(),
-        scenario: None,
-        required_in: None,
-        result: None,
-        verdict,
-        waiver,
-        policies: wanted.policies.clone(),
-        file: Some(GatingFile { sources, why }),
-    })
+    let mut requirement = Requirement::untested(subject, verdict, wanted.policies.clone());
+    if verdict != Verdict::FileFetched {
+        requirement.waiver = waiver(&requirement.testcase, None, &known.waivers, question);
+    }
+    requirement.file = Some(GatingFile { sources, why });
+    Some(requirement)
 }
 
 #[cfg(test)]

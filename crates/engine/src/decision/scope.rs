@@ -1,14 +1,11 @@
 //! What is to be decided about, and for what: subjects that a result speaks of, releases that a subject belongs to, and
 //! what changes decisions although nothing new is found.
 
-use super::{Policies, Rule, Subject, SubjectType, Template, glob_match};
+use super::{ITEM, Policies, Rule, Subject, SubjectType, Template, glob_match};
 use crate::ids::Timestamp;
 use crate::rules::split_nvr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-
-/// Stands for the item in a kind's queries.
-const ITEM: &str = "{item}";
 
 impl Policies {
     /// True if a policy is about it, for whatever release and purpose.
@@ -20,9 +17,6 @@ impl Policies {
     /// The subjects of policies that a result with this data is evidence of.
     pub fn subjects_of(&self, data: &BTreeMap<String, Vec<String>>) -> BTreeSet<Subject> {
         let mut subjects = BTreeSet::new();
-        if self.policies.is_empty() {
-            return subjects;
-        }
         let is_known = |name: &str| self.subject_types.iter().any(|kind| kind.is_called(name));
         let named = data.get("type").into_iter().flatten().filter(|name| !is_known(name));
         let unknown: Vec<SubjectType> = named.map(|name| SubjectType::named(name)).collect();
@@ -100,7 +94,7 @@ impl Policies {
 
     /// When the next rule begins or ends to be valid after this moment.
     pub fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
-        let moments = self.policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| match rule {
+        let moments = self.rules().flat_map(|rule| match rule {
             Rule::Passing(rule) => [rule.valid_since, rule.valid_until],
             Rule::Templates(_) | Rule::Remote(_) => [None, None],
         });
@@ -109,17 +103,12 @@ impl Policies {
 
     /// True if a rule may need what only others know: when something was built, or what a package brings.
     pub fn asks_elsewhere(&self) -> bool {
-        self.policies.iter().flat_map(|policy| &policy.rules).any(|rule| match rule {
-            Rule::Passing(rule) => rule.valid_since.is_some() || rule.valid_until.is_some(),
-            Rule::Templates(_) => false,
-            Rule::Remote(_) => true,
-        })
+        self.rules().any(Rule::asks_elsewhere)
     }
 
     /// True if a rule looks at templates.
     pub fn look_at_templates(&self) -> bool {
-        let mut rules = self.policies.iter().flat_map(|policy| &policy.rules);
-        rules.any(|rule| matches!(rule, Rule::Templates(_)))
+        self.rules().any(|rule| matches!(rule, Rule::Templates(_)))
     }
 }
 

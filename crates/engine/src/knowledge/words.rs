@@ -125,16 +125,31 @@ pub fn goes_over(text: &str) -> bool {
     words(text).any(|word| word == "flag:carryover") || !bugrefs(text).is_empty()
 }
 
-/// The result that a comment gives, and why: `label:force_result:RESULT[:why]`.
-pub fn forced(text: &str) -> Option<(Outcome, Option<&str>)> {
-    labels(text).into_iter().find_map(|label| {
-        let rest = label.strip_prefix("force_result:")?;
+/// A word in the place of a result that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoResult<'t>(pub &'t str);
+
+/// The results that a text asks for, and why, in order: `label:force_result:RESULT[:why]`.
+fn results(text: &str) -> impl Iterator<Item = Result<(Outcome, Option<&str>), NoResult<'_>>> {
+    labels(text).into_iter().filter_map(|label| label.strip_prefix("force_result:")).map(|rest| {
         let (result, why) = match rest.split_once(':') {
             Some((result, why)) => (result, Some(why)),
             None => (rest, None),
         };
-        Some((Outcome::from_openqa(result)?, why.filter(|why| !why.is_empty())))
+        let why = why.filter(|why| !why.is_empty());
+        Outcome::from_openqa(result).map(|outcome| (outcome, why)).ok_or(NoResult(result))
     })
+}
+
+/// The result that a comment gives, and why; a comment from elsewhere may have words that are no results.
+pub fn forced(text: &str) -> Option<(Outcome, Option<&str>)> {
+    results(text).find_map(Result::ok)
+}
+
+/// The same of what somebody is about to say: a word that is no result was meant as one.
+pub fn to_be_forced(text: &str) -> Result<Option<(Outcome, Option<&str>)>, NoResult<'_>> {
+    let all = results(text).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.first().copied())
 }
 
 /// What a comment on a group says of a build: `tag:[VERSION-]BUILD:TYPE[:what]`, or `-TYPE` to take the tag away.
@@ -216,6 +231,10 @@ mod tests {
         assert_eq!(forced("label:force_result:passed:boo#1 thanks"), Some((Outcome::Passed, Some("boo#1"))));
         assert_eq!(forced("x\nlabel:force_result:softfailed"), Some((Outcome::Softfailed, None)));
         assert_eq!(forced("label:force_result:splendid"), None);
+        assert_eq!(to_be_forced("label:force_result:splendid:boo#1"), Err(NoResult("splendid")));
+        assert_eq!(to_be_forced("label:force_result:passed label:force_result:"), Err(NoResult("")));
+        assert_eq!(to_be_forced("label:force_result:passed"), Ok(Some((Outcome::Passed, None))));
+        assert_eq!(to_be_forced("label:force_result passed"), Ok(None));
         assert_eq!(forced("label:linked"), None);
         for (text, want) in [
             ("boo#1", true),
@@ -258,7 +277,7 @@ mod tests {
             for bug in bugrefs(&text) {
                 proptest::prop_assert!(bug_address(&bug).is_some(), "{bug}");
             }
-            let _ = (forced(&text), tag(&text), goes_over(&text));
+            let _ = (forced(&text), to_be_forced(&text), tag(&text), goes_over(&text));
         }
     }
 }

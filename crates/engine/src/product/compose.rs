@@ -196,7 +196,10 @@ pub fn finish(settings: &mut Settings) -> Result<BTreeSet<(String, String)>, Str
         let Some(setting) = settings.0.remove(&key) else { continue };
         let name = key[1..].to_owned();
         let setting = match settings.0.remove(&name) {
-            Some(before) => setting.overriding(before),
+            Some(before) => {
+                let from = Provenance::Plus(Box::new(setting.from));
+                Setting { from, ..setting }.overriding(before)
+            }
             None => setting,
         };
         settings.0.insert(name, setting);

@@ -17,7 +17,7 @@ mod tests;
 pub use catalog::{Catalog, Group, Machine, Medium, MediumKey, Origin, SettingsMap, Suite, Template};
 pub use compose::{fill_in, finish, search_values};
 pub use files::{Download, FileKind, downloads_of, is_output, kind_of};
-pub use old_builds::{BuildTag, Fate, OpenJob, Spared, fates, spared};
+pub use old_builds::{BuildTag, Fate, OldJob, OpenJob, Spared, fates, spared};
 pub use priority::{
     BadRule, GroupMatch, GroupProperty, Match, Priority, PriorityBase, PriorityPart, PriorityRules, Scale,
 };
@@ -97,7 +97,7 @@ impl PlannedJob {
 pub struct Failed {
     /// For example `install@64bit`.
     pub job: String,
-    /// Its place in the plan, if it is made all the same: a job with a missing parent runs.
+    /// Its place in the plan, if it is made all the same: a job runs without a parent that nothing would make.
     pub made: Option<usize>,
     /// One sentence each.
     pub problems: Vec<String>,
@@ -168,6 +168,9 @@ pub struct Plan {
     /// What happens to open jobs of older builds, without what is spared.
     #[serde(skip)]
     pub old_builds: Option<Obsolete>,
+    /// The open jobs of older builds that are meant, where somebody has looked for them ([`fates`]).
+    #[serde(default)]
+    pub old_jobs: Vec<OldJob>,
     /// What has to be fetched first.
     pub downloads: Vec<PlannedDownload>,
 }
@@ -183,12 +186,44 @@ pub fn plan(catalog: &Catalog, request: &Request) -> Plan {
     plan
 }
 
-/// A candidate that has its settings.
+/// A candidate, with its settings or what is wrong with them.
 struct Made<'c> {
     template: &'c Template,
     test: String,
     machine: String,
-    composed: Composed,
+    composed: Result<Composed, Vec<String>>,
+}
+
+impl<'c> Made<'c> {
+    fn of(template: &'c Template, composed: Result<Composed, Vec<String>>) -> Self {
+        let (test, machine) = match &composed {
+            Ok(composed) => {
+                let get = |key: &str| composed.settings.get(key).unwrap_or_default().to_owned();
+                (get("TEST"), get("MACHINE"))
+            }
+            // Its final names are not known.
+            Err(_) => (template.test().to_owned(), template.machine.clone().unwrap_or_default()),
+        };
+        Self { template, test, machine, composed }
+    }
+
+    fn candidate(&self) -> Candidate<'_> {
+        let settings = self.composed.as_ref().ok().map(|composed| &composed.settings);
+        Candidate { test: &self.test, machine: &self.machine, settings }
+    }
+
+    fn node(&self, parents: &[(Relation, usize)]) -> Node {
+        let classes = self.candidate().settings.and_then(|settings| settings.get("WORKER_CLASS"));
+        Node {
+            name: label(&self.test, &self.machine),
+            classes: classes.unwrap_or_default().to_owned(),
+            parents: parents.to_vec(),
+        }
+    }
+
+    fn problems(&self) -> &[String] {
+        self.composed.as_ref().err().map_or(&[][..], Vec::as_slice)
+    }
 }
 
 impl Plan {
@@ -196,11 +231,12 @@ impl Plan {
         for key in request.ignored.keys() {
             self.notes.push(format!("{key} cannot be posted and does not count; the template decides it"));
         }
+        self.notes.extend(request.doubtful_flags());
         let medium = self.find_medium(catalog, request)?;
         self.medium = Some(medium.key.clone());
         let templates = self.find_templates(catalog, request, medium)?;
-        let made = self.compose_all(catalog, request, medium, templates);
-        self.select(catalog, request, made);
+        let compose = |template| Made::of(template, compose(catalog, request, medium, template));
+        self.select(catalog, request, templates.into_iter().map(compose).collect());
         self.note_unknown_names(request);
         self.old_builds = old_builds::decide(request, &self.jobs);
         self.list_downloads();
@@ -268,71 +304,19 @@ impl Plan {
         Ok(meant)
     }
 
-    fn compose_all<'c>(
-        &mut self,
-        catalog: &Catalog,
-        request: &Request,
-        medium: &Medium,
-        templates: Vec<&'c Template>,
-    ) -> Vec<Made<'c>> {
-        let mut made = Vec::with_capacity(templates.len());
-        for template in templates {
-            match compose(catalog, request, medium, template) {
-                Ok(composed) => {
-                    let get = |key: &str| composed.settings.get(key).unwrap_or_default().to_owned();
-                    let (test, machine) = (get("TEST"), get("MACHINE"));
-                    made.push(Made { template, test, machine, composed });
-                }
-                Err(problems) => {
-                    let machine = template.machine.as_deref().unwrap_or_default();
-                    let fits = |wanted: &[String], name: &str| {
-                        wanted.is_empty() || wanted.iter().any(|one| one == name)
-                    };
-                    // Its final names are not known; what was clearly not asked for cannot fail.
-                    let job = label(template.test(), machine);
-                    if !fits(&request.tests, template.test()) {
-                        self.left_out.push(LeftOut { job, why: LeftOutWhy::Test });
-                    } else if !fits(&request.machines, machine) {
-                        self.left_out.push(LeftOut { job, why: LeftOutWhy::Machine });
-                    } else {
-                        self.failed.push(Failed { job, made: None, problems });
-                    }
-                }
-            }
-        }
-        made
-    }
-
     /// Applies the filters and dependencies; what is left becomes the jobs.
     fn select(&mut self, catalog: &Catalog, request: &Request, made: Vec<Made<'_>>) {
-        let candidates: Vec<Candidate<'_>> = made
-            .iter()
-            .map(|made| Candidate {
-                test: &made.test,
-                machine: &made.machine,
-                settings: &made.composed.settings,
-            })
-            .collect();
+        let candidates: Vec<Candidate<'_>> = made.iter().map(Made::candidate).collect();
         let related = relate::relate(&candidates, request);
         let choices = relate::choose(&candidates, &related.parents, request);
-        let nodes: Vec<Node> = made
-            .iter()
-            .zip(&related.parents)
-            .zip(&choices)
-            .map(|((made, parents), choice)| {
-                let chosen = matches!(choice, Choice::Chosen | Choice::Along);
-                Node {
-                    name: label(&made.test, &made.machine),
-                    classes: made.composed.settings.get("WORKER_CLASS").unwrap_or_default().to_owned(),
-                    parents: if chosen { parents.clone() } else { Vec::new() },
-                }
-            })
-            .collect();
-        let impossible = relate::impossible(&nodes);
+        let chosen = |place: usize| matches!(choices[place], Choice::Chosen | Choice::Along);
+        let parents = |place: usize| if chosen(place) { &related.parents[place][..] } else { &[][..] };
+        let nodes: Vec<Node> =
+            made.iter().enumerate().map(|(place, made)| made.node(parents(place))).collect();
+        let own: Vec<&[String]> = made.iter().map(Made::problems).collect();
+        let unmade = relate::unmade(&nodes, &own);
         // From here on only what is made counts: its parents are made as well.
-        let kept = |place: usize| {
-            matches!(choices[place], Choice::Chosen | Choice::Along) && impossible[place].is_none()
-        };
+        let kept = |place: usize| chosen(place) && unmade[place].is_empty();
         let parents = |place: usize| if kept(place) { related.parents[place].clone() } else { Vec::new() };
         let parents: Vec<_> = (0..made.len()).map(parents).collect();
         let order: Vec<usize> =
@@ -341,19 +325,18 @@ impl Plan {
         for (index, place) in order.iter().enumerate() {
             at[*place] = index;
         }
-        for (place, why) in impossible.iter().enumerate() {
-            let job = || nodes[place].name.clone();
-            match (choices[place], why) {
-                (Choice::Test, _) => self.left_out.push(LeftOut { job: job(), why: LeftOutWhy::Test }),
-                (Choice::Machine, _) => self.left_out.push(LeftOut { job: job(), why: LeftOutWhy::Machine }),
-                (_, Some(why)) => {
-                    self.failed.push(Failed { job: job(), made: None, problems: vec![why.to_string()] });
+        for (place, node) in nodes.into_iter().enumerate() {
+            let job = node.name;
+            match choices[place] {
+                Choice::Test => self.left_out.push(LeftOut { job, why: LeftOutWhy::Test }),
+                Choice::Machine => self.left_out.push(LeftOut { job, why: LeftOutWhy::Machine }),
+                Choice::Chosen | Choice::Along => {
+                    let problems = [unmade[place].as_slice(), related.missing[place].as_slice()].concat();
+                    if !problems.is_empty() {
+                        let made = kept(place).then(|| at[place]);
+                        self.failed.push(Failed { job, made, problems });
+                    }
                 }
-                (_, None) if !related.missing[place].is_empty() => {
-                    let problems = related.missing[place].clone();
-                    self.failed.push(Failed { job: job(), made: Some(at[place]), problems });
-                }
-                _ => {}
             }
         }
         let notes = related.notes.into_iter().filter(|(place, _)| kept(*place));
@@ -374,7 +357,8 @@ impl Plan {
         made: Made<'_>,
         parents: Vec<(Relation, usize)>,
     ) {
-        let Made { template, test, machine, composed: Composed { mut settings, unset, differs } } = made;
+        let Made { template, test, machine, composed: Ok(composed) } = made else { return };
+        let Composed { mut settings, unset, differs } = composed;
         let group = template.group.and_then(|id| catalog.groups.get(&id));
         let own = template.machine.as_ref().and_then(|name| catalog.machines.get(name)?.priority);
         let inherited = group.and_then(|group| group.default_priority);

@@ -69,6 +69,33 @@ pub enum Fate {
     Spared(Spared),
 }
 
+/// An open job of an older build that a post means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldJob {
+    /// The job.
+    pub job: JobId,
+    /// For example `install@64bit`.
+    pub name: String,
+    /// Its `BUILD`.
+    pub build: String,
+    /// What happens to it.
+    pub fate: Fate,
+}
+
+impl OldJob {
+    /// One sentence.
+    pub fn sentence(&self) -> String {
+        let Self { job, name, build, fate } = self;
+        let what = match fate {
+            Fate::Obsoleted => "would end as obsoleted".to_owned(),
+            Fate::StepsBack(priority) => format!("would step back to priority {priority}"),
+            Fate::Spared(Spared::Commented) => "would stay: somebody has commented on it".to_owned(),
+            Fate::Spared(Spared::Tagged) => "would stay: its build is tagged".to_owned(),
+        };
+        format!("job {job}, {name} of build {build}, {what}")
+    }
+}
+
 /// What is to happen, by the first of the new jobs; nothing if that has no build.
 pub(super) fn decide(request: &Request, jobs: &[PlannedJob]) -> Option<Obsolete> {
     let deprioritize = match request.old_builds {
@@ -99,7 +126,7 @@ pub fn fates<'j>(
     obsolete: &Obsolete,
     open: impl IntoIterator<Item = &'j OpenJob>,
     tags: &BTreeSet<BuildTag>,
-) -> Vec<(JobId, Fate)> {
+) -> Vec<OldJob> {
     let meant = |job: &&OpenJob| {
         obsolete.matching.iter().all(|(key, value)| job.get(key) == value)
             && obsolete.except_build.as_deref() != Some(job.get("BUILD"))
@@ -115,5 +142,11 @@ pub fn fates<'j>(
             _ => Fate::Obsoleted,
         }
     };
-    open.into_iter().filter(meant).map(|job| (job.job, fate(job))).collect()
+    let told = |job: &OpenJob| OldJob {
+        job: job.job,
+        name: super::label(job.get("TEST"), job.get("MACHINE")),
+        build: job.get("BUILD").to_owned(),
+        fate: fate(job),
+    };
+    open.into_iter().filter(meant).map(told).collect()
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Candidate<'c> {
     pub(super) test: &'c str,
     pub(super) machine: &'c str,
-    pub(super) settings: &'c Settings,
+    /// None, if they could not be made.
+    pub(super) settings: Option<&'c Settings>,
 }
 
 /// The parents of each candidate, and what is wrong with their names.
@@ -41,7 +42,7 @@ pub(super) fn relate(candidates: &[Candidate<'_>], request: &Request) -> Related
             if request.skip_chained && relation != Relation::Parallel {
                 continue;
             }
-            let text = job.settings.get(relation.setting()).unwrap_or_default();
+            let text = job.settings.and_then(|settings| settings.get(relation.setting())).unwrap_or_default();
             for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
                 match names.find(candidates, job, word) {
                     Ok((found, note)) => {
@@ -160,8 +161,59 @@ fn follow(choices: &mut [Choice], edges: &[Vec<(Relation, usize)>]) {
     }
 }
 
+/// For each job that cannot be made, why: `own` is what is wrong with its settings, its cluster could never run, or a
+/// parent cannot be made. Nothing runs without a parent that was meant to be there.
+pub(super) fn unmade(nodes: &[Node], own: &[&[String]]) -> Vec<Vec<String>> {
+    let composed = |(_, parent): &&(Relation, usize)| own[*parent].is_empty();
+    let known = nodes.iter().map(|node| Node {
+        parents: node.parents.iter().filter(composed).copied().collect(),
+        ..node.clone()
+    });
+    let impossible = impossible(&known.collect::<Vec<_>>());
+    let lost = lost(nodes, own);
+    let sentence = |(relation, parent): &(Relation, usize)| {
+        let (cause, name) = (lost[*parent]?, &nodes[*parent].name);
+        Some(if cause == *parent {
+            let why = own[cause].join("; ");
+            format!("{}: {name} could not be made: {why}", relation.setting())
+        } else {
+            let cause = &nodes[cause].name;
+            format!("{}: {name} could not be made, because {cause} could not", relation.setting())
+        })
+    };
+    let problems = nodes.iter().enumerate().map(|(place, node)| {
+        let mut problems = own[place].to_vec();
+        problems.extend(impossible[place].as_ref().map(ToString::to_string));
+        problems.extend(node.parents.iter().filter_map(sentence));
+        problems
+    });
+    problems.collect()
+}
+
+/// For each job that has no settings, or depends on one that has none, however far away: that one.
+fn lost(nodes: &[Node], own: &[&[String]]) -> Vec<Option<usize>> {
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (place, node) in nodes.iter().enumerate() {
+        for (_, parent) in &node.parents {
+            children[*parent].push(place);
+        }
+    }
+    let mut lost: Vec<Option<usize>> =
+        own.iter().enumerate().map(|(place, own)| (!own.is_empty()).then_some(place)).collect();
+    let mut open: Vec<usize> = lost.iter().flatten().copied().collect();
+    while let Some(place) = open.pop() {
+        for child in &children[place] {
+            if lost[*child].is_none() {
+                lost[*child] = lost[place];
+                open.push(*child);
+            }
+        }
+    }
+    lost
+}
+
 /// For each job whose cluster can never run, why. A cluster that cannot run takes no other one with it.
-pub(super) fn impossible(nodes: &[Node]) -> Vec<Option<Impossible>> {
+fn impossible(nodes: &[Node]) -> Vec<Option<Impossible>> {
     let mut found: Vec<Option<Impossible>> = vec![None; nodes.len()];
     if check(nodes).is_ok() {
         return found;

@@ -112,6 +112,22 @@ pub struct Request {
 /// What openQA gives when `_DEPRIORITIZE_LIMIT` is not said.
 pub const DEPRIORITIZE_LIMIT: i32 = 100;
 
+/// Flags that are on or off.
+const SWITCHES: [&str; 9] = [
+    "_OBSOLETE",
+    "_DEPRIORITIZEBUILD",
+    "_FORCE_OBSOLETE",
+    "_FORCE_DEPRIORITIZEBUILD",
+    "_NOOBSOLETEBUILD",
+    "_ONLY_OBSOLETE_SAME_BUILD",
+    "_SKIP_CHAINED_DEPS",
+    "_INCLUDE_CHILDREN",
+    "_FAIL_IF_NO_JOBS",
+];
+
+/// Flags with a value.
+const VALUED: [&str; 4] = ["_DEPRIORITIZE_LIMIT", "_PRIORITY", "_GROUP_ID", "_GROUP"];
+
 /// What the template or the server decides, whatever is posted.
 const NOT_POSTED: [&str; 5] = ["BACKEND", "TEST_SUITE_NAME", "PRIO", "GROUP_ID", "NAME"];
 
@@ -183,6 +199,28 @@ impl Request {
             return Err(BadRequest::WholeBuild { flag: whole.0, force: whole.1 });
         }
         Ok(())
+    }
+
+    /// What was probably meant otherwise: a flag with a typing error is a setting, and any word switches a flag on.
+    pub(super) fn doubtful_flags(&self) -> Vec<String> {
+        /// Letters that may be wrong.
+        const WRONG: usize = 2;
+        let known = || SWITCHES.into_iter().chain(VALUED);
+        let misspelt = |key: &&String| key.starts_with('_') && known().all(|flag| flag != *key);
+        let meant = |key: &String| {
+            let alike = known().map(|flag| (strsim::osa_distance(flag, key), flag));
+            let (_, flag) = alike.min().filter(|(wrong, _)| *wrong <= WRONG)?;
+            Some(format!("{key} is no flag and becomes a setting of the jobs (did you mean {flag}?)"))
+        };
+        let mut notes: Vec<String> = self.settings.keys().filter(misspelt).filter_map(meant).collect();
+        for key in SWITCHES {
+            if let Some(value) =
+                self.posted.get(key).filter(|value| !matches!(value.as_str(), "" | "0" | "1"))
+            {
+                notes.push(format!("{key}={value} counts as {key}=1; only 0 or nothing switches it off"));
+            }
+        }
+        notes
     }
 
     /// One of the settings.

@@ -152,6 +152,17 @@ fn what_wins_in_each_case() {
     }
 }
 
+#[test]
+fn a_plus_is_told_where_it_has_won() {
+    let plan = layered("", "+QEMURAM=2048 +ALONE=1", "", "", "QEMURAM=1024");
+    let explained = |key: &str| plan.jobs[0].settings.0[key].explain(key);
+    assert_eq!(
+        explained("QEMURAM"),
+        "QEMURAM=2048 from machine 64bit, which says it with +; overrides \"1024\" from the request"
+    );
+    assert_eq!(explained("ALONE"), "ALONE=1 from machine 64bit");
+}
+
 /// What openQA itself has made of the same settings (`tests/product/openqa-settings.pl`, version 4.6 of January 2023).
 #[test]
 fn as_openqa_does() {
@@ -357,6 +368,56 @@ fn clusters_that_can_never_run() {
 }
 
 #[test]
+fn parents_that_could_not_be_made() {
+    let all = catalog(
+        "f: A=%A%
+         j: START_AFTER_TEST=f,first,nosuch
+         k: PARALLEL_WITH=j
+         first:
+         next: START_DIRECTLY_AFTER_TEST=f WORKER_CLASS=x
+         on: START_AFTER_TEST=nosuch
+         other: START_AFTER_TEST=first",
+    );
+    let plan = post(&all, "");
+    assert_eq!(names(&plan), ["first@64bit", "on@64bit", "other@64bit"]);
+    let problems = |plan: &Plan, job: &str| {
+        let failed = plan.failed.iter().find(|failed| failed.job == job);
+        failed.map(|failed| (failed.made, failed.problems.join(" | "))).unwrap_or_default()
+    };
+    let (made, own) = problems(&plan, "f@64bit");
+    assert!(made.is_none() && own.starts_with("The key A contains a circular reference"), "{own}");
+    let nosuch = "START_AFTER_TEST=nosuch not found: this post has no scenario nosuch; correct the name, or add a template for it";
+    // Everything that is wrong is said at once.
+    let expected = format!("START_AFTER_TEST: f@64bit could not be made: {own} | {nosuch}");
+    assert_eq!(problems(&plan, "j@64bit"), (None, expected));
+    let expected = "PARALLEL_WITH: j@64bit could not be made, because f@64bit could not";
+    assert_eq!(problems(&plan, "k@64bit"), (None, expected.to_owned()));
+    let expected = format!("START_DIRECTLY_AFTER_TEST: f@64bit could not be made: {own}");
+    assert_eq!(problems(&plan, "next@64bit"), (None, expected));
+    // A name that nothing has keeps no job from being made.
+    assert_eq!(problems(&plan, "on@64bit"), (Some(1), nosuch.to_owned()));
+
+    // It fails as well where only its child was asked for, and not where nothing was that needs it.
+    let plan = post(&all, "TEST=next");
+    assert_eq!((names(&plan).len(), problems(&plan, "f@64bit")), (0, (None, own)));
+    let plan = post(&all, "TEST=first");
+    assert_eq!((plan.failed.len(), plan.left_out.len()), (0, 6));
+    // Without it there is nothing to miss.
+    let plan = post(&all, "TEST=j _SKIP_CHAINED_DEPS=1");
+    assert_eq!((names(&plan), plan.failed.len()), (vec!["j@64bit".to_owned()], 0));
+}
+
+#[test]
+fn all_that_is_wrong_in_a_circle_is_said() {
+    let plan = post(&catalog("d: PARALLEL_WITH=e,nosuch\ne: PARALLEL_WITH=d"), "");
+    assert_eq!(names(&plan), [""; 0]);
+    let [d, e] = plan.failed.as_slice() else { panic!("{:?}", plan.failed) };
+    assert!(d.problems[0].contains("depend on each other in a circle"), "{d:?}");
+    assert!(d.problems[1].starts_with("PARALLEL_WITH=nosuch not found"), "{d:?}");
+    assert_eq!((d.problems.len(), e.problems.len(), d.made, e.made), (2, 1, None, None));
+}
+
+#[test]
 fn chains_are_planned_with_direct_parents() {
     let plan = post(&catalog("b: START_DIRECTLY_AFTER_TEST=a\na:"), "");
     assert_eq!(names(&plan), ["a@64bit", "b@64bit"]);
@@ -539,10 +600,46 @@ fn old_builds_end_or_step_back() {
     ] {
         let plan = post(&all, posted);
         let found = plan.old_builds.map(|obsolete| fates(&obsolete, &jobs, &tags)).unwrap_or_default();
+        let found: Vec<_> = found.into_iter().map(|old| (old.job, old.fate)).collect();
         let expected: Vec<_> = expected.into_iter().map(|(job, fate)| (JobId(job), fate)).collect();
         assert_eq!(found, expected, "{posted}");
     }
     assert_eq!(post(&all, "BUILD= _OBSOLETE=1").old_builds, None, "without a build there are no older ones");
+    let (old, name) = (jobs[4].job, "install@64bit".to_owned());
+    for (fate, expected) in [
+        (Fate::Obsoleted, "would end as obsoleted"),
+        (Fate::StepsBack(60), "would step back to priority 60"),
+        (Fate::Spared(Spared::Tagged), "would stay: its build is tagged"),
+    ] {
+        let old = OldJob { job: old, name: name.clone(), build: "7".into(), fate };
+        assert_eq!(old.sentence(), format!("job 5, install@64bit of build 7, {expected}"));
+    }
+}
+
+#[test]
+fn flags_that_are_probably_meant_otherwise() {
+    let all = catalog("a:");
+    for (posted, expected) in [
+        ("_OBSOLETE=1 _GROUP_ID=0 _SECRET_X=1 _URL=x __OBSOLTE=1", vec![]),
+        (
+            "_OBSOLTE=1",
+            vec!["_OBSOLTE is no flag and becomes a setting of the jobs (did you mean _OBSOLETE?)"],
+        ),
+        (
+            "_deprioritize_build=1",
+            vec![
+                "_DEPRIORITIZE_BUILD is no flag and becomes a setting of the jobs (did you mean _DEPRIORITIZEBUILD?)",
+            ],
+        ),
+        ("_OBSOLETE=maybe", vec!["_OBSOLETE=maybe counts as _OBSOLETE=1; only 0 or nothing switches it off"]),
+        (
+            "_SKIP_CHAINED_DEPS=no",
+            vec!["_SKIP_CHAINED_DEPS=no counts as _SKIP_CHAINED_DEPS=1; only 0 or nothing switches it off"],
+        ),
+    ] {
+        assert_eq!(request(posted).doubtful_flags(), expected, "{posted}");
+    }
+    assert_eq!(post(&all, "_OBSOLTE=1").notes, request("_OBSOLTE=1").doubtful_flags());
 }
 
 #[test]

@@ -328,6 +328,8 @@ struct Walk<'a> {
     clones: BTreeMap<JobId, (Role, Option<JobId>)>,
     stays: BTreeMap<JobId, (Role, Stay)>,
     exists: Vec<(JobId, JobId)>,
+    /// What is copied of each line of clones, by the newest of the line.
+    copied: BTreeMap<JobId, JobId>,
     expanded: BTreeMap<JobId, Breadth>,
     queue: VecDeque<(JobId, Breadth)>,
 }
@@ -351,6 +353,7 @@ pub fn plan(facts: &BTreeMap<JobId, JobFacts>, request: &RestartRequest) -> Resu
         clones: BTreeMap::new(),
         stays: BTreeMap::new(),
         exists: Vec::new(),
+        copied: BTreeMap::new(),
         expanded: BTreeMap::new(),
         queue: VecDeque::new(),
     };
@@ -389,11 +392,14 @@ fn decision(role: Role, standing: Standing) -> Decision {
 
 impl Walk<'_> {
     fn visit(&mut self, id: JobId, role: Role, through: Option<JobId>) {
+        let id = if role == Role::Root { id } else { self.copied_for(id) };
         let Some(job) = self.facts.get(&id) else { return };
         let standing = job.standing();
         let mut decision = decision(role, standing);
         // A copy takes nothing's place, so that it can be made of anything.
-        let copied = role == Role::Root || decision == Decision::Stay(Stay::ClonedBefore);
+        let copied = role == Role::Root
+            || decision == Decision::Stay(Stay::ClonedBefore)
+            || (decision == Decision::Follow && self.clones.contains_key(&id));
         if self.options.copy_only && copied {
             decision = Decision::Clone;
         }
@@ -411,8 +417,8 @@ impl Walk<'_> {
         }
         match decision {
             Decision::Clone => {
-                self.stays.remove(&id);
                 self.clones.entry(id).or_insert((role, through));
+                self.copied.entry(newest(self.facts, id)).or_insert(id);
                 let breadth = match role {
                     Role::ChainedParent | Role::DirectParent => Breadth::Narrow,
                     _ => Breadth::Full,
@@ -436,10 +442,27 @@ impl Walk<'_> {
         }
     }
 
-    fn stay(&mut self, id: JobId, role: Role, why: Stay) {
-        if !self.clones.contains_key(&id) {
-            self.stays.entry(id).or_insert((role, why));
+    /// What is copied in the place of `id`: of a job and its clones a copy has one only, whichever it met first.
+    fn copied_for(&self, id: JobId) -> JobId {
+        if !self.options.copy_only || self.clones.contains_key(&id) {
+            return id;
         }
+        self.copied.get(&newest(self.facts, id)).copied().unwrap_or(id)
+    }
+
+    fn stay(&mut self, id: JobId, role: Role, why: Stay) {
+        self.stays.entry(id).or_insert((role, why));
+    }
+
+    /// The children of a job. A copy is made of the newest, where one was started anew without its parent.
+    fn children_of(&self, id: JobId) -> Vec<(Relation, JobId)> {
+        let mut children = self.children.get(&id).cloned().unwrap_or_default();
+        if self.options.copy_only {
+            let siblings: BTreeSet<JobId> = children.iter().map(|(_, child)| *child).collect();
+            let clone = |child: &JobId| self.facts.get(child).and_then(|job| job.cloned_as);
+            children.retain(|(_, child)| clone(child).is_none_or(|clone| !siblings.contains(&clone)));
+        }
+        children
     }
 
     fn expand(&mut self, id: JobId, breadth: Breadth) {
@@ -460,7 +483,7 @@ impl Walk<'_> {
                 self.stay(parent.job, role, Stay::ParentsLeftOut);
             }
         }
-        for (relation, child) in self.children.get(&id).cloned().unwrap_or_default() {
+        for (relation, child) in self.children_of(id) {
             let role = match relation {
                 Relation::Chained => Role::ChainedChild,
                 Relation::DirectlyChained => Role::DirectChild,
@@ -491,8 +514,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn told(self) -> RestartPlan {
-        let mut plan = RestartPlan { exists: self.exists, ..RestartPlan::default() };
+    fn told(mut self) -> RestartPlan {
+        let mut plan = RestartPlan { exists: std::mem::take(&mut self.exists), ..RestartPlan::default() };
+        for (id, (role, why)) in &self.stays {
+            if let Some(job) = self.facts.get(id)
+                && !self.clones.contains_key(&self.copied_for(*id))
+            {
+                plan.stays.push(PlannedStay { job: job.relative(), role: *role, why: *why });
+            }
+        }
         for (id, (role, through)) in self.clones {
             let Some(job) = self.facts.get(&id) else { continue };
             let through = through.and_then(|id| self.facts.get(&id)).map(JobFacts::relative);
@@ -506,11 +536,6 @@ impl Walk<'_> {
             };
             plan.ends.push(PlannedEnd { job: job.relative(), outcome });
         }
-        for (id, (role, why)) in self.stays {
-            if let Some(job) = self.facts.get(&id) {
-                plan.stays.push(PlannedStay { job: job.relative(), role, why });
-            }
-        }
         plan
     }
 }
@@ -523,10 +548,12 @@ pub fn parents_of_clone(
 ) -> Vec<(Relation, ParentRef)> {
     let mut parents = Vec::new();
     for Parent { relation, job: parent } in &job.parents {
-        let place = |id: JobId| clones.iter().position(|clone| *clone == id);
         let newest = newest(facts, *parent);
+        // A copy may be made of any of a job and its clones.
+        let of_line = || clones.iter().position(|clone| self::newest(facts, *clone) == newest);
         let passed = |id| facts.get(&id).and_then(|job| job.outcome).map(Outcome::is_ok);
-        let found = match (place(*parent).or_else(|| place(newest)), relation) {
+        let cloned = clones.iter().position(|clone| *clone == *parent).or_else(of_line);
+        let found = match (cloned, relation) {
             (Some(place), relation) => Some((*relation, ParentRef::Posted(place))),
             (None, Relation::Chained) if passed(*parent) == Some(true) => {
                 Some((Relation::Chained, ParentRef::Job(*parent)))

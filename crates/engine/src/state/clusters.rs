@@ -5,7 +5,7 @@ use super::State;
 use super::pool::{Demand, Offer, Slots};
 use super::timers::Timer;
 use crate::ids::{JobId, WorkerName};
-use crate::reason::WaitReason;
+use crate::reason::{Relative, WaitReason};
 use crate::sched::fair::{Line, Party, Turn};
 use crate::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,8 @@ enum Enough {
     No(usize),
 }
 
+type Kept = BTreeMap<WorkerName, Vec<JobId>>;
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clusters {
     kinds: BTreeMap<Demand, Kind>,
@@ -47,8 +49,8 @@ pub(super) struct Clusters {
     /// The starters in the order of the demand's slots.
     starters: BTreeMap<JobId, Vec<JobId>>,
     overdue: BTreeSet<JobId>,
-    /// Slots that are kept for a cluster.
-    kept: BTreeMap<WorkerName, u32>,
+    /// For each slot that is kept, the cluster that it is kept for, by the first of its starters.
+    kept: Kept,
     /// Something is different since the slots were last shared out.
     changed: bool,
 }
@@ -82,7 +84,27 @@ impl Clusters {
 impl State {
     /// How many free slots of a worker are kept for clusters that need several at once.
     pub fn kept(&self, worker: &WorkerName) -> u32 {
-        self.clusters.kept.get(worker).copied().unwrap_or(0)
+        self.clusters.kept.get(worker).map_or(0, |slots| u32::try_from(slots.len()).unwrap_or(u32::MAX))
+    }
+
+    /// The oldest cluster that a slot with these classes is kept for.
+    pub(super) fn kept_for(&self, classes: &ClassSet) -> Option<Relative> {
+        let offers =
+            |worker: &WorkerName| self.pool.offer(worker).is_some_and(|offer| offer.classes.offers(classes));
+        let kept = self.clusters.kept.iter().filter(|(worker, _)| offers(worker));
+        let oldest = kept.flat_map(|(_, slots)| slots).min();
+        oldest.map(|starter| self.relative(*starter))
+    }
+
+    /// What waits for slots of which others are kept than before may wait for another reason.
+    fn doubt_kept(&mut self, before: &Kept) {
+        let after = &self.clusters.kept;
+        let workers = before.keys().chain(after.keys());
+        let changed = workers.filter(|worker| before.get(*worker) != after.get(*worker));
+        for offer in changed.filter_map(|worker| self.pool.offer(worker)) {
+            let queues = self.queues.keys().filter(|classes| offer.classes.offers(classes));
+            self.doubtful_reasons.extend(queues.cloned());
+        }
     }
 
     pub(super) fn enqueue_cluster(&mut self, unit: JobId, mut starters: Vec<JobId>) {
@@ -145,8 +167,9 @@ impl State {
             return;
         }
         self.forget_kept();
-        for worker in std::mem::take(&mut self.clusters.kept).into_keys() {
-            self.place(&worker);
+        let kept_before = std::mem::take(&mut self.clusters.kept);
+        for worker in kept_before.keys() {
+            self.place(worker);
         }
         let head = |demand: &Demand| Some((self.turn_of(demand)?, demand.clone()));
         let mut heads: BTreeSet<(Turn, Demand)> = self.clusters.kinds.keys().filter_map(head).collect();
@@ -181,11 +204,13 @@ impl State {
                 heads.extend(self.turn_of(&demand).map(|next| (next, demand)));
             } else if self.missing_of(&demand).is_none() {
                 for worker in shared.into_iter().flatten() {
-                    *self.clusters.kept.entry(worker.clone()).or_default() += 1;
+                    let slots = self.clusters.kept.entry(worker.clone()).or_default();
+                    slots.extend(starters.iter().min());
                     self.place(&worker);
                 }
             }
         }
+        self.doubt_kept(&kept_before);
         self.explain_clusters();
         self.clusters.changed = false;
     }
@@ -254,7 +279,10 @@ impl State {
             Enough::Yes | Enough::Unknown => None,
         };
         Some(match missing {
-            Some(missing) => WaitReason::NotEnough { slots, missing, one_host },
+            Some(missing) => {
+                let drained = self.pool.first_drained(&missing).cloned();
+                WaitReason::NotEnough { slots, missing, one_host, drained }
+            }
             None => WaitReason::Together { slots, one_host },
         })
     }

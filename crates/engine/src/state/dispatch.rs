@@ -2,12 +2,12 @@
 //! is fair ([`crate::sched::fair`]); between steps no queue has both a job and a worker with room for it.
 
 use super::State;
-use super::pool::Offer;
+use super::pool::{Intake, Offer, SlotCount};
 use super::timers::Timer;
 use crate::ids::{AttemptId, FencingToken, JobId, WorkerName};
 use crate::io::{Change, Effect, Message, USED_UP};
 use crate::job::JobState;
-use crate::reason::WaitReason;
+use crate::reason::{DrainedSlots, WaitReason};
 use crate::rows::{AttemptRow, QueueRow, Row};
 use crate::sched::fair::{Line, Party, Turn};
 use crate::settings::ClassSet;
@@ -20,8 +20,8 @@ pub(super) struct Queue {
     pub(super) jobs: Line,
     /// As stored.
     pub(super) reason: Option<WaitReason>,
-    /// How many slots the online workers that offer the classes have.
-    slots: u64,
+    /// The slots of the online workers that offer the classes.
+    slots: SlotCount,
 }
 
 impl Queue {
@@ -85,30 +85,31 @@ impl State {
             host: worker.row.host.clone(),
             slots: worker.row.slots,
             load: u32::try_from(worker.attempts.len()).unwrap_or(u32::MAX).saturating_add(self.kept(name)),
-            drained: worker.row.drained_by.is_some(),
+            intake: match worker.row.drained_by.as_deref() {
+                None => Intake::Open,
+                Some(USED_UP) => Intake::UsedUp,
+                Some(_) => Intake::Drained,
+            },
             room: worker.room,
         });
         let old = self.pool.place(name, new.clone());
-        let drained = new.as_ref().is_some_and(|offer| offer.drained);
-        if self.pool.has_room(name) && !drained {
+        let open = new.as_ref().is_some_and(|offer| offer.intake == Intake::Open);
+        if self.pool.has_room(name) && open {
             self.roomy_workers.insert(name.clone());
             self.disks.note_change();
         }
         let size = |offer: &Option<Offer>| {
-            offer
-                .as_ref()
-                .map(|offer| (offer.classes.clone(), offer.slots, offer.host.clone(), offer.drained))
+            offer.as_ref().map(|offer| (offer.classes.clone(), offer.slots, offer.host.clone(), offer.intake))
         };
         if size(&old) == size(&new) {
             return;
         }
         self.clusters.pool_has_changed();
         for (classes, queue) in &mut self.queues {
-            let slots = |offer: &Option<Offer>| match offer {
-                Some(offer) if offer.classes.offers(classes) => u64::from(offer.slots),
-                _ => 0,
+            let slots = |offer: &Option<Offer>| {
+                offer.as_ref().map(|offer| offer.slots_for(classes)).unwrap_or_default()
             };
-            queue.slots = queue.slots + slots(&new) - slots(&old);
+            queue.slots = queue.slots.plus(slots(&new)).minus(slots(&old));
             self.doubtful_reasons.insert(classes.clone());
         }
     }
@@ -277,7 +278,7 @@ impl State {
         }
     }
 
-    fn wait_reason_of(&self, classes: &ClassSet, slots: u64, parties: usize) -> WaitReason {
+    fn wait_reason_of(&self, classes: &ClassSet, slots: SlotCount, parties: usize) -> WaitReason {
         if self.pool.is_empty() {
             return WaitReason::NoWorkerOnline;
         }
@@ -285,9 +286,16 @@ impl State {
             let nearest = nearest.map(str::to_owned);
             return WaitReason::ClassNotOffered { class: class.to_owned(), nearest };
         }
-        match slots {
-            0 => WaitReason::ClassesNotTogether { classes: classes.clone() },
-            slots => WaitReason::AllBusy { classes: classes.clone(), slots, parties },
+        let classes = classes.clone();
+        let first_drained = self.pool.first_drained(&classes);
+        let drained = first_drained.map(|first| DrainedSlots { slots: slots.drained, first: first.clone() });
+        match (slots.usable, drained) {
+            (0, None) => WaitReason::ClassesNotTogether { classes },
+            (0, Some(drained)) => WaitReason::AllDrained { classes, drained },
+            (slots, drained) => {
+                let kept_for = self.kept_for(&classes);
+                WaitReason::AllBusy { classes, slots, parties, kept_for, drained }
+            }
         }
     }
 }

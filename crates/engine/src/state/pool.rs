@@ -5,6 +5,16 @@ use crate::sched::disk::Room;
 use crate::settings::ClassSet;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Whether a worker gets anything new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intake {
+    Open,
+    /// It has the one job that it runs, and ends with that.
+    UsedUp,
+    /// Somebody drained it: it finishes what it has, and its slots stay out until somebody ends that.
+    Drained,
+}
+
 /// An online worker as dispatch sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offer {
@@ -13,8 +23,7 @@ pub(super) struct Offer {
     pub(super) slots: u32,
     /// How many slots are taken, or kept for a cluster.
     pub(super) load: u32,
-    /// It finishes what it has, and gets nothing new.
-    pub(super) drained: bool,
+    pub(super) intake: Intake,
     /// What its host's disks can take, if it is known.
     pub(super) room: Option<Room>,
 }
@@ -22,6 +31,34 @@ pub(super) struct Offer {
 impl Offer {
     fn has_room(&self) -> bool {
         self.load < self.slots
+    }
+
+    /// How many slots it has for jobs with these classes: those that can be had, and those that are drained.
+    pub(super) fn slots_for(&self, needed: &ClassSet) -> SlotCount {
+        let slots = if self.classes.offers(needed) { u64::from(self.slots) } else { 0 };
+        match self.intake {
+            Intake::Open | Intake::UsedUp => SlotCount { usable: slots, drained: 0 },
+            Intake::Drained => SlotCount { usable: 0, drained: slots },
+        }
+    }
+}
+
+/// How many slots of online workers there are for some classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct SlotCount {
+    /// Free, or busy for now.
+    pub(super) usable: u64,
+    /// On workers that somebody drained.
+    pub(super) drained: u64,
+}
+
+impl SlotCount {
+    pub(super) fn plus(self, more: Self) -> Self {
+        Self { usable: self.usable + more.usable, drained: self.drained + more.drained }
+    }
+
+    pub(super) fn minus(self, less: Self) -> Self {
+        Self { usable: self.usable - less.usable, drained: self.drained - less.drained }
     }
 }
 
@@ -39,7 +76,7 @@ pub(super) struct Demand {
 pub(super) enum Slots {
     /// Those that are free.
     Free,
-    /// All of the online workers.
+    /// All of the online workers that are not drained.
     All,
 }
 
@@ -50,12 +87,15 @@ pub(super) struct Pool {
     online: BTreeMap<String, BTreeSet<WorkerName>>,
     /// Online workers with room by class, the least loaded first.
     room: BTreeMap<String, BTreeSet<(u32, WorkerName)>>,
+    /// Online workers that somebody drained.
+    drained: BTreeSet<WorkerName>,
 }
 
 impl Pool {
     /// Puts a worker's offer in place of its former one (`None`: it is not online). Returns the former one.
     pub(super) fn place(&mut self, name: &WorkerName, offer: Option<Offer>) -> Option<Offer> {
         let before = self.offers.remove(name);
+        self.drained.remove(name);
         if let Some(old) = &before {
             for class in old.classes.iter() {
                 remove_from(&mut self.online, class, name);
@@ -65,9 +105,12 @@ impl Pool {
         if let Some(new) = offer {
             for class in new.classes.iter() {
                 self.online.entry(class.to_owned()).or_default().insert(name.clone());
-                if new.has_room() && !new.drained {
+                if new.has_room() && new.intake == Intake::Open {
                     self.room.entry(class.to_owned()).or_default().insert((new.load, name.clone()));
                 }
+            }
+            if new.intake == Intake::Drained {
+                self.drained.insert(name.clone());
             }
             self.offers.insert(name.clone(), new);
         }
@@ -177,28 +220,40 @@ impl Pool {
                 rarest.into_iter().flatten().filter_map(|(_, name)| offer(name)).collect()
             }
             Slots::All => {
-                let online: Option<Vec<_>> = needed.iter().map(|class| self.online.get(class)).collect();
-                let rarest = online.unwrap_or_default().into_iter().min_by_key(|workers| workers.len());
-                rarest.into_iter().flatten().filter_map(offer).collect()
+                let online = self.online_with(needed);
+                online.filter(|(_, offer)| offer.intake != Intake::Drained).collect()
             }
         }
     }
 
-    /// What the online workers offer that offer all of `needed` and are not drained.
+    /// The online workers that offer all of `needed`.
+    fn online_with(&self, needed: &ClassSet) -> impl Iterator<Item = (&WorkerName, &Offer)> {
+        let online: Option<Vec<_>> = needed.iter().map(|class| self.online.get(class)).collect();
+        let rarest = online.unwrap_or_default().into_iter().min_by_key(|workers| workers.len());
+        let offers = rarest.into_iter().flatten().filter_map(move |name| self.offers.get_key_value(name));
+        offers.filter(move |(_, offer)| offer.classes.offers(needed))
+    }
+
+    /// What the online workers offer that offer all of `needed` and get something new.
     pub(super) fn offering(&self, needed: &ClassSet) -> impl Iterator<Item = &Offer> {
-        let candidates = self.candidates(needed, Slots::All).into_iter();
-        candidates.map(|(_, offer)| offer).filter(|offer| !offer.drained)
+        self.online_with(needed).map(|(_, offer)| offer).filter(|offer| offer.intake == Intake::Open)
+    }
+
+    /// The first of the drained workers that offer all of `needed`.
+    pub(super) fn first_drained(&self, needed: &ClassSet) -> Option<&WorkerName> {
+        let offers = |name: &&WorkerName| self.offers.get(*name).is_some_and(|o| o.classes.offers(needed));
+        self.drained.iter().find(offers)
     }
 
     /// True if a worker other than `worker` is online and offers all of `needed`.
     pub(super) fn another_offers(&self, needed: &ClassSet, worker: &WorkerName) -> bool {
-        self.candidates(needed, Slots::All).into_iter().any(|(name, _)| name != worker)
+        self.online_with(needed).any(|(name, _)| name != worker)
     }
 
     /// How many slots the online workers have that offer all of `needed`.
-    pub(super) fn slots(&self, needed: &ClassSet) -> u64 {
-        let all = self.offers.values().filter(|offer| offer.classes.offers(needed));
-        all.map(|offer| u64::from(offer.slots)).sum()
+    pub(super) fn slots(&self, needed: &ClassSet) -> SlotCount {
+        let all = self.offers.values().map(|offer| offer.slots_for(needed));
+        all.fold(SlotCount::default(), SlotCount::plus)
     }
 
     /// A class of `needed` that no online worker offers, and the most similar one that is offered.

@@ -1,5 +1,6 @@
 //! The engine by tables, by text scenarios with golden output, and by simulation.
 
+mod copies;
 mod gate;
 mod limits;
 mod scenarios;

@@ -7,6 +7,7 @@
 //! | `cancel JOB by NAME` | |
 //! | `hello W [instance=I] [slots=N] [classes=C] [without ATTEMPT] [with ATTEMPT]` | connects with what W holds |
 //! | `bye W` / `cut W` | the connection breaks and the server hears of it / does not |
+//! | `drain W [BY]` | W gets nothing new; without BY, it gets work again |
 //! | `phase W ATTEMPT PHASE` | |
 //! | `finish W ATTEMPT OUTCOME [reason …]` | |
 //! | `pass SECONDS [beating W …] [without ATTEMPT]` | time passes, with heartbeats every 3 s |
@@ -284,6 +285,10 @@ impl Story {
                 let connection = connection(self);
                 self.connections.remove(words[1]);
                 self.names.remove(&connection);
+            }
+            "drain" => {
+                let by = words.get(2).map(|by| (*by).to_owned());
+                self.input(Input::Drain { worker: words[1].parse().expect("a name"), by });
             }
             "phase" => {
                 let phase = match words[3] {

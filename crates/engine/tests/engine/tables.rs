@@ -134,7 +134,13 @@ fn stored_json() {
         serde_json::to_string(&assigned),
         serde_json::to_string(&JobState::Done(end.clone())),
         serde_json::to_string(&WaitReason::NoWorkerOnline),
-        serde_json::to_string(&WaitReason::AllBusy { classes, slots: 2, parties: 1 }),
+        serde_json::to_string(&WaitReason::AllBusy {
+            classes,
+            slots: 2,
+            parties: 1,
+            kept_for: None,
+            drained: None,
+        }),
         serde_json::to_string(&Settings::from_request([("A", "b")])),
     ]
     .map(Result::unwrap);

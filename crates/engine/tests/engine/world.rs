@@ -454,7 +454,9 @@ impl World {
         let mut room = BTreeMap::new();
         for name in connected {
             let worker = &self.db.workers[name];
-            if let WorkerStatus::Online { .. } = worker.status {
+            if let WorkerStatus::Online { .. } = worker.status
+                && worker.drained_by.is_none()
+            {
                 let taken = self.db.running().filter(|row| row.worker == *name).count();
                 let taken = taken + self.state.kept(name) as usize;
                 assert!(taken <= worker.slots as usize, "{name} keeps more slots than it has");

@@ -3,7 +3,7 @@
 use super::{Changes, Grouped, Known, Loaded, Values, entries, literal, number, settings, tables};
 use crate::diagnostic::{Place, Sink};
 use crate::read::Reader;
-use crate::yaml::{Dialect, Entry, Node, Scalar};
+use crate::yaml::{Dialect, Entry, Kind, Node, Scalar};
 use assay_engine::product::{Machine, Medium, MediumKey, SettingsMap, Suite, Template};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -66,9 +66,33 @@ impl GroupRules {
 
 /// Reads files, each of which is laid over those before it.
 pub fn load(sources: &[(&str, &str)], rules: &GroupRules, known: Option<&Known>) -> Loaded<Changes> {
+    let (changes, sink) = load_into_sink(sources, rules, known);
+    Loaded::new(changes, sink)
+}
+
+/// What can be read of a file whatever is wrong with the rest, for other files that name it.
+pub fn readable(text: &str) -> Changes {
+    load_into_sink(&[("", text)], &GroupRules::one(""), None).0
+}
+
+/// True if what the tables of a file hold stands below names, not in lists.
+pub fn is_fif(text: &str) -> bool {
+    let mut sink = Sink::default();
+    let file = sink.add_file("", text);
+    let root = literal::parse(text, file, &mut sink);
+    let Some(Kind::Map(tables)) = root.as_ref().map(|root| &root.kind) else { return false };
+    let by_name = ["Machines", "Products", "TestSuites", "Profiles"];
+    tables.iter().any(|table| by_name.contains(&&*table.key.text) && matches!(table.value.kind, Kind::Map(_)))
+}
+
+fn load_into_sink<'t>(
+    sources: &[(&str, &'t str)],
+    rules: &GroupRules,
+    known: Option<&Known>,
+) -> (Changes, Sink<'t>) {
     let mut sink = Sink::default();
     let mut roots = Vec::new();
-    for (name, text) in sources {
+    for &(name, text) in sources {
         let file = sink.add_file(name, text);
         roots.extend(literal::parse(text, file, &mut sink));
     }
@@ -78,7 +102,7 @@ pub fn load(sources: &[(&str, &str)], rules: &GroupRules, known: Option<&Known>)
         all.add(&mut reader, root);
     }
     let changes = all.finish(&mut reader, rules, known);
-    Loaded::new(changes, sink)
+    (changes, sink)
 }
 
 /// A suite with all that files say about it.

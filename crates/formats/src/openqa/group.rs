@@ -36,6 +36,7 @@ pub fn load_placed(name: &str, text: &str, known: Option<&Known>) -> Loaded<Vec<
 }
 
 /// A product of the file, by its alias.
+#[derive(Default)]
 struct Product {
     distri: String,
     flavor: String,
@@ -86,44 +87,56 @@ impl<'n> Group<'n> {
         for arch in scenarios.map_or(&[][..], |node| entries(reader, node, "scenarios")) {
             check_arch(reader, arch);
             for product in entries(reader, &arch.value, &arch.key.text) {
-                let alias = &*product.key.text;
-                let Some(medium) = self.products.get(alias) else {
-                    let message =
-                        format!("the product `{alias}` is not among `products`; expected one that is");
-                    let aliases = self.products.keys().copied();
-                    reader.sink.unknown("unknown-name", product.key.place, message, alias, aliases);
-                    continue;
-                };
-                used.insert(alias);
-                let key = medium.key(&arch.key.text);
-                if let Some(known) = known {
-                    known.medium(reader.sink, &key, product.key.place);
-                }
-                for node in reader.list(&product.value, &product.key.text) {
-                    let none = Defaults::default();
-                    let defaults = self.defaults.get(&*arch.key.text).unwrap_or(&none);
-                    let found = scenario(reader, node, defaults, medium, &key, known);
-                    for (template, place) in found {
-                        let machine = template.machine.clone().unwrap_or_default();
-                        let message = || {
-                            format!(
-                                "the scenario `{}` is there twice for {} on {machine}; give one of them another name, with `testsuite: {}`",
-                                template.test(),
-                                product.key.text,
-                                template.suite.as_deref().unwrap_or("null")
-                            )
-                        };
-                        let unique = (key.clone(), machine.clone(), template.test().to_owned());
-                        if once.add(reader.sink, unique, place, message) {
-                            templates.push((template, place));
-                        }
-                    }
-                }
+                used.insert(&*product.key.text);
+                templates.extend(self.scenarios(reader, &arch.key.text, product, known, &mut once));
             }
         }
         for (alias, product) in self.products.iter().filter(|(alias, _)| !used.contains(*alias)) {
             let message = format!("the product `{alias}` has no scenarios");
             reader.sink.warning("unused", product.place, message);
+        }
+        templates
+    }
+
+    /// What stands below a product of an architecture.
+    fn scenarios(
+        &self,
+        reader: &mut Reader<'_, '_>,
+        arch: &str,
+        product: &Entry,
+        known: Option<&Known>,
+        once: &mut Once<(MediumKey, String, String)>,
+    ) -> Vec<(Template, Place)> {
+        let alias = &*product.key.text;
+        let unknown = Product::unknown(alias);
+        let medium = self.products.get(alias).unwrap_or_else(|| {
+            let message = format!("the product `{alias}` is not among `products`; expected one that is");
+            let aliases = self.products.keys().copied();
+            reader.sink.unknown("unknown-name", product.key.place, message, alias, aliases);
+            &unknown
+        });
+        let key = medium.key(arch);
+        if let Some(known) = known {
+            known.medium(reader.sink, &key, product.key.place);
+        }
+        let none = Defaults::default();
+        let defaults = self.defaults.get(arch).unwrap_or(&none);
+        let mut templates = Vec::new();
+        for node in reader.list(&product.value, alias) {
+            for (template, place) in scenario(reader, node, defaults, medium, &key, known) {
+                let machine = template.machine.clone().unwrap_or_default();
+                let message = || {
+                    format!(
+                        "the scenario `{}` is there twice for {alias} on {machine}; give one of them another name, with `testsuite: {}`",
+                        template.test(),
+                        template.suite.as_deref().unwrap_or("null")
+                    )
+                };
+                let unique = (key.clone(), machine.clone(), template.test().to_owned());
+                if once.add(reader.sink, unique, place, message) {
+                    templates.push((template, place));
+                }
+            }
         }
         templates
     }
@@ -150,6 +163,12 @@ impl<'n> Group<'n> {
 }
 
 impl Product {
+    /// In the place of a product that is not there: what is wrong below its alias is to be said as well.
+    fn unknown(alias: &str) -> Self {
+        // Without a distribution it is like no medium, and the alias keeps one from another.
+        Self { flavor: alias.to_owned(), ..Self::default() }
+    }
+
     fn key(&self, arch: &str) -> MediumKey {
         MediumKey {
             distri: self.distri.clone(),

@@ -208,7 +208,7 @@ impl<'t> Parser<'t, '_, '_> {
             _ if number => word,
             _ => {
                 let message = format!(
-                    "`{word}` is neither text in quotes nor a number; only plain data is read, nothing is computed"
+                    "`{word}` is neither text in quotes nor a number; expected plain data, as JSON or as Perl writes it: nothing is computed"
                 );
                 return self.refuse(place, message);
             }

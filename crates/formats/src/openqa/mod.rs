@@ -123,6 +123,13 @@ pub struct Known {
 }
 
 impl Known {
+    /// What `changes` make may be named as well.
+    pub fn add(&mut self, changes: &Changes) {
+        self.machines.extend(changes.machines.iter().map(|machine| machine.name.clone()));
+        self.suites.extend(changes.suites.iter().map(|suite| suite.name.clone()));
+        self.media.extend(changes.media.iter().map(|medium| medium.key.to_string()));
+    }
+
     /// Refuses a machine that is not there.
     fn machine(&self, sink: &mut Sink<'_>, name: &str, place: Place) {
         Self::check(&self.machines, sink, "machine", name, place);

@@ -14,6 +14,16 @@ use std::sync::Arc;
 
 /// Reads the tables of one file. Names must be in the file, or `known` if that is given.
 pub fn load(name: &str, text: &str, known: Option<&Known>) -> Loaded<Changes> {
+    let (changes, sink) = load_into_sink(name, text, known);
+    Loaded::new(changes, sink)
+}
+
+/// What can be read of a file whatever is wrong with the rest, for other files that name it.
+pub fn readable(text: &str) -> Changes {
+    load_into_sink("", text, None).0
+}
+
+fn load_into_sink<'t>(name: &str, text: &'t str, known: Option<&Known>) -> (Changes, Sink<'t>) {
     let mut sink = Sink::default();
     let file = sink.add_file(name, text);
     let root = literal::parse(text, file, &mut sink);
@@ -21,7 +31,7 @@ pub fn load(name: &str, text: &str, known: Option<&Known>) -> Loaded<Changes> {
     if let Some(root) = &root {
         changes = read(&mut Reader::new(&mut sink, Dialect::Yaml12), root, known);
     }
-    Loaded::new(changes, sink)
+    (changes, sink)
 }
 
 fn read(reader: &mut Reader<'_, '_>, root: &Node, known: Option<&Known>) -> Changes {
@@ -57,7 +67,11 @@ fn read(reader: &mut Reader<'_, '_>, root: &Node, known: Option<&Known>) -> Chan
             changes.suites.push(suite);
         }
     }
-    let all = known.map(|known| with_own(known, &changes));
+    let all = known.map(|known| {
+        let mut all = known.clone();
+        all.add(&changes);
+        all
+    });
     changes.templates = job_templates(reader, templates, &priorities, all.as_ref());
     for node in groups {
         if let Some((file, facts)) = job_group(reader, node, all.as_ref()) {
@@ -66,15 +80,6 @@ fn read(reader: &mut Reader<'_, '_>, root: &Node, known: Option<&Known>) -> Chan
         }
     }
     changes
-}
-
-/// What may be named: what is there already, and what the file makes.
-pub(super) fn with_own(known: &Known, changes: &Changes) -> Known {
-    let mut all = known.clone();
-    all.machines.extend(changes.machines.iter().map(|machine| machine.name.clone()));
-    all.suites.extend(changes.suites.iter().map(|suite| suite.name.clone()));
-    all.media.extend(changes.media.iter().map(|medium| medium.key.to_string()));
-    all
 }
 
 /// Keys that dumps have and nobody reads.

@@ -34,6 +34,9 @@ pub struct ProductPosted {
     pub id: i64,
     /// The jobs, parents first.
     pub jobs: Vec<PostedJob>,
+    /// The jobs of older builds that were ended, or have stepped back.
+    #[serde(default)]
+    pub obsoleted: Vec<i64>,
     /// What could not be made, or not as it was meant.
     pub failed: Vec<Remark>,
     /// What was not asked for.
@@ -55,12 +58,15 @@ pub struct ProductRun {
     pub settings: BTreeMap<String, String>,
     /// The jobs that were made.
     pub jobs: Vec<i64>,
-    /// The jobs that it took the place of.
+    /// The jobs of older builds that were ended for it, or have stepped back.
     pub obsoleted: Vec<i64>,
     /// What could not be made, or not as it was meant.
     pub failed: Vec<Remark>,
     /// What was not asked for.
     pub left_out: Vec<Remark>,
+    /// Why nothing at all was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// What somebody has written beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -26,6 +26,40 @@ pub struct LoadTemplates {
     pub check: bool,
 }
 
+/// What becomes of an entry of the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryChange {
+    /// It was not there.
+    New,
+    /// It is different now.
+    Changed,
+    /// It is not there any more.
+    Removed,
+}
+
+impl EntryChange {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// An entry of the catalog that does not stay as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateChange {
+    /// What becomes of it.
+    pub change: EntryChange,
+    /// `machine`, `product`, `test_suite`, `job_template` or `group`.
+    pub kind: String,
+    /// For example `install@64bit for fedora-43-Server-x86_64`.
+    pub name: String,
+}
+
 /// What loading came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedTemplates {
@@ -38,6 +72,9 @@ pub struct LoadedTemplates {
     /// Templates of a group's YAML that are not in it any more.
     #[serde(default)]
     pub removed: usize,
+    /// What is new, different or removed, by name.
+    #[serde(default)]
+    pub changes: Vec<TemplateChange>,
     /// What is worth knowing.
     pub warnings: Vec<String>,
 }

@@ -117,11 +117,13 @@ async fn validate(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value
     let text = String::from_utf8(body.to_vec()).map_err(|_| Wrong::bad("The file is not UTF-8."))?;
     let known = known::all_tests(&app).await?;
     // As packages bring them, or as this server has them.
-    let own = policy::load_remote("policy", &text, known.as_ref());
-    let loaded = match policy::load(&[("policy", &text)], known.as_ref()) {
-        loaded if own.policies.is_none() && loaded.policies.is_some() => loaded,
-        _ => own,
-    };
+    let mut loaded = policy::load_remote("policy", &text, known.as_ref());
+    if loaded.policies.is_none() {
+        let ours = policy::load(&[("policy", &text)], known.as_ref());
+        if ours.policies.is_some() {
+            loaded = ours;
+        }
+    }
     let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     match loaded.policies {
         None => Err(Wrong::bad(found.join("\n"))),

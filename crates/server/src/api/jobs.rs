@@ -129,6 +129,7 @@ fn new_job(catalog: &Catalog, post: PostJob, count: usize) -> Result<NewJob, Fau
     } else {
         Settings::from_request(post.settings)
     };
+    Fault::if_covered(settings.0.iter().map(|(key, setting)| (key.as_str(), setting.value.as_str())))?;
     Ok(NewJob { priority, group, parents, ..NewJob::new(settings) })
 }
 
@@ -499,9 +500,13 @@ pub(crate) async fn conclude(
     (outcome, reason): (Outcome, &str),
     sender: &Sender,
 ) -> Result<(), Fault> {
-    let (by, reason) = (sender.name.clone(), reason.to_owned());
-    app.engine.ask(Input::SetDone { job, outcome, by, reason }).await?;
-    app.audit(&sender.name, "job_done", json!({"id": job.0, "result": outcome.openqa()}));
+    let done = Input::SetDone { job, outcome, by: sender.name.clone(), reason: reason.to_owned() };
+    app.engine.ask(done).await?;
+    let mut noted = json!({"id": job.0, "result": outcome.openqa(), "reason": reason});
+    if let Some(old) = app.result_before(job).await? {
+        noted["old_result"] = json!(old.openqa());
+    }
+    app.audit(&sender.name, "job_done", noted);
     Ok(())
 }
 

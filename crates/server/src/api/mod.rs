@@ -29,7 +29,7 @@ mod workers;
 
 use crate::app::App;
 use crate::auth;
-use crate::fault::Fault;
+use crate::fault::{Fault, as_faults};
 use assay_engine::ids::JobId;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -77,6 +77,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(auth::operators_change))
         .merge(comments::router().merge(people::own_keys()).layer(DefaultBodyLimit::max(MAX_BODY)))
+        .layer(axum::middleware::from_fn(as_faults))
 }
 
 async fn unknown() -> Fault {

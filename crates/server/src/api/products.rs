@@ -53,6 +53,7 @@ fn read(body: &[u8]) -> Result<(Request, Option<Catalog>), Fault> {
             "Correct the scenario definitions; nothing was made.",
         )
     })?;
+    Fault::if_covered(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
     let request = Request::parse(pairs).map_err(|bad| Fault::bad(sentence(&bad.to_string()), ""))?;
     Ok((request, scenarios))
 }
@@ -77,7 +78,9 @@ fn refused(refused: &Refused) -> Fault {
 /// What a post would come to: nothing is stored.
 async fn plan(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Plan>, Fault> {
     let (request, scenarios) = read(&body)?;
-    Ok(Json(planned(&app, &request, scenarios)))
+    let mut plan = planned(&app, &request, scenarios);
+    app.tell_old_jobs(&mut plan).await?;
+    Ok(Json(plan))
 }
 
 async fn create(
@@ -114,6 +117,7 @@ async fn create(
         Json(ProductPosted {
             id: posted.run.0,
             jobs: posted.jobs.iter().copied().map(job).collect(),
+            obsoleted: posted.obsoleted.iter().map(|job| job.0).collect(),
             failed: failed.collect(),
             left_out: left.collect(),
             notes: posted.plan.notes.clone(),
@@ -139,6 +143,7 @@ fn shown(row: &ProductRunRow, mark: Option<&RunMark>) -> ProductRun {
         obsoleted: row.obsoleted.iter().map(|job| job.0).collect(),
         failed: row.run.failed.iter().map(failure).collect(),
         left_out: row.run.left_out.iter().map(remark).collect(),
+        refused: row.run.refused.clone(),
         note: mark.and_then(|mark| mark.note.clone()),
         cancelled_by: mark.and_then(|mark| mark.cancelled_by.clone()),
     }

@@ -54,6 +54,11 @@ fn read_options(body: &[u8]) -> Result<(RestartOptions, Option<String>), Fault> 
     Ok((serde_json::from_value(said).map_err(unreadable)?, comment))
 }
 
+/// Clones have the secrets of what they are made from; what covers one takes the place of none.
+pub(crate) fn uncovered(options: &RestartOptions) -> Result<(), Fault> {
+    Fault::if_covered(options.set.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_deref()?))))
+}
+
 /// The plan of a restart, or what carrying it out came to. A comment is written on those of the jobs that are started
 /// anew.
 pub(crate) async fn ask(
@@ -65,6 +70,7 @@ pub(crate) async fn ask(
     plan_only: bool,
 ) -> Result<Json<Restart>, Fault> {
     let comment = comment.map(|text| openqa::sayable(sender, text)).transpose()?;
+    uncovered(&options)?;
     if let Some(Some(group)) = options.group
         && !app.library.now().groups.contains_key(&group.0)
     {

@@ -7,15 +7,17 @@ use crate::fault::Fault;
 use crate::templates::{self, Counts, Placed, located};
 use assay_engine::product::{self, Template};
 use assay_formats::openqa::fif::{self, GroupRules};
-use assay_formats::openqa::{Changes, GroupFile, group, scenarios, tables};
-use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateFile};
+use assay_formats::openqa::{Changes, GroupFile, Known, group, scenarios, tables};
+use assay_proto::api::templates::{EntryChange, LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile};
 use assay_store::StoreError;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
+use camino::Utf8Path;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -27,7 +29,7 @@ async fn dump(State(app): State<Arc<App>>, Extension(sender): Extension<Sender>)
     tables::dump(&templates::all(&app.library.now(), sender.is_operator()))
 }
 
-/// What kind of file it is, by what stands in it.
+/// What kind of file it is.
 enum Kind {
     Group,
     /// Definitions beside the tests, which are posted with a product and never kept.
@@ -36,18 +38,35 @@ enum Kind {
     Tables,
 }
 
+/// The name tells YAML from data: in a broken file the text is a bad witness. What stands in it tells the rest.
 fn kind_of(file: &TemplateFile) -> Kind {
-    if let Ok(value) = serde_json::from_str::<serde_json::Value>(&file.text) {
-        let by_name =
-            ["Machines", "Products", "TestSuites", "Profiles"].iter().any(|key| value[key].is_object());
-        return if by_name { Kind::Fif } else { Kind::Tables };
-    }
     let begins = |keys: &[&str]| file.text.lines().any(|line| keys.iter().any(|key| line.starts_with(key)));
-    match (begins(&["scenarios:"]), begins(&["job_templates:", "machines:"]), begins(&["products:"])) {
-        (false, true, _) => Kind::Scenarios,
-        (true, ..) | (_, _, true) => Kind::Group,
-        _ => Kind::Tables,
+    let is_yaml = match Utf8Path::new(&file.name).extension() {
+        Some("yaml" | "yml") => true,
+        Some("json") => false,
+        _ => begins(&["scenarios:", "job_templates:", "machines:", "products:"]),
+    };
+    if is_yaml {
+        let beside_tests = begins(&["job_templates:", "machines:"]) && !begins(&["scenarios:"]);
+        if beside_tests { Kind::Scenarios } else { Kind::Group }
+    } else if fif::is_fif(&file.text) {
+        Kind::Fif
+    } else {
+        Kind::Tables
     }
+}
+
+/// What files may name: what the catalog has, and what any of them makes.
+fn known(files: &[(Kind, &TemplateFile)], catalog: &Catalog) -> Known {
+    let mut known = templates::known(catalog);
+    for (kind, file) in files {
+        match kind {
+            Kind::Tables => known.add(&tables::readable(&file.text)),
+            Kind::Fif => known.add(&fif::readable(&file.text)),
+            Kind::Group | Kind::Scenarios => {}
+        }
+    }
+    known
 }
 
 /// Everything that files say.
@@ -114,11 +133,12 @@ fn read_scenarios(file: &TemplateFile, check: bool) -> Result<Vec<String>, Vec<S
 
 /// Reads all files; everything that is wrong with any of them, and what was said besides, is the error.
 fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<Read, Vec<String>> {
-    let known = templates::known(catalog);
+    let files: Vec<_> = request.files.iter().map(|file| (kind_of(file), file)).collect();
+    let known = known(&files, catalog);
     let Read { changes: mut all, mut warnings, mut placed } = Read::default();
     let mut wrong = Vec::new();
     let (overlaid, single): (Vec<_>, Vec<_>) =
-        request.files.iter().partition(|file| matches!(kind_of(file), Kind::Fif));
+        files.into_iter().partition(|(kind, _)| matches!(kind, Kind::Fif));
     let (mut notes, mut refused) = (Vec::new(), Vec::new());
     let mut take = |loaded: assay_formats::openqa::Loaded<Changes>| {
         let said = loaded.diagnostics.iter().map(ToString::to_string);
@@ -136,12 +156,13 @@ fn read(request: &LoadTemplates, catalog: &Catalog) -> Result<Read, Vec<String>>
         }
     };
     if !overlaid.is_empty() {
-        let sources: Vec<_> = overlaid.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
+        let sources: Vec<_> =
+            overlaid.iter().map(|(_, file)| (file.name.as_str(), file.text.as_str())).collect();
         let rules = request.group.as_deref().map_or_else(GroupRules::fedora, GroupRules::one);
         take(fif::load(&sources, &rules, Some(&known)));
     }
-    for file in single {
-        match kind_of(file) {
+    for (kind, file) in single {
+        match kind {
             Kind::Scenarios => match read_scenarios(file, request.check) {
                 Ok(said) => notes.extend(said),
                 Err(said) => refused.extend(said),
@@ -212,6 +233,22 @@ impl From<Refused> for Fault {
     }
 }
 
+/// So many changes of one load are named in the audit log.
+const MOST_NAMED: usize = 200;
+
+/// What the audit log says of a load.
+fn noted(request: &LoadTemplates, changes: &[TemplateChange]) -> Value {
+    let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for one in changes.iter().take(MOST_NAMED) {
+        names.entry(format!("{} {}", one.change.word(), one.kind)).or_default().push(&one.name);
+    }
+    json!({
+        "files": request.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+        "changes": names,
+        "not_named": changes.len().saturating_sub(MOST_NAMED),
+    })
+}
+
 /// Puts files into the catalog: all of it, or nothing.
 async fn load(
     admin: Admin,
@@ -234,10 +271,105 @@ async fn load(
     };
     let (counts, warnings) =
         if request.check { app.library.preview(edit).await? } else { app.library.change(edit).await? };
-    if !request.check {
-        let names: Vec<_> = request.files.iter().map(|file| file.name.as_str()).collect();
-        app.audit(&admin.0.name, "table_update", json!({ "files": names }));
+    let Counts { same, changes } = counts;
+    if !request.check && !changes.is_empty() {
+        app.audit(&admin.0.name, "table_update", noted(&request, &changes));
     }
-    let Counts { made, changed, same, removed } = counts;
-    Ok(Json(LoadedTemplates { made, changed, same, removed, warnings }))
+    let count = |change| changes.iter().filter(|one| one.change == change).count();
+    Ok(Json(LoadedTemplates {
+        made: count(EntryChange::New),
+        changed: count(EntryChange::Changed),
+        same,
+        removed: count(EntryChange::Removed),
+        changes,
+        warnings,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLES: &str = r#"{"Machines": [{"name": "m", "backend": "qemu", "settings": []}],
+"Products": [{"name": "", "distri": "d", "version": "1", "flavor": "f", "arch": "a", "settings": []}],
+"TestSuites": [{"name": "install", "settings": []}]}"#;
+    const GROUP: &str = "defaults: {a: {machine: m, priority: 5}}
+products: {p: {distri: d, flavor: f, version: '1'}}
+scenarios: {a: {p: [install]}}
+";
+
+    fn request(files: &[(&str, &str)]) -> LoadTemplates {
+        let file =
+            |&(name, text): &(&str, &str)| TemplateFile { name: name.to_owned(), text: text.to_owned() };
+        LoadTemplates { files: files.iter().map(file).collect(), group: None, check: true }
+    }
+
+    fn read_new(files: &[(&str, &str)]) -> Result<Read, String> {
+        read(&request(files), &Catalog::default()).map_err(|wrong| wrong.join("\n"))
+    }
+
+    #[test]
+    fn files_of_one_load_may_name_what_the_others_make() {
+        let read = read_new(&[("g.yaml", GROUP), ("t.json", TABLES)]).unwrap();
+        assert_eq!(read.changes.groups[0].templates.len(), 1);
+        let fif = r#"{"Machines": {"m": {"backend": "qemu", "settings": {}}},
+"Products": {"p": {"distri": "d", "version": "1", "flavor": "f", "arch": "a", "settings": {}}},
+"TestSuites": {"install": {"settings": {}, "profiles": {}}}, "Profiles": {}} # a comment"#;
+        read_new(&[("g.yaml", GROUP), ("t.fif.json", fif)]).unwrap();
+        // What else is wrong with the other file takes no name away.
+        let wrong = TABLES.replace("\"TestSuites\"", "\"Tests\": 1, \"TestSuites\"");
+        let said = read_new(&[("g.yaml", GROUP), ("t.json", &wrong)]).err().unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("t.json:3:1: error: unknown key `Tests`"), "{said}");
+    }
+
+    #[test]
+    fn the_name_of_a_broken_file_tells_what_it_is() {
+        for (name, text, expected) in [
+            ("bad.yaml", "a: [1", "error: "),
+            ("empty.yml", "", "there is nothing in it; expected `products` and `scenarios`"),
+            ("broken.json", "Products: [", "expected plain data, as JSON or as Perl writes it"),
+            ("t.json", "{\"x\":\nscenarios: {}", "expected plain data"),
+            ("t.yaml", TABLES, "unknown key `Machines` of a job group"),
+        ] {
+            let said = read_new(&[(name, text)]).err().unwrap();
+            assert!(said.starts_with(name) && said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_is_named() {
+        let read = read_new(&[("t.json", TABLES), ("g.yaml", GROUP)]).unwrap();
+        let mut draft = Draft::of(Catalog::default());
+        let load =
+            |draft: &mut Draft, read: &Read| templates::load(draft, &read.changes, &read.placed).unwrap();
+        let named = |counts: &Counts| -> Vec<String> {
+            let line = |one: &assay_proto::api::templates::TemplateChange| {
+                format!("{:?} {} {}", one.change, one.kind, one.name)
+            };
+            counts.changes.iter().map(line).collect()
+        };
+        assert_eq!(
+            named(&load(&mut draft, &read)),
+            [
+                "New machine m",
+                "New test_suite install",
+                "New product d-1-f-a",
+                "New job_template install@m for d-1-f-a"
+            ]
+        );
+        assert_eq!(named(&load(&mut draft, &read)), [""; 0]);
+        let other = read_new(&[
+            ("t.json", &TABLES.replace("qemu", "dummy")),
+            ("g.yaml", &GROUP.replace("[install]", "[{other: {testsuite: install}}]")),
+        ]);
+        assert_eq!(
+            named(&load(&mut draft, &other.unwrap())),
+            [
+                "Changed machine m",
+                "Removed job_template install@m for d-1-f-a",
+                "New job_template other@m for d-1-f-a"
+            ]
+        );
+    }
 }

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::results::conventions;
 use assay_engine::gate;
 use assay_engine::gate::io::{Command, Input as GateInput};
-use assay_engine::ids::JobId;
+use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
 use assay_engine::product::Request;
@@ -303,15 +303,17 @@ impl Executor {
         if found.testcase.trim().is_empty() {
             return Err(Trouble::Refused("the test case has no name".to_owned()));
         }
-        let result = conventions::found_elsewhere(
-            found,
-            item,
-            &effect.planned.key,
-            effect.at,
-            &self.app.results.settings().bodhi,
-        );
+        let at = self.found_at(effect).await?;
+        let result = conventions::found_elsewhere(found, item, &effect.planned.key, at, &settings.bodhi);
         let posted = self.app.results.post(result).await.map_err(|fault| Trouble::Later(fault.error))?;
         self.settle(effect, json!({"result": posted.id().0})).await
+    }
+
+    /// When the message was sent, so that what arrives late is not the newest; by a clock that is ahead, now.
+    async fn found_at(&self, effect: &StoredEffect) -> Result<Timestamp, StoreError> {
+        let message = self.app.store.events().message(effect.event).await?;
+        let sent = message.and_then(|stored| stored.message.sent_at);
+        Ok(sent.map_or(effect.at, |sent| sent.min(effect.at)))
     }
 
     /// An effect that needs nothing of the engine is done.

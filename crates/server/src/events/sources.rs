@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_millis(500);
 
 /// News that two sources tell, each with a time by a clock of its own, are the same if the times are no further apart:
 /// clocks differ, and a message without a time has that of its arrival. What is lost of something that comes back sooner
-/// is not found.
+/// is found only by who knows when it was there before.
 const NEAR: i64 = 600;
 
 /// Where one source's messages go.
@@ -32,9 +32,10 @@ pub(super) struct Inbox {
 }
 
 fn new_message(incoming: &Incoming, now: Timestamp) -> NewMessage {
-    let Incoming { key, topic, headers, body, sent_at, since, parked } = incoming.clone();
+    let Incoming { key, topic, headers, body, sent_at, since, apart, parked } = incoming.clone();
     let news = if parked.is_none() { news(&topic, &body) } else { None };
-    let news_since = recurs(&topic).then(|| since.or(sent_at).unwrap_or(now).plus_seconds(-NEAR));
+    let near = since.or(sent_at).unwrap_or(now).plus_seconds(-NEAR);
+    let news_since = recurs(&topic).then(|| apart.map_or(near, |apart| apart.max(near)));
     NewMessage { dedupe_key: key, topic, headers, body, sent_at, parked, news, news_since }
 }
 
@@ -165,6 +166,7 @@ impl Poller for Timer {
                 body: self.body.clone(),
                 sent_at: Some(at),
                 since: None,
+                apart: None,
                 parked: None,
             });
         }
@@ -250,6 +252,7 @@ fn job_done(job: &assay_engine::rows::JobRow, at: Timestamp) -> Incoming {
         body: body.to_string(),
         sent_at: Some(at),
         since: None,
+        apart: None,
         parked: None,
     }
 }

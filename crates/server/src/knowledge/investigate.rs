@@ -6,8 +6,7 @@ use crate::record::Run;
 use crate::web::frame::rfc3339;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::job_settings::JobSettings;
-use assay_engine::knowledge::investigate::{self, DEPTH, Differences, Suspect, bounds, difference};
-use assay_engine::outcome::Outcome;
+use assay_engine::knowledge::investigate::{self, DEPTH, Differences, Evidence, Suspect, bounds};
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_git::checkout::{self, Checkout};
 use assay_proto::api::knowledge::{Commit, CommitLog, Difference, Investigation, JobRef};
@@ -32,18 +31,9 @@ pub(crate) enum Against {
     FirstBad,
 }
 
-/// What is compared of a job.
-struct Evidence {
-    settings: BTreeMap<String, String>,
-    tests: BTreeMap<String, String>,
-    assets: BTreeMap<String, String>,
-    environment: BTreeMap<String, String>,
-}
-
-impl Evidence {
-    fn commit(&self) -> Option<&str> {
-        self.tests.get("tests commit")?.split(' ').next()
-    }
+/// The commit of a job's tests.
+fn commit(evidence: &Evidence) -> Option<&str> {
+    evidence.tests.get("tests commit")?.split(' ').next()
 }
 
 fn plain(settings: &JobSettings) -> BTreeMap<String, String> {
@@ -77,7 +67,8 @@ impl App {
         if let Some(attempt) = self.store.attempts(job.row.id).await?.last() {
             environment.insert("host".to_owned(), attempt.row.host.clone());
         }
-        Ok(Evidence { settings: plain(&job.row.settings), tests, assets, environment })
+        let ended = job.row.state.end().is_some();
+        Ok(Evidence { settings: plain(&job.row.settings), tests, assets, environment, ended })
     }
 
     /// What changed since the job's scenario last passed.
@@ -85,9 +76,7 @@ impl App {
         let job = self.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
         let earlier = self.earlier(&job.row, DEPTH).await?;
         let known = earlier.iter().filter_map(|job| Some((job.id, job.outcome?)));
-        // A job that has not ended is compared as if it had failed: its page is looked at because something is odd.
-        let outcome = job.row.state.end().map_or(Outcome::Failed, |end| end.outcome);
-        let found = bounds((id, outcome), known);
+        let found = bounds((id, job.row.state.end().map(|end| end.outcome)), known);
         let first_bad = match found.first_bad {
             Some(first) => self.store.job(first).await?,
             None => None,
@@ -129,19 +118,14 @@ impl App {
         let before = self.evidence(good, &self.last_run(good.row.id).await?).await?;
         let run = self.last_run(job.row.id).await?;
         let after = self.evidence(job, &run).await?;
-        let differences = Differences {
-            settings: difference(&before.settings, &after.settings),
-            tests: difference(&before.tests, &after.tests),
-            assets: difference(&before.assets, &after.assets),
-            environment: difference(&before.environment, &after.environment),
-        };
+        let differences = Differences::between(&before, &after);
         answer.suspects =
             differences.suspects().into_iter().map(Suspect::sentence).map(str::to_owned).collect();
         answer.settings = told(differences.settings);
         answer.tests = told(differences.tests);
         answer.assets = told(differences.assets);
         answer.environment = told(differences.environment);
-        let commits = before.commit().zip(after.commit()).map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let commits = commit(&before).zip(commit(&after)).map(|(a, b)| (a.to_owned(), b.to_owned()));
         let needles = before.tests.get("needles commit").zip(after.tests.get("needles commit"));
         if let Some((from, to)) = commits.as_ref().filter(|_| run.histories.contains_key("tests")) {
             let own = needles.map(|(from, to)| (from.as_str(), to.as_str()));

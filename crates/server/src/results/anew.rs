@@ -18,10 +18,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
-/// What wakes the task that decides again.
+/// What those have in common who decide: the task that decides again, and whoever is asked.
 #[derive(Debug, Default)]
 pub(crate) struct News {
+    /// Wakes the task.
     come: Notify,
+    /// Held by who decides what is to be remembered.
     deciding: Mutex<()>,
     /// Subjects about which was decided without what others know.
     doubts: std::sync::Mutex<BTreeMap<Subject, Doubt>>,
@@ -105,8 +107,10 @@ impl super::Results {
 
 /// Subjects that are read at once: what is new goes first, and waits for no more than these.
 const TOGETHER: u32 = 100;
-/// Subjects after which is noted that they have been decided about.
-const NOTED: usize = 100;
+/// Between the beginnings of two looks: what comes thick and fast is decided about once, not with each piece of it.
+const APART: Duration = Duration::from_millis(100);
+/// So many seconds later it is tried again to decide about what nothing could be decided about.
+const LATER: i64 = 30;
 /// The longest sleep: clocks may be set.
 const LOOK: Duration = Duration::from_secs(30);
 /// When policies change, what was decided about in so many days is decided about again.
@@ -127,6 +131,7 @@ pub(crate) async fn follow(app: Arc<App>, pauses: Pauses) {
     let mut basis = None;
     let mut failures = 0;
     loop {
+        let apart = tokio::time::sleep(APART);
         let looked = tokio::select! {
             () = app.shutdown.cancelled() => return,
             looked = look(&app, &mut basis) => looked,
@@ -150,6 +155,10 @@ pub(crate) async fn follow(app: Arc<App>, pauses: Pauses) {
             () = app.library.changed.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = apart => {}
+        }
     }
 }
 
@@ -168,31 +177,30 @@ async fn look(app: &App, basis: &mut Option<Basis>) -> Result<Option<Timestamp>,
     Ok(due.into_iter().chain(change).min())
 }
 
-/// Decides about these. What fails does not stop the others, and stays to be decided about.
+/// Decides about these. What fails does not stop the others: it is put off, so that those that are due behind it come first.
 async fn decide_about(app: &App, due: Vec<Undecided>) -> Result<(), StoreError> {
     let mut subjects: BTreeMap<Subject, Vec<Undecided>> = BTreeMap::new();
     for one in due {
         subjects.entry(one.subject.clone()).or_default().push(one);
     }
-    let mut failed = None;
-    let mut done = Vec::new();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
     for (subject, these) in subjects {
         match app.decide_anew(&subject, None).await {
-            Ok(()) => done.extend(these),
+            Ok(()) => {}
             Err(StoreError::Deposed) => return Err(StoreError::Deposed),
             Err(error) => {
                 tracing::warn!(item = subject.item, %error, "it cannot be decided anew yet");
-                failed = Some(error);
+                failed.push(subject);
             }
         }
-        if done.len() >= NOTED {
-            app.store.results().was_decided(app.results.epoch(), &std::mem::take(&mut done)).await?;
-        }
+        done.extend(these);
     }
-    if !done.is_empty() {
-        app.store.results().was_decided(app.results.epoch(), &done).await?;
+    let (results, epoch) = (app.store.results(), app.results.epoch());
+    if !failed.is_empty() {
+        results.decide_again(epoch, &failed, app.clock.now().plus_seconds(LATER)).await?;
     }
-    failed.map_or(Ok(()), Err)
+    // Last: whoever ends before decides once more.
+    if done.is_empty() { Ok(()) } else { results.was_decided(epoch, &done).await }
 }
 
 /// Has everything decided about that other policies, templates or valid rules may decide otherwise; when the next rule

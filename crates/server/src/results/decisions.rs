@@ -178,11 +178,11 @@ pub(crate) fn purposes(
 
 impl App {
     /// What is known of a subject at one moment.
-    pub(crate) async fn evidence_of(&self, subject: &Subject) -> Result<Evidence, StoreError> {
-        self.evidence_by(&self.results.settings().decisions, subject).await
-    }
-
-    async fn evidence_by(&self, policies: &Policies, subject: &Subject) -> Result<Evidence, StoreError> {
+    pub(crate) async fn evidence_of(
+        &self,
+        policies: &Policies,
+        subject: &Subject,
+    ) -> Result<Evidence, StoreError> {
         let mut evidence = self.evidence_of_all(policies, std::slice::from_ref(subject), None).await?;
         Ok(evidence.pop().unwrap_or_default())
     }
@@ -319,7 +319,7 @@ impl App {
             asked
         } else {
             let newest = self.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
-            all = purposes(policies, subject, &newest, &self.evidence_by(policies, subject).await?);
+            all = purposes(policies, subject, &newest, &self.evidence_of(policies, subject).await?);
             &all
         };
         for (product_version, context) in purposes {
@@ -342,7 +342,7 @@ impl App {
     ) -> Result<bool, StoreError> {
         // First, so that nothing is known of them that is not in the evidence.
         let newest = self.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
-        let evidence = self.evidence_by(policies, subject).await?;
+        let evidence = self.evidence_of(policies, subject).await?;
         let all = asked.is_none().then(|| purposes(policies, subject, &newest, &evidence));
         let Some(purposes) = asked.or(all.as_ref()).filter(|purposes| !purposes.is_empty()) else {
             return Ok(true);
@@ -427,10 +427,10 @@ impl App {
 
 /// What is to be decided about because of a result with this data.
 pub(super) fn subjects_of(policies: &Policies, data: &BTreeMap<String, Vec<String>>) -> BTreeSet<Subject> {
-    let mut subjects = policies.subjects_of(data);
     if policies.policies.is_empty() {
-        return subjects;
+        return BTreeSet::new();
     }
+    let mut subjects = policies.subjects_of(data);
     // A result of an image is one of what the image is part of, and nobody decides about the image.
     if let Some(whole) = conventions::subject_of(data) {
         let whole = own_name(policies, &whole);

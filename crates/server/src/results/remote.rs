@@ -17,7 +17,7 @@ use assay_formats::policy;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -83,6 +83,18 @@ pub(crate) struct Elsewhere {
     files: Kept<Option<String>>,
     /// By host: those that did not answer at all, so that not everything that is asked of one waits for that.
     hosts: Kept<()>,
+    /// Who asks for files: what it trusts is read once.
+    asker: OnceLock<Files>,
+}
+
+impl Elsewhere {
+    fn asker(&self) -> Result<&Files, String> {
+        if let Some(asker) = self.asker.get() {
+            return Ok(asker);
+        }
+        let made = Files::new(false)?;
+        Ok(self.asker.get_or_init(|| made))
+    }
 }
 
 /// What was found of a subject.
@@ -248,7 +260,7 @@ impl App {
         }
         let host = url.split('/').nth(2).unwrap_or(url);
         self.is_heard(host)?;
-        let answer = match in_time(Files::new(false)?.text(url, LONGEST)).await {
+        let answer = match in_time(host, self.results.elsewhere.asker()?.text(url, LONGEST)).await {
             Ok(Ok(text)) => Ok(Some(text)),
             Ok(Err(NoFile::Missing(_))) => Ok(None),
             Ok(Err(NoFile::Refused(why) | NoFile::Later(why))) => Err(why),
@@ -277,7 +289,7 @@ impl App {
             let hub = self.koji_hub().ok_or("nobody says where Koji is; set koji-hub in [tasks]")?;
             self.is_heard(&hub)?;
             let koji = Koji::new(&hub, "")?;
-            let answer = match in_time(koji.build(nvr)).await {
+            let answer = match in_time(&hub, koji.build(nvr)).await {
                 Ok(Ok(build)) => Ok(build),
                 // Of builds it says what there is, or that it is down as a whole.
                 Ok(Err(NoDocument { why, hope: Hope::Mended })) | Err(why) => Err(self.was_silent(&hub, why)),
@@ -293,8 +305,8 @@ impl App {
 }
 
 /// An answer, or that there is none in time: that is remembered, too.
-async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, String> {
-    let late = |_| format!("no answer within {} s", ANSWER.as_secs());
+async fn in_time<T>(whom: &str, asked: impl Future<Output = T>) -> Result<T, String> {
+    let late = |_| format!("no answer of {whom} within {} s", ANSWER.as_secs());
     tokio::time::timeout(ANSWER, asked).await.map_err(late)
 }
 

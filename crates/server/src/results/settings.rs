@@ -135,17 +135,15 @@ pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> ResultsSetti
     }
     settings.policies = reader.path(table, "policies");
     if let Some(path) = &settings.policies {
+        let at = table.get("policies").map_or(0, |value| value.span().start);
         match policies(path) {
             Ok(decisions) => {
-                let rules = decisions.policies.iter().flat_map(|policy| &policy.rules);
-                if let Err(why) = super::remote::can_be_found(&settings.remote, rules) {
-                    let at = table.get("policies").map_or(0, |value| value.span().start);
+                if let Err(why) = super::remote::can_be_found(&settings.remote, decisions.rules()) {
                     reader.error("remote-rules", at, why);
                 }
                 settings.decisions = Arc::new(decisions);
             }
             Err(found) => {
-                let at = table.get("policies").map_or(0, |value| value.span().start);
                 for line in found {
                     reader.error("policies", at, line);
                 }

@@ -11,7 +11,7 @@ use axum::extract::{Query, State};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Rows of the page.
@@ -40,6 +40,8 @@ struct Row {
     last_job: Option<JobId>,
     used: Option<Moment>,
     fixed: bool,
+    /// A newer file of the same name is what jobs get.
+    replaced: bool,
     keep: bool,
     why: String,
 }
@@ -86,7 +88,7 @@ async fn build(app: &App, query: FilesQuery) -> Result<AssetsPage, Fault> {
             catalog.groups.get(&group.0).map_or(format!("group {group}"), |group| group.name.clone())
         }
     };
-    let (mut rows, mut total) = (Vec::new(), 0);
+    let (mut rows, mut total, mut names) = (Vec::new(), 0, BTreeSet::new());
     let mut sums: BTreeMap<Option<GroupId>, (usize, u64)> = BTreeMap::new();
     for version in app.store.assets().assets().await? {
         total += version.blob.size;
@@ -97,6 +99,7 @@ async fn build(app: &App, query: FilesQuery) -> Result<AssetsPage, Fault> {
         }
         let (keep, why) = verdicts.get(&version.id.0).cloned().unwrap_or((true, String::new()));
         let name = version.asset.to_string();
+        let replaced = !names.insert(version.asset.clone());
         let fits = name.to_lowercase().contains(&query.q.trim().to_lowercase());
         if !fits || (query.show == "going" && keep) {
             continue;
@@ -114,6 +117,7 @@ async fn build(app: &App, query: FilesQuery) -> Result<AssetsPage, Fault> {
             last_job: users.iter().map(|used| used.job).max(),
             used: version.used_at.map(|at| Moment::new(at, now)),
             fixed: version.fixed,
+            replaced,
             keep,
             why,
         });

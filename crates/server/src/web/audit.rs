@@ -13,7 +13,7 @@ use axum::routing::get;
 use std::sync::Arc;
 
 /// What is noted, in openQA's words where it has one, for the form.
-const EVENTS: [&str; 57] = [
+const EVENTS: [&str; 58] = [
     "asset_cleanup",
     "asset_delete",
     "asset_register",
@@ -46,6 +46,7 @@ const EVENTS: [&str; 57] = [
     "job_delete",
     "job_done",
     "job_update",
+    "job_update_result",
     "jobgroup_create",
     "jobgroup_delete",
     "jobgroup_update",

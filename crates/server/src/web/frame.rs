@@ -1,5 +1,7 @@
 //! What every page has: the frame, the assets, the icons, and how times and sizes are written.
 
+pub(crate) use assay_engine::address::encoded as percent_encoded;
+
 use crate::auth::Viewer;
 use askama::Template;
 use assay_engine::ids::Timestamp;
@@ -8,7 +10,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::Embed;
 use serde::Deserialize;
-use std::fmt::Write as _;
 
 #[derive(Embed)]
 #[folder = "assets/"]
@@ -80,7 +81,7 @@ pub(crate) struct Badge {
 impl askama::filters::HtmlSafe for Badge {}
 
 /// Word, what people read, and the symbol as an SVG path in a 24 by 24 box.
-const KINDS: [(&str, &str, &str); 34] = [
+const KINDS: [(&str, &str, &str); 35] = [
     ("passed", "passed", "M5 13l4 4 10-11"),
     ("ok", "ok", "M5 13l4 4 10-11"),
     ("softfailed", "softfailed", "M4 12c3-5 6-5 8 0s5 5 8 0"),
@@ -110,6 +111,7 @@ const KINDS: [(&str, &str, &str); 34] = [
     ("landed", "landed", "M4 13l4 4 8-10M12 17l8-10"),
     ("evicted", "taken out", "M14 5H5v14h9M10 12h10M16 8l4 4-4 4"),
     ("idle", "idle", "M12 8a4 4 0 1 0 .010 0"),
+    ("drained", "drained", "M8 5v14M16 5v14"),
     ("info", "info", "M4 12c3-5 6-5 8 0s5 5 8 0"),
     ("needs_inspection", "needs inspection", "M3 12c4-7 14-7 18 0-4 7-14 7-18 0M12 10a2 2 0 1 0 .010 0"),
     ("crashed", "crashed", "M12 4v9M12 18.500v.500"),
@@ -215,19 +217,6 @@ pub(crate) fn percent(similarity: f64) -> String {
     if tenths % 10.0 == 0.0 { format!("{:.0} %", tenths / 10.0) } else { format!("{:.1} %", tenths / 10.0) }
 }
 
-/// For a path segment or a query value of an address.
-pub(crate) fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
-}
-
 /// For a path of several segments.
 pub(crate) fn percent_encoded_path(path: &str) -> String {
     path.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
@@ -289,11 +278,6 @@ mod tests {
     fn serial_text_is_readable() {
         assert_eq!(plain_text(b"\x1b[1;31mred\x1b[0m\r\nnext\rover\x07\xff\x1b"), "red\nnext\nover\u{fffd}");
         assert_eq!(plain_text(b"\x1b[12"), "");
-    }
-
-    #[test]
-    fn addresses() {
-        assert_eq!(percent_encoded("a b/ü?#"), "a%20b%2F%C3%BC%3F%23");
     }
 
     #[test]

@@ -121,6 +121,7 @@ struct WorkerRow {
     badge: Badge,
     why: Option<String>,
     online: bool,
+    drained: bool,
     jobs: Vec<JobId>,
     slots: u32,
     classes: String,
@@ -357,9 +358,10 @@ async fn finished_row(app: &App, job: &StoredJob, now: Timestamp) -> Result<Opti
 
 fn worker_row(worker: assay_proto::api::Worker, now: Timestamp) -> WorkerRow {
     WorkerRow {
-        badge: Badge::of(if worker.online { "idle" } else { "offline" }),
+        badge: super::workers::badge(&worker),
         why: worker.offline_reason,
         online: worker.online,
+        drained: worker.drained_by.is_some(),
         jobs: worker.jobs,
         slots: worker.slots,
         classes: worker.classes.join(", "),

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::results::decisions;
 use askama::Template;
-use assay_engine::decision::{Question, Subject, Verdict};
+use assay_engine::decision::{GatingFile, Question, Requirement, Subject, Verdict};
 use assay_engine::ids::Timestamp;
 use assay_store::{Condition, Field, ResultFilter, StoredResult, Waiver};
 use axum::Router;
@@ -182,6 +182,8 @@ struct RequirementRow {
     badge: Badge,
     testcase: String,
     scenario: String,
+    /// Of a file of rules: what is wrong with it, else where it is or was looked for.
+    file: String,
     waiver: Option<String>,
     href: Option<String>,
     policies: String,
@@ -262,11 +264,11 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             "Use /item?type=compose&item=NAME, or search in /results.",
         ));
     }
-    let evidence = app.evidence_of(&subject).await?;
+    let policies = app.results.settings().decisions.clone();
+    let evidence = app.evidence_of(&policies, &subject).await?;
     let newest = app.store.results().newest_decisions(std::slice::from_ref(&subject.item)).await?;
-    let settings = app.results.settings();
-    let purposes = decisions::purposes(&settings.decisions, &subject, &newest, &evidence);
-    let kinds = settings.decisions.subject_type(&subject.kind).names();
+    let purposes = decisions::purposes(&policies, &subject, &newest, &evidence);
+    let kinds = policies.subject_type(&subject.kind).names();
     let history = app.store.results().decisions(&kinds, &subject.item, HISTORY).await?;
     if evidence.results.is_empty() && evidence.waivers.is_empty() && purposes.is_empty() {
         let error = format!("Nothing is known of {} {}.", subject.kind, subject.item);
@@ -293,26 +295,10 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             ..Question::default()
         };
         let decision = app.decide(&question, None).await?.decision;
-        let requirements = decision.requirements.iter().map(|one| {
-            let scenario = one.scenario.clone().unwrap_or_default();
-            let is_excluded = one.verdict == Verdict::Excluded;
-            if !is_excluded {
-                required.insert((one.testcase.clone(), scenario.clone()));
-            }
-            RequirementRow {
-                badge: match &one.result {
-                    Some(result) => badge(&result.outcome),
-                    None => Badge::of(if is_excluded { "passed" } else { "missing" }),
-                },
-                testcase: one.testcase.clone(),
-                scenario,
-                waiver: one.waiver.map(|id| format!("waiver-{id}")),
-                href: one.result.as_ref().map(|result| format!("/api/v2.0/results/{}", result.id)),
-                policies: one.policies.join(", "),
-            }
-        });
+        let tests = decision.requirements.iter().filter(|one| one.is_test());
+        required.extend(tests.map(|one| (one.testcase.clone(), one.scenario.clone().unwrap_or_default())));
         decisions.push(DecisionView {
-            requirements: requirements.collect(),
+            requirements: decision.requirements.iter().map(requirement_row).collect(),
             badge: Badge::of(if decision.is_satisfied() { "passed" } else { "waiting" }),
             summary: decision.summary(),
             open: !decision.is_satisfied(),
@@ -357,6 +343,26 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
         results_href: format!("/results?item={}", percent_encoded(&subject.item)),
         subject,
     })
+}
+
+fn requirement_row(one: &Requirement) -> RequirementRow {
+    RequirementRow {
+        badge: match &one.result {
+            Some(result) => badge(&result.outcome),
+            None => Badge::of(match one.verdict {
+                Verdict::Passed | Verdict::FileFetched | Verdict::Excluded => "passed",
+                Verdict::Missing | Verdict::FileMissing => "missing",
+                Verdict::Failed | Verdict::FileInvalid => "failed",
+                Verdict::Errored | Verdict::FileUnreachable => "crashed",
+            }),
+        },
+        testcase: one.testcase.clone(),
+        scenario: one.scenario.clone().unwrap_or_default(),
+        file: one.file.as_ref().map(GatingFile::remark).unwrap_or_default(),
+        waiver: one.waiver.map(|id| format!("waiver-{id}")),
+        href: one.result.as_ref().map(|result| format!("/api/v2.0/results/{}", result.id)),
+        policies: one.policies.join(", "),
+    }
 }
 
 fn waiver_row(waiver: &Waiver, counting: &BTreeSet<i64>, now: Timestamp) -> WaiverRow {

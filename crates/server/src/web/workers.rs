@@ -7,7 +7,10 @@ use crate::present::reason_of;
 use askama::Template;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::job::StateWord;
-use assay_store::JobFilter;
+use assay_engine::reason::WaitReason;
+use assay_engine::settings::ClassSet;
+use assay_proto::api::Worker;
+use assay_store::{JobFilter, StoredJob};
 use axum::Router;
 use axum::extract::State;
 use axum::response::{Redirect, Response};
@@ -44,13 +47,37 @@ struct WorkerView {
     slots: u32,
     jobs: Vec<Slot>,
     since: Moment,
-    /// How many jobs wait that it offers everything for.
+    /// Who has it finish what it has and get nothing new.
+    drained_by: Option<String>,
+    free: Free,
+}
+
+/// What could be made of a worker's free slots.
+#[derive(Default)]
+struct Free {
+    /// Jobs that wait for nothing but a slot, and that it offers everything for.
     could: usize,
+    /// One of them would have a slot, if those that are free were not kept for a cluster.
+    kept: bool,
+}
+
+impl Free {
+    fn of(worker: &Worker, waiting: &[StoredJob]) -> Self {
+        let mut free = Self::default();
+        let ready = |job: &&StoredJob| job.wait.as_ref().is_none_or(WaitReason::lacks_slots);
+        for job in waiting.iter().filter(ready).filter(|job| offers(worker, &job.row.classes)) {
+            free.could += 1;
+            free.kept |= matches!(job.wait, Some(WaitReason::AllBusy { kept_for: Some(_), .. }));
+        }
+        free
+    }
 }
 
 impl WorkerView {
+    /// How many of its slots nothing runs on; none while it is not there.
     fn free(&self) -> u32 {
-        self.slots.saturating_sub(u32::try_from(self.jobs.len()).unwrap_or(u32::MAX))
+        let taken = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
+        if self.why.is_none() { self.slots.saturating_sub(taken) } else { 0 }
     }
 }
 
@@ -74,6 +101,8 @@ struct WorkersPage {
     looked_at: usize,
     slots: u32,
     busy: usize,
+    /// Free slots that get nothing.
+    drained: u32,
 }
 
 async fn page(State(app): State<Arc<App>>) -> Response {
@@ -86,23 +115,20 @@ async fn build(app: &App) -> Result<WorkersPage, Fault> {
     let filter = JobFilter { states: vec![StateWord::Scheduled], limit: WAITING, ..JobFilter::default() };
     let waiting = app.store.jobs(&filter).await?;
     let mut waits: BTreeMap<String, Wait> = BTreeMap::new();
-    let offers = |worker: &assay_proto::api::Worker, classes: &[&str]| {
-        classes.iter().all(|class| worker.classes.iter().any(|offered| offered == class))
-    };
     // The longest waiting first: the newest are last in the list.
     for job in waiting.iter().rev() {
         let reason = reason_of(job).unwrap_or_else(|| "it is looked at in a moment".to_owned());
-        let classes: Vec<&str> = job.row.classes.iter().collect();
         let wait = waits.entry(reason).or_insert_with_key(|reason| Wait {
             reason: reason.clone(),
             count: 0,
             named: Vec::new(),
             fitting: present
                 .iter()
-                .filter(|worker| worker.online && offers(worker, &classes))
+                .filter(|worker| worker.online && worker.drained_by.is_none())
+                .filter(|worker| offers(worker, &job.row.classes))
                 .map(|worker| worker.name.clone())
                 .collect(),
-            classes: classes.join(", "),
+            classes: job.row.classes.iter().collect::<Vec<_>>().join(", "),
         });
         wait.count += 1;
         if wait.named.len() < NAMED {
@@ -113,9 +139,8 @@ async fn build(app: &App) -> Result<WorkersPage, Fault> {
     waits.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
     let mut workers = Vec::new();
     for worker in present {
-        let could =
-            waiting.iter().filter(|job| offers(&worker, &job.row.classes.iter().collect::<Vec<_>>())).count();
-        workers.push(view(app, worker, could, now).await?);
+        let free = Free::of(&worker, &waiting);
+        workers.push(view(app, worker, free, now).await?);
     }
     let mut frame = Frame::new(now);
     frame.events = Some(changes);
@@ -125,6 +150,7 @@ async fn build(app: &App) -> Result<WorkersPage, Fault> {
         frame,
         slots: workers.iter().filter(online).map(|worker| worker.slots).sum(),
         busy: workers.iter().map(|worker| worker.jobs.len()).sum(),
+        drained: workers.iter().filter(|worker| worker.drained_by.is_some()).map(WorkerView::free).sum(),
         workers,
         waits,
         waiting: waiting_in_all,
@@ -132,12 +158,22 @@ async fn build(app: &App) -> Result<WorkersPage, Fault> {
     })
 }
 
-async fn view(
-    app: &App,
-    worker: assay_proto::api::Worker,
-    could: usize,
-    now: Timestamp,
-) -> Result<WorkerView, Fault> {
+/// How a worker stands.
+pub(super) fn badge(worker: &Worker) -> Badge {
+    Badge::of(match (worker.online, &worker.drained_by) {
+        (false, _) => "offline",
+        (true, Some(_)) => "drained",
+        (true, None) if worker.jobs.is_empty() => "idle",
+        (true, None) => "running",
+    })
+}
+
+fn offers(worker: &Worker, classes: &ClassSet) -> bool {
+    classes.iter().all(|class| worker.classes.iter().any(|offered| offered == class))
+}
+
+async fn view(app: &App, worker: Worker, free: Free, now: Timestamp) -> Result<WorkerView, Fault> {
+    let badge = badge(&worker);
     let mut jobs = Vec::new();
     for id in worker.jobs {
         if let Some(job) = app.store.job(id).await? {
@@ -149,13 +185,8 @@ async fn view(
             });
         }
     }
-    let word = match (worker.online, jobs.is_empty()) {
-        (false, _) => "offline",
-        (true, true) => "idle",
-        (true, false) => "running",
-    };
     Ok(WorkerView {
-        badge: Badge::of(word),
+        badge,
         why: worker.offline_reason,
         host: worker.host,
         disk: worker.disk.map(|room| room.to_string()),
@@ -164,7 +195,8 @@ async fn view(
         slots: worker.slots,
         jobs,
         since: Moment::of_text(&worker.since, now),
-        could,
+        drained_by: worker.drained_by,
+        free,
         name: worker.name,
     })
 }

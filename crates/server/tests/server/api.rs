@@ -87,6 +87,36 @@ async fn what_is_not_there_is_said_so() {
 }
 
 #[tokio::test]
+async fn every_refusal_has_an_error_and_a_remedy() {
+    let server = Server::start().await;
+    server.post_dummy().await;
+    let long = json!({"text": "x".repeat(9_000_000)});
+    let cases = [
+        (Method::POST, "/jobs/1/comments", Some(long.clone()), 413),
+        (Method::POST, "/jobs", Some(long), 413),
+        (Method::GET, "/hooks/nobody", None, 405),
+        (Method::PUT, "/jobs", None, 405),
+        (Method::DELETE, "/jobs/1/comments", None, 405),
+        (Method::GET, "/jobs?limit=x", None, 400),
+        (Method::GET, "/jobs/%FF", None, 400),
+        (Method::GET, "/nothing", None, 404),
+    ];
+    for (method, path, body, want) in cases {
+        let request = client().request(method.clone(), server.url(&format!("/api/assay/v1{path}")));
+        let request = request.bearer_auth(&server.handle.admin_token).json(&body);
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let text = answer.text().await.unwrap();
+        assert_eq!(status, want, "{method} {path}: {text}");
+        assert_eq!(headers["content-type"], "application/json", "{method} {path}: {text}");
+        assert_eq!(headers.contains_key("allow"), want == 405, "{method} {path}: {headers:?}");
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let is_said = |name: &str| told[name].as_str().is_some_and(|text| !text.is_empty());
+        assert!(is_said("error") && is_said("help"), "{method} {path}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_waiting_job_is_cancelled_once() {
     let server = Server::start().await;
     let id = server.post_dummy().await;

@@ -187,6 +187,10 @@ async fn two_that_publish_one_name_are_two_versions() {
     assert_eq!(list["assets"].as_array().unwrap().len(), 1);
     let (_, list) = server.get(&format!("{API}/assets?kind=hdd&versions=1")).await;
     assert_eq!(list["assets"].as_array().unwrap().len(), 4);
+    // The page says which of them jobs get.
+    let (_, page) = server.page("/files").await;
+    assert_eq!(page.matches("hdd/x.qcow2</a>").count(), 4, "{page}");
+    assert_eq!(page.matches("replaced by a newer one").count(), 3, "{page}");
 }
 
 #[tokio::test]

@@ -304,3 +304,63 @@ async fn every_change_of_operators_and_admins_is_noted() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_was_done_is_found_by_its_words() {
+    let server = Server::start().await;
+    let ann = Key::make(&server, "ann", "admin", None).await;
+    let found = async |event: &str, words: &str| {
+        let (_, list) = server.get(&format!("/api/assay/v1/audit?event={event}&q={words}")).await;
+        list["events"][0]["data"].clone()
+    };
+    catalog(&server, &ann).await;
+    let job = server.post_dummy().await;
+    assert_eq!(send(&server, "POST", &format!("/api/v1/jobs/{job}/cancel"), "").await.0, 200);
+
+    let path = format!("/api/v1/jobs/{job}/comments");
+    let (_, said) =
+        ann.ask(&server, Method::POST, &path, &[("text", "label:force_result:softfailed:boo#1")]).await;
+    let seen = json!({"id": job, "old_result": "user_cancelled", "reason": "boo#1", "result": "softfailed"});
+    assert_eq!(found("job_update_result", "softfailed").await, seen);
+    let comment = found("comment_create", "force_result").await;
+    assert_eq!((&comment["id"], &comment["job_id"]), (&said["id"], &json!(job)), "{comment}");
+    send(&server, "POST", &format!("/api/v1/jobs/{job}/set_done"), "result=failed").await;
+    let done = found("job_done", "failed").await;
+    assert_eq!((&done["result"], &done["old_result"]), (&json!("failed"), &json!("softfailed")), "{done}");
+
+    let long = format!("words {}", "x".repeat(5000));
+    let (_, said) = ann.ask(&server, Method::POST, "/api/v1/groups/1/comments", &[("text", &long)]).await;
+    let path = format!("/api/v1/groups/1/comments/{}", said["id"]);
+    let (status, _) = ann.ask(&server, Method::PUT, &path, &[("text", "other")]).await;
+    assert_eq!(status, 200);
+    let changed = found("comment_update", "words").await;
+    assert_eq!((&changed["group_id"], &changed["text"]), (&json!(1), &json!("other")), "{changed}");
+    assert!(changed["old_text"].as_str().unwrap().len() < 1000, "{changed}");
+    assert_eq!(send(&server, "DELETE", &path, "").await.0, 200);
+    let gone = found("comment_delete", "other").await;
+    let want = (&json!(1), &json!("other"), &json!("ann"));
+    assert_eq!((&gone["group_id"], &gone["text"], &gone["author"]), want, "{gone}");
+
+    let tables = json!({
+        "Machines": [{"name": "64bit", "backend": "qemu", "settings": [{"key": "_SECRET_A", "value": "sesame"}]}],
+        "TestSuites": [{"name": "install", "settings": []}, {"name": "fresh", "settings": []}],
+    });
+    let load = async |file: &str| {
+        let body = json!({"files": [{"name": file, "text": tables.to_string()}]});
+        assert_eq!(send(&server, "POST", "/api/assay/v1/templates", &body.to_string()).await.0, 200);
+    };
+    load("base.json").await;
+    let loaded = found("table_update", "base.json").await;
+    let want = json!({
+        "files": ["base.json"],
+        "changes": {"changed machine": ["64bit"], "new test_suite": ["fresh"]},
+        "not_named": 0,
+    });
+    assert_eq!(loaded, want, "names of what changed, not of what is the same, and no secrets");
+    load("again.json").await;
+    assert_eq!(found("table_update", "again").await, Value::Null, "nothing was changed");
+    let (_, suites) = server.get("/api/v1/test_suites?name=fresh").await;
+    let path = format!("/api/v1/test_suites/{}", suites["TestSuites"][0]["id"]);
+    send(&server, "DELETE", &path, "").await;
+    assert_eq!(found("table_delete", "fresh").await["table"], "TestSuites");
+}

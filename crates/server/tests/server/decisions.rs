@@ -1,6 +1,8 @@
 //! WaiverDB's and Greenwave's APIs: what is asked, what is answered, and what is refused.
 
 use crate::common::{BEGINNING, Server, client};
+use crate::openqa::catalog;
+use crate::people::Key;
 use assay_engine::decision::Subject;
 use assay_engine::ids::Timestamp;
 use assay_fakes::distgit::FakeDistGit;
@@ -104,6 +106,17 @@ async fn waits(server: &Server, release: &str) -> Vec<String> {
     let mut all: Vec<_> = all["items"].as_array().unwrap().iter().map(one).collect();
     all.sort();
     all
+}
+
+/// Waits until the release 44 of Fedora waits for this, which is nobody's question.
+async fn until_waits(server: &Server, wanted: &[&str]) {
+    let found = async {
+        while waits(server, "fedora-44").await != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
+    assert!(found.is_ok(), "never {wanted:?}: {:?}", waits(server, "fedora-44").await);
 }
 
 async fn post(server: &Server, path: &str, body: Value) -> Value {
@@ -425,12 +438,7 @@ async fn pages_say_what_releases_wait_for() {
     let data = json!({"type": "koji_build", "item": BUILD, "scenario": "s1"});
     found(&server, "dist.abi", "PASSED", data).await;
     // For both purposes, as soon as it is decided anew.
-    let decided = async {
-        while !waits(&server, "fedora-44").await.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), decided).await.expect("nothing is missing");
+    until_waits(&server, &[]).await;
     page("/release?version=fedora-44", fine, &["All that was decided about may go on."]).await;
 }
 
@@ -597,6 +605,57 @@ async fn decisions_change_when_nothing_new_is_found() {
     assert_eq!(told[6], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"));
 }
 
+/// A policy requires what job templates make: whoever changes them changes decisions, and nobody has to ask.
+#[tokio::test]
+async fn decisions_change_with_job_templates() {
+    let made = "--- !Policy\nid: made\nproduct_versions: [fedora-*]\ndecision_context: push\nsubject_type: compose\n\
+                rules:\n  - !JobTemplates {group: fedora}\n";
+    let (_dir, file) = configured(made);
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    let data = json!({"type": "compose", "item": COMPOSE, "scenario": "fedora.universal.x86_64.64bit"});
+    found(&server, "compose.install", "PASSED", data).await;
+    assert_eq!(until_told(&server, 1).await, [format!("{COMPOSE} for push: No tests are required")]);
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    until_said(&server, &format!("{COMPOSE} for push: Of 2 required tests, 1 result missing")).await;
+    until_waits(&server, &[&format!("{COMPOSE} push")]).await;
+    let update = "/api/v1/job_templates?test_suite_name=update";
+    let (_, templates) = admin.ask(&server, Method::GET, update, &[]).await;
+    let update = format!("/api/v1/job_templates/{}", templates["JobTemplates"][0]["id"]);
+    let (status, answer) = admin.ask(&server, Method::DELETE, &update, &[]).await;
+    assert_eq!(status, 200, "{answer}");
+    until_waits(&server, &[]).await;
+}
+
+/// What can never be decided about does not keep the others waiting, however much of it there is.
+#[tokio::test]
+async fn what_fails_again_and_again_comes_after_the_others() {
+    // Results of it cannot be looked for: it has more names than anybody looks for at once.
+    let names: Vec<String> = (0..1_001).map(|number| format!("n{number}")).collect();
+    let text = format!(
+        "{POLICIES}--- !SubjectType\nid: broad\nresult_queries:\n  - type: '{}'\n    item: '{{item}}'\n",
+        names.join(",")
+    );
+    let (_keep, file) = configured(&text);
+    let keep = tempfile::tempdir().unwrap();
+    let dir = Utf8PathBuf::from_path_buf(keep.path().join("data")).unwrap();
+    fs_err::create_dir(&dir).unwrap();
+    let store = assay_store::open(&format!("sqlite:{}", dir.join("assay.db"))).await.unwrap();
+    let epoch = store.acquire_leadership().await.unwrap();
+    let subject = |kind: &str, item: String| Subject { kind: kind.into(), item };
+    let broad: Vec<Subject> = (0..100).map(|number| subject("broad", number.to_string())).collect();
+    for (subjects, due) in [(&broad[..], 1), (&[subject("koji_build", BUILD.to_owned())][..], 2)] {
+        store.results().decide_again(epoch, subjects, Timestamp(due)).await.unwrap();
+    }
+    store.close().await;
+    let clock = Arc::new(ManualClock::new(Timestamp(BEGINNING)));
+    let server = Server::on(&dir, clock, |config| config.config = Some(file)).await.unwrap();
+    let mut told = until_told(&server, 2).await;
+    told.sort();
+    let missing = "Of 2 required tests, 2 results missing";
+    assert_eq!(told, [format!("{BUILD} for late: {missing}"), format!("{BUILD} for push: {missing}")]);
+}
+
 /// Of a package that a policy leaves out it wants nothing, and says so.
 #[tokio::test]
 async fn packages_are_left_out() {
@@ -611,10 +670,20 @@ async fn packages_are_left_out() {
     let (status, answer) = decision(&server, question).await;
     assert_eq!((status.as_u16(), &answer["summary"]), (200, &json!("No tests are required")), "{answer}");
     assert_eq!(types(&answer), ["excluded excluded"]);
+    let (status, page) = server.page(&format!("/item?type=koji_build&item={BUILD}")).await;
+    let (decisions, tests) = page.split_once("id=\"tests\"").unwrap();
+    assert!(status == StatusCode::OK && !tests.contains("excluded"), "{page}");
+    assert!(row_of(decisions, "excluded").contains("k-passed"), "{page}");
     assert_eq!(answer["applicable_policies"], json!(["push"]));
     let question = json!({"subject_type": "koji_build", "subject_identifier": "sed-4.9-1.fc44"});
     let (_, answer) = decision(&server, question).await;
     assert_eq!(answer["summary"], "Of 2 required tests, 2 results missing", "{answer}");
+}
+
+/// A row of a table of a page.
+fn row_of<'p>(page: &'p str, part: &str) -> &'p str {
+    let found = page.split("<tr>").find(|row| row.contains(part));
+    found.unwrap_or_else(|| panic!("no row has {part:?}: {page}"))
 }
 
 const POLICY: &str = "\
@@ -831,4 +900,69 @@ async fn packages_bring_their_own_rules() {
     let (status, answer) = reload().await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(answer.to_string().contains("set [results.remote-rules]"), "{answer}");
+}
+
+/// The page of an item says what became of a file of rules, which is no test that has to pass.
+#[tokio::test]
+async fn pages_speak_of_files_of_rules() {
+    let (_dir, server, _koji, git) = with_packages().await;
+    found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": "cut-1-1.fc44"})).await;
+    let page = async || {
+        server.clock.advance(301_000_000);
+        let (status, page) = server.page("/item?type=koji_build&item=cut-1-1.fc44").await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        let (decisions, tests) = page.split_once("id=\"tests\"").unwrap();
+        assert!(!tests.contains("gating-yaml"), "{page}");
+        decisions.to_owned()
+    };
+    git.file("cut", "0123456", "gating.yaml", GATING);
+    let fetched = page().await;
+    let row = row_of(&fetched, "fetched-gating-yaml");
+    assert!(row.contains("k-passed") && row.contains("/rpms/cut/raw/0123456/f/gating.yaml"), "{row}");
+    assert!(row_of(&fetched, "pkg.unit").contains("k-missing"), "{fetched}");
+    git.file("cut", "0123456", "gating.yaml", &GATING.replace("rules", "ruls"));
+    let invalid = page().await;
+    let row = row_of(&invalid, "invalid-gating-yaml");
+    assert!(row.contains("k-failed") && row.contains("did you mean `rules`?"), "{row}");
+    git.down(true);
+    let unreachable = page().await;
+    let row = row_of(&unreachable, "failed-fetch-gating-yaml");
+    assert!(row.contains("k-crashed") && row.contains("answers 502"), "{row}");
+}
+
+/// A host that takes questions and says nothing is asked once for all who wait for it, one after another; who does not need
+/// it does not wait at all.
+#[tokio::test]
+async fn a_silent_host_keeps_only_those_waiting_who_need_it() {
+    let (dir, server, koji, git) = with_packages().await;
+    let more = "--- !Policy\nid: release\nproduct_versions: [fedora-*]\ndecision_context: push\n\
+                subject_type: compose\nrules:\n  - !PassingTestCaseRule {test_case_name: compose.install}\n";
+    fs_err::write(dir.path().join("policies.yaml"), format!("{REMOTE}{more}")).unwrap();
+    let (status, answer) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    git.silent(true);
+    let builds = ["cut-1-1.fc44", "sow-1-1.fc44", "hem-1-1.fc44"];
+    for build in &builds[1..] {
+        koji.build(build, BEGINNING / 1_000_000 - 86_400, &[]);
+    }
+    for build in builds {
+        found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": build})).await;
+    }
+    let asked = async {
+        while git.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is asked");
+    let compose = json!({"subject_type": "compose", "subject_identifier": COMPOSE});
+    let (status, answer) = decision(&server, compose).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let told = until_told(&server, 4).await;
+    assert_eq!(told[0], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"), "{told:#?}");
+    let lacks = "1 error due to failed fetch of remote rule file";
+    for build in builds {
+        let wanted = format!("{build} for push: {lacks}");
+        assert!(told[1..].iter().any(|told| told.starts_with(&wanted)), "{build}: {told:#?}");
+    }
+    assert_eq!(git.asked().len(), 1, "{:?}", git.asked());
 }

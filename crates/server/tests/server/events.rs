@@ -111,6 +111,65 @@ async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
     brought(&server, &[("koji", 8), ("grepper", 8), ("hourly", 4)]).await;
 }
 
+const RESULT_RULES: &str = "
+rules:
+  - name: ci
+    when: {topic: org.t.ci}
+    item: {type: koji_build, id: '{body.nvr}'}
+    run: {result: {testcase: ci.unit, outcome: '{body.outcome}'}}
+";
+
+/// Messages of one test arrive in another order than they were sent in: what was sent last is its result. One that was sent
+/// by a clock that is ahead is not in the way of what comes later.
+#[tokio::test]
+async fn what_arrives_late_is_not_the_newest_result() {
+    let grepper = FakeDatagrepper::start().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let toml = format!(
+        "[events]\nrules = \"rules.yaml\"\n[source.grepper]\ndriver = \"datagrepper\"\nurl = {:?}\nevery = 1\nsettle = 0\n",
+        grepper.url()
+    );
+    fs_err::write(&file, toml).unwrap();
+    fs_err::write(dir.path().join("rules.yaml"), RESULT_RULES).unwrap();
+    let there = crate::common::BEGINNING / 1_000_000;
+    grepper.says_it_is(there);
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    let mut told: Vec<String> = Vec::new();
+    for (outcome, sent, newest) in [
+        ("QUEUED", there - 30, "QUEUED"),
+        ("PASSED", there - 10, "PASSED"),
+        ("RUNNING", there - 20, "PASSED"),
+        ("FAILED", there + 100, "FAILED"),
+        ("PASSED", there + 4, "PASSED"),
+    ] {
+        let body = json!({"nvr": "bash-5-1", "outcome": outcome});
+        grepper.carried(&format!("{outcome} {sent}"), "org.t.ci", body, sent);
+        if sent > there {
+            server.clock.advance(2_000_000);
+            grepper.says_it_is(there + 100);
+        }
+        told.push(outcome.to_owned());
+        let found = outcomes(&server, told.len()).await;
+        assert_eq!(found[0], newest, "{found:?} after {told:?}");
+    }
+}
+
+/// The outcomes of all results, the newest first, once there are so many.
+async fn outcomes(server: &Server, wanted: usize) -> Vec<String> {
+    let found = async {
+        loop {
+            let (_, all) = server.get("/api/v2.0/results").await;
+            let all = all["data"].as_array().unwrap();
+            if all.len() == wanted {
+                return all.iter().map(|one| one["outcome"].as_str().unwrap().to_owned()).collect();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("no such result")
+}
+
 const STAGED_RULES: &str = "
 rules:
   - name: built

@@ -396,6 +396,8 @@ async fn properties_of_a_group_are_seen_changed_and_refused() {
     has(&server.page(&path.replace("/properties", "")).await.1, &[&format!("href=\"{path}\"")]);
     let (_, page) = server.page(&path).await;
     has(&page, &["name=\"keep_logs_in_days\" value=\"5\"", "placeholder=\"365\"", "readonly"]);
+    let order = "<select name=\"build_version_sort\" disabled><option value=\"\">as usual: versions</option>";
+    has(&page, &[order, "<option value=\"2\">their oldest jobs</option>"]);
     // What a group does not say itself is its parent's, whichever of the two is changed.
     let put = async |path: &str, body: serde_json::Value| server.ask(Method::PUT, path, Some(body)).await;
     let (_, parent) = server

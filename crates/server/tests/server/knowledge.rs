@@ -177,7 +177,9 @@ async fn an_investigation_tells_what_changed() {
     }
     assert_eq!(found["tests_log"]["commits"][0]["subject"], "wait longer");
     assert_eq!(found["needles_log"]["commits"][0]["files"], json!(["needles/grub.json"]));
-    assert_eq!(found["suspects"][0], "the tests or their needles changed");
+    let suspects = found["suspects"].as_array().unwrap();
+    assert_eq!(suspects[0], "the tests or their needles changed");
+    assert_eq!(suspects.last().unwrap(), "the build differs, too: it may be the product", "{found}");
     // The first bad job beside the last good one, without what came after it.
     assert_eq!(found["compared"]["id"], json!(bad));
     let settings = [case, iso, ("BUILD", "3"), ("QEMURAM", "999")];
@@ -209,6 +211,19 @@ async fn an_investigation_tells_what_changed() {
     }
     let (_, page) = server.page(&format!("/jobs/{good}/investigation")).await;
     assert!(page.contains("Nothing to compare with"));
+
+    // One that waits is not bad, and it is not known what it will run with.
+    let again = json!({"TEST": "boot", "DISTRI": "d", "BACKEND": "dummy", "WORKER_CLASS": "s390x", "CASEDIR": dir.as_str(),
+        "ISO": iso.1, "BUILD": "1", "_SECRET_KEY": "x"});
+    let waits = server.post(again).await;
+    let (_, found) = server.get(&format!("/api/assay/v1/jobs/{waits}/investigation")).await;
+    assert_eq!((&found["last_good"]["id"], &found["first_bad"]["id"]), (&json!(good), &json!(first)));
+    for empty in ["tests", "environment"] {
+        assert_eq!(found[empty], json!([]), "{empty}: {found}");
+    }
+    assert!(!found["suspects"].to_string().contains("machine"), "{found}");
+    let (_, page) = server.page(&format!("/jobs/{waits}/investigation")).await;
+    assert!(page.contains("This job has not ended"), "{page}");
 }
 
 #[tokio::test]

@@ -319,10 +319,54 @@ async fn several_jobs_in_one_request() {
     let (status, restarted) =
         operator.ask(&server, POST, &format!("/api/v1/jobs/{}/restart", id("8")), &[]).await;
     assert_eq!(status, 200, "{restarted}");
-    let old = |job: &Value| job.as_object().unwrap().keys().next().unwrap().parse::<i64>().unwrap();
-    let mut restarted: Vec<_> = restarted["result"].as_array().unwrap().iter().map(old).collect();
-    restarted.sort_unstable();
-    assert_eq!(restarted, [id("7").min(id("8")), id("7").max(id("8"))], "the child too");
+    let whole = restarted["result"][0].as_object().unwrap();
+    let both = [id("7").to_string(), id("8").to_string()];
+    assert!(whole.len() == 2 && both.iter().all(|old| whole.contains_key(old)), "the child too: {restarted}");
+    let clone = &whole[&both[1]];
+    assert_eq!(restarted["test_url"][0][&both[1]], json!(format!("/tests/{clone}")), "{restarted}");
+}
+
+#[tokio::test]
+async fn what_was_started_anew_is_told_by_job_of_the_request() -> anyhow::Result<()> {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let running = server.post_dummy().await;
+    let mut worker = server.worker("w").connect(&[]).await?;
+    assert_eq!(worker.expect_assign().await?.held.attempt.job.0, running);
+    let mut ended = Vec::new();
+    for (test, after) in [("parent", None), ("child", Some(0)), ("other", None)] {
+        let parent = after.map(|at: usize| i64::to_string(&ended[at]));
+        let mut form = vec![("TEST", test), ("WORKER_CLASS", "none")];
+        form.extend(parent.as_deref().map(|parent| ("_START_DIRECTLY_AFTER_JOBS", parent)));
+        let (_, made) = operator.ask(&server, POST, "/api/v1/jobs", &form).await;
+        ended.push(made["id"].as_i64().unwrap());
+    }
+    operator.ask(&server, POST, "/api/v1/jobs/cancel", &[("WORKER_CLASS", "none")]).await;
+    let [parent, child, other] = ended[..] else { unreachable!() };
+    let clone = |told: &Value, at: usize, old: i64| told["result"][at][old.to_string()].as_i64();
+
+    // A running job goes on, unless a copy is asked for: that ends nothing.
+    let path = format!("/api/v1/jobs/{running}/duplicate");
+    let (status, told) = operator.ask(&server, POST, &path, &[]).await;
+    assert_eq!((status, &told["result"], told.get("id")), (200, &json!([]), None), "{told}");
+    assert!(told["warnings"][0].as_str().unwrap().contains("left alone"), "{told}");
+    let (_, copied) = operator.ask(&server, POST, &path, &[("clone", "0")]).await;
+    assert!(copied["id"].as_i64().is_some() && copied["id"] == copied["result"][0][running.to_string()]);
+    let state = server.job(running).await.state;
+    assert!(matches!(state.as_str(), "assigned" | "running"), "{state}");
+
+    // A direct child asks about its parent, but not by the old address.
+    let (status, _) = operator.ask(&server, POST, &format!("/api/v1/jobs/{child}/restart"), &[]).await;
+    assert_eq!(status, 409);
+    let (status, told) = operator.ask(&server, POST, &format!("/api/v1/jobs/{child}/duplicate"), &[]).await;
+    assert_eq!((status, told["result"].as_array().map(Vec::len)), (200, Some(1)), "{told}");
+    assert!(clone(&told, 0, parent).is_some() && told["id"].as_i64() == clone(&told, 0, child), "{told}");
+
+    let jobs = format!("{other},{child}");
+    let (_, told) = operator.ask(&server, POST, "/api/v1/jobs/restart", &[("jobs", &jobs)]).await;
+    assert!(clone(&told, 0, other).is_some() && clone(&told, 1, child).is_some(), "{told}");
+    assert_eq!(told["test_url"].as_array().map(Vec::len), Some(2), "{told}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -362,6 +406,26 @@ async fn comments_are_said_shown_safely_and_limited() {
     assert_eq!(ann.ask(&server, POST, path, &forced).await.0, 200);
     let (_, job) = ann.ask(&server, GET, "/api/v1/jobs/1", &[]).await;
     assert_eq!(job["job"]["result"], "passed");
+
+    // What was meant to give a result and names none is refused, before anything is kept; on a group it says nothing.
+    let wrong = [("text", "see label:force_result:splendid:boo#1")];
+    assert_eq!(bob.ask(&server, POST, path, &wrong).await.0, 403, "who may not force hears that first");
+    let (status, body) = ann.ask(&server, POST, path, &wrong).await;
+    let error = body["error"].as_str().unwrap();
+    assert!(
+        status == 400 && error.contains("Invalid result 'splendid'") && error.contains("softfailed"),
+        "{error}"
+    );
+    let own = Some(json!({"text": wrong[0].1}));
+    let (status, body) = server.ask(POST, "/api/assay/v1/jobs/1/comments", own).await;
+    assert!(status == 400 && body["error"].as_str().unwrap().contains("softfailed"), "{body}");
+    let (_, list) = ann.ask(&server, GET, path, &[]).await;
+    let first = list.as_array().unwrap()[0]["id"].clone();
+    assert_eq!(list.as_array().map(Vec::len), Some(2), "{list}");
+    assert_eq!(ann.ask(&server, Method::PUT, &format!("{path}/{first}"), &wrong).await.0, 400);
+    let admin = Key::make(&server, "root", "admin", None).await;
+    admin.ask(&server, POST, "/api/v1/job_groups", &[("name", "g")]).await;
+    assert_eq!(bob.ask(&server, POST, "/api/v1/groups/1/comments", &wrong).await.0, 200);
 }
 
 #[tokio::test]

@@ -397,6 +397,12 @@ async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
         server.ask(POST, "/api/assay/v1/workers/w1/drain", Some(json!({"drained": true}))).await;
     assert_eq!((status.as_u16(), &drained["workers"][0]["drained_by"]), (200, &json!("admin")));
     let waits = server.post_dummy().await;
+    assert_eq!(
+        server.job(waits).await.reason.as_deref(),
+        Some(
+            "all 2 slots with class dummy are drained; end that with `assay worker drain w1 --end`, or start another worker"
+        )
+    );
     assert_eq!(drained["workers"][0].get("disk"), None, "it did not say");
     let room = Room { pool: 25 << 29, cache: 1 << 30, shared: false };
     worker.heartbeat_with(&[held], room).await?;
@@ -407,6 +413,15 @@ async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
     assert_eq!(server.get("/api/assay/v1/workers").await.1["workers"][0]["disk"], disk);
     let (_, page) = server.page("/workers").await;
     assert!(page.contains("12.5 GiB for machines, 1.0 GiB for assets free"), "{page}");
+    for part in [
+        "drained by admin",
+        "0 of 2 slots, 2 drained",
+        "2 of 2 get nothing new",
+        "no worker that is online and not drained",
+    ] {
+        assert!(page.contains(part), "the page lacks {part:?}:\n{page}");
+    }
+    assert!(!page.contains("would fit"), "{page}");
 
     let (_, workers) = server.get("/api/v1/workers").await;
     let id = workers["workers"][1]["id"].as_i64().unwrap();
@@ -534,6 +549,74 @@ async fn secrets_in_templates_are_for_those_who_may_see_them() {
     assert!(status.as_u16() == 422 && refused.to_string().contains("***"), "{status} {refused}");
     let (_, machine) = admin.ask(&server, GET, "/api/v1/machines/2", &[]).await;
     assert!(machine.to_string().contains("sesame-1"), "nothing was lost: {machine}");
+}
+
+#[tokio::test]
+async fn what_covers_a_secret_is_no_secret() {
+    let server = Server::start().await;
+    let operator = Key::make(&server, "o", "operator", None).await;
+    let own: Form<'_> =
+        &[("TEST", "s"), ("_SECRET_A", "sesame"), ("EMPTY_PASSWORD", ""), ("WORKER_CLASS", "none")];
+    let (_, made) = operator.ask(&server, POST, "/api/v1/jobs", own).await;
+    let original = made["id"].as_i64().unwrap();
+    let secrets = async |id: &Value| {
+        let path = format!("/api/v1/jobs/{id}?unredacted=1");
+        let job = operator.ask(&server, GET, &path, &[]).await.1;
+        ["_SECRET_A", "EMPTY_PASSWORD"].map(|key| job["job"]["settings"][key].as_str().map(str::to_owned))
+    };
+    let seen = operator.ask(&server, GET, &format!("/api/v1/jobs/{original}"), &[]).await.1;
+    assert_eq!(seen["job"]["settings"]["_SECRET_A"], "***", "what openqa-clone-job reads");
+
+    // As openqa-clone-job posts it: here it is known whose secret that is.
+    let clone = async |from: String, extra: Form<'_>| {
+        let (key, from) = (format!("CLONED_FROM:{original}"), format!("{from}/tests/{original}"));
+        let named =
+            ["TEST", "_SECRET_A", "EMPTY_PASSWORD", "WORKER_CLASS"].map(|name| format!("{name}:{original}"));
+        let mut form = vec![("is_clone_job", "1"), (key.as_str(), from.as_str())];
+        form.extend(named.iter().map(String::as_str).zip(["s", "***", "***", "none"]));
+        form.extend_from_slice(extra);
+        operator.ask(&server, POST, "/api/v1/jobs", &form).await
+    };
+    let (status, made) = clone(server.url(""), &[]).await;
+    assert_eq!(status, 200, "{made}");
+    let found = secrets(&made["ids"][original.to_string()]).await;
+    assert_eq!(found, [Some("sesame".to_owned()), Some(String::new())], "{made}");
+    let token = format!("_SECRET_A:{original}");
+    for from in ["https://openqa.example".to_owned(), server.url("/x")] {
+        let (status, refused) = clone(from, &[(token.as_str(), "***")]).await;
+        let error = refused["error"].as_str().unwrap();
+        assert!(status == 400 && error.contains("only covers a secret"), "{refused}");
+    }
+
+    // Whoever posts it else means something else.
+    let product = [&PRODUCT[..], &[("_SECRET_A", "***")]].concat();
+    let posts: [(&str, Form<'_>); 4] = [
+        ("/api/v1/jobs", &[("TEST", "s"), ("_SECRET_A", "***")]),
+        ("/api/v1/isos", &product),
+        (&format!("/api/v1/jobs/{original}/restart"), &[("set", "_SECRET_A=***")]),
+        (&format!("/api/v1/jobs/{original}/duplicate"), &[("set", "ROOT_PASSWORD=***")]),
+    ];
+    for (path, form) in posts {
+        let (status, refused) = operator.ask(&server, POST, path, form).await;
+        let error = refused["error"].as_str().unwrap();
+        assert!(status == 400 && error.contains("only covers a secret"), "{path}: {refused}");
+    }
+    let posts = [
+        ("jobs", json!({"settings": {"TEST": "s", "_SECRET_A": "***"}})),
+        ("jobs", json!({"use_catalog": true, "settings": {"TEST": "s", "_SECRET_A": "***"}})),
+        (
+            "products",
+            json!({"settings": {"DISTRI": "d", "VERSION": "1", "FLAVOR": "f", "ARCH": "a", "_SECRET_A": "***"}}),
+        ),
+        ("jobs/restart", json!({"jobs": [original], "options": {"set": {"_SECRET_A": "***"}}})),
+    ];
+    for (path, body) in posts {
+        let (status, refused) = server.ask(POST, &format!("/api/assay/v1/{path}"), Some(body)).await;
+        assert_eq!(status.as_u16(), 400, "{path}: {refused}");
+        assert!(refused["help"].as_str().unwrap().contains("leave the setting out"), "{path}: {refused}");
+    }
+    let (_, list) = operator.ask(&server, GET, "/api/v1/jobs", &[]).await;
+    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(2), "{list}");
 }
 
 #[tokio::test]

@@ -299,6 +299,38 @@ async fn posts_are_noted_and_cancelled() {
     assert_eq!(server.job(1).await.state, "cancelled");
 }
 
+#[tokio::test]
+async fn posts_say_what_becomes_of_older_builds_and_why_they_are_refused() {
+    let server = Server::start().await;
+    let [viewer, operator, admin] = people(&server).await;
+    catalog(&server, &admin).await;
+    let post = |more: &[(&str, &str)]| {
+        let all = PRODUCT.iter().chain(more);
+        let settings: Value = all.map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        Some(json!({ "settings": settings }))
+    };
+    let (_, posted) = operator.own(&server, POST, "products", post(&[])).await;
+    assert_eq!(posted["obsoleted"], json!([]), "{posted}");
+    let next = post(&[("BUILD", "43.2"), ("_OBSOLETE", "1")]);
+    let (status, plan) = operator.own(&server, POST, "products/plan", next.clone()).await;
+    assert_eq!(status, 200, "{plan}");
+    let old = plan["old_jobs"].as_array().unwrap();
+    assert_eq!(old.len(), posted["jobs"].as_array().unwrap().len(), "{plan}");
+    assert_eq!(
+        (&old[0]["job"], &old[0]["build"], &old[0]["fate"]),
+        (&json!(1), &json!("43.1"), &json!("obsoleted"))
+    );
+    let (_, plan) = operator.own(&server, POST, "products/plan", post(&[("BUILD", "43.2")])).await;
+    assert_eq!(plan["old_jobs"], json!([]), "{plan}");
+    let (_, posted) = operator.own(&server, POST, "products", next).await;
+    assert_eq!(posted["obsoleted"], json!([1, 2]), "{posted}");
+    // That nothing was made is kept as well, with the reason.
+    let (status, _) = operator.own(&server, POST, "products", post(&[("FLAVOR", "nosuch")])).await;
+    assert_eq!(status, 404);
+    let (_, run) = viewer.own(&server, GET, "products/3", None).await;
+    assert!(run["refused"].as_str().unwrap().starts_with("there is no product fedora-43-nosuch"), "{run}");
+}
+
 /// A job that no worker takes, with what else is said of it.
 fn waiting(test: &str, more: &Value) -> Value {
     let mut job = json!({"settings": {"TEST": test, "WORKER_CLASS": "none"}});

@@ -414,6 +414,71 @@ async fn an_update_has_its_decisions_as_comments() {
     }
 }
 
+/// Each team is sent the part of a build's report that is its own: nothing of what it does not want, and nothing at all where
+/// it has no jobs or wants only bad news.
+#[tokio::test]
+async fn each_team_hears_of_its_own_part_of_a_build() {
+    let sink = SmtpSink::start().await.unwrap();
+    let (server, port) = (sink.address().ip(), sink.address().port());
+    let team = |name: &str, wants: &str| {
+        format!("[reporter.{name}]\ndriver = \"mail\"\nto = [\"{name}@example.org\"]\n{wants}\n")
+    };
+    let teams = [
+        team("all", ""),
+        team("server", "match = { FLAVOR = \"Server-*\" }\nnot = { ARCH = \"s390x\" }"),
+        team("cloud", "match = { FLAVOR = \"Cloud-*\" }\nonly = \"errors\""),
+        team("desktop", "match = { FLAVOR = \"Workstation-*\" }"),
+        team("mainframe", "match = { ARCH = \"s390x\" }\nonly = \"errors\""),
+    ];
+    let toml = format!(
+        "[mail]\nserver = \"{server}\"\nport = {port}\ntls = \"none\"\nfrom = \"assay@example.org\"\n{}",
+        teams.concat()
+    );
+    let dir = configured(&toml, &[]);
+    let server = start(&dir).await;
+    let mut jobs = Vec::new();
+    for (flavor, arch, outcome) in [
+        ("Server-dvd-iso", "x86_64", "passed"),
+        ("Server-dvd-iso", "s390x", "failed"),
+        ("Cloud-qcow2", "x86_64", "passed"),
+    ] {
+        let settings = json!({"TEST": "install", "BUILD": "B", "DISTRI": "fedora", "VERSION": "Rawhide", "FLAVOR": flavor,
+            "ARCH": arch, "MACHINE": "64bit", "BACKEND": "dummy"});
+        jobs.push((server.post(settings).await, outcome));
+    }
+    for (id, outcome) in jobs {
+        let path = format!("/api/v1/jobs/{id}/set_done?result={outcome}");
+        let (status, body) = server.ask(Method::POST, &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    for name in ["all", "server", "cloud", "desktop", "mainframe"] {
+        until(&server, name, "it is dealt with", |one| one["delivered"] == 1).await;
+    }
+    let mails = sink.mails();
+    let mut subjects: Vec<String> = mails
+        .iter()
+        .map(|mail| {
+            let line = mail.text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap();
+            format!("{}: {line}", mail.to.join(" "))
+        })
+        .collect();
+    subjects.sort();
+    assert_eq!(
+        subjects,
+        [
+            "all@example.org: B: 2/3 passed, 1 new failure",
+            "mainframe@example.org: B: 0/1 passed, 1 new failure",
+            "server@example.org: B: 1/1 passed",
+        ]
+    );
+    for (name, part) in
+        [("cloud", "nothing failed, and nothing is missing"), ("desktop", "no jobs of the build")]
+    {
+        let note = outbox(&server, &format!("?target={name}")).await["entries"][0]["note"].clone();
+        assert!(note.as_str().is_some_and(|note| note.contains(part)), "{name}: {note}");
+    }
+}
+
 /// What a reporter had not told when it got another name says so.
 #[tokio::test]
 async fn what_nobody_tells_any_more_says_what_to_do() {

@@ -1,7 +1,11 @@
 //! Who may do what, and what a browser is told.
 
 use crate::common::{Server, client};
+use assay_engine::outcome::Outcome;
+use assay_proto::worker::Stream;
 use reqwest::{Method, StatusCode};
+use serde_json::json;
+use std::collections::BTreeSet;
 
 const JOBS: &str = "/api/assay/v1/jobs";
 const BODY: &str = r#"{"settings":{"TEST":"a"}}"#;
@@ -30,6 +34,40 @@ async fn changes_need_the_admin_token() {
     assert_eq!(cancel.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.page(JOBS).await.0, StatusCode::OK, "reading is open");
     assert_eq!(server.page("/worker/v1/blobs/x").await.0, StatusCode::UNAUTHORIZED);
+}
+
+/// A worker says that a task has found something under names that are another repository's, which an honest one would have
+/// kept back: that is no result here.
+#[tokio::test]
+async fn a_worker_gives_a_task_no_names_that_are_not_its_own() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
+    let own = "[[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"https://git.example/*\"]\n";
+    fs_err::write(&file, own)?;
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    let settings = json!({"BACKEND": "task", "TASK": "https://git.example/checks", "TASK_COMMIT": "a".repeat(40),
+        "TEST": "probe", "ITEM": "bash-5-1", "ITEM_TYPE": "koji_build"});
+    server.post(settings).await;
+    let mut worker = server.worker("w");
+    worker.classes = vec!["shell".to_owned()];
+    let mut worker = worker.connect(&[]).await?;
+    let held = worker.expect_assign().await?.held;
+    let found = ["pkg.bash.unit", "distant.probe", "dist.probe", "scratch.mine"].map(|testcase| {
+        let data = json!({"item": ["bash-5-1"], "type": ["koji_build"]});
+        let line =
+            json!({"type": "result", "testcase": testcase, "outcome": "PASSED", "data": data, "at_us": 1});
+        format!("{line}\n")
+    });
+    let lines = found.concat();
+    worker.append(held, Stream::Steps, 0, lines.as_bytes()).await?;
+    worker.expect_acked(held.attempt, Stream::Steps, lines.len() as u64).await?;
+    worker.finish(held, Outcome::Passed, None).await?;
+    worker.expect_finished_ack(held.attempt).await?;
+    let (_, all) = server.get("/api/v2.0/results?item=bash-5-1&limit=100").await;
+    let names: BTreeSet<&str> =
+        all["data"].as_array().unwrap().iter().map(|one| one["testcase"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, BTreeSet::from(["dist.probe", "koji_build.probe", "scratch.mine"]));
+    Ok(())
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ pub(crate) async fn wait_reasons_are_shown(database: &Database) {
     driver.hello("w:1", 1, 1).await;
     let listed = reasons(driver.store.jobs(&JobFilter::default()).await.unwrap());
     let classes = driver.state.job(JobId(3)).unwrap().classes.clone();
-    let busy = WaitReason::AllBusy { classes, slots: 1, parties: 1 };
+    let busy = WaitReason::AllBusy { classes, slots: 1, parties: 1, kept_for: None, drained: None };
     let class = WaitReason::ClassNotOffered { class: "dumy".to_owned(), nearest: Some("dummy".to_owned()) };
     assert_eq!(listed, [Some(busy.clone()), Some(class), None]);
     assert_eq!(driver.store.job(JobId(3)).await.unwrap().unwrap().wait, Some(busy));

@@ -54,6 +54,7 @@ contract!(
     rows::any_text_comes_back_as_it_was,
     rows::clusters_are_loaded_with_what_they_are_bound_to,
     rows::a_post_of_a_product_is_whole,
+    rows::lists_among_settings_are_found_by_their_parts,
     lists::filters,
     lists::one_scenario,
     lists::ten_thousand_jobs_in_pages,

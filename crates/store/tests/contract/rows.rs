@@ -299,3 +299,36 @@ pub(crate) async fn a_post_of_a_product_is_whole(database: &Database) {
     let list = driver.store.summaries(&JobFilter { latest: true, test: words(&["old"]), ..all() }).await;
     assert_eq!(list.unwrap().iter().map(|job| job.id.0).collect::<Vec<_>>(), [1_003]);
 }
+
+pub(crate) async fn lists_among_settings_are_found_by_their_parts(database: &Database) {
+    let mut driver = Driver::start(database).await;
+    let lists = [("a,b,c", "kvm, uefi"), ("ab", "uefi-x"), ("b", "kvm"), (r#"it's "b",\x"#, "uefi")];
+    let of = |(shards, class): (&str, &str)| {
+        job(&[("TEST", "t"), ("SHARDS[]", shards), ("WORKER_CLASS", class), ("PLAIN", shards)])
+    };
+    driver.post(lists.into_iter().map(of).collect()).await;
+    driver.post(vec![job(&[("TEST", "none")])]).await;
+    let cases: [(&str, &str, &[i64]); 13] = [
+        ("SHARDS[]", "b", &[3, 1]),
+        ("SHARDS[]", "a", &[1]),
+        ("SHARDS[]", "a,b,c", &[1]),
+        ("SHARDS[]", "a,b", &[]),
+        ("SHARDS[]", "\\x", &[4]),
+        ("SHARDS[]", r#"it's "b""#, &[4]),
+        ("SHARDS[]", "%", &[]),
+        ("WORKER_CLASS", "uefi", &[4, 1]),
+        ("WORKER_CLASS", "kvm", &[3, 1]),
+        ("WORKER_CLASS", "kvm, uefi", &[1]),
+        ("PLAIN", "b", &[3]),
+        ("PLAIN", "a,b,c", &[1]),
+        ("x'[]", "b", &[]),
+    ];
+    for (key, value, expected) in cases {
+        let settings = vec![(key.to_owned(), value.to_owned())];
+        let filter = JobFilter { settings, limit: 10, ..JobFilter::default() };
+        let found: Vec<_> =
+            driver.store.summaries(&filter).await.unwrap().iter().map(|job| job.id.0).collect();
+        assert_eq!(found, expected, "{key}={value}");
+        assert_eq!(driver.store.count(&filter).await.unwrap(), expected.len() as u64, "{key}={value}");
+    }
+}

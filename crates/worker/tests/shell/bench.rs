@@ -8,6 +8,7 @@ use assay_worker::exec::shell::{self, Deadline, Over, Pace, run_at};
 use assay_worker::exec::{Attempt, HostOptions, ScreenTap, Stop};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -25,6 +26,33 @@ pub(crate) struct Bench {
     pub(crate) began: Instant,
     /// The worker's data directory.
     pub(crate) data: Utf8PathBuf,
+}
+
+/// A folder over HTTP, until it is dropped.
+pub(crate) struct Served {
+    process: Child,
+    /// `http://127.0.0.1:PORT`
+    pub(crate) url: String,
+}
+
+impl Served {
+    pub(crate) fn start(folder: &Utf8Path) -> Self {
+        let mut command = Command::new("python3");
+        command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]).current_dir(folder);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut said = std::io::BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        let port = line.split_whitespace().skip_while(|word| *word != "port").nth(1).unwrap();
+        Self { process, url: format!("http://127.0.0.1:{port}") }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
 }
 
 /// What a job came to.

@@ -1,6 +1,6 @@
 //! Task runs: what a task gets, what becomes of what it says, and what bad ones come to.
 
-use super::bench::{Bench, Ended, Never, When};
+use super::bench::{Bench, Ended, Never, Served, When};
 use assay_proto::task::PhaseName;
 use assay_records::step::Record;
 use camino::Utf8PathBuf;
@@ -74,6 +74,7 @@ json.dump({"results": [
     {"checkname": "dist.probe.sub", "outcome": "INFO", "item": "FEDORA-1", "type": "bodhi_update", "scenario": "s"},
 ]}, open(given["results"] + "/r.yaml", "w"))
 open(given["results"] + "/t.tap", "w").write("1..2\nok 1 - one\nok 2 - two # SKIP no\n")
+open(given["results"] + "/u.xml", "w").write('<testsuite><testcase classname="A" name="three"/></testsuite>')
 END
 "#;
     let more = [("PACKAGES_URL", rpms.as_str()), ("ITEM_REVISION", "7"), ("INPUT_LEVEL", "high")];
@@ -91,7 +92,8 @@ END
         [
             "dist.probe PASSED hello-1.0-1",
             "dist.probe.sub INFO FEDORA-1",
-            "dist.probe.one PASSED hello-1.0-1"
+            "dist.probe.one PASSED hello-1.0-1",
+            "dist.probe.A.three PASSED hello-1.0-1"
         ]
     );
     assert!(ended.artifacts.contains(&("artifacts/log.txt".into(), "kept".into())), "{:?}", ended.artifacts);
@@ -103,7 +105,85 @@ END
             _ => None,
         })
         .collect();
-    assert_eq!(logs, [Some("artifacts/log.txt".into()), None, Some("results/t.tap".into())]);
+    let files = ["artifacts/log.txt", "", "results/t.tap", "results/u.xml"];
+    assert_eq!(logs, files.map(|file| (!file.is_empty()).then(|| file.to_owned())));
+}
+
+/// Packages of the build before are of the build that the job names or, if it names none or they are of several, of those
+/// that they name themselves; never of the build that is looked at.
+#[tokio::test]
+async fn packages_of_the_build_before_are_not_of_the_new_one() {
+    let header = format!("{HEADER}input: {{packages: source, baseline: optional}}\n");
+    let script = r#"
+python3 - <<'END'
+import json, os
+given = json.load(open(os.environ["ASSAY_INPUT"]))
+print("new", *(one["build"] for one in given["packages"]))
+print("old", given["baseline"]["build"], *sorted(one["build"] for one in given["baseline"]["packages"]))
+END
+printf '%s' 'results: [{outcome: PASSED}]' > /workspace/results/r.yaml
+"#;
+    let one = ["hello-0.9-1"].as_slice();
+    let two = ["hello-0.9-1", "other-2-1"].as_slice();
+    for (before, named, said) in [
+        (one, "", "old hello-0.9-1 hello-0.9-1"),
+        (one, "hello-0.9-1.fc44", "old hello-0.9-1.fc44 hello-0.9-1.fc44"),
+        (two, "", "old None hello-0.9-1 other-2-1"),
+        (two, "hello-0.9-1", "old hello-0.9-1 hello-0.9-1 other-2-1"),
+    ] {
+        let bench = Bench::new();
+        for (dir, builds) in [("new", ["hello-1.0-1"].as_slice()), ("old", before)] {
+            let dir = bench.path().join(dir);
+            fs::create_dir(&dir).unwrap();
+            for build in builds {
+                fs::write(dir.join(format!("{build}.src.rpm")), "").unwrap();
+            }
+        }
+        let (new, old) = (bench.path().join("new"), bench.path().join("old"));
+        let more = [("PACKAGES_URL", new.as_str()), ("BASELINE_URL", old.as_str()), ("BASELINE", named)];
+        let ended = run(&bench, &header, script, &more).await;
+        assert_eq!(ended.outcome(), "passed", "{}\n{}", ended.reason(), ended.console);
+        let lines: Vec<&str> = ended.console.lines().collect();
+        assert!(lines.contains(&"new hello-1.0-1") && lines.contains(&said), "{said}: {}", ended.console);
+    }
+}
+
+/// What repositories hold is in the workspace. The packages themselves are there only if the task cannot fetch them from
+/// where they are.
+#[tokio::test]
+async fn what_repositories_hold_is_there_for_the_task() {
+    let bench = Bench::new();
+    let (top, repodata) = (bench.path().join("f44"), bench.path().join("f44/repodata"));
+    fs::create_dir_all(&repodata).unwrap();
+    let list =
+        |kind: &str| format!("<data type=\"{kind}\"><location href=\"repodata/{kind}.xml.gz\"/></data>");
+    let kinds = ["primary", "filelists", "other"];
+    fs::write(repodata.join("repomd.xml"), format!("<repomd>{}</repomd>", kinds.map(list).concat())).unwrap();
+    for kind in kinds {
+        fs::write(repodata.join(format!("{kind}.xml.gz")), kind).unwrap();
+    }
+    fs::write(top.join("a-1-1.noarch.rpm"), "a").unwrap();
+    let served = Served::start(bench.path());
+    let script = r#"
+python3 - <<'END'
+import json, os
+for one in json.load(open(os.environ["ASSAY_INPUT"]))["repositories"]:
+    files = sorted(os.path.relpath(os.path.join(dir, name), one["path"]) for dir, _, names in os.walk(one["path"]) for name in names)
+    print(one["name"], one["url"], *files)
+END
+printf '%s' 'results: [{outcome: PASSED}]' > /workspace/results/r.yaml
+"#;
+    let repositories = format!("here={top} there={}/f44/", served.url);
+    let header = format!("{HEADER}input: {{repositories: true}}\n");
+    let ended = run(&bench, &header, script, &[("REPOSITORIES", &repositories)]).await;
+    assert_eq!(ended.outcome(), "passed", "{}\n{}", ended.reason(), ended.console);
+    let lists = "repodata/filelists.xml.gz repodata/primary.xml.gz repodata/repomd.xml";
+    for line in [
+        format!("here file:///workspace/repositories/here a-1-1.noarch.rpm {lists}"),
+        format!("there {}/f44 {lists}", served.url),
+    ] {
+        assert!(ended.console.lines().any(|said| said == line), "{line}: {}", ended.console);
+    }
 }
 
 /// What a task says, and what the job is then: outcome, class, a part of the reason, results that are kept.

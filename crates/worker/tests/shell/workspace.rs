@@ -1,10 +1,10 @@
 //! Workspaces from real repositories.
 
-use super::bench::{Bench, Ended, Never, printed, run, task};
+use super::bench::{Bench, Ended, Never, Served, printed, run, task};
 use assay_proto::task::{Checkout, CloneRule, Task, Tree, Workspace};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// An origin and a merger's repositories.
@@ -290,21 +290,11 @@ async fn jobs_share_the_cache_at_the_same_time_and_over_http() {
     for repository in ["origin/own/.git", "origin/a/lib/.git", "zuul/own/.git", "zuul/a/lib/.git"] {
         Site::git(&site.path().join(repository), &["update-server-info"]);
     }
-    let mut server = Command::new("python3")
-        .args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0"])
-        .current_dir(site.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut said = std::io::BufReader::new(server.stdout.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
-    let port = line.split_whitespace().skip_while(|word| *word != "port").nth(1).unwrap().to_owned();
+    let served = Served::start(site.path());
     // A project's address is its repository's; plain files are served below .git.
     let mut wanted = site.change(vec![project("own/.git"), project("a/lib/.git")]);
-    wanted.origin = format!("http://127.0.0.1:{port}/origin");
-    wanted.zuul_url = Some(format!("http://127.0.0.1:{port}/zuul"));
+    wanted.origin = format!("{}/origin", served.url);
+    wanted.zuul_url = Some(format!("{}/zuul", served.url));
     wanted.clonemap = vec![CloneRule { name: "(.*)/.git".into(), dest: r"\1".into() }];
     let first = Bench::new();
     let task = job(wanted);
@@ -315,6 +305,4 @@ async fn jobs_share_the_cache_at_the_same_time_and_over_http() {
             ["./a/lib/content: a/lib stable/x speculative", "./own/content: own stable/x speculative"];
         assert_eq!(trees(ended), wanted, "{}", ended.console);
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
 }

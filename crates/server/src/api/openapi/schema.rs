@@ -4,7 +4,11 @@ use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
 /// Objects that are defined in other crates, as far as a client has to know them, and those that are not one type.
-const OTHERS: [(&str, &str); 10] = [
+const OTHERS: [(&str, &str); 11] = [
+    (
+        "EntryChange",
+        r#"{"type": "string", "enum": ["new", "changed", "removed"], "description": "What becomes of an entry of the catalog."}"#,
+    ),
     ("AssetKind", r#"{"type": "string", "enum": ["iso", "hdd", "repo", "other"]}"#),
     ("AssetName", r#"{"type": "string"}"#),
     (
@@ -42,6 +46,8 @@ const OTHERS: [(&str, &str); 10] = [
                 "failed": {"type": "array", "items": {"type": "object"}},
                 "left_out": {"type": "array", "items": {"type": "object"}},
                 "notes": {"type": "array", "items": {"type": "string"}},
+                "old_jobs": {"type": "array", "items": {"type": "object"},
+                    "description": "The open jobs of older builds that are meant, and what becomes of each."},
                 "refused": {"type": ["object", "null"]}}}"#,
     ),
     (

@@ -7,7 +7,8 @@ use crate::auth::{Role, Sender};
 use crate::fault::Fault;
 use crate::remarks;
 use assay_engine::ids::JobId;
-use assay_engine::knowledge::words;
+use assay_engine::knowledge::words::{self, NoResult};
+use assay_engine::outcome::Outcome;
 use assay_engine::report::Fact;
 use assay_store::{Comment, CommentId, CommentTarget};
 use axum::extract::{Path, State};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 
 /// The longest comment, bytes.
 const MAX_TEXT: usize = 64 * 1024;
+/// So many characters of a comment are in the audit log.
+const NOTED: usize = 500;
 /// What may be said, for those who tried something else by Assay's own API.
 pub(crate) const SAY: &str =
     "Send {\"text\": …}: not empty, at most 64 KiB, and label:force_result:… only as an operator.";
@@ -125,19 +128,50 @@ async fn show(
     Ok(Json(shown(&found(&app, kind, (&id, &comment)).await?)))
 }
 
-/// Who may give a result by a comment.
-fn may_say(sender: &Sender, text: &str) -> Result<(), Wrong> {
-    let forces = words::forced(text).is_some();
-    if forces && !matches!(sender.role, Role::Operator | Role::Admin) {
+/// The result that a comment on a job gives; who may do that. On a group the words say nothing.
+fn may_say<'t>(
+    sender: &Sender,
+    about_job: bool,
+    text: &'t str,
+) -> Result<Option<(Outcome, Option<&'t str>)>, Wrong> {
+    if !about_job {
+        return Ok(None);
+    }
+    let forces = words::to_be_forced(text).map_err(|NoResult(word)| {
+        let known: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.openqa()).collect();
+        let error = format!("Invalid result '{word}' for force_result; use one of {}", known.join(", "));
+        Wrong::bad(error)
+    });
+    let by_operator = matches!(sender.role, Role::Operator | Role::Admin);
+    if !by_operator && !matches!(forces, Ok(None)) {
         return Err(Wrong::new(StatusCode::FORBIDDEN, "Operator level required to force a result"));
     }
-    Ok(())
+    forces
+}
+
+/// What is noted of a comment: what it is about, and so much of its text that one finds it by its words.
+fn noted(comment: &Comment) -> Value {
+    let mut noted = json!({"id": comment.id.0, "text": excerpt(&comment.text)});
+    match comment.target {
+        CommentTarget::Job(job) => noted["job_id"] = json!(job.0),
+        CommentTarget::Group(group) => noted["group_id"] = json!(group),
+        CommentTarget::ParentGroup(parent) => noted["parent_group_id"] = json!(parent),
+    }
+    noted
+}
+
+fn excerpt(text: &str) -> String {
+    let mut excerpt: String = text.chars().take(NOTED).collect();
+    if excerpt.len() < text.len() {
+        excerpt.push('…');
+    }
+    excerpt
 }
 
 async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str) -> Result<i64, Wrong> {
-    may_say(sender, text)?;
+    let forced = may_say(sender, matches!(target, CommentTarget::Job(_)), text)?;
     let now = app.clock.now();
-    let comment = Comment {
+    let mut comment = Comment {
         id: CommentId(0),
         target,
         author: sender.name.clone(),
@@ -145,13 +179,13 @@ async fn add(app: &Arc<App>, sender: &Sender, target: CommentTarget, text: &str)
         created_at: now,
         updated_at: now,
     };
-    if let (CommentTarget::Job(job), Some(forced)) = (target, words::forced(text)) {
+    if let (CommentTarget::Job(job), Some(forced)) = (target, forced) {
         app.force(job, forced, &sender.name).await?;
     }
-    let id = app.keep_comment(&comment).await?.0;
+    comment.id = app.keep_comment(&comment).await?;
     app.store.knowledge().bugs_named(app.library.epoch(), &words::bugrefs(text), now).await?;
-    app.audit(&sender.name, "comment_create", json!({ "id": id }));
-    Ok(id)
+    app.audit(&sender.name, "comment_create", noted(&comment));
+    Ok(comment.id.0)
 }
 
 /// What a form of a page says, which has looked at who sends it.
@@ -165,10 +199,10 @@ pub(crate) async fn comment(
     add(app, sender, target, text).await.map_err(Wrong::fault)
 }
 
-/// A text that a sender may say, before anything is done for whose sake it is said.
+/// A text that a sender may say about a job, before anything is done for whose sake it is said.
 pub(crate) fn sayable<'t>(sender: &Sender, text: &'t str) -> Result<&'t str, Fault> {
     let text = allowed(text).map_err(Wrong::fault)?;
-    may_say(sender, text).map_err(Wrong::fault)?;
+    may_say(sender, true, text).map_err(Wrong::fault)?;
     Ok(text)
 }
 
@@ -218,8 +252,8 @@ pub(crate) async fn rewrite(
     if before.author != sender.name {
         return Err(Wrong::new(StatusCode::FORBIDDEN, "Forbidden (must be author)"));
     }
-    may_say(sender, text)?;
-    if let (CommentTarget::Job(job), Some(forced)) = (before.target, words::forced(text)) {
+    let forced = may_say(sender, matches!(before.target, CommentTarget::Job(_)), text)?;
+    if let (CommentTarget::Job(job), Some(forced)) = (before.target, forced) {
         app.force(job, forced, &sender.name).await?;
     }
     let (epoch, now) = (app.library.epoch(), app.clock.now());
@@ -228,7 +262,9 @@ pub(crate) async fn rewrite(
     app.store.knowledge().edit_comment(epoch, before.id, text, now, &told).await?;
     app.reporting.stored(told.iter().map(|entry| entry.target.as_str()));
     app.store.knowledge().bugs_named(epoch, &words::bugrefs(text), now).await?;
-    app.audit(&sender.name, "comment_update", json!({ "id": before.id.0 }));
+    let mut noted = noted(&said);
+    noted["old_text"] = json!(excerpt(&before.text));
+    app.audit(&sender.name, "comment_update", noted);
     Ok(())
 }
 
@@ -249,7 +285,9 @@ pub(crate) async fn unsay(app: &Arc<App>, admin: &Sender, comments: &[Comment]) 
     comments.iter().try_for_each(removable)?;
     app.take_back(comments).await?;
     for comment in comments {
-        app.audit(&admin.name, "comment_delete", json!({ "id": comment.id.0 }));
+        let mut noted = noted(comment);
+        noted["author"] = json!(comment.author);
+        app.audit(&admin.name, "comment_delete", noted);
     }
     Ok(())
 }

@@ -4,7 +4,9 @@ use super::params::Params;
 use super::{Admin, Operator, Wrong, number};
 use crate::api::jobs::cancel_open;
 use crate::app::App;
+use crate::fault::Fault;
 use crate::products::{NotPosted, Posted};
+use crate::templates;
 use assay_engine::ids::{JobId, ProductRunId};
 use assay_engine::io::Input;
 use assay_engine::job::StateWord;
@@ -12,7 +14,7 @@ use assay_engine::product::{self, Plan, Refused, Request};
 use assay_engine::rows::ProductRunRow;
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_formats::openqa::scenarios;
-use assay_store::{JobFilter, RunFilter, RunMark, StoreError};
+use assay_store::{JobFilter, RunFilter, RunMark, SettingsMap, StoreError};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -67,6 +69,7 @@ pub(crate) fn scenarios(
         loaded.diagnostics.iter().filter(|found| found.is_error()).map(ToString::to_string).collect();
     match loaded.value {
         Some(catalog) if errors.is_empty() => {
+            templates::not_covered(own(&catalog)).map_err(Wrong::bad)?;
             if has_secrets(&catalog) {
                 let texts = pairs.iter_mut().filter(|(key, _)| key == SCENARIOS[0]);
                 texts.for_each(|(_, text)| COVERED.clone_into(text));
@@ -77,12 +80,15 @@ pub(crate) fn scenarios(
     }
 }
 
-fn has_secrets(catalog: &product::Catalog) -> bool {
-    let own = (catalog.machines.values().map(|one| &one.settings))
+fn own(catalog: &product::Catalog) -> impl Iterator<Item = &SettingsMap> {
+    (catalog.machines.values().map(|one| &one.settings))
         .chain(catalog.suites.values().map(|one| &one.settings))
         .chain(catalog.media.values().map(|one| &one.settings))
-        .chain(catalog.templates.values().flatten().map(|one| &one.settings));
-    own.flat_map(|settings| settings.keys()).any(|key| is_secret_name(key))
+        .chain(catalog.templates.values().flatten().map(|one| &one.settings))
+}
+
+fn has_secrets(catalog: &product::Catalog) -> bool {
+    own(catalog).flat_map(|settings| settings.keys()).any(|key| is_secret_name(key))
 }
 
 /// Slashes that clients have escaped once more than needed.
@@ -128,7 +134,9 @@ async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params)
         pairs.extend(run.run.settings);
     }
     let given = params.pairs().iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
-    pairs.extend(given.map(|(key, value)| (key.to_uppercase(), restored(value))));
+    let given: Vec<_> = given.map(|(key, value)| (key.to_uppercase(), restored(value))).collect();
+    Fault::if_covered(given.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
+    pairs.extend(given);
     let scenarios = scenarios(&mut pairs, SCENARIOS[0])?;
     let request = Request::parse(pairs).map_err(|bad| Wrong::bad(bad.to_string()))?;
     let name = &operator.0.name;

@@ -3,6 +3,7 @@
 use super::isos::restored;
 use super::params::Params;
 use super::{Operator, Wrong};
+use crate::api::resultsdb::origin;
 use crate::app::App;
 use crate::catalog::Catalog;
 use crate::fault::Fault;
@@ -10,10 +11,10 @@ use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::product::{self, MediumKey, Request};
 use assay_engine::relations::{ParentRef, Relation};
-use assay_engine::settings::Settings;
+use assay_engine::settings::{Settings, is_covered};
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -190,6 +191,32 @@ fn split(list: Option<String>) -> Vec<String> {
     list.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
+/// The job of this server that a job was cloned from, if it says so.
+fn cloned_here(pairs: &Pairs, headers: &HeaderMap) -> Option<JobId> {
+    let (_, address) = pairs.get("CLONED_FROM")?.split_once("://")?;
+    let (host, id) = address.split_once("/tests/")?;
+    let here = origin(headers);
+    here.split_once("://")?.1.eq_ignore_ascii_case(host).then(|| id.parse().map(JobId).ok())?
+}
+
+/// openqa-clone-job does not ask for secrets, and posts what covers them. Those of a job of this server are known here.
+async fn uncover(app: &App, wanted: &mut Wanted, headers: &HeaderMap) -> Result<(), Wrong> {
+    for (_, pairs) in &mut wanted.jobs {
+        if !pairs.iter().any(|(key, value)| is_covered(key, value)) {
+            continue;
+        }
+        let Some(original) = cloned_here(pairs, headers) else { continue };
+        let Some(original) = app.store.job(original).await? else { continue };
+        for (key, value) in pairs.iter_mut().filter(|(key, value)| is_covered(key, value)) {
+            // An empty one is covered as well.
+            if let Some(secret) = original.row.settings.setting(key) {
+                value.clone_from(&secret.value);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn read(catalog: &Catalog, wanted: &Wanted, is_clone: bool) -> Result<Vec<NewJob>, Wrong> {
     let suffixes = wanted.jobs.iter().enumerate().map(|(at, (suffix, _))| (suffix.clone(), at)).collect();
     let mut jobs = Vec::new();
@@ -200,6 +227,7 @@ fn read(catalog: &Catalog, wanted: &Wanted, is_clone: bool) -> Result<Vec<NewJob
             let which = if suffix.is_empty() { String::new() } else { format!(" of job {suffix:?}") };
             return Err(Wrong::bad(format!("TEST field mandatory{which}")));
         }
+        Fault::if_covered(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
         let parents = parents(&mut pairs, &suffixes)?;
         let group = group(catalog, &mut pairs, is_clone)?;
         let priority = priority(catalog, &mut pairs, group)?;
@@ -212,14 +240,19 @@ fn read(catalog: &Catalog, wanted: &Wanted, is_clone: bool) -> Result<Vec<NewJob
 pub(super) async fn create(
     operator: Operator,
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
-    let wanted = by_suffix(&params);
+    let mut wanted = by_suffix(&params);
     if wanted.jobs.len() > MOST {
         let error = format!("The request has {} jobs; at most {MOST} are allowed", wanted.jobs.len());
         return Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, error));
     }
-    let jobs = read(&app.library.now(), &wanted, params.flag("is_clone_job"))?;
+    let is_clone = params.flag("is_clone_job");
+    if is_clone {
+        uncover(&app, &mut wanted, &headers).await?;
+    }
+    let jobs = read(&app.library.now(), &wanted, is_clone)?;
     let input = app.resolve_tasks(Input::PostJobs { jobs }).await.map_err(Fault::from)?;
     let ids = match app.engine.ask(input).await? {
         Answer::Posted(ids) => ids,

@@ -3,7 +3,7 @@
 use super::jobs::found;
 use super::params::Params;
 use super::{Operator, Wrong};
-use crate::api::restart::{audited, remark};
+use crate::api::restart::{audited, remark, uncovered};
 use crate::app::App;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input};
@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -40,6 +41,7 @@ fn options(app: &App, params: &Params) -> Result<RestartOptions, Wrong> {
             _ => drop(options.set.insert(key.to_uppercase(), Some(value.to_owned()))),
         }
     }
+    uncovered(&options)?;
     Ok(options)
 }
 
@@ -55,13 +57,33 @@ fn group(app: &App, key: &str, value: &str) -> Result<Option<GroupId>, Wrong> {
     known.map(|id| Some(GroupId(id))).ok_or_else(|| Wrong::bad(format!("There is no job group {value:?}")))
 }
 
-/// What openQA's clients read of a plan that was carried out.
-fn told(plan: &RestartPlan, more: Vec<String>) -> Value {
-    let pairs = plan.clones.iter().filter_map(|clone| Some((clone.job.job, clone.clone?)));
-    let pairs: Vec<_> = pairs.chain(plan.exists.iter().copied()).collect();
-    let result: Vec<_> = pairs.iter().map(|(old, new)| json!({ old.0.to_string(): new.0 })).collect();
-    let urls: Vec<_> =
-        pairs.iter().map(|(old, new)| json!({ old.0.to_string(): format!("/tests/{new}") })).collect();
+/// The clones of a plan by the job of the request for whose sake they were made.
+fn by_root(plan: &RestartPlan) -> BTreeMap<JobId, BTreeMap<JobId, JobId>> {
+    let through: BTreeMap<JobId, JobId> =
+        plan.clones.iter().filter_map(|clone| Some((clone.job.job, clone.through.as_ref()?.job))).collect();
+    let made = plan.clones.iter().filter_map(|clone| Some((clone.job.job, clone.clone?)));
+    let mut clusters: BTreeMap<JobId, BTreeMap<JobId, JobId>> = BTreeMap::new();
+    for (old, new) in made.chain(plan.exists.iter().copied()) {
+        let mut root = old;
+        while let Some(by) = through.get(&root) {
+            root = *by;
+        }
+        clusters.entry(root).or_default().insert(old, new);
+    }
+    clusters
+}
+
+/// What openQA's clients read of a plan that was carried out: an object for each job of the request, in its order.
+fn told(plan: &RestartPlan, jobs: &[JobId], more: Vec<String>) -> Value {
+    let mut clusters = by_root(plan);
+    let (mut result, mut urls) = (Vec::new(), Vec::new());
+    for cluster in jobs.iter().filter_map(|job| clusters.remove(job)) {
+        let each = |told: fn(JobId) -> Value| -> Value {
+            cluster.iter().map(|(old, new)| (old.0.to_string(), told(*new))).collect()
+        };
+        result.push(each(|new| json!(new.0)));
+        urls.push(each(|new| json!(format!("/tests/{new}"))));
+    }
     let again =
         plan.exists.iter().map(|(old, new)| format!("Specified job {old} has already been cloned as {new}"));
     let stays = plan.stays.iter().filter(|stay| stay.role == Role::Root || stay.why == Stay::Spared);
@@ -77,12 +99,12 @@ fn told(plan: &RestartPlan, more: Vec<String>) -> Value {
 async fn restart(
     app: &Arc<App>,
     operator: &Operator,
-    jobs: Vec<JobId>,
+    (jobs, options): (Vec<JobId>, RestartOptions),
     params: &Params,
-) -> Result<(RestartPlan, Value), Wrong> {
+) -> Result<Value, Wrong> {
     let comment = params.given("comment").map(|text| super::sayable(&operator.0, text)).transpose()?;
     let by = operator.0.name.clone();
-    let request = RestartRequest { jobs: jobs.clone(), options: options(app, params)?, by, plan_only: false };
+    let request = RestartRequest { jobs: jobs.clone(), options, by, plan_only: false };
     let answer = app.engine.ask(Input::Restart(request.clone())).await;
     let plan = match answer {
         Ok(Answer::Restarted(plan)) => plan,
@@ -101,8 +123,7 @@ async fn restart(
     if let Some(text) = comment {
         warnings.extend(remark(app, &operator.0, &plan, &jobs, text).await);
     }
-    let told = told(&plan, warnings);
-    Ok((plan, told))
+    Ok(told(&plan, &jobs, warnings))
 }
 
 async fn several(
@@ -117,7 +138,8 @@ async fn several(
     if jobs.is_empty() {
         return Err(Wrong::parameters(&["jobs"], &[]));
     }
-    Ok(Json(restart(&app, &operator, jobs, &params).await?.1))
+    let options = options(&app, &params)?;
+    Ok(Json(restart(&app, &operator, (jobs, options), &params).await?))
 }
 
 async fn one(
@@ -127,10 +149,12 @@ async fn one(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?.row.id;
-    Ok(Json(restart(&app, &operator, vec![job], &params).await?.1))
+    let options = options(&app, &params)?;
+    Ok(Json(restart(&app, &operator, (vec![job], options), &params).await?))
 }
 
-/// The same, with the number of the clone for old clients.
+/// The same for old clients: with the number of the clone, direct parents are not asked about, and unless told otherwise
+/// nothing that runs ends. A copy ends nothing anyway.
 async fn duplicate(
     operator: Operator,
     State(app): State<Arc<App>>,
@@ -138,9 +162,12 @@ async fn duplicate(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?.row.id;
-    let (plan, mut told) = restart(&app, &operator, vec![job], &params).await?;
-    let made = plan.clones.iter().find(|clone| clone.job.job == job).and_then(|clone| clone.clone);
-    let made = made.or_else(|| plan.exists.iter().find(|(old, _)| *old == job).map(|(_, new)| *new));
-    told["id"] = json!(made.map(|id| id.0));
+    let mut options = options(&app, &params)?;
+    options.force |= params.get("force").is_none();
+    options.skip_aborting_jobs |= params.get("skip_aborting_jobs").is_none() && !options.copy_only;
+    let mut told = restart(&app, &operator, (vec![job], options), &params).await?;
+    if let Some(made) = told["result"][0].get(job.to_string()).cloned() {
+        told["id"] = made;
+    }
     Ok(Json(told))
 }

@@ -108,7 +108,7 @@ impl Table {
     }
 
     /// What templates know the row by.
-    fn names(self, catalog: &Catalog, id: i64) -> Vec<(&'static str, String)> {
+    fn names(self, catalog: &Catalog, id: i64) -> Names {
         let named = |name: &str| vec![("name", name.to_owned())];
         let found = match self {
             Self::Machines => catalog.machines.get(&id).map(|row| named(&row.name)),
@@ -131,6 +131,9 @@ impl Table {
         catalog.templates.values().filter(uses).cloned().collect()
     }
 }
+
+/// The columns that templates know a row by, with what is in them.
+type Names = Vec<(&'static str, String)>;
 
 /// Groups whose YAML names one of these templates are changed there alone.
 fn not_by_yaml(catalog: &Catalog, users: &[Arc<assay_store::JobTemplate>]) -> Result<(), Wrong> {
@@ -287,6 +290,15 @@ fn put(
     });
 }
 
+/// What is noted of a change of a row.
+fn noted(table: Table, id: i64, names: &Names) -> Value {
+    let mut noted = json!({"table": table.title(), "id": id});
+    for (column, value) in names {
+        noted[*column] = json!(value);
+    }
+    noted
+}
+
 async fn create(
     table: Table,
     admin: Admin,
@@ -294,13 +306,13 @@ async fn create(
     params: Params,
 ) -> Result<Json<Value>, Wrong> {
     let (columns, settings) = read(table, &params)?;
-    let made = |draft: &mut Draft| -> Result<i64, Wrong> {
+    let made = |draft: &mut Draft| -> Result<(i64, Names), Wrong> {
         let id = draft.new_id(table.kind());
         put(table, draft, id, columns, settings);
-        Ok(id)
+        Ok((id, table.names(&draft.catalog, id)))
     };
-    let id = app.library.change(made).await?;
-    app.audit(&admin.0.name, "table_create", json!({"table": table.title(), "id": id}));
+    let (id, names) = app.library.change(made).await?;
+    app.audit(&admin.0.name, "table_create", noted(table, id, &names));
     Ok(Json(json!({ "id": id })))
 }
 
@@ -313,7 +325,7 @@ async fn update(
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
     let (columns, settings) = read(table, &params)?;
-    let changed = |draft: &mut Draft| -> Result<(), Wrong> {
+    let changed = |draft: &mut Draft| -> Result<Names, Wrong> {
         if !table.contains(&draft.catalog, id) {
             return Err(Wrong::not_found("Not found"));
         }
@@ -322,10 +334,10 @@ async fn update(
             not_by_yaml(&draft.catalog, &table.users(&draft.catalog, id))?;
         }
         put(table, draft, id, columns, settings);
-        Ok(())
+        Ok(table.names(&draft.catalog, id))
     };
-    app.library.change(changed).await?;
-    app.audit(&admin.0.name, "table_update", json!({"table": table.title(), "id": id}));
+    let names = app.library.change(changed).await?;
+    app.audit(&admin.0.name, "table_update", noted(table, id, &names));
     Ok(Json(json!({ "result": 1, "id": id })))
 }
 
@@ -336,7 +348,7 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
-    let removed = |draft: &mut Draft| -> Result<(), Wrong> {
+    let removed = |draft: &mut Draft| -> Result<Names, Wrong> {
         if !table.contains(&draft.catalog, id) {
             return Err(Wrong::not_found("Not found"));
         }
@@ -346,10 +358,11 @@ async fn remove(
         for template in users {
             draft.remove(EntryKind::JobTemplate, template.id);
         }
+        let names = table.names(&draft.catalog, id);
         draft.remove(table.kind(), id);
-        Ok(())
+        Ok(names)
     };
-    app.library.change(removed).await?;
-    app.audit(&admin.0.name, "table_delete", json!({"table": table.title(), "id": id}));
+    let names = app.library.change(removed).await?;
+    app.audit(&admin.0.name, "table_delete", noted(table, id, &names));
     Ok(Json(json!({ "result": 1 })))
 }

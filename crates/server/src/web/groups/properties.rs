@@ -51,13 +51,22 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
         "Jobs and builds",
         &[
             ("default_priority", "priority of jobs whose template has none"),
-            ("build_version_sort", "builds by version: 1; by newest job: 0; by oldest: 2"),
-            ("carry_over_bugrefs", "comments with bugs go over to the next failure: 1, or 0"),
-            ("ignore_on_dashboard", "not on the dashboard: 1, or 0"),
-            ("always_show_version", "builds with their version: 1, or 0 (openQA's; kept, without effect)"),
+            ("build_version_sort", "builds are in the order of"),
+            ("carry_over_bugrefs", "comments with bugs go over to the next failure"),
+            ("ignore_on_dashboard", "left out of the dashboard"),
+            ("always_show_version", "builds with their version (openQA's; kept, without effect)"),
         ],
     ),
 ];
+
+/// What the numbers of a property stand for, where they are no amounts.
+fn choices(name: &str) -> &'static [(&'static str, &'static str)] {
+    match name {
+        "build_version_sort" => &[("1", "versions"), ("0", "their newest jobs"), ("2", "their oldest jobs")],
+        "carry_over_bugrefs" | "ignore_on_dashboard" | "always_show_version" => &[("1", "yes"), ("0", "no")],
+        _ => &[],
+    }
+}
 
 struct Field {
     name: &'static str,
@@ -65,6 +74,23 @@ struct Field {
     value: String,
     /// What counts while nothing is said.
     usual: String,
+    /// Values with a word for each, in place of a number to type.
+    choices: Vec<(String, String)>,
+}
+
+impl Field {
+    fn new(name: &'static str, label: &'static str, value: String, usual: String) -> Self {
+        let known = choices(name);
+        let word = |value: &str| known.iter().find(|(number, _)| *number == value).map(|(_, word)| *word);
+        let usual = word(&usual).map_or(usual, str::to_owned);
+        let mut choices: Vec<_> =
+            known.iter().map(|(number, word)| ((*number).to_owned(), (*word).to_owned())).collect();
+        // What a client has set that means nothing is not lost by saving the rest.
+        if !choices.is_empty() && !value.is_empty() && word(&value).is_none() {
+            choices.push((value.clone(), value.clone()));
+        }
+        Self { name, label, value, usual, choices }
+    }
 }
 
 #[derive(Template)]
@@ -98,11 +124,9 @@ fn build(
     let usual = openqa::groups::group(&catalog, &silent);
     // What somebody has typed stays while it is refused.
     let typed = |name: &str| params.get(name).filter(|_| refused.is_some()).map(str::to_owned);
-    let field = |(name, label): &(&'static str, &'static str)| Field {
-        name,
-        label,
-        value: typed(name).unwrap_or_else(|| text(&own[*name])),
-        usual: text(&usual[*name]),
+    let field = |(name, label): &(&'static str, &'static str)| {
+        let value = typed(name).unwrap_or_else(|| text(&own[*name]));
+        Field::new(name, label, value, text(&usual[*name]))
     };
     let sections = SECTIONS.iter().map(|(title, names)| (*title, names.iter().map(field).collect()));
     let mut frame = Frame::new(app.clock.now());
@@ -192,6 +216,22 @@ pub(super) async fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_have_words() {
+        let field = |value: &str, usual: &str| {
+            Field::new("build_version_sort", "", value.to_owned(), usual.to_owned())
+        };
+        let numbers =
+            |field: &Field| field.choices.iter().map(|(number, _)| number.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (field("", "2").usual.as_str(), numbers(&field("0", "1"))),
+            ("their oldest jobs", vec!["1".into(), "0".into(), "2".into()])
+        );
+        assert_eq!(numbers(&field("7", "1")).last().map(String::as_str), Some("7"));
+        let days = Field::new("keep_jobs_in_days", "", "3".to_owned(), "30".to_owned());
+        assert_eq!((days.usual.as_str(), days.choices.len()), ("30", 0));
+    }
 
     #[test]
     fn the_form_has_every_property() {

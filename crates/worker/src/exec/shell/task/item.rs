@@ -94,7 +94,7 @@ impl Fetcher<'_, '_> {
             return Ok(Vec::new());
         }
         if let Some(folder) = self.wanted.packages.clone() {
-            return self.take_from_folder("packages", &folder, None).await;
+            return self.take_from_folder("packages", &folder, &self.wanted.builds).await;
         }
         if self.wanted.builds.is_empty() {
             return Err(WorkspaceError::Task(format!(
@@ -115,36 +115,42 @@ impl Fetcher<'_, '_> {
             return Ok(Value::Null);
         }
         let build = self.wanted.baseline.as_deref();
+        let mut named = json!(build);
         let packages = if let Some(folder) = self.wanted.baseline_packages.clone() {
-            self.take_from_folder("baseline", &folder, build).await?
+            self.take_from_folder("baseline", &folder, self.wanted.baseline.as_slice()).await?
         } else if let Some(build) = build {
             self.take_from_koji("baseline", build).await?
         } else {
             return Ok(Value::Null);
         };
-        Ok(json!({"build": build, "packages": packages}))
+        // Where nobody names it, its packages do.
+        if let [first, more @ ..] = &packages[..]
+            && named.is_null()
+            && more.iter().all(|one| one["build"] == first["build"])
+        {
+            named = first["build"].clone();
+        }
+        Ok(json!({"build": named, "packages": packages}))
     }
 
-    /// All packages of a folder that the task wants.
+    /// All packages of a folder that the task wants, which belong to these builds.
     async fn take_from_folder(
         &mut self,
         to: &str,
         folder: &str,
-        build: Option<&str>,
+        builds: &[String],
     ) -> Result<Vec<Value>, WorkspaceError> {
         let entries = self.files.list(folder).await?;
         let mut packages = Vec::new();
         for entry in entries {
             let Some(arch) = arch_of(&entry.name).map(str::to_owned) else { continue };
-            packages.extend(self.package(to, &entry, &arch, build).await?);
+            packages.extend(self.package(to, &entry, &arch, None).await?);
         }
-        if build.is_none() {
-            let dir = self.top.join(to);
-            let of: Vec<Option<String>> =
-                packages.iter().map(|one| rpm::build_of(&dir.join(file(one)))).collect();
-            for (package, build) in packages.iter_mut().zip(belong_to(&of, &self.wanted.builds)) {
-                package["build"] = json!(build);
-            }
+        let dir = self.top.join(to);
+        let of: Vec<Option<String>> =
+            packages.iter().map(|one| rpm::build_of(&dir.join(file(one)))).collect();
+        for (package, build) in packages.iter_mut().zip(belong_to(&of, builds)) {
+            package["build"] = json!(build);
         }
         if packages.is_empty() {
             let key = if to == "packages" { PACKAGES } else { BASELINE_PACKAGES };
