@@ -59,6 +59,7 @@ pub struct TaskHeader {
 }
 
 /// What a job gives a task.
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Offer<'a> {
     /// What is looked at.

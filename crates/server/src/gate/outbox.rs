@@ -496,7 +496,7 @@ mod tests {
         assert_eq!(stored[0].state, EntryState::Refused);
         assert!(stored[0].note.as_deref().is_some_and(|why| why.contains("add [mail]")));
         let stored = deliver(&gerrit, true, vec![report(1, 1, "staged", None)]).await;
-        assert_eq!((stored[0].state, stored[0].attempts), (EntryState::Delivered, 0));
+        assert_eq!((stored[0].state, stored[0].attempts), (EntryState::Skipped, 0));
         assert!(stored[0].note.as_deref().is_some_and(|note| note.contains("staging")));
         assert!(gerrit.told.lock().unwrap().is_empty());
     }
