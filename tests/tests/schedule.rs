@@ -41,7 +41,11 @@ async fn a_candidate_and_a_build_of_coreos(place: &Place, up: &Up<'_>, info: &Va
     fs::write(place.join("coreos/meta.json"), meta.to_string()).unwrap();
     let address = format!("file://{}", place.join("coreos"));
     let ended = place.run(&["compose", "schedule", &address, "--dry-run"]).await;
-    assert!(ended.expect(0).stdout.contains("Fedora-CoreOS-46.20261121.91.0"), "{}", ended.stdout);
+    // Its flavor has no product here.
+    let said = &ended.expect(1).stdout;
+    assert!(said.contains("Fedora-CoreOS-46.20261121.91.0") && said.contains("would be refused"), "{said}");
+    let ended = place.run(&["compose", "schedule", &address]).await;
+    assert!(ended.expect(1).stdout.contains("1 post, 1 refused"), "{}", ended.stdout);
 }
 
 /// What cannot be chosen, in words.
@@ -97,7 +101,10 @@ async fn hooks_composes_and_updates() {
         dry.as_array().unwrap().iter().map(|post| post["settings"]["FLAVOR"].as_str().unwrap()).collect();
     assert_eq!(flavors, ["Server-dvd-iso", "Workstation-upgrade", "universal"]);
     let settings = &dry[0]["settings"];
-    assert_eq!(settings["ISO_URL"], format!("{location}/Server/x86_64/iso/Server-dvd-x86_64.iso"));
+    assert_eq!(settings["ISO"], place.join("compose/Server/x86_64/iso/Server-dvd-x86_64.iso").as_str());
+    let refused = |post: &Value| post["why"].as_str().is_some_and(|why| why.contains("there is no product"));
+    let posts = dry.as_array().unwrap();
+    assert_eq!(posts.iter().map(refused).collect::<Vec<_>>(), [false, true, true], "{dry}");
     assert_eq!(
         (&settings["BUILD"], &settings["VERSION"], &settings["SUBVARIANT"]),
         (&json!(id), &json!("Rawhide"), &json!("Server"))
@@ -137,6 +144,12 @@ async fn hooks_composes_and_updates() {
         again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "universal").unwrap();
     assert_eq!(other["state"], "refused");
     assert!(other["why"].as_str().unwrap().contains("there is no product"), "{other}");
+    // One of two is not of this compose.
+    let two =
+        place.run(&["compose", "schedule", &location, "--flavors", "server-dvd-iso,KDE-live-iso"]).await;
+    assert!(two.expect(0).stdout.contains("nothing of it is wanted as KDE-live-iso"), "{}", two.stdout);
+    let none = place.run(&["compose", "schedule", &location, "--arches", "sparc"]).await;
+    assert!(none.expect(1).stdout.ends_with(": 0 posts\n"), "{}", none.stdout);
     let forced = schedule(&["--force", "--flavors", "Server-dvd-iso"]).await;
     assert_eq!((&forced[0]["known"], &forced[0]["jobs"]), (&json!(false), &json!([2])));
 
@@ -365,7 +378,9 @@ async fn what_is_scheduled_by_its_name_alone() {
             ended.stderr
         );
     }
-    assert_eq!(posts("update schedule FEDORA-2026-3 --force --dry-run").await.len(), 1);
+    // Its flavor has no product.
+    let ended = place.run(&["update", "schedule", "FEDORA-2026-3", "--force", "--dry-run", "--json"]).await;
+    assert_eq!(ended.expect(1).json()["posts"].as_array().unwrap().len(), 1);
     koji.offline(true);
     let ended = place.run(&side.split(' ').collect::<Vec<_>>()).await;
     assert!(ended.expect(3).stderr.contains("database outage"), "{}", ended.stderr);

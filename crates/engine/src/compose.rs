@@ -312,6 +312,24 @@ impl Wanted {
     }
 }
 
+/// What the images that an entry may want are called.
+fn flavors_of(wanted: &Wanted) -> Vec<String> {
+    let image = |subvariant: &String, kind: &String, format: &String| Image {
+        path: String::new(),
+        subvariant: subvariant.clone(),
+        kind: kind.clone(),
+        format: format.clone(),
+        arch: String::new(),
+    };
+    let mut all = Vec::new();
+    for subvariant in &wanted.subvariants {
+        for kind in &wanted.kinds {
+            all.extend(wanted.formats.iter().map(|format| image(subvariant, kind, format).flavor()));
+        }
+    }
+    all
+}
+
 /// A flavor without an image of its own, posted beside images that are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extra {
@@ -458,6 +476,16 @@ impl Choice {
     }
 }
 
+/// The setting that says where an image is, and its value. What is a file is not fetched: the worker reads it where it lies,
+/// unless it has to be unpacked first.
+fn place_of(setting: &str, location: &str, path: &str) -> (String, String) {
+    let read = setting.strip_suffix("_URL").filter(|name| !name.ends_with("_DECOMPRESS"));
+    match (read, location.strip_prefix("file://")) {
+        (Some(read), Some(directory)) => (read.to_owned(), format!("{directory}/{path}")),
+        _ => (setting.to_owned(), format!("{location}/{path}")),
+    }
+}
+
 fn is_flavor(said: &str, flavor: &str) -> bool {
     let same = |name: &str| said.eq_ignore_ascii_case(name);
     same(flavor) || flavor.strip_prefix(OF_UPDATES).is_some_and(same)
@@ -575,7 +603,7 @@ impl Schedule {
                 ("IMAGETYPE".to_owned(), image.kind.clone()),
             ]);
             if let Some(setting) = self.url_settings.get(&image.format) {
-                settings.insert(setting.clone(), format!("{location}/{}", image.path));
+                settings.extend([place_of(setting, location, &image.path)]);
             }
             settings.extend(self.beside(compose, location, &image.arch));
             settings.extend(wanted.settings.clone());
@@ -654,6 +682,20 @@ impl Schedule {
             Some(known) if known.life(day) == Life::Ended => Some(NoRelease::Ended { name }),
             Some(_) => None,
         }
+    }
+
+    /// A flavor that somebody chose and that no compose is ever posted as. What entries leave open is only known of the images
+    /// of `compose`.
+    pub fn misspelt_of<'c>(&self, compose: &Compose, choice: &'c Choice) -> Option<&'c str> {
+        let parts = |wanted: &Wanted| match &wanted.flavor {
+            Some(flavor) => vec![flavor.clone()],
+            None => flavors_of(wanted),
+        };
+        let mut all: BTreeSet<String> = self.images.iter().flat_map(parts).collect();
+        all.extend(self.extra.iter().map(|extra| extra.flavor.clone()));
+        let wanted = |image: &&Image| self.images.iter().any(|wanted| wanted.fits(image));
+        all.extend(compose.images.iter().filter(wanted).map(Image::flavor));
+        choice.flavors.iter().map(String::as_str).find(|said| !all.iter().any(|one| is_flavor(said, one)))
     }
 
     /// A flavor that somebody chose and that nothing is ever posted as.

@@ -170,6 +170,19 @@ impl<'t> Sink<'t> {
         self.found.push((Severity::Error, code, place, message.into(), nearest));
     }
 
+    /// Warns of `name`, which is none of `known` and may be right all the same, and says which of them is nearest.
+    pub fn doubt<'k>(
+        &mut self,
+        code: &'static str,
+        place: Place,
+        message: impl Into<String>,
+        name: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) {
+        let nearest = nearest(name, known, &mut self.nearest_budget);
+        self.found.push((Severity::Warning, code, place, message.into(), nearest));
+    }
+
     /// For a second reading: of a key that stands twice the first value counts, and not the last.
     pub(crate) fn of_first_values() -> Self {
         Self { first_counts: true, ..Self::default() }

@@ -54,8 +54,9 @@ fn read(sources: &[(&str, &str)], known: Option<&KnownTests>, remote: bool) -> L
     for document in &documents {
         found.document(&mut reader, document);
     }
-    let Found { mut types, policies, .. } = found;
+    let Found { mut types, policies, named_types, .. } = found;
     types.extend(SubjectType::shipped());
+    doubt_types(&mut sink, &types, &named_types);
     let policies = (!sink.has_errors()).then_some(Policies { subject_types: types, policies });
     LoadedPolicies { policies, diagnostics: sink.finish() }
 }
@@ -114,7 +115,42 @@ struct Found<'k> {
     /// Where each policy is.
     ids: BTreeMap<String, Place>,
     types: Vec<SubjectType>,
+    /// The kinds of subjects that policies name, each where it is.
+    named_types: Vec<(String, Place)>,
     policies: Vec<Policy>,
+}
+
+/// What messages, forges and Taskotron call the kinds of what was tested; see also [`SubjectType::shipped`].
+const TYPES: [&str; 15] = [
+    "koji_tag",
+    "koji_task",
+    "koji_build_pair",
+    "copr",
+    "git_branch",
+    "git_commit",
+    "dist_git_commit",
+    "fcosbuild",
+    "build",
+    "change",
+    "yum_repository",
+    "docker_image",
+    "module_build",
+    "github_pull_request",
+    "pagure_git_receive",
+];
+
+/// A policy for subjects of a kind that nobody knows is never asked.
+fn doubt_types(sink: &mut Sink<'_>, types: &[SubjectType], named: &[(String, Place)]) {
+    let own = types.iter().flat_map(|kind| std::iter::once(&kind.id).chain(&kind.aliases));
+    let known: BTreeSet<&str> = own.map(String::as_str).chain(TYPES).collect();
+    for (name, place) in named {
+        if !known.contains(name.as_str()) && !name.contains(['*', '?', '[']) {
+            let message = format!(
+                "nobody knows the subject type `{name}`; one of your own is said with `!SubjectType`"
+            );
+            sink.doubt("unknown-type", *place, message, name, known.iter().copied());
+        }
+    }
 }
 
 fn texts(reader: &mut Reader<'_, '_>, node: Option<&Arc<Node>>, what: &str) -> Vec<String> {
@@ -151,6 +187,7 @@ impl Found<'_> {
         contexts.extend(texts(reader, fields.get("decision_context"), "decision_context"));
         let mut subject_types = texts(reader, fields.get("subject_types"), "subject_types");
         subject_types.extend(texts(reader, fields.get("subject_type"), "subject_type"));
+        self.named_types.extend(subject_types.iter().map(|name| (name.clone(), fields.place)));
         let mut product_versions = texts(reader, product_versions.as_ref(), "product_versions");
         for list in [&mut product_versions, &mut subject_types] {
             if self.remote && list.is_empty() {
@@ -497,6 +534,26 @@ id: b
                 found.iter().any(|one| one.starts_with(place) && one.contains(part)),
                 "{place} {part}\n{found:#?}"
             );
+        }
+    }
+
+    #[test]
+    fn kinds_that_nobody_knows_are_doubted() {
+        let policy = |kinds: &str| {
+            format!(
+                "--- !Policy\nid: a\nproduct_versions: [x]\ndecision_context: c\nsubject_types: [{kinds}]\nrules: []\n\
+                 --- !SubjectType\nid: iot\naliases: [edge]\n"
+            )
+        };
+        let right =
+            load(&[("p.yaml", &policy("koji_build, brew-build, koji_tag, iot, edge, 'redhat-*'"))], None);
+        assert_eq!(right.diagnostics, []);
+        let loaded = load(&[("p.yaml", &policy("koji_bild, compose"))], None);
+        assert!(loaded.policies.is_some());
+        let [found] = &loaded.diagnostics[..] else { panic!("{:#?}", loaded.diagnostics) };
+        let found = found.to_string();
+        for part in ["p.yaml:1:", "warning", "subject type `koji_bild`", "did you mean `koji_build`?"] {
+            assert!(found.contains(part), "{part} is not in {found}");
         }
     }
 

@@ -240,10 +240,10 @@ fn cond(reader: &mut Reader<'_, '_>, node: &Node, lists: &Lists) -> Cond {
 }
 
 fn test(reader: &mut Reader<'_, '_>, node: &Node, what: &str, lists: &Lists) -> Option<Test> {
-    if !matches!(node.kind, Kind::Map(_)) {
+    let Kind::Map(entries) = &node.kind else {
         let texts = reader.texts(node, what);
         return Some(Test::OneOf(texts.into_iter().map(str::to_owned).collect()));
-    }
+    };
     let mut fields = reader.fields(node, "a test")?;
     let mut tests = Vec::new();
     if let Some(node) = fields.get("is") {
@@ -295,6 +295,8 @@ fn test(reader: &mut Reader<'_, '_>, node: &Node, what: &str, lists: &Lists) -> 
     let place = fields.place;
     reader.finish(fields);
     match tests.len() {
+        // Of what cannot be read is said why.
+        0 if !entries.is_empty() => None,
         0 => {
             let message = format!(
                 "`{what}` has no test; expected is, regex, glob, exists, in, at-least, at-most or not"

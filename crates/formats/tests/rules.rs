@@ -1,9 +1,11 @@
 //! Rules for events: what is read, and everything that is wrong with a file at once.
 
+use assay_engine::product::over_global;
 use assay_engine::rules::{Message, PlannedEffect, plan};
 use assay_formats::rules::load;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 const GOOD: &str = r#"
 lists:
@@ -122,7 +124,7 @@ rules:
 
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
-    let text = "rules:\n  - name: a\n    when: {body.x: {regx: a}, body.y: {regex: '(?=a)'}}\n    run: {jb: {}}\n  - name: a\n    wen: {}\n    \
+    let text = "rules:\n  - name: a\n    when: {body.x: {regx: a}, body.y: {regex: '(?=a)'}, body.w: {}}\n    run: {jb: {}}\n  - name: a\n    wen: {}\n    \
                 run: [{job: {X: '{bdy.a}'}}]\n    batch: {window: 5 weeks}\n    once: twice\n  - {name: c, when: {body.z: {in: cs}}, run: {product: {DISTRI: '{a'}}}\n  - 5\n  \
                 - {name: d, when: {body.z: 1}, for-each: bdy.list, fan-out: {arch: bdy.arches}, item: {type: t, id: '{bdy.id}'}, \
                 batch: {window: 1m, by: '{bdy.by}'}, run: {job: {TEST: t}}}\n";
@@ -152,6 +154,46 @@ fn all_that_is_wrong_is_said_at_once() {
     ] {
         assert!(all.contains(expected), "{expected} is not in\n{all}");
     }
+    assert_eq!(
+        all.matches("has no test").count(),
+        1,
+        "of the others is said what is wrong with them:\n{all}"
+    );
+}
+
+/// What a server that names the repository of tests in [settings] makes of the examples: each job has its tests.
+#[test]
+fn the_jobs_of_the_shipped_rules_have_their_tests() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/rules");
+    let read = |file: &str| fs_err::read_to_string(format!("{examples}/{file}")).expect("it is there");
+    let rules = load(&[("fedora.yaml", &read("fedora.yaml"))]).rules.expect("no error");
+    let global = BTreeMap::from([("CASEDIR".to_owned(), "https://example.org/tests.git#main".to_owned())]);
+    let expected: BTreeMap<String, Vec<String>> =
+        serde_json::from_str(&read("messages/expected.json")).expect("JSON");
+    let mut seen = BTreeSet::new();
+    for name in expected.keys() {
+        let message: Value = serde_json::from_str(&read(&format!("messages/{name}.json"))).expect("JSON");
+        let topic = message["topic"].as_str().expect("a topic");
+        let message = Message::new("a", "a", name, topic, json!({}), message["body"].clone());
+        for planned in plan(&rules, &message).effects {
+            let PlannedEffect::Job { settings, .. } = &planned.effect else { continue };
+            seen.insert(planned.rule.clone());
+            let job = over_global(&global, settings).expect("settings");
+            let tests = if job.get("BACKEND") == Some("task") { "TASK" } else { "CASEDIR" };
+            assert!(job.get(tests).is_some() && job.get("TEST").is_some(), "{}: {job:?}", planned.rule);
+        }
+    }
+    let needs = [
+        "depcheck",
+        "install-from-test-image",
+        "kernel",
+        "rpmlint",
+        "static-analysis",
+        "test-image",
+        "upgrade",
+        "upgradepath",
+    ];
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), needs);
 }
 
 proptest! {

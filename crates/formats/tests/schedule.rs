@@ -65,6 +65,49 @@ fn posts(planned: &[Planned]) -> Vec<String> {
     all
 }
 
+/// A compose in a directory is read where it lies; what has to be unpacked has to be fetched.
+#[test]
+fn a_compose_in_a_directory() {
+    let images = ["Server dvd iso x86_64", "Minimal raw-xz raw.xz aarch64"];
+    let compose = compose("Fedora-Rawhide-20261121.n.0", None, &[], &images);
+    for (location, image, unpacked) in [
+        ("file:///srv/c/", ("ISO", "/srv/c/Server/x86_64/dvd.iso"), "file:///srv/c"),
+        ("https://x/c", ("ISO_URL", "https://x/c/Server/x86_64/dvd.iso"), "https://x/c"),
+    ] {
+        let planned = fedora().compose(&compose, location, &Choice::default(), TODAY);
+        let of = |flavor: &str| {
+            planned.iter().map(settings).find(|settings| settings["FLAVOR"] == flavor).expect("it is wanted")
+        };
+        let server = of("Server-dvd-iso");
+        assert_eq!(server[image.0], image.1);
+        assert_eq!(server.keys().filter(|key| key.starts_with("ISO")).count(), 1, "{server:?}");
+        let minimal = of("Minimal-raw_xz-raw.xz");
+        assert_eq!(minimal["HDD_2_DECOMPRESS_URL"], format!("{unpacked}/Minimal/aarch64/raw-xz.raw.xz"));
+    }
+}
+
+#[test]
+fn flavors_that_no_compose_has() {
+    let schedule = fedora();
+    let compose = compose(
+        "Fedora-Rawhide-20261121.n.0",
+        None,
+        &[],
+        &["Server dvd iso x86_64", "Cloud_Base vmdk vmdk x86_64"],
+    );
+    for (flavor, right) in [
+        ("Server-dvd-iso", true),
+        ("server-DVD-iso", true),
+        ("Workstation-live_osbuild-iso", true),
+        ("universal", true),
+        ("Server-dvd", false),
+        ("Cloud_Base-vmdk-vmdk", false),
+    ] {
+        let choice = Choice { flavors: vec![flavor.to_owned()], ..Choice::default() };
+        assert_eq!(schedule.misspelt_of(&compose, &choice).is_none(), right, "{flavor}");
+    }
+}
+
 #[test]
 fn composes() {
     let schedule = fedora();

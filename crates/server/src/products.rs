@@ -129,6 +129,24 @@ impl App {
         self.fetchable(product::plan(&for_planning(&self.library.now()), request))
     }
 
+    /// The plan of a post that a rule or a schedule wants; or why nothing comes of it.
+    pub(crate) fn plan_wanted(&self, settings: SettingsMap) -> Result<(Request, Plan), String> {
+        let request = Request::parse(settings).map_err(|bad| bad.to_string())?;
+        let plan = self.plan_product(&request);
+        if let Some(refused) = &plan.refused {
+            return Err(refused.to_string());
+        }
+        // Its jobs would end before they begin.
+        let mut files = plan.downloads.iter().map(|planned| &planned.download.url);
+        match files.find(|url| url.starts_with("file:")) {
+            Some(url) => Err(format!(
+                "{url} cannot be fetched, only what is at http or https: have a web server serve it, for example \
+                 `python3 -m http.server`, and name its address"
+            )),
+            None => Ok((request, plan)),
+        }
+    }
+
     /// The plan with a note of each file that this server will not fetch.
     fn fetchable(&self, mut plan: Plan) -> Plan {
         plan.notes.extend(self.downloads.refused(&plan.downloads));

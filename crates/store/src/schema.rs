@@ -638,4 +638,18 @@ pub(crate) const VERSIONS: &[Version] = &[
             "UPDATE decisions SET subject_type = 'koji_build' WHERE subject_type = 'brew-build'",
         ],
     },
+    Version {
+        number: 18,
+        statements: &[
+            // What is counted of events and leaves no row behind: by source what was `known` before, by rule how often it
+            // `failed`.
+            "CREATE TABLE tallies (
+            what {BYTES} NOT NULL,
+            name {BYTES} NOT NULL,
+            number BIGINT NOT NULL,
+            last BIGINT NOT NULL,
+            PRIMARY KEY (what, name)
+        )",
+        ],
+    },
 ];

@@ -75,12 +75,7 @@ impl Event {
                     return Ok(Code::Ok);
                 }
                 let rows = list.events.into_iter().map(|event| {
-                    let led = match (event.parked, event.effect_count) {
-                        (Some(why), _) => why,
-                        (None, 0) => String::new(),
-                        (None, count) if event.rules.is_empty() => count.to_string(),
-                        (None, count) => format!("{count} of {}", event.rules.join(", ")),
-                    };
+                    let led = led_to(&event);
                     let about = event.about.unwrap_or_default();
                     vec![
                         event.id.to_string(),
@@ -133,6 +128,21 @@ impl Event {
     }
 }
 
+/// What came of an event, or why nothing did.
+fn led_to(event: &Shown) -> String {
+    if let Some(why) = &event.parked {
+        return why.clone();
+    }
+    let did = match event.effect_count {
+        0 => None,
+        count if event.rules.is_empty() => Some(count.to_string()),
+        count => Some(format!("{count} of {}", event.rules.join(", "))),
+    };
+    let failed: Vec<&str> = event.failed.iter().map(|failed| failed.rule.as_str()).collect();
+    let failed = (!failed.is_empty()).then(|| format!("failed: {}", failed.join(", ")));
+    did.into_iter().chain(failed).collect::<Vec<_>>().join("; ")
+}
+
 fn show(common: &Common, event: Shown) -> Code {
     if common.json {
         ui::print_json(&event);
@@ -145,6 +155,9 @@ fn show(common: &Common, event: Shown) -> Code {
     }
     if event.recovered {
         println!("another source should have brought it");
+    }
+    if event.state == "received" {
+        println!("no rule has seen it yet; see `assay event show {}`", event.id);
     }
     for failed in &event.failed {
         println!("rule {} matches and cannot be carried out: {}", failed.rule, failed.why);
@@ -168,4 +181,33 @@ fn line(effect: &RuleEffect, event: i64) -> String {
         first => format!(", known before by event {first}"),
     };
     format!("  rule {}: {} ({}{before}{waits}{jobs}{result}){why}", effect.rule, effect.what, effect.state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_event_says_what_came_of_it() {
+        let event = |more: serde_json::Value| -> Shown {
+            let mut event = json!({
+                "id": 1, "source": "s", "key": "k", "topic": "t", "received": "", "state": "matched", "recovered": false,
+                "effect_count": 0,
+            });
+            event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            serde_json::from_value(event).expect("an event")
+        };
+        let failed = json!([{"rule": "a", "why": "x"}, {"rule": "b", "why": "y"}]);
+        for (more, said) in [
+            (json!({}), ""),
+            (json!({"parked": "not JSON"}), "not JSON"),
+            (json!({"effect_count": 2}), "2"),
+            (json!({"effect_count": 2, "rules": ["r"]}), "2 of r"),
+            (json!({"failed": failed}), "failed: a, b"),
+            (json!({"effect_count": 1, "rules": ["r"], "failed": failed}), "1 of r; failed: a, b"),
+        ] {
+            assert_eq!(led_to(&event(more.clone())), said, "{more}");
+        }
+    }
 }

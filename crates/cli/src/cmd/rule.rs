@@ -35,7 +35,7 @@ pub(crate) enum Rule {
     },
     /// Find everything that is wrong with rules, and those that can never match.
     #[command(
-        after_help = "Exit code 1: something was found.\n\nExamples:\n  assay rule check examples/rules\n  assay rule check rules --topic 'org.fedoraproject.prod.#' --tasks tasks"
+        after_help = "Exit code 1: something was found; 2: the rules cannot be used.\n\nExamples:\n  assay rule check examples/rules\n  assay rule check rules --topic 'org.fedoraproject.prod.#' --tasks tasks"
     )]
     Check {
         /// A file of rules, or a directory of such files.
@@ -50,7 +50,7 @@ pub(crate) enum Rule {
         #[arg(long, value_name = "DIR")]
         tasks: Option<Utf8PathBuf>,
     },
-    /// List the rules of the server, with how often each had something to do.
+    /// List the rules of the server, with how often each had something to do, and how often it matched and failed.
     #[command(after_help = "Example:\n  assay rule list --json")]
     List,
     /// Let the server read its rules again; those that are in force stay so if there is an error.
@@ -315,7 +315,7 @@ fn check_rules(
         for finding in &findings {
             println!("{finding}");
         }
-        println!("{count} rules, {} findings", findings.len());
+        println!("{}, {}", ui::count(count, "rule"), ui::count(findings.len(), "finding"));
     }
     Ok(match (unusable, findings.is_empty()) {
         (true, _) => Code::Usage,
@@ -337,10 +337,11 @@ fn list(common: &Common) -> Result<Code, CliError> {
             rule.runs.join(", "),
             rule.effects.to_string(),
             rule.last.unwrap_or_default(),
+            rule.failed.to_string(),
             rule.place,
         ]
     });
-    println!("{}", ui::table(&["rule", "runs", "effects", "last", "place"], rows));
+    println!("{}", ui::table(&["rule", "runs", "effects", "last", "failed", "place"], rows));
     for finding in &rules.findings {
         println!("{finding}");
     }

@@ -3,7 +3,9 @@
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
-use assay_proto::api::events::{ReleaseLife, ScheduleCandidate, ScheduleCompose, ScheduleUpdate, Scheduled};
+use assay_proto::api::events::{
+    ReleaseLife, ScheduleCandidate, ScheduleCompose, ScheduleUpdate, Scheduled, ScheduledPost,
+};
 use std::collections::BTreeMap;
 
 /// What is asked for.
@@ -40,7 +42,7 @@ fn pairs(said: &[String]) -> Result<BTreeMap<String, String>, CliError> {
 /// Composes: what is tested of one.
 #[derive(clap::Subcommand)]
 pub(crate) enum Compose {
-    /// Schedule the images of a compose; what was scheduled before is not scheduled again. Exit code 1: nothing is wanted of it.
+    /// Schedule the images of a compose; what was scheduled before is not scheduled again. Exit code 1: nothing of it is posted.
     #[command(
         after_help = "Examples:\n  assay compose schedule https://kojipkgs.fedoraproject.org/compose/rawhide/Fedora-Rawhide-20261121.n.0/compose\n  \
                       assay compose schedule file:///srv/compose --flavors Server-dvd-iso --arches x86_64 --dry-run\n  \
@@ -62,7 +64,7 @@ pub(crate) enum Compose {
 /// Updates: what is tested of one.
 #[derive(clap::Subcommand)]
 pub(crate) enum Update {
-    /// Schedule the tests of an update. Exit code 1: nothing is wanted of it.
+    /// Schedule the tests of an update. Exit code 1: nothing of it is posted.
     #[command(after_help = "Examples:\n  assay update schedule FEDORA-2026-0a1b2c3d4e\n  \
                       assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build bash-5.3-1.fc44 --group core\n  \
                       assay update schedule FEDORA-2026-0a1b2c3d4e F44 --build freeipa-4.12-1.fc44 --force")]
@@ -90,7 +92,7 @@ pub(crate) enum Update {
 /// What tasks of Koji have built, for example scratch builds: what is tested of it.
 #[derive(clap::Subcommand)]
 pub(crate) enum KojiTask {
-    /// Schedule the tests of what tasks have built, together. Exit code 1: nothing is wanted of it.
+    /// Schedule the tests of what tasks have built, together. Exit code 1: nothing of it is posted.
     #[command(after_help = "Examples:\n  assay koji-task schedule 130000001 F44\n  \
                       assay koji-task schedule 130000001,130000002 F44 --flavors updates-server --dry-run")]
     Schedule {
@@ -108,7 +110,7 @@ pub(crate) enum KojiTask {
 /// Tags of Koji, for example side tags: what is tested of one.
 #[derive(clap::Subcommand)]
 pub(crate) enum KojiTag {
-    /// Schedule the tests of what is in a tag. Exit code 1: nothing is wanted of it.
+    /// Schedule the tests of what is in a tag. Exit code 1: nothing of it is posted.
     #[command(after_help = "Example:\n  assay koji-tag schedule f44-build-side-12345 F44")]
     Schedule {
         /// The tag.
@@ -125,7 +127,7 @@ pub(crate) enum KojiTag {
 /// Projects of COPR: what is tested of one.
 #[derive(clap::Subcommand)]
 pub(crate) enum Copr {
-    /// Schedule the tests of a project. Exit code 1: nothing is wanted of it.
+    /// Schedule the tests of a project. Exit code 1: nothing of it is posted.
     #[command(after_help = "Example:\n  assay copr schedule @python/python3.15 F44 --arches x86_64")]
     Schedule {
         /// Its owner and its name.
@@ -171,7 +173,8 @@ fn candidate(
     let Choice { force, flavors, arches, settings, dry_run } = choice;
     let (kind, settings) = (kind.to_owned(), pairs(&settings)?);
     let asked = ScheduleCandidate { kind, id, release, flavors, arches, force, settings, dry_run };
-    Ok(show(common, Client::new(common)?.post("/api/assay/v1/schedule/candidate", &asked)?))
+    let scheduled = Client::new(common)?.post("/api/assay/v1/schedule/candidate", &asked)?;
+    Ok(show(common, &asked.flavors, scheduled))
 }
 
 impl Compose {
@@ -182,7 +185,8 @@ impl Compose {
                 let Choice { force, flavors, arches, settings, dry_run } = choice;
                 let settings = pairs(&settings)?;
                 let asked = ScheduleCompose { location, flavors, arches, force, settings, dry_run };
-                Ok(show(common, client.post("/api/assay/v1/schedule/compose", &asked)?))
+                let scheduled = client.post("/api/assay/v1/schedule/compose", &asked)?;
+                Ok(show(common, &asked.flavors, scheduled))
             }
             Self::Releases => {
                 let releases: Vec<ReleaseLife> = client.get("/api/assay/v1/schedule/releases")?;
@@ -206,27 +210,54 @@ impl Update {
         let settings = pairs(&settings)?;
         let groups = (critpath || !groups.is_empty()).then_some(groups);
         let asked = ScheduleUpdate { id, release, builds, groups, flavors, arches, force, settings, dry_run };
-        Ok(show(common, Client::new(common)?.post("/api/assay/v1/schedule/update", &asked)?))
+        let scheduled = Client::new(common)?.post("/api/assay/v1/schedule/update", &asked)?;
+        Ok(show(common, &asked.flavors, scheduled))
     }
 }
 
-fn show(common: &Common, scheduled: Scheduled) -> Code {
-    let code = if scheduled.posts.is_empty() { Code::Negative } else { Code::Ok };
+/// Nothing of it is posted, now or before.
+fn is_refused(post: &ScheduledPost) -> bool {
+    match &post.state {
+        Some(state) => state == "refused",
+        None => post.why.is_some(),
+    }
+}
+
+fn show(common: &Common, flavors: &[String], scheduled: Scheduled) -> Code {
+    // What is only said of a compose is no post.
+    let mut products = scheduled.posts.iter().filter(|post| !post.settings.is_empty());
+    let code = if products.all(is_refused) { Code::Negative } else { Code::Ok };
     if common.json {
         ui::print_json(&scheduled);
         return code;
     }
-    println!("{}: {} posts", scheduled.item, scheduled.posts.len());
+    let refused = scheduled.posts.iter().filter(|post| is_refused(post)).count();
+    let refused = if refused > 0 { format!(", {refused} refused") } else { String::new() };
+    println!("{}: {}{refused}", scheduled.item, ui::count(scheduled.posts.len(), "post"));
+    let get = |post: &ScheduledPost, key: &str| post.settings.get(key).cloned().unwrap_or_default();
+    for flavor in flavors {
+        let is_it = |post: &ScheduledPost| {
+            let own = get(post, "FLAVOR").to_lowercase();
+            let said = flavor.to_lowercase();
+            own == said || own.strip_prefix("updates-") == Some(said.as_str())
+        };
+        if !scheduled.posts.iter().any(is_it) {
+            println!("nothing of it is wanted as {flavor}");
+        }
+    }
+    if scheduled.posts.is_empty() {
+        return code;
+    }
     let rows = scheduled.posts.into_iter().map(|post| {
-        let get = |key: &str| post.settings.get(key).cloned().unwrap_or_default();
         let jobs: Vec<String> = post.jobs.iter().map(ToString::to_string).collect();
-        let state = post.state.clone().unwrap_or_else(|| "would be posted".to_owned());
+        let would = if is_refused(&post) { "would be refused" } else { "would be posted" };
+        let state = post.state.clone().unwrap_or_else(|| would.to_owned());
         let known = if post.known { "known before, " } else { "" };
-        let flavor = get("FLAVOR");
+        let (flavor, arch, build) = (get(&post, "FLAVOR"), get(&post, "ARCH"), get(&post, "BUILD"));
         vec![
             if flavor.is_empty() { post.what } else { flavor },
-            get("ARCH"),
-            get("BUILD"),
+            arch,
+            build,
             format!("{known}{state}"),
             jobs.join(" "),
             post.why.unwrap_or_default(),

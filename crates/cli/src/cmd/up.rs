@@ -43,7 +43,8 @@ struct ServerOptions {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8484")]
     listen: SocketAddr,
-    /// What is gated: assay.toml, with connections and the place of pipelines and jobs (docs/gating.md).
+    /// assay.toml: what is gated (docs/gating.md), which events are heard and what they lead to (docs/events.md), results
+    /// (docs/results.md), who is told (docs/reporting.md), settings of all jobs (docs/running-a-server.md).
     #[arg(long, value_name = "FILE")]
     config: Option<Utf8PathBuf>,
     /// Requests from this machine act as admin, without a token.

@@ -82,6 +82,16 @@ pub(super) fn compose(
     Ok(Composed { settings, unset, differs })
 }
 
+/// The settings of a job that no product makes: what is posted, over the settings of all jobs. An error is a sentence.
+pub fn over_global(global: &SettingsMap, posted: &SettingsMap) -> Result<Settings, String> {
+    let mut layers = Layers::default();
+    layers.add(global, Provenance::Global, &DECIDED);
+    layers.add(posted, Provenance::Request, &[]);
+    let mut settings = layers.merge().settings;
+    finish(&mut settings)?;
+    Ok(settings)
+}
+
 fn missing<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k String>) -> String {
     let hint = super::nearest(name, known.map(String::as_str));
     format!("the {what} {name} does not exist{hint}; add it, or name another one in the template")

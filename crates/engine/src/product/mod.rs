@@ -15,7 +15,7 @@ mod request;
 mod tests;
 
 pub use catalog::{Catalog, Group, Machine, Medium, MediumKey, Origin, SettingsMap, Suite, Template};
-pub use compose::{fill_in, finish, search_values};
+pub use compose::{fill_in, finish, over_global, search_values};
 pub use files::{Download, FileKind, downloads_of, is_output, kind_of};
 pub use old_builds::{BuildTag, Fate, OldJob, OpenJob, Spared, fates, spared};
 pub use priority::{

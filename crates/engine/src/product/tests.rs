@@ -794,3 +794,30 @@ proptest! {
         prop_assert_eq!(plan.jobs.len() + unmade + plan.left_out.len(), suites.len());
     }
 }
+
+#[test]
+fn a_job_without_a_product_has_the_settings_of_all_jobs() {
+    let map = |pairs: &[(&str, &str)]| -> SettingsMap {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let global = map(&[
+        ("CASEDIR", "https://x/t.git#%VERSION%"),
+        ("TIMEOUT_SCALE", "3"),
+        ("TEST", "no"),
+        ("+QEMURAM", "2048"),
+    ]);
+    let posted = map(&[("TEST", "kernel"), ("VERSION", "44"), ("TIMEOUT_SCALE", "5"), ("QEMURAM", "1")]);
+    let job = over_global(&global, &posted).expect("settings");
+    for (key, value) in [
+        ("CASEDIR", "https://x/t.git#44"),
+        ("TEST", "kernel"),
+        ("TIMEOUT_SCALE", "5"),
+        ("QEMURAM", "2048"),
+        ("VERSION", "44"),
+    ] {
+        assert_eq!(job.get(key), Some(value), "{key}");
+    }
+    assert_eq!(job.0["TIMEOUT_SCALE"].over, [(Provenance::Global, "3".to_owned())]);
+    let circle = over_global(&map(&[]), &map(&[("A", "%B%"), ("B", "%A%")])).expect_err("a circle");
+    assert!(circle.contains("circular reference"), "{circle}");
+}

@@ -55,6 +55,11 @@ pub fn check(rules: &RuleSet, known: Known<'_>) -> Vec<Finding> {
         for root in roots(rule) {
             say(format!("it reads `{root}`, which no message has; a name begins with {}", ROOTS.join(", ")));
         }
+        for pattern in topics(&rule.when) {
+            if let Some(why) = pattern.is_odd() {
+                say(format!("the topic {pattern} can hardly match: {why}"));
+            }
+        }
         if let Some(why) = never(&rule.when, known) {
             say(format!("it can never match: {why}"));
         }
@@ -91,6 +96,16 @@ fn roots(rule: &Rule) -> Vec<String> {
     all.sort();
     all.dedup();
     all
+}
+
+/// The topics that a condition asks for or against.
+fn topics(cond: &Cond) -> Vec<&TopicPattern> {
+    match cond {
+        Cond::All(conds) | Cond::Any(conds) => conds.iter().flat_map(topics).collect(),
+        Cond::Not(cond) => topics(cond),
+        Cond::Topic(patterns) => patterns.iter().collect(),
+        Cond::Field { .. } => Vec::new(),
+    }
 }
 
 /// Why a condition is never met; none if it may be, as far as is known.

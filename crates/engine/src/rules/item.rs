@@ -90,8 +90,8 @@ pub fn derive(topic: &str, body: &Value) -> Option<Item> {
     if tail("buildsys.build.state.change") {
         return item("koji_build", nvr(body)?, text(&body["build_id"]).unwrap_or_default());
     }
-    if tail("buildsys.tag") || tail("buildsys.untag") {
-        return item("koji_tag", text(&body["tag"])?, String::new());
+    if is_tagging(topic) {
+        return item("koji_tag", text(&body["tag"])?, nvr(body).unwrap_or_default());
     }
     if topic.contains(".bodhi.update.") {
         let update = &body["update"];
@@ -121,6 +121,46 @@ pub fn derive(topic: &str, body: &Value) -> Option<Item> {
     of_artifact(body)
 }
 
+/// A build came into a tag, or left it.
+fn is_tagging(topic: &str) -> bool {
+    topic.ends_with("buildsys.tag") || topic.ends_with("buildsys.untag")
+}
+
+/// What tells apart that which happens to an item in one revision. Mostly its revision says it all.
+///
+/// A build that comes into a tag again finds other builds there: each time counts, told apart by the message `key`. Jobs of
+/// an item end each by itself, told apart by scenario and result and not by their numbers: a rule whose job fits the rule
+/// again would otherwise never come to an end. What a job starts anew by itself (`RETRY`) is counted for the same reason;
+/// what people start anew is nothing that rules do, and each counts.
+pub(super) fn occasion(topic: &str, body: &Value, key: &str) -> Option<String> {
+    if is_tagging(topic) {
+        return Some(key.to_owned());
+    }
+    if !topic.ends_with("assay.job.done") {
+        return None;
+    }
+    let setting = |key: &str| &body["settings"][key];
+    let told = [
+        setting("DISTRI"),
+        setting("VERSION"),
+        setting("FLAVOR"),
+        &body["arch"],
+        &body["test"],
+        setting("MACHINE"),
+        &body["result"],
+    ];
+    let restart = match body["retry"].as_u64() {
+        Some(number @ 1..) => Some(format!("retry {number}")),
+        _ => (!body["restart_of"].is_null()).then(|| key.to_owned()),
+    };
+    Some(told.into_iter().filter_map(text).chain(restart).collect::<Vec<_>>().join(" "))
+}
+
+/// Others may have told the same time of it in messages of their own ([`super::Message::first_told_as`]).
+pub(super) fn is_told_twice(topic: &str) -> bool {
+    is_tagging(topic)
+}
+
 /// What a message tells, in the same words whichever system tells it: a bus that carries it, or somebody who looks for
 /// himself. None if that is not known of its topic.
 pub fn news(topic: &str, body: &str) -> Option<String> {
@@ -130,12 +170,14 @@ pub fn news(topic: &str, body: &str) -> Option<String> {
         return None;
     }
     let body: Value = serde_json::from_str(body).ok()?;
-    let Item { kind, id, revision } = derive(topic, &body)?;
+    let Item { kind, id, mut revision } = derive(topic, &body)?;
     let state = match kind.as_str() {
         "koji_build" => text(&body["new"]),
         "compose" => text(&body["status"]),
         // A tag is told of for each build that comes or goes.
         "koji_tag" => {
+            // The build's number says it.
+            revision.clear();
             let done = topic.rsplit('.').next().unwrap_or_default();
             Some(format!("{done} {}", text(&body["build_id"])?))
         }
@@ -176,8 +218,23 @@ fn moved(topic: &str, body: &Value) -> Option<(String, String)> {
     let named =
         [repository, project, &repository["clone_url"], &repository["full_name"], &body["repo"]["fullname"]];
     let name = named.into_iter().find_map(Value::as_str).unwrap_or_default();
-    let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    Some((format!("{}/{branch}", name.strip_suffix(".git").unwrap_or(name)), commit))
+    Some((format!("{}/{branch}", repository_name(name)), commit))
+}
+
+/// What a repository is called, by its address or its full name: its path on the host, so that forks and namespaces are
+/// apart. Packages are called as they are everywhere else, without `rpms/`.
+fn repository_name(said: &str) -> &str {
+    let path = match said.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        // As ssh has it: `git@host:rpms/bash.git`.
+        None => match said.split_once(':') {
+            Some((host, path)) if !host.contains('/') => path,
+            _ => said,
+        },
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    path.strip_prefix("rpms/").filter(|package| !package.contains('/')).unwrap_or(path)
 }
 
 /// CI messages name what was tested.
@@ -217,6 +274,32 @@ mod tests {
     }
 
     #[test]
+    fn repositories_are_apart_by_their_paths() {
+        for (said, name) in [
+            ("rpms/bash", "bash"),
+            ("https://src.fedoraproject.org/rpms/bash.git", "bash"),
+            ("ssh://git@pkgs.example.org:22/rpms/bash/", "bash"),
+            ("git@pkgs.example.org:rpms/bash.git", "bash"),
+            ("tests/bash", "tests/bash"),
+            ("forks/mallory/rpms/bash", "forks/mallory/rpms/bash"),
+            ("https://src.fedoraproject.org/forks/mallory/rpms/bash.git", "forks/mallory/rpms/bash"),
+            ("bash", "bash"),
+            ("rpms/a/b", "rpms/a/b"),
+            ("file:///srv/git/repo.git", "srv/git/repo"),
+            ("/srv/git/repo", "srv/git/repo"),
+            ("https://h", ""),
+        ] {
+            assert_eq!(repository_name(said), name, "{said}");
+        }
+        let pushed = |fullname: &str| {
+            let body = json!({"branch": "rawhide", "end_commit": "abc", "repo": {"fullname": fullname}});
+            derive("io.pagure.prod.pagure.git.receive", &body).expect("a branch moved").id
+        };
+        assert_eq!(pushed("rpms/bash"), "bash/rawhide");
+        assert_eq!(pushed("fork/mallory/rpms/bash"), "fork/mallory/rpms/bash/rawhide");
+    }
+
+    #[test]
     fn two_who_tell_the_same_say_the_same() {
         let build = |more: Value| {
             let mut body = json!({"name": "bash", "version": "5", "release": "1", "build_id": 7, "new": 1, "instance": "primary"});
@@ -228,7 +311,7 @@ mod tests {
         assert_ne!(build(json!({"new": 3})), build(json!({})), "it failed");
         let looked =
             json!({"repository": "https://git.example.org/o/repo.git", "branch": "main", "new": "abc"});
-        let told = Some("git_branch repo/main abc ".to_owned());
+        let told = Some("git_branch o/repo/main abc ".to_owned());
         assert_eq!(news("git.branch.moved", &looked.to_string()), told);
         for (topic, body) in [
             (
@@ -259,7 +342,9 @@ mod tests {
         ] {
             assert_eq!(news(topic, &update.to_string()).as_deref(), told, "{topic}");
         }
-        let tagged = json!({"tag": "f44", "build_id": 7, "name": "bash", "user": "bodhi"}).to_string();
+        let tagged = json!({"tag": "f44", "build_id": 7, "name": "bash", "version": "5", "release": "1", "user": "bodhi"});
+        assert_eq!(derive("o.buildsys.tag", &tagged).expect("a tag").revision, "bash-5-1");
+        let tagged = tagged.to_string();
         assert_eq!(news("o.buildsys.tag", &tagged).as_deref(), Some("koji_tag f44  tag 7"));
         assert_eq!(news("o.buildsys.untag", &tagged).as_deref(), Some("koji_tag f44  untag 7"));
         assert!(recurs("o.buildsys.tag") && !recurs("o.buildsys.build.state.change"));

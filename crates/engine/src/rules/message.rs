@@ -10,6 +10,8 @@ pub struct Message {
     topic: String,
     /// What tells it from all others: its bus and its key there.
     key: String,
+    /// See [`item::occasion`].
+    occasion: Option<String>,
     item: Option<Item>,
     root: Map<String, Value>,
 }
@@ -18,6 +20,8 @@ impl Message {
     /// A message of `source`, on whose bus `key` tells it from others.
     pub fn new(source: &str, bus: &str, key: &str, topic: &str, headers: Value, body: Value) -> Self {
         let item = item::derive(topic, &body);
+        let whole = format!("{bus}/{key}");
+        let occasion = item::occasion(topic, &body, &whole);
         let mut root = Map::new();
         root.insert("topic".to_owned(), topic.into());
         root.insert("source".to_owned(), source.into());
@@ -27,7 +31,18 @@ impl Message {
         if let Some(item) = &item {
             root.insert("item".to_owned(), item_value(item));
         }
-        Self { topic: topic.to_owned(), key: format!("{bus}/{key}"), item, root }
+        Self { topic: topic.to_owned(), key: whole, occasion, item, root }
+    }
+
+    /// True if another source may have told the same time of something in a message of its own.
+    pub fn is_told_twice(&self) -> bool {
+        item::is_told_twice(&self.topic)
+    }
+
+    /// The same, of which `key` on the bus told first: both are about one time.
+    #[must_use]
+    pub fn first_told_as(self, bus: &str, key: &str) -> Self {
+        Self { occasion: Some(format!("{bus}/{key}")), ..self }
     }
 
     /// Its topic.
@@ -38,6 +53,11 @@ impl Message {
     /// What tells it from all others.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// What tells this time from others at which the like of it happened to its item.
+    pub(super) fn occasion(&self) -> Option<&str> {
+        self.occasion.as_deref()
     }
 
     /// What it is about, if its topic tells.

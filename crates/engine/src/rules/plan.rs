@@ -388,7 +388,7 @@ impl Target<'_> {
         }
     }
 
-    /// Rule, item or event, combination, and the place in the rule.
+    /// Rule, item (with its occasion) or event, combination, and the place in the rule.
     fn key(&self, effect: &PlannedEffect, forced: bool) -> String {
         let mut key = vec![self.rule.name.clone()];
         // Each message tells a result of its own: of one that is queued, of the same once it runs, and when it has ended.
@@ -396,6 +396,10 @@ impl Target<'_> {
         match (self.item, self.rule.once) {
             (Some(item), Once::Item) if !by_event => {
                 key.extend([item.kind.clone(), item.id.clone(), item.revision.clone()]);
+                // A rule that says itself what is under test says what tells it from others, too.
+                if self.rule.item.is_none() {
+                    key.extend(self.message.occasion().map(str::to_owned));
+                }
             }
             (Some(item), _) => {
                 key.extend([item.kind.clone(), item.id.clone(), self.message.key().to_owned()]);

@@ -177,6 +177,85 @@ fn keys_say_what_is_the_same() {
     assert_ne!(keys(&again("1")), keys(&again("2")));
 }
 
+/// The keys of the effects of a rule for these messages: their ids, and their bodies.
+fn keys_of<'b>(topic_of_all: &str, messages: impl IntoIterator<Item = (&'b str, Value)>) -> Vec<String> {
+    let rules = set(vec![rule(topic("#"), &[("TEST", "t")])]);
+    let key = |(id, body): (&str, Value)| {
+        plan(&rules, &Message::new("s", "bus", id, topic_of_all, json!({}), body)).effects.remove(0).key
+    };
+    messages.into_iter().map(key).collect()
+}
+
+#[test]
+fn each_coming_into_a_tag_counts() {
+    let tagged = |nvr: &str| {
+        let (name, version, release) = split_nvr(nvr).unwrap();
+        json!({"tag": "f44", "build_id": 7, "name": name, "version": version, "release": release})
+    };
+    let (bash, sed) = (tagged("bash-5-1"), tagged("sed-4-1"));
+    let keys = keys_of(
+        "o.buildsys.tag",
+        [("1", bash.clone()), ("2", sed), ("3", bash.clone()), ("1", bash.clone())],
+    );
+    assert_eq!(keys[0], "r/koji_tag/f44/bash-5-1/bus/1/1:t");
+    assert_eq!(keys[1], "r/koji_tag/f44/sed-4-1/bus/2/1:t");
+    assert_ne!(keys[2], keys[0], "it came again");
+    assert_eq!(keys[3], keys[0], "the same message");
+    // Another source told it first, in a message of its own.
+    let late = Message::new("s", "bus", "4", "o.buildsys.tag", json!({}), bash);
+    assert!(late.is_told_twice());
+    let rules = set(vec![rule(topic("#"), &[("TEST", "t")])]);
+    assert_eq!(plan(&rules, &late.first_told_as("bus", "1")).effects[0].key, keys[0]);
+    let mut own = rule(topic("#"), &[("TEST", "t")]);
+    let template = |text: &str| Template::parse(text).unwrap();
+    own.item =
+        Some(ItemTemplate { kind: template("x"), id: template("y"), revision: template("{body.build_id}") });
+    let said =
+        plan(&set(vec![own]), &Message::new("s", "bus", "5", "o.buildsys.tag", json!({}), tagged("a-1-1")));
+    assert_eq!(said.effects[0].key, "r/x/y/7/1:t", "the rule says what counts");
+}
+
+#[test]
+fn each_job_of_an_item_ends_by_itself() {
+    let ended = |id: u64, test: &str, arch: &str, result: &str, restart_of: Option<u64>| {
+        json!({
+            "id": id, "test": test, "arch": arch, "result": result, "item_type": "koji_build", "item": "bash-5-1",
+            "revision": "7", "restart_of": restart_of, "settings": {"DISTRI": "fedora", "FLAVOR": "dvd"},
+        })
+    };
+    let arches = ["x86_64", "aarch64", "ppc64le", "s390x"];
+    let four = arches
+        .iter()
+        .zip(["1", "2", "3", "4"])
+        .map(|(arch, id)| (id, ended(1, "image", arch, "passed", None)));
+    let keys = keys_of("assay.job.done", four);
+    assert_eq!(keys[0], "r/koji_build/bash-5-1/7/fedora dvd x86_64 image passed/1:t");
+    assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    let more = keys_of(
+        "assay.job.done",
+        [
+            ("5", ended(5, "image", "x86_64", "passed", None)),
+            ("6", ended(6, "image", "x86_64", "failed", None)),
+            ("7", ended(7, "image", "x86_64", "passed", Some(1))),
+            ("8", ended(8, "t", "x86_64", "passed", None)),
+            ("9", ended(9, "t", "x86_64", "passed", None)),
+        ],
+    );
+    assert_eq!(more[0], keys[0], "posted once more, and as before");
+    assert!(!keys.contains(&more[1]), "another result");
+    assert!(!keys.contains(&more[2]) && more[2].contains("bus/7"), "a restart: {}", more[2]);
+    let retry = |number: u64| {
+        let mut body = ended(10, "image", "x86_64", "failed", Some(6));
+        body["retry"] = number.into();
+        body
+    };
+    let tries = keys_of("assay.job.done", [("10", retry(1)), ("11", retry(2)), ("12", retry(1))]);
+    assert!(tries[0] != more[1] && tries[0] != tries[1], "{tries:?}");
+    assert_eq!(tries[0], tries[2], "of a rule's own jobs with RETRY there is an end, too");
+    // The rule's own job fits the rule: it comes to an end all the same.
+    assert_eq!(more[3], more[4]);
+}
+
 #[test]
 fn a_message_that_lacks_something_fails_its_rule_only() {
     let good = Rule { name: "good".to_owned(), ..rule(topic("#"), &[("TEST", "a")]) };
@@ -254,6 +333,25 @@ fn what_can_never_match() {
     ] {
         let rules = set(vec![rule(cond.clone(), &[("TEST", "t")])]);
         assert_eq!(check::check(&rules, check::Known::default()), [], "{cond}");
+    }
+}
+
+#[test]
+fn topics_that_can_hardly_match() {
+    for (pattern, odd) in [
+        ("org.fedoraproject.prod.bodhi*", "in `bodhi*` it stands for nothing"),
+        ("org.a.*b", "in `*b` it stands for nothing"),
+        ("org.##", "in `##` it stands for nothing"),
+        ("org.a..b", "a word empty"),
+        ("org.a.", "a word empty"),
+        ("", "a word empty"),
+    ] {
+        let rules = set(vec![rule(Cond::Not(Box::new(topic(pattern))), &[("TEST", "t")])]);
+        let found = check::check(&rules, check::Known::default());
+        assert!(found.len() == 1 && found[0].problem.contains(odd), "{pattern}: {found:?}");
+    }
+    for pattern in ["#", "*", "org.*.b.#", "a-b_c.d"] {
+        assert_eq!(TopicPattern::new(pattern).is_odd(), None, "{pattern}");
     }
 }
 

@@ -24,6 +24,18 @@ impl TopicPattern {
         !self.text.split('.').any(|word| word == "*" || word == "#")
     }
 
+    /// Why hardly any topic fits, if its words are not meant as they are written.
+    pub fn is_odd(&self) -> Option<String> {
+        self.text.split('.').find_map(|word| match word {
+            "" => Some("two dots, or one at an end, leave a word empty".to_owned()),
+            "*" | "#" => None,
+            word if word.contains(['*', '#']) => Some(format!(
+                "in `{word}` it stands for nothing: `*` is a whole word between dots, `#` any number of words"
+            )),
+            _ => None,
+        })
+    }
+
     /// True if `topic` fits.
     pub fn matches(&self, topic: &str) -> bool {
         let pattern: Vec<&str> = self.text.split('.').collect();

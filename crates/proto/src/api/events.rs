@@ -128,7 +128,7 @@ pub struct EventSource {
     pub recovered: u64,
     /// Of these, what is parked.
     pub parked: u64,
-    /// What it brought and was known already, since the server started.
+    /// What it brought and was known already.
     pub known: u64,
     /// When it brought the last one.
     pub last: Option<String>,
@@ -160,6 +160,12 @@ pub struct Rule {
     pub effects: u64,
     /// When that was last.
     pub last: Option<String>,
+    /// How often it matched and could not be carried out.
+    #[serde(default)]
+    pub failed: u64,
+    /// When that was last.
+    #[serde(default)]
+    pub last_failed: Option<String>,
 }
 
 /// The rules that are in force.
@@ -273,14 +279,14 @@ pub struct ScheduledPost {
     pub what: String,
     /// What is posted.
     pub settings: BTreeMap<String, String>,
-    /// It was known before.
+    /// It was posted before, or waits since then.
     pub known: bool,
     /// As of an [`RuleEffect`]; none of a dry run.
     pub state: Option<String>,
     /// The jobs that it came to.
     #[serde(default)]
     pub jobs: Vec<i64>,
-    /// Why it waits or is refused.
+    /// Why it waits or is refused; of a dry run, why it would be refused.
     pub why: Option<String>,
 }
 

@@ -25,11 +25,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Events in one answer.
 const MOST: u32 = 500;
 /// The most bytes of what a hook sends.
 const MAX_HOOK: usize = 25 << 20;
+/// How often is looked for what comes of something.
+const LOOK: Duration = Duration::from_millis(50);
 /// The source of what people ask for.
 const BY_HAND: &str = "by-hand";
 
@@ -118,7 +121,7 @@ async fn replay(
     app.outside.planned.notify_one();
     app.audit(&sender.name, "event_replay", json!({"id": id, "force": replay.force}));
     app.outside.arrived.notify_one();
-    Ok(Json(app.show_event(id).await?))
+    Ok(Json(app.seen_event(id).await?))
 }
 
 async fn sources(State(app): State<Arc<App>>) -> Result<Json<wire::EventSources>, Fault> {
@@ -274,6 +277,20 @@ impl App {
         Ok(shown)
     }
 
+    /// The same once the rules have seen it and nothing of it waits, or after a while.
+    async fn seen_event(&self, id: i64) -> Result<wire::OutsideEvent, Fault> {
+        const LOOKS: u32 = 40;
+        for _ in 0..LOOKS {
+            let shown = self.show_event(id).await?;
+            let waits = |effect: &wire::RuleEffect| effect.state == EffectState::Waiting.word();
+            if shown.state != MessageState::Received.word() && !shown.effects.iter().any(waits) {
+                return Ok(shown);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.show_event(id).await
+    }
+
     /// Sources and how they do.
     pub(crate) async fn list_sources(&self) -> Result<Vec<wire::EventSource>, Fault> {
         let tallies = self.store.events().source_tallies().await?;
@@ -295,7 +312,7 @@ impl App {
                 events: tally.map_or(0, |tally| tally.messages),
                 recovered: tally.map_or(0, |tally| tally.recovered),
                 parked: tally.map_or(0, |tally| tally.parked),
-                known: health.known,
+                known: tally.map_or(0, |tally| tally.known),
                 last: tally.and_then(|tally| tally.last).map(rfc3339),
                 name,
             }
@@ -334,6 +351,8 @@ impl App {
                 runs: rule.run.iter().map(assay_engine::rules::Action::label).collect(),
                 effects: hit.map_or(0, |hit| hit.effects),
                 last: hit.and_then(|hit| hit.last).map(rfc3339),
+                failed: hit.map_or(0, |hit| hit.failed),
+                last_failed: hit.and_then(|hit| hit.last_failed).map(rfc3339),
             }
         };
         Ok(wire::Rules { rules: rules.rules.iter().map(one).collect(), findings })
@@ -422,16 +441,6 @@ async fn schedule_compose(
     let asked: wire::ScheduleCompose = read(&body, r#"Send {"location": "https://…/compose"}."#)?;
     let choice = app.choice(asked.force, &asked.flavors, &asked.arches, asked.settings);
     let (compose, planned) = app.plan_compose(&asked.location, &choice).await.map_err(fault)?;
-    let misspelt = |flavor: &&String| {
-        let is_it = |one: &Planned| {
-            settings_of(one).get("FLAVOR").is_some_and(|own| own.eq_ignore_ascii_case(flavor))
-        };
-        !planned.iter().any(is_it)
-    };
-    if let Some(flavor) = asked.flavors.iter().find(misspelt) {
-        let why = format!("Nothing of {} is scheduled as the flavor {flavor:?}.", compose.id);
-        return Err(Fault::bad(why, "Leave it out with dry_run to see those that are."));
-    }
     let posts = app.schedule_now(&sender.name, "compose", &body, planned, asked.dry_run).await?;
     Ok(Json(wire::Scheduled { item: format!("compose {}", compose.id), posts }))
 }
@@ -520,11 +529,16 @@ impl App {
         dry_run: bool,
     ) -> Result<Vec<wire::ScheduledPost>, Fault> {
         let keys: Vec<String> = planned.iter().map(|one| one.key.clone()).collect();
-        let before = self.store.events().effects_by_key(&keys).await?;
+        let mut before = self.store.events().effects_by_key(&keys).await?;
+        // What was refused or only written down may be possible by now.
+        let is_open =
+            |effect: &StoredEffect| matches!(effect.state, EffectState::Refused | EffectState::Logged);
+        let any_open = before.iter().any(is_open);
+        let there: BTreeSet<String> = before.iter().map(|effect| effect.planned.key.clone()).collect();
+        before.retain(|effect| !is_open(effect));
         let known: BTreeSet<String> = before.iter().map(|effect| effect.planned.key.clone()).collect();
-        let unknown: Vec<Planned> = planned.iter().filter(|one| !known.contains(&one.key)).cloned().collect();
-        if !dry_run && !known.is_empty() {
-            // What was refused may be possible by now.
+        let unknown: Vec<Planned> = planned.iter().filter(|one| !there.contains(&one.key)).cloned().collect();
+        if !dry_run && any_open {
             self.store.events().reopen_effects(self.outside.epoch, &keys, self.clock.now()).await?;
             self.outside.planned.notify_one();
         }
@@ -560,6 +574,7 @@ impl App {
         let post = |one: &Planned| {
             let shown = stored.iter().find(|effect| effect.planned.key == one.key);
             let shown = shown.map(|stored| effect(stored, waiting.get(&one.key)));
+            let refused = if dry_run && shown.is_none() { self.would_refuse(one) } else { None };
             wire::ScheduledPost {
                 key: one.key.clone(),
                 what: one.effect.summary(),
@@ -567,7 +582,7 @@ impl App {
                 known: known.contains(&one.key),
                 state: shown.as_ref().map(|effect| effect.state.clone()),
                 jobs: shown.as_ref().map(|effect| effect.jobs.clone()).unwrap_or_default(),
-                why: shown.and_then(|effect| effect.why),
+                why: refused.or_else(|| shown.and_then(|effect| effect.why)),
             }
         };
         Ok(planned.iter().map(post).collect())
@@ -582,7 +597,7 @@ impl App {
             if stored.iter().all(|effect| effect.state != EffectState::Waiting) {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(LOOK).await;
         }
         Ok(stored)
     }

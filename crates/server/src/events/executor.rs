@@ -8,10 +8,11 @@ use assay_engine::gate::io::{Command, Input as GateInput};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
-use assay_engine::product::Request;
+use assay_engine::product;
 use assay_engine::reason::Refusal;
 use assay_engine::rules::{FoundElsewhere, Planned, PlannedEffect, merge};
 use assay_engine::settings::Settings;
+use assay_proto::task_run;
 use assay_store::{EffectState, EffectsDone, Epoch, JobFilter, StoreError, StoredEffect};
 use axum::http::StatusCode;
 use serde_json::json;
@@ -248,7 +249,7 @@ impl Executor {
         };
         match merge(&effects) {
             Some(PlannedEffect::Job { settings, priority }) => {
-                let job = NewJob { priority, ..NewJob::new(Settings::from_request(settings)) };
+                let job = NewJob { priority, ..NewJob::new(self.job_settings(settings)?) };
                 Ok(self.app.resolve_tasks(Input::PostJobs { jobs: vec![job] }).await?)
             }
             Some(PlannedEffect::Product { settings }) => {
@@ -282,6 +283,15 @@ impl Executor {
             Some(PlannedEffect::Result(found)) => self.store_result(first, &found).await,
             None => Err(Trouble::Refused("there is nothing to do".to_owned())),
         }
+    }
+
+    /// What all jobs have, those of rules have as well. A task brings its tests along.
+    fn job_settings(&self, settings: BTreeMap<String, String>) -> Result<Settings, Trouble> {
+        if settings.get("BACKEND").is_some_and(|backend| backend == task_run::BACKEND) {
+            return Ok(Settings::from_request(settings));
+        }
+        let global = self.app.library.now().global.clone();
+        product::over_global(&global, &settings).map_err(Trouble::Refused)
     }
 
     /// Stores what somebody else has found, once under the effect's key.
@@ -325,11 +335,7 @@ impl Executor {
     }
 
     async fn product(&self, settings: BTreeMap<String, String>, by: &str) -> Result<Input, Trouble> {
-        let request = Request::parse(settings).map_err(|bad| Trouble::Refused(bad.to_string()))?;
-        let mut plan = self.app.plan_product(&request);
-        if let Some(refused) = &plan.refused {
-            return Err(Trouble::Refused(refused.to_string()));
-        }
+        let (request, mut plan) = self.app.plan_wanted(settings).map_err(Trouble::Refused)?;
         let spared = match &plan.old_builds {
             Some(obsolete) => self.app.spared(obsolete).await.map_err(|fault| Trouble::Later(fault.error))?,
             None => BTreeSet::new(),

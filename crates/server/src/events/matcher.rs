@@ -46,7 +46,13 @@ async fn match_some(app: &App, epoch: Epoch) -> Result<usize, assay_store::Store
         return Ok(0);
     }
     let rules = app.outside.rules();
-    let matched: Vec<Matched> = messages.iter().map(|message| match_one(&rules, message)).collect();
+    let mut matched = Vec::new();
+    for stored in &messages {
+        matched.push(match match_message(app, stored).await? {
+            Ok(message) => match_one(&rules, stored, &message),
+            Err(why) => parked(stored, format!("the stored message cannot be read: {why}")),
+        });
+    }
     app.store.events().match_messages(epoch, app.clock.now(), &matched).await?;
     if matched.iter().any(|one| !one.effects.is_empty()) {
         app.outside.planned.notify_one();
@@ -62,16 +68,31 @@ pub(super) fn message(stored: &StoredMessage) -> Result<Message, String> {
     Ok(Message::new(&stored.source, &stored.bus, &new.dedupe_key, &new.topic, headers, body))
 }
 
-fn match_one(rules: &RuleSet, stored: &StoredMessage) -> Matched {
-    let parked = |why: String| Matched { event: stored.id, caused: why, parked: true, effects: Vec::new() };
-    let message = match message(stored) {
-        Ok(message) => message,
-        Err(why) => return parked(format!("the stored message cannot be read: {why}")),
-    };
-    let planned = std::panic::catch_unwind(AssertUnwindSafe(|| plan(rules, &message)));
+/// The same; if another source told of it first, it is about what that one told.
+async fn match_message(
+    app: &App,
+    stored: &StoredMessage,
+) -> Result<Result<Message, String>, assay_store::StoreError> {
+    let found = message(stored);
+    if !found.as_ref().is_ok_and(Message::is_told_twice) {
+        return Ok(found);
+    }
+    let first = app.store.events().told_before(stored.id, super::sources::NEAR).await?;
+    Ok(match first {
+        Some((bus, key)) => found.map(|message| message.first_told_as(&bus, &key)),
+        None => found,
+    })
+}
+
+fn parked(stored: &StoredMessage, why: String) -> Matched {
+    Matched { event: stored.id, caused: why, parked: true, failed: Vec::new(), effects: Vec::new() }
+}
+
+fn match_one(rules: &RuleSet, stored: &StoredMessage, message: &Message) -> Matched {
+    let planned = std::panic::catch_unwind(AssertUnwindSafe(|| plan(rules, message)));
     let Ok(Plan { effects, matched, failed }) = planned else {
         tracing::error!(event = stored.id, "a rule panicked over this event");
-        return parked(format!("{PANICKED}; report it as a bug with the rules and the message"));
+        return parked(stored, format!("{PANICKED}; report it as a bug with the rules and the message"));
     };
     let again = |effect: Planned| match stored.generation {
         0 => effect,
@@ -81,8 +102,9 @@ fn match_one(rules: &RuleSet, stored: &StoredMessage) -> Matched {
     for (rule, why) in &failed {
         tracing::warn!(event = stored.id, rule, why, "a rule matches and cannot be carried out");
     }
-    let failed: Vec<Value> = failed.iter().map(|(rule, why)| json!({"rule": rule, "why": why})).collect();
+    let whys: Vec<Value> = failed.iter().map(|(rule, why)| json!({"rule": rule, "why": why})).collect();
     let keys: Vec<&str> = effects.iter().map(|effect| effect.key.as_str()).collect();
-    let caused = json!({"rules": rules.hash, "matched": matched, "failed": failed, "effects": keys});
-    Matched { event: stored.id, caused: caused.to_string(), parked: false, effects }
+    let caused = json!({"rules": rules.hash, "matched": matched, "failed": whys, "effects": keys});
+    let failed = failed.into_iter().map(|(rule, _)| rule).collect();
+    Matched { event: stored.id, caused: caused.to_string(), parked: false, failed, effects }
 }

@@ -36,8 +36,6 @@ pub(crate) struct SourceHealth {
     pub(crate) doing: String,
     /// Why it does not work.
     pub(crate) trouble: Option<String>,
-    /// Messages that it brought and that were known already, since the server started.
-    pub(crate) known: u64,
 }
 
 /// What is in force.
@@ -152,7 +150,7 @@ pub struct EventSources {
 
 /// Reads the sources of a configuration; everything that is wrong with it, a line each.
 pub fn event_sources(config: &Utf8Path) -> Result<EventSources, Vec<String>> {
-    let settings = crate::gate::settings::read(config)
+    let settings = crate::gate::settings::read_elsewhere(config)
         .map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let names = settings.events.sources.keys().cloned().collect();
     Ok(EventSources { topics: settings.events.topics(), names })

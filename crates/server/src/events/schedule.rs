@@ -155,6 +155,13 @@ impl App {
             Compose::read_coreos(&meta.ok_or_else(|| none("metadata/composeinfo.json or meta.json"))?)
         };
         let compose = compose.map_err(|why| Trouble::Refused(format!("{base}: {why}")))?;
+        if let Some(flavor) = schedule.misspelt_of(&compose, choice) {
+            let why = format!(
+                "nothing of {} is scheduled as the flavor {flavor:?}; leave it out, with --dry-run, to see those that are",
+                compose.id
+            );
+            return Err(Trouble::Refused(why));
+        }
         let planned = schedule.compose(&compose, base, choice, self.day());
         Ok((compose, planned))
     }
@@ -297,20 +304,30 @@ impl App {
         }
     }
 
+    /// The number of a group of which something is to be said, by its name or its number.
+    fn group_to_say(&self, group: &str) -> Result<i64, String> {
+        let catalog = self.library.now();
+        let by_number = || group.parse().ok().filter(|id| catalog.groups.contains_key(id));
+        let found = catalog.group_named(group).map(|found| found.id).or_else(by_number);
+        found.ok_or_else(|| format!("there is no group {group:?} to say it of"))
+    }
+
+    /// Why something that is scheduled would be refused, as things are.
+    pub(super) fn would_refuse(&self, planned: &Planned) -> Option<String> {
+        match &planned.effect {
+            PlannedEffect::Product { settings } => self.plan_wanted(settings.clone()).err(),
+            PlannedEffect::Comment { group, .. } => self.group_to_say(group).err(),
+            _ => None,
+        }
+    }
+
     /// Says something on the page of a group, unless it is said there already; the comment's number.
     pub(crate) async fn say_of_group(
         self: &std::sync::Arc<Self>,
         group: &str,
         text: &str,
     ) -> Result<i64, Trouble> {
-        let found = {
-            let catalog = self.library.now();
-            let by_number = || group.parse().ok().filter(|id| catalog.groups.contains_key(id));
-            catalog.group_named(group).map(|found| found.id).or_else(by_number)
-        };
-        let Some(id) = found else {
-            return Err(Trouble::Refused(format!("there is no group {group:?} to say it of")));
-        };
+        let id = self.group_to_say(group).map_err(Trouble::Refused)?;
         let target = CommentTarget::Group(id);
         let there = self.store.knowledge().comments(target).await?;
         if let Some(there) = there.iter().find(|comment| comment.text == text) {

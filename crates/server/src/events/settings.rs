@@ -94,7 +94,7 @@ pub(crate) fn events(reader: &mut Reader<'_>, table: &DeTable<'_>) -> EventSetti
     reader.keys("key of [events]", table, EVENTS);
     let staging = reader.staging(table);
     EventSettings {
-        rules: reader.path(table, "rules"),
+        rules: reader.file(table, "rules"),
         schedule: reader.path(table, "schedule"),
         staging,
         keep_days: reader.number(table, "keep-days", 1, u16::MAX),
@@ -172,7 +172,7 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
                 reader.text(table, key).unwrap_or_else(|| usual.to_owned())
             };
             SourceKind::Webhook(HookSettings {
-                secret_file: reader.path(table, "secret-file").unwrap_or_default(),
+                secret_file: reader.file(table, "secret-file").unwrap_or_default(),
                 signature_header: or(reader, "signature-header", "x-hub-signature-256"),
                 id_header: or(reader, "id-header", "x-github-delivery"),
                 topic: or(reader, "topic", &format!("hook.{name}")),
@@ -183,6 +183,7 @@ fn kind(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) -> 
         "jobs" => SourceKind::Jobs,
         poll => {
             let url = must(reader, "url");
+            reader.poller(table, poll, &url);
             let every = Duration::from_secs(u64::from(every(reader)));
             let seconds = |reader: &mut Reader<'_>, key: &str, usual: u32| {
                 Duration::from_secs(u64::from(reader.number(table, key, 0, u32::MAX).unwrap_or(usual)))
@@ -224,6 +225,23 @@ fn timer(reader: &mut Reader<'_>, at: usize, table: &DeTable<'_>, name: &str) ->
 }
 
 impl Reader<'_> {
+    /// The address that is polled is of the kind that its driver asks.
+    fn poller(&mut self, table: &DeTable<'_>, driver: &str, url: &str) {
+        let schemes: &[&str] = match driver {
+            // Whatever git takes.
+            "git" => return,
+            "composes" => &["http://", "https://", "file:///"],
+            _ => &["http://", "https://"],
+        };
+        if let Some(value) = table.get("url").filter(|_| !url.is_empty())
+            && !schemes.iter().any(|scheme| url.starts_with(scheme))
+        {
+            let message =
+                format!("url is {url:?}; for the driver {driver} it begins with {}", schemes.join(" or "));
+            self.error("url", value.span().start, message);
+        }
+    }
+
     /// The address of a web server, without a slash at its end.
     pub(crate) fn address(&mut self, table: &DeTable<'_>, key: &str) -> Option<String> {
         let url = self.text(table, key)?;

@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_millis(500);
 /// News that two sources tell, each with a time by a clock of its own, are the same if the times are no further apart:
 /// clocks differ, and a message without a time has that of its arrival. What is lost of something that comes back sooner
 /// is found only by who knows when it was there before.
-const NEAR: i64 = 600;
+pub(super) const NEAR: i64 = 600;
 
 /// Where one source's messages go.
 pub(super) struct Inbox {
@@ -64,8 +64,6 @@ impl MessageInbox for Inbox {
                 );
             }
         }
-        let known = (messages.len() as u64).saturating_sub(new);
-        self.app.outside.state().health.entry(self.source.clone()).or_default().known += known;
         Ok(new)
     }
 
@@ -243,6 +241,8 @@ fn job_done(job: &assay_engine::rows::JobRow, at: Timestamp) -> Incoming {
         "test": get("TEST"),
         "arch": get("ARCH"),
         "rule": get("ASSAY_RULE"),
+        "restart_of": job.clone_of.map(|of| of.0),
+        "retry": job.retries.failed + job.retries.lost,
         "settings": settings,
     });
     Incoming {

@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) events: EventSettings,
     /// Changes by a token have to count once.
     pub(crate) once: bool,
-    /// Settings of all jobs of products; everything else counts more.
+    /// Settings of all jobs of products and of rules; everything else counts more.
     pub(crate) jobs: SettingsMap,
     /// Who is told what was decided.
     pub(crate) reports: crate::reporting::settings::ReportSettings,
@@ -174,10 +174,26 @@ const CONNECTION: &[&str] = &[
 
 /// Reads the file; all that is wrong with it at once. Paths in it are relative to the file.
 pub(crate) fn read(path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
+    read_where(path, Files::AreHere)
+}
+
+/// The same, where what the file names need not be: on the machine of somebody who only wants to know what it says.
+pub(crate) fn read_elsewhere(path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
+    read_where(path, Files::AreElsewhere)
+}
+
+fn read_where(path: &Utf8Path, files: Files) -> Result<Settings, Vec<Diagnostic>> {
     match fs_err::read_to_string(path) {
-        Ok(text) => parse(&text, path),
+        Ok(text) => parse(&text, path, files),
         Err(error) => Err(unreadable(path, &error.to_string())),
     }
+}
+
+/// Whether the files that a configuration names have to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    AreHere,
+    AreElsewhere,
 }
 
 /// A diagnostic about a file as a whole.
@@ -188,11 +204,11 @@ pub(crate) fn unreadable(path: &Utf8Path, why: &str) -> Vec<Diagnostic> {
     sink.finish()
 }
 
-fn parse(text: &str, path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
+fn parse(text: &str, path: &Utf8Path, files: Files) -> Result<Settings, Vec<Diagnostic>> {
     let mut sink = Sink::default();
     let file = sink.add_file(path.as_str(), text);
     let base = path.parent().unwrap_or(Utf8Path::new(""));
-    let mut reader = Reader { sink, file, text, base, staging: false };
+    let mut reader = Reader { sink, file, text, base, files, staging: false };
     let settings = match DeTable::parse(text) {
         Ok(root) => reader.root(root.get_ref()),
         Err(error) => {
@@ -210,6 +226,7 @@ pub(crate) struct Reader<'t> {
     file: u16,
     text: &'t str,
     base: &'t Utf8Path,
+    files: Files,
     /// The whole server only writes down what it would send.
     staging: bool,
 }
@@ -339,6 +356,18 @@ impl Reader<'_> {
     pub(crate) fn path(&mut self, table: &DeTable<'_>, key: &str) -> Option<Utf8PathBuf> {
         let text = self.text(table, key)?;
         Some(self.base.join(text))
+    }
+
+    /// The same of something without which the server does not start.
+    pub(crate) fn file(&mut self, table: &DeTable<'_>, key: &str) -> Option<Utf8PathBuf> {
+        let path = self.path(table, key)?;
+        if self.files == Files::AreHere
+            && let Err(error) = fs_err::metadata(&path)
+        {
+            let at = table.get(key).map_or(0, |value| value.span().start);
+            self.error("unreadable", at, format!("{key}: {error}"));
+        }
+        Some(path)
     }
 
     /// A whole number from `least` to `most`.
@@ -614,6 +643,10 @@ groups-claim = "roles"
 ca-file = "ca.pem"
 "#;
 
+    fn parse(text: &str, path: &Utf8Path) -> Result<Settings, Vec<Diagnostic>> {
+        super::parse(text, path, Files::AreElsewhere)
+    }
+
     #[test]
     fn a_whole_file() {
         let settings = parse(GOOD, Utf8Path::new("/etc/assay/assay.toml")).unwrap();
@@ -760,6 +793,29 @@ ca-file = "ca.pem"
         let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
         let lines: Vec<u32> = found.iter().map(|one| one.line).collect();
         assert_eq!(lines, [2, 3, 4, 5], "{found:?}");
+    }
+
+    /// What the server could not start with is said with all the rest.
+    #[test]
+    fn files_and_addresses_of_events_have_to_be_right() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = Utf8Path::from_path(dir.path()).expect("UTF-8").join("assay.toml");
+        let text = "[events]\nrules = \"rules\"\n[source.hook]\ndriver = \"webhook\"\nsecret-file = \"secret\"\n\
+                    [source.koji]\ndriver = \"koji\"\nurl = \"notaurl\"\n\
+                    [source.composes]\ndriver = \"composes\"\nurl = \"file:///srv\"\n\
+                    [source.git]\ndriver = \"git\"\nurl = \"git@host:a/b\"\n";
+        let found = |files| -> Vec<String> {
+            let found = super::parse(text, &file, files).expect_err("wrong");
+            found.iter().map(ToString::to_string).collect()
+        };
+        let all = found(Files::AreHere);
+        assert_eq!(all.len(), 3, "{all:#?}");
+        for (one, wanted) in
+            all.iter().zip(["rules: ", "secret-file: ", "url is \"notaurl\"; for the driver koji"])
+        {
+            assert!(one.contains(wanted), "{wanted}: {all:#?}");
+        }
+        assert_eq!(found(Files::AreElsewhere).len(), 1, "who only reads it has no secrets");
     }
 
     #[test]

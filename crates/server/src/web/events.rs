@@ -119,6 +119,7 @@ async fn one(app: &App, id: &str) -> Result<EventPage, Fault> {
 struct RuleRow {
     rule: wire::Rule,
     last: Option<Moment>,
+    last_failed: Option<Moment>,
 }
 
 #[derive(Template)]
@@ -137,7 +138,10 @@ async fn rules(State(app): State<Arc<App>>) -> Response {
         rows: found
             .rules
             .into_iter()
-            .map(|rule| RuleRow { last: rule.last.as_deref().map(|at| Moment::of_text(at, now)), rule })
+            .map(|rule| {
+                let moment = |at: &Option<String>| at.as_deref().map(|at| Moment::of_text(at, now));
+                RuleRow { last: moment(&rule.last), last_failed: moment(&rule.last_failed), rule }
+            })
             .collect(),
     });
     super::page(&app, page)

@@ -180,7 +180,7 @@ rules:
 ";
 
 /// A server that is staging hears everything and does nothing outside: what rules would do and what would be told is there to
-/// be seen, and is not done later either.
+/// be seen, and is not done later either, unless somebody asks for it.
 #[tokio::test]
 async fn a_staging_server_writes_down_what_it_would_do() {
     let (koji, sink) = (FakeKoji::start().await.unwrap(), HttpSink::start().await.unwrap());
@@ -252,6 +252,14 @@ async fn a_staging_server_writes_down_what_it_would_do() {
     .await;
     assert_eq!(counts(&server).await[0], 2, "the job of the new build, and the one by hand");
     assert!(sink.got().iter().all(|one| !one.body.contains("install") && !one.body.contains("bash-5-1")));
+
+    // Unless somebody wants it after all.
+    let (status, seen) =
+        server.ask(Method::POST, &format!("/api/assay/v1/inbox/{}/replay", event["id"]), None).await;
+    assert_eq!(status, StatusCode::OK, "{seen}");
+    let states: Vec<&Value> = seen["effects"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
+    assert_eq!((&seen["state"], states), (&json!("matched"), vec![&json!("done"); 2]), "{seen}");
+    assert_eq!(counts(&server).await[0], 3);
 }
 
 /// The oldest event and what it led to, once it is settled.

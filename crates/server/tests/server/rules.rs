@@ -141,7 +141,14 @@ async fn pages_say_what_events_led_to_and_what_rules_did() {
     let rules = page(&server, "/rules").await;
     assert_eq!(rules.matches(never).count(), 2, "what was planned once has hit once: {rules}");
     let built = rules.split("id=\"rule-built\"").nth(1).unwrap().split("</tr>").next().unwrap();
-    has(built, &["<td class=\"num\" data-label=\"hits\">1</td>", "<time "]);
+    has(built, &["<td class=\"num\" data-label=\"hits\">1</td>", "<time ", "data-label=\"failed\">0</td>"]);
+    let fails = rules.split("id=\"rule-fails\"").nth(1).unwrap().split("</tr>").next().unwrap();
+    has(
+        fails,
+        &["data-label=\"hits\">0</td>", "data-label=\"failed\"><span class=\"why\">1</span>", "<time "],
+    );
+    let (_, listed) = server.get("/api/assay/v1/rules").await;
+    assert_eq!((&listed["rules"][1]["failed"], &listed["rules"][0]["failed"]), (&json!(1), &json!(0)));
 }
 
 const PACED: &str = r"

@@ -199,7 +199,9 @@ pub struct Matched {
     pub caused: String,
     /// Put aside.
     pub parked: bool,
-    /// What is to be done. What is known by its key changes nothing.
+    /// The rules that match and cannot be carried out.
+    pub failed: Vec<String>,
+    /// What is to be done. What is known by its key changes nothing, unless it was only written down.
     pub effects: Vec<Planned>,
 }
 
@@ -214,7 +216,7 @@ pub struct EffectsDone {
     pub caused: String,
 }
 
-/// How often a rule had something to do.
+/// How often a rule had something to do, and how often it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleHits {
     /// The rule.
@@ -223,6 +225,10 @@ pub struct RuleHits {
     pub effects: u64,
     /// When the last one was planned.
     pub last: Option<Timestamp>,
+    /// How often it matched and could not be carried out.
+    pub failed: u64,
+    /// When that was last.
+    pub last_failed: Option<Timestamp>,
 }
 
 /// What a source has brought.
@@ -236,6 +242,8 @@ pub struct SourceTally {
     pub recovered: u64,
     /// Of these, what is parked.
     pub parked: u64,
+    /// What it brought besides and was stored before.
+    pub known: u64,
     /// When it brought the last one.
     pub last: Option<Timestamp>,
 }
@@ -276,6 +284,10 @@ pub trait EventStore: Send + Sync {
     /// Messages that no rule has seen, the oldest first.
     async fn unmatched(&self, limit: u32) -> Result<Vec<StoredMessage>, StoreError>;
 
+    /// By which message (its bus and its key there) another source has told before what this one tells: the nearest in time,
+    /// if it is no further from it than `near` seconds.
+    async fn told_before(&self, message: i64, near: i64) -> Result<Option<(String, String)>, StoreError>;
+
     /// Stores what rules want of messages.
     async fn match_messages(
         &self,
@@ -302,14 +314,14 @@ pub trait EventStore: Send + Sync {
         why: &str,
     ) -> Result<(), StoreError>;
 
-    /// Effects that were refused wait again, and are due. Returns how many.
+    /// Effects that were refused or only written down wait again, and are due. Returns how many.
     async fn reopen_effects(&self, epoch: Epoch, keys: &[String], now: Timestamp) -> Result<u64, StoreError>;
 
     /// Notes what became of effects by themselves.
     async fn settle_effects(&self, epoch: Epoch, done: &[EffectsDone]) -> Result<(), StoreError>;
 
     /// Adds effects of an event, due now, and notes what became of the one that they came from. What is known by its key
-    /// changes nothing.
+    /// changes nothing, unless it was only written down.
     async fn expand_effect(
         &self,
         epoch: Epoch,

@@ -11,7 +11,7 @@ use crate::sql::{Backend, Sql, Statement, Value};
 use crate::types::Epoch;
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::rules::Planned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const COLUMNS: &str = "id, source, bus, received_at, state, caused, recovered, generation, dedupe_key, topic, headers, \
                        body, sent_at";
@@ -104,11 +104,18 @@ fn save_cursor(source: &str, name: &str, value: Option<&str>) -> Statement {
     }
 }
 
-/// New effects; what is known by its key stays as it is.
+/// What is known by its key stays as it is. What was only written down while staging has not been done: it waits anew, as
+/// it is planned now.
+const KNOWN: &str = "ON CONFLICT (key) DO UPDATE SET state = excluded.state, caused = NULL, body = excluded.body, \
+                     group_key = excluded.group_key, due_at = excluded.due_at WHERE effects.state = 'logged'";
+
+/// New effects.
 fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<Statement>, StoreError> {
     let mut statements = Vec::new();
     let mut alone = Vec::new();
-    for one in planned {
+    // PostgreSQL takes no row twice in one statement.
+    let mut keys = BTreeSet::new();
+    for one in planned.iter().filter(|one| keys.insert(one.key.as_str())) {
         let (kind, id) = one.item.as_ref().map_or(("", ""), |item| (item.kind.as_str(), item.id.as_str()));
         let row = vec![
             one.key.as_str().into(),
@@ -125,24 +132,33 @@ fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<
         };
         let mut values = row;
         values.extend([group.into(), (at.0.saturating_add(batch.window)).into()]);
-        statements.push(Statement::built(
+        let sql = format!(
             "INSERT INTO effects (key, event, rule, item_type, item, body, planned_at, state, group_key, due_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, 'waiting', $8, COALESCE((SELECT MIN(due_at) FROM effects \
-             WHERE group_key = $8 AND state = 'waiting'), $9)) ON CONFLICT (key) DO NOTHING"
-                .to_owned(),
-            values,
-        ));
+             WHERE group_key = $8 AND state = 'waiting'), $9)) {KNOWN}"
+        );
+        statements.push(Statement::built(sql, values));
     }
     for rows in pieces(alone, &ROWS_AT_ONCE) {
         let sql = format!(
             "INSERT INTO effects (key, event, rule, item_type, item, body, planned_at, state, due_at) \
              SELECT column1, column2, column3, column4, column5, column6, column7, 'waiting', column7 \
-             FROM (VALUES {}) AS new WHERE 1 = 1 ON CONFLICT (key) DO NOTHING",
+             FROM (VALUES {}) AS new WHERE 1 = 1 {KNOWN}",
             tuples(&rows)
         );
         statements.push(Statement::built(sql, rows.into_iter().flatten().collect()));
     }
     Ok(statements)
+}
+
+/// Counts something that leaves no row behind.
+fn tally(what: &'static str, name: &str, number: u64, at: Timestamp) -> Statement {
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    Statement::new(
+        "INSERT INTO tallies (what, name, number, last) VALUES ($1, $2, $3, $4) ON CONFLICT (what, name) \
+         DO UPDATE SET number = tallies.number + excluded.number, last = excluded.last",
+        [what.into(), name.into(), number.into(), at.0.into()],
+    )
 }
 
 /// What notes the end of effects; only of those that are not ended yet.
@@ -169,6 +185,17 @@ impl<B: Backend> Sql<B> {
         let sql = format!("SELECT {EFFECT_COLUMNS} FROM effects WHERE {tail}");
         let rows = self.backend.query(doing, Statement::built(sql, values)).await?;
         rows.into_iter().map(effect).collect()
+    }
+
+    /// What is counted of sources or rules: how often, and when it was last.
+    async fn tallies(&self, what: &'static str) -> Result<BTreeMap<String, (u64, Timestamp)>, StoreError> {
+        let sql = "SELECT name, number, last FROM tallies WHERE what = $1";
+        let rows = self.query("read what is counted of events", sql, vec![what.into()]).await?;
+        let read = |row| {
+            let mut fields = Fields::new("tallies", row);
+            Ok((fields.text()?, (fields.unsigned()?, fields.time()?)))
+        };
+        rows.into_iter().map(read).collect()
     }
 
     async fn message_rows(
@@ -240,6 +267,11 @@ impl<B: Backend> EventStore for Sql<B> {
         if count > 0 {
             let sql = "UPDATE numbers SET last = last + $1 WHERE name = 'messages'";
             statements.push(Statement::new(sql, [count.into()]));
+            let sql = "INSERT INTO tallies (what, name, number, last) SELECT 'known', $1, known, $2 FROM (SELECT $3 - COUNT(*) \
+                       AS known FROM messages WHERE id > (SELECT last FROM numbers WHERE name = 'messages') - $3) AS these \
+                       WHERE known > 0 ON CONFLICT (what, name) DO UPDATE SET number = tallies.number + excluded.number, \
+                       last = excluded.last";
+            statements.push(Statement::new(sql, [source.name.into(), at.0.into(), count.into()]));
         }
         let sql = "SELECT COUNT(*) FROM messages WHERE id > (SELECT last FROM numbers WHERE name = 'messages') - $1";
         statements.push(Statement::new(sql, [count.into()]));
@@ -262,6 +294,22 @@ impl<B: Backend> EventStore for Sql<B> {
         self.message_rows("list events to match", "state = 'received' ORDER BY id LIMIT $1", values).await
     }
 
+    async fn told_before(&self, message: i64, near: i64) -> Result<Option<(String, String)>, StoreError> {
+        let apart = "ABS(COALESCE(told.sent_at, told.received_at) - COALESCE(own.sent_at, own.received_at))";
+        let sql = format!(
+            "SELECT told.bus, told.dedupe_key FROM messages AS own JOIN messages AS told ON told.bus = own.bus \
+             AND told.news = own.news WHERE own.id = $1 AND told.id < own.id AND told.source <> own.source \
+             AND {apart} <= $2 ORDER BY {apart}, told.id LIMIT 1"
+        );
+        let values = vec![message.into(), near.saturating_mul(1_000_000).into()];
+        let rows = self.backend.query("look who told it before", Statement::built(sql, values)).await?;
+        let read = |row| {
+            let mut fields = Fields::new("messages", row);
+            Ok((fields.text()?, fields.text()?))
+        };
+        rows.into_iter().next().map(read).transpose()
+    }
+
     async fn match_messages(
         &self,
         epoch: Epoch,
@@ -269,6 +317,11 @@ impl<B: Backend> EventStore for Sql<B> {
         matched: &[Matched],
     ) -> Result<(), StoreError> {
         let mut statements = Vec::new();
+        let mut failed: BTreeMap<&str, u64> = BTreeMap::new();
+        for rule in matched.iter().flat_map(|one| &one.failed) {
+            *failed.entry(rule).or_default() += 1;
+        }
+        statements.extend(failed.into_iter().map(|(rule, times)| tally("failed", rule, times, at)));
         for one in matched {
             statements.extend(insert_effects(at, one.event, &one.effects)?);
             let state = if one.parked { MessageState::Parked } else { MessageState::Matched };
@@ -330,7 +383,7 @@ impl<B: Backend> EventStore for Sql<B> {
             let mut select =
                 Select::new("UPDATE effects SET state = 'waiting', caused = NULL, due_at = ".to_owned());
             select.value(now.0.into());
-            select.sql.push_str(" WHERE state = 'refused' AND ");
+            select.sql.push_str(" WHERE state IN ('refused', 'logged') AND ");
             select.one_of("key", some.iter().map(|key| key.as_str().into()));
             select.sql.push_str(" RETURNING key");
             count += self.know("open effects again", epoch, vec![select.statement()]).await?.len() as u64;
@@ -457,9 +510,17 @@ impl<B: Backend> EventStore for Sql<B> {
         let rows = self.query("count what rules did", sql, vec![]).await?;
         let read = |row| {
             let mut fields = Fields::new("effects", row);
-            Ok(RuleHits { rule: fields.text()?, effects: fields.unsigned()?, last: fields.optional_time()? })
+            let (rule, effects, last) = (fields.text()?, fields.unsigned()?, fields.optional_time()?);
+            Ok(RuleHits { rule, effects, last, failed: 0, last_failed: None })
         };
-        rows.into_iter().map(read).collect()
+        let mut hits = rows.into_iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
+        for (rule, (failed, last)) in self.tallies("failed").await? {
+            match hits.iter_mut().find(|one| one.rule == rule) {
+                Some(one) => (one.failed, one.last_failed) = (failed, Some(last)),
+                None => hits.push(RuleHits { rule, effects: 0, last: None, failed, last_failed: Some(last) }),
+            }
+        }
+        Ok(hits)
     }
 
     async fn source_tallies(&self) -> Result<Vec<SourceTally>, StoreError> {
@@ -474,9 +535,26 @@ impl<B: Backend> EventStore for Sql<B> {
                 messages: fields.unsigned()?,
                 recovered: fields.unsigned()?,
                 parked: fields.unsigned()?,
+                known: 0,
                 last: fields.optional_time()?,
             })
         };
-        rows.into_iter().map(read).collect()
+        let mut tallies = rows.into_iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
+        for (source, (known, _)) in self.tallies("known").await? {
+            match tallies.iter_mut().find(|one| one.source == source) {
+                Some(one) => one.known = known,
+                None => {
+                    tallies.push(SourceTally {
+                        source,
+                        messages: 0,
+                        recovered: 0,
+                        parked: 0,
+                        known,
+                        last: None,
+                    });
+                }
+            }
+        }
+        Ok(tallies)
     }
 }

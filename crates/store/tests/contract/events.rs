@@ -44,7 +44,7 @@ fn planned(key: &str, batch: Option<i64>) -> Planned {
 }
 
 fn matched(event: i64, effects: Vec<Planned>) -> Matched {
-    Matched { event, caused: "{}".to_owned(), parked: false, effects }
+    Matched { event, caused: "{}".to_owned(), parked: false, failed: Vec::new(), effects }
 }
 
 /// Whatever the clock says: that of the second job is two hours behind that of the first.
@@ -115,8 +115,8 @@ pub(crate) async fn the_same_message_is_stored_once(database: &Database) {
     assert_eq!(list(of_source).await.len(), 1);
     let tallies = events.source_tallies().await.unwrap();
     let counts: Vec<_> =
-        tallies.iter().map(|t| (t.source.as_str(), t.messages, t.recovered, t.parked)).collect();
-    assert_eq!(counts, [("datagrepper", 1, 1, 0), ("fedora", 72, 0, 1)]);
+        tallies.iter().map(|t| (t.source.as_str(), t.messages, t.recovered, t.parked, t.known)).collect();
+    assert_eq!(counts, [("datagrepper", 1, 1, 0, 3), ("fedora", 72, 0, 1, 0)]);
     assert_eq!(events.message_id("fedora", "k0").await.unwrap(), Some(all.last().unwrap().id));
 
     store.acquire_leadership().await.unwrap();
@@ -208,6 +208,15 @@ pub(crate) async fn what_comes_back_is_news_again(database: &Database) {
     assert_eq!(recovered().await, 2);
     assert_eq!(give(&bus, day, telling("u3", "tag 7", Some(later), later)).await, 1);
     assert_eq!(recovered().await, 0);
+    // Each is about a time of its own, and the one that came late about that which was nearest to it.
+    let first = async |key: &str| {
+        let id = events.message_id("fedora", key).await.unwrap().unwrap();
+        events.told_before(id, 600).await.unwrap()
+    };
+    for key in ["u1", "koji-u3", "koji-u5", "u9"] {
+        assert_eq!(first(key).await, None, "{key}");
+    }
+    assert_eq!(first("u3").await, Some(("fedora".to_owned(), "koji-u3".to_owned())));
     store.close().await;
 }
 
@@ -286,7 +295,7 @@ pub(crate) async fn effects_happen_once(database: &Database) {
     assert!(!events.replay(epoch, 99_999, true).await.unwrap());
     // What a rule broke over can be seen again; what cannot be read cannot.
     for (why, again) in [(format!("{PANICKED}; report it"), true), ("not JSON".to_owned(), false)] {
-        let parked = Matched { event: ids[0], caused: why, parked: true, effects: Vec::new() };
+        let parked = Matched { caused: why, parked: true, ..matched(ids[0], Vec::new()) };
         events.match_messages(epoch, now(3), &[parked]).await.unwrap();
         assert_eq!(events.replay(epoch, ids[0], false).await.unwrap(), again);
     }
@@ -306,5 +315,62 @@ pub(crate) async fn effects_happen_once(database: &Database) {
     assert_eq!(events.effects_by_key(&["x".to_owned(), "nothing".to_owned()]).await.unwrap().len(), 1);
     let hits = events.rule_hits().await.unwrap();
     assert_eq!((hits[0].rule.as_str(), hits[0].effects, hits[0].last), ("r", 5, Some(now(80))));
+    store.close().await;
+}
+
+/// What a server that was staging wrote down is done once it is live; so is what comes of it in a window.
+pub(crate) async fn what_was_only_written_down_is_done_later(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    events
+        .receive_messages(epoch, &FEDORA, START, &[message("a", "{}"), message("b", "{}")], &[])
+        .await
+        .unwrap();
+    let ids: Vec<i64> = events.unmatched(10).await.unwrap().iter().map(|event| event.id).collect();
+    let now = |seconds: i64| START.plus_seconds(seconds);
+    let logged = |keys: &[&str]| EffectsDone {
+        keys: keys.iter().map(ToString::to_string).collect(),
+        state: EffectState::Logged,
+        caused: "{\"staging\":\"so\"}".to_owned(),
+    };
+    // The same twice in one message is one.
+    let all = || vec![planned("x", None), planned("x", None), planned("w", Some(60))];
+    events.match_messages(epoch, now(1), &[matched(ids[0], all())]).await.unwrap();
+    events.settle_effects(epoch, &[logged(&["x", "w"])]).await.unwrap();
+    assert_eq!(events.next_effect().await.unwrap(), None);
+
+    let corrected = Planned { limit: Some(3), ..planned("x", None) };
+    let again = matched(ids[1], vec![corrected.clone(), planned("w", Some(60))]);
+    events.match_messages(epoch, now(100), &[again]).await.unwrap();
+    let due = events.due_effects(now(200), 10).await.unwrap();
+    let found: Vec<_> = due.iter().map(|one| (one.planned.key.as_str(), one.due_at, &one.caused)).collect();
+    assert_eq!(found, [("x", now(100), &None), ("w", now(160), &None)]);
+    assert_eq!((&due[0].planned, due[0].event), (&corrected, ids[0]), "as it is planned now");
+
+    // Somebody asks for it.
+    events.settle_effects(epoch, &[logged(&["x"])]).await.unwrap();
+    assert_eq!(events.reopen_effects(epoch, &["x".to_owned(), "w".to_owned()], now(300)).await.unwrap(), 1);
+    store.close().await;
+}
+
+pub(crate) async fn rules_that_fail_are_counted(database: &Database) {
+    let store = database.open().await;
+    let epoch = store.acquire_leadership().await.unwrap();
+    let events = store.events();
+    events.receive_messages(epoch, &FEDORA, START, &[message("a", "{}")], &[]).await.unwrap();
+    let id = events.unmatched(1).await.unwrap()[0].id;
+    let failing = |rules: &[&str], effects| Matched {
+        failed: rules.iter().map(ToString::to_string).collect(),
+        ..matched(id, effects)
+    };
+    let two = [failing(&["never"], Vec::new()), failing(&["never", "r"], vec![planned("x", None)])];
+    events.match_messages(epoch, START, &two).await.unwrap();
+    let later = START.plus_seconds(9);
+    events.match_messages(epoch, later, &[failing(&["never"], Vec::new())]).await.unwrap();
+    let hits = events.rule_hits().await.unwrap();
+    let counts: Vec<_> =
+        hits.iter().map(|one| (one.rule.as_str(), one.effects, one.failed, one.last_failed)).collect();
+    assert_eq!(counts, [("r", 1, 1, Some(START)), ("never", 0, 3, Some(later))]);
     store.close().await;
 }

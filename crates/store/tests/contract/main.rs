@@ -43,6 +43,8 @@ contract!(
     events::what_a_bus_has_lost_is_counted,
     events::what_comes_back_is_news_again,
     events::effects_happen_once,
+    events::what_was_only_written_down_is_done_later,
+    events::rules_that_fail_are_counted,
     events::effects_that_wait_are_in_nobodys_way,
     outbox::entries_are_told_once_and_in_order,
     outbox::what_is_told_has_the_number_that_was_given,
