@@ -324,6 +324,8 @@ pub struct JobFilter {
     pub run: Option<ProductRunId>,
     /// With all of these settings, whatever else they have.
     pub settings: Vec<(String, String)>,
+    /// Without any of these settings.
+    pub without: Vec<String>,
     /// Which generations.
     pub scope: Scope,
     /// Of exactly this scenario, whose settings have these values or are not set.
@@ -367,6 +369,7 @@ impl Default for JobFilter {
             not_groups: Vec::new(),
             run: None,
             settings: Vec::new(),
+            without: Vec::new(),
             scope: Scope::All,
             scenario: None,
             latest: false,
