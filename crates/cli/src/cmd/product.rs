@@ -163,6 +163,9 @@ fn failures(remarks: &[Remark]) {
 fn show_run(client: &Client, run: &ProductRun) {
     let by = if run.by.is_empty() { String::new() } else { format!(" by {}", run.by) };
     println!("product {}, posted {}{by}: {}", run.id, run.posted, count(run.jobs.len(), "job"));
+    if let Some(why) = &run.refused {
+        println!("nothing was made: {why}");
+    }
     for (name, value) in &run.settings {
         // Scenario definitions: the whole text is in `--json`.
         match value.lines().count() {

@@ -61,12 +61,35 @@ pub struct ProductRun {
     pub failed: Vec<Remark>,
     /// What was not asked for.
     pub left_out: Vec<Remark>,
+    /// Why nothing at all was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// What somebody has written beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Who has cancelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_by: Option<String>,
+}
+
+/// A job of a post as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductJob {
+    /// Its number; of one that was started anew the newest clone's.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// The state in one word, for example `running`.
+    pub state: String,
+    /// The result in openQA's words; `none` until it has ended.
+    pub result: String,
+}
+
+/// Answer to `GET products/{id}/jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductJobs {
+    /// The oldest first.
+    pub jobs: Vec<ProductJob>,
 }
 
 /// Something for people beside a post.
