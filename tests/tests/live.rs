@@ -94,6 +94,19 @@ async fn events_rules_and_releases_are_read_in_every_light() {
         .await;
     until("there is something to tell", async || up.get("outbox").await["targets"][0]["waiting"] == 2).await;
     let item = format!("/item?type=koji_build&item={nvr}");
+    // A post with a job, one that cannot be made, and one that was not asked for.
+    let text = format!(
+        "products: {{p: {{distri: d, version: '1', flavor: f, arch: a}}}}\nmachines: {{m: {{backend: dummy}}}}\n\
+         job_templates:\n  {suite}: {{product: p, machine: m}}\n\
+         \x20 lost: {{product: p, machine: m, settings: {{START_AFTER_TEST: nowhere}}}}\n\
+         \x20 other: {{product: p, machine: m}}\n"
+    );
+    let product = json!({
+        "DISTRI": "d", "VERSION": "1", "FLAVOR": "f", "ARCH": "a", "BUILD": nvr, "NOTE": hostile,
+        "WORKER_CLASS": "nobody", "TEST": format!("{suite},lost"),
+    });
+    let scenarios = json!({"name": "s.yaml", "text": text});
+    call(&up, "/api/assay/v1/products", json!({"settings": product, "scenarios": scenarios})).await;
 
     let browser = Browser::start(&place, true).await;
     for (path, name, shown) in [
@@ -107,6 +120,8 @@ async fn events_rules_and_releases_are_read_in_every_light() {
         ("/results", "results", "dist.rpmlint"),
         (item.as_str(), "item", "dist.rpmlint"),
         ("/outbox", "outbox", "job.create"),
+        ("/products", "posts", "d-1-f-a"),
+        ("/products/1", "post", "nowhere"),
         ("/reports/builds/7", "report", suite.as_str()),
     ] {
         browser.open(&format!("{}{path}", up.url)).await;

@@ -43,7 +43,8 @@
 //! | `GET templates`, `POST templates` ([`templates::LoadTemplates`]; admin) | text as `openqa-load-templates` takes it; [`templates::LoadedTemplates`] |
 //! | `POST products` ([`products::PostProduct`]; operator) | `201` [`products::ProductPosted`]; all or nothing |
 //! | `POST products/plan` ([`products::PostProduct`]; operator) | an `engine::product::Plan`; nothing is stored |
-//! | `GET products?build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
+//! | `GET products?distri=&version=&flavor=&arch=&build=&before=&limit=`, `GET products/{id}` | [`products::ProductRuns`], [`products::ProductRun`] |
+//! | `GET products/{id}/jobs` | [`products::ProductJobs`] |
 //! | `POST products/{id}/cancel` (operator), `PUT products/{id}/note` ([`products::ProductNote`]; operator) | [`products::ProductCancelled`]; [`products::ProductRun`] |
 //! | `assets…` | [`assets`] |
 //! | `releases…` | [`releases`] |

@@ -54,6 +54,7 @@ pub(crate) struct App {
     pub(crate) guard: Guard,
     pub(crate) once: crate::auth::once::Once,
     pub(crate) people: Arc<People>,
+    pub(crate) referers: crate::referers::Referers,
     /// Whom people can sign in with.
     pub(crate) providers: Providers,
     pub(crate) library: Library,

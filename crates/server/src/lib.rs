@@ -40,6 +40,7 @@ mod people;
 mod present;
 mod products;
 mod record;
+mod referers;
 mod remarks;
 mod reporting;
 mod results;
@@ -294,6 +295,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
     let app = Arc::new(App {
         results,
         people: Arc::new(people),
+        referers: referers::Referers::default(),
         providers: Providers::new(config.clock.clone()),
         library: Library::load(store.clone(), epoch).await?,
         guard: auth::Guard::new(&tokens, config.trust_loopback, address),

@@ -5,7 +5,7 @@ use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
 use crate::groups;
 use crate::products::{for_planning, medium_key};
-use assay_engine::product::{self, Template};
+use assay_engine::product::{self, MediumKey, Template};
 use assay_engine::settings::{COVERED, is_covered, is_secret_name};
 use assay_formats::diagnostic::{Diagnostic, Place, Sink};
 use assay_formats::openqa::{Changes, GroupFacts, Known};
@@ -106,13 +106,22 @@ fn absent(catalog: &Catalog, template: &Template) -> String {
 /// What posts of their products would not make of these templates, or not as it is meant: circles, parents that there
 /// are not. Each with its place among the templates.
 pub(crate) fn impossible(catalog: &Catalog, templates: &[&Template]) -> Vec<(usize, String)> {
-    unplanned(&for_planning(catalog), templates)
+    tried(&for_planning(catalog), templates).impossible
 }
 
-/// The same of a catalog that is planned from as it is.
-pub(crate) fn unplanned(planned: &product::Catalog, templates: &[&Template]) -> Vec<(usize, String)> {
+/// What posts of the products of some templates come to.
+#[derive(Default)]
+pub(crate) struct Tried<'t> {
+    /// The places of templates that cannot be made as they are meant, and why.
+    pub(crate) impossible: Vec<(usize, String)>,
+    /// How many jobs each product makes.
+    pub(crate) made: BTreeMap<&'t MediumKey, usize>,
+}
+
+/// Plans each product of some templates from a catalog as it is.
+pub(crate) fn tried<'t>(planned: &product::Catalog, templates: &[&'t Template]) -> Tried<'t> {
     let media: BTreeSet<_> = templates.iter().map(|template| &template.medium).collect();
-    let mut found = Vec::new();
+    let mut found = Tried::default();
     for medium in media {
         let posted = [
             ("DISTRI", &medium.distri),
@@ -121,18 +130,20 @@ pub(crate) fn unplanned(planned: &product::Catalog, templates: &[&Template]) -> 
             ("ARCH", &medium.arch),
         ];
         let Ok(request) = product::Request::parse(posted) else { continue };
-        for failed in product::plan(planned, &request).failed {
+        let plan = product::plan(planned, &request);
+        found.made.insert(medium, plan.jobs.len());
+        for failed in plan.failed {
             let is_meant = |template: &&Template| {
                 let label = product::label(template.test(), template.machine.as_deref().unwrap_or_default());
                 template.medium == *medium && label == failed.job
             };
             if let Some(place) = templates.iter().position(is_meant) {
                 let sentence = |problem: &String| (place, format!("{}: {problem}", failed.job));
-                found.extend(failed.problems.iter().map(sentence));
+                found.impossible.extend(failed.problems.iter().map(sentence));
             }
         }
     }
-    found.sort();
+    found.impossible.sort();
     found
 }
 

@@ -58,10 +58,18 @@ impl Select {
     }
 }
 
-/// How `settings` has a key with a value as JSON; cannot be the inside of a value, where quotes have a backslash.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// How `settings` has a key as JSON; cannot be the inside of a value, where quotes have a backslash.
+fn key_as_stored(key: &str) -> String {
+    format!("{}:{{\"value\":", quoted(key))
+}
+
+/// The same with its value.
 fn setting_as_stored(key: &str, value: &str) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    format!("{}:{{\"value\":{},", quoted(key), quoted(value))
+    format!("{}{},", key_as_stored(key), quoted(value))
 }
 
 /// Settings that openQA keeps in several rows, one for each part between commas.
@@ -142,6 +150,11 @@ fn conditions<B: Backend>(select: &mut Select, filter: &JobFilter) {
     }
     for (key, value) in &filter.settings {
         setting::<B>(select, key, value);
+    }
+    for key in &filter.without {
+        let _ = write!(select.sql, " AND {find}(settings, ");
+        select.value(key_as_stored(key).into());
+        select.sql.push_str(") = 0");
     }
     if let Some(text) = &filter.text {
         select.compare("search LIKE ", codec::contains_pattern(text).into());

@@ -325,6 +325,8 @@ pub struct JobFilter {
     /// With all of these settings, whatever else they have. Of `WORKER_CLASS` and of names with `[]` one of the parts
     /// between commas is enough.
     pub settings: Vec<(String, String)>,
+    /// Without any of these settings.
+    pub without: Vec<String>,
     /// Which generations.
     pub scope: Scope,
     /// Of exactly this scenario, whose settings have these values or are not set.
@@ -368,6 +370,7 @@ impl Default for JobFilter {
             not_groups: Vec::new(),
             run: None,
             settings: Vec::new(),
+            without: Vec::new(),
             scope: Scope::All,
             scenario: None,
             latest: false,

@@ -75,6 +75,26 @@ pub struct ProductRun {
     pub cancelled_by: Option<String>,
 }
 
+/// A job of a post as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductJob {
+    /// Its number; of one that was started anew the newest clone's.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// The state in one word, for example `running`.
+    pub state: String,
+    /// The result in openQA's words; `none` until it has ended.
+    pub result: String,
+}
+
+/// Answer to `GET products/{id}/jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductJobs {
+    /// The oldest first.
+    pub jobs: Vec<ProductJob>,
+}
+
 /// Something for people beside a post.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

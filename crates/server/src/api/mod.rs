@@ -18,7 +18,7 @@ pub(crate) mod openapi;
 pub(crate) mod openqa;
 mod overview;
 pub(crate) mod people;
-mod products;
+pub(crate) mod products;
 mod range;
 pub(crate) mod releases;
 pub(crate) mod restart;

@@ -6,13 +6,15 @@ use crate::auth::Sender;
 use crate::fault::{Fault, sentence};
 use crate::web::frame::rfc3339;
 use assay_engine::ids::ProductRunId;
+use assay_engine::outcome::Outcome;
 use assay_engine::product::{Catalog, Plan, Refused, Request};
 use assay_engine::rows::{ProductRunRow, RunProblem};
 use assay_proto::api::PostedJob;
 use assay_proto::api::products::{
-    PostProduct, ProductCancelled, ProductNote, ProductPosted, ProductRun, ProductRuns, Remark,
+    PostProduct, ProductCancelled, ProductJob, ProductJobs, ProductNote, ProductPosted, ProductRun,
+    ProductRuns, Remark,
 };
-use assay_store::{RunFilter, RunMark};
+use assay_store::{JobSummary, RunFilter, RunMark};
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
@@ -22,7 +24,8 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
-/// Posts in one answer.
+/// Posts in one answer if nobody says how many, and at most.
+pub(crate) const USUAL: u32 = 50;
 const MOST: u32 = 500;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -30,6 +33,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/products", get(list).post(create))
         .route("/products/plan", post(plan))
         .route("/products/{id}", get(show))
+        .route("/products/{id}/jobs", get(jobs))
         .route("/products/{id}/cancel", post(cancel))
         .route("/products/{id}/note", put(note))
 }
@@ -149,23 +153,41 @@ fn shown(row: &ProductRunRow, mark: Option<&RunMark>) -> ProductRun {
     }
 }
 
+/// Which posts are listed. What is empty restricts nothing.
 #[derive(Debug, Default, Deserialize)]
-struct ListQuery {
-    build: Option<String>,
-    before: Option<i64>,
+#[serde(default)]
+pub(crate) struct ListQuery {
+    pub(crate) distri: String,
+    pub(crate) version: String,
+    pub(crate) flavor: String,
+    pub(crate) arch: String,
+    pub(crate) build: String,
+    pub(crate) before: Option<i64>,
     limit: Option<u32>,
+}
+
+impl ListQuery {
+    /// So many of them, unless the address says otherwise.
+    pub(crate) fn filter(&self, usual: u32) -> RunFilter {
+        let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        RunFilter {
+            distri: given(&self.distri),
+            version: given(&self.version),
+            flavor: given(&self.flavor),
+            arch: given(&self.arch),
+            build: given(&self.build),
+            before: self.before.map(ProductRunId),
+            limit: self.limit.unwrap_or(usual).clamp(1, MOST),
+            ..RunFilter::default()
+        }
+    }
 }
 
 async fn list(
     State(app): State<Arc<App>>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ProductRuns>, Fault> {
-    let filter = RunFilter {
-        build: query.build,
-        before: query.before.map(ProductRunId),
-        limit: query.limit.unwrap_or(50).clamp(1, MOST),
-        ..RunFilter::default()
-    };
+    let filter = query.filter(USUAL);
     let runs = app.store.product_runs(&filter).await?;
     let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
     let marks = app.store.knowledge().run_marks(&ids).await?;
@@ -173,7 +195,7 @@ async fn list(
 }
 
 /// The post of an address.
-async fn found(app: &App, id: &str) -> Result<ProductRunRow, Fault> {
+pub(crate) async fn found(app: &App, id: &str) -> Result<ProductRunRow, Fault> {
     let absent =
         || Fault::not_found(format!("There is no post of a product {id:?}."), "See `assay product list`.");
     let number = id.parse().map_err(|_| absent())?;
@@ -189,17 +211,33 @@ async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Jso
     told(&app, &found(&app, &id).await?).await
 }
 
-/// Cancels the jobs of a post that have not ended.
+/// How the jobs of a post stand.
+async fn jobs(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ProductJobs>, Fault> {
+    let run = found(&app, &id).await?;
+    let job = |job: JobSummary| ProductJob {
+        id: job.id.0,
+        name: job.name,
+        state: job.state.word().to_owned(),
+        result: job.outcome.map_or("none", Outcome::openqa).to_owned(),
+    };
+    Ok(Json(ProductJobs { jobs: isos::standing(&app, &run).await?.into_iter().map(job).collect() }))
+}
+
+/// Cancels the jobs of a post that have not ended, in a person's name; how many those were.
+pub(crate) async fn cancel_jobs(app: &Arc<App>, id: &str, by: &str) -> Result<usize, Fault> {
+    let run = found(app, id).await?;
+    let cancelled = isos::cancel_run(app, &run, by).await;
+    let cancelled = cancelled.map_err(|wrong| wrong.told("See the server's log."))?;
+    app.audit(by, "iso_cancel", json!({ "scheduled_product_id": run.id.0 }));
+    Ok(cancelled)
+}
+
 async fn cancel(
     State(app): State<Arc<App>>,
     Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
 ) -> Result<Json<ProductCancelled>, Fault> {
-    let run = found(&app, &id).await?;
-    let cancelled = isos::cancel_run(&app, &run, &sender.name).await;
-    let cancelled = cancelled.map_err(|wrong| wrong.told("See the server's log."))?;
-    app.audit(&sender.name, "iso_cancel", json!({ "scheduled_product_id": run.id.0 }));
-    Ok(Json(ProductCancelled { cancelled }))
+    Ok(Json(ProductCancelled { cancelled: cancel_jobs(&app, &id, &sender.name).await? }))
 }
 
 /// Writes something for people beside a post.

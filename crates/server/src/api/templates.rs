@@ -5,7 +5,7 @@ use crate::auth::{Admin, Sender};
 use crate::catalog::{Catalog, Draft};
 use crate::fault::Fault;
 use crate::templates::{self, Counts, Placed, located};
-use assay_engine::product::{self, Template};
+use assay_engine::product::Template;
 use assay_formats::openqa::fif::{self, GroupRules};
 use assay_formats::openqa::{Changes, GroupFile, Known, group, scenarios, tables};
 use assay_proto::api::templates::{EntryChange, LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile};
@@ -115,17 +115,11 @@ fn read_scenarios(file: &TemplateFile, check: bool) -> Result<Vec<String>, Vec<S
         return Err(said);
     }
     let (own, places): (Vec<_>, Vec<_>) = placed.iter().map(|(template, place)| (template, *place)).unzip();
-    let found = templates::unplanned(&definitions, &own);
-    said.extend(templates::warnings(&file.name, &file.text, &places, found).iter().map(ToString::to_string));
-    for (medium, templates) in &definitions.templates {
-        let posted = [
-            ("DISTRI", &medium.distri),
-            ("VERSION", &medium.version),
-            ("FLAVOR", &medium.flavor),
-            ("ARCH", &medium.arch),
-        ];
-        let Ok(request) = product::Request::parse(posted) else { continue };
-        let (made, all) = (product::plan(&definitions, &request).jobs.len(), templates.len());
+    let tried = templates::tried(&definitions, &own);
+    let found = templates::warnings(&file.name, &file.text, &places, tried.impossible);
+    said.extend(found.iter().map(ToString::to_string));
+    for (medium, made) in tried.made {
+        let all = own.iter().filter(|template| template.medium == *medium).count();
         said.push(format!("{}: note: {medium}: {made} jobs of {all} scenarios", file.name));
     }
     Ok(said)

@@ -49,14 +49,7 @@ const KEYS: &[&str] = &["hosts", "max-gigabytes", "patience", "ca-file"];
 /// All that the section says; what is wrong goes to the reader.
 pub(crate) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> DownloadSettings {
     reader.keys("key of [downloads]", table, KEYS);
-    let hosts: Vec<String> =
-        reader.texts(table, "hosts").into_iter().map(|host| host.to_ascii_lowercase()).collect();
-    let at = table.get("hosts").map_or(0, |value| value.span().start);
-    let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._:[]".contains(c));
-    if let Some(wrong) = hosts.iter().find(|host| host.is_empty() || host.contains(odd)) {
-        let message = format!("{wrong:?} is no host; write its name alone, for example \"example.org\"");
-        reader.error("host", at, message);
-    }
+    let hosts = reader.hosts(table, "hosts");
     let most = reader.positive(table, "max-gigabytes").unwrap_or(GIGABYTES);
     let patience = reader.positive(table, "patience").unwrap_or(PATIENCE);
     DownloadSettings {

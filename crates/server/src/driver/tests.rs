@@ -178,6 +178,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         closers: Closers::default(),
         rewriting: tokio::sync::Mutex::default(),
         told: crate::told::Told::default(),
+        referers: crate::referers::Referers::default(),
         searches: crate::api::openqa::Searches::default(),
         downloads: crate::downloads::Downloads::new().0,
         results: crate::results::Results::new(0, epoch).0,

@@ -182,6 +182,7 @@ pub(crate) fn start(app: &Arc<App>, plan: Plan, ends: Ends, address: &str) {
     app.downloads.set(settings.downloads);
     app.library.set_global(settings.jobs);
     app.once.require(settings.once);
+    app.referers.set(settings.referers);
     app.task_runs.set(settings.tasks);
     app.results.configure(settings.results, settings.gate.url.as_deref().unwrap_or(address));
     app.providers.set(settings.sign_in, settings.gate.url.as_deref().unwrap_or(address));
@@ -670,6 +671,7 @@ impl Loops {
                 limits,
                 jobs,
                 once,
+                referers,
                 tasks,
                 events: _,
                 reports: _,
@@ -681,6 +683,7 @@ impl Loops {
             app.downloads.set(downloads);
             app.library.set_global(jobs);
             app.once.require(once);
+            app.referers.set(referers);
             app.task_runs.set(tasks);
             self.connect(app, &connections, prepared);
             self.post.set(mail);

@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) events: EventSettings,
     /// Changes by a token have to count once.
     pub(crate) once: bool,
+    /// Sites that make a job important by leading to its page.
+    pub(crate) referers: Vec<String>,
     /// Settings of all jobs of products and of rules; everything else counts more.
     pub(crate) jobs: SettingsMap,
     /// Who is told what was decided.
@@ -139,6 +141,7 @@ const SECTIONS: &[&str] = &[
     "limits",
     "mail",
     "mode",
+    "pages",
     "reporter",
     "reports",
     "results",
@@ -291,6 +294,10 @@ impl Reader<'_> {
             self.keys("key of [tokens]", tokens, &["once"]);
             settings.once = self.flag(tokens, "once");
         }
+        if let Some(pages) = self.table(root, "pages") {
+            self.keys("key of [pages]", pages, &["recognized-referers"]);
+            settings.referers = self.hosts(pages, "recognized-referers");
+        }
         if let Some(table) = self.table(root, "settings") {
             settings.jobs = self.jobs(table);
         }
@@ -368,6 +375,19 @@ impl Reader<'_> {
             self.error("unreadable", at, format!("{key}: {error}"));
         }
         Some(path)
+    }
+
+    /// Names of hosts, in small letters.
+    pub(crate) fn hosts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<String> {
+        let hosts: Vec<String> =
+            self.texts(table, key).into_iter().map(|host| host.to_ascii_lowercase()).collect();
+        let at = table.get(key).map_or(0, |value| value.span().start);
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._:[]".contains(c));
+        if let Some(wrong) = hosts.iter().find(|host| host.is_empty() || host.contains(odd)) {
+            let message = format!("{wrong:?} is no host; write its name alone, for example \"example.org\"");
+            self.error("host", at, message);
+        }
+        hosts
     }
 
     /// A whole number from `least` to `most`.
@@ -821,7 +841,8 @@ ca-file = "ca.pem"
     #[test]
     fn limits_and_downloads() {
         let text = "[limits]\nrunning = 9\ndisk-gigabytes = 6\n[limits.classes]\ntap = 2\n[limits.groups]\n3 = 4\n[limits.semaphores]\na = 5\n\
-                    [downloads]\nhosts = [\"Example.org\"]\nmax-gigabytes = 2\n";
+                    [downloads]\nhosts = [\"Example.org\"]\nmax-gigabytes = 2\n\
+                    [pages]\nrecognized-referers = [\"Bugs.example.org\"]\n";
         let settings = parse(text, Utf8Path::new("assay.toml")).expect("good");
         let wanted = [
             (Limit::Running, 9),
@@ -832,6 +853,7 @@ ca-file = "ca.pem"
         let wanted = Limits { jobs: wanted.into_iter().collect(), disk_floor: 6 << 30 };
         assert_eq!(settings.limits, wanted);
         assert_eq!((settings.downloads.hosts[0].as_str(), settings.downloads.most), ("example.org", 2 << 30));
+        assert_eq!(settings.referers, ["bugs.example.org"]);
         let wrong = "[limits]\nrunning = 0\nrun = 1\ndisk-gigabytes = -1\n[limits.groups]\nx = 1\n[downloads]\nhosts = [\"http://x/\"]\n";
         let found = parse(wrong, Utf8Path::new("assay.toml")).expect_err("wrong");
         let lines: Vec<u32> = found.iter().map(|one| one.line).collect();

@@ -14,10 +14,32 @@ use assay_store::{JobFilter, JobSummary, ScenarioKey, StoreError, StoredAttempt}
 
 /// What makes a scenario.
 const SCENARIO: [&str; 6] = ["DISTRI", "VERSION", "FLAVOR", "ARCH", "TEST", "MACHINE"];
+/// Which settings part the history of a scenario, in openQA's words: those that a job names, else this one if it has it.
+const PARTED_BY: &str = "_HISTORY_ISOLATION_KEYS";
+const SUBMISSION: &str = "SUBMISSION_ID";
 
 /// The scenario of a job; a setting that is not there is a value too.
-pub(crate) fn scenario_of(job: &JobRow) -> ScenarioKey {
+fn scenario_of(job: &JobRow) -> ScenarioKey {
     SCENARIO.map(|key| job.settings.get(key).map(str::to_owned))
+}
+
+/// The names of the settings that part a job's history from others of its scenario.
+pub(crate) fn parted_by(job: &JobRow) -> impl Iterator<Item = &str> {
+    let own = job.settings.get(SUBMISSION).map(|_| SUBMISSION);
+    let names = job.settings.get(PARTED_BY).or(own).unwrap_or_default();
+    names.split([',', ' ']).filter(|name| !name.is_empty())
+}
+
+/// The jobs of a job's history: of its scenario, and like it in what parts that.
+pub(crate) fn history_of(job: &JobRow) -> JobFilter {
+    let mut filter = JobFilter { scenario: Some(scenario_of(job)), ..JobFilter::default() };
+    for name in parted_by(job) {
+        match job.settings.get(name) {
+            Some(value) => filter.settings.push((name.to_owned(), value.to_owned())),
+            None => filter.without.push(name.to_owned()),
+        }
+    }
+    filter
 }
 
 impl App {
@@ -34,13 +56,7 @@ impl App {
         outcomes: Vec<Outcome>,
         depth: u32,
     ) -> Result<Vec<JobSummary>, StoreError> {
-        let filter = JobFilter {
-            scenario: Some(scenario_of(job)),
-            outcomes,
-            before: Some(job.id),
-            limit: depth,
-            ..JobFilter::default()
-        };
+        let filter = JobFilter { outcomes, before: Some(job.id), limit: depth, ..history_of(job) };
         self.store.summaries(&filter).await
     }
 

@@ -110,7 +110,7 @@ impl App {
         Ok(linked.filter_map(job).collect())
     }
 
-    async fn is_linked(&self, job: JobId) -> Result<bool, StoreError> {
+    pub(crate) async fn is_linked(&self, job: JobId) -> Result<bool, StoreError> {
         let comments = self.store.knowledge().comments(CommentTarget::Job(job)).await?;
         Ok(comments.iter().any(|comment| words::is_linked(&comment.text)))
     }

@@ -3,7 +3,7 @@
 use super::frame::{Badge, Moment, percent_encoded, rfc3339};
 use crate::app::App;
 use crate::fault::Fault;
-use crate::knowledge::scenario_of;
+use crate::knowledge::{history_of, parted_by};
 use assay_engine::ids::{JobId, Timestamp};
 use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
@@ -74,6 +74,8 @@ pub(super) struct History {
     pub(super) choice: (&'static str, String),
     /// Others are left out for their result.
     pub(super) restricted: bool,
+    /// The settings in which all of them are alike, beside the scenario.
+    pub(super) alike: String,
 }
 
 /// The jobs of a scenario around one of them, the newest first, as they are stored.
@@ -97,7 +99,7 @@ pub(crate) async fn around(app: &App, job: &JobRow, asked: &Asked) -> Result<Opt
         return Ok(None);
     }
     let restricted = !outcomes.is_empty();
-    let like = JobFilter { scenario: Some(scenario_of(job)), outcomes, ..JobFilter::default() };
+    let like = JobFilter { outcomes, ..history_of(job) };
     // One more than is shown tells whether there are more.
     let newer = JobFilter { after: Some(job.id), limit: most_newer + 1, oldest_first: true, ..like.clone() };
     let older = JobFilter { before: Some(job.id), limit: most_older + 1, ..like.clone() };
@@ -183,6 +185,7 @@ impl History {
                 ("only failures", failures.href(job.id, most_older, most_newer))
             },
             restricted,
+            alike: parted_by(job).collect::<Vec<_>>().join(", "),
         }))
     }
 }

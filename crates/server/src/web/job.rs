@@ -15,7 +15,7 @@ use crate::present::{reason_of, reason_of_end, took_us};
 use crate::record::{Run, step_title};
 use crate::retention::Removal;
 use askama::Template;
-use assay_engine::ids::{JobId, Timestamp};
+use assay_engine::ids::{JobId, ProductRunId, Timestamp};
 use assay_engine::job::StateWord;
 use assay_engine::job_settings::JobSettings;
 use assay_engine::rows::JobRow;
@@ -23,6 +23,7 @@ use assay_engine::settings::{COVERED, Setting, is_secret_name};
 use assay_proto::worker::Stream;
 use assay_store::{CommentTarget, StoredAttempt, StoredJob};
 use axum::extract::{Extension, Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use std::fmt::Write as _;
@@ -61,6 +62,8 @@ struct Head {
     facts: Vec<(&'static str, String)>,
     /// The job it was made from, and the one that was made from it.
     clones: Vec<(&'static str, JobId)>,
+    /// The post of a product that made it.
+    post: Option<ProductRunId>,
     times: Vec<(&'static str, Moment)>,
     running_since: Option<Moment>,
     /// Whoever looks may cancel it.
@@ -174,8 +177,9 @@ pub(super) async fn page(
     Path(id): Path<String>,
     Query(query): Query<JobQuery>,
     Query(asked): Query<history::Asked>,
+    headers: HeaderMap,
 ) -> Response {
-    let rendered = build(&app, &sender, &id, &query, &asked).await;
+    let rendered = build(&app, &sender, (id.as_str(), &query), &asked, &headers).await;
     super::page(&app, rendered)
 }
 
@@ -211,15 +215,16 @@ pub(super) async fn comment(
 }
 
 async fn build(
-    app: &App,
+    app: &Arc<App>,
     sender: &Sender,
-    id: &str,
-    query: &JobQuery,
+    (id, query): (&str, &JobQuery),
     asked: &history::Asked,
+    headers: &HeaderMap,
 ) -> Result<JobPage, Fault> {
     let id = api::job_id(id)?;
     let (now, changes) = (app.clock.now(), app.changes());
     let job = app.store.job(id).await?.ok_or_else(|| Fault::no_job(id))?;
+    app.visited(id, headers).await;
     let attempts = app.store.attempts(id).await?;
     let attempt = chosen(&attempts, query)?;
     let base = format!("/jobs/{id}");
@@ -391,6 +396,7 @@ fn head(job: &StoredJob, attempt: Option<&StoredAttempt>, now: Timestamp) -> Hea
         links: Vec::new(),
         facts,
         clones: clones.into_iter().filter_map(|(label, job)| Some((label, job?))).collect(),
+        post: row.run,
         times,
         running_since: running.map(|attempt| Moment::new(attempt.row.assigned_at, now)),
         may_cancel: false,

@@ -24,6 +24,7 @@ mod notices;
 mod oidc;
 mod outbox;
 mod people;
+mod posts;
 mod published;
 mod releases;
 mod restart;
@@ -72,6 +73,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(events::router())
         .merge(outbox::router())
         .merge(assets::router())
+        .merge(posts::router())
         .merge(login::router())
         .merge(people::router())
         .merge(notices::router())

@@ -1,6 +1,6 @@
 //! Whatever operators and admins change by the APIs is noted once.
 
-use crate::common::{Server, client};
+use crate::common::{Server, asking, client};
 use crate::openqa::{PRODUCT, catalog};
 use crate::people::Key;
 use reqwest::Method;
@@ -209,17 +209,12 @@ async fn send(server: &Server, method: &str, path: &str, body: &str) -> (u16, Va
 async fn gone(server: &Server, name: &str) {
     let worker = server.worker(name).connect(&[]).await.unwrap();
     worker.vanish();
-    let gone = async {
-        loop {
-            let (_, list) = server.get("/api/assay/v1/workers").await;
-            let all = list["workers"].as_array().unwrap();
-            if all.iter().any(|one| one["name"] == name && one["online"] == json!(false)) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+    let gone = async || {
+        let (_, list) = server.get("/api/assay/v1/workers").await;
+        let all = list["workers"].as_array().unwrap();
+        all.iter().any(|one| one["name"] == name && one["online"] == json!(false)).then_some(())
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.unwrap();
+    asking(gone).await.unwrap();
 }
 
 fn text(value: &Value) -> String {

@@ -1,36 +1,31 @@
 //! Events and the time: a clock that jumps loses nothing, and does nothing twice.
 
-use crate::common::Server;
+use crate::common::{Server, asking};
 use assay_fakes::datagrepper::FakeDatagrepper;
 use assay_fakes::koji::FakeKoji;
 use assay_fakes::sink::HttpSink;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 const HOUR: i64 = 3_600;
 
 /// How many events each source has brought, once it has brought so many.
 async fn brought(server: &Server, wanted: &[(&str, i64)]) {
     let mut counts = BTreeMap::new();
-    let found = async {
-        loop {
-            let (_, all) = server.get("/api/assay/v1/sources").await;
-            counts.clear();
-            for source in all["sources"].as_array().unwrap() {
-                assert_eq!(source["trouble"], Value::Null, "{source}");
-                let name = source["name"].as_str().unwrap().to_owned();
-                counts.insert(name, (source["doing"].clone(), source["events"].as_i64().unwrap()));
-            }
-            if wanted.iter().all(|(name, count)| counts.get(*name).is_some_and(|(_, found)| found == count)) {
-                return;
-            }
-            tokio::task::yield_now().await;
+    let found = asking(async || {
+        let (_, all) = server.get("/api/assay/v1/sources").await;
+        counts.clear();
+        for source in all["sources"].as_array().unwrap() {
+            assert_eq!(source["trouble"], Value::Null, "{source}");
+            let name = source["name"].as_str().unwrap().to_owned();
+            counts.insert(name, (source["doing"].clone(), source["events"].as_i64().unwrap()));
         }
-    };
-    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-    assert!(found.is_ok(), "never {wanted:?}: {counts:?}");
+        let is_so = |(name, count): &(&str, i64)| counts.get(*name).is_some_and(|(_, found)| found == count);
+        wanted.iter().all(is_so).then_some(())
+    });
+    let in_time = found.await.is_some();
+    assert!(in_time, "never {wanted:?}: {counts:?}");
 }
 
 /// A look of each source begins and ends: it knows of something that it has brought before once more.
@@ -43,12 +38,9 @@ async fn looked(server: &Server) {
         ["koji", "grepper"].map(of)
     };
     let before = known().await;
-    let more = async {
-        while known().await.iter().zip(before).any(|(now, before)| *now < before + 2) {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), more).await.is_ok(), "nobody looks");
+    let more =
+        async || known().await.iter().zip(before).all(|(now, before)| *now >= before + 2).then_some(());
+    asking(more).await.expect("nobody looks");
 }
 
 /// Our clock jumps; those of Koji and of datagrepper go on.
@@ -264,33 +256,22 @@ async fn a_staging_server_writes_down_what_it_would_do() {
 
 /// The oldest event and what it led to, once it is settled.
 async fn effects(server: &Server) -> (Value, Vec<Value>) {
-    let found = async {
-        loop {
-            let (_, all) = server.get("/api/assay/v1/inbox").await;
-            if let Some(event) = all["events"].as_array().and_then(|events| events.last()) {
-                let (_, event) = server.get(&format!("/api/assay/v1/inbox/{}", event["id"])).await;
-                let effects = event["effects"].as_array().unwrap().clone();
-                if !effects.is_empty() && effects.iter().all(|effect| effect["state"] != "waiting") {
-                    return (event, effects);
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), found).await.expect("nothing is settled")
+    let found = asking(async || {
+        let (_, all) = server.get("/api/assay/v1/inbox").await;
+        let oldest = all["events"].as_array()?.last()?["id"].clone();
+        let (_, event) = server.get(&format!("/api/assay/v1/inbox/{oldest}")).await;
+        let effects = event["effects"].as_array().unwrap().clone();
+        let settled = !effects.is_empty() && effects.iter().all(|effect| effect["state"] != "waiting");
+        settled.then_some((event, effects))
+    });
+    found.await.expect("nothing is settled")
 }
 
 /// The outbox once its only target is as wanted.
 async fn outbox(server: &Server, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let found = async {
-        loop {
-            let (_, all) = server.get("/api/assay/v1/outbox").await;
-            if wanted(&all["targets"][0]) {
-                return all;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-    found.unwrap_or_else(|_| panic!("never: {what}"))
+    let found = asking(async || {
+        let (_, all) = server.get("/api/assay/v1/outbox").await;
+        wanted(&all["targets"][0]).then_some(all)
+    });
+    found.await.unwrap_or_else(|| panic!("never: {what}"))
 }

@@ -1,8 +1,8 @@
 //! The gate as a whole: a Gerrit behind its real protocols, git repositories, a scripted worker, and everything that is
 //! killed or breaks between a patchset and its receipt.
 
-use crate::common::Server;
 use crate::common::events::{SECTIONS, write_rules};
+use crate::common::{Server, asking};
 use assay_engine::outcome::Outcome;
 use assay_fakes::ScriptedWorker;
 use assay_fakes::gerrit::{Account, FakeGerrit, Options, SubmitTrouble, SubmitType, Trouble, Upload};
@@ -149,16 +149,11 @@ impl World {
         let tip = self.gerrit.tip(PROJECT, "master").await.unwrap();
         let store = self.store().await;
         let (project, branch, commit) = (PROJECT.into(), "master".into(), tip.as_str().into());
-        let published = async {
-            loop {
-                let receipt = store.gate().receipt(&project, &branch, &commit).await.unwrap();
-                if receipt.is_some_and(|receipt| receipt.published_at.is_some()) {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
+        let published = async || {
+            let receipt = store.gate().receipt(&project, &branch, &commit).await.unwrap();
+            receipt?.published_at
         };
-        tokio::time::timeout(Duration::from_secs(20), published).await.expect("the receipt is published");
+        asking(published).await.expect("the receipt is published");
         let repository = self.gerrit.repository(PROJECT);
         let path = format!("refs/assay/receipts:{}/{}.json", &tip[..2], &tip[2..]);
         let bytes = git(&repository, &["show", &path]).into_bytes();
@@ -333,17 +328,11 @@ async fn a_push_at_the_last_moment_is_an_alarm_and_gets_no_receipt() {
     worker.finish(build.held, Outcome::Passed, None).await.unwrap();
     world.until_merged(number).await;
     let store = world.store().await;
-    let held = async {
-        loop {
-            let rows = store.gate().load_gate().await.unwrap();
-            if let Some(queue) = rows.queues.into_iter().find(|queue| queue.hold.is_some()) {
-                return queue;
-            }
-            tokio::task::yield_now().await;
-        }
+    let held = async || {
+        let rows = store.gate().load_gate().await.unwrap();
+        rows.queues.into_iter().find_map(|queue| queue.hold)
     };
-    let queue = tokio::time::timeout(Duration::from_secs(20), held).await.expect("the queue is held");
-    let (reason, _) = queue.hold.unwrap();
+    let (reason, _) = asking(held).await.expect("the queue is held");
     assert!(reason.to_string().contains("whose tree is not the tested one"), "{reason}");
     assert_eq!(store.gate().unpublished().await.unwrap(), []);
     let tip = world.gerrit.tip(PROJECT, "master").await.unwrap();
@@ -358,12 +347,9 @@ async fn a_push_at_the_last_moment_is_an_alarm_and_gets_no_receipt() {
 async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_nothing() {
     let world = World::start("submit").await;
     let store = world.store().await;
-    let first_round = async {
-        while store.gate().cursors(&"auditor".into()).await.unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), first_round).await.expect("the branch has a start");
+    let first_round =
+        async || (!store.gate().cursors(&"auditor".into()).await.unwrap().is_empty()).then_some(());
+    asking(first_round).await.expect("the branch has a start");
     let mut worker = world.worker().await;
     let (number, build) = world.gated(&mut worker, "Tested").await;
     worker.finish(build.held, Outcome::Passed, None).await.unwrap();
@@ -424,12 +410,8 @@ async fn a_commit_that_nobody_tested_is_found_and_a_bad_configuration_changes_no
 
 /// Waits until the auditor has found a commit that no receipt covers.
 async fn until_uncovered(world: &World) {
-    let found = async {
-        while uncovered(world).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), found).await.expect("the auditor finds it");
+    let found = async || (uncovered(world).await > 0).then_some(());
+    asking(found).await.expect("the auditor finds it");
 }
 
 /// Commits that no receipt covers, as the metrics say.
@@ -614,16 +596,11 @@ async fn what_is_in_its_branch_and_not_called_merged_yet_is_waited_for() {
 /// Waits until an answer is as wanted.
 async fn until(world: &World, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut latest = Value::Null;
-    let asking = async {
-        loop {
-            latest = world.server().get(path).await.1;
-            if wanted(&latest) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let in_time = tokio::time::timeout(Duration::from_secs(20), asking).await.is_ok();
+    let found = asking(async || {
+        latest = world.server().get(path).await.1;
+        wanted(&latest).then_some(())
+    });
+    let in_time = found.await.is_some();
     assert!(in_time, "{path}: {latest}");
     latest
 }

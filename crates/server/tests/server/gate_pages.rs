@@ -1,13 +1,12 @@
 //! The gate's pages, Zuul's status document and the commands of operators, on a gate that the engine itself has filled.
 
 use crate::common::gated::{self, Scene};
-use crate::common::{Server, client};
+use crate::common::{Server, asking, client, has};
 use assay_engine::ids::Timestamp;
 use assay_proto::clock::{Clock as _, ManualClock};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Where the server's clock stands: 2023-11-14T22:13:20Z.
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -36,12 +35,6 @@ async fn gate(count: u64) -> Gate {
     let (status, reloaded) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
     assert_eq!(status, StatusCode::OK, "{reloaded}");
     Gate { server, _dir: dir }
-}
-
-fn has(page: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(page.contains(part), "the page lacks {part:?}:\n{page}");
-    }
 }
 
 #[tokio::test]
@@ -343,18 +336,13 @@ async fn operators_are_heard_or_told_why_not() {
     let (status, reloaded) = post("reload", json!(null)).await;
     assert_eq!(status, StatusCode::OK, "{reloaded}");
     // What was done is noted with who sent it, whoever is said to have wanted it; what was refused is not.
-    let noted = async {
-        loop {
-            let (_, audit) = gate.get("/api/assay/v1/audit?limit=50").await;
-            let mut events = audit["events"].as_array().unwrap().clone();
-            events.retain(|event| event["event"].as_str().unwrap().starts_with("gate_"));
-            if events.len() >= 7 {
-                return events;
-            }
-            tokio::task::yield_now().await;
-        }
+    let noted = async || {
+        let (_, audit) = gate.get("/api/assay/v1/audit?limit=50").await;
+        let mut events = audit["events"].as_array().unwrap().clone();
+        events.retain(|event| event["event"].as_str().unwrap().starts_with("gate_"));
+        (events.len() >= 7).then_some(events)
     };
-    let audit = tokio::time::timeout(Duration::from_secs(20), noted).await.expect("it is noted");
+    let audit = asking(noted).await.expect("it is noted");
     let noted: Vec<_> = audit.iter().rev().collect();
     let words: Vec<_> = noted.iter().map(|event| event["event"].as_str().unwrap()).collect();
     let want = [

@@ -1,7 +1,7 @@
 //! The pages of groups, of builds and of the matrix, as a browser without JavaScript gets them.
 
-use crate::common::Server;
 use crate::common::watched::Watched;
+use crate::common::{Server, has};
 use crate::people::Key;
 use assay_engine::ids::{GroupId, JobId, Timestamp};
 use assay_engine::job::{End, JobState};
@@ -92,16 +92,6 @@ async fn page(server: &Server, store: &Watched, path: &str) -> (String, usize) {
     }
     let (questions, page) = looks.into_iter().min_by_key(|(questions, _)| *questions).unwrap();
     (page, questions)
-}
-
-fn has(page: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(
-            page.contains(part),
-            "the page lacks {part:?}:\n{}",
-            page.chars().take(9_000).collect::<String>()
-        );
-    }
 }
 
 #[tokio::test]
@@ -338,6 +328,17 @@ async fn no_build_of_a_parent_group_is_lost_between_pages() {
         let (_, told) = server.get(&format!("/parent_group_overview/1.json?skip={skip}")).await;
         assert_eq!(told["build_results"].as_array().map(Vec::len), Some(want.len()), "{skip}");
         assert_eq!(server.page(&format!("/group_overview/1?skip={skip}")).await.0, StatusCode::OK, "{skip}");
+        let (_, page) = server.page(&format!("/parent_group_overview/1?skip={skip}&only_tagged=0")).await;
+        assert_eq!(
+            (page.contains("rel=\"prev\""), page.contains("rel=\"next\"")),
+            (skip > 0, more),
+            "{skip}"
+        );
+    }
+    let (_, parent) = server.page("/parent_group_overview/1?skip=10").await;
+    for skip in [0, 20] {
+        let href = format!("href=\"/parent_group_overview/1?limit_builds=10&#38;skip={skip}\"");
+        assert!(parent.contains(&href), "{href}: {parent}");
     }
     // What the parent group says about the dashboard counts for its groups.
     for (hidden, want) in [(false, 2), (true, 0)] {

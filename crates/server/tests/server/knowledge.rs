@@ -1,6 +1,6 @@
 //! Comments that go over, what changed since a scenario last passed, needles from screens, and the pages of all that.
 
-use crate::common::{Server, client, run, sha256};
+use crate::common::{Server, asking, client, run, sha256};
 use crate::people::Key;
 use assay_engine::outcome::Outcome;
 use assay_engine::work::WorkPhase;
@@ -127,6 +127,51 @@ async fn what_was_said_about_a_failure_goes_over_to_the_next_one_of_its_kind() {
     assert_eq!(comments(&server, same).await.len(), 1);
     let (_, audit) = server.get("/api/assay/v1/audit?event=comment_create&q=taken_over").await;
     assert_eq!(audit["events"][0]["data"]["job_id"], json!(last), "{audit}");
+}
+
+#[tokio::test]
+async fn submissions_of_a_scenario_have_histories_of_their_own() {
+    let server = Server::start().await;
+    let ann = Key::make(&server, "ann", "operator", None).await;
+    let mut worker = server.worker("w1").connect(&[]).await.unwrap();
+    let shot = server.put_blob(&run::screen(1, 6)).await;
+    let keys = "_HISTORY_ISOLATION_KEYS";
+    let mut end = async |settings: &[(&str, &str)], failing| {
+        ran(&server, &mut worker, settings, failing, &[], &shot).await
+    };
+    let bad = Some("boot");
+    let good = end(&[("SUBMISSION_ID", "1")], None).await;
+    let first = end(&[("SUBMISSION_ID", "1")], bad).await;
+    let path = format!("/api/v1/jobs/{first}/comments");
+    assert_eq!(ann.ask(&server, POST, &path, &[("text", "is poo#5")]).await.0, 200);
+    let other = end(&[("SUBMISSION_ID", "2")], bad).await;
+    let same = end(&[("SUBMISSION_ID", "1")], bad).await;
+    assert_eq!(said(&server, same).await.len(), 1);
+    assert_eq!(comments(&server, other).await, [], "another submission");
+    // What is named counts in the place of it; an empty list parts nothing; without it those are alike that have none.
+    let whole = end(&[("SUBMISSION_ID", "3"), (keys, "")], bad).await;
+    let named = end(&[("PR", "a \"b"), (keys, "PR, SIDE")], None).await;
+    let again = end(&[("PR", "a \"b"), (keys, "PR, SIDE"), ("SUBMISSION_ID", "1")], bad).await;
+    let side = end(&[("PR", "a \"b"), (keys, "PR, SIDE"), ("SIDE", "left")], bad).await;
+    let plain = end(&[], bad).await;
+    for (job, history) in [
+        (same, vec![again, same, first, good]),
+        (other, vec![other]),
+        (whole, vec![plain, side, again, named, whole, same, other, first, good]),
+        (named, vec![again, named]),
+        (side, vec![side]),
+        (plain, vec![plain, side, again, named, whole, same, other, first, good]),
+    ] {
+        let (_, told) = server.get(&format!("/api/assay/v1/jobs/{job}/history")).await;
+        let ids: Vec<_> = told["jobs"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+        assert_eq!(json!(ids), json!(history), "{job}");
+    }
+    for (job, last_good) in [(same, json!(good)), (other, Value::Null), (again, json!(named))] {
+        let (_, found) = server.get(&format!("/api/assay/v1/jobs/{job}/investigation")).await;
+        assert_eq!(found["last_good"]["id"], last_good, "{job}: {found}");
+    }
+    let (_, page) = server.page(&format!("/jobs/{side}")).await;
+    assert!(page.contains("with the same PR, SIDE"), "{page}");
 }
 
 #[tokio::test]
@@ -359,17 +404,10 @@ async fn workers_files_and_what_was_done_have_pages() {
     assert_eq!(server.page("/audit").await.0, StatusCode::UNAUTHORIZED, "not for everybody");
     assert_eq!(ann.ask(&server, GET, "/api/assay/v1/audit", &[]).await.0, 200);
     // What was done is noted beside the request.
-    let noted = async {
-        loop {
-            let (_, list) = server.get("/api/assay/v1/audit?event=comment_create&limit=2").await;
-            let more = list["next_before"].as_i64();
-            if let Some(before) = more {
-                return before;
-            }
-            tokio::task::yield_now().await;
-        }
+    let noted = async || {
+        server.get("/api/assay/v1/audit?event=comment_create&limit=2").await.1["next_before"].as_i64()
     };
-    let before = noted.await;
+    let before = asking(noted).await.unwrap();
     let address = server.url(&format!("/audit?event=comment_create&before={before}"));
     let page = client().get(address).bearer_auth(&server.handle.admin_token).send().await.unwrap();
     let page = page.text().await.unwrap();

@@ -21,6 +21,7 @@ mod openqa_more;
 mod own;
 mod pages;
 mod people;
+mod posts;
 mod reporting;
 mod restart;
 mod retention;

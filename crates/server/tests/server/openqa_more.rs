@@ -1,7 +1,7 @@
 //! The rest of openQA's API: bugs, locks, search, notes and refusals, webhooks, workers, secrets, bad input.
 
 use crate::common::run::{ended, found, hit, lines, plan, started};
-use crate::common::{Server, client};
+use crate::common::{Server, asking, client};
 use crate::openqa::{PRODUCT, catalog};
 use crate::people::{Form, Key};
 use assay_engine::outcome::Outcome;
@@ -442,12 +442,10 @@ async fn workers_are_drained_and_forgotten() -> anyhow::Result<()> {
     worker.finish(held, Outcome::Passed, None).await?;
     worker.expect_finished_ack(held.attempt).await?;
     worker.vanish();
-    let gone = async {
-        while server.get("/api/assay/v1/workers").await.1["workers"][0]["online"] == json!(true) {
-            tokio::task::yield_now().await;
-        }
+    let gone = async || {
+        (server.get("/api/assay/v1/workers").await.1["workers"][0]["online"] != json!(true)).then_some(())
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await?;
+    asking(gone).await.expect("the worker is seen to be gone");
     assert_eq!(operator.ask(&server, DELETE, &path, &[]).await.0, 200);
     let server = server.kill_and_restart().await;
     assert_eq!(server.get("/api/v1/workers").await.1, json!({"workers": []}));

@@ -1,6 +1,6 @@
 //! The pages, as a browser without JavaScript gets them.
 
-use crate::common::{Server, client, run};
+use crate::common::{Server, client, has, run};
 use assay_engine::outcome::Outcome;
 use assay_engine::work::WorkPhase;
 use assay_fakes::Connection;
@@ -46,12 +46,6 @@ async fn failed_job(server: &Server) -> anyhow::Result<(i64, Connection, [String
     worker.expect_finished_ack(held.attempt).await?;
     server.finished(id).await;
     Ok((id, worker, [shot, needle]))
-}
-
-fn has(page: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(page.contains(part), "the page lacks {part:?}:\n{page}");
-    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What becomes of jobs that have ended: parts of them go by age, pictures when nobody names them any more.
 
-use crate::common::{Server, run};
+use crate::common::{Server, client, run};
 use assay_engine::outcome::Outcome;
 use assay_proto::worker::{Stream, WorkPhase};
 use assay_records::step::{Artifact, Record};
@@ -83,6 +83,33 @@ impl World {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_job_that_a_tracker_leads_to_is_linked_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = camino::Utf8Path::from_path(dir.path()).unwrap().join("assay.toml");
+    fs_err::write(&file, "[pages]\nrecognized-referers = [\"Bugs.example.org\"]\n").unwrap();
+    let server = Server::start_with(|config| config.config = Some(file.clone())).await;
+    let id = server.post(json!({"TEST": "t", "WORKER_CLASS": "none"})).await;
+    let said = async |referer: &str| {
+        let request = client().get(server.url(&format!("/jobs/{id}"))).header("referer", referer);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{referer}");
+        server.get(&format!("/api/v1/jobs/{id}/comments")).await.1.as_array().unwrap().len()
+    };
+    for referer in ["https://example.org/", "https://bugs.example.org.evil/", "bugs.example.org:x", "/"] {
+        assert_eq!(said(referer).await, 0, "{referer}");
+    }
+    let forces = "https://BUGS.example.org:8443/5?label:force_result:passed";
+    for referer in [forces, "https://bugs.example.org/"] {
+        assert_eq!(said(referer).await, 1, "{referer}");
+    }
+    let (_, comments) = server.get(&format!("/api/v1/jobs/{id}/comments")).await;
+    assert_eq!(comments[0]["text"], "label:linked A page of bugs.example.org leads to this job.");
+    let (_, audit) = server.get("/api/assay/v1/audit?event=comment_create").await;
+    assert_eq!(audit["events"][0]["data"]["linked_from"], "bugs.example.org", "{audit}");
+    assert_eq!(server.get("/jobs/99").await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

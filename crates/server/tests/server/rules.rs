@@ -1,7 +1,7 @@
 //! Rules in a running server: the pages of what they did, how many of their jobs are open at once, what goes together.
 
-use crate::common::Server;
 use crate::common::events::configure;
+use crate::common::{Server, has};
 use assay_engine::outcome::Outcome;
 use assay_fakes::worker::Connection;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -17,12 +17,6 @@ async fn start(rules: &str) -> (Server, Utf8PathBuf, tempfile::TempDir) {
     let file = configure(Utf8Path::from_path(dir.path()).unwrap(), rules);
     let server = Server::start_with(|config| config.config = Some(file.clone())).await;
     (server, file, dir)
-}
-
-fn has(page: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(page.contains(part), "the page lacks {part:?}:\n{page}");
-    }
 }
 
 /// A page that is there and has no script in it that somebody else wrote.

@@ -283,6 +283,8 @@ pub(crate) async fn a_post_of_a_product_is_whole(database: &Database) {
     let setting = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
     assert_eq!(list(JobFilter { settings: setting("TEST", "t9"), ..all() }).await, [12]);
     assert_eq!(list(JobFilter { settings: setting("TEST", "%"), ..all() }).await, [0; 0]);
+    assert_eq!(list(JobFilter { without: vec!["TEST".to_owned()], ..all() }).await, [0; 0]);
+    assert_eq!(list(JobFilter { without: vec!["value".to_owned()], ..all() }).await, list(all()).await);
     assert_eq!(list(JobFilter { outcomes: vec![Outcome::Obsoleted], ..all() }).await, [1]);
     let both = JobFilter { outcomes: vec![Outcome::Obsoleted], unfinished_too: true, ..all() };
     assert_eq!(list(both).await.len(), 1_002);

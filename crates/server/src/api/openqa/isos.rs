@@ -10,11 +10,12 @@ use crate::templates;
 use assay_engine::ids::{JobId, ProductRunId};
 use assay_engine::io::Input;
 use assay_engine::job::StateWord;
+use assay_engine::outcome::Outcome;
 use assay_engine::product::{self, Plan, Refused, Request};
 use assay_engine::rows::ProductRunRow;
 use assay_engine::settings::{COVERED, is_secret_name};
 use assay_formats::openqa::scenarios;
-use assay_store::{JobFilter, RunFilter, RunMark, SettingsMap, StoreError};
+use assay_store::{JobFilter, JobSummary, RunFilter, RunMark, SettingsMap, StoreError};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -118,42 +119,62 @@ fn failures(posted: &Posted) -> Value {
     posted.plan.failed.iter().map(one).collect()
 }
 
+/// The settings of an earlier post, to be posted again. What was secret in it has to be `given` anew.
+pub(crate) async fn settings_of(
+    app: &App,
+    post: i64,
+    given: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, String)>, Wrong> {
+    let run = app.store.product_run(ProductRunId(post)).await?;
+    let run =
+        run.ok_or_else(|| Wrong::not_found("Scheduled product to clone settings from does not exist."))?;
+    let lost = run.run.settings.iter().find(|(key, value)| *value == COVERED && !given(key));
+    if let Some((key, _)) = lost {
+        return Err(Wrong::bad(format!(
+            "Post {post} had a secret in {key}, which is not kept in clear; give {key} again."
+        )));
+    }
+    Ok(run.run.settings.into_iter().collect())
+}
+
+/// Posts what is asked for, and notes it.
+pub(crate) async fn post_settings(
+    app: &Arc<App>,
+    mut pairs: Vec<(String, String)>,
+    by: &str,
+) -> Result<Result<Posted, NotPosted>, Wrong> {
+    let scenarios = scenarios(&mut pairs, SCENARIOS[0])?;
+    let request = Request::parse(pairs).map_err(|bad| Wrong::bad(bad.to_string()))?;
+    let plan = match scenarios {
+        Some(scenarios) => app.plan_scenarios(&request, scenarios),
+        None => app.plan_product(&request),
+    };
+    let done = app.post_planned(plan, &request, by).await?;
+    if let Ok(posted) = &done {
+        app.audit(by, "iso_create", json!({"scheduled_product_id": posted.run.0}));
+    }
+    Ok(done)
+}
+
 async fn create(operator: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Response, Wrong> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     if let Some(earlier) = params.number::<i64>("scheduled_product_clone_id")? {
-        let run = app.store.product_run(ProductRunId(earlier)).await?;
-        let run =
-            run.ok_or_else(|| Wrong::not_found("Scheduled product to clone settings from does not exist."))?;
         let given = |key: &str| params.pairs().iter().any(|(name, _)| name.to_uppercase() == key);
-        let lost = run.run.settings.iter().find(|(key, value)| *value == COVERED && !given(key));
-        if let Some((key, _)) = lost {
-            return Err(Wrong::bad(format!(
-                "Post {earlier} had a secret in {key}, which is not kept in clear; give {key} again."
-            )));
-        }
-        pairs.extend(run.run.settings);
+        pairs.extend(settings_of(&app, earlier, given).await?);
     }
     let given = params.pairs().iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
     let given: Vec<_> = given.map(|(key, value)| (key.to_uppercase(), restored(value))).collect();
     Fault::if_covered(given.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
     pairs.extend(given);
-    let scenarios = scenarios(&mut pairs, SCENARIOS[0])?;
-    let request = Request::parse(pairs).map_err(|bad| Wrong::bad(bad.to_string()))?;
-    let name = &operator.0.name;
-    let plan = match scenarios {
-        Some(scenarios) => app.plan_scenarios(&request, scenarios),
-        None => app.plan_product(&request),
-    };
-    let posted = match app.post_planned(plan, &request, name).await? {
+    let posted = match post_settings(&app, pairs, &operator.0.name).await? {
         Ok(posted) => posted,
         Err(NotPosted { run, plan }) => {
             return Ok(match &plan.refused {
-                Some(why) => self::refused(run, &plan, why),
+                Some(why) => refused(run, &plan, why),
                 None => Wrong::bad("Nothing was made.").into_response(),
             });
         }
     };
-    app.audit(name, "iso_create", json!({"scheduled_product_id": posted.run.0}));
     let id = posted.run.0;
     if params.flag("async") {
         // It is done already; the numbers are for clients that ask for its end.
@@ -227,41 +248,41 @@ fn of_product(params: &Params) -> Result<RunFilter, Wrong> {
     Ok(RunFilter { distri, version, flavor, arch, build, ..RunFilter::default() })
 }
 
-/// How the jobs of the newest post stand; of a job that was started anew its newest clone counts.
+/// The jobs of a post as they stand: of one that was started anew its newest clone counts.
+pub(crate) async fn standing(app: &App, run: &ProductRunRow) -> Result<Vec<JobSummary>, StoreError> {
+    let mut ids = run.jobs.clone();
+    let mut found = Vec::new();
+    for _ in 0..=CLONES {
+        if ids.is_empty() {
+            break; // without numbers a filter lets every job through
+        }
+        let filter = JobFilter { ids: ids.clone(), limit: MOST, oldest_first: true, ..JobFilter::default() };
+        found = app.store.summaries(&filter).await?;
+        let next: BTreeMap<_, _> = found.iter().filter_map(|job| Some((job.id, job.cloned_as?))).collect();
+        if next.is_empty() {
+            break;
+        }
+        for id in &mut ids {
+            *id = next.get(id).copied().unwrap_or(*id);
+        }
+    }
+    Ok(found)
+}
+
+/// How the jobs of the newest post stand.
 async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     let filter = RunFilter { limit: RECENT, ..of_product(&params)? };
     // Those that were refused have no jobs to tell about.
-    let mut runs = app.store.product_runs(&filter).await?;
-    runs.retain(|run| run.run.refused.is_none());
-    runs.truncate(1);
-    let mut stats: BTreeMap<String, BTreeMap<String, Ids>> = BTreeMap::new();
-    for run in &runs {
-        let mut ids: BTreeMap<JobId, JobId> = run.jobs.iter().map(|job| (*job, *job)).collect();
-        for _ in 0..CLONES {
-            let filter =
-                JobFilter { ids: ids.values().copied().collect(), limit: MOST, ..JobFilter::default() };
-            let found = app.store.summaries(&filter).await?;
-            let next: BTreeMap<_, _> =
-                found.iter().filter_map(|job| Some((job.id, job.cloned_as?))).collect();
-            if next.is_empty() {
-                for job in found {
-                    let result = job.outcome.map_or("none", |outcome| outcome.openqa());
-                    let of_state = stats.entry(job.state.word().to_owned()).or_default();
-                    let entry = of_state.entry(result.to_owned()).or_default();
-                    entry.0.push(job.id.0);
-                    entry.1.push(run.id.0);
-                }
-                break;
-            }
-            for newest in ids.values_mut() {
-                *newest = next.get(newest).copied().unwrap_or(*newest);
-            }
-        }
-    }
-    let entry = |(ids, mut runs): Ids| {
-        runs.dedup();
-        json!({"job_ids": ids, "scheduled_product_ids": runs})
+    let runs = app.store.product_runs(&filter).await?;
+    let Some(run) = runs.into_iter().find(|run| run.run.refused.is_none()) else {
+        return Ok(Json(json!({})));
     };
+    let mut stats: BTreeMap<&str, BTreeMap<&str, Vec<i64>>> = BTreeMap::new();
+    for job in standing(&app, &run).await? {
+        let result = job.outcome.map_or("none", Outcome::openqa);
+        stats.entry(job.state.word()).or_default().entry(result).or_default().push(job.id.0);
+    }
+    let entry = |ids: Vec<i64>| json!({"job_ids": ids, "scheduled_product_ids": [run.id.0]});
     let told: BTreeMap<_, BTreeMap<_, _>> = stats
         .into_iter()
         .map(|(state, results)| {
@@ -271,17 +292,18 @@ async fn job_stats(_: Operator, State(app): State<Arc<App>>, params: Params) -> 
     Ok(Json(json!(told)))
 }
 
-/// Jobs, and the posts that made them.
-type Ids = (Vec<i64>, Vec<i64>);
-
 fn of_iso(name: &str) -> JobFilter {
     JobFilter { settings: vec![("ISO".to_owned(), name.to_owned())], ..JobFilter::default() }
 }
 
-/// Cancels what a post has made, and says so beside it; how many jobs that were.
+/// Cancels what a post has made and what was started anew from it, and says so beside it; how many jobs that were.
 pub(crate) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Result<usize, Wrong> {
-    let filter = JobFilter { run: Some(run.id), ..JobFilter::default() };
-    let cancelled = cancel_open(app, filter, by).await?;
+    let ids: Vec<JobId> = standing(app, run).await?.iter().map(|job| job.id).collect();
+    let cancelled = if ids.is_empty() {
+        0
+    } else {
+        cancel_open(app, JobFilter { ids, ..JobFilter::default() }, by).await?
+    };
     let _rewriting = app.rewriting.lock().await;
     let knowledge = app.store.knowledge();
     let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();

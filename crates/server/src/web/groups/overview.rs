@@ -59,6 +59,8 @@ struct ParentPage {
     rows: Vec<Row>,
     limits: Vec<(usize, bool)>,
     only_tagged: bool,
+    newer: Option<String>,
+    older: Option<String>,
     comments: Comments,
 }
 
@@ -76,6 +78,17 @@ fn found_parent<'c>(catalog: &'c Catalog, id: &str) -> Result<&'c Arc<ParentGrou
 
 fn limits(wanted: &Wanted) -> Vec<(usize, bool)> {
     [LONG, 20, 50, 100, 400].map(|limit| (limit, limit == wanted.limit(LONG))).into()
+}
+
+/// Where the builds are that come before those that are wanted, and those after them if there are `more`.
+fn turns(base: &str, wanted: &Wanted, more: bool) -> (Option<String>, Option<String>) {
+    let limit = wanted.limit(LONG);
+    let address = |skip: usize| {
+        let tagged = if wanted.only_tagged() { "&only_tagged=1" } else { "" };
+        format!("{base}?limit_builds={limit}&skip={skip}{tagged}")
+    };
+    let newer = (wanted.skip > 0).then(|| address(wanted.skip.saturating_sub(limit)));
+    (newer, more.then(|| address(wanted.skip.saturating_add(limit))))
 }
 
 /// To be made before what the page shows is read: it hears of what changes from then on.
@@ -152,14 +165,10 @@ async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Re
     let frame = frame(app);
     let (chosen, tags) = of_group(app, &catalog, group, wanted).await?;
     let teller = Teller { now: app.clock.now(), tags: &tags };
-    let (limit, only_tagged) = (wanted.limit(LONG), wanted.only_tagged());
-    let address = |skip: usize| {
-        let tagged = if only_tagged { "&only_tagged=1" } else { "" };
-        format!("/group_overview/{id}?limit_builds={limit}&skip={skip}{tagged}")
-    };
     let parent = group.parent.and_then(|id| catalog.parents.get(&id));
     let (target, base) = (CommentTarget::Group(group.id), format!("/group_overview/{}", group.id));
     let own = [GroupId(group.id)];
+    let (newer, older) = turns(&base, wanted, chosen.more);
     Ok(GroupPage {
         frame,
         name: group.name.clone(),
@@ -167,9 +176,9 @@ async fn group_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> Re
         description: remarks::html(group.description.as_deref().unwrap_or_default()),
         builds: chosen.builds.iter().map(|(name, build)| teller.view(&own, name, build)).collect(),
         limits: limits(wanted),
-        only_tagged,
-        newer: (wanted.skip > 0).then(|| address(wanted.skip.saturating_sub(limit))),
-        older: chosen.more.then(|| address(wanted.skip.saturating_add(limit))),
+        only_tagged: wanted.only_tagged(),
+        newer,
+        older,
         templates: format!("/admin/job_templates/{}", group.id),
         properties: format!("{base}/properties"),
         comments: Comments::of(app, target, sender, format!("{base}/comments")).await?,
@@ -254,9 +263,11 @@ async fn parent_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> R
         };
         Row { whole: teller.view(&ids, &name, &build), parts: ids.iter().filter_map(part).collect() }
     };
-    let rows = together(&loaded, wanted).0.into_iter().map(row).collect();
-    let target = CommentTarget::ParentGroup(parent.id);
-    let action = format!("/parent_group_overview/{}/comments", parent.id);
+    let (rows, more) = together(&loaded, wanted);
+    let rows = rows.into_iter().map(row).collect();
+    let (target, base) =
+        (CommentTarget::ParentGroup(parent.id), format!("/parent_group_overview/{}", parent.id));
+    let (newer, older) = turns(&base, wanted, more);
     Ok(ParentPage {
         frame,
         name: parent.name.clone(),
@@ -265,7 +276,9 @@ async fn parent_page(app: &App, sender: &Sender, id: &str, wanted: &Wanted) -> R
         rows,
         limits: limits(wanted),
         only_tagged: wanted.only_tagged(),
-        comments: Comments::of(app, target, sender, action).await?,
+        newer,
+        older,
+        comments: Comments::of(app, target, sender, format!("{base}/comments")).await?,
     })
 }
 

@@ -1,11 +1,10 @@
 //! What comes from outside: a hook that a test sends events by, and what became of them.
 
-use super::{Server, client};
+use super::{Server, asking, client};
 use assay_connect::events::hook;
 use camino::{Utf8Path, Utf8PathBuf};
 use reqwest::StatusCode;
 use serde_json::Value;
-use std::time::Duration;
 
 const SECRET: &str = "s3cret";
 
@@ -40,20 +39,14 @@ impl Server {
     /// Waits until the event is as wanted, with all that it led to.
     pub(crate) async fn until_event(&self, key: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut latest = Value::Null;
-        let asking = async {
-            loop {
-                let (_, all) = self.get("/api/assay/v1/inbox?limit=500").await;
-                let listed = all["events"].as_array().unwrap().iter().find(|event| event["key"] == key);
-                if let Some(id) = listed.map(|event| event["id"].clone()) {
-                    latest = self.get(&format!("/api/assay/v1/inbox/{id}")).await.1;
-                    if wanted(&latest) {
-                        return;
-                    }
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), asking).await.is_ok();
+        let found = asking(async || {
+            let (_, all) = self.get("/api/assay/v1/inbox?limit=500").await;
+            let listed = all["events"].as_array().unwrap().iter().find(|event| event["key"] == key);
+            let id = listed?["id"].clone();
+            latest = self.get(&format!("/api/assay/v1/inbox/{id}")).await.1;
+            wanted(&latest).then_some(())
+        });
+        let in_time = found.await.is_some();
         assert!(in_time, "{key} never {what}: {latest:#}");
         latest
     }

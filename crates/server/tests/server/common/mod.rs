@@ -224,6 +224,26 @@ impl Drop for Server {
     }
 }
 
+/// Asks again and again until there is an answer; `None` if there is none for long.
+pub(crate) async fn asking<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let answer = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), answer).await.ok()
+}
+
+/// All of these parts are in a page.
+pub(crate) fn has(page: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(page.contains(part), "the page lacks {part:?}:\n{page}");
+    }
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     hex::encode(sha2::Sha256::digest(bytes))
