@@ -210,6 +210,26 @@ impl WaitReason {
     }
 }
 
+/// Who has the slots that somebody waits for, up to the remedy.
+fn all_busy(
+    f: &mut fmt::Formatter<'_>,
+    (classes, slots): (&ClassSet, u64),
+    kept_for: Option<&Relative>,
+    drained: Option<&DrainedSlots>,
+) -> fmt::Result {
+    match slots {
+        1 => write!(f, "the only slot with class {classes} is busy")?,
+        _ => write!(f, "all {slots} slots with class {classes} are busy")?,
+    }
+    if let Some(cluster) = kept_for {
+        write!(f, ", or kept for {cluster}, whose cluster needs several at once")?;
+    }
+    if let Some(DrainedSlots { slots, first }) = drained {
+        write!(f, ", and {slots} more drained (`assay worker drain {first} --end` ends that)")?;
+    }
+    f.write_str("; ")
+}
+
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -237,17 +257,7 @@ impl fmt::Display for WaitReason {
                 write!(f, "end that with `assay worker drain {first} --end`, or start another worker")
             }
             Self::AllBusy { classes, slots, parties, kept_for, drained } => {
-                match slots {
-                    1 => write!(f, "the only slot with class {classes} is busy")?,
-                    _ => write!(f, "all {slots} slots with class {classes} are busy")?,
-                }
-                if let Some(cluster) = kept_for {
-                    write!(f, ", or kept for {cluster}, whose cluster needs several at once")?;
-                }
-                if let Some(DrainedSlots { slots, first }) = drained {
-                    write!(f, ", and {slots} more drained (`assay worker drain {first} --end` ends that)")?;
-                }
-                f.write_str("; ")?;
+                all_busy(f, (classes, *slots), kept_for.as_ref(), drained.as_ref())?;
                 if *parties > 1 {
                     write!(
                         f,

@@ -152,7 +152,7 @@ fn conditions<B: Backend>(select: &mut Select, filter: &JobFilter) {
         setting::<B>(select, key, value);
     }
     for key in &filter.without {
-        let _ = write!(select.sql, " AND {find}(settings, ");
+        let _ = write!(select.sql, " AND {}(settings, ", B::FIND);
         select.value(key_as_stored(key).into());
         select.sql.push_str(") = 0");
     }

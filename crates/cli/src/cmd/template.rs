@@ -4,9 +4,7 @@ use super::import::read;
 use crate::client::Client;
 use crate::exit::{CliError, Code};
 use crate::{Common, ui};
-use assay_proto::api::templates::{
-    LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile,
-};
+use assay_proto::api::templates::{LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile};
 use camino::Utf8PathBuf;
 
 const API: &str = "/api/assay/v1/templates";

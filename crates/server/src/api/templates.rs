@@ -8,7 +8,9 @@ use crate::templates::{self, Counts, Placed, located};
 use assay_engine::product::Template;
 use assay_formats::openqa::fif::{self, GroupRules};
 use assay_formats::openqa::{Changes, GroupFile, Known, group, scenarios, tables};
-use assay_proto::api::templates::{EntryChange, LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile};
+use assay_proto::api::templates::{
+    EntryChange, LoadTemplates, LoadedTemplates, TemplateChange, TemplateFile,
+};
 use assay_store::StoreError;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};

@@ -1,6 +1,6 @@
 //! WaiverDB's and Greenwave's APIs: what is asked, what is answered, and what is refused.
 
-use crate::common::{BEGINNING, Server, client};
+use crate::common::{BEGINNING, Server, asking, client};
 use crate::openqa::catalog;
 use crate::people::Key;
 use assay_engine::decision::Subject;
@@ -13,7 +13,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 const POLICIES: &str = "\
 --- !Policy
@@ -59,13 +58,8 @@ async fn start() -> (tempfile::TempDir, Server) {
 
 /// Waits until this was told.
 async fn until_said(server: &Server, wanted: &str) {
-    let found = async {
-        while !told(server).await.iter().any(|told| told == wanted) {
-            tokio::task::yield_now().await;
-        }
-    };
-    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-    assert!(found.is_ok(), "never {wanted:?}: {:#?}", told(server).await);
+    let found = asking(async || told(server).await.iter().any(|told| told == wanted).then_some(())).await;
+    assert!(found.is_some(), "never {wanted:?}: {:#?}", told(server).await);
 }
 
 /// What was told of decisions, the oldest first: `about: summary`.
@@ -84,17 +78,8 @@ async fn told(server: &Server) -> Vec<String> {
 
 /// Waits until so much was told; nothing of the clock passes.
 async fn until_told(server: &Server, count: usize) -> Vec<String> {
-    let found = async {
-        loop {
-            let told = told(server).await;
-            if told.len() >= count {
-                return told;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-    let Ok(found) = found else { panic!("never {count}: {:#?}", told(server).await) };
+    let found = asking(async || Some(told(server).await).filter(|told| told.len() >= count)).await;
+    let Some(found) = found else { panic!("never {count}: {:#?}", told(server).await) };
     found
 }
 
@@ -110,13 +95,8 @@ async fn waits(server: &Server, release: &str) -> Vec<String> {
 
 /// Waits until the release 44 of Fedora waits for this, which is nobody's question.
 async fn until_waits(server: &Server, wanted: &[&str]) {
-    let found = async {
-        while waits(server, "fedora-44").await != wanted {
-            tokio::task::yield_now().await;
-        }
-    };
-    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-    assert!(found.is_ok(), "never {wanted:?}: {:?}", waits(server, "fedora-44").await);
+    let found = asking(async || (waits(server, "fedora-44").await == wanted).then_some(())).await;
+    assert!(found.is_some(), "never {wanted:?}: {:?}", waits(server, "fedora-44").await);
 }
 
 async fn post(server: &Server, path: &str, body: Value) -> Value {
@@ -948,12 +928,7 @@ async fn a_silent_host_keeps_only_those_waiting_who_need_it() {
     for build in builds {
         found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": build})).await;
     }
-    let asked = async {
-        while git.asked().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is asked");
+    asking(async || (!git.asked().is_empty()).then_some(())).await.expect("it is asked");
     let compose = json!({"subject_type": "compose", "subject_identifier": COMPOSE});
     let (status, answer) = decision(&server, compose).await;
     assert_eq!(status, StatusCode::OK, "{answer}");

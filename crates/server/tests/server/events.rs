@@ -149,17 +149,13 @@ async fn what_arrives_late_is_not_the_newest_result() {
 
 /// The outcomes of all results, the newest first, once there are so many.
 async fn outcomes(server: &Server, wanted: usize) -> Vec<String> {
-    let found = async {
-        loop {
-            let (_, all) = server.get("/api/v2.0/results").await;
-            let all = all["data"].as_array().unwrap();
-            if all.len() == wanted {
-                return all.iter().map(|one| one["outcome"].as_str().unwrap().to_owned()).collect();
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), found).await.expect("no such result")
+    let found = asking(async || {
+        let (_, all) = server.get("/api/v2.0/results").await;
+        let all = all["data"].as_array().unwrap();
+        let outcomes = || all.iter().map(|one| one["outcome"].as_str().unwrap().to_owned()).collect();
+        (all.len() == wanted).then(outcomes)
+    });
+    found.await.expect("no such result")
 }
 
 const STAGED_RULES: &str = "

@@ -1,6 +1,6 @@
 //! The outbox and those who are told: order, repetition, refusals, and what people see of it.
 
-use crate::common::Server;
+use crate::common::{Server, asking};
 use assay_fakes::bodhi::FakeBodhi;
 use assay_fakes::matrix::Homeserver;
 use assay_fakes::sink::HttpSink;
@@ -8,7 +8,6 @@ use assay_fakes::smtp::SmtpSink;
 use assay_fakes::wiki::FakeWiki;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// A directory with `assay.toml`, secrets and what else is named.
 fn configured(toml: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -39,18 +38,12 @@ async fn outbox(server: &Server, query: &str) -> Value {
 
 /// Waits until the target is as `wanted`; nothing of the clock passes.
 async fn until(server: &Server, target: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let found = async {
-        loop {
-            let all = outbox(server, "").await;
-            let one = all["targets"].as_array().unwrap().iter().find(|one| one["target"] == target).cloned();
-            if let Some(one) = one.filter(&wanted) {
-                return one;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-    let Ok(found) = found else { panic!("never: {what}: {:#}", outbox(server, "").await) };
+    let found = asking(async || {
+        let all = outbox(server, "").await;
+        let one = all["targets"].as_array().unwrap().iter().find(|one| one["target"] == target).cloned();
+        one.filter(&wanted)
+    });
+    let Some(found) = found.await else { panic!("never: {what}: {:#}", outbox(server, "").await) };
     found
 }
 
