@@ -61,6 +61,13 @@ async fn wrong_choices(place: &Place, location: &str) {
     assert!(wrong.expect(2).stderr.contains("expected KEY=VALUE"), "{}", wrong.stderr);
 }
 
+async fn what_it_has_nothing_of(place: &Place, location: &str) {
+    let two = place.run(&["compose", "schedule", location, "--flavors", "server-dvd-iso,KDE-live-iso"]).await;
+    assert!(two.expect(0).stdout.contains("nothing of it is wanted as KDE-live-iso"), "{}", two.stdout);
+    let none = place.run(&["compose", "schedule", location, "--arches", "sparc"]).await;
+    assert!(none.expect(1).stdout.ends_with(": 0 posts\n"), "{}", none.stdout);
+}
+
 #[tokio::test]
 async fn hooks_composes_and_updates() {
     let place = Place::new();
@@ -144,12 +151,7 @@ async fn hooks_composes_and_updates() {
         again.as_array().unwrap().iter().find(|post| post["settings"]["FLAVOR"] == "universal").unwrap();
     assert_eq!(other["state"], "refused");
     assert!(other["why"].as_str().unwrap().contains("there is no product"), "{other}");
-    // One of two is not of this compose.
-    let two =
-        place.run(&["compose", "schedule", &location, "--flavors", "server-dvd-iso,KDE-live-iso"]).await;
-    assert!(two.expect(0).stdout.contains("nothing of it is wanted as KDE-live-iso"), "{}", two.stdout);
-    let none = place.run(&["compose", "schedule", &location, "--arches", "sparc"]).await;
-    assert!(none.expect(1).stdout.ends_with(": 0 posts\n"), "{}", none.stdout);
+    what_it_has_nothing_of(&place, &location).await;
     let forced = schedule(&["--force", "--flavors", "Server-dvd-iso"]).await;
     assert_eq!((&forced[0]["known"], &forced[0]["jobs"]), (&json!(false), &json!([2])));
 

@@ -97,8 +97,8 @@ fn everything_that_is_wrong_with_a_group_at_once() {
             "g:30:9: error: `what?` is no name of a scenario; expected letters, digits, spaces, and `_ * . + -`",
             "g:31:5: error: the product `demo-DVDs` is not among `products`; expected one that is; did you mean `demo-DVD`?",
             "g:32:9: error: the scenario `install` has no machine, and `defaults` of x86_64 has none; add `machine`",
-            "g:33:47: error: `low` is no name of a setting; expected capital letters, digits and `_`",
-            "g:34:27: error: the machine `64bits` does not exist; expected one that does; did you mean `64bit`?",
+            "g:33:46: error: `low` is no name of a setting; expected capital letters, digits and `_`",
+            "g:34:28: error: the machine `64bits` does not exist; expected one that does; did you mean `64bit`?",
             "g:35:9: error: the scenario `install` is there twice for demo-DVDs on 64bit; give one of them another name, with `testsuite: install`",
         ]
     );

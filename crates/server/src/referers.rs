@@ -7,20 +7,26 @@ use axum::http::{HeaderMap, Uri, header};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The hosts of such sites. None and no visit counts.
+/// Such sites.
 #[derive(Debug, Default)]
-pub(crate) struct Referers(Mutex<Vec<String>>);
+pub(crate) struct Referers {
+    /// Their hosts. None and no visit counts.
+    hosts: Mutex<Vec<String>>,
+    /// Held from looking whether a job is linked until that is written: two visits at once would write it twice.
+    linking: tokio::sync::Mutex<()>,
+}
 
 impl Referers {
     pub(crate) fn set(&self, hosts: Vec<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hosts;
+        *self.hosts.lock().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
     /// The host that a visitor comes from, if it is one of them.
     fn host(&self, headers: &HeaderMap) -> Option<String> {
         let page: Uri = headers.get(header::REFERER)?.to_str().ok()?.parse().ok()?;
-        let host = page.host()?.to_ascii_lowercase();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&host).then_some(host)
+        // Without a scheme it is no address of a page.
+        let host = page.scheme().and(page.host())?.to_ascii_lowercase();
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).contains(&host).then_some(host)
     }
 }
 
@@ -36,6 +42,7 @@ impl App {
     }
 
     async fn link(self: &Arc<Self>, job: JobId, host: &str) -> Result<(), StoreError> {
+        let _linking = self.referers.linking.lock().await;
         if self.is_linked(job).await? {
             return Ok(());
         }

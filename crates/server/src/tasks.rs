@@ -222,7 +222,7 @@ impl TaskSettings {
 }
 
 /// True if a job is a task run: it says so, or it names a task and neither a backend nor tests of a machine.
-fn is_task(settings: &Settings) -> bool {
+pub(crate) fn is_task(settings: &Settings) -> bool {
     let has = |key: &str| settings.get(key).is_some();
     match settings.get("BACKEND") {
         Some(backend) => backend == BACKEND,
@@ -255,6 +255,7 @@ async fn read_header((url, commit, file): Header) -> Result<Option<String>, Unre
     let found = found.unwrap_or_else(|error| Err(PeekError::Unreachable(error.to_string())));
     let found = found.map_err(|error| match error {
         PeekError::NoCommit(commit) => Unresolved::Wrong(format!("{url} has no commit {commit}.")),
+        error @ PeekError::TooLarge(_) => Unresolved::Wrong(format!("{at} cannot be read: {error}.")),
         PeekError::Unreachable(why) => Unresolved::Later(format!("{at} cannot be read: {why}.")),
     })?;
     let text = found.and_then(|bytes| String::from_utf8(bytes).ok());

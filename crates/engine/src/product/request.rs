@@ -205,14 +205,20 @@ impl Request {
     pub(super) fn doubtful_flags(&self) -> Vec<String> {
         /// Letters that may be wrong.
         const WRONG: usize = 2;
+        /// Bytes. With so few wrong letters no flag becomes longer.
+        const LONGEST: usize = 28;
+        /// So many names are compared with all flags, which takes long.
+        const COMPARED: usize = 100;
         let known = || SWITCHES.into_iter().chain(VALUED);
-        let misspelt = |key: &&String| key.starts_with('_') && known().all(|flag| flag != *key);
+        let misspelt =
+            |key: &&String| key.starts_with('_') && key.len() <= LONGEST && known().all(|flag| flag != *key);
         let meant = |key: &String| {
             let alike = known().map(|flag| (strsim::osa_distance(flag, key), flag));
             let (_, flag) = alike.min().filter(|(wrong, _)| *wrong <= WRONG)?;
             Some(format!("{key} is no flag and becomes a setting of the jobs (did you mean {flag}?)"))
         };
-        let mut notes: Vec<String> = self.settings.keys().filter(misspelt).filter_map(meant).collect();
+        let compared = self.settings.keys().filter(misspelt).take(COMPARED);
+        let mut notes: Vec<String> = compared.filter_map(meant).collect();
         for key in SWITCHES {
             if let Some(value) =
                 self.posted.get(key).filter(|value| !matches!(value.as_str(), "" | "0" | "1"))

@@ -540,19 +540,38 @@ impl Walk<'_> {
     }
 }
 
-/// What the clone of `job` depends on, if the jobs in `clones` are cloned in that order.
+/// The places of jobs that are cloned in this order. Made once for all of them: a request may have many.
+#[derive(Debug)]
+pub struct Places {
+    own: BTreeMap<JobId, usize>,
+    /// By the newest clone of each.
+    lines: BTreeMap<JobId, usize>,
+}
+
+impl Places {
+    /// Of the jobs in `clones`.
+    pub fn new(facts: &BTreeMap<JobId, JobFacts>, clones: &[JobId]) -> Self {
+        let (mut own, mut lines) = (BTreeMap::new(), BTreeMap::new());
+        for (place, clone) in clones.iter().enumerate() {
+            own.entry(*clone).or_insert(place);
+            lines.entry(newest(facts, *clone)).or_insert(place);
+        }
+        Self { own, lines }
+    }
+}
+
+/// What the clone of `job` depends on, if it is cloned together with the jobs of `places`.
 pub fn parents_of_clone(
     facts: &BTreeMap<JobId, JobFacts>,
-    clones: &[JobId],
+    places: &Places,
     job: &JobFacts,
 ) -> Vec<(Relation, ParentRef)> {
     let mut parents = Vec::new();
     for Parent { relation, job: parent } in &job.parents {
         let newest = newest(facts, *parent);
-        // A copy may be made of any of a job and its clones.
-        let of_line = || clones.iter().position(|clone| self::newest(facts, *clone) == newest);
         let passed = |id| facts.get(&id).and_then(|job| job.outcome).map(Outcome::is_ok);
-        let cloned = clones.iter().position(|clone| *clone == *parent).or_else(of_line);
+        // A copy may be made of any of a job and its clones.
+        let cloned = places.own.get(parent).or_else(|| places.lines.get(&newest)).copied();
         let found = match (cloned, relation) {
             (Some(place), relation) => Some((*relation, ParentRef::Posted(place))),
             (None, Relation::Chained) if passed(*parent) == Some(true) => {

@@ -287,7 +287,8 @@ impl State {
             return WaitReason::ClassNotOffered { class: class.to_owned(), nearest };
         }
         let classes = classes.clone();
-        let first_drained = self.pool.first_drained(&classes);
+        // All drained workers are looked through for it, so only if one of them offers the classes.
+        let first_drained = (slots.drained > 0).then(|| self.pool.first_drained(&classes)).flatten();
         let drained = first_drained.map(|first| DrainedSlots { slots: slots.drained, first: first.clone() });
         match (slots.usable, drained) {
             (0, None) => WaitReason::ClassesNotTogether { classes },

@@ -182,12 +182,13 @@ impl State {
             return Ok(plan);
         }
         let old: Vec<JobId> = plan.clones.iter().map(|clone| clone.job.job).collect();
+        let places = restart::Places::new(&facts, &old);
         let mut jobs = Vec::new();
         for id in &old {
             let row = self.row(*id).or_else(|| self.known.get(id));
             let (Some(row), Some(own)) = (row, facts.get(id)) else { continue };
             let mut job = restart::clone_of(row, request)?;
-            job.parents = restart::parents_of_clone(&facts, &old, own);
+            job.parents = restart::parents_of_clone(&facts, &places, own);
             jobs.push(job);
         }
         let ids = self.make_jobs(jobs, None)?;

@@ -4,7 +4,9 @@ use assay_engine::ids::JobId;
 use assay_engine::job::StateWord;
 use assay_engine::outcome::Outcome;
 use assay_engine::relations::{Node, Parent, ParentRef, Relation, check};
-use assay_engine::sched::restart::{JobFacts, RestartOptions, RestartRequest, parents_of_clone, plan};
+use assay_engine::sched::restart::{
+    JobFacts, Places, RestartOptions, RestartRequest, parents_of_clone, plan,
+};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,10 +71,11 @@ fn start_anew(jobs: &mut Jobs, request: &RestartRequest, standings: &[usize]) {
     let planned = plan(jobs, request).expect("forced");
     let old: Vec<JobId> = planned.clones.iter().map(|clone| clone.job.job).collect();
     let first = jobs.len() as i64 + 1;
+    let places = Places::new(jobs, &old);
     let mut made = Vec::new();
     for (place, id) in old.iter().enumerate() {
         let parents =
-            parents_of_clone(jobs, &old, &jobs[id]).into_iter().map(|(relation, parent)| match parent {
+            parents_of_clone(jobs, &places, &jobs[id]).into_iter().map(|(relation, parent)| match parent {
                 ParentRef::Job(job) => Parent { relation, job },
                 ParentRef::Posted(place) => Parent { relation, job: JobId(first + place as i64) },
             });
@@ -117,8 +120,9 @@ proptest! {
             prop_assert!(!scenarios.contains(stay.job.label.as_str()), "{} stays and is copied", stay.job);
         }
         // What a copied job depends on is the copy, if there is one.
+        let places = Places::new(&jobs, &copied);
         for id in &copied {
-            let parents = parents_of_clone(&jobs, &copied, &jobs[id]);
+            let parents = parents_of_clone(&jobs, &places, &jobs[id]);
             for Parent { relation, job: parent } in &jobs[id].parents {
                 let place = copied.iter().position(|other| jobs[other].label == jobs[parent].label);
                 if let Some(place) = place {

@@ -514,7 +514,8 @@ fn parents_of_clones() {
             // Alone, with the parent, and with the newest of it.
             for clones in [&[9][..], &[1, 9], &[2, 9]] {
                 let clones: Vec<_> = clones.iter().copied().map(JobId).collect();
-                let found = restart::parents_of_clone(&all, &clones, &child);
+                let places = restart::Places::new(&all, &clones);
+                let found = restart::parents_of_clone(&all, &places, &child);
                 row.push(match found.as_slice() {
                     [] => "-".to_owned(),
                     [(kept, ParentRef::Posted(0))] if *kept == relation => "+".to_owned(),

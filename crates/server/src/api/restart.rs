@@ -54,9 +54,21 @@ fn read_options(body: &[u8]) -> Result<(RestartOptions, Option<String>), Fault> 
     Ok((serde_json::from_value(said).map_err(unreadable)?, comment))
 }
 
-/// Clones have the secrets of what they are made from; what covers one takes the place of none.
-pub(crate) fn uncovered(options: &RestartOptions) -> Result<(), Fault> {
-    Fault::if_covered(options.set.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_deref()?))))
+/// Clones have the secrets of what they are made from; what covers one takes the place of none. Nor does anybody say
+/// what the server found out of a task.
+pub(crate) fn settable(options: &RestartOptions) -> Result<(), Fault> {
+    Fault::if_covered(options.set.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_deref()?))))?;
+    // `KEY+` changes KEY as well.
+    let mut names = options.set.keys().map(|key| key.strip_suffix('+').unwrap_or(key));
+    if let Some(name) = names.find(|name| crate::tasks::is_resolved(name)) {
+        return Err(Fault::bad(
+            format!(
+                "{name} says what a task is and what its results may be called; the server found it out."
+            ),
+            "A job that is started anew runs the same task. Post a new job with TASK, and with TASK_REF or TASK_COMMIT.",
+        ));
+    }
+    Ok(())
 }
 
 /// The plan of a restart, or what carrying it out came to. A comment is written on those of the jobs that are started
@@ -70,17 +82,11 @@ pub(crate) async fn ask(
     plan_only: bool,
 ) -> Result<Json<Restart>, Fault> {
     let comment = comment.map(|text| openqa::sayable(sender, text)).transpose()?;
-    uncovered(&options)?;
+    settable(&options)?;
     if let Some(Some(group)) = options.group
         && !app.library.now().groups.contains_key(&group.0)
     {
         return Err(Fault::not_found(format!("There is no group {}.", group.0), "See /api/v1/job_groups."));
-    }
-    if let Some(key) = options.set.keys().find(|key| crate::tasks::is_resolved(key)) {
-        return Err(Fault::bad(
-            format!("{key} says what a task is and what its results may be called; the server found it out."),
-            "A job that is started anew runs the same task. Post a new job with TASK, and with TASK_REF or TASK_COMMIT.",
-        ));
     }
     let by = if sender.name.is_empty() { "an operator".to_owned() } else { sender.name.clone() };
     let request = RestartRequest { jobs, options, by, plan_only };

@@ -3,6 +3,7 @@
 use super::InForce;
 use crate::app::App;
 use crate::results::conventions;
+use crate::tasks::is_task;
 use assay_engine::gate;
 use assay_engine::gate::io::{Command, Input as GateInput};
 use assay_engine::ids::{JobId, Timestamp};
@@ -12,7 +13,6 @@ use assay_engine::product;
 use assay_engine::reason::Refusal;
 use assay_engine::rules::{FoundElsewhere, Planned, PlannedEffect, merge};
 use assay_engine::settings::Settings;
-use assay_proto::task_run;
 use assay_store::{EffectState, EffectsDone, Epoch, JobFilter, StoreError, StoredEffect};
 use axum::http::StatusCode;
 use serde_json::json;
@@ -287,8 +287,10 @@ impl Executor {
 
     /// What all jobs have, those of rules have as well. A task brings its tests along.
     fn job_settings(&self, settings: BTreeMap<String, String>) -> Result<Settings, Trouble> {
-        if settings.get("BACKEND").is_some_and(|backend| backend == task_run::BACKEND) {
-            return Ok(Settings::from_request(settings));
+        // It is asked of what the rule says: a CASEDIR of all jobs would make a test of a machine of it.
+        let wanted = Settings::from_request(settings.clone());
+        if is_task(&wanted) {
+            return Ok(wanted);
         }
         let global = self.app.library.now().global.clone();
         product::over_global(&global, &settings).map_err(Trouble::Refused)

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use assay_engine::rules::{Message, Plan, Planned, RuleSet, plan};
-use assay_store::{Epoch, Matched, PANICKED, StoredMessage};
+use assay_store::{Epoch, Matched, PANICKED, SourceRole, StoredMessage};
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(super) fn message(stored: &StoredMessage) -> Result<Message, String> {
     Ok(Message::new(&stored.source, &stored.bus, &new.dedupe_key, &new.topic, headers, body))
 }
 
-/// The same; if another source told of it first, it is about what that one told.
+/// The same; if a poller told of it before the bus did, it is about what the poller told.
 async fn match_message(
     app: &App,
     stored: &StoredMessage,
@@ -77,7 +77,11 @@ async fn match_message(
     if !found.as_ref().is_ok_and(Message::is_told_twice) {
         return Ok(found);
     }
-    let first = app.store.events().told_before(stored.id, super::sources::NEAR).await?;
+    let pollers: Vec<&str> = app.outside.settings.get().map_or_else(Vec::new, |settings| {
+        let names = settings.sources.keys().map(String::as_str);
+        names.filter(|name| settings.role(name) == SourceRole::Reconciles).collect()
+    });
+    let first = app.store.events().told_before(stored.id, &pollers, super::sources::NEAR).await?;
     Ok(match first {
         Some((bus, key)) => found.map(|message| message.first_told_as(&bus, &key)),
         None => found,

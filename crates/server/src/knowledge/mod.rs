@@ -11,11 +11,14 @@ use assay_engine::outcome::Outcome;
 use assay_engine::rows::JobRow;
 use assay_proto::worker::Stream;
 use assay_store::{JobFilter, JobSummary, ScenarioKey, StoreError, StoredAttempt};
+use std::collections::BTreeSet;
 
 /// What makes a scenario.
 const SCENARIO: [&str; 6] = ["DISTRI", "VERSION", "FLAVOR", "ARCH", "TEST", "MACHINE"];
 /// Which settings part the history of a scenario, in openQA's words: those that a job names, else this one if it has it.
 const PARTED_BY: &str = "_HISTORY_ISOLATION_KEYS";
+/// So many names of such settings count: each makes the search of earlier jobs longer.
+const MOST_PARTING: usize = 32;
 const SUBMISSION: &str = "SUBMISSION_ID";
 
 /// The scenario of a job; a setting that is not there is a value too.
@@ -26,8 +29,10 @@ fn scenario_of(job: &JobRow) -> ScenarioKey {
 /// The names of the settings that part a job's history from others of its scenario.
 pub(crate) fn parted_by(job: &JobRow) -> impl Iterator<Item = &str> {
     let own = job.settings.get(SUBMISSION).map(|_| SUBMISSION);
-    let names = job.settings.get(PARTED_BY).or(own).unwrap_or_default();
-    names.split([',', ' ']).filter(|name| !name.is_empty())
+    let names = job.settings.setting(PARTED_BY).map(|one| one.value.as_str()).or(own).unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    let distinct = names.split([',', ' ']).filter(move |name| !name.is_empty() && seen.insert(*name));
+    distinct.take(MOST_PARTING)
 }
 
 /// The jobs of a job's history: of its scenario, and like it in what parts that.

@@ -166,6 +166,7 @@ struct PostPage {
     settings: Vec<(String, String)>,
     /// Whoever looks may cancel what has not ended.
     may_cancel: bool,
+    /// Whoever looks may post the same again; not what a webhook posted, see [`again`].
     may_post: bool,
 }
 
@@ -207,7 +208,7 @@ async fn build(app: &App, sender: &Sender, id: &str) -> Result<PostPage, Fault> 
         obsoleted: run.obsoleted.iter().take(SHOWN).copied().collect(),
         obsoleted_left_out: run.obsoleted.len().saturating_sub(SHOWN),
         may_cancel: sender.is_operator() && open,
-        may_post: sender.is_operator(),
+        may_post: sender.is_operator() && run.run.webhook.is_none(),
         settings: run.run.settings.into_iter().collect(),
     })
 }
@@ -260,10 +261,15 @@ async fn again(
 ) -> Response {
     let done = async {
         sender.must_be_operator()?;
-        let earlier = products::found(&app, &id).await?.id;
+        let earlier = products::found(&app, &id).await?;
+        // The new post would not belong to the pull request, whose end could not cancel it.
+        if let Some(webhook) = &earlier.run.webhook {
+            let error = format!("Post {} was made by a webhook, for {webhook}.", earlier.id);
+            return Err(Fault::bad(error, "Let the webhook send its event again."));
+        }
         let help = "Post it with `assay product post`.";
         let settings =
-            isos::settings_of(&app, earlier.0, |_| false).await.map_err(|wrong| wrong.told(help))?;
+            isos::settings_of(&app, earlier.id.0, |_| false).await.map_err(|wrong| wrong.told(help))?;
         let posted = isos::post_settings(&app, settings, &sender.name).await;
         let (Ok(Posted { run, .. }) | Err(NotPosted { run, .. })) =
             posted.map_err(|wrong| wrong.told(help))?;

@@ -651,7 +651,7 @@ async fn packages_are_left_out() {
     assert_eq!((status.as_u16(), &answer["summary"]), (200, &json!("No tests are required")), "{answer}");
     assert_eq!(types(&answer), ["excluded excluded"]);
     let (status, page) = server.page(&format!("/item?type=koji_build&item={BUILD}")).await;
-    let (decisions, tests) = page.split_once("id=\"tests\"").unwrap();
+    let (decisions, tests) = page.split_once("id=\"tests\"").unwrap_or((&page, ""));
     assert!(status == StatusCode::OK && !tests.contains("excluded"), "{page}");
     assert!(row_of(decisions, "excluded").contains("k-passed"), "{page}");
     assert_eq!(answer["applicable_policies"], json!(["push"]));

@@ -16,7 +16,7 @@ use std::process::Command;
 const POST: Method = Method::POST;
 const GET: Method = Method::GET;
 
-fn git(dir: &Utf8Path, arguments: &[&str]) -> String {
+pub(crate) fn git(dir: &Utf8Path, arguments: &[&str]) -> String {
     let who = ["-c", "user.name=Tess", "-c", "user.email=tess@localhost"];
     let out = Command::new("git").args(who).args(arguments).current_dir(dir).output().unwrap();
     assert!(out.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));

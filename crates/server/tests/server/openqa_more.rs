@@ -185,7 +185,7 @@ async fn posts_are_noted_cancelled_and_remembered_when_refused() {
     assert_eq!(admin.ask(&server, POST, "/api/v1/isos", &none).await.0, 400);
     let stats = "/api/v1/isos/job_stats?distri=fedora&version=43&flavor=universal&arch=x86_64&build=43.1";
     let (_, stats) = admin.ask(&server, GET, stats, &[]).await;
-    assert_eq!(stats["scheduled"]["none"]["job_ids"], json!([2, 1]), "{stats}");
+    assert_eq!(stats["scheduled"]["none"]["job_ids"], json!([1, 2]), "{stats}");
 
     assert_eq!(admin.ask(&server, POST, "/api/v1/isos/1/cancel", &[]).await.1, json!({"result": 2}));
     let server = server.kill_and_restart().await;

@@ -1,6 +1,7 @@
 //! Who may do what, and what a browser is told.
 
 use crate::common::{Server, client};
+use crate::knowledge::git;
 use assay_engine::outcome::Outcome;
 use assay_proto::worker::Stream;
 use reqwest::{Method, StatusCode};
@@ -42,10 +43,14 @@ async fn changes_need_the_admin_token() {
 async fn a_worker_gives_a_task_no_names_that_are_not_its_own() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("assay.toml")).unwrap();
-    let own = "[[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"https://git.example/*\"]\n";
+    let checks = file.with_file_name("checks");
+    fs_err::create_dir(&checks)?;
+    git(&checks, &["init", "--quiet"]);
+    git(&checks, &["commit", "--quiet", "--allow-empty", "-m", "checks"]);
+    let own = format!("[[tasks.namespace]]\nprefix = \"dist\"\nrepositories = [\"{checks}\"]\n");
     fs_err::write(&file, own)?;
     let server = Server::start_with(|config| config.config = Some(file)).await;
-    let settings = json!({"BACKEND": "task", "TASK": "https://git.example/checks", "TASK_COMMIT": "a".repeat(40),
+    let settings = json!({"BACKEND": "task", "TASK": checks, "TASK_COMMIT": git(&checks, &["rev-parse", "HEAD"]),
         "TEST": "probe", "ITEM": "bash-5-1", "ITEM_TYPE": "koji_build"});
     server.post(settings).await;
     let mut worker = server.worker("w");

@@ -284,9 +284,15 @@ pub trait EventStore: Send + Sync {
     /// Messages that no rule has seen, the oldest first.
     async fn unmatched(&self, limit: u32) -> Result<Vec<StoredMessage>, StoreError>;
 
-    /// By which message (its bus and its key there) another source has told before what this one tells: the nearest in time,
-    /// if it is no further from it than `near` seconds.
-    async fn told_before(&self, message: i64, near: i64) -> Result<Option<(String, String)>, StoreError>;
+    /// By which message (its bus and its key there) one of `pollers`, which tell what the bus has not told, has told before
+    /// what this message of the bus tells: the nearest in time, if it is no further from it than `near` seconds and the bus
+    /// has not told it yet. None of a poller's own message: it is stored because it is news.
+    async fn told_before(
+        &self,
+        message: i64,
+        pollers: &[&str],
+        near: i64,
+    ) -> Result<Option<(String, String)>, StoreError>;
 
     /// Stores what rules want of messages.
     async fn match_messages(

@@ -294,14 +294,33 @@ impl<B: Backend> EventStore for Sql<B> {
         self.message_rows("list events to match", "state = 'received' ORDER BY id LIMIT $1", values).await
     }
 
-    async fn told_before(&self, message: i64, near: i64) -> Result<Option<(String, String)>, StoreError> {
-        let apart = "ABS(COALESCE(told.sent_at, told.received_at) - COALESCE(own.sent_at, own.received_at))";
+    async fn told_before(
+        &self,
+        message: i64,
+        pollers: &[&str],
+        near: i64,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        if pollers.is_empty() {
+            return Ok(None);
+        }
+        let apart = |one: &str| {
+            format!(
+                "ABS(COALESCE(told.sent_at, told.received_at) - COALESCE({one}.sent_at, {one}.received_at))"
+            )
+        };
+        let (own, twin) = (apart("own"), apart("twin"));
+        let polled =
+            (3..).take(pollers.len()).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ");
+        // What the bus has told since, and at least as near, was the same time: this one is another.
         let sql = format!(
             "SELECT told.bus, told.dedupe_key FROM messages AS own JOIN messages AS told ON told.bus = own.bus \
-             AND told.news = own.news WHERE own.id = $1 AND told.id < own.id AND told.source <> own.source \
-             AND {apart} <= $2 ORDER BY {apart}, told.id LIMIT 1"
+             AND told.news = own.news WHERE own.id = $1 AND own.source NOT IN ({polled}) AND told.id < own.id \
+             AND told.source IN ({polled}) AND {own} <= $2 AND NOT EXISTS (SELECT 1 FROM messages AS twin \
+             WHERE twin.bus = own.bus AND twin.news = own.news AND twin.id > told.id AND twin.id < own.id \
+             AND twin.source NOT IN ({polled}) AND {twin} <= {own}) ORDER BY {own}, told.id LIMIT 1"
         );
-        let values = vec![message.into(), near.saturating_mul(1_000_000).into()];
+        let mut values: Vec<Value> = vec![message.into(), near.saturating_mul(1_000_000).into()];
+        values.extend(pollers.iter().map(|&name| Value::from(name)));
         let rows = self.backend.query("look who told it before", Statement::built(sql, values)).await?;
         let read = |row| {
             let mut fields = Fields::new("messages", row);

@@ -211,12 +211,30 @@ pub(crate) async fn what_comes_back_is_news_again(database: &Database) {
     // Each is about a time of its own, and the one that came late about that which was nearest to it.
     let first = async |key: &str| {
         let id = events.message_id("fedora", key).await.unwrap().unwrap();
-        events.told_before(id, 600).await.unwrap()
+        events.told_before(id, &["koji"], 600).await.unwrap()
     };
     for key in ["u1", "koji-u3", "koji-u5", "u9"] {
         assert_eq!(first(key).await, None, "{key}");
     }
-    assert_eq!(first("u3").await, Some(("fedora".to_owned(), "koji-u3".to_owned())));
+    let by = |key: &str| Some(("fedora".to_owned(), key.to_owned()));
+    assert_eq!(first("u3").await, by("koji-u3"));
+    // It comes back soon, and the bus loses the second time: what is stored of that is news of its own.
+    let soon = day.plus_seconds(200);
+    assert_eq!(give(&bus, day, telling("a0", "tag 8", Some(day), day)).await, 1);
+    let apart = NewMessage {
+        news_since: Some(day.plus_seconds(100)),
+        ..telling("koji-a1", "tag 8", Some(soon), day)
+    };
+    assert_eq!(give(&koji, soon, apart).await, 1);
+    assert_eq!(first("koji-a1").await, None);
+    // The bus brings it after all.
+    assert_eq!(give(&bus, soon, telling("a1", "tag 8", Some(soon), soon)).await, 1);
+    assert_eq!(first("a1").await, by("koji-a1"));
+    // It comes back soon, and the poller was only faster the first time: it told of one time, and the bus of both.
+    assert_eq!(give(&koji, day, telling("koji-b0", "tag 9", Some(day), day)).await, 1);
+    assert_eq!(give(&bus, soon, telling("b0", "tag 9", Some(day), day)).await, 1);
+    assert_eq!(give(&bus, soon, telling("b1", "tag 9", Some(soon), soon)).await, 1);
+    assert_eq!((first("b0").await, first("b1").await), (by("koji-b0"), None));
     store.close().await;
 }
 

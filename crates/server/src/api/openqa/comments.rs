@@ -253,7 +253,10 @@ pub(crate) async fn rewrite(
         return Err(Wrong::new(StatusCode::FORBIDDEN, "Forbidden (must be author)"));
     }
     let forced = may_say(sender, matches!(before.target, CommentTarget::Job(_)), text)?;
-    if let (CommentTarget::Job(job), Some(forced)) = (before.target, forced) {
+    // What was forced before is not forced anew: the result may have changed since, and other words are no reason.
+    if let (CommentTarget::Job(job), Some(forced)) = (before.target, forced)
+        && words::forced(&before.text) != Some(forced)
+    {
         app.force(job, forced, &sender.name).await?;
     }
     let (epoch, now) = (app.library.epoch(), app.clock.now());

@@ -25,8 +25,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Jobs of one ISO that are cancelled or removed at once.
+/// Jobs of one ISO that are removed at once.
 const MOST: u32 = 10_000;
+/// Jobs of a post that are asked for at once: databases limit the values of a query, and a post may have more jobs.
+const JOBS_AT_ONCE: u32 = 500;
 /// The longest note, bytes.
 pub(crate) const LONGEST_NOTE: usize = 16 * 1024;
 /// Posts of one product that are looked through for the newest that was not refused.
@@ -253,11 +255,20 @@ pub(crate) async fn standing(app: &App, run: &ProductRunRow) -> Result<Vec<JobSu
     let mut ids = run.jobs.clone();
     let mut found = Vec::new();
     for _ in 0..=CLONES {
-        if ids.is_empty() {
-            break; // without numbers a filter lets every job through
+        // The one with the lowest number comes first, in all of them together too.
+        ids.sort_unstable();
+        ids.dedup();
+        found.clear();
+        // Without numbers there is no part: a filter would let every job through.
+        for ids in ids.chunks(JOBS_AT_ONCE as usize) {
+            let filter = JobFilter {
+                ids: ids.to_vec(),
+                limit: JOBS_AT_ONCE,
+                oldest_first: true,
+                ..JobFilter::default()
+            };
+            found.extend(app.store.summaries(&filter).await?);
         }
-        let filter = JobFilter { ids: ids.clone(), limit: MOST, oldest_first: true, ..JobFilter::default() };
-        found = app.store.summaries(&filter).await?;
         let next: BTreeMap<_, _> = found.iter().filter_map(|job| Some((job.id, job.cloned_as?))).collect();
         if next.is_empty() {
             break;
@@ -299,11 +310,10 @@ fn of_iso(name: &str) -> JobFilter {
 /// Cancels what a post has made and what was started anew from it, and says so beside it; how many jobs that were.
 pub(crate) async fn cancel_run(app: &App, run: &ProductRunRow, by: &str) -> Result<usize, Wrong> {
     let ids: Vec<JobId> = standing(app, run).await?.iter().map(|job| job.id).collect();
-    let cancelled = if ids.is_empty() {
-        0
-    } else {
-        cancel_open(app, JobFilter { ids, ..JobFilter::default() }, by).await?
-    };
+    let mut cancelled = 0;
+    for ids in ids.chunks(JOBS_AT_ONCE as usize) {
+        cancelled += cancel_open(app, JobFilter { ids: ids.to_vec(), ..JobFilter::default() }, by).await?;
+    }
     let _rewriting = app.rewriting.lock().await;
     let knowledge = app.store.knowledge();
     let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();

@@ -3,7 +3,7 @@
 use super::jobs::found;
 use super::params::Params;
 use super::{Operator, Wrong};
-use crate::api::restart::{audited, remark, uncovered};
+use crate::api::restart::{audited, remark, settable};
 use crate::app::App;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input};
@@ -41,7 +41,7 @@ fn options(app: &App, params: &Params) -> Result<RestartOptions, Wrong> {
             _ => drop(options.set.insert(key.to_uppercase(), Some(value.to_owned()))),
         }
     }
-    uncovered(&options)?;
+    settable(&options)?;
     Ok(options)
 }
 

@@ -58,6 +58,11 @@ pub(super) async fn read(dir: &Utf8Path, wanted: &TaskRun, header: &TaskHeader) 
     })
 }
 
+/// Text without NUL: databases have none.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
 /// Why a result is none.
 fn no_outcome(place: &str, testcase: &str, outcome: &str) -> String {
     let known = OUTCOMES.join(", ");
@@ -136,12 +141,13 @@ impl Reader<'_> {
             self.wrong(diagnostic.to_string());
         }
         for result in results.unwrap_or_default() {
-            let testcase = result.testcase.clone().unwrap_or_else(|| self.header.testcase.clone());
+            // Also what is refused is told with its name.
+            let testcase = clean(result.testcase.as_ref().unwrap_or(&self.header.testcase));
             if !OUTCOMES.contains(&result.outcome.as_str()) {
                 self.wrong(no_outcome(&result.place, &testcase, &result.outcome));
                 continue;
             }
-            self.take(testcase, &result.outcome, result.note, result.ref_url, result.data);
+            self.take(&testcase, &result.outcome, result.note, result.ref_url, result.data);
         }
     }
 
@@ -164,22 +170,21 @@ impl Reader<'_> {
             let parts = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>();
             let note = Some(case.message.clone()).filter(|text| !text.is_empty());
             let file = Some(format!("../{}/{name}", super::RESULTS));
-            self.take(parts.join("."), outcome, note, file, BTreeMap::new());
+            self.take(&parts.join("."), outcome, note, file, BTreeMap::new());
         }
     }
 
     /// Takes a result, if it is one that this task may post.
     fn take(
         &mut self,
-        testcase: String,
+        testcase: &str,
         outcome: &str,
         note: Option<String>,
         artifact: Option<String>,
         mut data: BTreeMap<String, Vec<String>>,
     ) {
-        // Databases have no NUL.
-        let clean = |text: String| text.replace('\0', "\u{FFFD}");
-        let (testcase, note, artifact) = (clean(testcase), note.map(clean), artifact.map(clean));
+        let testcase = clean(testcase);
+        let (note, artifact) = (note.map(|note| clean(&note)), artifact.map(|path| clean(&path)));
         if !self.wanted.may_post(&testcase) {
             return self.wrong(refusal(&testcase, self.wanted));
         }

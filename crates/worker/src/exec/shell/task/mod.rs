@@ -238,10 +238,20 @@ fn note(found: &Found, recorder: &mut Recorder<'_>) {
     recorder.module_ended(if good { ModuleResult::Passed } else { ModuleResult::Failed });
 }
 
-/// The beginning of a line, for a sentence.
+/// The beginning of a line, for a sentence: what a terminal would obey, colours for one, is no part of it.
 fn excerpt(line: &str) -> String {
     const MOST: usize = 300;
-    line.chars().take(MOST).collect()
+    let mut text = String::new();
+    let mut chars = line.chars();
+    while let Some(one) = chars.next() {
+        if one == '\u{1b}' && chars.as_str().starts_with('[') {
+            // Its numbers, up to the letter that ends it.
+            let _ = chars.by_ref().skip(1).find(|one| ('@'..='~').contains(one));
+        } else if !one.is_control() {
+            text.push(one);
+        }
+    }
+    text.chars().take(MOST).collect()
 }
 
 /// What a run comes to. The exit code of a task only says whether it has done its work; why it has not is in the last line
