@@ -9,9 +9,9 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_mins(1);
 /// The largest file that is looked at, in bytes.
 const LARGEST: u64 = 256 << 10;
-/// What of this process's environment reaches git: how to get out to the world. Where a branch stands is asked with these,
-/// and what the worker fetches is fetched with these; a look in between must get as far.
-const PASSED_ON: [&str; 13] = [
+/// What of a process's environment reaches git: how to get out to the world. The server's look at a file gets as far as
+/// the worker that fetches the whole.
+pub const PASSED_ON: [&str; 13] = [
     "HOME",
     "GIT_SSH_COMMAND",
     "SSH_AUTH_SOCK",

@@ -1,25 +1,12 @@
 //! The git binary, kept away from the user's configuration, from prompts, and from everything it need not write.
 
+use assay_git::peek::PASSED_ON;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::process::Stdio;
 use tokio::process::Command;
 
 /// Bytes of git's complaint that are shown.
 const COMPLAINT: usize = 2000;
-/// What of the worker's own environment reaches git: how to get out to the world.
-const PASSED_ON: [&str; 11] = [
-    "PATH",
-    "HOME",
-    "GIT_SSH_COMMAND",
-    "SSH_AUTH_SOCK",
-    "GIT_SSL_CAINFO",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-];
 
 /// Runs git in a namespace of its own, so that a remote that never answers leaves nothing behind.
 #[derive(Debug, Clone, Default)]
@@ -96,7 +83,7 @@ impl Git {
             command.args(["-c", setting]);
         }
         command.args(args).env_clear();
-        for name in PASSED_ON {
+        for &name in ["PATH"].iter().chain(&PASSED_ON) {
             if let Ok(value) = std::env::var(name) {
                 command.env(name, value);
             }
