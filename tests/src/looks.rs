@@ -3,10 +3,16 @@
 use crate::webdriver::Browser;
 use serde_json::json;
 
-/// What stands in the head of a page or beside an input and is cut off, although the page does not scroll.
-const HIDDEN: &str = "[...document.querySelectorAll('.bar a, #steps > .panel p')].filter(e => { const r = e.getBoundingClientRect(), \
-                      p = e.parentElement; return r.left < 0 || r.right > innerWidth + 1 || p.scrollWidth > p.clientWidth + 1 || \
-                      p.scrollHeight > p.clientHeight + 1; }).map(e => e.textContent)";
+/// What stands in the head of a page, also in its menus, or beside an input and is cut off, although the page does not
+/// scroll.
+const HIDDEN: &str = "(() => { \
+                      const out = e => { const r = e.getBoundingClientRect(); return r.width < 1 || r.left < 0 || r.right > innerWidth + 1; }; \
+                      const cut = p => p.scrollWidth > p.clientWidth + 1 || p.scrollHeight > p.clientHeight + 1; \
+                      const all = [...document.querySelectorAll('.bar a, #steps > .panel p')]; \
+                      const hidden = all.filter(e => !e.closest('details') && (out(e) || cut(e.parentElement))); \
+                      const menus = [...document.querySelectorAll('.bar details')]; menus.forEach(m => m.open = true); \
+                      hidden.push(...all.filter(e => e.closest('.bar details') && out(e))); \
+                      menus.forEach(m => m.open = false); return hidden.map(e => e.textContent); })()";
 
 /// The page fits its window: nothing has to be scrolled sideways.
 pub async fn fits(browser: &Browser, name: &str) {

@@ -524,7 +524,7 @@ async fn subunit_by_hand() {
     let mut command =
         place.assay(&["result", "import", "-", "--format", "subunit", "--item", "b-1-1", "--json"]);
     command.stdin(fs::File::open(&cut).unwrap().into_parts().0);
-    let said = place.run_command(command).await.expect(0).json();
+    let said = place.run_command(command).await.expect(1).json();
     assert_eq!(counts(&said), [2, 0, 0, 1], "{said}");
     assert!(!said["problems"].as_array().unwrap().is_empty(), "{said}");
     let old = place.join("old.txt");

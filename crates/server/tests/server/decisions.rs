@@ -646,6 +646,7 @@ async fn packages_are_left_out() {
     );
     let (_dir, file) = configured(&all);
     let server = Server::start_with(|config| config.config = Some(file)).await;
+    found(&server, "dist.other", "PASSED", json!({"type": "koji_build", "item": BUILD})).await;
     let question = json!({"subject_type": "koji_build", "subject_identifier": BUILD});
     let (status, answer) = decision(&server, question).await;
     assert_eq!((status.as_u16(), &answer["summary"]), (200, &json!("No tests are required")), "{answer}");

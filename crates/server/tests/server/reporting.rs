@@ -465,7 +465,7 @@ async fn each_team_hears_of_its_own_part_of_a_build() {
         ]
     );
     for (name, part) in
-        [("cloud", "nothing failed, and nothing is missing"), ("desktop", "no jobs of the build")]
+        [("cloud", "nothing failed, and nothing is missing"), ("desktop", "no job of the build")]
     {
         let note = outbox(&server, &format!("?target={name}")).await["entries"][0]["note"].clone();
         assert!(note.as_str().is_some_and(|note| note.contains(part)), "{name}: {note}");
