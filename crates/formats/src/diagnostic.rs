@@ -165,9 +165,8 @@ impl<'t> Sink<'t> {
         name: &str,
         known: impl IntoIterator<Item = &'k str>,
     ) {
-        let nearest = nearest(name, known, &mut self.nearest_budget);
         self.errors += 1;
-        self.found.push((Severity::Error, code, place, message.into(), nearest));
+        self.near(Severity::Error, (code, place, message.into()), name, known);
     }
 
     /// Warns of `name`, which is none of `known` and may be right all the same, and says which of them is nearest.
@@ -179,8 +178,18 @@ impl<'t> Sink<'t> {
         name: &str,
         known: impl IntoIterator<Item = &'k str>,
     ) {
+        self.near(Severity::Warning, (code, place, message.into()), name, known);
+    }
+
+    fn near<'k>(
+        &mut self,
+        severity: Severity,
+        (code, place, message): (&'static str, Place, String),
+        name: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) {
         let nearest = nearest(name, known, &mut self.nearest_budget);
-        self.found.push((Severity::Warning, code, place, message.into(), nearest));
+        self.found.push((severity, code, place, message, nearest));
     }
 
     /// For a second reading: of a key that stands twice the first value counts, and not the last.

@@ -27,7 +27,8 @@ pub(super) fn router() -> Router<Arc<App>> {
     Router::new().route("/jobs/{id}/cancel", post(cancel)).route("/jobs/{id}/priority", post(priority))
 }
 
-fn answer(app: &App, done: Result<String, Fault>) -> Response {
+/// What somebody sees who has sent a form: the page that what was done leads to, or why it was not done.
+pub(super) fn answer(app: &App, done: Result<String, Fault>) -> Response {
     match done {
         Ok(page) => Redirect::to(&page).into_response(),
         Err(fault) => PageFault(fault, Frame::new(app.clock.now())).into_response(),

@@ -1,11 +1,12 @@
 //! `/products`: what was posted, what each post made, and what it did not make.
 
+use super::acts::answer;
 use super::frame::{Badge, Frame, Moment, percent_encoded};
 use crate::api::openqa::isos;
 use crate::api::products::{self, ListQuery, USUAL};
 use crate::app::App;
 use crate::auth::Sender;
-use crate::fault::{Fault, PageFault};
+use crate::fault::Fault;
 use crate::products::{NotPosted, Posted};
 use askama::Template;
 use assay_engine::ids::{JobId, ProductRunId, Timestamp};
@@ -14,7 +15,7 @@ use assay_engine::rows::{ProductRunRow, RunProblem};
 use assay_store::{JobSummary, RunMark};
 use axum::Router;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -276,11 +277,4 @@ async fn again(
         Ok(format!("/products/{run}"))
     };
     answer(&app, done.await)
-}
-
-fn answer(app: &App, done: Result<String, Fault>) -> Response {
-    match done {
-        Ok(page) => Redirect::to(&page).into_response(),
-        Err(fault) => PageFault(fault, Frame::new(app.clock.now())).into_response(),
-    }
 }

@@ -1,20 +1,11 @@
 //! WaiverDB's and Greenwave's APIs: what is asked, what is answered, and what is refused.
 
 use crate::common::{BEGINNING, Server, asking, client};
-use crate::openqa::catalog;
-use crate::people::Key;
-use assay_engine::decision::Subject;
-use assay_engine::ids::Timestamp;
-use assay_fakes::distgit::FakeDistGit;
-use assay_fakes::koji::FakeKoji;
-use assay_proto::clock::ManualClock;
-use assay_store::{NewResult, Waiver};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
-const POLICIES: &str = "\
+pub(crate) const POLICIES: &str = "\
 --- !Policy
 id: push
 product_versions: [fedora-*]
@@ -31,16 +22,16 @@ subject_type: compose
 rules:
   - !PassingTestCaseRule {test_case_name: compose.install}
 ";
-const BUILD: &str = "bash-5.3-1.fc44";
-const COMPOSE: &str = "Fedora-44-20261121.n.0";
-const WAIVERS: &str = "/api/v1.0/waivers/";
+pub(crate) const BUILD: &str = "bash-5.3-1.fc44";
+pub(crate) const COMPOSE: &str = "Fedora-44-20261121.n.0";
+pub(crate) const WAIVERS: &str = "/api/v1.0/waivers/";
 
 /// Somebody who hears of decisions, and of nothing else.
 const HEARER: &str = "[reports]\nmode = \"staging\"\n[reporter.hook]\ndriver = \"webhook\"\n\
     url = \"http://127.0.0.1:9/\"\nsecret-file = \"secret\"\nevents = [\"decision.update\"]\n";
 
 /// A directory with policies; the file that the server reads.
-fn configured(policies: &str) -> (tempfile::TempDir, Utf8PathBuf) {
+pub(crate) fn configured(policies: &str) -> (tempfile::TempDir, Utf8PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs_err::write(dir.path().join(name), text).unwrap();
     write("policies.yaml", policies);
@@ -57,13 +48,13 @@ async fn start() -> (tempfile::TempDir, Server) {
 }
 
 /// Waits until this was told.
-async fn until_said(server: &Server, wanted: &str) {
+pub(crate) async fn until_said(server: &Server, wanted: &str) {
     let found = asking(async || told(server).await.iter().any(|told| told == wanted).then_some(())).await;
     assert!(found.is_some(), "never {wanted:?}: {:#?}", told(server).await);
 }
 
 /// What was told of decisions, the oldest first: `about: summary`.
-async fn told(server: &Server) -> Vec<String> {
+pub(crate) async fn told(server: &Server) -> Vec<String> {
     let (status, all) = server.get("/api/assay/v1/outbox?target=hook&limit=1000").await;
     assert_eq!(status, StatusCode::OK, "{all}");
     let mut told = Vec::new();
@@ -77,14 +68,14 @@ async fn told(server: &Server) -> Vec<String> {
 }
 
 /// Waits until so much was told; nothing of the clock passes.
-async fn until_told(server: &Server, count: usize) -> Vec<String> {
+pub(crate) async fn until_told(server: &Server, count: usize) -> Vec<String> {
     let found = asking(async || Some(told(server).await).filter(|told| told.len() >= count)).await;
     let Some(found) = found else { panic!("never {count}: {:#?}", told(server).await) };
     found
 }
 
 /// What a release waits for: `item context`.
-async fn waits(server: &Server, release: &str) -> Vec<String> {
+pub(crate) async fn waits(server: &Server, release: &str) -> Vec<String> {
     let (status, all) = server.get(&format!("/api/assay/v1/releases/{release}")).await;
     assert_eq!(status, StatusCode::OK, "{all}");
     let one = |one: &Value| format!("{} {}", one["item"].as_str().unwrap(), one["context"].as_str().unwrap());
@@ -94,25 +85,25 @@ async fn waits(server: &Server, release: &str) -> Vec<String> {
 }
 
 /// Waits until the release 44 of Fedora waits for this, which is nobody's question.
-async fn until_waits(server: &Server, wanted: &[&str]) {
+pub(crate) async fn until_waits(server: &Server, wanted: &[&str]) {
     let found = asking(async || (waits(server, "fedora-44").await == wanted).then_some(())).await;
     assert!(found.is_some(), "never {wanted:?}: {:?}", waits(server, "fedora-44").await);
 }
 
-async fn post(server: &Server, path: &str, body: Value) -> Value {
+pub(crate) async fn post(server: &Server, path: &str, body: Value) -> Value {
     let (status, answer) = server.ask(Method::POST, path, Some(body)).await;
     assert_eq!(status, StatusCode::CREATED, "{answer}");
     answer
 }
 
 /// Posts a result; its number. The time goes on a second.
-async fn found(server: &Server, testcase: &str, outcome: &str, data: Value) -> i64 {
+pub(crate) async fn found(server: &Server, testcase: &str, outcome: &str, data: Value) -> i64 {
     server.clock.advance(1_000_000);
     let body = json!({"testcase": testcase, "outcome": outcome, "data": data});
     post(server, "/api/v2.0/results", body).await["id"].as_i64().unwrap()
 }
 
-async fn decision(server: &Server, more: Value) -> (StatusCode, Value) {
+pub(crate) async fn decision(server: &Server, more: Value) -> (StatusCode, Value) {
     let mut body = json!({"product_version": "fedora-44", "decision_context": "push"});
     for (key, value) in more.as_object().unwrap() {
         body[key] = value.clone();
@@ -121,7 +112,7 @@ async fn decision(server: &Server, more: Value) -> (StatusCode, Value) {
 }
 
 /// Types of the requirements, those that are fulfilled first.
-fn types(decision: &Value) -> Vec<String> {
+pub(crate) fn types(decision: &Value) -> Vec<String> {
     let lists = ["satisfied_requirements", "unsatisfied_requirements"];
     let all = lists.iter().flat_map(|list| decision[*list].as_array().unwrap());
     all.map(|one| format!("{} {}", one["testcase"].as_str().unwrap(), one["type"].as_str().unwrap()))
@@ -231,7 +222,7 @@ async fn a_build_from_nothing_to_a_waiver() {
     ] {
         assert_eq!(missing[key], value, "{key}");
     }
-    let before = crate::common::BEGINNING;
+    let before = BEGINNING;
     // By another name of the type; a test that is under way is missing, and has a number.
     let data =
         json!({"type": "brew-build", "item": BUILD, "scenario": "s1", "system_architecture": "x86_64"});
@@ -470,172 +461,6 @@ async fn what_bodhi_asks_is_remembered() {
     assert_eq!(types(&fact["decision"]), ["dist.rpmlint test-result-passed", "dist.abi test-result-missing"]);
 }
 
-/// Stores what a server would have stored that was killed before it decided.
-async fn stored_and_killed(dir: &Utf8Path) {
-    let store = assay_store::open(&format!("sqlite:{}", dir.join("assay.db"))).await.unwrap();
-    let epoch = store.acquire_leadership().await.unwrap();
-    let last = store.results().last_result().await.unwrap();
-    let data = [("type", "koji_build"), ("item", BUILD)];
-    let result = NewResult {
-        id: last + 1,
-        testcase: "dist.rpmlint".into(),
-        at: Timestamp(BEGINNING),
-        outcome: "PASSED".into(),
-        data: data.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).into(),
-        subjects: vec![Subject { kind: "koji_build".into(), item: BUILD.into() }],
-        ..NewResult::default()
-    };
-    store.results().add_results(epoch, &[result]).await.unwrap();
-    let waiver = Waiver {
-        at: Timestamp(BEGINNING),
-        subject_type: "compose".into(),
-        subject_identifier: COMPOSE.into(),
-        testcase: "compose.install".into(),
-        username: "ann".into(),
-        product_version: "fedora-44".into(),
-        waived: true,
-        comment: "known".into(),
-        ..Waiver::default()
-    };
-    store.results().add_waivers(epoch, &[waiver]).await.unwrap();
-    store.close().await;
-}
-
-#[tokio::test]
-async fn what_a_killed_server_did_not_decide_is_decided_once() {
-    let (_keep, file) = configured(POLICIES);
-    let keep = tempfile::tempdir().unwrap();
-    let dir = Utf8PathBuf::from_path_buf(keep.path().join("data")).unwrap();
-    let clock = Arc::new(ManualClock::new(Timestamp(BEGINNING)));
-    let run =
-        async || Server::on(&dir, clock.clone(), |config| config.config = Some(file.clone())).await.unwrap();
-    let server = run().await;
-    let compose = json!({"subject_type": "compose", "subject_identifier": COMPOSE});
-    let (status, answer) = decision(&server, compose).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
-    let first = until_told(&server, 1).await;
-    assert_eq!(first, [format!("{COMPOSE} for push: Of 1 required test, 1 result missing")]);
-    server.stop().await.unwrap();
-    stored_and_killed(&dir).await;
-
-    let server = run().await;
-    let mut news = until_told(&server, 4).await[1..].to_vec();
-    news.sort();
-    let (waived, missing) =
-        ("All required tests (1 total) have passed or been waived", "Of 2 required tests, 1 result missing");
-    let wanted = [
-        format!("{COMPOSE} for push: {waived}"),
-        format!("{BUILD} for late: {missing}"),
-        format!("{BUILD} for push: {missing}"),
-    ];
-    assert_eq!(news, wanted);
-    assert_eq!(waits(&server, "fedora-44").await, [format!("{BUILD} late"), format!("{BUILD} push")]);
-    server.stop().await.unwrap();
-
-    // Whoever comes next decides about what is new, and says nothing again.
-    let server = run().await;
-    found(&server, "dist.rpmlint", "FAILED", json!({"type": "koji_build", "item": "sed-4.9-1.fc44"})).await;
-    let told = until_told(&server, 6).await;
-    assert!(told.len() == 6 && told[4..].iter().all(|one| one.starts_with("sed-4.9-1.fc44 ")), "{told:#?}");
-    server.stop().await.unwrap();
-}
-
-/// A waiver expires, a rule begins to be valid, and policies are read anew: nobody has to ask.
-#[tokio::test]
-async fn decisions_change_when_nothing_new_is_found() {
-    let timed = format!(
-        "{POLICIES}--- !Policy\nid: timed\nproduct_versions: [fedora-44]\ndecision_context: push\n\
-         subject_type: redhat-module\nrules:\n  \
-         - !PassingTestCaseRule {{test_case_name: late, valid_since: 2026-11-22, valid_until: 2026-11-23}}\n"
-    );
-    let (dir, file) = configured(&timed);
-    let server = Server::start_with(|config| config.config = Some(file)).await;
-    let hours = async |hours: i64| {
-        server.clock.advance(hours * 3_600_000_000);
-        server.handle.tick().await;
-    };
-    found(&server, "compose.install", "FAILED", json!({"type": "compose", "item": COMPOSE})).await;
-    until_told(&server, 1).await;
-    // The clock began at midnight.
-    let waiver = json!({"subject_type": "compose", "subject_identifier": COMPOSE, "testcase": "compose.install",
-        "product_version": "fedora-44", "comment": "known", "expires": "2026-11-21T06:00:00"});
-    post(&server, WAIVERS, waiver).await;
-    let module = json!({"subject_type": "redhat-module", "subject_identifier": "a-1-1"});
-    until_told(&server, 2).await;
-    let (status, answer) = decision(&server, module).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
-    until_told(&server, 3).await;
-    assert_eq!(waits(&server, "fedora-44").await, [] as [&str; 0]);
-    hours(7).await;
-    let told = until_told(&server, 4).await;
-    assert_eq!(told[3], format!("{COMPOSE} for push: Of 1 required test, 1 test failed"));
-    assert_eq!(waits(&server, "fedora-44").await, [format!("{COMPOSE} push")]);
-    hours(18).await;
-    let told = until_told(&server, 5).await;
-    assert_eq!(told[4], "a-1-1 for push: Of 1 required test, 1 result missing");
-    hours(24).await;
-    let told = until_told(&server, 6).await;
-    assert_eq!(told[5], "a-1-1 for push: No tests are required");
-
-    let less = timed.replace("compose.install}", "compose.boot}");
-    fs_err::write(dir.path().join("policies.yaml"), less).unwrap();
-    let (status, answer) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
-    let told = until_told(&server, 7).await;
-    assert_eq!(told[6], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"));
-}
-
-/// A policy requires what job templates make: whoever changes them changes decisions, and nobody has to ask.
-#[tokio::test]
-async fn decisions_change_with_job_templates() {
-    let made = "--- !Policy\nid: made\nproduct_versions: [fedora-*]\ndecision_context: push\nsubject_type: compose\n\
-                rules:\n  - !JobTemplates {group: fedora}\n";
-    let (_dir, file) = configured(made);
-    let server = Server::start_with(|config| config.config = Some(file)).await;
-    let data = json!({"type": "compose", "item": COMPOSE, "scenario": "fedora.universal.x86_64.64bit"});
-    found(&server, "compose.install", "PASSED", data).await;
-    assert_eq!(until_told(&server, 1).await, [format!("{COMPOSE} for push: No tests are required")]);
-    let admin = Key::make(&server, "a", "admin", None).await;
-    catalog(&server, &admin).await;
-    until_said(&server, &format!("{COMPOSE} for push: Of 2 required tests, 1 result missing")).await;
-    until_waits(&server, &[&format!("{COMPOSE} push")]).await;
-    let update = "/api/v1/job_templates?test_suite_name=update";
-    let (_, templates) = admin.ask(&server, Method::GET, update, &[]).await;
-    let update = format!("/api/v1/job_templates/{}", templates["JobTemplates"][0]["id"]);
-    let (status, answer) = admin.ask(&server, Method::DELETE, &update, &[]).await;
-    assert_eq!(status, 200, "{answer}");
-    until_waits(&server, &[]).await;
-}
-
-/// What can never be decided about does not keep the others waiting, however much of it there is.
-#[tokio::test]
-async fn what_fails_again_and_again_comes_after_the_others() {
-    // Results of it cannot be looked for: it has more names than anybody looks for at once.
-    let names: Vec<String> = (0..1_001).map(|number| format!("n{number}")).collect();
-    let text = format!(
-        "{POLICIES}--- !SubjectType\nid: broad\nresult_queries:\n  - type: '{}'\n    item: '{{item}}'\n",
-        names.join(",")
-    );
-    let (_keep, file) = configured(&text);
-    let keep = tempfile::tempdir().unwrap();
-    let dir = Utf8PathBuf::from_path_buf(keep.path().join("data")).unwrap();
-    fs_err::create_dir(&dir).unwrap();
-    let store = assay_store::open(&format!("sqlite:{}", dir.join("assay.db"))).await.unwrap();
-    let epoch = store.acquire_leadership().await.unwrap();
-    let subject = |kind: &str, item: String| Subject { kind: kind.into(), item };
-    let broad: Vec<Subject> = (0..100).map(|number| subject("broad", number.to_string())).collect();
-    for (subjects, due) in [(&broad[..], 1), (&[subject("koji_build", BUILD.to_owned())][..], 2)] {
-        store.results().decide_again(epoch, subjects, Timestamp(due)).await.unwrap();
-    }
-    store.close().await;
-    let clock = Arc::new(ManualClock::new(Timestamp(BEGINNING)));
-    let server = Server::on(&dir, clock, |config| config.config = Some(file)).await.unwrap();
-    let mut told = until_told(&server, 2).await;
-    told.sort();
-    let missing = "Of 2 required tests, 2 results missing";
-    assert_eq!(told, [format!("{BUILD} for late: {missing}"), format!("{BUILD} for push: {missing}")]);
-}
-
 /// Of a package that a policy leaves out it wants nothing, and says so.
 #[tokio::test]
 async fn packages_are_left_out() {
@@ -662,7 +487,7 @@ async fn packages_are_left_out() {
 }
 
 /// A row of a table of a page.
-fn row_of<'p>(page: &'p str, part: &str) -> &'p str {
+pub(crate) fn row_of<'p>(page: &'p str, part: &str) -> &'p str {
     let found = page.split("<tr>").find(|row| row.contains(part));
     found.unwrap_or_else(|| panic!("no row has {part:?}: {page}"))
 }
@@ -732,213 +557,4 @@ async fn policies_in_force_that_nothing_can_fulfil_are_warned_of() {
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].contains("policies.yaml:8:") && said[0].contains("`dist.abicheck`"), "{said:?}");
     assert!(said[1].contains("did you mean `compose.install`?"), "{said:?}");
-}
-
-const REMOTE: &str = "\
---- !Policy
-id: push
-product_versions: [fedora-*]
-decision_context: push
-subject_type: koji_build
-rules:
-  - !PassingTestCaseRule {test_case_name: dist.lint}
-  - !PassingTestCaseRule {test_case_name: dist.new, valid_since: 2026-11-21}
-  - !RemoteRule {required: false}
-";
-const GATING: &str = "\
---- !Policy
-decision_context: push
-rules:
-  - !PassingTestCaseRule {test_case_name: pkg.unit}
-";
-
-/// A server whose policy has packages bring their own rules, with a Koji and a server of repositories.
-async fn with_packages() -> (tempfile::TempDir, Server, FakeKoji, FakeDistGit) {
-    let (koji, git) = (FakeKoji::start().await.unwrap(), FakeDistGit::start().await.unwrap());
-    let start = crate::common::BEGINNING / 1_000_000;
-    koji.build("old-1-1", start - 86_400, &[]);
-    koji.build("young-1-1", start + 60, &[]);
-    koji.build("cut-1-1.fc44", start - 86_400, &[]);
-    let (dir, file) = configured(REMOTE);
-    let more = format!(
-        "[tasks]\nkoji-hub = {:?}\n[results.remote-rules]\n\
-         koji_build = \"{}/{{pkg_namespace}}{{pkg_name}}/raw/{{rev}}/f/gating.yaml\"\n",
-        koji.hub(),
-        git.url()
-    );
-    let toml = fs_err::read_to_string(&file).unwrap();
-    fs_err::write(&file, toml + &more).unwrap();
-    let server = Server::start_with(|config| config.config = Some(file)).await;
-    (dir, server, koji, git)
-}
-
-async fn about(server: &Server, build: &str) -> Value {
-    let question = json!({"subject_type": "koji_build", "subject_identifier": build});
-    let (status, answer) = decision(server, question).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
-    answer
-}
-
-/// What a package requires of itself counts beside what is required of all; a rule counts from the builds on that were made
-/// when it was there.
-#[tokio::test]
-async fn packages_bring_their_own_rules() {
-    let (dir, server, koji, git) = with_packages().await;
-    let later = || server.clock.advance(301_000_000);
-    let lint = "dist.lint test-result-missing";
-    assert_eq!(types(&about(&server, "old-1-1").await), [lint], "built before, and no file");
-    let young = about(&server, "young-1-1").await;
-    assert_eq!(types(&young), [lint, "dist.new test-result-missing"]);
-    let asked = ["/rpms/old/raw/0123456/f/gating.yaml", "/rpms/young/raw/0123456/f/gating.yaml"];
-    about(&server, "old-1-1").await;
-    assert_eq!(git.asked(), asked, "each once");
-
-    git.file("old", "0123456", "gating.yaml", GATING);
-    assert_eq!(types(&about(&server, "old-1-1").await), [lint], "what is known is kept for a while");
-    later();
-    let answer = about(&server, "old-1-1").await;
-    let fetched = "fetched-gating-yaml fetched-gating-yaml";
-    assert_eq!(types(&answer), [fetched, lint, "pkg.unit test-result-missing"]);
-    let source = format!("{}{}", git.url(), asked[0]);
-    assert_eq!(answer["satisfied_requirements"][0]["source"], json!(source), "{answer}");
-    found(&server, "pkg.unit", "PASSED", json!({"type": "koji_build", "item": "old-1-1"})).await;
-    found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": "old-1-1"})).await;
-    let answer = about(&server, "old-1-1").await;
-    assert_eq!(answer["summary"], "All required tests (2 total) have passed or been waived", "{answer}");
-    let (_, standing) = server.get("/api/assay/v1/releases/fedora-44?context=push").await;
-    assert!(
-        !standing.to_string().contains("old-1-1"),
-        "a file that was read is nothing to wait for: {standing}"
-    );
-
-    // A broken one stops the package until somebody waives that.
-    git.file("old", "0123456", "gating.yaml", &GATING.replace("rules", "ruls"));
-    later();
-    let answer = about(&server, "old-1-1").await;
-    assert_eq!(answer["policies_satisfied"], false);
-    let open = &answer["unsatisfied_requirements"][0];
-    assert_eq!(
-        (&open["type"], &open["sources"]),
-        (&json!("invalid-gating-yaml"), &json!([source])),
-        "{answer}"
-    );
-    assert!(open["details"].as_str().unwrap().contains("did you mean `rules`?"), "{open}");
-    let summary = answer["summary"].as_str().unwrap();
-    assert!(
-        summary.starts_with("1 error due to invalid remote rule file. All required tests (1 total)"),
-        "{summary}"
-    );
-    let waiver = json!({"subject_type": "koji_build", "subject_identifier": "old-1-1", "testcase": "invalid-gating-yaml",
-        "product_version": "fedora-44", "comment": "a typo"});
-    post(&server, WAIVERS, waiver).await;
-    let answer = about(&server, "old-1-1").await;
-    assert_eq!(answer["policies_satisfied"], true, "{answer}");
-    assert_eq!(types(&answer)[0], "invalid-gating-yaml invalid-gating-yaml-waived");
-
-    // What nobody answers for stops it, too.
-    git.down(true);
-    later();
-    let open = about(&server, "old-1-1").await["unsatisfied_requirements"][0].clone();
-    assert_eq!(open["type"], "failed-fetch-gating-yaml", "{open}");
-    assert!(open["error"].as_str().unwrap().contains("502"), "{open}");
-    let open = about(&server, "unknown-1-1").await["unsatisfied_requirements"][0].clone();
-    assert!(open["error"].as_str().unwrap().contains("Koji has no build unknown-1-1"), "{open}");
-    // An outage of seconds is no decision for good: nobody has to ask.
-    let cut = json!({"type": "koji_build", "item": "cut-1-1.fc44"});
-    found(&server, "dist.lint", "PASSED", cut).await;
-    let all = "All required tests (1 total) have passed or been waived";
-    let lacks = "1 error due to failed fetch of remote rule file";
-    until_said(&server, &format!("cut-1-1.fc44 for push: {lacks}. {all}")).await;
-    git.down(false);
-    server.clock.advance(61_000_000);
-    server.handle.tick().await;
-    until_said(&server, &format!("cut-1-1.fc44 for push: {all}")).await;
-    koji.offline(true);
-    server.clock.advance(16_000_000);
-    let open = about(&server, "other-1-1").await["unsatisfied_requirements"][0].clone();
-    assert!(open["error"].as_str().unwrap().contains("database outage"), "{open}");
-    koji.offline(false);
-
-    // One that has to be there.
-    let text = REMOTE.replace("required: false", "required: true");
-    fs_err::write(dir.path().join("policies.yaml"), text).unwrap();
-    let reload = async || server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
-    assert_eq!(reload().await.0, StatusCode::OK);
-    let answer = about(&server, "young-1-1").await;
-    assert_eq!(types(&answer)[0], "missing-gating-yaml missing-gating-yaml", "{answer}");
-    let rules = |rule: Value| {
-        json!({"subject_type": "koji_build", "subject_identifier": "young-1-1",
-        "decision_context": null, "rules": [rule]})
-    };
-    let (status, answer) = decision(&server, rules(json!({"type": "RemoteRule", "required": true}))).await;
-    assert_eq!((status, types(&answer).len()), (StatusCode::OK, 1), "{answer}");
-    let elsewhere = json!({"type": "RemoteRule", "sources": ["http://127.0.0.1:1/"]});
-    let (status, answer) = decision(&server, rules(elsewhere)).await;
-    assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains("has no sources"), "{answer}");
-    // Nothing says where files are.
-    let toml = "[results]\npolicies = \"policies.yaml\"\n";
-    fs_err::write(dir.path().join("assay.toml"), toml).unwrap();
-    let (status, answer) = reload().await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(answer.to_string().contains("set [results.remote-rules]"), "{answer}");
-}
-
-/// The page of an item says what became of a file of rules, which is no test that has to pass.
-#[tokio::test]
-async fn pages_speak_of_files_of_rules() {
-    let (_dir, server, _koji, git) = with_packages().await;
-    found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": "cut-1-1.fc44"})).await;
-    let page = async || {
-        server.clock.advance(301_000_000);
-        let (status, page) = server.page("/item?type=koji_build&item=cut-1-1.fc44").await;
-        assert_eq!(status, StatusCode::OK, "{page}");
-        let (decisions, tests) = page.split_once("id=\"tests\"").unwrap();
-        assert!(!tests.contains("gating-yaml"), "{page}");
-        decisions.to_owned()
-    };
-    git.file("cut", "0123456", "gating.yaml", GATING);
-    let fetched = page().await;
-    let row = row_of(&fetched, "fetched-gating-yaml");
-    assert!(row.contains("k-passed") && row.contains("/rpms/cut/raw/0123456/f/gating.yaml"), "{row}");
-    assert!(row_of(&fetched, "pkg.unit").contains("k-missing"), "{fetched}");
-    git.file("cut", "0123456", "gating.yaml", &GATING.replace("rules", "ruls"));
-    let invalid = page().await;
-    let row = row_of(&invalid, "invalid-gating-yaml");
-    assert!(row.contains("k-failed") && row.contains("did you mean `rules`?"), "{row}");
-    git.down(true);
-    let unreachable = page().await;
-    let row = row_of(&unreachable, "failed-fetch-gating-yaml");
-    assert!(row.contains("k-crashed") && row.contains("answers 502"), "{row}");
-}
-
-/// A host that takes questions and says nothing is asked once for all who wait for it, one after another; who does not need
-/// it does not wait at all.
-#[tokio::test]
-async fn a_silent_host_keeps_only_those_waiting_who_need_it() {
-    let (dir, server, koji, git) = with_packages().await;
-    let more = "--- !Policy\nid: release\nproduct_versions: [fedora-*]\ndecision_context: push\n\
-                subject_type: compose\nrules:\n  - !PassingTestCaseRule {test_case_name: compose.install}\n";
-    fs_err::write(dir.path().join("policies.yaml"), format!("{REMOTE}{more}")).unwrap();
-    let (status, answer) = server.ask(Method::POST, "/api/assay/v1/gate/reload", None).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
-    git.silent(true);
-    let builds = ["cut-1-1.fc44", "sow-1-1.fc44", "hem-1-1.fc44"];
-    for build in &builds[1..] {
-        koji.build(build, BEGINNING / 1_000_000 - 86_400, &[]);
-    }
-    for build in builds {
-        found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": build})).await;
-    }
-    asking(async || (!git.asked().is_empty()).then_some(())).await.expect("it is asked");
-    let compose = json!({"subject_type": "compose", "subject_identifier": COMPOSE});
-    let (status, answer) = decision(&server, compose).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
-    let told = until_told(&server, 4).await;
-    assert_eq!(told[0], format!("{COMPOSE} for push: Of 1 required test, 1 result missing"), "{told:#?}");
-    let lacks = "1 error due to failed fetch of remote rule file";
-    for build in builds {
-        let wanted = format!("{build} for push: {lacks}");
-        assert!(told[1..].iter().any(|told| told.starts_with(&wanted)), "{build}: {told:#?}");
-    }
-    assert_eq!(git.asked().len(), 1, "{:?}", git.asked());
 }
