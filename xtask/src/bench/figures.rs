@@ -47,15 +47,42 @@ pub(super) struct Peer {
     name: &'static str,
     pub(super) seen: f64,
     samples: Vec<f64>,
+    /// How much of its value is to be reached, where it was measured in the same run: machines are not equally fast, and
+    /// the same machine is not each hour.
+    wanted: Option<f64>,
 }
 
 impl Peer {
     pub(super) fn new(name: &'static str, samples: Vec<f64>) -> Self {
-        Self { name, seen: median(&samples), samples }
+        Self { name, seen: median(&samples), samples, wanted: None }
     }
 
     pub(super) fn mean(name: &'static str, samples: Vec<f64>) -> Self {
-        Self { name, seen: mean(&samples), samples }
+        Self { name, seen: mean(&samples), samples, wanted: None }
+    }
+
+    /// Measured in the same run; on the machine for which the value to reach was set it did `reference`.
+    pub(super) fn measured(name: &'static str, samples: Vec<f64>, reach: f64, reference: f64) -> Self {
+        Self { wanted: Some(reach / reference), ..Self::new(name, samples) }
+    }
+}
+
+/// Whether a value is what it is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Reached,
+    /// Not the value, but as much of the peer's in the same run.
+    ByRatio,
+    Missed,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Reached => "ok",
+            Self::ByRatio => "ok by ratio",
+            Self::Missed => "MISSED",
+        }
     }
 }
 
@@ -104,9 +131,20 @@ impl Figure {
         Self { what, unit, seen: largest(&samples), samples, reach: Some(reach), peers }
     }
 
+    fn verdict(&self) -> Verdict {
+        let fits = |seen: f64, reach: f64| if self.unit.is_rate() { seen >= reach } else { seen <= reach };
+        let by_ratio = |peer: &Peer| peer.wanted.is_some_and(|wanted| fits(self.seen / peer.seen, wanted));
+        if self.reach.is_none_or(|reach| fits(self.seen, reach)) {
+            Verdict::Reached
+        } else if self.peers.iter().any(by_ratio) {
+            Verdict::ByRatio
+        } else {
+            Verdict::Missed
+        }
+    }
+
     pub(super) fn reached(&self) -> bool {
-        self.reach
-            .is_none_or(|reach| if self.unit.is_rate() { self.seen >= reach } else { self.seen <= reach })
+        self.verdict() != Verdict::Missed
     }
 }
 
@@ -133,13 +171,21 @@ fn largest(samples: &[f64]) -> f64 {
     samples.iter().copied().fold(0.0, f64::max)
 }
 
+/// Small ones with more digits: `0.0121`, `0.15`, `17.80`.
+fn factor(ratio: f64) -> String {
+    if ratio < 0.1 { format!("{ratio:.4}") } else { format!("{ratio:.2}") }
+}
+
 /// For people; also fit for docs/performance.md.
 pub(super) fn table(figures: &[Figure], notes: &[String]) -> String {
     let mut rows = vec![["what", "reach", "seen", "spread", "peers in the same run", ""].map(str::to_owned)];
     for figure in figures {
         let unit = figure.unit;
         let peers = figure.peers.iter().map(|peer| {
-            format!("{} {} ({:.2} of it)", peer.name, unit.show(peer.seen), figure.seen / peer.seen)
+            let wanted =
+                peer.wanted.map_or_else(String::new, |wanted| format!(", wanted {}", factor(wanted)));
+            let ratio = factor(figure.seen / peer.seen);
+            format!("{} {} ({ratio} of it{wanted})", peer.name, unit.show(peer.seen))
         });
         let spread = format!(
             "{} to {}, n={}",
@@ -156,7 +202,7 @@ pub(super) fn table(figures: &[Figure], notes: &[String]) -> String {
             unit.show(figure.seen),
             spread,
             peers.collect::<Vec<_>>().join("; "),
-            if figure.reached() { "ok" } else { "MISSED" }.to_owned(),
+            figure.verdict().word().to_owned(),
         ]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -182,12 +228,15 @@ pub(super) fn json(figures: &[Figure], notes: &[String]) -> Result<String> {
                 .peers
                 .iter()
                 .map(|peer| {
-                    json!({"name": peer.name, "seen": peer.seen, "ratio": figure.seen / peer.seen, "samples": peer.samples})
+                    json!({
+                        "name": peer.name, "seen": peer.seen, "ratio": figure.seen / peer.seen, "wanted": peer.wanted,
+                        "samples": peer.samples,
+                    })
                 })
                 .collect();
             json!({
                 "what": figure.what, "unit": figure.unit.json(), "seen": figure.seen, "samples": figure.samples,
-                "reach": figure.reach, "reached": figure.reached(), "peers": peers,
+                "reach": figure.reach, "reached": figure.reached(), "verdict": figure.verdict().word(), "peers": peers,
             })
         })
         .collect();
@@ -217,6 +266,27 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("note: a note\n"));
+    }
+
+    /// On a slow machine the peer is slow, too.
+    #[test]
+    fn a_value_is_reached_by_its_ratio_to_a_peer_in_the_same_run() {
+        let rate = |seen, peer| {
+            let peer = Peer::measured("openQA", vec![peer], 1_500.0, 100.0);
+            Figure::of("rate", Unit::PerSecond, vec![seen], Some(1_500.0), vec![peer])
+        };
+        assert_eq!(rate(1_500.0, 200.0).verdict(), Verdict::Reached);
+        assert_eq!(rate(450.0, 30.0).verdict(), Verdict::ByRatio);
+        assert_eq!(rate(440.0, 30.0).verdict(), Verdict::Missed);
+        let text = table(&[rate(450.0, 30.0)], &[]);
+        assert!(text.contains("openQA 30/s (15.00 of it, wanted 15.00) | ok by ratio |"), "{text}");
+        let time = |seen| {
+            let peer = Peer::measured("openQA", vec![42.0], 0.1, 8.3);
+            Figure::of("post", Unit::Seconds, vec![seen], Some(0.1), vec![peer])
+        };
+        assert_eq!((time(0.5).verdict(), time(0.6).verdict()), (Verdict::ByRatio, Verdict::Missed));
+        let reference = Peer::new("openQA (reference)", vec![1.0]);
+        assert!(!Figure::of("rate", Unit::PerSecond, vec![20.0], Some(30.0), vec![reference]).reached());
     }
 
     #[test]

@@ -180,9 +180,11 @@ impl Bench {
     }
 
     fn reach(&mut self, what: &'static str, unit: Unit, seen: Vec<f64>, reach: f64, peer: &[f64]) {
-        let peers = match self.peer.get(what) {
-            Some(seen) => vec![Peer::new("openQA of Debian", seen.clone())],
-            None => peer.iter().map(|peer| Peer::new("openQA (reference)", vec![*peer])).collect(),
+        let peers = match (self.peer.get(what), peer) {
+            (Some(seen), [reference]) => {
+                vec![Peer::measured("openQA of Debian", seen.clone(), reach, *reference)]
+            }
+            _ => peer.iter().map(|peer| Peer::new("openQA (reference)", vec![*peer])).collect(),
         };
         self.figures.push(Figure::of(what, unit, seen, Some(reach), peers));
     }
