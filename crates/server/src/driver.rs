@@ -9,6 +9,7 @@ mod recovery;
 mod tests;
 
 use crate::app::App;
+use crate::company::Company;
 use crate::fault::{Fault, sentence};
 use crate::gate::Consumes;
 use crate::results::JobResults;
@@ -65,6 +66,11 @@ enum Settles {
 impl Work {
     fn tick() -> Self {
         Self::Input { input: Input::Tick, answer: None, settles: None }
+    }
+
+    /// Somebody waits for an answer.
+    fn is_asked(&self) -> bool {
+        matches!(self, Self::Input { answer: Some(_), .. })
     }
 }
 
@@ -262,12 +268,13 @@ async fn drive_with(
         // The first tick stores what the restart itself has changed.
         waiting: VecDeque::from([Work::tick()]),
         results: JobResults::new(&state),
+        company: Company::default(),
     };
     loop {
         let Some(mut group) = driver.next(&mut inbox, &state).await else { return Ended::Asked };
         let turned = driver.turn(&mut state, &mut group).await;
         // What a panic left untouched comes first when there is a state again. Workers repeat themselves.
-        group.retain(|work| matches!(work, Work::Input { answer: Some(_), .. } | Work::Closed { .. }));
+        group.retain(|work| work.is_asked() || matches!(work, Work::Closed { .. }));
         driver.waiting.extend(group);
         let Err(trouble) = turned else { continue };
         match driver.recover(trouble, &mut inbox).await {
@@ -292,6 +299,7 @@ struct Driver {
     /// Work that comes before what is in the inbox.
     waiting: VecDeque<Work>,
     results: JobResults,
+    company: Company,
 }
 
 impl Driver {
@@ -331,20 +339,21 @@ impl Driver {
             () = due => Work::tick(),
             () = results => Work::tick(),
         };
-        let mut group = VecDeque::from([first]);
+        let mut group = vec![first];
         while let Ok(input) = inbox.beats.try_recv() {
-            group.push_back(beat(input));
+            group.push(beat(input));
         }
         while group.len() < GROUP
             && let Ok(work) = inbox.work.try_recv()
         {
-            group.push_back(work);
+            group.push(work);
         }
+        self.company.gather(&mut inbox.work, &mut group, GROUP, Work::is_asked).await;
         // What is due is dealt with even if work never ceases to come.
         if state.next_deadline().is_some_and(|at| at <= self.now()) {
-            group.push_back(Work::tick());
+            group.push(Work::tick());
         }
-        Some(group)
+        Some(group.into())
     }
 
     /// Steps, stores, and lets the world know. After a panic what was not looked at is left in `work`.
@@ -452,6 +461,7 @@ impl Driver {
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());
         }
+        self.company.stored(group.answers.len(), self.app.engine.waiting());
         self.release(group);
         Ok(())
     }

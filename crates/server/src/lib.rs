@@ -25,6 +25,7 @@ mod app;
 mod assets;
 mod auth;
 mod catalog;
+mod company;
 mod datadir;
 mod downloads;
 mod driver;

@@ -2,6 +2,7 @@
 
 use super::{Answer, Post, Posted, Same, hashed};
 use crate::app::App;
+use crate::company::Company;
 use assay_store::{Epoch, NewResult, ResultFilter, ResultId, StoreError, StoredResult};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -96,6 +97,7 @@ pub(crate) async fn write(app: Arc<App>, mut incoming: Incoming) {
     let epoch = app.results.epoch();
     let mut group = Vec::with_capacity(GROUP);
     let mut recent = Recent::load(&app).await;
+    let mut company = Company::default();
     loop {
         let came = tokio::select! {
             came = incoming.recv_many(&mut group, GROUP) => came,
@@ -104,11 +106,14 @@ pub(crate) async fn write(app: Arc<App>, mut incoming: Incoming) {
         if came == 0 {
             return;
         }
-        store(&app, &mut recent, std::mem::take(&mut group), epoch).await;
+        company.gather(&mut incoming, &mut group, GROUP, |_| true).await;
+        let came = group.len();
+        let is_stored = || company.stored(came, incoming.len());
+        store(&app, &mut recent, std::mem::take(&mut group), epoch, is_stored).await;
     }
 }
 
-async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
+async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch, is_stored: impl FnOnce()) {
     let window = app.results.settings().repeats;
     recent.forget_old(window);
     let words: Vec<String> = group.iter().filter_map(|post| post.result.dedupe.clone()).collect();
@@ -157,6 +162,7 @@ async fn store(app: &App, recent: &mut Recent, group: Vec<Post>, epoch: Epoch) {
             return refuse(answers.into_iter().map(|(answer, ..)| answer), error);
         }
     };
+    is_stored(); // before anybody is answered, and comes again
     let mut stored: HashMap<ResultId, StoredResult> = stored.into_iter().map(|one| (one.id, one)).collect();
     for (answer, id, is_new) in answers {
         let new = if is_new { stored.remove(&id) } else { None };

@@ -77,7 +77,8 @@ impl Sought {
         let order = if self.oldest_first { "ASC" } else { "DESC" };
         let offset = i64::try_from(offset).unwrap_or(i64::MAX).min(i64::MAX / 2);
         let reach = offset + i64::from(limit);
-        let mut select = Select::new(format!("SELECT {columns} FROM ("));
+        // Which results these are is known before anything of them is read.
+        let mut select = Select::new(format!("SELECT {columns} FROM (SELECT u.at, u.result FROM ("));
         match self.all.split_first() {
             None => {
                 select.sql.push_str("SELECT a.at AS at, a.id AS result FROM results AS a WHERE 1 = 1");
@@ -100,16 +101,17 @@ impl Sought {
                 }
             }
         }
-        let _ = write!(
-            select.sql,
-            ") AS f JOIN results AS r ON r.id = f.result JOIN testcases AS t ON t.name = r.testcase \
-             ORDER BY f.at {order}, f.result {order} LIMIT "
-        );
+        let _ = write!(select.sql, ") AS u ORDER BY u.at {order}, u.result {order} LIMIT ");
         select.value(i64::from(limit).into());
         if offset > 0 {
             select.sql.push_str(" OFFSET ");
             select.value(offset.into());
         }
+        let _ = write!(
+            select.sql,
+            ") AS f JOIN results AS r ON r.id = f.result JOIN testcases AS t ON t.name = r.testcase \
+             ORDER BY f.at {order}, f.result {order}"
+        );
         select.statement()
     }
 }
