@@ -48,7 +48,7 @@ pub struct JobRow {
     pub started_at: Option<Timestamp>,
 }
 
-/// Started anew by itself. What failed and what was lost are counted apart.
+/// Started anew by itself. What failed, what was lost and what came along are counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Retries {
     /// How often it may yet be started anew when its test does not pass (`RETRY=`).
@@ -59,6 +59,16 @@ pub struct Retries {
     /// How many of its ancestors were started anew because a worker of their cluster was lost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost: u32,
+    /// How many of its ancestors were started anew because the test of another job of their cluster did not pass.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub along: u32,
+}
+
+impl Retries {
+    /// How often it was started anew by itself, for whatever reason.
+    pub fn tries(self) -> u32 {
+        self.failed + self.lost + self.along
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]

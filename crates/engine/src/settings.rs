@@ -4,6 +4,7 @@ use crate::reason::BadJob;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The priority of a job that names none; lower is earlier (as in openQA).
@@ -236,6 +237,40 @@ impl ClassSet {
         needed.0.is_subset(&self.0)
     }
 
+    /// Those of `sets` that are offered here, in order. Sets that begin alike stand together, and are passed over together
+    /// if that beginning is not offered; so this costs what is found, not what there is.
+    pub fn offered<'a, T>(&'a self, sets: &'a BTreeMap<Self, T>) -> impl Iterator<Item = (&'a Self, &'a T)> {
+        let mut from: Bound<Self> = Bound::Unbounded;
+        std::iter::from_fn(move || {
+            loop {
+                let rest: (Bound<&Self>, Bound<&Self>) = (from.as_ref(), Bound::Unbounded);
+                let (set, value) = sets.range::<Self, _>(rest).next()?;
+                match set.iter().find(|class| !self.0.contains(*class)) {
+                    Some(missing) => from = Bound::Included(self.next_after(set, missing)?),
+                    None => {
+                        from = Bound::Excluded(set.clone());
+                        return Some((set, value));
+                    }
+                }
+            }
+        })
+    }
+
+    /// Where to look for what is offered here after `set`, whose class `missing` is the first that is not: what begins as
+    /// it does up to there is not.
+    fn next_after(&self, set: &Self, missing: &str) -> Option<Self> {
+        let mut begin: Vec<&str> = set.iter().take_while(|class| *class != missing).collect();
+        let mut last = missing;
+        loop {
+            let greater: (Bound<&str>, Bound<&str>) = (Bound::Excluded(last), Bound::Unbounded);
+            if let Some(next) = self.0.range::<str, _>(greater).next() {
+                begin.push(next);
+                return Some(begin.into_iter().collect());
+            }
+            last = begin.pop()?;
+        }
+    }
+
     /// The names in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
@@ -302,4 +337,44 @@ pub const COVERED: &str = "***";
 /// Whether this value only covers the secret of that name: it was read by somebody who may not see it.
 pub fn is_covered(name: &str, value: &str) -> bool {
     value == COVERED && is_secret_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_begins_with_a_class_that_is_not_offered_is_passed_over() {
+        let offered = ClassSet::parse("b,d,f");
+        for (set, missing, next) in [
+            ("a", "a", Some("b")),
+            ("b,c", "c", Some("b,d")),
+            ("b,c,d,e", "c", Some("b,d")),
+            ("b,d,e", "e", Some("b,d,f")),
+            ("b,d,g", "g", Some("b,f")),
+            ("b,f,g", "g", Some("d")),
+            ("f,g", "g", None),
+            ("g", "g", None),
+        ] {
+            let found = offered.next_after(&ClassSet::parse(set), missing);
+            assert_eq!(found, next.map(ClassSet::parse), "after {set}");
+        }
+    }
+
+    fn any_classes() -> impl Strategy<Value = ClassSet> {
+        prop::collection::btree_set("[a-f]", 0..5)
+            .prop_map(|classes| classes.iter().map(String::as_str).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_offered_is_found(
+            offered in any_classes(), sets in prop::collection::btree_map(any_classes(), any::<u8>(), 0..40),
+        ) {
+            let found: Vec<_> = offered.offered(&sets).collect();
+            let naive: Vec<_> = sets.iter().filter(|(set, _)| offered.offers(set)).collect();
+            prop_assert_eq!(found, naive);
+        }
+    }
 }

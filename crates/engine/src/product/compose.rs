@@ -3,6 +3,7 @@
 use super::catalog::{Catalog, Medium, Origin, SettingsMap, Template};
 use super::files;
 use super::request::Request;
+use crate::relations::Relation;
 use crate::settings::{COVERED, MAX_SETTINGS_BYTES, Provenance, Setting, Settings, is_secret_name};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,13 +22,21 @@ pub(super) struct Composed {
     pub(super) differs: Vec<String>,
 }
 
-/// The settings of the job that `template` makes. Every error is a sentence.
+/// What is wrong with a job's settings.
+pub(super) struct Broken {
+    /// One sentence each.
+    pub(super) problems: Vec<String>,
+    /// Its `PARALLEL_WITH`, as far as that is known all the same.
+    pub(super) parallel_with: String,
+}
+
+/// The settings of the job that `template` makes.
 pub(super) fn compose(
     catalog: &Catalog,
     request: &Request,
     medium: &Medium,
     template: &Template,
-) -> Result<Composed, Vec<String>> {
+) -> Result<Composed, Broken> {
     let mut errors = Vec::new();
     let machine = template.machine.as_ref().and_then(|name| {
         let known = catalog.machines.get(name);
@@ -43,9 +52,6 @@ pub(super) fn compose(
         }
         known
     });
-    if !errors.is_empty() {
-        return Err(errors);
-    }
     let from_template = Provenance::Template(template.test().to_owned());
     let mut layers = Layers::default();
     layers.add(&catalog.global, Provenance::Global, &DECIDED);
@@ -74,12 +80,22 @@ pub(super) fn compose(
     let differs = if catalog.origin == Origin::Scenarios { layers.differs() } else { Vec::new() };
     let mut settings = layers.settings;
     files::name_downloads(&mut settings);
-    let unset = finish(&mut settings).map_err(|error| vec![error])?;
-    settings.check().map_err(|error| vec![error.to_string()])?;
-    if let Some(error) = files::bad_output(&settings) {
-        return Err(vec![error]);
+    match finished(&mut settings) {
+        Ok(unset) if errors.is_empty() => Ok(Composed { settings, unset, differs }),
+        other => {
+            // Without its machine or its suite the rest is not what was meant.
+            let problems = if errors.is_empty() { other.err().into_iter().collect() } else { errors };
+            let parallel_with = alone(&settings, Relation::Parallel.setting());
+            Err(Broken { problems, parallel_with })
+        }
     }
-    Ok(Composed { settings, unset, differs })
+}
+
+/// Finishes the settings of a job of a product. An error is a sentence.
+fn finished(settings: &mut Settings) -> Result<BTreeSet<(String, String)>, String> {
+    let unset = finish(settings)?;
+    settings.check().map_err(|error| error.to_string())?;
+    files::bad_output(settings).map_or(Ok(unset), Err)
 }
 
 /// The settings of a job that no product makes: what is posted, over the settings of all jobs. An error is a sentence.
@@ -234,10 +250,7 @@ enum Unset {
 
 /// Fills in all placeholders; those that nobody fills in are the answer.
 fn expand(settings: &mut Settings, unset: Unset) -> Result<BTreeSet<(String, String)>, String> {
-    let wanting = settings.0.iter().filter(|(_, setting)| setting.value.contains('%'));
-    let slots: Vec<Slot<'_>> =
-        wanting.map(|(key, setting)| Slot { key, raw: &setting.value, filled: None }).collect();
-    let mut expander = Expander { settings, slots, path: Vec::new(), unset: BTreeSet::new(), then: unset };
+    let mut expander = Expander::new(settings, unset);
     for at in 0..expander.slots.len() {
         expander.resolve(at)?;
     }
@@ -251,6 +264,18 @@ fn expand(settings: &mut Settings, unset: Unset) -> Result<BTreeSet<(String, Str
         }
     }
     Ok(unset)
+}
+
+/// What one setting becomes where others cannot be filled in; nothing, if it cannot either.
+fn alone(settings: &Settings, key: &str) -> String {
+    let mut expander = Expander::new(settings, Unset::Stays);
+    let Ok(at) = expander.slots.binary_search_by(|slot| slot.key.cmp(key)) else {
+        return settings.get(key).unwrap_or_default().to_owned();
+    };
+    match expander.resolve(at) {
+        Ok(()) => expander.slots[at].filled.take().unwrap_or_default(),
+        Err(_) => String::new(),
+    }
 }
 
 /// A value with a percent sign.
@@ -272,6 +297,12 @@ struct Expander<'s> {
 }
 
 impl<'s> Expander<'s> {
+    fn new(settings: &'s Settings, then: Unset) -> Self {
+        let wanting = settings.0.iter().filter(|(_, setting)| setting.value.contains('%'));
+        let slots = wanting.map(|(key, setting)| Slot { key, raw: &setting.value, filled: None }).collect();
+        Self { settings, slots, path: Vec::new(), unset: BTreeSet::new(), then }
+    }
+
     fn resolve(&mut self, at: usize) -> Result<(), String> {
         let Slot { key, raw, filled } = &self.slots[at];
         if filled.is_some() {

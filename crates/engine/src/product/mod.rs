@@ -28,7 +28,7 @@ use crate::io::{Input, NewJob, Obsolete};
 use crate::relations::{Node, ParentRef, Relation};
 use crate::rows::{ProductRun, RunProblem};
 use crate::settings::{COVERED, Provenance, Setting, Settings, is_secret_name};
-use compose::{Composed, compose};
+use compose::{Broken, Composed, compose};
 use relate::{Candidate, Choice};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,11 +191,11 @@ struct Made<'c> {
     template: &'c Template,
     test: String,
     machine: String,
-    composed: Result<Composed, Vec<String>>,
+    composed: Result<Composed, Broken>,
 }
 
 impl<'c> Made<'c> {
-    fn of(template: &'c Template, composed: Result<Composed, Vec<String>>) -> Self {
+    fn of(template: &'c Template, composed: Result<Composed, Broken>) -> Self {
         let (test, machine) = match &composed {
             Ok(composed) => {
                 let get = |key: &str| composed.settings.get(key).unwrap_or_default().to_owned();
@@ -208,12 +208,15 @@ impl<'c> Made<'c> {
     }
 
     fn candidate(&self) -> Candidate<'_> {
-        let settings = self.composed.as_ref().ok().map(|composed| &composed.settings);
+        let settings = match &self.composed {
+            Ok(composed) => Ok(&composed.settings),
+            Err(broken) => Err(broken.parallel_with.as_str()),
+        };
         Candidate { test: &self.test, machine: &self.machine, settings }
     }
 
     fn node(&self, parents: &[(Relation, usize)]) -> Node {
-        let classes = self.candidate().settings.and_then(|settings| settings.get("WORKER_CLASS"));
+        let classes = self.candidate().settings.ok().and_then(|settings| settings.get("WORKER_CLASS"));
         Node {
             name: label(&self.test, &self.machine),
             classes: classes.unwrap_or_default().to_owned(),
@@ -222,7 +225,7 @@ impl<'c> Made<'c> {
     }
 
     fn problems(&self) -> &[String] {
-        self.composed.as_ref().err().map_or(&[][..], Vec::as_slice)
+        self.composed.as_ref().err().map_or(&[][..], |broken| broken.problems.as_slice())
     }
 }
 

@@ -3,14 +3,26 @@
 use super::request::Request;
 use crate::relations::{Impossible, Node, Relation, check};
 use crate::settings::Settings;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// A job that could be made, as far as its relatives matter.
 pub(super) struct Candidate<'c> {
     pub(super) test: &'c str,
     pub(super) machine: &'c str,
-    /// None, if they could not be made.
-    pub(super) settings: Option<&'c Settings>,
+    /// Its settings or, if they could not be made, its `PARALLEL_WITH`.
+    pub(super) settings: Result<&'c Settings, &'c str>,
+}
+
+impl<'c> Candidate<'c> {
+    /// What it says of its parents of one kind. Of a job that cannot be made only those beside it matter: they cannot
+    /// run without it.
+    fn parents(&self, relation: Relation) -> &'c str {
+        match self.settings {
+            Ok(settings) => settings.get(relation.setting()).unwrap_or_default(),
+            Err(beside) if relation == Relation::Parallel => beside,
+            Err(_) => "",
+        }
+    }
 }
 
 /// The parents of each candidate, and what is wrong with their names.
@@ -42,8 +54,7 @@ pub(super) fn relate(candidates: &[Candidate<'_>], request: &Request) -> Related
             if request.skip_chained && relation != Relation::Parallel {
                 continue;
             }
-            let text = job.settings.and_then(|settings| settings.get(relation.setting())).unwrap_or_default();
-            for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            for word in job.parents(relation).split(',').map(str::trim).filter(|word| !word.is_empty()) {
                 match names.find(candidates, job, word) {
                     Ok((found, note)) => {
                         parents.extend(found.into_iter().map(|parent| (relation, parent)));
@@ -52,6 +63,8 @@ pub(super) fn relate(candidates: &[Candidate<'_>], request: &Request) -> Related
                         };
                         related.notes.extend(note.map(|note| (place, sentence(note))));
                     }
+                    // Where settings are wrong, a name may be as well.
+                    Err(_) if job.settings.is_err() => {}
                     Err(why) => missing.push(format!("{}={word} not found: {why}", relation.setting())),
                 }
             }
@@ -143,16 +156,19 @@ pub(super) fn choose(
         }
         follow(&mut choices, &children);
     }
-    follow(&mut choices, parents);
+    // What cannot be made needs nobody.
+    let needed = parents.iter().zip(candidates);
+    let needed = needed.map(|(parents, job)| if job.settings.is_ok() { &parents[..] } else { &[][..] });
+    follow(&mut choices, &needed.collect::<Vec<_>>());
     choices
 }
 
 /// Takes along whatever can be reached from those that are made.
-fn follow(choices: &mut [Choice], edges: &[Vec<(Relation, usize)>]) {
+fn follow(choices: &mut [Choice], edges: &[impl AsRef<[(Relation, usize)]>]) {
     let made = |choice: Choice| matches!(choice, Choice::Chosen | Choice::Along);
     let mut open: Vec<usize> = (0..choices.len()).filter(|place| made(choices[*place])).collect();
     while let Some(place) = open.pop() {
-        for (_, next) in &edges[place] {
+        for (_, next) in edges[place].as_ref() {
             if !made(choices[*next]) {
                 choices[*next] = Choice::Along;
                 open.push(*next);
@@ -161,51 +177,106 @@ fn follow(choices: &mut [Choice], edges: &[Vec<(Relation, usize)>]) {
     }
 }
 
+/// Why a job is not made with whose own settings nothing is wrong: a relative that it needs cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Lacking {
+    /// It would have to start after that one, or beside it.
+    #[error("{}: {parent} could not be made{why}", relation.setting())]
+    Parent { relation: Relation, parent: String, why: Why },
+    /// That one would have to start beside it.
+    #[error("{child}, which runs in parallel with it, could not be made{why}")]
+    Child { child: String, why: Why },
+}
+
+/// Why a relative cannot be made, as the end of the sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Why {
+    /// Something is wrong with its settings.
+    #[error(": {0}")]
+    Own(String),
+    /// It lacks somebody else.
+    #[error(", because {0} could not")]
+    Without(String),
+}
+
 /// For each job that cannot be made, why: `own` is what is wrong with its settings, its cluster could never run, or a
-/// parent cannot be made. Nothing runs without a parent that was meant to be there.
+/// relative that it needs cannot be made. Nothing runs without a parent that was meant to be there; of a parallel cluster
+/// all are made, or none.
 pub(super) fn unmade(nodes: &[Node], own: &[&[String]]) -> Vec<Vec<String>> {
-    let composed = |(_, parent): &&(Relation, usize)| own[*parent].is_empty();
-    let known = nodes.iter().map(|node| Node {
-        parents: node.parents.iter().filter(composed).copied().collect(),
-        ..node.clone()
+    let composed = |place: usize| own[place].is_empty();
+    let known = nodes.iter().enumerate().map(|(place, node)| {
+        let parents = node.parents.iter().filter(|(_, parent)| composed(place) && composed(*parent));
+        Node { parents: parents.copied().collect(), ..node.clone() }
     });
     let impossible = impossible(&known.collect::<Vec<_>>());
-    let lost = lost(nodes, own);
-    let sentence = |(relation, parent): &(Relation, usize)| {
-        let (cause, name) = (lost[*parent]?, &nodes[*parent].name);
-        Some(if cause == *parent {
-            let why = own[cause].join("; ");
-            format!("{}: {name} could not be made: {why}", relation.setting())
-        } else {
-            let cause = &nodes[cause].name;
-            format!("{}: {name} could not be made, because {cause} could not", relation.setting())
-        })
-    };
-    let problems = nodes.iter().enumerate().map(|(place, node)| {
-        let mut problems = own[place].to_vec();
-        problems.extend(impossible[place].as_ref().map(ToString::to_string));
-        problems.extend(node.parents.iter().filter_map(sentence));
+    let lacking = lacking(nodes, own);
+    let problems = own.iter().zip(&impossible).zip(&lacking).map(|((own, impossible), lacking)| {
+        let mut problems = own.to_vec();
+        problems.extend(impossible.as_ref().map(ToString::to_string));
+        problems.extend(lacking.iter().map(ToString::to_string));
         problems
     });
     problems.collect()
 }
 
-/// For each job that has no settings, or depends on one that has none, however far away: that one.
-fn lost(nodes: &[Node], own: &[&[String]]) -> Vec<Option<usize>> {
-    let mut children: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+/// For each job the relatives that it needs and that cannot be made.
+fn lacking(nodes: &[Node], own: &[&[String]]) -> Vec<Vec<Lacking>> {
+    let lost = lost(nodes, own);
+    let why = |place: usize, loss: Loss| match loss.through {
+        None => Why::Own(own[place].join("; ")),
+        Some(_) => Why::Without(nodes[loss.cause].name.clone()),
+    };
+    let mut lacking = vec![Vec::new(); nodes.len()];
     for (place, node) in nodes.iter().enumerate() {
-        for (_, parent) in &node.parents {
-            children[*parent].push(place);
+        for (relation, parent) in node.parents.iter().filter(|(_, parent)| *parent != place) {
+            // Whoever was lost for the sake of the other is no reason for it.
+            if let Some(loss) = lost[*parent].filter(|loss| loss.through != Some(place)) {
+                let (parent, why) = (nodes[*parent].name.clone(), why(*parent, loss));
+                lacking[place].push(Lacking::Parent { relation: *relation, parent, why });
+            }
+            let through = lost[*parent].and_then(|loss| loss.through);
+            let counts = |loss: &Loss| loss.through.is_none() || through == Some(place);
+            if let Some(loss) = lost[place].filter(counts)
+                && *relation == Relation::Parallel
+            {
+                let (child, why) = (node.name.clone(), why(place, loss));
+                lacking[*parent].push(Lacking::Child { child, why });
+            }
         }
     }
-    let mut lost: Vec<Option<usize>> =
-        own.iter().enumerate().map(|(place, own)| (!own.is_empty()).then_some(place)).collect();
-    let mut open: Vec<usize> = lost.iter().flatten().copied().collect();
-    while let Some(place) = open.pop() {
-        for child in &children[place] {
-            if lost[*child].is_none() {
-                lost[*child] = lost[place];
-                open.push(*child);
+    lacking
+}
+
+/// How a job came not to be made.
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    /// The job with whose settings something is wrong.
+    cause: usize,
+    /// The relative for whose sake it is not made; none, if it is the cause itself.
+    through: Option<usize>,
+}
+
+/// For each job that has no settings, or needs one that has none, however far away: how that came.
+fn lost(nodes: &[Node], own: &[&[String]]) -> Vec<Option<Loss>> {
+    let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (place, node) in nodes.iter().enumerate() {
+        for (relation, parent) in &node.parents {
+            needed_by[*parent].push(place);
+            if *relation == Relation::Parallel {
+                needed_by[place].push(*parent);
+            }
+        }
+    }
+    let itself =
+        |(cause, own): (usize, &&[String])| (!own.is_empty()).then_some(Loss { cause, through: None });
+    let mut lost: Vec<Option<Loss>> = own.iter().enumerate().map(itself).collect();
+    let mut open: VecDeque<usize> = lost.iter().flatten().map(|loss| loss.cause).collect();
+    while let Some(place) = open.pop_front() {
+        let Some(Loss { cause, .. }) = lost[place] else { continue };
+        for next in &needed_by[place] {
+            if lost[*next].is_none() {
+                lost[*next] = Some(Loss { cause, through: Some(place) });
+                open.push_back(*next);
             }
         }
     }

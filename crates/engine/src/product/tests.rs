@@ -408,6 +408,54 @@ fn parents_that_could_not_be_made() {
 }
 
 #[test]
+fn of_a_parallel_cluster_all_are_made_or_none() {
+    let problems = |plan: &Plan, job: &str| {
+        let failed = plan.failed.iter().find(|failed| failed.job == job).expect("a failure");
+        assert_eq!(failed.made, None);
+        failed.problems.join(" | ")
+    };
+    // That counts although something else is wrong with the client.
+    for beside in
+        ["PARALLEL_WITH=server", "PARALLEL_WITH=%WHO% WHO=server", "PARALLEL_WITH=server@64bit,nosuch"]
+    {
+        let all = catalog(&format!(
+            "install:
+             server: START_AFTER_TEST=install
+             client: A=%A% {beside}
+             other: PARALLEL_WITH=server
+             after: START_AFTER_TEST=other
+             alone:"
+        ));
+        let plan = post(&all, "");
+        assert_eq!(names(&plan), ["install@64bit", "alone@64bit"], "{beside}");
+        let own = problems(&plan, "client@64bit");
+        assert!(own.starts_with("The key A contains") && !own.contains(" | "), "{own}");
+        let expected = format!("client@64bit, which runs in parallel with it, could not be made: {own}");
+        assert_eq!(problems(&plan, "server@64bit"), expected);
+        for (job, relative) in [("other", "PARALLEL_WITH: server"), ("after", "START_AFTER_TEST: other")] {
+            let expected = format!("{relative}@64bit could not be made, because client@64bit could not");
+            assert_eq!(problems(&plan, &format!("{job}@64bit")), expected);
+        }
+        // What was not asked for is not missed, and what cannot be made brings nobody along.
+        assert_eq!(names(&post(&all, "TEST=server")), ["install@64bit", "server@64bit"]);
+        let plan = post(&all, "TEST=client");
+        assert_eq!((plan.jobs.len(), plan.failed.len(), plan.left_out.len()), (0, 1, 5));
+        assert_eq!(names(&post(&all, "TEST=server _INCLUDE_CHILDREN=1")), ["install@64bit"]);
+    }
+
+    // The child may be missed for the sake of its own parent.
+    let plan = post(&catalog("disk: A=%A%\nserver:\nclient: PARALLEL_WITH=server START_AFTER_TEST=disk"), "");
+    assert_eq!(names(&plan), [""; 0]);
+    assert_eq!(
+        problems(&plan, "server@64bit"),
+        "client@64bit, which runs in parallel with it, could not be made, because disk@64bit could not"
+    );
+    let own = problems(&plan, "disk@64bit");
+    let expected = format!("START_AFTER_TEST: disk@64bit could not be made: {own}");
+    assert_eq!(problems(&plan, "client@64bit"), expected);
+}
+
+#[test]
 fn all_that_is_wrong_in_a_circle_is_said() {
     let plan = post(&catalog("d: PARALLEL_WITH=e,nosuch\ne: PARALLEL_WITH=d"), "");
     assert_eq!(names(&plan), [""; 0]);

@@ -130,8 +130,8 @@ fn is_tagging(topic: &str) -> bool {
 ///
 /// A build that comes into a tag again finds other builds there: each time counts, told apart by the message `key`. Jobs of
 /// an item end each by itself, told apart by scenario and result and not by their numbers: a rule whose job fits the rule
-/// again would otherwise never come to an end. What a job starts anew by itself (`RETRY`) is counted for the same reason;
-/// what people start anew is nothing that rules do, and each counts.
+/// again would otherwise never come to an end. What is started anew by itself (`RETRY`), with its whole cluster, is counted
+/// for the same reason; what people start anew is nothing that rules do, and each counts.
 pub(super) fn occasion(topic: &str, body: &Value, key: &str) -> Option<String> {
     if is_tagging(topic) {
         return Some(key.to_owned());

@@ -2,7 +2,7 @@
 //! become free for it until it has all it needs, if the workers that are online suffice at all.
 
 use super::State;
-use super::pool::{Demand, Offer, Slots};
+use super::pool::{Demand, Offer, Pool, Slots, rarest};
 use super::timers::Timer;
 use crate::ids::{JobId, WorkerName};
 use crate::reason::{Relative, WaitReason};
@@ -39,7 +39,37 @@ enum Enough {
     No(usize),
 }
 
-type Kept = BTreeMap<WorkerName, Vec<JobId>>;
+/// The slots that are kept.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    /// For each slot, the cluster that it is kept for, by the first of its starters.
+    slots: BTreeMap<WorkerName, Vec<JobId>>,
+    /// The same by each class that is offered there, the oldest cluster first.
+    by_class: BTreeMap<String, BTreeSet<(JobId, WorkerName)>>,
+}
+
+impl Kept {
+    fn keep(&mut self, worker: &WorkerName, classes: &ClassSet, cluster: JobId) {
+        self.slots.entry(worker.clone()).or_default().push(cluster);
+        for class in classes.iter() {
+            self.by_class.entry(class.to_owned()).or_default().insert((cluster, worker.clone()));
+        }
+    }
+
+    /// The oldest cluster that a slot with these classes is kept for.
+    fn oldest(&self, needed: &ClassSet, pool: &Pool) -> Option<JobId> {
+        let offers =
+            |worker: &WorkerName| pool.offer(worker).is_some_and(|offer| offer.classes.offers(needed));
+        let mut slots = rarest(&self.by_class, needed)?.iter();
+        slots.find(|(_, worker)| offers(worker)).map(|(cluster, _)| *cluster)
+    }
+
+    /// Workers of which others are kept than before.
+    fn changed<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a WorkerName> {
+        let workers = before.slots.keys().chain(self.slots.keys());
+        workers.filter(move |worker| before.slots.get(*worker) != self.slots.get(*worker))
+    }
+}
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clusters {
@@ -49,7 +79,6 @@ pub(super) struct Clusters {
     /// The starters in the order of the demand's slots.
     starters: BTreeMap<JobId, Vec<JobId>>,
     overdue: BTreeSet<JobId>,
-    /// For each slot that is kept, the cluster that it is kept for, by the first of its starters.
     kept: Kept,
     /// Something is different since the slots were last shared out.
     changed: bool,
@@ -84,25 +113,19 @@ impl Clusters {
 impl State {
     /// How many free slots of a worker are kept for clusters that need several at once.
     pub fn kept(&self, worker: &WorkerName) -> u32 {
-        self.clusters.kept.get(worker).map_or(0, |slots| u32::try_from(slots.len()).unwrap_or(u32::MAX))
+        self.clusters.kept.slots.get(worker).map_or(0, |slots| u32::try_from(slots.len()).unwrap_or(u32::MAX))
     }
 
     /// The oldest cluster that a slot with these classes is kept for.
     pub(super) fn kept_for(&self, classes: &ClassSet) -> Option<Relative> {
-        let offers =
-            |worker: &WorkerName| self.pool.offer(worker).is_some_and(|offer| offer.classes.offers(classes));
-        let kept = self.clusters.kept.iter().filter(|(worker, _)| offers(worker));
-        let oldest = kept.flat_map(|(_, slots)| slots).min();
-        oldest.map(|starter| self.relative(*starter))
+        self.clusters.kept.oldest(classes, &self.pool).map(|starter| self.relative(starter))
     }
 
     /// What waits for slots of which others are kept than before may wait for another reason.
     fn doubt_kept(&mut self, before: &Kept) {
-        let after = &self.clusters.kept;
-        let workers = before.keys().chain(after.keys());
-        let changed = workers.filter(|worker| before.get(*worker) != after.get(*worker));
+        let changed = self.clusters.kept.changed(before);
         for offer in changed.filter_map(|worker| self.pool.offer(worker)) {
-            let queues = self.queues.keys().filter(|classes| offer.classes.offers(classes));
+            let queues = offer.classes.offered(&self.queues).map(|(classes, _)| classes);
             self.doubtful_reasons.extend(queues.cloned());
         }
     }
@@ -158,7 +181,7 @@ impl State {
 
     /// Shares out the free slots between clusters and single jobs in their order.
     pub(super) fn dispatch_clusters(&mut self) {
-        if self.clusters.kinds.is_empty() && self.clusters.kept.is_empty() {
+        if self.clusters.kinds.is_empty() && self.clusters.kept.slots.is_empty() {
             self.forget_kept();
             self.clusters.changed = false;
             return;
@@ -168,7 +191,7 @@ impl State {
         }
         self.forget_kept();
         let kept_before = std::mem::take(&mut self.clusters.kept);
-        for worker in kept_before.keys() {
+        for worker in kept_before.slots.keys() {
             self.place(worker);
         }
         let head = |demand: &Demand| Some((self.turn_of(demand)?, demand.clone()));
@@ -204,8 +227,9 @@ impl State {
                 heads.extend(self.turn_of(&demand).map(|next| (next, demand)));
             } else if self.missing_of(&demand).is_none() {
                 for worker in shared.into_iter().flatten() {
-                    let slots = self.clusters.kept.entry(worker.clone()).or_default();
-                    slots.extend(starters.iter().min());
+                    if let (Some(first), Some(offer)) = (starters.iter().min(), self.pool.offer(&worker)) {
+                        self.clusters.kept.keep(&worker, &offer.classes, *first);
+                    }
                     self.place(&worker);
                 }
             }
@@ -285,5 +309,40 @@ impl State {
             }
             None => WaitReason::Together { slots, one_host },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::pool::Intake;
+
+    #[test]
+    fn the_oldest_cluster_is_found_by_what_its_slots_offer() {
+        let (mut pool, mut kept) = (Pool::default(), Kept::default());
+        let name = |name: &str| name.parse::<WorkerName>().expect("a name");
+        for (worker, classes, clusters) in [
+            ("w1", "a", &[7, 3][..]),
+            ("w2", "a,b", &[5][..]),
+            ("w3", "a,b,c", &[5, 9][..]),
+            ("w4", "d", &[][..]),
+        ] {
+            let (host, classes) = ("h".to_owned(), ClassSet::parse(classes));
+            for cluster in clusters {
+                kept.keep(&name(worker), &classes, JobId(*cluster));
+            }
+            let offer = Offer { classes, host, slots: 2, load: 0, intake: Intake::Open, room: None };
+            pool.place(&name(worker), Some(offer));
+        }
+        let oldest = |needed| kept.oldest(&ClassSet::parse(needed), &pool).map(|cluster| cluster.0);
+        for (needed, found) in
+            [("a", Some(3)), ("b", Some(5)), ("a,b", Some(5)), ("a,c", Some(5)), ("d", None), ("a,d", None)]
+        {
+            assert_eq!(oldest(needed), found, "{needed}");
+        }
+        assert_eq!(kept.by_class["c"].len(), 2, "only these are looked at for c");
+        let before = Kept { slots: [(name("w1"), vec![JobId(7), JobId(3)])].into(), ..Kept::default() };
+        let changed: Vec<_> = kept.changed(&before).map(ToString::to_string).collect();
+        assert_eq!(changed, ["w2", "w3"]);
     }
 }

@@ -176,7 +176,7 @@ impl State {
 
     fn first_job_for(&self, worker: &WorkerName) -> Option<(Turn, ClassSet)> {
         let offer = self.pool.offer(worker)?;
-        let fitting = self.queues.iter().filter(|(classes, _)| offer.classes.offers(classes));
+        let fitting = offer.classes.offered(&self.queues);
         let heads =
             fitting.filter_map(|(classes, queue)| Some((queue.jobs.first(classes, &self.shares)?, classes)));
         heads.min().map(|(turn, classes)| (turn, classes.clone()))
@@ -287,7 +287,7 @@ impl State {
             return WaitReason::ClassNotOffered { class: class.to_owned(), nearest };
         }
         let classes = classes.clone();
-        // All drained workers are looked through for it, so only if one of them offers the classes.
+        // Those with the rarest of the classes are looked through for it, so only if one of them offers all.
         let first_drained = (slots.drained > 0).then(|| self.pool.first_drained(&classes)).flatten();
         let drained = first_drained.map(|first| DrainedSlots { slots: slots.drained, first: first.clone() });
         match (slots.usable, drained) {

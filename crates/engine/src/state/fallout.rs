@@ -222,7 +222,7 @@ impl State {
                 retries.left = retries.left.saturating_sub(1);
                 retries.failed += 1;
             }
-            Again::Failed => {}
+            Again::Failed => retries.along += 1,
             Again::Broken => retries.lost += 1,
         }
         if let Some(job) = self.jobs.get_mut(&new) {

@@ -87,19 +87,19 @@ pub(super) struct Pool {
     online: BTreeMap<String, BTreeSet<WorkerName>>,
     /// Online workers with room by class, the least loaded first.
     room: BTreeMap<String, BTreeSet<(u32, WorkerName)>>,
-    /// Online workers that somebody drained.
-    drained: BTreeSet<WorkerName>,
+    /// Online workers that somebody drained, by class.
+    drained: BTreeMap<String, BTreeSet<WorkerName>>,
 }
 
 impl Pool {
     /// Puts a worker's offer in place of its former one (`None`: it is not online). Returns the former one.
     pub(super) fn place(&mut self, name: &WorkerName, offer: Option<Offer>) -> Option<Offer> {
         let before = self.offers.remove(name);
-        self.drained.remove(name);
         if let Some(old) = &before {
             for class in old.classes.iter() {
                 remove_from(&mut self.online, class, name);
                 remove_from(&mut self.room, class, &(old.load, name.clone()));
+                remove_from(&mut self.drained, class, name);
             }
         }
         if let Some(new) = offer {
@@ -108,9 +108,9 @@ impl Pool {
                 if new.has_room() && new.intake == Intake::Open {
                     self.room.entry(class.to_owned()).or_default().insert((new.load, name.clone()));
                 }
-            }
-            if new.intake == Intake::Drained {
-                self.drained.insert(name.clone());
+                if new.intake == Intake::Drained {
+                    self.drained.entry(class.to_owned()).or_default().insert(name.clone());
+                }
             }
             self.offers.insert(name.clone(), new);
         }
@@ -143,17 +143,10 @@ impl Pool {
         avoid: Option<&WorkerName>,
         fits: &dyn Fn(&Offer) -> bool,
     ) -> Option<WorkerName> {
-        let mut rarest: Option<&BTreeSet<(u32, WorkerName)>> = None;
-        for class in needed.iter() {
-            let workers = self.room.get(class)?;
-            if rarest.is_none_or(|best| workers.len() < best.len()) {
-                rarest = Some(workers);
-            }
-        }
         let offers_all =
             |name: &WorkerName| self.offers.get(name).is_some_and(|o| o.classes.offers(needed) && fits(o));
         let mut last_resort = None;
-        for (_, name) in rarest? {
+        for (_, name) in rarest(&self.room, needed)? {
             if offers_all(name) {
                 if Some(name) != avoid {
                     return Some(name.clone());
@@ -215,9 +208,8 @@ impl Pool {
         };
         match slots {
             Slots::Free => {
-                let rooms: Option<Vec<_>> = needed.iter().map(|class| self.room.get(class)).collect();
-                let rarest = rooms.unwrap_or_default().into_iter().min_by_key(|workers| workers.len());
-                rarest.into_iter().flatten().filter_map(|(_, name)| offer(name)).collect()
+                let free = rarest(&self.room, needed).into_iter().flatten();
+                free.filter_map(|(_, name)| offer(name)).collect()
             }
             Slots::All => {
                 let online = self.online_with(needed);
@@ -228,9 +220,8 @@ impl Pool {
 
     /// The online workers that offer all of `needed`.
     fn online_with(&self, needed: &ClassSet) -> impl Iterator<Item = (&WorkerName, &Offer)> {
-        let online: Option<Vec<_>> = needed.iter().map(|class| self.online.get(class)).collect();
-        let rarest = online.unwrap_or_default().into_iter().min_by_key(|workers| workers.len());
-        let offers = rarest.into_iter().flatten().filter_map(move |name| self.offers.get_key_value(name));
+        let online = rarest(&self.online, needed).into_iter().flatten();
+        let offers = online.filter_map(move |name| self.offers.get_key_value(name));
         offers.filter(move |(_, offer)| offer.classes.offers(needed))
     }
 
@@ -242,7 +233,7 @@ impl Pool {
     /// The first of the drained workers that offer all of `needed`.
     pub(super) fn first_drained(&self, needed: &ClassSet) -> Option<&WorkerName> {
         let offers = |name: &&WorkerName| self.offers.get(*name).is_some_and(|o| o.classes.offers(needed));
-        self.drained.iter().find(offers)
+        rarest(&self.drained, needed)?.iter().find(offers)
     }
 
     /// True if a worker other than `worker` is online and offers all of `needed`.
@@ -327,11 +318,69 @@ impl<'a> Sharing<'a> {
     }
 }
 
+/// Of what there is for each of the classes `needed`, the least: what is there for all of them is among it.
+pub(super) fn rarest<'a, T>(
+    by_class: &'a BTreeMap<String, BTreeSet<T>>,
+    needed: &ClassSet,
+) -> Option<&'a BTreeSet<T>> {
+    let mut all = needed.iter().map(|class| by_class.get(class));
+    let first = all.next()??;
+    all.try_fold(first, |least, found| {
+        found.map(|found| if found.len() < least.len() { found } else { least })
+    })
+}
+
 fn remove_from<T: Ord>(map: &mut BTreeMap<String, BTreeSet<T>>, class: &str, item: &T) {
     if let Some(set) = map.get_mut(class) {
         set.remove(item);
         if set.is_empty() {
             map.remove(class);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(classes: &str, intake: Intake) -> Offer {
+        let classes = ClassSet::parse(classes);
+        Offer { classes, host: "h".to_owned(), slots: 2, load: 0, intake, room: None }
+    }
+
+    fn name(name: &str) -> WorkerName {
+        name.parse().expect("a name")
+    }
+
+    #[test]
+    fn drained_workers_are_found_by_what_they_offer() {
+        let mut pool = Pool::default();
+        for (worker, classes, intake) in [
+            ("w1", "a", Intake::Drained),
+            ("w2", "a,b", Intake::Open),
+            ("w3", "a,b", Intake::Drained),
+            ("w4", "a,b,c", Intake::Drained),
+            ("w5", "d", Intake::UsedUp),
+        ] {
+            pool.place(&name(worker), Some(offer(classes, intake)));
+        }
+        let first =
+            |pool: &Pool, needed| pool.first_drained(&ClassSet::parse(needed)).map(ToString::to_string);
+        for (needed, found) in [
+            ("a", Some("w1")),
+            ("b", Some("w3")),
+            ("a,b", Some("w3")),
+            ("c", Some("w4")),
+            ("d", None),
+            ("a,d", None),
+        ] {
+            assert_eq!(first(&pool, needed).as_deref(), found, "{needed}");
+        }
+        let all = |workers: &[&str]| workers.iter().map(|worker| name(worker)).collect::<BTreeSet<_>>();
+        assert_eq!(pool.drained["b"], all(&["w3", "w4"]), "only they are looked at for b");
+        pool.place(&name("w3"), Some(offer("a,b", Intake::Open)));
+        pool.place(&name("w4"), None);
+        assert_eq!(first(&pool, "b"), None);
+        assert_eq!(pool.drained, BTreeMap::from([("a".to_owned(), all(&["w1"]))]), "nothing is left behind");
     }
 }

@@ -309,6 +309,27 @@ fn clusters_take_turns_too_and_the_reason_says_so() {
     assert_eq!(floor.world.db.jobs[&others[1]].group, Some(GroupId(5)));
 }
 
+#[test]
+fn a_reason_names_only_a_cluster_that_keeps_what_the_job_needs() {
+    let mut floor = Floor::new(Limits::default(), &[("a", 1), ("a,b", 1), ("c", 1)]);
+    let post = |class: &str| job(&[("WORKER_CLASS", class)], None);
+    let long = floor.post(vec![post("c")]);
+    let parents = vec![(Relation::Parallel, ParentRef::Posted(0))];
+    let cluster = floor.post(vec![post("b"), NewJob { parents, ..post("c") }]);
+    let singles = floor.post(vec![post("a"), post("a"), post("c")]);
+    assert_eq!(floor.running(), [long[0], singles[0]]);
+    let kept = format!("or kept for {} (t)", cluster[0]);
+    assert!(floor.why(singles[1]).contains(&kept), "{}", floor.why(singles[1]));
+    assert!(
+        floor.why(singles[2]).starts_with("the only slot with class c is busy; "),
+        "{}",
+        floor.why(singles[2])
+    );
+    floor.finish(long[0]);
+    assert_eq!(floor.running(), [cluster[0], cluster[1], singles[0]]);
+    assert!(!floor.why(singles[1]).contains("kept"), "{}", floor.why(singles[1]));
+}
+
 const GIB: u64 = 1 << 30;
 
 impl Floor {

@@ -471,6 +471,44 @@ fn a_restart_is_right_whatever_state_a_relative_is_in() {
     assert!(seen > 200, "{seen}");
 }
 
+/// Nobody has started those anew that had passed, or had not begun.
+#[test]
+fn a_retry_counts_for_the_whole_cluster() {
+    let mut world = World::new(Timing::default());
+    hello(&mut world, "a", 1, 4);
+    let job = |settings: &[(&str, &str)], parents| {
+        let settings = [("WORKER_CLASS", "dummy")].into_iter().chain(settings.iter().copied());
+        NewJob { parents, ..NewJob::new(Settings::from_request(settings)) }
+    };
+    let on = |relation| vec![(relation, ParentRef::Posted(0))];
+    let server = job(&[("TEST", "server"), ("RETRY", "2")], Vec::new());
+    let client = job(&[("TEST", "client")], on(Relation::Parallel));
+    let after = job(&[("TEST", "after")], on(Relation::Chained));
+    world.input(Input::PostJobs { jobs: vec![server, client, after] }).0.expect("posted");
+    let finish = |world: &mut World, job: i64, outcome| {
+        let row = world.db.running().find(|row| row.id.job == JobId(job)).expect("it runs");
+        let held = Held { attempt: row.id, token: row.token };
+        let (connection, report) = (ConnectionId(1), report(outcome, None));
+        world.input(Input::Finished { connection, held, report }).0.expect("taken");
+    };
+    for (round, first) in [(1, 1), (2, 4)] {
+        finish(&mut world, first + 1, Outcome::Passed);
+        finish(&mut world, first, Outcome::Failed);
+        for id in first + 3..first + 6 {
+            let row = &world.db.jobs[&JobId(id)];
+            assert_eq!((row.retries.tries(), row.clone_of), (round, Some(JobId(id - 3))), "job {id}");
+        }
+    }
+    assert_eq!(world.db.jobs[&JobId(7)].retries.left, 0, "only what failed has used up a retry");
+    finish(&mut world, 8, Outcome::Passed);
+    finish(&mut world, 7, Outcome::Failed);
+    let request = RestartRequest { jobs: vec![JobId(7)], by: "ann".to_owned(), ..RestartRequest::default() };
+    world.input(Input::Restart(request)).0.expect("started anew");
+    for id in 10..13 {
+        assert_eq!(world.db.jobs[&JobId(id)].retries.tries(), 0, "job {id}: somebody did it");
+    }
+}
+
 /// What a clone depends on, for each relation to a parent: by how far the parent has come, and whether it is cloned too.
 /// `+` is the parent's clone of the same restart, a number a job that is there, `-` that it depends on nothing.
 #[test]

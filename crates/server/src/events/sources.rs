@@ -242,7 +242,7 @@ fn job_done(job: &assay_engine::rows::JobRow, at: Timestamp) -> Incoming {
         "arch": get("ARCH"),
         "rule": get("ASSAY_RULE"),
         "restart_of": job.clone_of.map(|of| of.0),
-        "retry": job.retries.failed + job.retries.lost,
+        "retry": job.retries.tries(),
         "settings": settings,
     });
     Incoming {

@@ -43,7 +43,7 @@ pub(crate) fn job(row: &JobRow, remaining: u64, at: Timestamp) -> JobFact {
         }),
         clone_of: row.clone_of.map(|job| job.0),
         cloned_as: row.cloned_as.map(|job| job.0),
-        auto: row.retries.failed + row.retries.lost > 0,
+        auto: row.retries.tries() > 0,
         remaining,
         at: end.map_or(at, |end| end.at).0,
     }
