@@ -6,7 +6,7 @@ use crate::api::products::{self, ListQuery, USUAL};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::{Fault, PageFault};
-use crate::products::{NotPosted, Posted};
+use crate::products::{NotPosted, Posted, product_posted};
 use askama::Template;
 use assay_engine::ids::{JobId, ProductRunId, Timestamp};
 use assay_engine::outcome::Outcome;
@@ -62,14 +62,13 @@ struct Head {
 
 impl Head {
     fn new(row: &ProductRunRow, mark: Option<&RunMark>, now: Timestamp) -> Self {
-        let setting = |key: &str| row.run.settings.get(key).map_or("", String::as_str);
         let mark = mark.cloned().unwrap_or_default();
         Self {
             id: row.id,
             at: Moment::new(row.created_at, now),
             by: row.run.by.clone(),
-            product: ["DISTRI", "VERSION", "FLAVOR", "ARCH"].map(setting).join("-"),
-            build: setting("BUILD").to_owned(),
+            product: product_posted(&row.run.settings),
+            build: row.run.settings.get("BUILD").cloned().unwrap_or_default(),
             made: row.jobs.len(),
             failed: row.run.failed.len(),
             left_out: row.run.left_out.len(),
