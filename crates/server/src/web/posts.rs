@@ -212,7 +212,8 @@ async fn build(app: &App, sender: &Sender, id: &str) -> Result<PostPage, Fault> 
     })
 }
 
-fn badge(job: &JobSummary) -> Badge {
+/// How a job stands, or how it ended.
+pub(super) fn badge(job: &JobSummary) -> Badge {
     Badge::of(job.outcome.map_or_else(|| job.state.word(), Outcome::openqa))
 }
 
