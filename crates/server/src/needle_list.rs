@@ -198,11 +198,8 @@ mod tests {
     fn the_newest_job_that_found_a_needle_counts() {
         let sight = |job| Some(Sight { job: JobId(job), at: Timestamp(job), module: "m".into(), step: 1 });
         let of = |seen, matched: Option<i64>| {
-            let needle = KnownNeedle {
-                seen: sight(seen),
-                matched: matched.and_then(sight),
-                ..KnownNeedle::default()
-            };
+            let needle =
+                KnownNeedle { seen: sight(seen), matched: matched.and_then(sight), ..KnownNeedle::default() };
             Needles::from([("a".to_owned(), needle)])
         };
         let mut known = Needles::new();
