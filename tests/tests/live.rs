@@ -118,6 +118,7 @@ async fn events_rules_and_releases_are_read_in_every_light() {
         ("/releases", "releases", "fedora-44"),
         ("/release?version=fedora-44", "release", "dist.rpmlint"),
         ("/results", "results", "dist.rpmlint"),
+        ("/search?q=a-suite", "search", suite.as_str()),
         (item.as_str(), "item", "dist.rpmlint"),
         ("/outbox", "outbox", "job.create"),
         ("/products", "posts", "d-1-f-a"),

@@ -169,6 +169,13 @@ impl Checkout {
         Ok(read_log(&self.ask("list commits", &arguments)?))
     }
 
+    /// The newest commit that touches the directory; `None` if none does.
+    pub fn newest(&self) -> Result<Option<Commit>, CheckoutError> {
+        let mut arguments = LOG.to_vec();
+        arguments.extend(["--max-count=1", "--", "."]);
+        Ok(read_log(&self.ask("list commits", &arguments)?).into_iter().next())
+    }
+
     /// A commit of new files as a mail that `git am` takes, without a repository that they belong to.
     pub fn patch(
         files: &[(Utf8PathBuf, Vec<u8>)],
@@ -300,6 +307,11 @@ mod tests {
         assert_eq!(list(&[".", ":(exclude)needles"]), []);
         let error = checkout.between(("--output=x", &second), &[], 1).expect_err("refused").to_string();
         assert!(error.contains("is no commit"), "{error}");
+        let third = save(&[file("a.star", "2")], "later").expect("committed").expect("something new");
+        let newest =
+            |dir: &Utf8Path| Checkout::of(dir).and_then(|checkout| checkout.newest()).expect("listed");
+        assert_eq!(newest(&dir).map(|commit| commit.id), Some(third));
+        assert_eq!(newest(&dir.join("needles")).map(|commit| commit.id), Some(second));
         let error = save(&[file("absent/x.json", "")], "m").expect_err("refused").to_string();
         assert!(
             error.contains("absent/x.json cannot be written") && error.contains("let the server's user"),

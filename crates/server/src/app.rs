@@ -67,6 +67,8 @@ pub(crate) struct App {
     pub(crate) rewriting: tokio::sync::Mutex<()>,
     pub(crate) told: crate::told::Told,
     pub(crate) searches: crate::api::openqa::Searches,
+    /// Which needles jobs looked at.
+    pub(crate) looks: crate::needle_list::Looks,
     /// The gate's loops.
     pub(crate) gate: crate::gate::Hub,
     /// How many jobs may run at once.

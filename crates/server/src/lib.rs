@@ -36,6 +36,7 @@ mod groups;
 mod hub;
 mod knowledge;
 mod live;
+mod needle_list;
 mod needles;
 mod people;
 mod present;
@@ -315,6 +316,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         rewriting: tokio::sync::Mutex::default(),
         told: told::Told::default(),
         searches: api::openqa::Searches::default(),
+        looks: needle_list::Looks::default(),
         gate: hub,
         limits: std::sync::Mutex::new(plan.limits().clone()),
         outside: events::Hub::new(epoch),

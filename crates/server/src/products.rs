@@ -12,7 +12,7 @@ use assay_engine::product::{self, BuildTag, MediumKey, OpenJob, Plan, Request};
 use assay_engine::reason::EndReason;
 use assay_store::{CommentTarget, JobFilter, JobSummary, SettingsMap, StoreError};
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -107,6 +107,17 @@ pub(crate) fn medium_key(row: &assay_store::Product) -> MediumKey {
         flavor: row.flavor.clone(),
         arch: row.arch.clone(),
     }
+}
+
+/// What people know the product of a post by: `fedora-43-Server-x86_64`.
+pub(crate) fn product_posted(settings: &SettingsMap) -> String {
+    ["DISTRI", "VERSION", "FLAVOR", "ARCH"].map(|key| settings.get(key).map_or("", String::as_str)).join("-")
+}
+
+/// What the audit log says of a post.
+pub(crate) fn noted(run: ProductRunId, settings: &SettingsMap) -> Value {
+    let build = settings.get("BUILD");
+    json!({"scheduled_product_id": run.0, "product": product_posted(settings), "build": build})
 }
 
 fn open(job: &JobSummary, commented: bool) -> OpenJob {
@@ -252,18 +263,22 @@ impl App {
     ) -> Result<(), Fault> {
         let reason = why.unwrap_or_default().to_owned();
         self.engine.ask(Input::ForceResult { job, outcome, by: by.to_owned(), reason }).await?;
-        let old = self.result_before(job).await?.map(Outcome::openqa);
-        let noted = json!({"id": job.0, "result": outcome.openqa(), "old_result": old, "reason": why});
+        let (name, old) = self.before_forced(job).await?;
+        let noted = json!({
+            "id": job.0, "name": name, "result": outcome.openqa(), "old_result": old.map(Outcome::openqa),
+            "reason": why,
+        });
         self.audit(by, "job_update_result", noted);
         Ok(())
     }
 
-    /// The result that a job had before a person gave it another.
-    pub(crate) async fn result_before(&self, job: JobId) -> Result<Option<Outcome>, StoreError> {
-        let job = self.store.job(job).await?;
-        Ok(job.and_then(|job| match job.row.state.end()?.reason {
-            EndReason::Forced { before, .. } => Some(before),
+    /// The name of a job, and the result that it had before a person gave it another.
+    pub(crate) async fn before_forced(&self, job: JobId) -> Result<(String, Option<Outcome>), StoreError> {
+        let Some(job) = self.store.job(job).await? else { return Ok((String::new(), None)) };
+        let before = match job.row.state.end().map(|end| &end.reason) {
+            Some(EndReason::Forced { before, .. }) => Some(*before),
             _ => None,
-        }))
+        };
+        Ok((job.row.name, before))
     }
 }

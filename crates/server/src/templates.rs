@@ -14,8 +14,12 @@ use assay_store::{
     CatalogRow, EntryKind, Group, GroupProperties, JobTemplate, Machine, ParentGroup, Product, SettingsMap,
     TestSuite,
 };
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// So many changes at once are named in the audit log.
+const MOST_NAMED: usize = 200;
 
 /// Covers the secrets among settings; true if there were some.
 pub(crate) fn cover(settings: &mut SettingsMap) -> bool {
@@ -205,6 +209,32 @@ fn scenario_of(catalog: &Catalog, row: &JobTemplate) -> String {
     let medium =
         catalog.products.get(&row.product).map_or_else(|| "?".to_owned(), |row| medium_key(row).to_string());
     format!("{} for {medium}", product::label(test, machine))
+}
+
+/// What the audit log says of a template: what it is for, by names, which stay when its number is gone.
+pub(crate) fn noted(catalog: &Catalog, row: &JobTemplate) -> Value {
+    let suite = row.test_suite.and_then(|id| catalog.suites.get(&id));
+    let mut noted = json!({
+        "id": row.id,
+        "group": catalog.groups.get(&row.group).map(|group| &group.name),
+        "product": catalog.products.get(&row.product).map(|product| medium_key(product).to_string()),
+        "machine": catalog.machines.get(&row.machine).map(|machine| &machine.name),
+        "test_suite": suite.map(|suite| &suite.name),
+    });
+    if !row.name.is_empty() {
+        noted["name"] = json!(row.name);
+    }
+    noted
+}
+
+/// Adds the names of what was changed to what the audit log says.
+pub(crate) fn note_changes(noted: &mut Value, changes: &[TemplateChange]) {
+    let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for one in changes.iter().take(MOST_NAMED) {
+        names.entry(format!("{} {}", one.change.word(), one.kind)).or_default().push(&one.name);
+    }
+    noted["changes"] = json!(names);
+    noted["not_named"] = json!(changes.len().saturating_sub(MOST_NAMED));
 }
 
 /// What people know an entry by.

@@ -6,6 +6,7 @@ use crate::error::StoreError;
 use crate::sql::{Backend, JOB_COLUMNS, Sql, Statement, Value};
 use crate::types::{Column, JobFilter, RunFilter, Scope};
 use assay_engine::ids::JobId;
+use assay_engine::product::search_values;
 use assay_engine::relations::{Parent, Relation};
 use assay_engine::rows::{JobRow, ProductRunRow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +80,7 @@ fn is_list(key: &str) -> bool {
     key == "WORKER_CLASS" || key.strip_suffix("[]").is_some_and(is_plain)
 }
 
-/// Asks for a setting's value, of a list for one of its parts.
+/// Asks for a setting's value, of a list for one of its parts: those that [`search_values`] finds.
 fn setting<B: Backend>(select: &mut Select, key: &str, value: &str) {
     let find = B::FIND;
     let has = |select: &mut Select, before: &str, text: String| {
@@ -88,7 +89,7 @@ fn setting<B: Backend>(select: &mut Select, key: &str, value: &str) {
         select.sql.push_str(") > 0");
     };
     let whole = setting_as_stored(key, value);
-    if !is_list(key) || value.contains(',') {
+    if !is_list(key) || search_values(key, value) != [value] {
         has(select, " AND ", whole);
         return;
     }
@@ -98,10 +99,18 @@ fn setting<B: Backend>(select: &mut Select, key: &str, value: &str) {
     has(select, " OR (", begin.trim_end_matches("\",").to_owned());
     let quoted = serde_json::Value::from(value).to_string();
     has(select, " AND ", quoted.trim_matches('"').to_owned());
-    let parts = B::SETTING.replace("KEY", &format!("\"{key}\""));
-    let _ = write!(select.sql, " AND {find}(',' || REPLACE({parts}, ', ', ',') || ',', ");
-    select.value(format!(",{value},").into());
-    select.sql.push_str(") > 0))");
+    let list = B::SETTING.replace("KEY", &format!("\"{key}\""));
+    let (before_list, before_blanks, before_part) = B::HAS_PART;
+    let _ = write!(select.sql, " AND {before_list}{list}{before_blanks}");
+    select.value(blanks().into());
+    select.sql.push_str(before_part);
+    select.value(value.into());
+    select.sql.push_str(")))");
+}
+
+/// What [`search_values`] trims from the parts of a list.
+fn blanks() -> String {
+    ('\0'..='\u{3000}').filter(|c| c.is_whitespace()).collect()
 }
 
 fn conditions<B: Backend>(select: &mut Select, filter: &JobFilter) {

@@ -89,6 +89,11 @@ fn like(pattern: &str) -> String {
 impl Backend for Postgres {
     const ID: &'static str = "BIGINT PRIMARY KEY";
     const SETTING: &'static str = "(settings::json #>> '{KEY,value}')";
+    const HAS_PART: (&'static str, &'static str, &'static str) = (
+        "EXISTS (SELECT 1 FROM unnest(string_to_array(",
+        ", ',')) AS part(value) WHERE TRIM(part.value, ",
+        ") = ",
+    );
     const ACTION: &'static str = "(body::json #>> '{action,KEY}')";
     const FIND: &'static str = "strpos";
     const BYTES: &'static str = "TEXT COLLATE \"C\"";

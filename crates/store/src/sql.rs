@@ -86,6 +86,10 @@ pub(crate) trait Backend: Send + Sync {
     /// The value of setting `KEY` in a job's JSON.
     const SETTING: &'static str;
 
+    /// True if a list has a part that, without what is trimmed from it, is a text: what comes before the list, between
+    /// the list and what is trimmed, and before the text.
+    const HAS_PART: (&'static str, &'static str, &'static str);
+
     /// The value of `KEY` of what a report of the gate does.
     const ACTION: &'static str;
 

@@ -238,6 +238,12 @@ fn write_on(
 impl Backend for Sqlite {
     const ID: &'static str = "INTEGER PRIMARY KEY";
     const SETTING: &'static str = "json_extract(settings, '$.KEY.value')";
+    // There is no function that takes a text apart, but one for JSON, in which a comma has no other spelling.
+    const HAS_PART: (&'static str, &'static str, &'static str) = (
+        "EXISTS (SELECT 1 FROM json_each('[' || REPLACE(json_quote(",
+        "), ',', '\",\"') || ']') AS part WHERE TRIM(part.value, ",
+        ") = ",
+    );
     const ACTION: &'static str = "json_extract(body, '$.action.KEY')";
     const FIND: &'static str = "instr";
     const BYTES: &'static str = "TEXT";

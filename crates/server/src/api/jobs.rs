@@ -8,6 +8,7 @@ use crate::auth::Sender;
 use crate::catalog::Catalog;
 use crate::fault::Fault;
 use crate::groups;
+use crate::templates;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
@@ -20,7 +21,7 @@ use assay_proto::api::{
     CancelJob, CancelJobs, ChangeJob, Deleted, Event, Job, JobList, JobsCancelled, NumberOrName, PostJob,
     PostedJob, PostedJobs, SetResult,
 };
-use assay_store::{JobFilter, StoreError, StoredJob};
+use assay_store::{JobFilter, SettingsMap, StoreError, StoredJob};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -55,14 +56,24 @@ pub(super) async fn post(
     body: Bytes,
 ) -> Result<(StatusCode, Json<PostedJobs>), Fault> {
     let jobs = new_jobs(&app.library.now(), read_jobs(&body)?)?;
+    let ids = post_all(&app, jobs, &sender.name).await?;
+    let posted = |id: JobId| PostedJob { id, url: format!("/jobs/{id}") };
+    Ok((StatusCode::CREATED, Json(PostedJobs { jobs: ids.into_iter().map(posted).collect() })))
+}
+
+/// Posts jobs in a person's name, and notes each.
+pub(crate) async fn post_all(app: &Arc<App>, jobs: Vec<NewJob>, by: &str) -> Result<Vec<JobId>, Fault> {
     let input = app.resolve_tasks(Input::PostJobs { jobs }).await?;
+    let names: Vec<String> = match &input {
+        Input::PostJobs { jobs } => jobs.iter().map(|job| job.settings.job_name()).collect(),
+        _ => Vec::new(),
+    };
     match app.engine.ask(input).await? {
         Answer::Posted(ids) => {
-            for id in &ids {
-                app.audit(&sender.name, "job_create", json!({ "id": id.0 }));
+            for (id, name) in ids.iter().zip(names) {
+                app.audit(by, "job_create", json!({"id": id.0, "name": name}));
             }
-            let posted = |id: JobId| PostedJob { id, url: format!("/jobs/{id}") };
-            Ok((StatusCode::CREATED, Json(PostedJobs { jobs: ids.into_iter().map(posted).collect() })))
+            Ok(ids)
         }
         other => Err(unexpected(&other)),
     }
@@ -370,7 +381,7 @@ pub(super) async fn cancel(
     let job = stored(&app, id).await?;
     let by = request.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| "an administrator".into());
     let by: String = by.chars().take(100).collect();
-    cancel_one(&app, (id, job.row.state.word()), &sender, &by).await?;
+    cancel_one(&app, (id, &job.row.name, job.row.state.word()), &sender, &by).await?;
     let job = stored(&app, id).await?;
     Ok(Json(app.present(&job).await?))
 }
@@ -378,7 +389,7 @@ pub(super) async fn cancel(
 /// Cancels a job in a person's name; false if it was over already.
 pub(crate) async fn cancel_one(
     app: &Arc<App>,
-    (job, state): (JobId, StateWord),
+    (job, name, state): (JobId, &str, StateWord),
     sender: &Sender,
     by: &str,
 ) -> Result<bool, Fault> {
@@ -387,7 +398,7 @@ pub(crate) async fn cancel_one(
     }
     let by = by.chars().filter(|c| !c.is_control()).take(300).collect();
     app.engine.ask(Input::CancelJob { job, by }).await?;
-    app.audit(&sender.name, "job_cancel", json!({ "id": job.0 }));
+    app.audit(&sender.name, "job_cancel", json!({"id": job.0, "name": name}));
     Ok(true)
 }
 
@@ -426,11 +437,22 @@ pub(crate) async fn cancel_open(app: &App, filter: JobFilter, by: &str) -> Resul
 
 /// The same in a person's name.
 pub(crate) async fn cancel_all(app: &Arc<App>, filter: JobFilter, sender: &Sender) -> Result<usize, Fault> {
+    let mut noted = chosen(&app.library.now(), &filter);
     let cancelled = cancel_open(app, filter, &sender.name).await?;
     if cancelled > 0 {
-        app.audit(&sender.name, "job_cancel_by_settings", json!({ "result": cancelled }));
+        noted["result"] = json!(cancelled);
+        app.audit(&sender.name, "job_cancel_by_settings", noted);
     }
     Ok(cancelled)
+}
+
+/// What the audit log says of jobs that were chosen by settings, build and group.
+fn chosen(catalog: &Catalog, filter: &JobFilter) -> Value {
+    let mut settings: SettingsMap = filter.settings.iter().cloned().collect();
+    templates::cover(&mut settings);
+    let groups = filter.groups.iter().flatten().filter_map(|group| catalog.groups.get(&group.0));
+    let groups: Vec<_> = groups.map(|group| group.name.as_str()).collect();
+    json!({"settings": settings, "build": filter.build, "groups": groups})
 }
 
 /// `PATCH jobs/{id}`
@@ -473,7 +495,7 @@ pub(crate) async fn edit(
     app.engine.ask(changed).await?;
     if (priority, group) != (job.priority, job.group) {
         let group = group.map(|group| group.0);
-        let data = json!({"id": job.id.0, "priority": priority, "group_id": group});
+        let data = json!({"id": job.id.0, "name": job.name, "priority": priority, "group_id": group});
         app.audit(&sender.name, "job_update", data);
     }
     Ok(())
@@ -488,7 +510,8 @@ pub(crate) async fn prioritise(
 ) -> Result<(), Fault> {
     app.engine.ask(Input::Edit { job: job.id, priority: Some(priority), group: None }).await?;
     if job.priority != priority {
-        app.audit(&sender.name, "job_update", json!({"id": job.id.0, "priority": priority}));
+        let data = json!({"id": job.id.0, "name": job.name, "priority": priority});
+        app.audit(&sender.name, "job_update", data);
     }
     Ok(())
 }
@@ -496,14 +519,14 @@ pub(crate) async fn prioritise(
 /// Ends a job with this result, whatever its worker does, in a person's name; a job that has ended gets another.
 pub(crate) async fn conclude(
     app: &Arc<App>,
-    job: JobId,
+    job: &JobRow,
     (outcome, reason): (Outcome, &str),
     sender: &Sender,
 ) -> Result<(), Fault> {
-    let done = Input::SetDone { job, outcome, by: sender.name.clone(), reason: reason.to_owned() };
+    let done = Input::SetDone { job: job.id, outcome, by: sender.name.clone(), reason: reason.to_owned() };
     app.engine.ask(done).await?;
-    let mut noted = json!({"id": job.0, "result": outcome.openqa(), "reason": reason});
-    if let Some(old) = app.result_before(job).await? {
+    let mut noted = json!({"id": job.id.0, "name": job.name, "result": outcome.openqa(), "reason": reason});
+    if let (_, Some(old)) = app.before_forced(job.id).await? {
         noted["old_result"] = json!(old.openqa());
     }
     app.audit(&sender.name, "job_done", noted);
@@ -511,12 +534,12 @@ pub(crate) async fn conclude(
 }
 
 /// Removes a job that has ended, in a person's name.
-pub(crate) async fn delete_one(app: &Arc<App>, job: JobId, sender: &Sender) -> Result<(), Fault> {
-    match app.engine.ask(Input::DeleteJob { job }).await? {
+pub(crate) async fn delete_one(app: &Arc<App>, job: &JobRow, sender: &Sender) -> Result<(), Fault> {
+    match app.engine.ask(Input::DeleteJob { job: job.id }).await? {
         Answer::Done => {}
         other => return Err(unexpected(&other)),
     }
-    app.audit(&sender.name, "job_delete", json!({ "id": job.0 }));
+    app.audit(&sender.name, "job_delete", json!({"id": job.id.0, "name": job.name}));
     Ok(())
 }
 
@@ -537,7 +560,7 @@ pub(super) async fn set_result(
         )
     })?;
     let job = stored(&app, id).await?;
-    conclude(&app, job.row.id, (outcome, request.reason.as_deref().unwrap_or_default()), &sender).await?;
+    conclude(&app, &job.row, (outcome, request.reason.as_deref().unwrap_or_default()), &sender).await?;
     Ok(Json(app.present(&stored(&app, id).await?).await?))
 }
 
@@ -547,9 +570,9 @@ pub(super) async fn delete(
     Extension(sender): Extension<Sender>,
     Path(id): Path<String>,
 ) -> Result<Json<Deleted>, Fault> {
-    let job = stored(&app, job_id(&id)?).await?.row.id;
-    delete_one(&app, job, &sender).await?;
-    Ok(Json(Deleted { id: job.0 }))
+    let job = stored(&app, job_id(&id)?).await?.row;
+    delete_one(&app, &job, &sender).await?;
+    Ok(Json(Deleted { id: job.id.0 }))
 }
 
 #[cfg(test)]

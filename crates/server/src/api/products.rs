@@ -4,6 +4,7 @@ use super::openqa::isos;
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::{Fault, sentence};
+use crate::products::noted;
 use crate::web::frame::rfc3339;
 use assay_engine::ids::ProductRunId;
 use assay_engine::outcome::Outcome;
@@ -21,7 +22,6 @@ use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::json;
 use std::sync::Arc;
 
 /// Posts in one answer if nobody says how many, and at most.
@@ -104,7 +104,7 @@ async fn create(
                 .map_or_else(|| Fault::bad("Nothing was made.", ""), refused));
         }
     };
-    app.audit(&sender.name, "iso_create", json!({ "scheduled_product_id": posted.run.0 }));
+    app.audit(&sender.name, "iso_create", noted(posted.run, &request.posted));
     let job = |id: assay_engine::ids::JobId| PostedJob { id, url: format!("/jobs/{id}") };
     let left = posted.plan.left_out.iter().map(|left| Remark {
         job: left.job.clone(),
@@ -228,7 +228,7 @@ pub(crate) async fn cancel_jobs(app: &Arc<App>, id: &str, by: &str) -> Result<us
     let run = found(app, id).await?;
     let cancelled = isos::cancel_run(app, &run, by).await;
     let cancelled = cancelled.map_err(|wrong| wrong.told("See the server's log."))?;
-    app.audit(by, "iso_cancel", json!({ "scheduled_product_id": run.id.0 }));
+    app.audit(by, "iso_cancel", noted(run.id, &run.run.settings));
     Ok(cancelled)
 }
 
@@ -254,6 +254,6 @@ async fn note(
         return Err(Fault::bad("The note cannot be kept.", help));
     }
     let run = found(&app, &id).await?;
-    isos::note_run(&app, run.id, &said.note, &sender.name).await?;
+    isos::note_run(&app, &run, &said.note, &sender.name).await?;
     told(&app, &run).await
 }

@@ -19,7 +19,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use camino::Utf8Path;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -229,20 +228,12 @@ impl From<Refused> for Fault {
     }
 }
 
-/// So many changes of one load are named in the audit log.
-const MOST_NAMED: usize = 200;
-
 /// What the audit log says of a load.
 fn noted(request: &LoadTemplates, changes: &[TemplateChange]) -> Value {
-    let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for one in changes.iter().take(MOST_NAMED) {
-        names.entry(format!("{} {}", one.change.word(), one.kind)).or_default().push(&one.name);
-    }
-    json!({
-        "files": request.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
-        "changes": names,
-        "not_named": changes.len().saturating_sub(MOST_NAMED),
-    })
+    let files: Vec<_> = request.files.iter().map(|file| file.name.as_str()).collect();
+    let mut noted = json!({ "files": files });
+    templates::note_changes(&mut noted, changes);
+    noted
 }
 
 /// Puts files into the catalog: all of it, or nothing.

@@ -245,7 +245,8 @@ impl Guard {
                 Fault::new(StatusCode::FORBIDDEN, refused.text(), help)
             });
         }
-        let refused = match Signature::of(headers).map(|signature| people.signer(&signature, uri)) {
+        let signed = |signature| people.signer(&signature, &signed_for(peer, method, uri, headers));
+        let refused = match Signature::of(headers).map(signed) {
             Some(Ok(person)) => return Ok(known(person)),
             Some(Err(refused)) => Some(refused),
             None => None,
@@ -292,6 +293,23 @@ fn is_private(peer: IpAddr, headers: &HeaderMap) -> bool {
     let by_proxy = FORWARDED.iter().any(|name| headers.contains_key(*name));
     let https = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
     peer.to_canonical().is_loopback() && (https || !by_proxy)
+}
+
+/// Where openQA's proxies ask whether somebody may do what they ask for elsewhere (nginx: `auth_request`).
+const ASKED_BY_PROXIES: &str = "/api/v1/auth";
+
+/// The address that a signature is to be for: the request's own, or what a proxy on this machine was asked for. The
+/// latter only where nothing but the answer depends on it, and once: with two of them, one is the client's.
+fn signed_for(peer: IpAddr, method: &Method, uri: &Uri, headers: &HeaderMap) -> Uri {
+    let by_proxy = is_safe(method) && uri.path() == ASKED_BY_PROXIES && peer.to_canonical().is_loopback();
+    let mut given = headers.get_all("x-original-uri").iter();
+    match (given.next(), given.next()) {
+        // What cannot be read was not signed: the request's own address is not either.
+        (Some(original), None) if by_proxy => {
+            Uri::try_from(original.as_bytes()).unwrap_or_else(|_| uri.clone())
+        }
+        _ => uri.clone(),
+    }
 }
 
 /// What a proxy adds: the sender is somewhere else, whatever the address says.
@@ -526,6 +544,31 @@ mod tests {
         ];
         for (number, (trust, bound, peer, method, fields, want)) in cases.into_iter().enumerate() {
             assert_eq!(ask(trust, bound, peer, method, &fields), want, "case {number}: {fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_proxy_here_says_what_was_signed_and_only_where_it_asks() {
+        let (get, post, here) = (&Method::GET, &Method::POST, "127.0.0.1");
+        let (auth, wanted) = ("/api/v1/auth", "/elsewhere/a?b=c%20d");
+        let cases = [
+            (here, get, auth, vec![wanted], wanted),
+            ("::ffff:127.0.0.1", get, auth, vec![wanted], wanted),
+            ("192.0.2.7", get, auth, vec![wanted], auth),
+            (here, post, auth, vec![wanted], auth),
+            (here, get, "/api/v1/isos/1", vec![wanted], "/api/v1/isos/1"),
+            (here, get, "/api/v1/auth/x", vec![wanted], "/api/v1/auth/x"),
+            (here, get, auth, vec![wanted, "/other"], auth),
+            (here, get, auth, vec![""], auth),
+            (here, get, auth, vec![], auth),
+        ];
+        for (number, (peer, method, path, given, want)) in cases.into_iter().enumerate() {
+            let mut headers = HeaderMap::new();
+            for value in given {
+                headers.append("x-original-uri", value.parse().unwrap());
+            }
+            let uri = signed_for(peer.parse().unwrap(), method, &Uri::from_static(path), &headers);
+            assert_eq!(uri.to_string(), want, "case {number}");
         }
     }
 

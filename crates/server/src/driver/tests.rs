@@ -180,6 +180,7 @@ async fn bench(stores_nevertheless: bool) -> Bench {
         told: crate::told::Told::default(),
         referers: crate::referers::Referers::default(),
         searches: crate::api::openqa::Searches::default(),
+        looks: crate::needle_list::Looks::default(),
         downloads: crate::downloads::Downloads::new().0,
         results: crate::results::Results::new(0, epoch).0,
         limits: std::sync::Mutex::default(),

@@ -82,7 +82,7 @@ impl App {
     }
 
     /// What an attempt that has ended did.
-    async fn run_of(&self, attempt: &StoredAttempt) -> Result<Run, StoreError> {
+    pub(crate) async fn run_of(&self, attempt: &StoredAttempt) -> Result<Run, StoreError> {
         Ok(Run::parse(&self.read_stream(attempt, Stream::Steps, 0, MAX_STEPS).await?).ended())
     }
 }

@@ -44,8 +44,9 @@ async fn cancel(
     let done = async {
         sender.must_be_operator()?;
         let job = api::jobs::stored(&app, api::job_id(&id)?).await?;
-        api::jobs::cancel_one(&app, (job.row.id, job.row.state.word()), &sender, &sender.name).await?;
-        Ok(format!("/jobs/{}", job.row.id))
+        let job = job.row;
+        api::jobs::cancel_one(&app, (job.id, &job.name, job.state.word()), &sender, &sender.name).await?;
+        Ok(format!("/jobs/{}", job.id))
     };
     answer(&app, done.await)
 }
@@ -105,7 +106,8 @@ async fn act(app: &Arc<App>, sender: &Sender, params: &Params) -> Result<bool, F
     if act == "cancel" {
         for job in found.open() {
             // Meanwhile it may have ended by itself.
-            let _ended = api::jobs::cancel_one(app, (job.id, job.state), sender, &sender.name).await;
+            let job = (job.id, job.name.as_str(), job.state);
+            let _ended = api::jobs::cancel_one(app, job, sender, &sender.name).await;
         }
         return Ok(true);
     }

@@ -19,6 +19,7 @@ mod investigate;
 mod job;
 pub(crate) mod login;
 pub(crate) mod matrix;
+mod needle_list;
 mod needles;
 mod notices;
 mod oidc;
@@ -30,6 +31,7 @@ mod releases;
 mod restart;
 mod results;
 mod screen;
+mod search;
 mod step;
 mod workers;
 
@@ -65,6 +67,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .merge(investigate::router())
         .merge(releases::router())
         .merge(needles::router())
+        .merge(needle_list::router())
+        .merge(search::router())
         .merge(workers::router())
         .merge(api::router())
         .merge(audit::router())

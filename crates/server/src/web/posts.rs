@@ -7,7 +7,7 @@ use crate::api::products::{self, ListQuery, USUAL};
 use crate::app::App;
 use crate::auth::Sender;
 use crate::fault::Fault;
-use crate::products::{NotPosted, Posted};
+use crate::products::{NotPosted, Posted, product_posted};
 use askama::Template;
 use assay_engine::ids::{JobId, ProductRunId, Timestamp};
 use assay_engine::outcome::Outcome;
@@ -63,14 +63,13 @@ struct Head {
 
 impl Head {
     fn new(row: &ProductRunRow, mark: Option<&RunMark>, now: Timestamp) -> Self {
-        let setting = |key: &str| row.run.settings.get(key).map_or("", String::as_str);
         let mark = mark.cloned().unwrap_or_default();
         Self {
             id: row.id,
             at: Moment::new(row.created_at, now),
             by: row.run.by.clone(),
-            product: ["DISTRI", "VERSION", "FLAVOR", "ARCH"].map(setting).join("-"),
-            build: setting("BUILD").to_owned(),
+            product: product_posted(&row.run.settings),
+            build: row.run.settings.get("BUILD").cloned().unwrap_or_default(),
             made: row.jobs.len(),
             failed: row.run.failed.len(),
             left_out: row.run.left_out.len(),
@@ -214,7 +213,8 @@ async fn build(app: &App, sender: &Sender, id: &str) -> Result<PostPage, Fault> 
     })
 }
 
-fn badge(job: &JobSummary) -> Badge {
+/// How a job stands, or how it ended.
+pub(super) fn badge(job: &JobSummary) -> Badge {
     Badge::of(job.outcome.map_or_else(|| job.state.word(), Outcome::openqa))
 }
 

@@ -315,7 +315,9 @@ async fn what_was_done_is_found_by_its_words() {
     let path = format!("/api/v1/jobs/{job}/comments");
     let (_, said) =
         ann.ask(&server, Method::POST, &path, &[("text", "label:force_result:softfailed:boo#1")]).await;
-    let seen = json!({"id": job, "old_result": "user_cancelled", "reason": "boo#1", "result": "softfailed"});
+    let seen = json!({
+        "id": job, "name": "hello", "old_result": "user_cancelled", "reason": "boo#1", "result": "softfailed",
+    });
     assert_eq!(found("job_update_result", "softfailed").await, seen);
     let comment = found("comment_create", "force_result").await;
     assert_eq!((&comment["id"], &comment["job_id"]), (&said["id"], &json!(job)), "{comment}");
@@ -358,4 +360,66 @@ async fn what_was_done_is_found_by_its_words() {
     let path = format!("/api/v1/test_suites/{}", suites["TestSuites"][0]["id"]);
     send(&server, "DELETE", &path, "").await;
     assert_eq!(found("table_delete", "fresh").await["table"], "TestSuites");
+}
+
+#[tokio::test]
+async fn what_has_a_number_is_noted_with_its_name() {
+    let server = Server::start().await;
+    let ann = Key::make(&server, "ann", "admin", None).await;
+    let newest = async |event: &str| {
+        let (_, list) = server.get(&format!("/api/assay/v1/audit?event={event}&limit=1")).await;
+        list["events"][0]["data"].clone()
+    };
+    catalog(&server, &ann).await;
+    let product = "fedora-*-universal-x86_64";
+    let update = json!({
+        "id": 2, "group": "fedora", "product": product, "machine": "64bit", "test_suite": "update",
+    });
+    assert_eq!(newest("jobtemplate_create").await, update);
+    assert_eq!(send(&server, "DELETE", "/api/v1/job_templates/2", "").await.0, 200);
+    assert_eq!(newest("jobtemplate_delete").await, update, "when there is no such number any more");
+
+    assert_eq!(send(&server, "POST", "/api/v1/job_groups", "name=g").await.0, 200);
+    let save = async |scenario: &str| {
+        let yaml = format!(
+            "products:\n  f:\n    distri: fedora\n    flavor: universal\n    version: '*'\n\
+             scenarios:\n  x86_64:\n    f:\n    - {scenario}:\n        machine: 64bit\n        testsuite: null\n"
+        );
+        let form = [("schema", "JobTemplates-01.yaml"), ("template", yaml.as_str())];
+        let (status, saved) =
+            ann.ask(&server, Method::POST, "/api/v1/job_templates_scheduling/g", &form).await;
+        assert_eq!(status, 200, "{saved}");
+        let noted = newest("jobtemplate_create").await;
+        assert_eq!((&noted["group"], &noted["ids"]), (&json!("g"), &saved["ids"]), "{noted}");
+        noted["changes"].clone()
+    };
+    let new = json!([format!("own@64bit for {product}")]);
+    assert_eq!(save("own").await, json!({ "new job_template": new }));
+    assert_eq!(save("own").await, json!({}), "it is as it was");
+    let next = json!([format!("next@64bit for {product}")]);
+    assert_eq!(save("next").await, json!({"new job_template": next, "removed job_template": new}));
+
+    let (status, posted) = ann.ask(&server, Method::POST, "/api/v1/isos", &PRODUCT).await;
+    assert_eq!(status, 200, "{posted}");
+    let post = json!({
+        "scheduled_product_id": posted["scheduled_product_id"], "product": "fedora-43-universal-x86_64",
+        "build": "43.1",
+    });
+    assert_eq!(newest("iso_create").await, post);
+    let path = format!("/api/v1/isos/{}/cancel", posted["scheduled_product_id"]);
+    assert_eq!(send(&server, "POST", &path, "").await.0, 200);
+    assert_eq!(newest("iso_cancel").await, post);
+
+    let job = server.job(posted["ids"][0].as_i64().unwrap()).await;
+    assert_eq!(send(&server, "DELETE", &format!("/api/v1/jobs/{}", job.id), "").await.0, 200);
+    assert_eq!(newest("job_delete").await, json!({"id": job.id.0, "name": job.name}));
+    server.post(json!({"TEST": "a", "WORKER_CLASS": "none", "_SECRET_A": "sesame"})).await;
+    let chosen = "TEST=a&_SECRET_A=sesame";
+    assert_eq!(send(&server, "POST", "/api/v1/jobs/cancel", chosen).await.1["result"], 1);
+    let settings = json!({"TEST": "a", "_SECRET_A": "***"});
+    let noted = json!({"settings": settings, "build": [], "groups": [], "result": 1});
+    assert_eq!(newest("job_cancel_by_settings").await, noted, "which jobs, and no secrets");
+    let (_, bug) = ann.ask(&server, Method::POST, "/api/v1/bugs", &[("bugid", "boo#9")]).await;
+    assert_eq!(send(&server, "DELETE", &format!("/api/v1/bugs/{}", bug["id"]), "").await.0, 200);
+    assert_eq!(newest("bug_delete").await, json!({"id": bug["id"], "bugid": "boo#9"}));
 }

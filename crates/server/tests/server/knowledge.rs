@@ -377,6 +377,62 @@ async fn a_needle_of_fetched_tests_is_a_patch() {
 }
 
 #[tokio::test]
+async fn needles_are_listed_with_the_jobs_that_saw_them_last() {
+    let server = Server::start().await;
+    let dir = server.dir.parent().unwrap().join("suite");
+    fs::create_dir_all(dir.join("needles/old")).unwrap();
+    let needle = json!({
+        "area": [{"xpos": 1, "ypos": 2, "width": 3, "height": 4, "type": "match"}], "properties": [],
+        "tags": ["lonely", "x<b>"],
+    });
+    fs::write(dir.join("needles/old/lonely-1.json"), needle.to_string()).unwrap();
+    fs::write(dir.join("needles/package.json"), "{}").unwrap();
+    for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message", "drawn"]] {
+        git(&dir, arguments);
+    }
+    let mut worker = server.worker("w1").connect(&[]).await.unwrap();
+    let shot = server.put_blob(&run::screen(1, 6)).await;
+    let here = [("CASEDIR", dir.as_str())];
+    let elsewhere = [("CASEDIR", "https://tests.example.org/tests.git#main")];
+    let first = ran(&server, &mut worker, &here, None, &[], &shot).await;
+    ran(&server, &mut worker, &elsewhere, None, &[], &shot).await;
+    let shown = async |path: &str| {
+        let asked = client().get(server.url(path)).bearer_auth(&server.handle.admin_token);
+        let answer = asked.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let (status, page) = shown("/admin/needles").await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    let seen = |job: i64| format!("<a href=\"/jobs/{job}/steps/shell/1\">job {job}</a>");
+    for part in [
+        &format!("<h2>{dir}/needles</h2><span class=\"quiet\">2 needles</span>"),
+        "drawn, Tess, <time",
+        "<strong>lonely-1</strong><div class=\"quiet\">old/lonely-1.json</div>",
+        "<code class=\"setting\">x&#60;b&#62;</code>",
+        "<strong>grub</strong><div class=\"why\">not there any more</div>",
+        &seen(first),
+        &format!("<a href=\"/jobs/{first}/steps/shell/1/edit\">"),
+        "<h2>https://tests.example.org/tests.git</h2><span class=\"quiet\">1 needle, as far as jobs have looked",
+    ] {
+        assert!(page.contains(part), "the page lacks {part:?}:\n{page}");
+    }
+    assert!(!page.contains("package"), "what is no needle is left out: {page}");
+
+    let second = ran(&server, &mut worker, &here, None, &[], &shot).await;
+    let (_, page) = shown("/admin/needles?sort=match").await;
+    assert!(page.contains(&seen(second)) && !page.contains(&seen(first)), "{page}");
+    let place = |name: &str| page.find(&format!("<strong>{name}</strong>")).unwrap();
+    assert!(place("lonely-1") < place("grub"), "what was never matched is first: {page}");
+    let (_, page) = shown("/admin/needles?q=LONELY").await;
+    assert!(page.contains("lonely-1") && !page.contains("<strong>grub</strong>"), "{page}");
+    assert_eq!(shown("/admin/needles?sort=odd").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(server.page("/admin/needles").await.0, StatusCode::UNAUTHORIZED, "not for everybody");
+    let link = "<a href=\"/admin/needles?q=lonely-1\">lonely-1</a>";
+    assert!(shown("/search?q=lonely").await.1.contains(link), "operators find them");
+    assert!(!server.page("/search?q=lonely").await.1.contains(link), "nobody else does");
+}
+
+#[tokio::test]
 async fn workers_files_and_what_was_done_have_pages() {
     let server = Server::start().await;
     let mut worker = server.worker("w1").connect(&[]).await.unwrap();

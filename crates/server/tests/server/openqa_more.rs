@@ -747,6 +747,54 @@ async fn words_are_searched_for_but_not_too_often() {
 }
 
 #[tokio::test]
+async fn one_text_finds_everything_by_its_name() {
+    let server = Server::start().await;
+    let admin = Key::make(&server, "a", "admin", None).await;
+    catalog(&server, &admin).await;
+    assert_eq!(admin.ask(&server, POST, "/api/v1/isos", &PRODUCT).await.0, 200);
+    let data = json!({"item": "install-1-1", "type": "koji_build"});
+    let result = json!({"testcase": "dist.install-check", "outcome": "PASSED", "data": data});
+    let (status, told) = server.ask(POST, "/api/v2.0/results", Some(result)).await;
+    assert_eq!(status.as_u16(), 201, "{told}");
+    let many: Vec<_> = (0..21).map(|number| json!({"settings": {"TEST": format!("many{number}")}})).collect();
+    let (status, told) = server.ask(POST, "/api/assay/v1/jobs", Some(json!(many))).await;
+    assert_eq!(status.as_u16(), 201, "{told}");
+    let table: [(&str, &[&str]); 9] = [
+        (
+            "INSTALL",
+            &[
+                "<h2>Jobs</h2><a class=\"push quiet\" href=\"/tests?q=INSTALL\">whole list</a>",
+                " fedora-43-universal-x86_64-Build43.1-install@64bit</a>",
+                "#previous\">fedora-43-universal-x86_64-install@64bit</a>",
+                "<a href=\"/admin/test_suites?q=install\">install</a>",
+            ],
+        ),
+        (
+            "install",
+            &[
+                "<a href=\"/results?testcase=dist.install-check\">dist.install-check</a>",
+                "<a href=\"/item?type=koji_build&#38;item=install-1-1\">install-1-1</a>",
+            ],
+        ),
+        ("43.1", &["/tests/overview?distri=fedora&#38;version=43&#38;build=43.1&#38;groupid=1\">43.1</a>"]),
+        ("fedora", &["<a href=\"/group_overview/1\">fedora</a>", ">fedora-*-universal-x86_64</a>"]),
+        ("64BIT", &["<a href=\"/admin/machines?q=64bit\">64bit</a></td><td class=\"why\">dummy</td>"]),
+        ("many", &["<h2>Jobs</h2><span class=\"quiet\">the first 20</span>"]),
+        ("%232", &["<a href=\"/jobs/2\">#2 "]),
+        ("%3Cscript%3E", &["Nothing is called like that", "value=\"&#60;script&#62;\""]),
+        ("", &["Finds jobs, builds"]),
+    ];
+    for (q, parts) in table {
+        let (status, page) = server.page(&format!("/search?q={q}")).await;
+        assert_eq!(status.as_u16(), 200, "{q}: {page}");
+        for part in parts {
+            assert!(page.contains(part), "{q}: the page lacks {part:?}:\n{page}");
+        }
+    }
+    assert_eq!(server.page(&format!("/search?q={}", "x".repeat(201))).await.0.as_u16(), 400);
+}
+
+#[tokio::test]
 async fn what_people_write_is_text_and_has_an_end() {
     let server = Server::start().await;
     let operator = Key::make(&server, "o", "operator", None).await;

@@ -133,6 +133,21 @@ async fn only_what_was_signed_here_and_now_counts() {
             .map_or(text, |body| body["error"].as_str().unwrap().to_owned());
         assert_eq!((got, said.as_str()), (status, error), "{time}");
     }
+    // A proxy asks whether somebody may do what they have signed for another address.
+    let wanted = "/elsewhere/a%20b?c=d%20e~";
+    let asked = async |key: &Key, original: Option<&str>| {
+        let hash = signature(&key.secret, &format!("{wanted}{now}"));
+        let request = client().get(server.url("/api/v1/auth")).header("x-api-key", &key.public);
+        let request = request.header("x-api-microtime", now.to_string()).header("x-api-hash", hash);
+        let request = original.into_iter().fold(request, |one, uri| one.header("x-original-uri", uri));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(asked(&key, Some(wanted)).await, 200);
+    assert_eq!(asked(&key, Some("/elsewhere/other")).await, 403);
+    assert_eq!(asked(&key, None).await, 403);
+    assert_eq!(asked(&stranger, Some(wanted)).await, 403);
+    let own = key.signed(&server, Method::GET, "/api/v1/isos/1", &time(0)).header("x-original-uri", wanted);
+    assert_eq!(own.send().await.unwrap().status().as_u16(), 404, "elsewhere the signature is of the request");
     let none = client().get(server.url("/api/v1/auth")).send().await.unwrap();
     assert_eq!(
         (none.status().as_u16(), none.json::<Value>().await.unwrap()),

@@ -172,27 +172,31 @@ async fn what_people_do_to_jobs_is_noted_once_and_only_if_it_changes_something()
     let dummy = json!({"settings": {"TEST": "a", "BACKEND": "dummy"}});
     // The address, what is sent, and what is noted of it; nothing if nothing has changed.
     let table = [
-        (own.to_owned(), Some(dummy), Some(("job_create", json!({"id": 2})))),
+        (own.to_owned(), Some(dummy), Some(("job_create", json!({"id": 2, "name": "a"})))),
         (
             format!("{own}/{id}/priority"),
             Some(json!({"priority": 7})),
-            Some(("job_update", json!({"id": 1, "priority": 7}))),
+            Some(("job_update", json!({"id": 1, "name": "hello", "priority": 7}))),
         ),
         (format!("{own}/{id}/priority"), Some(json!({"priority": 7})), None),
         (format!("{theirs}/{id}/prio?prio=7"), None, None),
-        (format!("{theirs}/{id}/prio?prio=8"), None, Some(("job_update", json!({"id": 1, "priority": 8})))),
+        (
+            format!("{theirs}/{id}/prio?prio=8"),
+            None,
+            Some(("job_update", json!({"id": 1, "name": "hello", "priority": 8}))),
+        ),
         (format!("{own}/{id}/restart"), None, None),
         (format!("{own}/restart?plan=1"), Some(copy.clone()), None),
         (format!("{own}/restart"), Some(copy), Some(("jobs_restart", json!([{"1": 3}])))),
         (format!("{theirs}/{id}/restart"), None, None),
-        (format!("{own}/{id}/cancel"), None, Some(("job_cancel", json!({"id": 1})))),
+        (format!("{own}/{id}/cancel"), None, Some(("job_cancel", json!({"id": 1, "name": "hello"})))),
         (format!("{own}/{id}/cancel"), None, None),
         (format!("{theirs}/{id}/cancel"), None, None),
         (format!("{theirs}/cancel?BUILD=none"), None, None),
         (format!("{theirs}/{id}/restart"), None, Some(("jobs_restart", json!([{"1": 4}])))),
         (format!("{theirs}/{id}/restart"), None, None),
         (format!("{own}/{id}/restart"), None, None),
-        (format!("{theirs}/2/cancel"), None, Some(("job_cancel", json!({"id": 2})))),
+        (format!("{theirs}/2/cancel"), None, Some(("job_cancel", json!({"id": 2, "name": "a"})))),
         (format!("{own}/2/restart"), None, Some(("jobs_restart", json!([{"2": 5}])))),
     ];
     for (path, body, want) in table {

@@ -5,6 +5,7 @@ use assay_engine::ids::{AttemptId, ConnectionId, GroupId, JobId};
 use assay_engine::io::{Answer, Input, Message, NewJob, Obsolete};
 use assay_engine::job::{End, StateWord};
 use assay_engine::outcome::Outcome;
+use assay_engine::product::search_values;
 use assay_engine::relations::{ParentRef, Relation};
 use assay_engine::rows::{Hold, JobRow, ProductRun, Rows, RunProblem, SETTLED_WINDOW, WorkerStatus};
 use assay_engine::sched::restart::RestartRequest;
@@ -304,13 +305,26 @@ pub(crate) async fn a_post_of_a_product_is_whole(database: &Database) {
 
 pub(crate) async fn lists_among_settings_are_found_by_their_parts(database: &Database) {
     let mut driver = Driver::start(database).await;
-    let lists = [("a,b,c", "kvm, uefi"), ("ab", "uefi-x"), ("b", "kvm"), (r#"it's "b",\x"#, "uefi")];
+    let blank = ("d ,e\t,\u{a0}f ,, g  h\n", "tap\t, x86");
+    let lists = [("a,b,c", "kvm, uefi"), ("ab", "uefi-x"), ("b", "kvm"), (r#"it's "b",\x"#, "uefi"), blank];
     let of = |(shards, class): (&str, &str)| {
         job(&[("TEST", "t"), ("SHARDS[]", shards), ("WORKER_CLASS", class), ("PLAIN", shards)])
     };
     driver.post(lists.into_iter().map(of).collect()).await;
     driver.post(vec![job(&[("TEST", "none")])]).await;
-    let cases: [(&str, &str, &[i64]); 13] = [
+    assert_eq!(search_values("SHARDS[]", blank.0), ["d", "e", "f", "g  h"], "as the engine takes it apart");
+    let cases: [(&str, &str, &[i64]); 24] = [
+        ("SHARDS[]", "d", &[5]),
+        ("SHARDS[]", "e", &[5]),
+        ("SHARDS[]", "f", &[5]),
+        ("SHARDS[]", "g  h", &[5]),
+        ("SHARDS[]", "g h", &[]),
+        ("SHARDS[]", "d ", &[]),
+        ("SHARDS[]", "", &[]),
+        ("SHARDS[]", blank.0, &[5]),
+        ("WORKER_CLASS", "tap", &[5]),
+        ("WORKER_CLASS", "x86", &[5]),
+        ("PLAIN", "d", &[]),
         ("SHARDS[]", "b", &[3, 1]),
         ("SHARDS[]", "a", &[1]),
         ("SHARDS[]", "a,b,c", &[1]),

@@ -117,7 +117,7 @@ pub(crate) async fn note(app: &Arc<App>, by: &str, bug: &Bug) -> Result<BugId, S
 pub(crate) async fn keep(app: &Arc<App>, by: &str, bug: Bug) -> Result<(), StoreError> {
     let bug = Bug { updated_at: app.clock.now(), ..bug };
     app.store.knowledge().change_bug(app.library.epoch(), &bug).await?;
-    app.audit(by, "bug_update", json!({ "id": bug.id.0 }));
+    app.audit(by, "bug_update", json!({"id": bug.id.0, "bugid": bug.bugid}));
     Ok(())
 }
 
@@ -125,9 +125,10 @@ pub(crate) async fn keep(app: &Arc<App>, by: &str, bug: Bug) -> Result<(), Store
 pub(crate) async fn forget(app: &Arc<App>, by: &str, id: BugId) -> Result<bool, StoreError> {
     // Nobody is told that a bug was changed that is gone.
     let _rewriting = app.rewriting.lock().await;
+    let Some(bug) = app.store.knowledge().bug(id).await? else { return Ok(false) };
     let removed = app.store.knowledge().remove_bug(app.library.epoch(), id).await?;
     if removed {
-        app.audit(by, "bug_delete", json!({ "id": id.0 }));
+        app.audit(by, "bug_delete", json!({"id": id.0, "bugid": bug.bugid}));
     }
     Ok(removed)
 }

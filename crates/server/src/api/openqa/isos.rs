@@ -5,7 +5,7 @@ use super::{Admin, Operator, Wrong, number};
 use crate::api::jobs::cancel_open;
 use crate::app::App;
 use crate::fault::Fault;
-use crate::products::{NotPosted, Posted};
+use crate::products::{NotPosted, Posted, noted};
 use crate::templates;
 use assay_engine::ids::{JobId, ProductRunId};
 use assay_engine::io::Input;
@@ -153,7 +153,7 @@ pub(crate) async fn post_settings(
     };
     let done = app.post_planned(plan, &request, by).await?;
     if let Ok(posted) = &done {
-        app.audit(by, "iso_create", json!({"scheduled_product_id": posted.run.0}));
+        app.audit(by, "iso_create", noted(posted.run, &request.posted));
     }
     Ok(done)
 }
@@ -331,14 +331,14 @@ async fn cancel(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let by = &operator.0.name;
-    let cancelled = match name.parse::<i64>() {
+    let (cancelled, noted) = match name.parse::<i64>() {
         Ok(id) => {
             let run = app.store.product_run(ProductRunId(id)).await?.ok_or_else(no_run)?;
-            cancel_run(&app, &run, by).await?
+            (cancel_run(&app, &run, by).await?, noted(run.id, &run.run.settings))
         }
-        Err(_) => cancel_open(&app, of_iso(&name), by).await?,
+        Err(_) => (cancel_open(&app, of_iso(&name), by).await?, json!({ "iso": name })),
     };
-    app.audit(by, "iso_cancel", json!({ "iso": name }));
+    app.audit(by, "iso_cancel", noted);
     Ok(Json(json!({ "result": cancelled })))
 }
 
@@ -349,9 +349,9 @@ async fn note(operator: Operator, State(app): State<Arc<App>>, params: Params) -
     if !is_note(text) {
         return Err(Wrong::parameters(&[], &["note"]));
     }
-    let run = app.store.product_runs(&filter).await?.pop().ok_or_else(no_run)?.id;
-    let mark = note_run(&app, run, text, &operator.0.name).await?;
-    Ok(Json(json!({"scheduled_product_id": run.0, "note": mark.note})))
+    let run = app.store.product_runs(&filter).await?.pop().ok_or_else(no_run)?;
+    let mark = note_run(&app, &run, text, &operator.0.name).await?;
+    Ok(Json(json!({"scheduled_product_id": run.id.0, "note": mark.note})))
 }
 
 /// Whether a text may be written beside a post.
@@ -362,16 +362,16 @@ pub(crate) fn is_note(text: &str) -> bool {
 /// Writes a text beside a post in an operator's name; an empty one takes away what is there.
 pub(crate) async fn note_run(
     app: &Arc<App>,
-    run: ProductRunId,
+    run: &ProductRunRow,
     text: &str,
     by: &str,
 ) -> Result<RunMark, StoreError> {
     let _rewriting = app.rewriting.lock().await;
     let knowledge = app.store.knowledge();
-    let mut mark = knowledge.run_marks(&[run]).await?.remove(&run).unwrap_or_default();
+    let mut mark = knowledge.run_marks(&[run.id]).await?.remove(&run.id).unwrap_or_default();
     mark.note = Some(text.to_owned()).filter(|text| !text.is_empty());
-    knowledge.mark_run(app.library.epoch(), run, &mark).await?;
-    app.audit(by, "iso_note", json!({ "scheduled_product_id": run.0 }));
+    knowledge.mark_run(app.library.epoch(), run.id, &mark).await?;
+    app.audit(by, "iso_note", noted(run.id, &run.run.settings));
     Ok(mark)
 }
 

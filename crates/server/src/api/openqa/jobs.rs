@@ -571,7 +571,8 @@ async fn cancel(
         Some(reason) => format!("{} ({reason})", operator.0.name),
         None => operator.0.name.clone(),
     };
-    let was_open = cancel_one(&app, (job.row.id, job.row.state.word()), &operator.0, &by).await?;
+    let job = (job.row.id, job.row.name.as_str(), job.row.state.word());
+    let was_open = cancel_one(&app, job, &operator.0, &by).await?;
     Ok(Json(json!({ "result": u8::from(was_open) })))
 }
 
@@ -661,7 +662,7 @@ async fn set_done(
         }
     }
     let reason = params.given("reason").unwrap_or_default();
-    conclude(&app, job.row.id, (outcome, reason), &operator.0).await?;
+    conclude(&app, &job.row, (outcome, reason), &operator.0).await?;
     Ok(Json(json!({"result": word, "reason": reason})))
 }
 
@@ -671,6 +672,6 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let job = found(&app, &id).await?;
-    delete_one(&app, job.row.id, &operator.0).await?;
+    delete_one(&app, &job.row, &operator.0).await?;
     Ok(Json(json!({ "result": 1 })))
 }

@@ -3,12 +3,13 @@
 use super::isos::restored;
 use super::params::Params;
 use super::{Operator, Wrong};
+use crate::api::jobs::post_all;
 use crate::api::resultsdb::origin;
 use crate::app::App;
 use crate::catalog::Catalog;
 use crate::fault::Fault;
 use assay_engine::ids::{GroupId, JobId};
-use assay_engine::io::{Answer, Input, NewJob};
+use assay_engine::io::NewJob;
 use assay_engine::product::{self, MediumKey, Request};
 use assay_engine::relations::{ParentRef, Relation};
 use assay_engine::settings::{Settings, is_covered};
@@ -253,17 +254,7 @@ pub(super) async fn create(
         uncover(&app, &mut wanted, &headers).await?;
     }
     let jobs = read(&app.library.now(), &wanted, is_clone)?;
-    let input = app.resolve_tasks(Input::PostJobs { jobs }).await.map_err(Fault::from)?;
-    let ids = match app.engine.ask(input).await? {
-        Answer::Posted(ids) => ids,
-        other => {
-            tracing::error!(answer = ?other, "the engine gave an answer to another question");
-            return Err(Wrong::new(StatusCode::INTERNAL_SERVER_ERROR, "The engine gave a strange answer."));
-        }
-    };
-    for id in &ids {
-        app.audit(&operator.0.name, "job_create", json!({ "id": id.0 }));
-    }
+    let ids = post_all(&app, jobs, &operator.0.name).await?;
     if let ([id], false) = (&ids[..], wanted.suffixed) {
         return Ok(Json(json!({ "id": id.0 })));
     }

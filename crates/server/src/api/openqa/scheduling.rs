@@ -151,20 +151,23 @@ pub(crate) async fn keep(
     templates::not_covered(wanted.iter().map(|template| &template.settings)).map_err(|why| bad(vec![why]))?;
     let preview = params.flag("preview");
     let group = Group { template: Some(text.to_owned()), ..Group::clone(&before) };
-    let edit = |draft: &mut Draft| -> Result<(Vec<i64>, Vec<Diagnostic>), Wrong> {
+    let edit = |draft: &mut Draft| -> Result<(Vec<i64>, Counts, Vec<Diagnostic>), Wrong> {
+        let mut counts = Counts::default();
         let refused = |wrong| {
             let found = templates::refusals(&group.name, text, &places, wrong);
             bad(found.iter().map(ToString::to_string).collect())
         };
-        let ids = templates::replace(draft, &group, &wanted, &mut Counts::default()).map_err(refused)?;
+        let ids = templates::replace(draft, &group, &wanted, &mut counts).map_err(refused)?;
         draft.put(CatalogRow::Group(group.clone()));
         let found = templates::impossible(&draft.catalog, &wanted.iter().collect::<Vec<_>>());
-        Ok((ids, templates::warnings(&group.name, text, &places, found)))
+        Ok((ids, counts, templates::warnings(&group.name, text, &places, found)))
     };
-    let (ids, impossible) =
+    let (ids, counts, impossible) =
         if preview { app.library.preview(edit).await? } else { app.library.change(edit).await? };
     if !preview {
-        app.audit(&admin.name, "jobtemplate_create", json!({"job_group_id": before.id, "ids": ids}));
+        let mut noted = json!({"job_group_id": before.id, "group": before.name, "ids": ids});
+        templates::note_changes(&mut noted, &counts.changes);
+        app.audit(&admin.name, "jobtemplate_create", noted);
     }
     let mut answer = json!({"job_group_id": before.id, "ids": ids, "changes": changes(&old, text)});
     if preview {

@@ -173,7 +173,7 @@ fn parts_by_number(params: &Params, draft: &Draft) -> Result<JobTemplate, Wrong>
 
 async fn create(admin: Admin, State(app): State<Arc<App>>, params: Params) -> Result<Json<Value>, Wrong> {
     let (prio, settings) = (params.number("prio")?, settings(&params)?);
-    let made = |draft: &mut Draft| -> Result<i64, Wrong> {
+    let made = |draft: &mut Draft| -> Result<(i64, Value), Wrong> {
         let parts = parts(&params, draft)?;
         let id = draft.new_id(EntryKind::JobTemplate);
         let name = params.given("name").unwrap_or_default().to_owned();
@@ -181,11 +181,12 @@ async fn create(admin: Admin, State(app): State<Arc<App>>, params: Params) -> Re
         if let Some(other) = templates::same_scenario(&draft.catalog, &row) {
             return Err(Wrong::new(StatusCode::CONFLICT, templates::taken(&draft.catalog, other)));
         }
+        let noted = templates::noted(&draft.catalog, &row);
         draft.put(CatalogRow::JobTemplate(row));
-        Ok(id)
+        Ok((id, noted))
     };
-    let id = app.library.change(made).await?;
-    app.audit(&admin.0.name, "jobtemplate_create", json!({ "id": id }));
+    let (id, noted) = app.library.change(made).await?;
+    app.audit(&admin.0.name, "jobtemplate_create", noted);
     Ok(Json(json!({ "id": id, "ids": [id] })))
 }
 
@@ -195,16 +196,17 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Wrong> {
     let id = number(&id)?;
-    let removed = |draft: &mut Draft| -> Result<(), Wrong> {
+    let removed = |draft: &mut Draft| -> Result<Value, Wrong> {
         let absent = || Wrong::not_found("Job template does not exist");
         let template = draft.catalog.templates.get(&id).ok_or_else(absent)?;
         if let Some(group) = draft.catalog.groups.get(&template.group) {
             not_by_yaml(group)?;
         }
+        let noted = templates::noted(&draft.catalog, template);
         draft.remove(EntryKind::JobTemplate, id);
-        Ok(())
+        Ok(noted)
     };
-    app.library.change(removed).await?;
-    app.audit(&admin.0.name, "jobtemplate_delete", json!({ "id": id }));
+    let noted = app.library.change(removed).await?;
+    app.audit(&admin.0.name, "jobtemplate_delete", noted);
     Ok(Json(json!({ "result": 1 })))
 }

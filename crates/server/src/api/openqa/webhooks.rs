@@ -4,6 +4,7 @@ use super::params::Params;
 use super::{Operator, Wrong, isos};
 use crate::app::App;
 use crate::auth::personal_token;
+use crate::products;
 use assay_engine::product::Request;
 use assay_store::RunFilter;
 use axum::body::Bytes;
@@ -109,7 +110,9 @@ async fn product(
     cancel(&app, &webhook, by).await?;
     match app.post_product(&request, by).await? {
         Ok(posted) => {
-            app.audit(by, "iso_create", json!({"scheduled_product_id": posted.run.0, "webhook": webhook}));
+            let mut noted = products::noted(posted.run, &request.posted);
+            noted["webhook"] = json!(webhook);
+            app.audit(by, "iso_create", noted);
             let ids: Vec<_> = posted.jobs.iter().map(|job| job.0).collect();
             Ok(Json(json!({"scheduled_product_id": posted.run.0, "count": ids.len(), "ids": ids})))
         }
