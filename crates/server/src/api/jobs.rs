@@ -8,6 +8,7 @@ use crate::auth::Sender;
 use crate::catalog::Catalog;
 use crate::fault::Fault;
 use crate::groups;
+use crate::whom::Ask;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
@@ -55,7 +56,7 @@ pub(super) async fn post(
     body: Bytes,
 ) -> Result<(StatusCode, Json<PostedJobs>), Fault> {
     let jobs = new_jobs(&app.library.now(), read_jobs(&body)?)?;
-    let input = app.resolve_tasks(Input::PostJobs { jobs }).await?;
+    let input = app.resolve_tasks(Input::PostJobs { jobs }, Ask::Others).await?;
     match app.engine.ask(input).await? {
         Answer::Posted(ids) => {
             for id in &ids {

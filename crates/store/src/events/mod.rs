@@ -311,7 +311,7 @@ pub trait EventStore: Send + Sync {
     /// Effects that wait for jobs of their rule, the oldest first; at most `limit` of each rule.
     async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError>;
 
-    /// Effects that wait are not due before `until`; what keeps them waiting is JSON.
+    /// Effects that wait or are held wait, and are not due before `until`; what keeps them waiting is JSON.
     async fn postpone_effects(
         &self,
         epoch: Epoch,

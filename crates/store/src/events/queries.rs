@@ -384,11 +384,11 @@ impl<B: Backend> EventStore for Sql<B> {
         why: &str,
     ) -> Result<(), StoreError> {
         let piece = |keys: &[String]| {
-            let mut select = Select::new("UPDATE effects SET due_at = ".to_owned());
+            let mut select = Select::new("UPDATE effects SET state = 'waiting', due_at = ".to_owned());
             select.value(until.0.into());
             select.sql.push_str(", caused = ");
             select.value(why.into());
-            select.sql.push_str(" WHERE state = 'waiting' AND ");
+            select.sql.push_str(" WHERE state IN ('waiting', 'held') AND ");
             select.one_of("key", keys.iter().map(|key| key.as_str().into()));
             select.statement()
         };

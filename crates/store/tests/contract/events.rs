@@ -262,6 +262,10 @@ pub(crate) async fn effects_that_wait_are_in_nobodys_way(database: &Database) {
     let held = [keys.clone(), vec!["z".to_owned()]].concat();
     events.settle_effects(epoch, &[done(held, EffectState::Held)]).await.unwrap();
     assert_eq!(due(events.held_effects(2).await.unwrap()), ["m000", "m001", "z"]);
+    // What is held may have to wait for something else than jobs of its rule.
+    events.postpone_effects(epoch, &["m001".to_owned()], now(65), "{}").await.unwrap();
+    assert_eq!(due(events.held_effects(2).await.unwrap()), ["m000", "m002", "z"]);
+    assert_eq!(due(events.due_effects(now(65), 10).await.unwrap()), ["m001"]);
 
     events.settle_effects(epoch, &[done(vec!["z".to_owned()], EffectState::Refused)]).await.unwrap();
     let some = ["z".to_owned(), "m000".to_owned()];

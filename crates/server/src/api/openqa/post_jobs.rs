@@ -7,6 +7,7 @@ use crate::api::resultsdb::origin;
 use crate::app::App;
 use crate::catalog::Catalog;
 use crate::fault::Fault;
+use crate::whom::Ask;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::product::{self, MediumKey, Request};
@@ -253,7 +254,7 @@ pub(super) async fn create(
         uncover(&app, &mut wanted, &headers).await?;
     }
     let jobs = read(&app.library.now(), &wanted, is_clone)?;
-    let input = app.resolve_tasks(Input::PostJobs { jobs }).await.map_err(Fault::from)?;
+    let input = app.resolve_tasks(Input::PostJobs { jobs }, Ask::Others).await.map_err(Fault::from)?;
     let ids = match app.engine.ask(input).await? {
         Answer::Posted(ids) => ids,
         other => {
