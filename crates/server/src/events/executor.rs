@@ -497,11 +497,14 @@ impl Maker {
         self.settle(effect, json!({"result": posted.id().0})).await
     }
 
-    /// When the message was sent, so that what arrives late is not the newest; by a clock that is ahead, now.
+    /// When the message was sent, so that what arrives or is wanted late is not the newest; by a clock that is ahead, or if
+    /// it does not say, when it arrived.
     async fn found_at(&self, effect: &StoredEffect) -> Result<Timestamp, StoreError> {
         let message = self.app.store.events().message(effect.event).await?;
-        let sent = message.and_then(|stored| stored.message.sent_at);
-        Ok(sent.map_or(effect.at, |sent| sent.min(effect.at)))
+        Ok(message.map_or(effect.at, |stored| {
+            let received = stored.received_at;
+            stored.message.sent_at.map_or(received, |sent| sent.min(received))
+        }))
     }
 
     /// An effect that needs nothing of the engine is done.

@@ -174,7 +174,7 @@ pub struct StoredEffect {
     pub due_at: Timestamp,
     /// What came of it, as JSON.
     pub caused: Option<String>,
-    /// When it was planned.
+    /// When it was planned; of what was only written down before, when somebody wanted it once more.
     pub at: Timestamp,
 }
 
@@ -320,7 +320,8 @@ pub trait EventStore: Send + Sync {
         why: &str,
     ) -> Result<(), StoreError>;
 
-    /// Effects that were refused or only written down wait again, and are due. Returns how many.
+    /// Effects that were refused or only written down wait again, and are due; what was only written down is planned now.
+    /// Returns how many.
     async fn reopen_effects(&self, epoch: Epoch, keys: &[String], now: Timestamp) -> Result<u64, StoreError>;
 
     /// Notes what became of effects by themselves.

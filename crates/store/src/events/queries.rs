@@ -105,9 +105,10 @@ fn save_cursor(source: &str, name: &str, value: Option<&str>) -> Statement {
 }
 
 /// What is known by its key stays as it is. What was only written down while staging has not been done: it waits anew, as
-/// it is planned now.
+/// and since it is planned now.
 const KNOWN: &str = "ON CONFLICT (key) DO UPDATE SET state = excluded.state, caused = NULL, body = excluded.body, \
-                     group_key = excluded.group_key, due_at = excluded.due_at WHERE effects.state = 'logged'";
+                     group_key = excluded.group_key, due_at = excluded.due_at, planned_at = excluded.planned_at \
+                     WHERE effects.state = 'logged'";
 
 /// New effects.
 fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<Statement>, StoreError> {
@@ -402,7 +403,9 @@ impl<B: Backend> EventStore for Sql<B> {
             let mut select =
                 Select::new("UPDATE effects SET state = 'waiting', caused = NULL, due_at = ".to_owned());
             select.value(now.0.into());
-            select.sql.push_str(" WHERE state IN ('refused', 'logged') AND ");
+            select.sql.push_str(", planned_at = CASE WHEN state = 'logged' THEN ");
+            select.value(now.0.into());
+            select.sql.push_str(" ELSE planned_at END WHERE state IN ('refused', 'logged') AND ");
             select.one_of("key", some.iter().map(|key| key.as_str().into()));
             select.sql.push_str(" RETURNING key");
             count += self.know("open effects again", epoch, vec![select.statement()]).await?.len() as u64;
