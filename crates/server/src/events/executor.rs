@@ -198,8 +198,7 @@ impl Executor {
         if !ready.is_empty() {
             self.carry_out(ready, &mut round).await?;
         }
-        round.any |= !round.posts.is_empty();
-        self.post(std::mem::take(&mut round.posts)).await?;
+        self.post_ready(&mut round).await?;
         if full && !round.left.is_empty() {
             let until = now.plus_seconds(LOOK.as_secs() as i64);
             let events = store.events();
@@ -268,7 +267,7 @@ impl Executor {
         Ok(open.entry(rule.to_owned()).or_default())
     }
 
-    /// What has asked and was answered. Its place was kept for it.
+    /// What has asked and was answered. Its place was kept for it; it is posted before anybody looks for what is due.
     async fn place_answered(&mut self, answered: Vec<Answered>, round: &mut Round) -> Result<(), StoreError> {
         for Answered { group, .. } in &answered {
             self.asks.end(&keys(group));
@@ -280,7 +279,7 @@ impl Executor {
             }
             self.place(group, input, round).await?;
         }
-        Ok(())
+        self.post_ready(round).await
     }
 
     async fn carry_out(&mut self, ready: Vec<StoredEffect>, round: &mut Round) -> Result<(), StoreError> {
@@ -531,6 +530,11 @@ impl Maker {
 }
 
 impl Executor {
+    async fn post_ready(&mut self, round: &mut Round) -> Result<(), StoreError> {
+        round.any |= !round.posts.is_empty();
+        self.post(std::mem::take(&mut round.posts)).await
+    }
+
     /// Gives inputs to the driver, all at once, so that they share transactions.
     async fn post(&mut self, posts: Vec<(Input, Vec<String>)>) -> Result<(), StoreError> {
         let engine = &self.app.engine;
