@@ -86,7 +86,7 @@ async fn broken_needles_are_named_with_their_places() {
         "needles/cut.json:6:4: error: EOF while parsing a value; the file is cut off, copy or write it again",
         "needles/cutpng.png: error: cutpng.png: the PNG is cut off; copy or write it again",
         "needles/fake.png: error: fake.png: ",
-        "1 modules, 6 needles: 4 errors, 5 warnings",
+        "1 module, 6 needles: 4 errors, 5 warnings",
     ] {
         check.says(line);
     }

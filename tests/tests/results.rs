@@ -610,9 +610,9 @@ async fn by_hand() {
     assert_eq!(waiting(0).await, "");
     place.run(&["decision", "waiting"]).await.expect(0).says("fedora-40");
     place.run(&["waiver", "list", "--item", "F-40-20240601.0"]).await.expect(0).says("compose.upgrade");
-    place.run(&["decision", "check", &policy]).await.expect(0).says("1 policies");
+    place.run(&["decision", "check", &policy]).await.expect(0).says("1 policy");
     // Which tests there are the server knows: results of these were imported, and of others nobody has heard.
-    place.run(&["decision", "check", "--known", &policy]).await.expect(0).says("1 policies");
+    place.run(&["decision", "check", "--known", &policy]).await.expect(0).says("1 policy");
     let misspelt = file("misspelt.yaml", &POLICY.replace("compose.upgrade", "compose.upgrad"));
     place.run(&["decision", "check", &misspelt]).await.expect(0);
     let said = place.run(&["decision", "check", "--known", &misspelt]).await;

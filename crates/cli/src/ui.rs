@@ -40,9 +40,13 @@ pub(crate) fn result_word(result: &str) -> String {
     format!("{sign} {result}")
 }
 
-/// `1 error`, `2 errors`.
+/// `1 error`, `2 errors`; `1 policy`, `2 policies`.
 pub(crate) fn count(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+    match what.strip_suffix('y') {
+        _ if count == 1 => format!("1 {what}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {what}s"),
+    }
 }
 
 /// Microseconds for people.
@@ -97,6 +101,7 @@ mod tests {
     #[test]
     fn one_is_no_plural() {
         assert_eq!([0, 1, 2].map(|many| super::count(many, "job")), ["0 jobs", "1 job", "2 jobs"]);
+        assert_eq!([1, 2].map(|many| super::count(many, "policy")), ["1 policy", "2 policies"]);
     }
 
     #[test]

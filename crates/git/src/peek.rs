@@ -36,7 +36,10 @@ pub enum PeekError {
     /// The file has more bytes than are looked at.
     #[error("it has {0} bytes; at most {most} are read", most = LARGEST)]
     TooLarge(u64),
-    /// The repository does not answer, or git does not work here.
+    /// Nothing came in time.
+    #[error("it does not answer within {} s", DEADLINE.as_secs())]
+    Silent,
+    /// The repository refuses, or git does not work here.
     #[error("{0}")]
     Unreachable(String),
 }
@@ -93,7 +96,7 @@ impl<'a> Peek<'a> {
             Ok(done) => Ok(Err(tidy(&done.err, None))),
             Err(CallError::Start(error)) => failed(format!("git cannot be started: {error}")),
             Err(CallError::Io(error)) => failed(error.to_string()),
-            Err(CallError::Deadline) => failed(format!("it does not answer within {} s", DEADLINE.as_secs())),
+            Err(CallError::Deadline) => Err(PeekError::Silent),
         }
     }
 

@@ -52,6 +52,7 @@ mod tasks;
 mod templates;
 mod told;
 mod web;
+mod whom;
 
 pub use datadir::ServerFile;
 pub use events::{EventSources, event_sources};

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::catalog::Catalog;
 use crate::fault::Fault;
+use crate::whom::Ask;
 use assay_engine::ids::{GroupId, JobId, ProductRunId};
 use assay_engine::io::{Answer, Input, Obsolete};
 use assay_engine::job::StateWord;
@@ -191,7 +192,7 @@ impl App {
             Some(obsolete) if plan.refused.is_none() => self.spared(obsolete).await?,
             _ => BTreeSet::new(),
         };
-        let input = self.resolve_tasks(plan.take_input(request, by, spared)).await?;
+        let input = self.resolve_tasks(plan.take_input(request, by, spared), Ask::Others).await?;
         match self.engine.ask(input).await? {
             Answer::Product { run, .. } if plan.refused.is_some() => Ok(Err(NotPosted { run, plan })),
             Answer::Product { run, jobs, obsoleted } => Ok(Ok(Posted { run, jobs, obsoleted, plan })),

@@ -3,7 +3,8 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::gate::settings::Reader;
-use assay_connect::events::git::commit_of;
+use crate::whom::{Ask, SILENCE_S, Silence, Silent, Whom};
+use assay_connect::events::git::{NoAnswer, commit_of};
 use assay_connect::events::json::Hope;
 use assay_connect::events::koji::Koji;
 use assay_engine::ids::Timestamp;
@@ -62,8 +63,12 @@ struct Namespace {
 pub(crate) enum Unresolved {
     /// And never will be.
     Wrong(String),
-    /// The repository does not answer.
+    /// The repository does not answer as it should.
     Later(String),
+    /// Its host does not answer at all.
+    Silent { why: String, silence: Silence },
+    /// Somebody has to be asked, and nobody may be: [`Ask::Nobody`].
+    Unknown(Whom),
 }
 
 impl From<Unresolved> for Fault {
@@ -74,6 +79,8 @@ impl From<Unresolved> for Fault {
                 "Tasks are described in docs/tasks.md; names of tasks are in [tasks] of assay.toml.",
             ),
             Unresolved::Later(why) => Self::later(why, 10),
+            Unresolved::Silent { why, .. } => Self::later(why, SILENCE_S as u32),
+            Unresolved::Unknown(whom) => Self::later(format!("{} has to be asked first.", whom.host), 1),
         }
     }
 }
@@ -86,6 +93,8 @@ pub(crate) struct Tasks {
     seen: Mutex<BTreeMap<(String, String), (Timestamp, String)>>,
     /// The test cases that headers name. What a commit says never changes.
     headers: Mutex<BTreeMap<Header, Option<String>>>,
+    /// Hosts of repositories that did not answer.
+    silent: Silent,
 }
 
 /// Which header: the repository, the commit, the file.
@@ -128,6 +137,37 @@ impl Tasks {
     /// Where Koji is, if it is set.
     pub(crate) fn koji(&self) -> Option<String> {
         self.settings().hub.clone()
+    }
+
+    /// Whether somebody may be asked now. Who was silent a moment ago is not.
+    fn may_ask(&self, whom: Whom, ask: Ask, now: Timestamp) -> Result<(), Unresolved> {
+        if let Some(silence) = self.silent.of(&whom.host, now) {
+            return Err(Unresolved::Silent {
+                why: format!("{} did not answer a moment ago.", whom.host),
+                silence,
+            });
+        }
+        match ask {
+            Ask::Others => Ok(()),
+            Ask::Nobody => Err(Unresolved::Unknown(whom)),
+        }
+    }
+
+    /// Remembers that the host of a repository does not answer.
+    fn was_silent(&self, url: &str, why: String, now: Timestamp) -> Unresolved {
+        let silence = self.silent.note(&Whom::at(url, "").host, now);
+        Unresolved::Silent { why, silence }
+    }
+
+    /// What it means for a job that the header of its task cannot be read.
+    fn unread(&self, (url, commit, file): &Header, error: PeekError, now: Timestamp) -> Unresolved {
+        let why = format!("{file} of {url} at {commit} cannot be read: {error}.");
+        match error {
+            PeekError::NoCommit(commit) => Unresolved::Wrong(format!("{url} has no commit {commit}.")),
+            PeekError::TooLarge(_) => Unresolved::Wrong(why),
+            PeekError::Unreachable(_) => Unresolved::Later(why),
+            PeekError::Silent => self.was_silent(url, why, now),
+        }
     }
 
     /// True if a task of this repository may post a result of this name.
@@ -248,16 +288,9 @@ pub(crate) fn is_resolved(key: &str) -> bool {
 }
 
 /// The test case that the header names. None if there is no good header: the worker says what is wrong with it.
-async fn read_header((url, commit, file): Header) -> Result<Option<String>, Unresolved> {
-    let at = format!("{file} of {url} at {commit}");
-    let (remote, wanted) = (url.clone(), commit);
-    let found = tokio::task::spawn_blocking(move || file_at(&remote, &wanted, &file)).await;
-    let found = found.unwrap_or_else(|error| Err(PeekError::Unreachable(error.to_string())));
-    let found = found.map_err(|error| match error {
-        PeekError::NoCommit(commit) => Unresolved::Wrong(format!("{url} has no commit {commit}.")),
-        error @ PeekError::TooLarge(_) => Unresolved::Wrong(format!("{at} cannot be read: {error}.")),
-        PeekError::Unreachable(why) => Unresolved::Later(format!("{at} cannot be read: {why}.")),
-    })?;
+async fn read_header((url, commit, file): Header) -> Result<Option<String>, PeekError> {
+    let found = tokio::task::spawn_blocking(move || file_at(&url, &commit, &file)).await;
+    let found = found.unwrap_or_else(|error| Err(PeekError::Unreachable(error.to_string())))?;
     let text = found.and_then(|bytes| String::from_utf8(bytes).ok());
     let header = text.and_then(|text| task_header::load(task_header::FILE, &text).0);
     Ok(header.map(|header| header.testcase))
@@ -271,15 +304,15 @@ fn plain(url: &str) -> &str {
 
 impl App {
     /// Says of all jobs of tasks that an input makes what exactly they run.
-    pub(crate) async fn resolve_tasks(&self, mut input: Input) -> Result<Input, Unresolved> {
+    pub(crate) async fn resolve_tasks(&self, mut input: Input, ask: Ask) -> Result<Input, Unresolved> {
         let (Input::PostJobs { jobs } | Input::PostProduct { jobs, .. }) = &mut input else {
             return Ok(input);
         };
         for job in jobs.iter_mut().filter(|job| is_task(&job.settings)) {
             let mut settings = job.settings.plain();
             settings.insert("BACKEND".into(), BACKEND.into());
-            self.resolve_task(&mut settings).await?;
-            self.name_results(&mut settings).await?;
+            self.resolve_task(&mut settings, ask).await?;
+            self.name_results(&mut settings, ask).await?;
             for (key, value) in settings {
                 let before = job.settings.0.remove(&key);
                 let known = before.as_ref().is_some_and(|before| before.value == value);
@@ -296,9 +329,13 @@ impl App {
     }
 
     /// Says in the settings of a job of a task what exactly it runs.
-    async fn resolve_task(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
+    async fn resolve_task(
+        &self,
+        settings: &mut BTreeMap<String, String>,
+        ask: Ask,
+    ) -> Result<(), Unresolved> {
         let key = self.task_runs.settings().fill(settings)?;
-        self.find_baseline(settings).await?;
+        self.find_baseline(settings, ask).await?;
         if settings.get(COMMIT).is_some_and(|commit| !commit.is_empty()) {
             return Ok(());
         }
@@ -307,26 +344,41 @@ impl App {
         let commit = if let Some((_, commit)) = known.filter(|(at, _)| now < at.plus_seconds(BELIEVED_S)) {
             commit
         } else {
-            let (url, reference) = &key;
-            let found = commit_of(url, reference).await.map_err(|why| {
-                Unresolved::Later(format!("Where {reference} of {url} stands is not known: {why}."))
-            })?;
-            let commit = found
-                .ok_or_else(|| Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}.")))?;
-            let mut seen = self.task_runs.seen();
-            if seen.len() >= MOST {
-                seen.clear();
-            }
-            seen.insert(key, (now, commit.clone()));
-            commit
+            self.ask_commit(key, ask).await?
         };
         settings.insert(COMMIT.into(), commit);
         Ok(())
     }
 
+    /// Asks a repository where a branch or a tag of it stands.
+    async fn ask_commit(&self, key: (String, String), ask: Ask) -> Result<String, Unresolved> {
+        let (url, reference) = &key;
+        self.task_runs.may_ask(Whom::at(url, reference), ask, self.clock.now())?;
+        let found = commit_of(url, reference).await.map_err(|error| {
+            let why = format!("Where {reference} of {url} stands is not known: {error}.");
+            match error {
+                NoAnswer::Silent(_) => self.task_runs.was_silent(url, why, self.clock.now()),
+                NoAnswer::Failed(_) => Unresolved::Later(why),
+            }
+        })?;
+        let commit =
+            found.ok_or_else(|| Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}.")))?;
+        let mut seen = self.task_runs.seen();
+        if seen.len() >= MOST {
+            seen.clear();
+        }
+        // It is believed from now on: those who wait for the same answer do not ask again, however long it took.
+        seen.insert(key, (self.clock.now(), commit.clone()));
+        Ok(commit)
+    }
+
     /// Says in the settings which test case the task's header names. A job that waits, runs or crashes has the name that
     /// its results will have.
-    async fn name_results(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
+    async fn name_results(
+        &self,
+        settings: &mut BTreeMap<String, String>,
+        ask: Ask,
+    ) -> Result<(), Unresolved> {
         // Whoever posts the job does not say it.
         if let Some(said) = settings.get_mut(TESTCASE) {
             said.clear();
@@ -343,7 +395,10 @@ impl App {
         let testcase = if let Some(known) = known {
             known
         } else {
-            let found = read_header(key.clone()).await?;
+            let whom = Whom::at(&key.0, &format!("{} {}", key.1, key.2));
+            self.task_runs.may_ask(whom, ask, self.clock.now())?;
+            let found = read_header(key.clone()).await;
+            let found = found.map_err(|error| self.task_runs.unread(&key, error, self.clock.now()))?;
             let mut headers = self.task_runs.headers();
             if headers.len() >= MOST {
                 headers.clear();
@@ -358,7 +413,11 @@ impl App {
     }
 
     /// Asks Koji for the build before, if the job says in which tag it is and not which.
-    async fn find_baseline(&self, settings: &mut BTreeMap<String, String>) -> Result<(), Unresolved> {
+    async fn find_baseline(
+        &self,
+        settings: &mut BTreeMap<String, String>,
+        ask: Ask,
+    ) -> Result<(), Unresolved> {
         let get = |key: &str| settings.get(key).filter(|value| !value.is_empty()).cloned();
         let (Some(tag), None, Some(item)) = (get(BASELINE_TAG), get(BASELINE), get("ITEM")) else {
             return Ok(());
@@ -370,6 +429,7 @@ impl App {
             );
             return Err(Unresolved::Wrong(why));
         };
+        self.task_runs.may_ask(Whom::at(&hub, &format!("{tag} {item}")), ask, self.clock.now())?;
         let name = item.rsplitn(3, '-').nth(2).unwrap_or(&item);
         let koji = Koji::new(&hub, "").map_err(Unresolved::Later)?;
         let before = koji.before(&tag, name, &item).await.map_err(|error| {
@@ -599,7 +659,37 @@ mod tests {
             assert_eq!(read_header(key).await, Ok(found.map(str::to_owned)), "{file}");
         }
         let nowhere = (url, "1".repeat(40), "task.yaml".to_owned());
-        assert!(matches!(read_header(nowhere).await, Err(Unresolved::Wrong(_))));
+        assert_eq!(read_header(nowhere).await, Err(PeekError::NoCommit("1".repeat(40))));
+    }
+
+    #[test]
+    fn a_silent_host_is_not_asked_again_for_a_while() {
+        let (tasks, now) = (Tasks::default(), Timestamp(1_000_000_000));
+        let key = |url: &str| (url.to_owned(), "1".repeat(40), "task.yaml".to_owned());
+        let (checks, others) = ("https://git.example.org/checks", "https://git.example.org/others");
+        for (error, is_wrong) in
+            [(PeekError::TooLarge(9), true), (PeekError::Unreachable("no".to_owned()), false)]
+        {
+            let why = tasks.unread(&key(checks), error, now);
+            assert_eq!(matches!(why, Unresolved::Wrong(_)), is_wrong, "{why:?}");
+        }
+        let ask = |url: &str, ask: Ask, after: i64| {
+            tasks.may_ask(Whom::at(url, "main"), ask, now.plus_seconds(after))
+        };
+        assert_eq!(ask(others, Ask::Others, 0), Ok(()), "it refused, and was not silent");
+        let whom = Whom::at(others, "main");
+        assert_eq!(ask(others, Ask::Nobody, 0), Err(Unresolved::Unknown(whom)));
+        let why = tasks.unread(&key(checks), PeekError::Silent, now);
+        let Unresolved::Silent { silence, .. } = why else { panic!("{why:?}") };
+        for may in [Ask::Others, Ask::Nobody] {
+            let asked = ask(others, may, SILENCE_S - 1);
+            assert!(
+                matches!(&asked, Err(Unresolved::Silent { silence: same, .. }) if *same == silence),
+                "{asked:?}"
+            );
+        }
+        assert_eq!(ask("https://elsewhere.org/x", Ask::Others, 1), Ok(()));
+        assert_eq!(ask(others, Ask::Others, SILENCE_S), Ok(()));
     }
 
     #[test]

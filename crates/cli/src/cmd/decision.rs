@@ -187,7 +187,7 @@ fn check(common: &Common, files: &[Utf8PathBuf], ask: bool) -> Result<Code, CliE
             println!("{found}");
         }
         if let Some(policies) = &loaded.policies {
-            println!("{} policies", policies.policies.len());
+            println!("{}", ui::count(policies.policies.len(), "policy"));
         }
     }
     Ok(match (loaded.policies, &loaded.diagnostics[..]) {

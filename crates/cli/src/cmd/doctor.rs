@@ -176,7 +176,8 @@ fn server(common: &Common, data: &Utf8Path) -> Check {
             let online = workers.workers.iter().filter(|worker| worker.online).count();
             let remedy = (online == 0).then(|| "start a worker: assay worker".to_owned());
             let health = if online == 0 { Health::Limited } else { Health::Fine };
-            Check { what, health, found: format!("{url}, {online} workers online"), remedy }
+            let online = ui::count(online, "worker");
+            Check { what, health, found: format!("{url}, {online} online"), remedy }
         }
         Err(error) => Check {
             what,

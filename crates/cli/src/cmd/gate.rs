@@ -271,8 +271,13 @@ fn show_simulated(sums: &Simulated, common: &Common) {
         return;
     }
     println!(
-        "{} seeds, {} inputs, {} builds, {} merges in {:.1} s: {:.0} seeds a minute",
-        sums.seeds, sums.inputs, sums.builds, sums.merged, sums.seconds, sums.per_minute
+        "{}, {}, {}, {} in {:.1} s: {:.0} seeds a minute",
+        ui::count(sums.seeds as usize, "seed"),
+        ui::count(sums.inputs as usize, "input"),
+        ui::count(sums.builds as usize, "build"),
+        ui::count(sums.merged as usize, "merge"),
+        sums.seconds,
+        sums.per_minute
     );
     for NotRun { seed, reason } in &sums.not_run {
         println!("✘ seed {seed} could not be run: {reason}");

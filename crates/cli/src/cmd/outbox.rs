@@ -136,7 +136,8 @@ fn print(list: Listed) {
     let heads = ["reporter", "driver", "doing", "waiting", "lag", "tries", "told", "not sent", "refused"];
     println!("{}", ui::table(&heads, rows));
     let rows = list.entries.into_iter().map(|entry| {
-        let tries = if entry.attempts > 0 { format!(" ({} tries)", entry.attempts) } else { String::new() };
+        let tries = ui::count(entry.attempts as usize, "try");
+        let tries = if entry.attempts > 0 { format!(" ({tries})") } else { String::new() };
         let state = format!("{}{tries}", entry.state);
         vec![
             entry.id.to_string(),

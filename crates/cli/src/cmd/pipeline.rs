@@ -314,7 +314,8 @@ fn status(common: &Common, client: &Client, pipeline: Option<&str>) -> Result<Co
 fn write_pipeline(text: &mut String, pipeline: &PipelineStatus) {
     let items: usize = pipeline.queues.iter().map(|queue| queue.items.len()).sum();
     let disabled = if pipeline.disabled { ", disabled after failures" } else { "" };
-    let head = format!("{} ({}): {items} items{disabled}\n", pipeline.name, pipeline.manager);
+    let items = ui::count(items, "item");
+    let head = format!("{} ({}): {items}{disabled}\n", pipeline.name, pipeline.manager);
     text.push_str(&head);
     for queue in &pipeline.queues {
         if queue.items.is_empty() && queue.hold.is_none() {

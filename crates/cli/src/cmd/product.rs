@@ -141,8 +141,8 @@ fn post(common: &Common, client: &Client, words: &Words) -> Result<Code, CliErro
     failures(&posted.failed);
     if !posted.left_out.is_empty() {
         println!(
-            "{} templates were not asked for; `assay product show {}` says why",
-            posted.left_out.len(),
+            "not asked for: {}; `assay product show {}` says why",
+            count(posted.left_out.len(), "template"),
             posted.id
         );
     }

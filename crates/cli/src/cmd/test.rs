@@ -133,10 +133,10 @@ fn show(findings: &Checked) {
         println!("{finding}");
     }
     println!(
-        "{} modules, {} needles: {} errors, {} warnings",
-        findings.modules.len(),
-        findings.needles,
-        findings.errors,
-        findings.warnings
+        "{}, {}: {}, {}",
+        ui::count(findings.modules.len(), "module"),
+        ui::count(findings.needles, "needle"),
+        ui::count(findings.errors, "error"),
+        ui::count(findings.warnings, "warning")
     );
 }

@@ -71,7 +71,7 @@ impl Whatif {
         };
         let history = self.read_history(common, &tell)?;
         let replay = |config: &Arc<Config>, which: &str| {
-            tell(format!("replaying {} events under {which}", history.events.len()));
+            tell(format!("replaying {} under {which}", ui::count(history.events.len(), "event")));
             whatif::replay(&history, config, self.workers, self.seed)
         };
         let recorded = history.config.as_ref().map(|config| replay(config, "the recorded configuration"));
@@ -149,7 +149,8 @@ type Figure<'a> = (&'a str, &'a dyn Fn(&Figures) -> String);
 
 fn show(compared: &Compared, config: &Utf8Path) {
     let Recorded { events, builds, hours } = &compared.history;
-    println!("{events} events and {builds} builds of {hours:.1} hours\n");
+    let (events, builds) = (ui::count(*events, "event"), ui::count(*builds, "build"));
+    println!("{events} and {builds} of {hours:.1} hours\n");
     let wait = |us: Option<i64>| us.map_or("-".to_owned(), |us| ui::duration(us.max(0) as u64));
     let rows: [Figure<'_>; 9] = [
         ("merged", &|it| it.merges.to_string()),

@@ -2,7 +2,7 @@
 
 use super::json::{Fetcher, NoDocument};
 use super::poll::{Polled, Poller, number_of};
-use super::{Incoming, Received, polled};
+use super::{Incoming, Received, apart, polled};
 use crate::http::encoded;
 use assay_engine::compose::{Life, Release, Update};
 use assay_engine::ids::Timestamp;
@@ -132,14 +132,41 @@ pub fn message(update: &Value, prefix: &str) -> Option<Incoming> {
     Some(polled(&key, &topic, &body))
 }
 
-/// The message that the bus would have carried for an update that was submitted for stable.
+/// When an update was submitted for stable, each time, as Bodhi notes it in a comment of its own; the first first.
+fn submissions(update: &Value) -> Vec<Timestamp> {
+    const SAYS: &str = "This update has been submitted for stable by ";
+    let is_bodhis = |comment: &&Value| {
+        comment["user"]["name"] == "bodhi"
+            && comment["text"].as_str().is_some_and(|text| text.starts_with(SAYS))
+    };
+    let at = |comment: &Value| {
+        let at: jiff::civil::DateTime = comment["timestamp"].as_str()?.parse().ok()?;
+        let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+        Some(Timestamp(at.as_microsecond()))
+    };
+    let comments = update["comments"].as_array().into_iter().flatten();
+    let mut all: Vec<Timestamp> = comments.filter(is_bodhis).filter_map(at).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The message that the bus would have carried for an update that was submitted for stable. Where Bodhi says when, that is
+/// in its key: it may have been revoked and submitted again.
 pub fn submitted(update: &Value, prefix: &str) -> Option<Incoming> {
     if update["request"] != "stable" {
         return None;
     }
     let (key, _) = known_by(update, "bodhi-stable")?;
     let body = json!({"agent": "assay", "update": update});
-    Some(polled(&key, &format!("{prefix}.bodhi.update.request.stable"), &body))
+    let told = polled(&key, &format!("{prefix}.bodhi.update.request.stable"), &body);
+    let all = submissions(update);
+    let Some((&at, before)) = all.split_last() else { return Some(told) };
+    Some(Incoming {
+        key: format!("{key}/{}", at.0.div_euclid(1_000_000)),
+        sent_at: Some(at),
+        apart: before.last().map(|before| apart(*before, at)),
+        ..told
+    })
 }
 
 impl Bodhi {
@@ -171,13 +198,20 @@ impl Bodhi {
     }
 }
 
-/// An update that is submitted, if it was not at the last look. One that was revoked in between is submitted anew, so the time
-/// is in its key; it is stored with the cursor, so no other look tells it. Nobody knows how long those of a first look are
-/// submitted: they are told unless anybody ever has.
+/// An update that is submitted, if it was not at the last look. One of which Bodhi does not say when, and that was revoked in
+/// between, is submitted anew, so the time of the look is in its key; it is stored with the cursor, so no other look tells it.
+/// Nobody knows how long such ones of a first look are submitted: they are told unless anybody ever has.
 fn newly(one: Incoming, last: Option<&BTreeSet<&str>>, looked: Timestamp, there: i64) -> Option<Incoming> {
+    let is_timed = one.sent_at.is_some();
+    // What was noted without its time, by an Assay that did not look for it.
+    let noted = one.key.rsplit_once('/').filter(|_| is_timed).map(|(noted, _)| noted);
+    let is_known = |last: &BTreeSet<&str>| {
+        last.contains(one.key.as_str()) || noted.is_some_and(|key| last.contains(key))
+    };
     match last {
+        Some(last) if is_known(last) => None,
+        _ if is_timed => Some(one),
         None => Some(Incoming { since: Some(Timestamp(0)), ..one }),
-        Some(last) if last.contains(one.key.as_str()) => None,
         Some(_) => Some(Incoming { key: format!("{}/{there}", one.key), since: Some(looked), ..one }),
     }
 }
@@ -195,8 +229,8 @@ impl Poller for Bodhi {
         let since = since.strftime("%Y-%m-%d %H:%M:%S").to_string();
         let mut messages = self.look(&format!("modified_since={}", encoded(&since)), message).await?;
         let mut cursors_now = vec![(CURSOR.to_owned(), Some(there.to_string()))];
-        // To be submitted for stable is no modification to Bodhi, and has no time there; so all of these are looked at, which
-        // are few, and those are told that were not among them at the last look.
+        // To be submitted for stable is no modification to Bodhi; so all of these are looked at, which are few, and those are
+        // told that were not among them at the last look.
         let all = self.look("request=stable", submitted).await?;
         let keys: BTreeSet<&str> = all.iter().map(|one| one.key.as_str()).collect();
         let keys = keys.into_iter().collect::<Vec<_>>().join("\n");
@@ -258,6 +292,55 @@ mod tests {
         assert_eq!(told(None), Some((key.to_owned(), Some(Timestamp(0)))));
         assert_eq!(told(Some(&[key])), None);
         assert_eq!(told(Some(&["other"])), Some((format!("{key}/9"), Some(Timestamp(7)))));
+    }
+
+    /// `2026-11-21 10:00:00`, and what is said then.
+    const TEN: i64 = 1_795_255_200;
+
+    fn said(who: &str, after: i64) -> Value {
+        let at = jiff::Timestamp::from_second(TEN + after).unwrap();
+        let at = at.strftime("%Y-%m-%d %H:%M:%S").to_string();
+        json!({"user": {"name": who}, "text": "This update has been submitted for stable by ann. ", "timestamp": at})
+    }
+
+    #[test]
+    fn what_was_noted_without_its_time_is_known() {
+        let builds = json!([{"nvr": "a-1-1"}]);
+        let update =
+            json!({"alias": "F-1", "request": "stable", "builds": builds, "comments": [said("bodhi", 0)]});
+        let one = submitted(&update, "org.x").unwrap();
+        let told = |last: Option<&[&str]>| {
+            let last = last.map(|keys| keys.iter().copied().collect());
+            newly(one.clone(), last.as_ref(), Timestamp(7), 9)
+        };
+        for last in [None, Some(&["bodhi-stable/F-1/a-1-2", "bodhi-stable/F-1/a-1-1/1"][..])] {
+            assert_eq!(told(last), Some(one.clone()), "{last:?}");
+        }
+        assert_eq!(told(Some(&["bodhi-stable/F-1/a-1-1"])), None);
+    }
+
+    #[tokio::test]
+    async fn an_update_that_is_submitted_again_between_two_looks_is_told_again() {
+        use assay_fakes::bodhi::{FakeBodhi, UPDATE};
+        let fake = FakeBodhi::start().await.unwrap();
+        fake.says_it_is(TEN + 7_200);
+        fake.change(UPDATE, "request", json!("stable"));
+        let bodhi = Bodhi::new(fake.url(), &[], "org.x").unwrap();
+        let mut cursors = BTreeMap::new();
+        let mut look = async |comments: &[Value]| {
+            fake.change(UPDATE, "comments", json!(comments));
+            let received = bodhi.poll(&cursors, Timestamp(0)).await.unwrap().received;
+            cursors.extend(received.cursors.into_iter().filter_map(|(name, value)| Some((name, value?))));
+            let found = received.messages.into_iter();
+            found.map(|one| (one.key, one.sent_at, one.apart)).collect::<Vec<_>>()
+        };
+        let at = |after: i64| Some(Timestamp((TEN + after) * 1_000_000));
+        let key = |after: i64| format!("bodhi-stable/{UPDATE}/bash-5.3-1.fc44/{}", TEN + after);
+        assert_eq!(look(&[said("bodhi", 0)]).await, [(key(0), at(0), None)]);
+        assert_eq!(look(&[said("bodhi", 0), said("ann", 60)]).await, [], "anybody can write that");
+        let again = [said("bodhi", 0), said("bodhi", 3_600)];
+        assert_eq!(look(&again).await, [(key(3_600), at(3_600), at(1_800))]);
+        assert_eq!(look(&again).await, []);
     }
 
     #[test]

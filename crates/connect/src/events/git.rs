@@ -11,6 +11,17 @@ use tokio::process::Command;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Why a repository says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nothing came within so many seconds.
+    #[error("git does not answer within {0} s")]
+    Silent(u64),
+    /// It refuses, or git does not work here.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// Asks with `git ls-remote`.
 #[derive(Debug)]
 pub struct Git {
@@ -28,13 +39,18 @@ impl Git {
     }
 
     async fn branches(&self) -> Result<BTreeMap<String, String>, String> {
-        Ok(read(&ls_remote(&["--heads", "--", &self.url]).await?, &self.branches))
+        let said = ls_remote(&["--heads", "--", &self.url], PATIENCE).await;
+        Ok(read(&said.map_err(|error| error.to_string())?, &self.branches))
     }
 }
 
 /// Where a branch, a tag or `HEAD` of a repository stands; `None` if there is none of this name.
-pub async fn commit_of(url: &str, reference: &str) -> Result<Option<String>, String> {
-    Git::new(url, &[])?;
+pub async fn commit_of(url: &str, reference: &str) -> Result<Option<String>, NoAnswer> {
+    commit_within(PATIENCE, url, reference).await
+}
+
+async fn commit_within(patience: Duration, url: &str, reference: &str) -> Result<Option<String>, NoAnswer> {
+    Git::new(url, &[]).map_err(NoAnswer::Failed)?;
     let names = [
         reference.to_owned(),
         format!("refs/heads/{reference}"),
@@ -42,21 +58,22 @@ pub async fn commit_of(url: &str, reference: &str) -> Result<Option<String>, Str
         format!("refs/tags/{reference}"),
     ];
     let args: Vec<&str> = ["--", url].into_iter().chain(names.iter().map(String::as_str)).collect();
-    let said = ls_remote(&args).await?;
+    let said = ls_remote(&args, patience).await?;
     let line = |name: &String| {
         said.lines().find_map(|line| line.split_once('\t').filter(|(_, found)| found == name))
     };
     Ok(names.iter().find_map(line).map(|(commit, _)| commit.to_owned()))
 }
 
-async fn ls_remote(args: &[&str]) -> Result<String, String> {
+async fn ls_remote(args: &[&str], patience: Duration) -> Result<String, NoAnswer> {
     let mut command = Command::new("git");
     command.arg("ls-remote").args(args).env("GIT_TERMINAL_PROMPT", "0").kill_on_drop(true);
-    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
-    let ended = ended.map_err(|_| format!("git does not answer within {} s", PATIENCE.as_secs()))?;
-    let ended = ended.map_err(|error| format!("git cannot be started: {error}"))?;
+    let ended = tokio::time::timeout(patience, command.output()).await;
+    let ended = ended.map_err(|_| NoAnswer::Silent(patience.as_secs()))?;
+    let ended = ended.map_err(|error| NoAnswer::Failed(format!("git cannot be started: {error}")))?;
     if !ended.status.success() {
-        return Err(format!("git ls-remote: {}", String::from_utf8_lossy(&ended.stderr).trim()));
+        let said = String::from_utf8_lossy(&ended.stderr);
+        return Err(NoAnswer::Failed(format!("git ls-remote: {}", said.trim())));
     }
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }
@@ -127,5 +144,15 @@ mod tests {
         assert_eq!(read(&text, &[]).into_keys().collect::<Vec<_>>(), ["f/x", "main"]);
         assert_eq!(read(&text, &["main".to_owned()]).len(), 1);
         assert!(Git::new("--upload-pack=x", &[]).is_err());
+    }
+
+    #[tokio::test]
+    async fn silence_is_told_from_refusal() {
+        let quiet = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("git://{}/x", quiet.local_addr().expect("an address"));
+        let asked = commit_within(Duration::from_millis(1), &url, "main").await;
+        assert_eq!(asked, Err(NoAnswer::Silent(0)));
+        let asked = commit_of("file:///nowhere/at/all", "main").await;
+        assert!(matches!(asked, Err(NoAnswer::Failed(_))), "{asked:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::json::{Hope, NoDocument};
 use super::poll::{Polled, Poller, number_of};
-use super::{Incoming, Received, polled};
+use super::{Incoming, Received, apart, polled};
 use crate::http::Http;
 use assay_engine::ids::Timestamp;
 use assay_proto::xmlrpc::{self, NoAnswer};
@@ -20,8 +20,6 @@ const OVERLAP: i64 = 600;
 const ROWS: u64 = 1_000;
 /// The shortest time whose history is asked for; it is longer than the overlap, so that each answer gets on.
 const LEAST: i64 = 2 * OVERLAP;
-/// The clocks of a hub, of its database and of its bus are no further apart, in microseconds.
-const CLOCKS: i64 = 30_000_000;
 const LONGEST: usize = 32 << 20;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The fault of a hub that is not there for a while.
@@ -211,8 +209,7 @@ fn in_order(mut found: Vec<Happened>) -> Vec<Happened> {
     let mut last: BTreeMap<(String, i64), Timestamp> = BTreeMap::new();
     for one in &mut found {
         let before = last.insert((one.message.topic.clone(), one.build), one.at);
-        one.message.apart =
-            before.map(|before| Timestamp(one.at.0 - ((one.at.0 - before.0) / 2).max(CLOCKS)));
+        one.message.apart = before.map(|before| apart(before, one.at));
     }
     found
 }

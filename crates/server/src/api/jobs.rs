@@ -9,6 +9,7 @@ use crate::catalog::Catalog;
 use crate::fault::Fault;
 use crate::groups;
 use crate::templates;
+use crate::whom::Ask;
 use assay_engine::ids::{GroupId, JobId};
 use assay_engine::io::{Answer, Input, NewJob};
 use assay_engine::job::StateWord;
@@ -63,7 +64,7 @@ pub(super) async fn post(
 
 /// Posts jobs in a person's name, and notes each.
 pub(crate) async fn post_all(app: &Arc<App>, jobs: Vec<NewJob>, by: &str) -> Result<Vec<JobId>, Fault> {
-    let input = app.resolve_tasks(Input::PostJobs { jobs }).await?;
+    let input = app.resolve_tasks(Input::PostJobs { jobs }, Ask::Others).await?;
     let names: Vec<String> = match &input {
         Input::PostJobs { jobs } => jobs.iter().map(|job| job.settings.job_name()).collect(),
         _ => Vec::new(),

@@ -424,11 +424,11 @@ fn fault(trouble: Trouble) -> Fault {
         Trouble::Absent(why) | Trouble::Missing(why) => {
             Fault::not_found(sentence(&why), "Look whether it is spelt so.")
         }
-        Trouble::Later(why) => {
+        Trouble::Later(why) | Trouble::Silent { why, .. } => {
             Fault::new(StatusCode::BAD_GATEWAY, sentence(&why), "Try again when it answers.")
         }
         Trouble::Store(error) => error.into(),
-        Trouble::Expanded => Fault::later("Nothing is known yet.", 1),
+        Trouble::Expanded | Trouble::Asks(_) => Fault::later("Nothing is known yet.", 1),
     }
 }
 

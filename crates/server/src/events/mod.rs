@@ -7,6 +7,7 @@
 //! transaction that says that it is done: whatever is delivered twice, or killed at any moment, there are no others.
 
 pub(crate) mod api;
+mod asks;
 mod executor;
 mod matcher;
 mod pollers;

@@ -4,6 +4,7 @@ use super::executor::Trouble;
 use super::settings::{EventSettings, PollKind, SourceKind};
 use crate::app::App;
 use crate::auth::{Role, Sender};
+use crate::whom::Whom;
 use assay_connect::events::bodhi::Bodhi;
 use assay_connect::events::json::{Fetcher, Hope, NoDocument};
 use assay_connect::events::koji::Koji;
@@ -338,6 +339,25 @@ impl App {
             status if status.is_client_error() => Trouble::Refused(fault.error),
             _ => Trouble::Later(fault.error),
         })
+    }
+
+    /// Whom an effect that stands for several asks before it is taken apart; none if all of it is known.
+    pub(crate) fn asks_whom(&self, effect: &PlannedEffect) -> Option<Whom> {
+        match effect {
+            PlannedEffect::Compose { location } if !location.starts_with("file:///") => {
+                Some(Whom::at(location, ""))
+            }
+            _ => self.asks_for_releases(),
+        }
+    }
+
+    /// Whom the mapping asks for its releases, unless it was told a moment ago.
+    fn asks_for_releases(&self) -> Option<Whom> {
+        let bodhi = self.outside.settings.get()?.bodhi()?;
+        let told = self.outside.state().releases.as_ref().map(|(at, _)| at.plus_seconds(BELIEVED_S));
+        let is_open = told.is_none_or(|until| until <= self.clock.now())
+            && self.written_schedule().is_ok_and(|schedule| schedule.releases.is_empty());
+        is_open.then(|| Whom::at(bodhi, "releases"))
     }
 
     /// The parts of an effect that stands for several.

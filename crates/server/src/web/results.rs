@@ -204,7 +204,34 @@ struct Cell {
     at: Moment,
     note: String,
     href: Option<String>,
-    waived: bool,
+    mark: Option<Mark>,
+}
+
+/// The waiver that concerns a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    id: i64,
+    /// A decision takes it in place of the result.
+    waives: bool,
+}
+
+/// What waivers say of results.
+struct Marks<'w> {
+    /// Those that count, by test case and scenario.
+    counting: BTreeMap<(&'w str, Option<&'w str>), i64>,
+    /// Those that decisions took, by the result that did not fulfil a requirement.
+    taken: BTreeMap<i64, i64>,
+}
+
+impl Marks<'_> {
+    fn of(&self, result: &StoredResult, scenario: &str) -> Option<Mark> {
+        if let Some(id) = self.taken.get(&result.id.0) {
+            return Some(Mark { id: *id, waives: true });
+        }
+        let counts = |scenario| self.counting.get(&(result.testcase.as_str(), scenario));
+        let id = counts(Some(scenario)).or_else(|| counts(None))?;
+        Some(Mark { id: *id, waives: false })
+    }
 }
 
 struct TestRow {
@@ -278,12 +305,11 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
         ));
     }
     let counting = counting(&evidence.waivers, now);
-    let waived: BTreeSet<(&str, Option<&str>)> = evidence
-        .waivers
-        .iter()
-        .filter(|waiver| counting.contains(&waiver.id))
-        .map(|waiver| (waiver.testcase.as_str(), waiver.scenario.as_deref()))
-        .collect();
+    let mut marks = Marks { counting: BTreeMap::new(), taken: BTreeMap::new() };
+    for waiver in evidence.waivers.iter().filter(|waiver| counting.contains(&waiver.id)) {
+        let concerns = (waiver.testcase.as_str(), waiver.scenario.as_deref());
+        marks.counting.entry(concerns).or_insert(waiver.id);
+    }
     let mut decisions = Vec::new();
     let mut required: BTreeSet<(String, String)> = BTreeSet::new();
     for (product_version, context) in purposes {
@@ -295,6 +321,9 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             ..Question::default()
         };
         let decision = app.decide(&question, None).await?.decision;
+        let taken =
+            decision.requirements.iter().filter_map(|one| Some((one.result.as_ref()?.id, one.waiver?)));
+        marks.taken.extend(taken);
         let tests = decision.requirements.iter().filter(|one| one.is_test());
         required.extend(tests.map(|one| (one.testcase.clone(), one.scenario.clone().unwrap_or_default())));
         decisions.push(DecisionView {
@@ -307,7 +336,7 @@ async fn build_item(app: &App, query: ItemQuery) -> Result<ItemPage, Fault> {
             context,
         });
     }
-    let (architectures, mut tests) = table(&evidence.results, &waived, now);
+    let (architectures, mut tests) = table(&evidence.results, &marks, now);
     for row in &mut tests {
         let is_required = |scenario: &str| required.contains(&(row.testcase.clone(), scenario.to_owned()));
         row.required = is_required("") || row.scenarios.iter().any(|scenario| is_required(scenario));
@@ -419,11 +448,7 @@ type Line = (BTreeSet<String>, BTreeMap<String, Cell>);
 
 /// The newest result of each test case and scenario by architecture: what differs in its architecture alone is a row. What
 /// runs on several machines of an architecture is a row for each machine.
-fn table(
-    results: &[StoredResult],
-    waived: &BTreeSet<(&str, Option<&str>)>,
-    now: Timestamp,
-) -> (Vec<String>, Vec<TestRow>) {
+fn table(results: &[StoredResult], marks: &Marks<'_>, now: Timestamp) -> (Vec<String>, Vec<TestRow>) {
     let places: Vec<(String, String)> = results.iter().map(place_of).collect();
     let mut machines: BTreeMap<(&str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
     for (result, (scenario, arch)) in results.iter().zip(&places) {
@@ -455,8 +480,7 @@ fn table(
             at: Moment::new(result.at, now),
             note: result.note.clone().unwrap_or_default(),
             href: link(result.ref_url.as_ref()),
-            waived: waived.contains(&(result.testcase.as_str(), None))
-                || waived.contains(&(result.testcase.as_str(), Some(scenario.as_str()))),
+            mark: marks.of(result, scenario),
         });
     }
     let architectures: Vec<String> = architectures.into_iter().collect();

@@ -486,6 +486,39 @@ async fn packages_are_left_out() {
     assert_eq!(answer["summary"], "Of 2 required tests, 2 results missing", "{answer}");
 }
 
+/// A result is shown as it is; "waived" stands only beside one that a decision needs the waiver for.
+#[tokio::test]
+async fn a_test_that_passed_is_not_shown_as_waived() {
+    let (_dir, server) = start().await;
+    let data = json!({"type": "koji_build", "item": BUILD, "scenario": "s1"});
+    for (testcase, outcome) in [("dist.rpmlint", "FAILED"), ("dist.abi", "PASSED"), ("dist.free", "FAILED")] {
+        found(&server, testcase, outcome, data.clone()).await;
+    }
+    let waiver = |testcase: &str| {
+        json!({"subject_type": "koji_build", "subject_identifier": BUILD, "testcase": testcase,
+            "product_version": "fedora-44", "comment": "known"})
+    };
+    let waivers = json!(["dist.rpmlint", "dist.abi", "dist.free"].map(waiver));
+    let given = post(&server, WAIVERS, waivers).await;
+    let question = json!({"subject_type": "koji_build", "subject_identifier": BUILD});
+    let (_, answer) = decision(&server, question).await;
+    let (passed, waived) = ("dist.abi test-result-passed", "dist.rpmlint test-result-failed-waived");
+    assert_eq!(types(&answer), [waived, passed], "{answer}");
+    let (status, page) = server.page(&format!("/item?type=koji_build&item={BUILD}")).await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    let (_, tests) = page.split_once("id=\"tests\"").unwrap();
+    for (number, testcase, badge, waives) in [
+        (0, "dist.rpmlint", "k-failed", true),
+        (1, "dist.abi", "k-passed", false),
+        (2, "dist.free", "k-failed", false),
+    ] {
+        let (row, id) = (row_of(tests, testcase), &given[number]["id"]);
+        let says = if waives { "waived".to_owned() } else { format!("waiver {id}") };
+        let link = format!("<a class=\"quiet\" href=\"#waiver-{id}\">{says}</a>");
+        assert!(row.contains(badge) && row.contains(&link), "{row}");
+    }
+}
+
 /// A row of a table of a page.
 pub(crate) fn row_of<'p>(page: &'p str, part: &str) -> &'p str {
     let found = page.split("<tr>").find(|row| row.contains(part));

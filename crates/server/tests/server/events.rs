@@ -1,5 +1,6 @@
 //! Events and the time: a clock that jumps loses nothing, and does nothing twice.
 
+use crate::common::events::{SECTIONS, configure};
 use crate::common::{Server, asking};
 use assay_fakes::datagrepper::FakeDatagrepper;
 use assay_fakes::koji::FakeKoji;
@@ -248,6 +249,39 @@ async fn a_staging_server_writes_down_what_it_would_do() {
     let states: Vec<&Value> = seen["effects"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
     assert_eq!((&seen["state"], states), (&json!("matched"), vec![&json!("done"); 2]), "{seen}");
     assert_eq!(counts(&server).await[0], 3);
+}
+
+const FOUND_RULES: &str = r"
+rules:
+  - name: ci
+    when: {topic: org.t.ci}
+    item: {type: koji_build, id: '{body.nvr}'}
+    run: {result: {testcase: ci.smoke, outcome: PASSED}}
+";
+
+/// What somebody wants of it a day later is no newer than its message.
+#[tokio::test]
+async fn what_was_found_while_staging_was_found_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = camino::Utf8Path::from_path(dir.path()).unwrap();
+    let file = configure(place, FOUND_RULES);
+    let staging = SECTIONS.replacen("[events]\n", "[events]\nmode = \"staging\"\n", 1);
+    fs_err::write(&file, staging).unwrap();
+    let config = file.clone();
+    let server = Server::start_with(|start| start.config = Some(config)).await;
+    server.hooked("ci", "run", &json!({"nvr": "bash-5-1"}).to_string()).await;
+    server.until_effect("run", "logged").await;
+    server.clock.advance(24 * HOUR * 1_000_000);
+    fs_err::write(&file, SECTIONS).unwrap();
+    let server = server.kill_and_restart_with(|start| start.config = Some(file)).await;
+    let event = server.until_event("run", "there", |_| true).await;
+    let path = format!("/api/assay/v1/inbox/{}/replay", event["id"]);
+    let (status, seen) = server.ask(Method::POST, &path, None).await;
+    assert_eq!(status, StatusCode::OK, "{seen}");
+    server.until_effect("run", "done").await;
+    let (_, results) = server.get("/api/v2.0/results").await;
+    let at = results["data"][0]["submit_time"].as_str().unwrap();
+    assert!(at.starts_with("2026-11-21T00:00:00"), "{at}");
 }
 
 /// The oldest event and what it led to, once it is settled.

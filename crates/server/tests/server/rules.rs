@@ -226,6 +226,39 @@ async fn no_more_jobs_of_a_rule_are_open_than_its_limit_says() -> anyhow::Result
     Ok(())
 }
 
+const ASKING: &str = r"
+rules:
+  - name: lint
+    when: {topic: org.t.build}
+    item: {type: koji_build, id: '{body.nvr}'}
+    limit: 1
+    run: {task: lint}
+  - name: probe
+    when: {topic: org.t.probe}
+    run: {job: {TEST: probe, WORKER_CLASS: nobody}}
+";
+
+#[tokio::test]
+async fn what_asks_a_silent_repository_is_in_nobodys_way() {
+    // Its task is in a repository whose host takes connections, and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = silent.local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = configure(Utf8Path::from_path(dir.path()).unwrap(), ASKING);
+    let more = format!("[tasks.repository.lint]\nurl = \"git://{host}/lint\"\n");
+    fs_err::write(&file, fs_err::read_to_string(&file).unwrap() + &more).unwrap();
+    let server = Server::start_with(|config| config.config = Some(file)).await;
+    server.hooked("build", "first", &json!({"nvr": "bash-5.3-1"}).to_string()).await;
+    let _asked = silent.accept().await.unwrap();
+    server.hooked("probe", "another", "{}").await;
+    assert_eq!(server.until_effect("another", "done").await["jobs"], json!([1]));
+    // It waits, says for whom, and keeps its place meanwhile.
+    let first = server.until_effect("first", "waiting").await;
+    assert_eq!(first["why"], format!("{host} is asked about it"));
+    server.hooked("build", "second", &json!({"nvr": "sed-4.9-1"}).to_string()).await;
+    server.until_effect("second", "held").await;
+}
+
 #[tokio::test]
 async fn what_comes_within_a_window_goes_together_when_its_time_has_come() {
     let (server, file, _dir) = start(PACED).await;

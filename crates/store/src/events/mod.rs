@@ -174,7 +174,7 @@ pub struct StoredEffect {
     pub due_at: Timestamp,
     /// What came of it, as JSON.
     pub caused: Option<String>,
-    /// When it was planned.
+    /// When it was planned; of what was only written down before, when somebody wanted it once more.
     pub at: Timestamp,
 }
 
@@ -311,7 +311,7 @@ pub trait EventStore: Send + Sync {
     /// Effects that wait for jobs of their rule, the oldest first; at most `limit` of each rule.
     async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError>;
 
-    /// Effects that wait are not due before `until`; what keeps them waiting is JSON.
+    /// Effects that wait or are held wait, and are not due before `until`; what keeps them waiting is JSON.
     async fn postpone_effects(
         &self,
         epoch: Epoch,
@@ -320,7 +320,8 @@ pub trait EventStore: Send + Sync {
         why: &str,
     ) -> Result<(), StoreError>;
 
-    /// Effects that were refused or only written down wait again, and are due. Returns how many.
+    /// Effects that were refused or only written down wait again, and are due; what was only written down is planned now.
+    /// Returns how many.
     async fn reopen_effects(&self, epoch: Epoch, keys: &[String], now: Timestamp) -> Result<u64, StoreError>;
 
     /// Notes what became of effects by themselves.

@@ -105,9 +105,10 @@ fn save_cursor(source: &str, name: &str, value: Option<&str>) -> Statement {
 }
 
 /// What is known by its key stays as it is. What was only written down while staging has not been done: it waits anew, as
-/// it is planned now.
+/// and since it is planned now.
 const KNOWN: &str = "ON CONFLICT (key) DO UPDATE SET state = excluded.state, caused = NULL, body = excluded.body, \
-                     group_key = excluded.group_key, due_at = excluded.due_at WHERE effects.state = 'logged'";
+                     group_key = excluded.group_key, due_at = excluded.due_at, planned_at = excluded.planned_at \
+                     WHERE effects.state = 'logged'";
 
 /// New effects.
 fn insert_effects(at: Timestamp, event: i64, planned: &[Planned]) -> Result<Vec<Statement>, StoreError> {
@@ -384,11 +385,11 @@ impl<B: Backend> EventStore for Sql<B> {
         why: &str,
     ) -> Result<(), StoreError> {
         let piece = |keys: &[String]| {
-            let mut select = Select::new("UPDATE effects SET due_at = ".to_owned());
+            let mut select = Select::new("UPDATE effects SET state = 'waiting', due_at = ".to_owned());
             select.value(until.0.into());
             select.sql.push_str(", caused = ");
             select.value(why.into());
-            select.sql.push_str(" WHERE state = 'waiting' AND ");
+            select.sql.push_str(" WHERE state IN ('waiting', 'held') AND ");
             select.one_of("key", keys.iter().map(|key| key.as_str().into()));
             select.statement()
         };
@@ -402,7 +403,9 @@ impl<B: Backend> EventStore for Sql<B> {
             let mut select =
                 Select::new("UPDATE effects SET state = 'waiting', caused = NULL, due_at = ".to_owned());
             select.value(now.0.into());
-            select.sql.push_str(" WHERE state IN ('refused', 'logged') AND ");
+            select.sql.push_str(", planned_at = CASE WHEN state = 'logged' THEN ");
+            select.value(now.0.into());
+            select.sql.push_str(" ELSE planned_at END WHERE state IN ('refused', 'logged') AND ");
             select.one_of("key", some.iter().map(|key| key.as_str().into()));
             select.sql.push_str(" RETURNING key");
             count += self.know("open effects again", epoch, vec![select.statement()]).await?.len() as u64;

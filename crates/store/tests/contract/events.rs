@@ -262,6 +262,10 @@ pub(crate) async fn effects_that_wait_are_in_nobodys_way(database: &Database) {
     let held = [keys.clone(), vec!["z".to_owned()]].concat();
     events.settle_effects(epoch, &[done(held, EffectState::Held)]).await.unwrap();
     assert_eq!(due(events.held_effects(2).await.unwrap()), ["m000", "m001", "z"]);
+    // What is held may have to wait for something else than jobs of its rule.
+    events.postpone_effects(epoch, &["m001".to_owned()], now(65), "{}").await.unwrap();
+    assert_eq!(due(events.held_effects(2).await.unwrap()), ["m000", "m002", "z"]);
+    assert_eq!(due(events.due_effects(now(65), 10).await.unwrap()), ["m001"]);
 
     events.settle_effects(epoch, &[done(vec!["z".to_owned()], EffectState::Refused)]).await.unwrap();
     let some = ["z".to_owned(), "m000".to_owned()];
@@ -362,13 +366,27 @@ pub(crate) async fn what_was_only_written_down_is_done_later(database: &Database
     let again = matched(ids[1], vec![corrected.clone(), planned("w", Some(60))]);
     events.match_messages(epoch, now(100), &[again]).await.unwrap();
     let due = events.due_effects(now(200), 10).await.unwrap();
-    let found: Vec<_> = due.iter().map(|one| (one.planned.key.as_str(), one.due_at, &one.caused)).collect();
-    assert_eq!(found, [("x", now(100), &None), ("w", now(160), &None)]);
+    let found: Vec<_> =
+        due.iter().map(|one| (one.planned.key.as_str(), one.due_at, one.at, &one.caused)).collect();
+    assert_eq!(found, [("x", now(100), now(100), &None), ("w", now(160), now(100), &None)]);
+    assert_eq!(events.rule_hits().await.unwrap()[0].last, Some(now(100)), "the rule had something to do");
     assert_eq!((&due[0].planned, due[0].event), (&corrected, ids[0]), "as it is planned now");
 
     // Somebody asks for it.
     events.settle_effects(epoch, &[logged(&["x"])]).await.unwrap();
-    assert_eq!(events.reopen_effects(epoch, &["x".to_owned(), "w".to_owned()], now(300)).await.unwrap(), 1);
+    let both = ["w".to_owned(), "x".to_owned()];
+    assert_eq!(events.reopen_effects(epoch, &both, now(300)).await.unwrap(), 1);
+    let at = async || {
+        let mut found = events.effects_by_key(&both).await.unwrap();
+        found.sort_by(|a, b| a.planned.key.cmp(&b.planned.key));
+        found.iter().map(|one| one.at).collect::<Vec<_>>()
+    };
+    assert_eq!(at().await, [now(100), now(300)]);
+    // What was refused was wanted when it was.
+    let refused = EffectsDone { state: EffectState::Refused, ..logged(&["w"]) };
+    events.settle_effects(epoch, &[refused]).await.unwrap();
+    assert_eq!(events.reopen_effects(epoch, &both, now(400)).await.unwrap(), 1);
+    assert_eq!(at().await, [now(100), now(300)]);
     store.close().await;
 }
 
