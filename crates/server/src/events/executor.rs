@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Effects that are looked at together.
 const TOGETHER: u32 = 512;
@@ -403,10 +404,19 @@ struct Maker {
 }
 
 impl Maker {
-    /// What effects come to; whoever has to be asked is asked.
-    async fn answer(self, group: Vec<StoredEffect>) -> Answered {
-        let input = self.input(&group, Ask::Others).await;
-        Answered { group, input }
+    /// What effects come to; whoever has to be asked is asked. It is a task of its own, which goes on while the executor
+    /// looks at others: a turn to write that nobody takes would keep everybody waiting for ever, and the executor too.
+    fn answer(self, group: Vec<StoredEffect>) -> impl Future<Output = Answered> {
+        let effects = group.clone();
+        let asked = tokio::spawn(async move { self.input(&effects, Ask::Others).await });
+        let asked = AbortOnDropHandle::new(asked);
+        async move {
+            let input = asked.await.unwrap_or_else(|error| {
+                let why = format!("Assay fell over it, which is a bug: {error}");
+                Err(if error.is_panic() { Trouble::Refused(why) } else { Trouble::Later(why) })
+            });
+            Answered { group, input }
+        }
     }
 
     async fn input(&self, group: &[StoredEffect], ask: Ask) -> Result<Input, Trouble> {

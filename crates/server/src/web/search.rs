@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::products::medium_key;
 use askama::Template;
 use assay_engine::ids::JobId;
-use assay_store::{Condition, Field, JobFilter, JobSummary, NameFilter, ResultFilter};
+use assay_store::{Condition, Field, JobFilter, JobSummary, NameFilter, ResultFilter, StoreError};
 use axum::Router;
 use axum::extract::{Extension, Query, State};
 use axum::response::Response;
@@ -226,8 +226,17 @@ async fn of_results(app: &App, wanted: &Wanted) -> Result<[Section; 2], Fault> {
     let cases = results.testcases(&NameFilter { like: like.clone(), limit, ..NameFilter::default() }).await?;
     let item = Condition { field: Field::Data("item".to_owned()), is: Vec::new(), like };
     let filter = ResultFilter { conditions: vec![item], limit: LOOKED_AT, ..ResultFilter::default() };
+    // A short text is in more items than can be looked for; what else has it is shown all the same.
+    let (found, too_many) = match results.results(&filter).await {
+        Err(StoreError::TooBroad { most }) => (Vec::new(), Some(most)),
+        found => (found?, None),
+    };
+    let too_many = too_many.map(|most| {
+        let about = format!("More than {most} items have it: write more of the name.");
+        Hit::new("/results".to_owned(), "too many to list").about(&about)
+    });
     let mut items = BTreeSet::new();
-    for result in results.results(&filter).await? {
+    for result in found {
         let values = result.values();
         let first = |key: &str| values.get(key).and_then(|all| all.first()).cloned().unwrap_or_default();
         items.insert((first("item"), first("type")));
@@ -242,7 +251,7 @@ async fn of_results(app: &App, wanted: &Wanted) -> Result<[Section; 2], Fault> {
     });
     Ok([
         Section::new("Test cases", format!("/results?testcase={encoded}"), cases),
-        Section::new("Items", format!("/results?item={encoded}"), items),
+        Section::new("Items", format!("/results?item={encoded}"), items.chain(too_many)),
     ])
 }
 

@@ -27,6 +27,8 @@ const PIECES: [u32; 3] = [200, 2_000, 20_000];
 const MOST_LOOKED_AT: usize = 500_000;
 /// How far the results of a term are counted to know which condition leaves the fewest.
 const COUNTED: i64 = 500;
+/// So many `SELECT`s become one by `UNION`: SQLite takes no more than 500.
+const UNITED: usize = 400;
 
 pub(super) fn result(row: Vec<Value>) -> Result<StoredResult, StoreError> {
     let mut fields = Fields::new("results", row);
@@ -87,8 +89,14 @@ impl Sought {
                 select.value(reach.into());
             }
             Some((first, others)) => {
+                let is_nested = first.len() > UNITED;
+                if is_nested {
+                    select.sql.push_str("SELECT * FROM (");
+                }
                 for (number, term) in first.iter().enumerate() {
-                    if number > 0 {
+                    if number > 0 && number.is_multiple_of(UNITED) {
+                        let _ = write!(select.sql, ") AS g{number} UNION SELECT * FROM (");
+                    } else if number > 0 {
                         select.sql.push_str(" UNION "); // each result once, whichever of its values fit
                     }
                     select.sql.push_str("SELECT * FROM (SELECT d.at AS at, d.result AS result FROM result_terms AS d WHERE d.term = ");
@@ -98,6 +106,9 @@ impl Sought {
                     let _ = write!(select.sql, " ORDER BY d.at {order}, d.result {order} LIMIT ");
                     select.value(reach.into());
                     let _ = write!(select.sql, ") AS p{number}");
+                }
+                if is_nested {
+                    select.sql.push_str(") AS g0");
                 }
             }
         }
