@@ -29,6 +29,7 @@ use serde_json::json;
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -80,31 +81,41 @@ pub(crate) struct Engine {
     work: mpsc::Sender<Work>,
     /// Heartbeats have a lane of their own: they must be heard however long the queue is.
     beats: mpsc::Sender<Input>,
+    /// How much of the work is waited for by somebody.
+    asked: Arc<AtomicUsize>,
 }
 
 /// The driver's end.
 pub(crate) struct Inbox {
     work: mpsc::Receiver<Work>,
     beats: mpsc::Receiver<Input>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    /// This was taken out.
+    fn took<'a>(&self, work: impl IntoIterator<Item = &'a Work>) {
+        let asked = work.into_iter().filter(|work| work.is_asked()).count();
+        self.asked.fetch_sub(asked, Ordering::Relaxed);
+    }
 }
 
 /// A way to the driver and the driver's end of it.
 pub(crate) fn channel() -> (Engine, Inbox) {
     let (work, work_in) = mpsc::channel(QUEUE);
     let (beats, beats_in) = mpsc::channel(QUEUE);
-    (Engine { work, beats }, Inbox { work: work_in, beats: beats_in })
+    let asked = Arc::<AtomicUsize>::default();
+    (Engine { work, beats, asked: Arc::clone(&asked) }, Inbox { work: work_in, beats: beats_in, asked })
 }
 
 impl Engine {
     /// A request: refused at once when the queue is full.
     pub(crate) async fn ask(&self, input: Input) -> Result<Answer, Fault> {
-        let (answer, hear) = oneshot::channel();
-        let work = Work::Input { input, answer: Some(answer), settles: None };
-        self.work.try_send(work).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Fault::later("The server has too much to do.", 1),
-            mpsc::error::TrySendError::Closed(_) => Fault::later("The server is stopping.", 5),
+        let room = self.work.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => Fault::later("The server has too much to do.", 1),
+            mpsc::error::TrySendError::Closed(()) => Fault::later("The server is stopping.", 5),
         })?;
-        hear.await.unwrap_or_else(|_| Err(Fault::later("The server is stopping.", 5)))
+        self.asking(room, input, None).await.unwrap_or_else(|_| Err(Fault::later("The server is stopping.", 5)))
     }
 
     /// A worker's word: waits for room, so that its connection is read no faster than it is dealt with.
@@ -118,11 +129,9 @@ impl Engine {
         input: assay_engine::gate::io::Input,
         consumes: Option<Consumes>,
     ) -> Option<Result<assay_engine::gate::io::Answer, Fault>> {
-        let (answer, hear) = oneshot::channel();
-        let input = Input::Gate(Box::new(input));
-        let settles = consumes.map(Settles::Event);
-        self.work.send(Work::Input { input, answer: Some(answer), settles }).await.ok()?;
-        Some(hear.await.ok()?.map(|answer| match answer {
+        let room = self.work.reserve().await.ok()?;
+        let asked = self.asking(room, Input::Gate(Box::new(input)), consumes.map(Settles::Event));
+        Some(asked.await.ok()?.map(|answer| match answer {
             Answer::Gate(answer) => answer,
             _ => assay_engine::gate::io::Answer::Done,
         }))
@@ -130,10 +139,26 @@ impl Engine {
 
     /// An input that carries out effects of rules: waits for room. `None` if the server stops.
     pub(crate) async fn carry_out(&self, input: Input, keys: Vec<String>) -> Option<Result<Answer, Fault>> {
+        let room = self.work.reserve().await.ok()?;
+        self.asking(room, input, Some(Settles::Effects(keys))).await.ok()
+    }
+
+    /// Asks where there is room; where the answer comes.
+    fn asking(
+        &self,
+        room: mpsc::Permit<'_, Work>,
+        input: Input,
+        settles: Option<Settles>,
+    ) -> oneshot::Receiver<Result<Answer, Fault>> {
         let (answer, hear) = oneshot::channel();
-        let settles = Some(Settles::Effects(keys));
-        self.work.send(Work::Input { input, answer: Some(answer), settles }).await.ok()?;
-        hear.await.ok()
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        room.send(Work::Input { input, answer: Some(answer), settles });
+        hear
+    }
+
+    /// How many wait for an answer to what nobody has looked at yet.
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// How many inputs wait for a decision.
@@ -349,6 +374,7 @@ impl Driver {
             group.push(work);
         }
         self.company.gather(&mut inbox.work, &mut group, GROUP, Work::is_asked).await;
+        inbox.took(&group);
         // What is due is dealt with even if work never ceases to come.
         if state.next_deadline().is_some_and(|at| at <= self.now()) {
             group.push(Work::tick());
@@ -461,7 +487,7 @@ impl Driver {
         if group.gate {
             self.app.gate.publish(state.gate().snapshot());
         }
-        self.company.stored(group.answers.len(), self.app.engine.waiting());
+        self.company.stored(group.answers.len(), self.app.engine.asked());
         self.release(group);
         Ok(())
     }

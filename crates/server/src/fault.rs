@@ -78,6 +78,7 @@ impl From<StoreError> for Fault {
             StoreError::UploadSize { .. } => {
                 (StatusCode::BAD_REQUEST, "Send as many bytes as were announced.")
             }
+            StoreError::TooBroad { .. } => (StatusCode::BAD_REQUEST, "Write more of what you look for."),
             StoreError::HashMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Send the bytes again."),
             StoreError::Stopped | StoreError::Deposed => {
                 return Self::later(error.to_string(), 5);

@@ -14,14 +14,18 @@ use assay_screen::NeedleJson;
 use assay_store::{JobFilter, StoreError, StoredJob};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 
 /// The newest jobs with needles that are looked through, and the newest of all among which they are sought.
 pub(crate) const JOBS: usize = 200;
 const ENDED: u32 = 1_000;
-/// What a directory may have in it before the rest is left out.
-const ENTRIES: usize = 20_000;
+/// What directories may have in them, all together, before the rest is left out.
+const ENTRIES: usize = 50_000;
+/// Folders within folders that are looked into.
+const DEPTH: usize = 32;
+/// So many seconds the list is good enough for a search.
+const RECENT: i64 = 60;
 /// The largest JSON file that is read, bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -50,16 +54,24 @@ pub(crate) struct KnownNeedle {
 /// Needles by their names.
 pub(crate) type Needles = BTreeMap<String, KnownNeedle>;
 
-/// What was read of jobs whose records stay as they are.
+/// What was read before.
 #[derive(Debug, Default)]
-pub(crate) struct Looks(tokio::sync::Mutex<BTreeMap<JobId, Arc<Needles>>>);
+pub(crate) struct Looks {
+    /// Of jobs whose records stay as they are.
+    jobs: tokio::sync::Mutex<BTreeMap<JobId, Arc<Needles>>>,
+    /// The whole list, and when it was made.
+    list: std::sync::Mutex<Option<(Timestamp, Arc<Vec<NeedleDir>>)>>,
+}
 
 /// The needles of one directory.
+#[derive(Debug)]
 pub(crate) struct NeedleDir {
     /// The directory, or the address that it is fetched from.
     pub(crate) place: Utf8PathBuf,
     /// It is on this host, so that its files are known.
     pub(crate) here: bool,
+    /// All of its files are known: what is not among them is not there.
+    pub(crate) whole: bool,
     /// The last commit to it, if it is in a checkout.
     pub(crate) commit: Option<Commit>,
     pub(crate) needles: Needles,
@@ -102,21 +114,35 @@ fn place(dir: Utf8PathBuf) -> Utf8PathBuf {
     }
 }
 
-/// The JSON files below a folder, as long as there is something `left` of what may be looked at.
-fn collect(dir: &Utf8Path, left: &mut usize, files: &mut Vec<Utf8PathBuf>) {
-    let Ok(entries) = dir.read_dir_utf8() else { return };
-    for entry in entries.flatten() {
-        if *left == 0 {
-            return;
-        }
-        *left -= 1;
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() && !entry.file_name().starts_with('.') {
-            collect(entry.path(), left, files);
-        } else if kind.is_file() && entry.path().extension() == Some("json") {
-            files.push(entry.path().to_owned());
+/// The JSON files below a folder, as long as there is something `left` of what may be looked at; false if these are not all.
+fn collect(dir: &Utf8Path, left: &mut usize, files: &mut Vec<Utf8PathBuf>) -> bool {
+    let mut open = vec![(dir.to_owned(), 0)];
+    let mut whole = true;
+    while let Some((dir, depth)) = open.pop() {
+        let Ok(entries) = dir.read_dir_utf8() else {
+            whole = false;
+            continue;
+        };
+        for entry in entries.flatten() {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && !entry.file_name().starts_with('.') {
+                if depth < DEPTH {
+                    open.push((entry.path().to_owned(), depth + 1));
+                } else {
+                    whole = false;
+                }
+            } else if entry.path().extension() == Some("json") {
+                // What a link leads to is not looked at.
+                whole &= kind.is_file();
+                files.extend(kind.is_file().then(|| entry.path().to_owned()));
+            }
         }
     }
+    whole
 }
 
 /// A file, if it is a needle.
@@ -129,24 +155,26 @@ fn parsed(file: &Utf8Path, name: &str) -> Option<NeedleJson> {
 
 impl NeedleDir {
     /// What jobs say of needles, and what their directory says, if it is on this host.
-    fn read(place: Utf8PathBuf, mut needles: Needles, data: &Utf8Path) -> Self {
+    fn read(place: Utf8PathBuf, mut needles: Needles, data: &Utf8Path, left: &mut usize) -> Self {
         let here = place.is_absolute() && place.is_dir();
-        let (mut left, mut files) = (ENTRIES, Vec::new());
-        if here {
-            collect(&place, &mut left, &mut files);
-        }
+        let mut files = Vec::new();
+        let whole = here && collect(&place, left, &mut files);
         for file in files {
             let name = file.file_stem().unwrap_or_default();
-            let Some(json) = parsed(&file, name) else { continue };
+            let json = parsed(&file, name);
+            // Other files may be JSON, too.
+            if json.is_none() && !needles.contains_key(name) {
+                continue;
+            }
             let needle = needles.entry(name.to_owned()).or_default();
-            needle.tags = json.tags;
+            needle.tags = json.map_or_else(|| std::mem::take(&mut needle.tags), |json| json.tags);
             needle.file = Some(file.strip_prefix(&place).unwrap_or(&file).to_string());
         }
         // What jobs leave in the data directory could make git run programs as the server.
         let outside = here && place.canonicalize_utf8().is_ok_and(|dir| !dir.starts_with(data));
         let checkout = outside.then(|| Checkout::of(&place).ok()).flatten();
         let commit = checkout.and_then(|checkout| checkout.newest().ok().flatten());
-        Self { place, here, commit, needles }
+        Self { place, here, whole, commit, needles }
     }
 }
 
@@ -161,32 +189,57 @@ impl App {
         Ok((Arc::new(looked_at(job.row.id, at, &run)), attempt.streams.is_some()))
     }
 
+    /// What was known of needles a moment ago, or else now.
+    pub(crate) async fn recent_needles(&self) -> Result<Arc<Vec<NeedleDir>>, Fault> {
+        let list = self.looks.list.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match list {
+            Some((at, list)) if self.clock.now().micros_since(at) < RECENT * 1_000_000 => Ok(list),
+            _ => self.known_needles().await,
+        }
+    }
+
     /// The needles of the newest jobs that have ended, by the directories that they are from.
-    pub(crate) async fn known_needles(&self) -> Result<Vec<NeedleDir>, Fault> {
+    pub(crate) async fn known_needles(&self) -> Result<Arc<Vec<NeedleDir>>, Fault> {
         let states = StateWord::ALL.into_iter().filter(|state| state.is_final()).collect();
         let ended = self.store.jobs(&JobFilter { states, limit: ENDED, ..JobFilter::default() }).await?;
         let with_needles = ended.iter().filter_map(|job| Some((needle_dir(&job.row.settings)?, job)));
         let with_needles: Vec<_> = with_needles.take(JOBS).collect();
         let mut dirs: BTreeMap<Utf8PathBuf, Needles> = BTreeMap::new();
-        let mut known = self.looks.0.lock().await;
-        let mut kept = BTreeMap::new();
+        let mut known = self.looks.jobs.lock().await;
+        let mut used = BTreeSet::new();
         for (dir, job) in with_needles {
-            let (looks, settled) = match known.get(&job.row.id) {
-                Some(looks) => (looks.clone(), true),
-                None => self.looks_of(job).await?,
+            let id = job.row.id;
+            let looks = match known.get(&id) {
+                Some(looks) => looks.clone(),
+                None => match self.looks_of(job).await {
+                    Ok((looks, settled)) => {
+                        // At once: whoever asks may not wait for all of them.
+                        if settled {
+                            known.insert(id, looks.clone());
+                        }
+                        looks
+                    }
+                    Err(error) => {
+                        tracing::warn!(job = id.0, %error, "its needles cannot be read");
+                        continue;
+                    }
+                },
             };
+            used.insert(id);
             add(dirs.entry(place(dir)).or_default(), &looks);
-            if settled {
-                kept.insert(job.row.id, looks);
-            }
         }
-        *known = kept;
+        known.retain(|id, _| used.contains(id));
         drop(known);
         let data = self.data.clone();
-        let read = move |(place, needles)| NeedleDir::read(place, needles, &data);
-        tokio::task::spawn_blocking(move || dirs.into_iter().map(read).collect())
+        let mut left = ENTRIES;
+        let read = move |(place, needles)| NeedleDir::read(place, needles, &data, &mut left);
+        let list: Vec<NeedleDir> = tokio::task::spawn_blocking(move || dirs.into_iter().map(read).collect())
             .await
-            .map_err(|_| Fault::bad("The needles cannot be listed.", "Report it as a bug."))
+            .map_err(|_| Fault::bad("The needles cannot be listed.", "Report it as a bug."))?;
+        let list = Arc::new(list);
+        let made = Some((self.clock.now(), Arc::clone(&list)));
+        *self.looks.list.lock().unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(list)
     }
 }
 

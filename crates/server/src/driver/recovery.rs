@@ -240,6 +240,7 @@ async fn turn_away(app: &App, inbox: &mut Inbox, why: &str) {
             Some(work) = inbox.work.recv() => work,
             else => return,
         };
+        inbox.took([&work]);
         match work {
             Work::Input { answer: Some(sender), .. } => {
                 let _ = sender.send(Err(Fault::later(format!("{why}."), 2)));

@@ -64,6 +64,7 @@ struct Change {
 struct DirView {
     place: String,
     here: bool,
+    whole: bool,
     change: Option<Change>,
     rows: Vec<Row>,
     total: usize,
@@ -106,7 +107,7 @@ async fn build(app: &App, asked: Asked) -> Result<NeedlesPage, Fault> {
     let q = asked.q.trim().to_owned();
     let (text, mut left) = (q.to_lowercase(), MOST);
     let known = app.known_needles().await?;
-    let views = known.into_iter().map(|dir| view(dir, (text.as_str(), sort), &mut left, now));
+    let views = known.iter().map(|dir| view(dir, (text.as_str(), sort), &mut left, now));
     Ok(NeedlesPage {
         frame: Frame::new(now),
         dirs: views.filter(|dir| dir.total > 0).collect(),
@@ -117,10 +118,10 @@ async fn build(app: &App, asked: Asked) -> Result<NeedlesPage, Fault> {
 }
 
 /// The needles of a directory that have a text, in an order; at most so many as are `left`.
-fn view(dir: NeedleDir, (text, sort): (&str, &str), left: &mut usize, now: Timestamp) -> DirView {
+fn view(dir: &NeedleDir, (text, sort): (&str, &str), left: &mut usize, now: Timestamp) -> DirView {
     let all = dir.place.as_str().to_lowercase().contains(text);
-    let fits = |(name, needle): &(String, KnownNeedle)| all || has(text, name, needle);
-    let mut needles: Vec<_> = dir.needles.into_iter().filter(fits).collect();
+    let fits = |(name, needle): &(&String, &KnownNeedle)| all || has(text, name, needle);
+    let mut needles: Vec<_> = dir.needles.iter().filter(fits).collect();
     let at = |sight: Option<&Sight>| sight.map(|sight| sight.at);
     match sort {
         "seen" => needles.sort_by_key(|(_, needle)| at(needle.seen.as_ref())),
@@ -130,21 +131,22 @@ fn view(dir: NeedleDir, (text, sort): (&str, &str), left: &mut usize, now: Times
     let total = needles.len();
     needles.truncate(*left);
     *left -= needles.len();
-    let row = |(name, needle): (String, KnownNeedle)| Row {
-        name,
-        tags: needle.tags,
-        file: needle.file.unwrap_or_default(),
-        seen: needle.seen.map(|sight| Seen::new(&sight, now)),
-        matched: needle.matched.map(|sight| Seen::new(&sight, now)),
+    let row = |(name, needle): (&String, &KnownNeedle)| Row {
+        name: name.clone(),
+        tags: needle.tags.clone(),
+        file: needle.file.clone().unwrap_or_default(),
+        seen: needle.seen.as_ref().map(|sight| Seen::new(sight, now)),
+        matched: needle.matched.as_ref().map(|sight| Seen::new(sight, now)),
     };
-    let change = dir.commit.map(|commit| Change {
-        subject: commit.subject,
-        author: commit.author,
+    let change = dir.commit.as_ref().map(|commit| Change {
+        subject: commit.subject.clone(),
+        author: commit.author.clone(),
         at: Moment::new(Timestamp(commit.at.saturating_mul(1_000_000)), now),
     });
     DirView {
-        place: dir.place.into_string(),
+        place: dir.place.to_string(),
         here: dir.here,
+        whole: dir.whole,
         change,
         rows: needles.into_iter().map(row).collect(),
         total,

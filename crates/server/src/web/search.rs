@@ -19,11 +19,14 @@ use axum::routing::get;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is shown of each kind.
 const SHOWN: usize = 20;
 /// The newest jobs, and the newest results, with the text: scenarios, builds and items are those of these.
 const LOOKED_AT: u32 = 200;
+/// How long somebody waits for others' searches.
+const TURN: Duration = Duration::from_secs(10);
 /// The longest text, bytes.
 const LONGEST: usize = 200;
 
@@ -121,6 +124,9 @@ async fn build(app: &App, sender: &Sender, q: &str) -> Result<SearchPage, Fault>
     let mut sections = Vec::new();
     if !q.is_empty() {
         let wanted = Wanted::new(q);
+        // A text that nothing has is looked for in everything: that may keep one of the store's readers busy, not all.
+        let turn = tokio::time::timeout(TURN, app.searches.turn()).await;
+        let _turn = turn.map_err(|_| Fault::later("Others search.", 5))?;
         sections.extend(of_jobs(app, &wanted).await?);
         sections.extend(of_catalog(&app.library.now(), &wanted));
         sections.extend(of_results(app, &wanted).await?);
@@ -257,7 +263,7 @@ async fn of_results(app: &App, wanted: &Wanted) -> Result<[Section; 2], Fault> {
 
 async fn of_needles(app: &App, wanted: &Wanted) -> Result<Section, Fault> {
     let mut hits = Vec::new();
-    for dir in app.known_needles().await? {
+    for dir in app.recent_needles().await?.iter() {
         let fitting = dir.needles.iter().filter(|(name, one)| needle_list::has(&wanted.small, name, one));
         hits.extend(fitting.map(|(name, _)| {
             let href = format!("/admin/needles?q={}", percent_encoded(name));

@@ -28,14 +28,23 @@ const ROWS: (usize, usize) = (50, 1_000);
 /// The longest word.
 const LONGEST: usize = 200;
 
-/// How often somebody has searched within a minute.
+/// Who searches.
 #[derive(Debug, Default)]
-pub(crate) struct Searches(Mutex<HashMap<IpAddr, (i64, u32)>>);
+pub(crate) struct Searches {
+    /// How often within a minute.
+    often: Mutex<HashMap<IpAddr, (i64, u32)>>,
+    turn: tokio::sync::Mutex<()>,
+}
 
 impl Searches {
+    /// Waits until nobody else looks through everything.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// False if it was too often.
     fn allows(&self, from: IpAddr, minute: i64) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.often.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= ADDRESSES {
             known.clear();
         }
