@@ -194,7 +194,8 @@ impl Executor {
         let most = TOGETHER.saturating_add(self.asks.effects(None) as u32);
         let due = store.events().due_effects(now, most).await?;
         let full = due.len() == most as usize;
-        let held = if self.holds() { store.events().held_effects(OF_RULE).await? } else { Vec::new() };
+        // Also where no rule has a limit any more: they were held by one that had.
+        let held = store.events().held_effects(OF_RULE).await?;
         let ready = self.let_go(held.into_iter().chain(due).collect(), &mut round.open).await?;
         if !ready.is_empty() {
             self.carry_out(ready, &mut round).await?;
