@@ -107,9 +107,15 @@ impl<'a> Peek<'a> {
         if self.tried(&[&FETCH[..], &["--depth=1", "origin", commit]].concat())?.is_ok() {
             return Ok(());
         }
-        self.well(
-            &[&FETCH[..], &["origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]].concat(),
-        )?;
+        let all = [&FETCH[..], &["origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]].concat();
+        self.well(&all).map_err(|error| match error {
+            // It has answered: it is slow, and not silent.
+            PeekError::Silent => PeekError::Unreachable(format!(
+                "it gives no single commit, and all branches take longer than {} s",
+                DEADLINE.as_secs()
+            )),
+            other => other,
+        })?;
         let there = self.tried(&["cat-file", "-e", &format!("{commit}^{{commit}}")])?;
         there.map(drop).map_err(|_| PeekError::NoCommit(commit.to_owned()))
     }

@@ -361,6 +361,7 @@ impl App {
                 NoAnswer::Failed(_) => Unresolved::Later(why),
             }
         })?;
+        self.task_runs.silent.forget(&Whom::at(url, "").host);
         let commit =
             found.ok_or_else(|| Unresolved::Wrong(format!("{url} has no branch or tag {reference:?}.")))?;
         let mut seen = self.task_runs.seen();
@@ -396,9 +397,11 @@ impl App {
             known
         } else {
             let whom = Whom::at(&key.0, &format!("{} {}", key.1, key.2));
+            let host = whom.host.clone();
             self.task_runs.may_ask(whom, ask, self.clock.now())?;
             let found = read_header(key.clone()).await;
             let found = found.map_err(|error| self.task_runs.unread(&key, error, self.clock.now()))?;
+            self.task_runs.silent.forget(&host);
             let mut headers = self.task_runs.headers();
             if headers.len() >= MOST {
                 headers.clear();

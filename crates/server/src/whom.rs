@@ -67,6 +67,11 @@ impl Silent {
         Silence { host: host.to_owned(), until }
     }
 
+    /// It answers.
+    pub(crate) fn forget(&self, host: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
     /// The silence of a host, for a while.
     pub(crate) fn of(&self, host: &str, now: Timestamp) -> Option<Silence> {
         let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()?;
@@ -105,5 +110,7 @@ mod tests {
             assert_eq!(silent.of("h", now.plus_seconds(at)), None, "{at}");
         }
         assert_eq!(silent.of("another", now), None);
+        silent.forget("h");
+        assert_eq!(silent.of("h", now), None, "it has answered somebody else");
     }
 }

@@ -126,6 +126,8 @@ struct Round {
     left: Vec<String>,
     /// Something was done, so that it is worth looking again.
     any: bool,
+    /// What had a place in its rule's limit does not need it now: another may have it at once.
+    freed: bool,
 }
 
 /// Why an effect waits.
@@ -207,13 +209,11 @@ impl Executor {
             events.postpone_effects(self.epoch, &round.left, until, &Waits::Turn.caused()).await?;
             round.any = true;
         }
-        if full && round.any {
+        if round.freed || full && round.any {
             return Ok(Duration::ZERO);
         }
         let mut pause = LOOK;
-        if let Some(next) = store.events().next_effect().await?
-            && next > now
-        {
+        if let Some(next) = store.events().next_effect(now).await? {
             pause = pause.min(Duration::from_micros(next.micros_since(now).max(0) as u64));
         }
         Ok(pause.max(Duration::from_millis(5)))
@@ -275,7 +275,7 @@ impl Executor {
             self.asks.end(&keys(group));
         }
         for Answered { group, input } in answered {
-            if let Some(first) = group.first().filter(|first| first.planned.limit.is_some()) {
+            if let Some(first) = group.first().filter(|first| first.planned.limit.is_some() && input.is_ok()) {
                 let count = self.count_open(&first.planned.rule, &mut round.open).await?;
                 *count += group.len() as u64;
             }
@@ -324,6 +324,8 @@ impl Executor {
         round: &mut Round,
     ) -> Result<(), StoreError> {
         let keys = keys(&group);
+        let is_limited = group.iter().any(|effect| effect.planned.limit.is_some());
+        round.freed |= is_limited && matches!(&input, Err(trouble) if !matches!(trouble, Trouble::Asks(_)));
         match input {
             Ok(input) if too_many(&group, &input, &mut round.open) => {
                 let held = group.iter().all(|effect| effect.state == EffectState::Held);
@@ -338,6 +340,7 @@ impl Executor {
             }
             Err(Trouble::Refused(why) | Trouble::Absent(why) | Trouble::Missing(why)) => {
                 round.any = true;
+                self.forget_tries(&keys);
                 tracing::warn!(keys = ?keys, why, "an effect of a rule is refused");
                 let caused = json!({"refused": why}).to_string();
                 let done = EffectsDone { keys, state: EffectState::Refused, caused };
@@ -348,9 +351,18 @@ impl Executor {
                 self.postpone(keys, Waits::Silent { why, silence }).await?;
             }
             Err(Trouble::Store(error)) => return Err(error),
-            Err(Trouble::Expanded) => round.any = true,
+            Err(Trouble::Expanded) => {
+                round.any = true;
+                self.forget_tries(&keys);
+            }
         }
         Ok(())
+    }
+
+    fn forget_tries(&mut self, keys: &[String]) {
+        for key in keys {
+            self.later.remove(key);
+        }
     }
 
     /// Has effects ask from now on, or leaves them for the next look.
@@ -556,11 +568,7 @@ impl Executor {
         let mut refused = Vec::new();
         for (answer, keys) in answers.into_iter().zip(keys) {
             match answer {
-                Some(Ok(_)) => {
-                    for key in keys {
-                        self.later.remove(&key);
-                    }
-                }
+                Some(Ok(_)) => self.forget_tries(&keys),
                 // The refusal itself is stored by the driver, unless nothing was.
                 Some(Err(fault))
                     if fault.status.is_client_error()

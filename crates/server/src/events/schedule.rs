@@ -18,6 +18,8 @@ use assay_store::{CommentTarget, StoredEffect};
 const DAY: i64 = 86_400_000_000;
 /// What Bodhi said of its releases is believed for so long, and afterwards as long as it does not answer.
 const BELIEVED_S: i64 = 1_200;
+/// So much later it is asked again that did not answer.
+const AGAIN_S: i64 = 60;
 
 /// Releases as Bodhi said they are, and when.
 pub(super) type KnownReleases = Option<(Timestamp, Vec<Release>)>;
@@ -105,6 +107,8 @@ impl App {
                     why = error.why,
                     "Bodhi does not say which releases there are; they are as before"
                 );
+                let at = self.clock.now().plus_seconds(AGAIN_S - BELIEVED_S);
+                self.outside.state().releases = Some((at, releases.clone()));
                 Ok(releases)
             }
             (Err(error), None) => Err(error.into()),

@@ -305,8 +305,8 @@ pub trait EventStore: Send + Sync {
     /// Effects that are due, the oldest first.
     async fn due_effects(&self, now: Timestamp, limit: u32) -> Result<Vec<StoredEffect>, StoreError>;
 
-    /// When the next effect is due.
-    async fn next_effect(&self) -> Result<Option<Timestamp>, StoreError>;
+    /// When the next effect is due of those that are not due yet.
+    async fn next_effect(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
     /// Effects that wait for jobs of their rule, the oldest first; at most `limit` of each rule.
     async fn held_effects(&self, limit: u32) -> Result<Vec<StoredEffect>, StoreError>;

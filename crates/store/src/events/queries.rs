@@ -358,9 +358,9 @@ impl<B: Backend> EventStore for Sql<B> {
         self.effects("list effects that are due", tail, vec![now.0.into(), i64::from(limit).into()]).await
     }
 
-    async fn next_effect(&self) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT MIN(due_at) FROM effects WHERE state = 'waiting'";
-        let rows = self.query("look for the next effect", sql, vec![]).await?;
+    async fn next_effect(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT MIN(due_at) FROM effects WHERE state = 'waiting' AND due_at > $1";
+        let rows = self.query("look for the next effect", sql, vec![now.0.into()]).await?;
         match rows.into_iter().next() {
             Some(row) => Fields::new("effects", row).optional_time(),
             None => Ok(None),

@@ -328,7 +328,8 @@ pub(crate) async fn effects_happen_once(database: &Database) {
     let due: Vec<Timestamp> =
         events.due_effects(now(70), 10).await.unwrap().iter().map(|one| one.due_at).collect();
     assert_eq!(due, [now(70), now(70)]);
-    assert_eq!(events.next_effect().await.unwrap(), Some(now(70)));
+    assert_eq!(events.next_effect(now(69)).await.unwrap(), Some(now(70)));
+    assert_eq!(events.next_effect(now(70)).await.unwrap(), None, "what is due is not what comes next");
     let parts = [planned("w1/a", None), planned("x", None)];
     let split = done(&["w1", "w2"], EffectState::Done);
     events.expand_effect(epoch, now(80), ids[2], &split, &parts).await.unwrap();
@@ -360,7 +361,7 @@ pub(crate) async fn what_was_only_written_down_is_done_later(database: &Database
     let all = || vec![planned("x", None), planned("x", None), planned("w", Some(60))];
     events.match_messages(epoch, now(1), &[matched(ids[0], all())]).await.unwrap();
     events.settle_effects(epoch, &[logged(&["x", "w"])]).await.unwrap();
-    assert_eq!(events.next_effect().await.unwrap(), None);
+    assert_eq!(events.next_effect(START).await.unwrap(), None);
 
     let corrected = Planned { limit: Some(3), ..planned("x", None) };
     let again = matched(ids[1], vec![corrected.clone(), planned("w", Some(60))]);
