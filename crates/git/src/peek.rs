@@ -107,7 +107,8 @@ impl<'a> Peek<'a> {
         if self.tried(&[&FETCH[..], &["--depth=1", "origin", commit]].concat())?.is_ok() {
             return Ok(());
         }
-        let all = [&FETCH[..], &["origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]].concat();
+        let all =
+            [&FETCH[..], &["origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]].concat();
         self.well(&all).map_err(|error| match error {
             // It has answered: it is slow, and not silent.
             PeekError::Silent => PeekError::Unreachable(format!(

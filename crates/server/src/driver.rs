@@ -115,7 +115,9 @@ impl Engine {
             mpsc::error::TrySendError::Full(()) => Fault::later("The server has too much to do.", 1),
             mpsc::error::TrySendError::Closed(()) => Fault::later("The server is stopping.", 5),
         })?;
-        self.asking(room, input, None).await.unwrap_or_else(|_| Err(Fault::later("The server is stopping.", 5)))
+        self.asking(room, input, None)
+            .await
+            .unwrap_or_else(|_| Err(Fault::later("The server is stopping.", 5)))
     }
 
     /// A worker's word: waits for room, so that its connection is read no faster than it is dealt with.

@@ -275,7 +275,8 @@ impl Executor {
             self.asks.end(&keys(group));
         }
         for Answered { group, input } in answered {
-            if let Some(first) = group.first().filter(|first| first.planned.limit.is_some() && input.is_ok()) {
+            if let Some(first) = group.first().filter(|first| first.planned.limit.is_some() && input.is_ok())
+            {
                 let count = self.count_open(&first.planned.rule, &mut round.open).await?;
                 *count += group.len() as u64;
             }

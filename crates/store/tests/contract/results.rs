@@ -111,16 +111,22 @@ pub(crate) async fn results_are_found_by_what_they_say(database: &Database) {
         let ids: Vec<i64> = found.iter().map(|result| result.id.0).collect();
         assert_eq!(ids, want, "{conditions:?}");
     }
-    // Pages of what has several values that fit: none twice, none left out.
-    for oldest_first in [false, true] {
-        let mut pages = Vec::new();
-        for page in 0..3 {
-            let page =
-                ResultFilter { limit: 1, offset: page, oldest_first, ..filter(vec![item(&["A", "B"])]) };
-            pages.extend(results.results(&page).await.unwrap().into_iter().map(|result| result.id.0));
+    // Pages of what has several values that fit: none twice, none left out, however many are asked for.
+    let others =
+        |count: usize| (0..count).map(|number| number.to_string()).chain(["A", "B"].map(str::to_owned));
+    for count in [0, 399, 998] {
+        for oldest_first in [false, true] {
+            let mut pages = Vec::new();
+            for page in 0..3 {
+                let items = Condition::data("item", others(count));
+                let page = ResultFilter { limit: 1, offset: page, oldest_first, ..filter(vec![items]) };
+                pages.extend(results.results(&page).await.unwrap().into_iter().map(|result| result.id.0));
+            }
+            assert_eq!(pages, if oldest_first { [1, 2, 3] } else { [3, 2, 1] }, "{count}");
         }
-        assert_eq!(pages, if oldest_first { [1, 2, 3] } else { [3, 2, 1] });
     }
+    let too_many = filter(vec![Condition::data("item", others(999))]);
+    assert!(matches!(results.results(&too_many).await, Err(StoreError::TooBroad { most: 1000 })));
     let between = ResultFilter { since: Some(at(2)), until: Some(at(3)), ..filter(vec![]) };
     assert_eq!(results.results(&between).await.unwrap().len(), 2);
     let between = ResultFilter { conditions: vec![item(&["A"])], ..between };
