@@ -285,6 +285,7 @@ pub struct RunProblem {
 
 /// A row to store in place of the one with the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all rows are jobs and their attempts")]
 pub enum Row {
     /// A job.
     Job(JobRow),

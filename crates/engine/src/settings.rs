@@ -245,12 +245,11 @@ impl ClassSet {
             loop {
                 let rest: (Bound<&Self>, Bound<&Self>) = (from.as_ref(), Bound::Unbounded);
                 let (set, value) = sets.range::<Self, _>(rest).next()?;
-                match set.iter().find(|class| !self.0.contains(*class)) {
-                    Some(missing) => from = Bound::Included(self.next_after(set, missing)?),
-                    None => {
-                        from = Bound::Excluded(set.clone());
-                        return Some((set, value));
-                    }
+                if let Some(missing) = set.iter().find(|class| !self.0.contains(*class)) {
+                    from = Bound::Included(self.next_after(set, missing)?);
+                } else {
+                    from = Bound::Excluded(set.clone());
+                    return Some((set, value));
                 }
             }
         })

@@ -1,13 +1,17 @@
 //! `cargo xtask bench results`: results posted and asked for, and decisions, by clients that keep their connections.
 //!
 //! The release program on a fresh data directory on a disk, all on loopback. The peer's figures are those of the
-//! reference (fedora.md), measured with PostgreSQL on two cores of the same kind and not run again here.
+//! reference (fedora.md), measured with PostgreSQL on two cores of the same kind and not run again here: ResultsDB's server
+//! is in no package registry. Where Debian's openQA is installed, it is the yardstick: a service of the same field and of the
+//! same make whose figures on the machine of the reference are known, and which is measured in the same run.
 
 use super::clock;
 use super::figures::{self, Figure, Peer, Unit};
 use super::http::Client;
+use super::openqa::{self, OpenQa};
 use super::product::Product;
 use super::scheduling::World;
+use super::served::Served as _;
 use crate::tools;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -54,18 +58,22 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if stored > 0 {
         fill(&data, stored)?;
     }
+    let yardstick = Yardstick::take(&product)?;
     let world = World::start(&product, &data, &["--config", config.as_str()])?;
-    let measured = measure(&world, stored, count);
+    let measured = measure(&world, (stored, count), &yardstick);
     world.end()?;
     let figures = measured?;
     let load = fs_err::read_to_string("/proc/loadavg").unwrap_or_default();
-    let notes = vec![
+    let mut notes = vec![
         "peer: ResultsDB's reference figures on 2 cores with PostgreSQL, not run again here".to_owned(),
         format!(
             "{stored} results stored before, {count} posted, {OF_ITEM} of each item; load {}",
             load.split(' ').next().unwrap_or("unknown")
         ),
     ];
+    if yardstick.0.is_none() {
+        notes.push("openQA is not installed (apt-get install openqa): there is no yardstick".to_owned());
+    }
     if json {
         println!("{}", figures::json(&figures, &notes)?);
     } else {
@@ -75,6 +83,47 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         bail!("not every figure is reached");
     }
     Ok(())
+}
+
+/// What is asked of a server.
+#[derive(Clone, Copy)]
+enum Kind {
+    Post,
+    Read,
+}
+
+/// What openQA does in a second for four clients: jobs posted, and jobs shown. Nothing where it is not installed.
+struct Yardstick(Option<[f64; 2]>);
+
+impl Yardstick {
+    /// The same on the machine of the reference.
+    const REFERENCE: [f64; 2] = [156.0, 305.0];
+
+    fn take(product: &Product) -> Result<Self> {
+        if !openqa::is_there() {
+            return Ok(Self(None));
+        }
+        eprintln!("openQA, for a yardstick");
+        let peer = OpenQa::start(&product.fresh("openqa"))?;
+        let [_, posted] = peer.posted()?;
+        let shown = peer.shown(1, 100)?;
+        peer.end()?;
+        Ok(Self(Some([posted, shown])))
+    }
+
+    /// As the peer of a rate; or of a time, by how long one of the four clients waits.
+    fn peer(&self, kind: Kind, unit: Unit, reach: f64) -> Option<Peer> {
+        let (name, index) = match kind {
+            Kind::Post => ("openQA's POST of jobs", 0),
+            Kind::Read => ("openQA's GET of jobs", 1),
+        };
+        let (seen, reference) = (self.0?[index], Self::REFERENCE[index]);
+        let clients = CLIENTS as f64;
+        Some(match unit {
+            Unit::PerSecond => Peer::measured(name, vec![seen], reach, reference),
+            _ => Peer::measured(name, vec![clients / seen], reach, clients / reference),
+        })
+    }
 }
 
 fn policy() -> String {
@@ -152,10 +201,11 @@ fn rush(
 }
 
 /// Measures a server that has so many results and is posted more.
-fn measure(world: &World, stored: usize, count: usize) -> Result<Vec<Figure>> {
+fn measure(world: &World, (stored, count): (usize, usize), yardstick: &Yardstick) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let mut add = |what, unit, seen: Vec<f64>, reach: f64, peer: &[f64]| {
-        let peers = peer.iter().map(|peer| Peer::new("ResultsDB (reference)", vec![*peer])).collect();
+    let mut add = |what, unit, seen: Vec<f64>, reach: f64, (kind, peer): (Kind, &[f64])| {
+        let reference = peer.iter().map(|peer| Peer::new("ResultsDB (reference)", vec![*peer]));
+        let peers = reference.chain(yardstick.peer(kind, unit, reach)).collect();
         figures.push(Figure::of(what, unit, seen, Some(reach), peers));
     };
     // The reach is another one for ten million.
@@ -164,8 +214,8 @@ fn measure(world: &World, stored: usize, count: usize) -> Result<Vec<Figure>> {
         client.post_json("/api/v2.0/results", &result(stored + number)).map(drop)
     };
     let (rate, worst) = rush(world, |number, _| number >= count, post)?;
-    add("results posted, 4 clients", Unit::PerSecond, vec![rate], 3_000.0, &[125.0]);
-    add("99 of 100 posts take at most", Unit::Milliseconds, vec![worst], 0.010, &[0.059]);
+    add("results posted, 4 clients", Unit::PerSecond, vec![rate], 3_000.0, (Kind::Post, &[125.0]));
+    add("99 of 100 posts take at most", Unit::Milliseconds, vec![worst], 0.010, (Kind::Post, &[0.059]));
     let items = ((stored + count) / OF_ITEM).max(1);
     let over = |_: usize, took: Duration| took >= RUSH;
     let item = |number: usize| number * 7919 % items;
@@ -179,7 +229,7 @@ fn measure(world: &World, stored: usize, count: usize) -> Result<Vec<Figure>> {
         Unit::PerSecond,
         vec![by_item],
         if many { 3_000.0 } else { 5_000.0 },
-        &[122.0],
+        (Kind::Read, &[122.0]),
     );
     let latest = get(&|number| {
         format!(
@@ -189,9 +239,9 @@ fn measure(world: &World, stored: usize, count: usize) -> Result<Vec<Figure>> {
             number % OF_ITEM
         )
     })?;
-    add("latest with _distinct_on", Unit::PerSecond, vec![latest], 4_000.0, &[165.0]);
+    add("latest with _distinct_on", Unit::PerSecond, vec![latest], 4_000.0, (Kind::Read, &[165.0]));
     let page = get(&|number| format!("/api/v2.0/results?page={}", number % 50))?;
-    add("page of 20", Unit::PerSecond, vec![page], 3_000.0, &[54.0]);
+    add("page of 20", Unit::PerSecond, vec![page], 3_000.0, (Kind::Read, &[54.0]));
     let mut client = world.client()?;
     let mut decisions = Vec::new();
     for number in 0..DECISIONS {
@@ -208,6 +258,6 @@ fn measure(world: &World, stored: usize, count: usize) -> Result<Vec<Figure>> {
             bail!("the decision has {seen} requirements");
         }
     }
-    add("a decision over 50 tests", Unit::Milliseconds, decisions, 0.005, &[]);
+    add("a decision over 50 tests", Unit::Milliseconds, decisions, 0.005, (Kind::Read, &[]));
     Ok(figures)
 }

@@ -422,7 +422,8 @@ impl Maker {
     /// looks at others: a turn to write that nobody takes would keep everybody waiting for ever, and the executor too.
     fn answer(self, group: Vec<StoredEffect>) -> impl Future<Output = Answered> {
         let effects = group.clone();
-        let asked = tokio::spawn(async move { self.input(&effects, Ask::Others).await });
+        let tasks = self.app.tasks.clone();
+        let asked = tasks.spawn(async move { self.input(&effects, Ask::Others).await });
         let asked = AbortOnDropHandle::new(asked);
         async move {
             let input = asked.await.unwrap_or_else(|error| {

@@ -163,6 +163,8 @@ async fn packages_bring_their_own_rules() {
 async fn pages_speak_of_files_of_rules() {
     let (_dir, server, _koji, git) = with_packages().await;
     found(&server, "dist.lint", "PASSED", json!({"type": "koji_build", "item": "cut-1-1.fc44"})).await;
+    // From then on only the page asks for the file.
+    until_told(&server, 1).await;
     let page = async || {
         server.clock.advance(301_000_000);
         let (status, page) = server.page("/item?type=koji_build&item=cut-1-1.fc44").await;
